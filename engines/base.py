@@ -1,0 +1,59 @@
+"""What every engine is: named arrays in, named arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output. `shape` has None where the size is free."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+
+    def check(self, array: NDArray[Any]) -> None:
+        """Raise ValueError, naming this tensor, when `array` does not fit."""
+        fits = len(array.shape) == len(self.shape) and all(
+            want is None or want == have for want, have in zip(self.shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype != self.dtype:
+            raise ValueError(
+                f"{self.name}: {array.dtype}{list(array.shape)} given,"
+                f" {self.dtype}{list(self.shape)} wanted"
+            )
+
+
+class EngineError(RuntimeError):
+    """A network that cannot be opened or run; one line that names it and says why."""
+
+
+class Engine(Protocol):
+    """One network, ready to run. One thread only. A context manager."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+
+    def infer(self, feed: Arrays) -> Arrays:
+        """Run once. The arrays that come back are reused: the next `infer` of the same batch
+        size overwrites them."""
+
+    def warm_up(self, feed: Arrays) -> None:
+        """Run on inputs of the size to come, so that the first frame is not the slow one."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *exc: object) -> None: ...

@@ -1,0 +1,189 @@
+"""The bundle: a folder with `bundle.json` and the networks it names. All that training gives to
+the device, and all that the device knows about its models.
+
+In: a folder. Out: a `Bundle` that was checked to the last byte, or a BundleError that names the
+file and the field.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from ..kernels.spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
+
+LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+MODALITIES = ("face", "voice")
+FORMAT = 1
+MANIFEST = "bundle.json"
+DEFAULT_BUNDLE = Path(__file__).parent / "default"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILE_BYTES = 256 << 20
+
+
+class BundleError(ValueError):
+    """A bundle that must not be run; one line with the file, the field and what is wrong."""
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of the bundle as it was written."""
+
+    sha256: str
+    bytes: int
+
+
+class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One quality level, best first in the list: what the runtime does, and so what it costs."""
+
+    name: str
+    face_px: int
+    """Side of the face picture; a multiple of 4."""
+    voice: bool = True
+    voice_hop_ms: int = 200
+    """Time from one run of the voice network to the next."""
+    face_find_hz: float = 8.0
+    """How often a picture is searched for a face."""
+
+
+class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One network: outputs "embedding" and "logits"; input "image", or "mel" and "mask"."""
+
+    file: str
+    temperature: float
+    """Divides the logits, so that a confidence of 0.7 is right 7 times in 10 (Guo et al. 2017)."""
+    fusion_weight: float
+    """How much its opinion counts beside the other's."""
+    golden_logits: list[float]
+    """What it says to `golden_input`, on the machine that exported it."""
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`bundle.json`."""
+
+    format: int
+    name: str
+    labels: list[str]
+    image: ImageSpec
+    mel: MelSpec
+    levels: list[Level]
+    models: dict[str, ModelEntry]
+    abstain_below: float
+    """A confidence under this is no answer."""
+    files: dict[str, FileEntry]
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A checked bundle."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+    """Of `bundle.json`, which holds the hashes of all other files."""
+
+    def model_path(self, modality: str) -> Path:
+        return self.path / self.manifest.models[modality].file
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read and verify a bundle. Raises BundleError."""
+    file = path / MANIFEST
+    if not path.is_dir():
+        raise BundleError(f"{path}: no such bundle folder")
+    data = _read(file, MAX_MANIFEST_BYTES)
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{file}: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{file}: not JSON: {error}") from error
+    _check_manifest(file, manifest)
+    for name, entry in manifest.files.items():
+        _check_file(path, name, entry)
+    return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
+
+
+def _read(file: Path, limit: int) -> bytes:
+    try:
+        size = file.stat().st_size
+        if size > limit:
+            raise BundleError(f"{file}: {size} bytes, at most {limit} allowed")
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _check_manifest(file: Path, manifest: Manifest) -> None:
+    def require(holds: bool, field: str, found: object, allowed: str) -> None:
+        if not holds:
+            raise BundleError(f"{file}: {field} is {found!r}, allowed: {allowed}")
+
+    require(manifest.format == FORMAT, "format", manifest.format, str(FORMAT))
+    require(tuple(manifest.labels) == LABELS, "labels", manifest.labels, ", ".join(LABELS))
+    require(bool(manifest.levels), "levels", manifest.levels, "at least one level")
+    names = [level.name for level in manifest.levels]
+    require(len(set(names)) == len(names), "levels", names, "each name once")
+    for level in manifest.levels:
+        where = f"levels[{level.name}]"
+        sized = MIN_FACE_PX <= level.face_px <= MAX_FACE_PX and level.face_px % 4 == 0
+        sizes = f"a multiple of 4 from {MIN_FACE_PX} to {MAX_FACE_PX}"
+        require(sized, f"{where}.face_px", level.face_px, sizes)
+        hop = level.voice_hop_ms
+        require(10 <= hop <= 5_000, f"{where}.voice_hop_ms", hop, "10 to 5000")
+        rate = level.face_find_hz
+        require(0.1 <= rate <= 120, f"{where}.face_find_hz", rate, "0.1 to 120")
+    known = set(manifest.models) <= set(MODALITIES) and bool(manifest.models)
+    require(known, "models", sorted(manifest.models), " and/or ".join(MODALITIES))
+    for name, model in manifest.models.items():
+        where = f"models.{name}"
+        require(model.file in manifest.files, f"{where}.file", model.file, "a name under files")
+        heat = model.temperature
+        require(0.01 <= heat <= 100, f"{where}.temperature", heat, "0.01 to 100")
+        weight = model.fusion_weight
+        require(0 < weight <= 1, f"{where}.fusion_weight", weight, "above 0, at most 1")
+        golden = model.golden_logits
+        count = len(LABELS)
+        require(len(golden) == count, f"{where}.golden_logits", golden, f"{count} numbers")
+    below = manifest.abstain_below
+    require(0 <= below < 1, "abstain_below", below, "0 up to, not including, 1")
+    for name in manifest.files:
+        inside = "\\" not in name and PurePosixPath(name).name == name and name not in ("", "..")
+        require(inside, "files", name, "plain file names, inside the bundle folder")
+
+
+def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
+    file = folder / name
+    if file.is_symlink() or not file.is_file():
+        raise BundleError(f"{file}: listed in {MANIFEST} under files.{name}, but no such file")
+    data = _read(file, MAX_FILE_BYTES)
+    if len(data) != entry.bytes:
+        raise BundleError(
+            f"{file}: {len(data)} bytes, {MANIFEST} says {entry.bytes} (files.{name}.bytes)"
+        )
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise BundleError(f"{file}: changed: its hash is not files.{name}.sha256 of {MANIFEST}")
+
+
+def describe_file(file: Path) -> FileEntry:
+    data = file.read_bytes()
+    return FileEntry(hashlib.sha256(data).hexdigest(), len(data))
+
+
+def write_manifest(folder: Path, fields: Mapping[str, Any]) -> Bundle:
+    """Write `bundle.json` over the files already in `folder`, then verify the whole.
+
+    `fields` are those of `Manifest` less `format` and `files`, which are filled in.
+    """
+    models: Mapping[str, ModelEntry] = fields["models"]
+    files = {model.file: describe_file(folder / model.file) for model in models.values()}
+    manifest = Manifest(format=FORMAT, files=files, **fields)
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST).write_bytes(text + b"\n")
+    return load_bundle(folder)

@@ -1,0 +1,110 @@
+"""ONNX Runtime: the engine of every machine without TensorRT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from .base import Arrays, EngineError, TensorSpec
+
+WARM_UP_RUNS = 3
+_DTYPES = {"tensor(float)": "float32"}
+
+
+class OnnxEngine:
+    """Output buffers are made once per batch size and bound; inputs are read where they lie."""
+
+    def __init__(self, path: Path, num_threads: int = 0) -> None:
+        """`num_threads` 0 takes one thread per core. Raises EngineError."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads that spin between runs would take the core that decodes and captures.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(
+                path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime raises a family without a common base
+            raise EngineError(f"{path}: ONNX Runtime cannot open it: {error}") from error
+        self._name = path.name
+        self._inputs = tuple(_tensor_spec(path, value) for value in self._session.get_inputs())
+        self._outputs = tuple(_tensor_spec(path, value) for value in self._session.get_outputs())
+        self._binding = self._session.io_binding()
+        self._buffers: dict[int, dict[str, NDArray[np.float32]]] = {}
+        self._bound_for = 0
+        self._held: dict[str, NDArray[np.float32]] = {}  # bound by address, so kept alive
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self._outputs
+
+    def infer(self, feed: Arrays) -> Arrays:
+        batch = 0
+        for spec in self._inputs:
+            array = feed.get(spec.name)
+            if array is None:
+                raise EngineError(f"{self._name}: input {spec.name} is missing")
+            spec.check(array)
+            batch = array.shape[0]
+            array = self._held[spec.name] = np.ascontiguousarray(array)
+            self._binding.bind_input(
+                spec.name, "cpu", 0, np.float32, array.shape, array.ctypes.data
+            )
+        buffers = self._bind_outputs(batch)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # as above
+            raise EngineError(f"{self._name}: ONNX Runtime failed: {error}") from error
+        return buffers
+
+    def _bind_outputs(self, batch: int) -> dict[str, NDArray[np.float32]]:
+        if batch not in self._buffers:
+            self._buffers[batch] = {
+                spec.name: np.zeros((batch, *(size or 1 for size in spec.shape[1:])), np.float32)
+                for spec in self._outputs
+            }
+        buffers = self._buffers[batch]
+        if self._bound_for != batch:
+            for name, array in buffers.items():
+                self._binding.bind_output(
+                    name, "cpu", 0, np.float32, array.shape, array.ctypes.data
+                )
+            self._bound_for = batch
+        return buffers
+
+    def warm_up(self, feed: Arrays) -> None:
+        for _ in range(WARM_UP_RUNS):
+            self.infer(feed)
+
+    def close(self) -> None:
+        self._buffers.clear()
+        self._bound_for = 0
+
+    def __enter__(self) -> OnnxEngine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _tensor_spec(path: Path, value: Any) -> TensorSpec:
+    if value.type not in _DTYPES:
+        raise EngineError(f"{path}: {value.name} is {value.type}, tensor(float) wanted")
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    return TensorSpec(value.name, shape, _DTYPES[value.type])

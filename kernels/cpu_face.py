@@ -1,0 +1,119 @@
+"""The face pass compiled for the CPU: camera pixels and a box in, the network's input out.
+
+One pass over the rows: the two source rows of an output row are blended, scaled and shifted into
+a small float row (which LLVM vectorises), then four output pixels at a time are picked from it,
+blended sideways and turned from interleaved to planar in vector registers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+from .reference import WIDE_STEP
+from .simd import load4, splat4, store4, transpose4
+
+U = numba.uint64  # an unsigned index spares Numba's test for negative ones
+
+
+@numba.njit  # type: ignore[untyped-decorator]
+def _find_taps(origin, side, limit, first, second, share):  # type: ignore[no-untyped-def]
+    """`reference.taps` into the given arrays."""
+    step = side / len(first)
+    for i in range(len(first)):
+        if step < WIDE_STEP:
+            place = min(max(origin + (i + 0.5) * step - 0.5, 0.0), limit - 1.0)
+            low = int(place)
+            first[i] = low
+            second[i] = min(low + 1, limit - 1)
+            share[i] = place - low
+        else:
+            first[i] = min(max(int(np.floor(origin + (i + 0.25) * step)), 0), limit - 1)
+            second[i] = min(max(int(np.floor(origin + (i + 0.75) * step)), 0), limit - 1)
+            share[i] = 0.5
+
+
+@numba.njit  # type: ignore[untyped-decorator]
+def _blend_pixel(row, left, right, share, at):  # type: ignore[no-untyped-def]
+    """Three channels of output pixel `at`: a blend of two source pixels of `row`.
+
+    One load takes four floats, so `row` must be readable one float past its last pixel.
+    """
+    here = load4(row, left[at])
+    return here + (load4(row, right[at]) - here) * splat4(share[at])
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})  # type: ignore[untyped-decorator]
+def face_pass(image, x, y, side, bgr, scale, bias, taps, shares, row, out):  # type: ignore[no-untyped-def]
+    """Fill `out` (3, size, size) from `image` (H, W, 3) as `reference.face_tensor` does.
+
+    `scale`, `bias` float32 (3 W,): of each source channel, repeating. Scratch: `taps` uint64 and
+    `shares` float32 (4 and 2, size or more), `row` float32 (3 W + 1,). `size` is a multiple of four.
+    """
+    height, width, _ = image.shape
+    size = out.shape[1]
+    left, right, upper, lower = taps[0, :size], taps[1, :size], taps[2, :size], taps[3, :size]
+    across, down = shares[0, :size], shares[1, :size]
+    _find_taps(x, side, width, left, right, across)
+    _find_taps(y, side, height, upper, lower, down)
+    first = left[0] * U(3)
+    for j in range(size):  # from pixel numbers to positions in `row`
+        left[j] = left[j] * U(3) - first
+        right[j] = right[j] * U(3) - first
+    length = right[size - 1] + U(3)
+    first_plane = 2 if bgr else 0
+
+    for i in range(size):
+        top = image[upper[i]].reshape(-1)[first:]
+        bottom = image[lower[i]].reshape(-1)[first:]
+        share = down[i]
+        for k in range(length):
+            value = np.float32(top[k])
+            value += (np.float32(bottom[k]) - value) * share
+            row[k] = value * scale[k] + bias[k]
+        plane0, plane1, plane2 = out[first_plane, i], out[1, i], out[2 - first_plane, i]
+        for j in range(U(0), U(size), U(4)):
+            c0, c1, c2, _ = transpose4(
+                _blend_pixel(row, left, right, across, j),
+                _blend_pixel(row, left, right, across, j + U(1)),
+                _blend_pixel(row, left, right, across, j + U(2)),
+                _blend_pixel(row, left, right, across, j + U(3)),
+            )
+            store4(plane0, j, c0)
+            store4(plane1, j, c1)
+            store4(plane2, j, c2)
+
+
+def channel_rows(
+    mean: tuple[float, ...], std: tuple[float, ...], bgr: bool, width: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """`scale` and `bias` that turn a pixel into `(pixel / 255 - mean) / std`, per row position."""
+    order = slice(None, None, -1) if bgr else slice(None)
+    scale = (1.0 / (255.0 * np.array(std)))[order]
+    bias = (-np.array(mean) / np.array(std))[order]
+    return (
+        np.tile(scale, width).astype(np.float32),
+        np.tile(bias, width).astype(np.float32),
+    )
+
+
+def compile_face_pass() -> None:
+    """Compile, or load from the disk cache, so that no frame ever waits for the compiler."""
+    if not face_pass.signatures:
+        pixels = types.Array(types.uint8, 3, "C", readonly=True)
+        floats = types.float32[::1]
+        face_pass.compile(
+            types.void(
+                pixels,
+                *[types.float64] * 3,
+                types.boolean,
+                *[floats] * 2,
+                types.uint64[:, ::1],
+                types.float32[:, ::1],
+                floats,
+                types.float32[:, :, ::1],
+            )
+        )

@@ -1,0 +1,382 @@
+"""The streaming log-mel compiled for the CPU: every column is computed once, when its last
+sample arrives. Double precision inside, as the quiet bands beside a loud tone need it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from .reference import hann_window, mel_filters
+from .simd import LANES, load4, splat4, store4, transpose4
+from .spec import MelSpec
+
+LEVEL_FLOOR = 1e-10
+"""Added to the mean square before it becomes dB: digital silence is -100 dB."""
+
+_compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+
+
+def twiddles(size: int) -> NDArray[np.float64]:
+    """(8, size): cos and sin of -2 pi k / (2 size), which splits a real FFT from a complex one of
+    half its size; then cos and sin of -2 pi j k / size for j = 1, 2, 3, the turns of radix 4."""
+    turn = -2 * np.pi * np.arange(size) / size
+    angles = [turn / 2, turn, 2 * turn, 3 * turn]
+    return np.ascontiguousarray([f(angle) for angle in angles for f in (np.cos, np.sin)])
+
+
+def pack_filters(spec: MelSpec) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The non-zero part of each triangle, cut into fours: (num_mels, 3) first bin, end bin,
+    offset; and the weights, padded with zeros."""
+    rows, weights = [], []
+    offset = 0
+    for triangle in mel_filters(spec):
+        bins = np.flatnonzero(triangle)
+        first, end = (int(bins[0]), int(bins[-1]) + 1) if len(bins) else (0, 0)
+        padded = -(-(end - first) // LANES) * LANES
+        rows.append((first, first + padded, offset))
+        weights.append(np.pad(triangle[first:end], (0, padded - (end - first))))
+        offset += padded
+    return np.array(rows, np.int64), np.concatenate(weights)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _butterfly(re, im, at, apart, c1, s1, c2, s2, c3, s3):  # type: ignore[no-untyped-def]
+    """Four radix-4 butterflies side by side -> eight vectors: re and im of outputs 0-3."""
+    a_re, b_re = load4(re, at), load4(re, at + apart)
+    c_re, d_re = load4(re, at + 2 * apart), load4(re, at + 3 * apart)
+    a_im, b_im = load4(im, at), load4(im, at + apart)
+    c_im, d_im = load4(im, at + 2 * apart), load4(im, at + 3 * apart)
+    sum_re, sum_im, dif_re, dif_im = a_re + c_re, a_im + c_im, a_re - c_re, a_im - c_im
+    odd_re, odd_im = b_re + d_re, b_im + d_im
+    rot_re, rot_im = d_im - b_im, b_re - d_re  # j (b - d)
+    x1, y1 = dif_re - rot_re, dif_im - rot_im
+    x2, y2 = sum_re - odd_re, sum_im - odd_im
+    x3, y3 = dif_re + rot_re, dif_im + rot_im
+    return (
+        sum_re + odd_re,
+        x1 * c1 - y1 * s1,
+        x2 * c2 - y2 * s2,
+        x3 * c3 - y3 * s3,
+        sum_im + odd_im,
+        x1 * s1 + y1 * c1,
+        x2 * s2 + y2 * c2,
+        x3 * s3 + y3 * c3,
+    )
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _fft(size, re, im, re2, im2, turns):  # type: ignore[no-untyped-def]
+    """Complex FFT of `size` points, a power of two from 16 up: Stockham's self-sorting radix 4.
+
+    Works in the four arrays and says in which two the result is. `turns` from `twiddles(size)`.
+    """
+    quarter = size // 4
+    for p in range(0, quarter, 4):  # neighbours differ in p: outputs have to be turned over
+        v = _butterfly(
+            re,
+            im,
+            p,
+            quarter,
+            load4(turns[2], p),
+            load4(turns[3], p),
+            load4(turns[4], p),
+            load4(turns[5], p),
+            load4(turns[6], p),
+            load4(turns[7], p),
+        )
+        p0, p1, p2, p3 = transpose4(v[0], v[1], v[2], v[3])
+        q0, q1, q2, q3 = transpose4(v[4], v[5], v[6], v[7])
+        k = 4 * p
+        store4(re2, k, p0)
+        store4(re2, k + 4, p1)
+        store4(re2, k + 8, p2)
+        store4(re2, k + 12, p3)
+        store4(im2, k, q0)
+        store4(im2, k + 4, q1)
+        store4(im2, k + 8, q2)
+        store4(im2, k + 12, q3)
+    re, re2, im, im2 = re2, re, im2, im
+    span, stride = quarter, 4
+    while span >= 4:
+        for p in range(span // 4):
+            turn = p * stride
+            c1, s1 = splat4(turns[2, turn]), splat4(turns[3, turn])
+            c2, s2 = splat4(turns[4, turn]), splat4(turns[5, turn])
+            c3, s3 = splat4(turns[6, turn]), splat4(turns[7, turn])
+            for q in range(0, stride, 4):  # neighbours share p
+                v = _butterfly(re, im, q + turn, quarter, c1, s1, c2, s2, c3, s3)
+                k = q + 4 * turn
+                store4(re2, k, v[0])
+                store4(re2, k + stride, v[1])
+                store4(re2, k + 2 * stride, v[2])
+                store4(re2, k + 3 * stride, v[3])
+                store4(im2, k, v[4])
+                store4(im2, k + stride, v[5])
+                store4(im2, k + 2 * stride, v[6])
+                store4(im2, k + 3 * stride, v[7])
+        re, re2, im, im2 = re2, re, im2, im
+        span //= 4
+        stride *= 4
+    if span == 2:
+        for q in range(0, stride, 4):
+            a_re, b_re = load4(re, q), load4(re, q + stride)
+            a_im, b_im = load4(im, q), load4(im, q + stride)
+            store4(re, q, a_re + b_re)
+            store4(im, q, a_im + b_im)
+            store4(re, q + stride, a_re - b_re)
+            store4(im, q + stride, a_im - b_im)
+    return re, im
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def mel_column(  # type: ignore[no-untyped-def]
+    sound, preemphasis, floor, mean, std, hann, turns, triangles, weights, work, out
+):
+    """One column, `out` (num_mels,), of `sound` (1 + window,), whose first sample is the one
+    before the window."""
+    size = turns.shape[
+        1
+    ]  # half the FFT: even samples are its real part, odd ones its imaginary part
+    re, im, re2, im2, power = work[0], work[1], work[2], work[3], work[4]
+    half = len(hann) // 2
+    for n in range(half):
+        k = 2 * n + 1
+        re[n] = (sound[k] - preemphasis * sound[k - 1]) * hann[k - 1]
+        im[n] = (sound[k + 1] - preemphasis * sound[k]) * hann[k]
+    for n in range(half, size):
+        re[n] = 0.0
+        im[n] = 0.0
+    if len(hann) % 2:
+        k = len(hann)
+        re[half] = (sound[k] - preemphasis * sound[k - 1]) * hann[k - 1]
+    re, im = _fft(size, re, im, re2, im2, turns)
+    cos, sin = turns[0], turns[1]
+    power[0] = (re[0] + im[0]) ** 2
+    power[size] = (re[0] - im[0]) ** 2
+    for k in range(1, size):
+        mirror = size - k
+        even_re, even_im = re[k] + re[mirror], im[k] - im[mirror]
+        odd_re, odd_im = im[k] + im[mirror], re[mirror] - re[k]
+        x = even_re + odd_re * cos[k] - odd_im * sin[k]
+        y = even_im + odd_re * sin[k] + odd_im * cos[k]
+        power[k] = 0.25 * (x * x + y * y)
+    for m in range(0, len(out), LANES):
+        a, b, c, d = transpose4(
+            _weigh(power, triangles, weights, m),
+            _weigh(power, triangles, weights, m + 1),
+            _weigh(power, triangles, weights, m + 2),
+            _weigh(power, triangles, weights, m + 3),
+        )
+        store4(work[0], m, (a + b) + (c + d))
+    for m in range(len(out)):
+        out[m] = (np.log(np.float32(work[0, m] + floor)) - mean) / std
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _weigh(power, triangles, weights, m):  # type: ignore[no-untyped-def]
+    """Band `m`: its four partial sums."""
+    first, end, offset = triangles[m, 0], triangles[m, 1], triangles[m, 2]
+    total = splat4(0.0)
+    for k in range(first, end, LANES):
+        total = total + load4(power, k) * load4(weights, offset + k - first)
+    return total
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})  # type: ignore[untyped-decorator]
+def _mean_square(sound, first):  # type: ignore[no-untyped-def]
+    """Of `sound[first:]`; the sum may be reordered, so that it runs in vector lanes."""
+    total = 0.0
+    for n in range(first, len(sound)):
+        total += sound[n] * sound[n]
+    return total / (len(sound) - first)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def push_samples(  # type: ignore[no-untyped-def]
+    samples,
+    sound,
+    filled,
+    column,
+    hop,
+    columns,
+    levels,
+    preemphasis,
+    floor,
+    mean,
+    std,
+    hann,
+    turns,
+    triangles,
+    weights,
+    work,
+    newest,
+):
+    """Add `samples` and compute the columns they complete -> (filled, column), both updated.
+
+    `sound` (1 + window,) holds the sample before the window, then `filled` samples of it.
+    `columns` (num_mels, 2 capacity) and `levels` (2 capacity,) are rings written twice, so that
+    any stretch of `capacity` columns lies in one piece.
+    """
+    window = len(hann)
+    capacity = len(levels) // 2
+    taken = 0
+    while taken < len(samples):
+        count = min(window - filled, len(samples) - taken)
+        for n in range(count):
+            value = np.float64(samples[taken + n])
+            if not np.isfinite(value):
+                value = 0.0
+            sound[1 + filled + n] = min(max(value, -1.0), 1.0)
+        filled += count
+        taken += count
+        if filled == window:
+            mel_column(
+                sound,
+                preemphasis,
+                floor,
+                mean,
+                std,
+                hann,
+                turns,
+                triangles,
+                weights,
+                work,
+                newest,
+            )
+            at = column % capacity
+            for m in range(len(newest)):
+                columns[m, at] = newest[m]
+                columns[m, at + capacity] = newest[m]
+            level = 10.0 * np.log10(_mean_square(sound, 1 + window - hop) + LEVEL_FLOOR)
+            levels[at] = level
+            levels[at + capacity] = level
+            column += 1
+            for n in range(1 + window - hop):
+                sound[n] = sound[n + hop]
+            filled = window - hop
+    return filled, column
+
+
+class StreamingLogMel:
+    """Log-mel columns of one stream of sound, on the hop grid of its sample numbers.
+
+    Equal to `reference.log_mel` of the whole stream whatever the chunks. Pushing and taking a
+    window allocate nothing. One thread only.
+    """
+
+    LATE_COLUMNS = 64
+    """Columns kept beyond a window, for pictures older than the newest sound (0.64 s)."""
+
+    def __init__(self, spec: MelSpec) -> None:
+        self.spec = spec
+        self._capacity = spec.num_frames + self.LATE_COLUMNS
+        half = spec.fft_size // 2
+        self._sound = np.zeros(1 + spec.window)
+        self._columns = np.zeros((spec.num_mels, 2 * self._capacity), np.float32)
+        self._levels = np.zeros(2 * self._capacity, np.float32)
+        self._constants = (
+            *(spec.preemphasis, spec.floor, spec.mean, spec.std),
+            hann_window(spec),
+            twiddles(half),
+            *pack_filters(spec),
+            np.zeros((5, half + 1 + LANES)),
+            np.zeros(spec.num_mels, np.float32),
+        )
+        self._mel = np.zeros((1, spec.num_mels, spec.num_frames), np.float32)
+        self._mask = np.zeros((1, spec.num_frames), np.float32)
+        self.restart(0)
+
+    def restart(self, first_sample: int) -> None:
+        """Forget the past: the next sample pushed is number `first_sample`, rounded up to the
+        grid by dropping what comes before."""
+        hop = self.spec.hop
+        self.first_column = -(-first_sample // hop)
+        self._num_columns = self.first_column
+        self._to_drop = self.first_column * hop - first_sample
+        self.next_sample = first_sample
+        self._sound[:] = 0.0
+        self._filled = 0
+
+    @property
+    def num_columns(self) -> int:
+        """Columns complete so far, counted from sample 0 of the stream."""
+        return self._num_columns
+
+    def push(self, samples: NDArray[np.float32]) -> int:
+        """Add the next samples (n,) -> how many new columns they completed."""
+        before = self._num_columns
+        self.next_sample += len(samples)
+        if self._to_drop:
+            dropped = min(self._to_drop, len(samples))
+            self._to_drop -= dropped
+            samples = samples[dropped:]
+        self._filled, self._num_columns = push_samples(
+            samples,
+            self._sound,
+            self._filled,
+            before,
+            self.spec.hop,
+            self._columns,
+            self._levels,
+            *self._constants,
+        )
+        return int(self._num_columns - before)
+
+    def window(self, end_column: int | None = None) -> tuple[Any, Any]:
+        """The window that ends before `end_column` (default: the newest).
+
+        -> mel (1, num_mels, num_frames) and mask (1, num_frames), which is 0 where there was no
+        sound yet (there mel is 0). Both are reused by the next call. Columns no longer kept are
+        an IndexError.
+        """
+        end, missing = self._span(end_column)
+        count = self.spec.num_frames - missing
+        start = (end - count) % self._capacity
+        self._mel[0, :, :missing] = 0.0
+        self._mel[0, :, missing:] = self._columns[:, start : start + count]
+        self._mask[0, :missing] = 0.0
+        self._mask[0, missing:] = 1.0
+        return self._mel, self._mask
+
+    def levels_db(self, end_column: int | None = None) -> NDArray[np.float32]:
+        """Sound level per column of the same window, dB of full scale, only where there was
+        sound: a view."""
+        end, missing = self._span(end_column)
+        count = self.spec.num_frames - missing
+        start = (end - count) % self._capacity
+        return self._levels[start : start + count]
+
+    def _span(self, end_column: int | None) -> tuple[int, int]:
+        end = self._num_columns if end_column is None else end_column
+        oldest = max(self.first_column, self._num_columns - self._capacity)
+        first = max(end - self.spec.num_frames, self.first_column)
+        if end > self._num_columns or (first < oldest and end > self.first_column):
+            raise IndexError(f"column {end} is not between {oldest} and {self._num_columns}")
+        return end, self.spec.num_frames - max(0, end - first)
+
+
+def compile_push() -> None:
+    """Compile, or load from the disk cache, so that no sound ever waits for the compiler."""
+    if not push_samples.signatures:
+        doubles, floats = types.float64[::1], types.float32[::1]
+        push_samples.compile(
+            types.UniTuple(types.int64, 2)(
+                types.Array(types.float32, 1, "C", readonly=True),
+                doubles,
+                *[types.int64] * 3,
+                types.float32[:, ::1],
+                floats,
+                *[types.float64] * 4,
+                doubles,
+                types.float64[:, ::1],
+                types.int64[:, ::1],
+                doubles,
+                types.float64[:, ::1],
+                floats,
+            )
+        )

@@ -1,0 +1,108 @@
+"""The truth: both kernels in plain NumPy. Slow, short, and what every other backend must equal."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .spec import ImageSpec, MelSpec
+
+WIDE_STEP = 2.5
+"""Source pixels per output pixel from which neighbours are too close together to stand for it."""
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+def hann_window(spec: MelSpec) -> Float64:
+    """Periodic Hann window, (window,)."""
+    n = np.arange(spec.window)
+    return 0.5 - 0.5 * np.cos(2 * np.pi * n / spec.window)
+
+
+def hz_to_mel(hz: Float64 | float) -> Float64:
+    """HTK mel scale: 2595 log10(1 + f / 700) (Young et al., The HTK Book, eq. 5.13)."""
+    return np.asarray(2595.0 * np.log10(1.0 + np.asarray(hz) / 700.0))
+
+
+def mel_to_hz(mel: Float64) -> Float64:
+    return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
+
+
+def mel_filters(spec: MelSpec) -> Float64:
+    """Triangles of peak 1, equally spaced on the mel scale: (num_mels, fft_size / 2 + 1)."""
+    edges_hz = mel_to_hz(
+        np.linspace(hz_to_mel(spec.low_hz), hz_to_mel(spec.high_hz), spec.num_mels + 2)
+    )
+    bins_hz = np.arange(spec.fft_size // 2 + 1) * spec.sample_rate_hz / spec.fft_size
+    low, centre, high = (edges_hz[i : i + spec.num_mels, None] for i in range(3))
+    rising = (bins_hz - low) / (centre - low)
+    falling = (high - bins_hz) / (high - centre)
+    return np.maximum(0.0, np.minimum(rising, falling))
+
+
+def num_columns(num_samples: int, spec: MelSpec) -> int:
+    """Whole columns in a stretch of sound that starts on the grid."""
+    return max(0, (num_samples - spec.window) // spec.hop + 1)
+
+
+def log_mel(samples: Float32, spec: MelSpec, previous: float = 0.0) -> Float32:
+    """Sound (n,) -> normalised log-mel columns (num_mels, num_columns(n)).
+
+    `previous` is the sample before the first, for the pre-emphasis
+    `y[n] = x[n] - a x[n-1]`; 0 at the start of a stream.
+    Samples that are not finite count as silence; the rest is cut to full scale, -1..1.
+    """
+    clean = np.clip(np.nan_to_num(samples.astype(np.float64), posinf=0.0, neginf=0.0), -1, 1)
+    emphasised = clean - spec.preemphasis * np.concatenate(([previous], clean[:-1]))
+    count = num_columns(len(samples), spec)
+    starts = np.arange(count) * spec.hop
+    frames = emphasised[starts[:, None] + np.arange(spec.window)] * hann_window(spec)
+    power = np.abs(np.fft.rfft(frames, spec.fft_size, axis=1)) ** 2
+    mel = mel_filters(spec) @ power.T
+    return ((np.log(mel + spec.floor) - spec.mean) / spec.std).astype(np.float32)
+
+
+def face_tensor(
+    image: NDArray[np.uint8],
+    box: tuple[float, float, float],
+    size_px: int,
+    spec: ImageSpec,
+    bgr: bool = True,
+) -> Float32:
+    """Picture (H, W, 3) + square box (x, y, side) -> (3, size_px, size_px), channels R G B.
+
+    Each output pixel is a blend of two source rows and two source columns, see `taps`.
+    """
+    height, width = image.shape[:2]
+    x, y, side = box
+    row0, row1, down = taps(y, side, size_px, height)
+    col0, col1, right = taps(x, side, size_px, width)
+    pixels = (image[..., ::-1] if bgr else image).astype(np.float64)
+    down, right = down[:, None, None], right[None, :, None]
+    top = pixels[row0][:, col0] * (1 - right) + pixels[row0][:, col1] * right
+    bottom = pixels[row1][:, col0] * (1 - right) + pixels[row1][:, col1] * right
+    blended = top * (1 - down) + bottom * down
+    scaled = (blended / 255.0 - np.array(spec.mean)) / np.array(spec.std)
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32)
+
+
+def taps(
+    origin: float, side: float, size_px: int, limit: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], Float64]:
+    """Along one axis: the two source positions of each output pixel and the second one's share.
+
+    Up to a shrinking of `WIDE_STEP` it is bilinear: output pixel i lies at
+    `origin + (i + 0.5) * step - 0.5`, step = side / size_px, pixel centres at integers. Beyond, it
+    is the mean of the two pixels under the quarter points of the output pixel, which see more of
+    what is shrunk than two neighbours would. Past the border lies the border's pixel.
+    """
+    step = side / size_px
+    i = np.arange(size_px)
+    if step < WIDE_STEP:
+        place = np.clip(origin + (i + 0.5) * step - 0.5, 0, limit - 1)
+        first = place.astype(np.intp)
+        return first, np.minimum(first + 1, limit - 1), place - first
+    first = np.clip(np.floor(origin + (i + 0.25) * step), 0, limit - 1).astype(np.intp)
+    second = np.clip(np.floor(origin + (i + 0.75) * step), 0, limit - 1).astype(np.intp)
+    return first, second, np.full(size_px, 0.5)

@@ -1,0 +1,123 @@
+"""Four numbers in one register, for Numba code: LLVM vectors with + - * and a 4x4 transpose.
+
+LLVM vectorises plain loops by itself, but not across arrays that might overlap, nor where the
+lanes change places. It lowers these to SSE/AVX or NEON, whatever the CPU has.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.datamodel import models
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, register_model
+
+LANES = 4
+
+
+class Vector(types.Type):
+    """Four lanes of float32 or float64."""
+
+    def __init__(self, lane: types.Float) -> None:
+        self.lane = lane
+        super().__init__(name=f"Vector({lane})")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        super().__init__(manager, kind, _ir_vector(kind.lane))
+
+
+def _ir_vector(lane: types.Float) -> ir.VectorType:
+    return ir.VectorType(ir.FloatType() if lane.bitwidth == 32 else ir.DoubleType(), LANES)
+
+
+def _lower_operator(function: Any, method: str) -> None:
+    class Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+                return signature(args[0], *args)
+            return None
+
+    infer_global(function)(Template)
+
+    @lower_builtin(function, Vector, Vector)
+    def lower(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        # "contract" allows a fused multiply-add, as the scalar kernels do.
+        return getattr(builder, method)(*args, flags=("contract",))
+
+
+_lower_operator(operator.add, "fadd")
+_lower_operator(operator.sub, "fsub")
+_lower_operator(operator.mul, "fmul")
+
+
+def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    pointer = builder.gep(context.make_array(kind)(context, builder, array).data, [index])
+    return builder.bitcast(pointer, _ir_vector(kind.dtype).as_pointer())
+
+
+@intrinsic
+def load4(_context: Any, array: Any, index: Any) -> Any:
+    """`array[index : index + 4]` of a contiguous array, without any check."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(_address(context, builder, signature.args[0], *args))
+        value.align = array.dtype.bitwidth // 8
+        return value
+
+    return Vector(array.dtype)(array, index), codegen
+
+
+@intrinsic
+def store4(_context: Any, array: Any, index: Any, vector: Any) -> Any:
+    """`array[index : index + 4] = vector`, without any check."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target = _address(context, builder, signature.args[0], args[0], args[1])
+        builder.store(args[2], target).align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(array, index, vector), codegen
+
+
+@intrinsic
+def splat4(_context: Any, value: Any) -> Any:
+    """The same number in all four lanes."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        kind = _ir_vector(value)
+        one = builder.insert_element(
+            ir.Constant(kind, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0)
+        )
+        return _shuffle(builder, one, one, 0, 0, 0, 0)
+
+    return Vector(value)(value), codegen
+
+
+@intrinsic
+def transpose4(_context: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Four rows of a 4x4 matrix -> its four columns."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, b, c, d = args
+        low_ab, high_ab = _shuffle(builder, a, b, 0, 4, 1, 5), _shuffle(builder, a, b, 2, 6, 3, 7)
+        low_cd, high_cd = _shuffle(builder, c, d, 0, 4, 1, 5), _shuffle(builder, c, d, 2, 6, 3, 7)
+        columns = [
+            _shuffle(builder, low_ab, low_cd, 0, 1, 4, 5),
+            _shuffle(builder, low_ab, low_cd, 2, 3, 6, 7),
+            _shuffle(builder, high_ab, high_cd, 0, 1, 4, 5),
+            _shuffle(builder, high_ab, high_cd, 2, 3, 6, 7),
+        ]
+        return context.make_tuple(builder, signature.return_type, columns)
+
+    return types.UniTuple(a, LANES)(a, b, c, d), codegen
+
+
+def _shuffle(builder: Any, a: Any, b: Any, *order: int) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(order))
+    return builder.shuffle_vector(a, b, mask)

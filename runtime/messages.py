@@ -1,0 +1,148 @@
+"""What flows through the runtime.
+
+Every `t_ns` is CLOCK_MONOTONIC nanoseconds at the moment of *capture*, never of arrival.
+(`--pace max` replays a file without waiting; there the clock is the file's own time from 0.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """One picture: `image` uint8 (height, width, 3), channels in the order `format` names."""
+
+    t_ns: int
+    index: int
+    """Counts every picture the source captured: a gap means the source itself lost some."""
+    image: NDArray[np.uint8]
+    format: str = "bgr8"
+    """"bgr8" or "rgb8"."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioChunk:
+    """Mono sound: `samples` float32 (n,), full scale -1..1, at the rate its source states."""
+
+    t_ns: int
+    """Capture time of the first sample."""
+    first_sample: int
+    """Index of the first sample since the source opened: a gap means lost samples."""
+    samples: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class FaceBox:
+    """A square around a face in picture coordinates (pixels, may reach past the border)."""
+
+    x: float
+    y: float
+    size: float
+    score: float
+    """The finder's confidence; its scale depends on the finder."""
+    t_ns: int
+    """Capture time of the picture it was found in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One picture and the sound that ends with it."""
+
+    t_ns: int
+    frame: VideoFrame
+    face: FaceBox | None
+    has_voice: bool
+    """The sound up to this picture is there and holds something like speech."""
+    audio_sample: int | None
+    """Index of the sample captured together with the picture, on the 16 kHz grid."""
+    skew_ns: int
+    """Picture time minus the end of the newest sound used; 0 when there is no sound."""
+    dropped_frames: int
+    """Pictures overwritten unseen since the previous window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The apparent emotion in one window."""
+
+    t_ns: int
+    index: int
+    label: str | None
+    """None when there is nothing to say (`abstained`)."""
+    confidence: float
+    """Calibrated probability of `label`."""
+    probabilities: dict[str, float]
+    modalities: dict[str, float]
+    """Weight of "face" and "voice" in the result; 0 for what was missing."""
+    face: dict[str, float] | None
+    """The face's own probabilities, or None without a face."""
+    voice: dict[str, float] | None
+    abstained: bool
+    skew_ns: int
+    latency_us: float
+    """Capture of the picture to this result."""
+    stages_us: dict[str, float]
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the runtime is doing, twice a second."""
+
+    t_ns: int
+    frames: int
+    fps: float
+    latency_p50_ms: float
+    latency_p95_ms: float
+    latency_p99_ms: float
+    misses: int
+    """Results later than the budget."""
+    drops: dict[str, int] = field(default_factory=dict)
+    """Lost frames, samples and model outputs, by cause."""
+    skew_ms: float = 0.0
+    drift_ppm: float = 0.0
+    """The sound card's clock against ours."""
+    temperature_c: float | None = None
+    level: str = ""
+
+
+class VideoSource(Protocol):
+    """A camera or something that behaves like one."""
+
+    def read(self) -> VideoFrame | None:
+        """Wait for the next picture. None when the source has ended or is closed.
+
+        Raises SourceError when the device fails; the caller closes and opens it again.
+        """
+
+    def close(self) -> None: ...
+
+
+class AudioSource(Protocol):
+    """A microphone or something that behaves like one."""
+
+    sample_rate_hz: int
+
+    def read(self) -> AudioChunk | None:
+        """Wait for the next samples. None when the source has ended or is closed."""
+
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Takes each estimate as it is made; must not block the pipeline."""
+
+    def publish(self, estimate: Estimate) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class SourceError(OSError):
+    """A device or file that failed; the message says which and why, in one line."""

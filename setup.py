@@ -1,0 +1,30 @@
+"""Builds the package `emotion_edge` out of the folders at the root of the checkout.
+
+Everything else about the project stands in pyproject.toml.
+"""
+
+from setuptools import setup
+
+PACKAGES = (
+    "kernels",
+    "engines",
+    "training",
+    "training.data",
+    "training.models",
+    "runtime",
+    "runtime.sources",
+    "runtime.sinks",
+)
+
+setup(
+    # The folders sit at the root, the way the design draws them, and are imported as
+    # emotion_edge.<folder>. Shipped as plain top-level packages they would collide with others:
+    # there is already a `kernels` on the package index.
+    package_dir={"emotion_edge": "."},
+    # The root itself is not listed, so its __init__.py (there for type checkers) is not shipped.
+    packages=[f"emotion_edge.{name}" for name in PACKAGES],
+    package_data={
+        **{f"emotion_edge.{name}": ["py.typed"] for name in PACKAGES if "." not in name},
+        "emotion_edge.engines": ["py.typed", "default/*"],
+    },
+)

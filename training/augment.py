@@ -1,0 +1,58 @@
+"""Random changes that keep the label: of face pictures and of log-mel windows. Seeded by torch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def scale_pixels(grey_u8: Tensor, mean: float, std: float) -> Tensor:
+    """(N, H, W) uint8 -> (N, 1, H, W) float32, `(pixel / 255 - mean) / std`."""
+    return (grey_u8.unsqueeze(1).float() / 255.0 - mean) / std
+
+
+def jitter_faces(image: Tensor, size_px: int) -> Tensor:
+    """(N, 1, H, W) normalised -> (N, 1, size_px, size_px), each face changed on its own.
+
+    Mirror, rotation to 15 degrees, zoom 0.8-1.2, shift to 8 %, contrast and brightness, a loss of
+    resolution for one face in four, a grey patch over one in four.
+    """
+    num = image.shape[0]
+    angle = (torch.rand(num) * 2 - 1) * math.radians(15)
+    zoom = torch.exp((torch.rand(num) * 2 - 1) * math.log(1.2))
+    flip = torch.where(torch.rand(num) < 0.5, -1.0, 1.0)
+    shift = (torch.rand(num, 2) * 2 - 1) * 0.16  # of the half width
+    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    theta = torch.stack(
+        [
+            torch.stack([cos * flip, -sin, shift[:, 0]], 1),
+            torch.stack([sin * flip, cos, shift[:, 1]], 1),
+        ],
+        1,
+    )
+    grid = F.affine_grid(theta, [num, 1, size_px, size_px], align_corners=False)
+    out = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    contrast = torch.exp((torch.rand(num, 1, 1, 1) * 2 - 1) * math.log(1.5))
+    brightness = (torch.rand(num, 1, 1, 1) * 2 - 1) * 0.6
+    out = out * contrast + brightness
+    coarse = F.interpolate(
+        F.interpolate(out, scale_factor=0.5, mode="area"), size=size_px, mode="bilinear"
+    )
+    out = torch.where(torch.rand(num, 1, 1, 1) < 0.25, coarse, out)
+    return _cover_patch(out, torch.rand(num) < 0.25)
+
+
+def _cover_patch(image: Tensor, chosen: Tensor) -> Tensor:
+    """Put a patch of 10-40 % of the side over the chosen pictures, as a hand or a mask would."""
+    num, _, height, width = image.shape
+    extent = 0.1 + 0.3 * torch.rand(num, 2)
+    origin = torch.rand(num, 2) * (1 - extent)
+    rows = (torch.arange(height) + 0.5) / height
+    cols = (torch.arange(width) + 0.5) / width
+    in_rows = (rows >= origin[:, :1]) & (rows < origin[:, :1] + extent[:, :1])
+    in_cols = (cols >= origin[:, 1:]) & (cols < origin[:, 1:] + extent[:, 1:])
+    patch = (in_rows[:, :, None] & in_cols[:, None, :] & chosen[:, None, None]).unsqueeze(1)
+    return image.masked_fill(patch, 0.0)

@@ -1,0 +1,43 @@
+"""The face network: one picture in, an embedding and seven logits out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .efficientnet import B0_HEAD_CHANNELS, efficientnet_b0_features
+
+EMBEDDING_SIZE = 256
+BT601_LUMA = (0.299, 0.587, 0.114)
+
+
+class FaceNet(nn.Module):
+    """EfficientNet-B0 -> 256-d embedding -> logits. Any input size from 32 px up."""
+
+    def __init__(self, num_labels: int = 7, dropout: float = 0.3, max_drop: float = 0.1) -> None:
+        super().__init__()
+        self.features = efficientnet_b0_features(max_drop)
+        self.embedding = nn.Linear(B0_HEAD_CHANNELS, EMBEDDING_SIZE)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(EMBEDDING_SIZE, num_labels)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """`image` (N, 3, H, W) -> embedding (N, 256), logits (N, num_labels)."""
+        pooled = F.adaptive_avg_pool2d(self.features(image), 1).flatten(1)
+        embedding = F.silu(self.embedding(self.dropout(pooled)))
+        return embedding, self.classifier(embedding)
+
+
+@torch.no_grad()
+def fold_luma(model: FaceNet) -> None:
+    """Make a network that was trained on grey pictures read colour ones by their luma alone.
+
+    The first convolution is linear and grey pictures repeat one channel three times, so giving
+    each channel its BT.601 share of the summed kernel changes nothing on grey pictures and makes
+    the tint of the light invisible on colour ones. Exact when the three channels share one mean
+    and std. In place.
+    """
+    weight = model.features[0][0].weight  # type: ignore[index]
+    share = torch.tensor(BT601_LUMA, dtype=weight.dtype).view(1, 3, 1, 1)
+    weight.copy_(weight.sum(dim=1, keepdim=True) * share)
