@@ -53,17 +53,17 @@ class FaceBox:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One picture and the sound that ends with it."""
+    """One picture and the sound that ends with it; sound alone while there is no camera."""
 
     t_ns: int
-    frame: VideoFrame
+    frame: VideoFrame | None
     face: FaceBox | None
-    has_voice: bool
-    """The sound up to this picture is there and holds something like speech."""
-    audio_sample: int | None
-    """Index of the sample captured together with the picture, on the 16 kHz grid."""
+    audio_sample: float | None
+    """Number of the sample captured at `t_ns`, on the ring's count; None without sound."""
+    end_column: int | None
+    """The log-mel column after the last that ends by `t_ns`; None when the sound is too old."""
     skew_ns: int
-    """Picture time minus the end of the newest sound used; 0 when there is no sound."""
+    """`t_ns` minus the end of the newest sound in the window; 0 without sound."""
     dropped_frames: int
     """Pictures overwritten unseen since the previous window."""
 
@@ -74,11 +74,13 @@ class Estimate:
 
     t_ns: int
     index: int
+    """Number of the picture; the last one's when made of sound alone."""
     label: str | None
     """None when there is nothing to say (`abstained`)."""
     confidence: float
-    """Calibrated probability of `label`."""
+    """Calibrated probability of the likeliest label; 0 when there was nothing to look at."""
     probabilities: dict[str, float]
+    """Of every label; smoothed over time. Empty when there was nothing to look at."""
     modalities: dict[str, float]
     """Weight of "face" and "voice" in the result; 0 for what was missing."""
     face: dict[str, float] | None

@@ -56,3 +56,38 @@ def _cover_patch(image: Tensor, chosen: Tensor) -> Tensor:
     in_cols = (cols >= origin[:, 1:]) & (cols < origin[:, 1:] + extent[:, 1:])
     patch = (in_rows[:, :, None] & in_cols[:, None, :] & chosen[:, None, None]).unsqueeze(1)
     return image.masked_fill(patch, 0.0)
+
+
+def jitter_voice(samples: Tensor, generator: torch.Generator) -> Tensor:
+    """Sound (n,) -> (m,): another pace and pitch (within 10 %), loudness (within 10 dB) and, for
+    one in three, white or pink noise 10 to 35 dB below the voice."""
+
+    def draw(low: float, high: float) -> float:
+        return float(low + (high - low) * torch.rand((), generator=generator))
+
+    factor = draw(0.9, 1.1)
+    samples = F.interpolate(
+        samples.view(1, 1, -1), size=int(len(samples) / factor), mode="linear"
+    ).view(-1)
+    if draw(0, 1) < 1 / 3:
+        noise = torch.randn(len(samples), generator=generator)
+        if draw(0, 1) < 0.5:
+            tilt = torch.arange(1, len(samples) // 2 + 2).float().rsqrt()
+            noise = torch.fft.irfft(torch.fft.rfft(noise) * tilt, n=len(samples))
+        level = samples.square().mean().sqrt() * 10 ** (-draw(10, 35) / 20)
+        samples = samples + noise * level / noise.square().mean().sqrt()
+    return samples * 10 ** (draw(-10, 10) / 20)
+
+
+def mask_mel(mel: Tensor, generator: torch.Generator) -> Tensor:
+    """(N, 64, T): two bands of up to 10 mels and two stretches of up to 40 columns set to the mean
+    (Park et al. 2019, arXiv:1904.08779). In place."""
+    num, num_mels, num_frames = mel.shape
+    for axis, limit, widest in ((1, num_mels, 10), (2, num_frames, 40)):
+        for _ in range(2):
+            width = torch.randint(0, widest + 1, (num, 1), generator=generator)
+            start = torch.randint(0, limit - widest, (num, 1), generator=generator)
+            place = torch.arange(limit)
+            hidden = (place >= start) & (place < start + width)
+            mel.masked_fill_(hidden.unsqueeze(3 - axis), 0.0)
+    return mel

@@ -82,9 +82,7 @@ def fit(
     `batches(epoch)` yields that epoch's batches and must depend on the epoch number alone, so
     that a resumed run sees what the first would have seen. `validate` is only reported.
     """
-    optimizer = torch.optim.AdamW(
-        _decay_groups(model, schedule.weight_decay), lr=schedule.peak_lr
-    )
+    optimizer = torch.optim.AdamW(_decay_groups(model, schedule.weight_decay), lr=schedule.peak_lr)
     ema = deepcopy(model).eval()
     first_epoch = 0
     if checkpoint is not None and checkpoint.exists():

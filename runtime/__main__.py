@@ -1,0 +1,164 @@
+"""The command line `emotion-edge`: run, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..engines.base import EngineError
+from ..engines.bundle import BundleError
+from .config import Config, ConfigError, load_config
+from .messages import SourceError
+
+log = logging.getLogger(__name__)
+
+USER_ERRORS = (ConfigError, BundleError, SourceError, EngineError)
+"""What the user can mend: one line and exit code 2. All else is ours and shows its trace."""
+EXIT_USER_ERROR = 2
+
+RUN_EPILOG = """\
+examples:
+  emotion-edge run                              camera and microphone, else the demo
+  emotion-edge run --source talk.mp4            play a file
+  emotion-edge run --source talk.mp4 --pace max --output jsonl:talk.jsonl
+  emotion-edge run --set source.microphone=none --set output.smoothing_s=1
+
+An estimate is about the apparent expression, never about what a person feels. No picture or sound
+is stored or sent."""
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `run` and `emotion-bench` share."""
+    parser.add_argument("--source", help="camera, /dev/videoN, demo or a file (default: auto)")
+    parser.add_argument("--bundle", metavar="DIR", help="models to use (default: those that ship)")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML configuration")
+    parser.add_argument(
+        "--set",
+        metavar="a.b=v",
+        action="append",
+        default=[],
+        dest="settings",
+        help="override one setting of the configuration; may be repeated",
+    )
+    parser.add_argument("--seconds", metavar="N", type=positive, help="stop after this long")
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def build_config(
+    args: argparse.Namespace, fixed: Sequence[str] = (), default_source: str | None = None
+) -> Config:
+    """The configuration file, then `--set`, then the options that have a name of their own."""
+    settings = [*args.settings, *fixed]
+    source = args.source or default_source
+    if source is not None:
+        settings.append(f"source.name={quote(source)}")
+    if args.bundle is not None:
+        settings.append(f"bundle={quote(args.bundle)}")
+    return load_config(args.config, settings)
+
+
+def quote(text: str) -> str:
+    """As a YAML string, whatever is in it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="emotion-edge",
+        description="Reads the apparent emotion of a face and a voice, together, in real time.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser(
+        "run",
+        help="read a camera and a microphone, or a file, and show estimates",
+        epilog=RUN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_common_arguments(run)
+    run.add_argument(
+        "--pace",
+        choices=("real", "max"),
+        default="real",
+        help="real: as a camera would see it; max: a file as fast as possible, repeatable",
+    )
+    run.add_argument(
+        "--output",
+        metavar="SINK",
+        nargs="+",
+        action="extend",
+        help="any of: console, jsonl:FILE, jsonl:- (standard output), null",
+    )
+    doctor = commands.add_parser("doctor", help="check what a run needs and say what to do")
+    doctor.add_argument("--bundle", metavar="DIR", type=Path, help="check this bundle")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    # Imported here, so that --help and a mistyped option answer at once.
+    from .app import LiveRun, run_replay
+    from .sinks import SinkClosed, open_sink
+
+    config = build_config(args)
+    specs = args.output or config.output.sinks
+    with ExitStack() as stack:
+        sinks = []
+        for spec in specs:
+            try:
+                sink = open_sink(spec, config.budget_ms)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+            stack.callback(sink.close)
+            sinks.append(sink)
+        if args.pace == "max":
+            try:
+                run_replay(config, sinks, args.seconds)
+            except SinkClosed:
+                log.info("nobody reads the output any more")
+        else:
+            live = LiveRun(config, sinks)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: live.stop())
+            live.run(args.seconds)
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    from .doctor import run_doctor
+
+    return run_doctor(args.bundle)
+
+
+def guard(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a command; the user's mistakes become one line on stderr and exit code 2."""
+    logging.basicConfig(
+        level=os.environ.get("EMOTION_EDGE_LOG", "WARNING").upper(),
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        return command(args)
+    except USER_ERRORS as error:
+        print(f"{' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        return 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    return guard({"run": run, "doctor": doctor}[args.command], args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

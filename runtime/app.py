@@ -1,0 +1,325 @@
+"""Builds everything a run needs, owns the threads, and takes all of it down again.
+
+`run_live` has a thread per source and one for the face finder; `run_replay` (`--pace max`) plays
+a file in lock-step, on the file's own time, so that the same file gives the same answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..engines import open_engine
+from ..engines.base import Engine
+from ..engines.bundle import DEFAULT_BUNDLE, Bundle, Level, load_bundle
+from ..engines.golden import prove_engine
+from ..kernels import open_preprocessor
+from .board import open_board
+from .clock import Clock, MonotonicClock
+from .config import Config, ConfigError
+from .faces import FaceFinder, open_detector
+from .latency import LatencyLog
+from .messages import AudioChunk, AudioSource, Health, Sink, VideoFrame, VideoSource, Window
+from .pipeline import Pipeline
+from .ring import FrameRing
+from .sinks import SinkClosed
+from .sources import Sources, open_media, open_sources
+from .sources.playback import merge_events
+from .sync import Synchroniser
+from .watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+BLIND_TICK_NS = 250_000_000
+"""Without pictures for this long, estimates go on from sound alone, this often."""
+MONITOR_PERIOD_NS = 500_000_000
+JOIN_TIMEOUT_S = 5.0
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What both ways of running share."""
+
+    bundle: Bundle
+    level: Level
+    pipeline: Pipeline
+    synchroniser: Synchroniser
+    finder: FaceFinder
+    latency: LatencyLog
+    clock: Clock
+    dropped_frames: int = 0
+
+    def process(
+        self, window: Window, captured_ns: int, woke_ns: int, sinks: Sequence[Sink]
+    ) -> None:
+        """Estimate and publish one window; the times are on `clock`."""
+        estimate = self.pipeline.estimate(window, captured_ns, woke_ns)
+        self.latency.add(estimate.latency_us, estimate.stages_us)
+        self.dropped_frames += window.dropped_frames
+        before = self.clock.now_ns()
+        for sink in sinks:
+            sink.publish(estimate)
+        self.pipeline.note_published((self.clock.now_ns() - before) / 1e3)
+
+
+def find_level(bundle: Bundle, name: str) -> Level:
+    """The quality level called `name`, or the best. Raises ConfigError."""
+    levels = bundle.manifest.levels
+    for level in levels:
+        if name in ("", level.name):
+            return level
+    raise ConfigError(f"level is {name!r}, allowed: {', '.join(level.name for level in levels)}")
+
+
+@contextmanager
+def open_runtime(config: Config, clock: Clock) -> Iterator[Runtime]:
+    """Verify the bundle, open and prove the engines, warm everything up."""
+    bundle = load_bundle(Path(config.bundle) if config.bundle else DEFAULT_BUNDLE)
+    manifest = bundle.manifest
+    level = find_level(bundle, config.level)
+    detector = open_detector(config.face.yunet_file)
+    preprocessor = open_preprocessor("auto", manifest.image, manifest.mel)
+    with ExitStack() as stack:
+        engines: dict[str, Engine] = {}
+        for modality in manifest.models:
+            engine = open_engine(config.engines.name, bundle, modality, config.engines.num_threads)
+            engines[modality] = stack.enter_context(engine)
+            if config.engines.name != "null":
+                prove_engine(engine, bundle, modality)
+        pipeline = Pipeline(
+            manifest,
+            engines,
+            preprocessor,
+            level,
+            clock,
+            config.output.smoothing_s,
+            config.voice.min_level_db,
+        )
+        synchroniser = Synchroniser(preprocessor.mel, clock, config.sync.max_wait_ms)
+        try:
+            yield Runtime(
+                bundle,
+                level,
+                pipeline,
+                synchroniser,
+                FaceFinder(detector, config.face.lost_after_s),
+                LatencyLog(config.budget_ms),
+                clock,
+            )
+        finally:
+            synchroniser.ring.clear()
+
+
+def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = None) -> Runtime:
+    """Play a file or the demo as fast as it goes. All `t_ns` are on the file's own time; the
+    clock only measures how long the work took."""
+    clock = MonotonicClock()
+    media = open_media(config.source.name)
+    with open_runtime(config, clock) as runtime:
+        end_ns = None if seconds is None else round(seconds * 1e9)
+        search_ns = round(1e9 / runtime.level.face_find_hz)
+        search_due_ns = 0
+        for event in _with_ticks(merge_events(media), media.has_video):
+            t_ns = event if isinstance(event, int) else event.t_ns
+            if end_ns is not None and t_ns >= end_ns:
+                break
+            if isinstance(event, AudioChunk):
+                runtime.synchroniser.add_audio(event)
+                continue
+            frame = event if isinstance(event, VideoFrame) else None
+            if frame is not None and t_ns >= search_due_ns:
+                runtime.finder.search(frame)
+                search_due_ns = t_ns + search_ns
+            now_ns = clock.now_ns()
+            box = runtime.finder.box
+            window = runtime.synchroniser.window(t_ns, frame, box, wait=False)
+            runtime.process(window, now_ns, now_ns, sinks)
+    return runtime
+
+
+def _with_ticks(
+    events: Iterator[VideoFrame | AudioChunk], has_video: bool
+) -> Iterator[VideoFrame | AudioChunk | int]:
+    """Without pictures, a time every `BLIND_TICK_NS` stands in for them."""
+    due = BLIND_TICK_NS
+    for event in events:
+        while not has_video and event.t_ns >= due:
+            yield due
+            due += BLIND_TICK_NS
+        yield event
+
+
+class LiveRun:
+    """A run in real time. `run` blocks; `stop` may be called from anywhere, a signal too."""
+
+    def __init__(
+        self,
+        config: Config,
+        sinks: Sequence[Sink],
+        *,
+        replay_fps: float | None = None,
+        on_health: Callable[[Health], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._sinks = sinks
+        self._replay_fps = replay_fps
+        self._on_health = on_health
+        self._stop = threading.Event()
+        self._frames = FrameRing()
+        self._clock = MonotonicClock()
+        self._failure: BaseException | None = None
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._frames.end()
+
+    def run(self, seconds: float | None = None) -> Runtime:
+        """Until the source ends, `stop`, or `seconds` after the first picture."""
+        source = self._config.source
+        with (
+            Watchdog(self._clock) as watchdog,
+            open_runtime(self._config, self._clock) as runtime,
+            open_sources(
+                source.name,
+                clock=self._clock,
+                microphone=source.microphone,
+                loop=source.loop,
+                width=source.width_px,
+                height=source.height_px,
+                camera_fps=source.camera_fps,
+                replay_fps=self._replay_fps,
+            ) as sources,
+        ):
+            threads = self._start_threads(runtime, sources, watchdog)
+            watchdog.ready(f"reading {sources.name}")
+            try:
+                self._loop(runtime, sources, watchdog, seconds)
+            except SinkClosed:
+                log.info("nobody reads the output any more")
+            finally:
+                self.stop()
+                watchdog.stopping()
+                sources.close()
+                for thread in threads:
+                    thread.join(JOIN_TIMEOUT_S)
+                    if thread.is_alive():
+                        log.error("thread %s did not stop", thread.name)
+        if self._failure is not None:
+            raise self._failure
+        return runtime
+
+    def _start_threads(
+        self, runtime: Runtime, sources: Sources, watchdog: Watchdog
+    ) -> list[threading.Thread]:
+        bodies: dict[str, Callable[[], None]] = {
+            "monitor": lambda: self._monitor(runtime, watchdog)
+        }
+        video, audio = sources.video, sources.audio
+        if video is not None:
+            period_ns = round(1e9 / runtime.level.face_find_hz)
+            bodies["video"] = lambda: self._capture_video(video)
+            bodies["face-finder"] = lambda: runtime.finder.run(
+                self._frames.newest, period_ns, self._clock, self._stop
+            )
+        if audio is not None:
+            bodies["audio"] = lambda: self._capture_audio(
+                audio, runtime.synchroniser, alone=video is None
+            )
+        threads = [
+            threading.Thread(target=self._guard, args=(body,), name=name, daemon=True)
+            for name, body in bodies.items()
+        ]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _guard(self, body: Callable[[], None]) -> None:
+        """A thread that fails ends the run; its error is raised from `run`."""
+        try:
+            body()
+        except Exception as error:  # whatever it is, it must not vanish with the thread
+            if not self._stop.is_set():
+                self._failure = error
+                self.stop()
+
+    def _capture_video(self, source: VideoSource) -> None:
+        while not self._stop.is_set():
+            frame = source.read()
+            if frame is None:
+                break
+            self._frames.put(frame)
+        self._frames.end()
+
+    def _capture_audio(self, source: AudioSource, to: Synchroniser, alone: bool) -> None:
+        while not self._stop.is_set():
+            chunk = source.read()
+            if chunk is None:
+                break
+            to.add_audio(chunk)
+        if alone:
+            self._frames.end()
+
+    def _loop(
+        self, runtime: Runtime, sources: Sources, watchdog: Watchdog, seconds: float | None
+    ) -> None:
+        clock, sync = self._clock, runtime.synchroniser
+        end_ns: int | None = None
+        while not self._stop.is_set():
+            frame, dropped = self._frames.take(BLIND_TICK_NS / 1e9)
+            woke_ns = clock.now_ns()
+            if frame is None:
+                if self._frames.ended:
+                    return
+                t_ns = sync.newest_sound_ns()
+                if t_ns is None or woke_ns - t_ns > sync.MAX_SKEW_NS:
+                    continue
+            else:
+                t_ns = frame.t_ns
+            if seconds is not None:
+                end_ns = end_ns or t_ns + round(seconds * 1e9)
+                if t_ns >= end_ns:
+                    return
+            wait = frame is not None and runtime.pipeline.wants_voice(t_ns)
+            box = runtime.finder.box if frame is not None else None
+            window = sync.window(t_ns, frame, box, wait, dropped)
+            runtime.process(window, t_ns, woke_ns, self._sinks)
+            watchdog.progress()
+
+    def _monitor(self, runtime: Runtime, watchdog: Watchdog) -> None:
+        board = open_board()
+        due, frames_before = self._clock.now_ns(), 0
+        while not self._clock.sleep_until_ns(due := due + MONITOR_PERIOD_NS, self._stop):
+            watchdog.tick()
+            if self._on_health is not None:
+                frames = runtime.latency.count
+                fps = (frames - frames_before) / (MONITOR_PERIOD_NS / 1e9)
+                frames_before = frames
+                self._on_health(measure_health(runtime, fps, board.read().temperature_c))
+
+
+def measure_health(runtime: Runtime, fps: float, temperature_c: float | None) -> Health:
+    p50, p95, p99 = runtime.latency.percentiles_ms(50, 95, 99)
+    sync = runtime.synchroniser
+    bad = {f"{name}_not_finite": n for name, n in runtime.pipeline.bad_outputs.items()}
+    return Health(
+        t_ns=runtime.clock.now_ns(),
+        frames=runtime.latency.count,
+        fps=fps,
+        latency_p50_ms=p50,
+        latency_p95_ms=p95,
+        latency_p99_ms=p99,
+        misses=runtime.latency.misses,
+        drops={
+            "frames": runtime.dropped_frames,
+            "audio_gaps": sync.audio_clock.gaps,
+            "audio_overrun_samples": sync.overrun_samples,
+            **bad,
+        },
+        drift_ppm=sync.audio_clock.drift_ppm,
+        temperature_c=temperature_c,
+        level=runtime.level.name,
+    )

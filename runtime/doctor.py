@@ -1,0 +1,230 @@
+"""`emotion-edge doctor`: looks at everything a run needs and says, one line each, what to do.
+
+Checks are small functions from the machine to `Check`s. What they look at is passed in, so that
+tests can show them a broken machine. None of them changes anything.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .board import read_governor
+
+FOLDERS = Path(__file__).parent.parent
+MIN_MEMORY_MB = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one look found: "ok", "warn" (a run works without it), "fail" (it does not)."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    message: str
+
+
+def run_doctor(bundle: Path | None = None) -> int:
+    """Print every check on a line of its own. The exit code: 1 when one failed."""
+    checks = run_checks(bundle)
+    for check in checks:
+        print(f"{check.state:<4}  {check.name:<10}  {check.message}")
+    return int(any(check.state == "fail" for check in checks))
+
+
+def run_checks(
+    bundle: Path | None = None,
+    sys_root: Path = Path("/"),
+    environment: Mapping[str, str] = os.environ,
+) -> list[Check]:
+    """Every check in turn; without `bundle` the one that ships is looked at. Raises nothing."""
+    checks: dict[str, Callable[[], Check]] = {
+        "python": check_python,
+        "bundle": lambda: check_bundle(bundle or FOLDERS / "engines" / "default"),
+        "camera": lambda: check_cameras(sys_root),
+        "microphone": lambda: check_microphone(sys_root),
+        "opencv": check_opencv,
+        "jetson": check_jetson_utils,
+        "governor": lambda: check_governor(sys_root),
+        "memory": lambda: check_memory(sys_root),
+        "cache": lambda: check_cache(environment),
+    }
+    return [_run_check(name, check) for name, check in checks.items()]
+
+
+def _run_check(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - one broken check must not hide the others
+        return Check(name, "fail", f"could not be checked: {type(error).__name__}: {error}")
+
+
+def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Check:
+    text = ".".join(map(str, version))
+    if version < (3, 10):
+        return Check("python", "fail", f"{text} is too old: install 3.10 or newer")
+    if version >= (3, 14):
+        return Check("python", "warn", f"{text} is newer than what is tested (3.10 to 3.13)")
+    return Check("python", "ok", text)
+
+
+def check_bundle(path: Path) -> Check:
+    """Loads it the way a run does, every checksum included."""
+    from ..engines.bundle import BundleError, load_bundle
+
+    try:
+        load_bundle(path)
+    except BundleError as error:
+        return Check("bundle", "fail", str(error))
+    return Check("bundle", "ok", str(path))
+
+
+def may_open(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK)
+
+
+def join_group(group: str) -> str:
+    return f"sudo usermod -aG {group} $USER, then log in again"
+
+
+def check_cameras(sys_root: Path, may_open: Callable[[Path], bool] = may_open) -> Check:
+    devices = sorted((sys_root / "dev").glob("video*"))
+    if not devices:
+        return Check("camera", "warn", "no /dev/video*: plug one in, or run a file or the demo")
+    usable = [device.name for device in devices if may_open(device)]
+    if not usable:
+        hint = join_group("video")
+        return Check("camera", "fail", f"no permission for /dev/{devices[0].name}: {hint}")
+    return Check("camera", "ok", ", ".join(f"/dev/{name}" for name in usable))
+
+
+def list_microphones() -> list[str]:
+    """Names of PortAudio's input devices. ImportError without PyAudio."""
+    import pyaudio
+
+    with _silent_stderr():  # ALSA and JACK write about every device that is not there
+        audio = pyaudio.PyAudio()
+        try:
+            devices = [audio.get_device_info_by_index(i) for i in range(audio.get_device_count())]
+        finally:
+            audio.terminate()
+    return [str(device["name"]) for device in devices if int(device["maxInputChannels"]) > 0]
+
+
+def check_microphone(
+    sys_root: Path,
+    list_microphones: Callable[[], Collection[str]] = list_microphones,
+    may_open: Callable[[Path], bool] = may_open,
+) -> Check:
+    try:
+        names = list_microphones()
+    except ImportError:
+        how = "sudo apt install portaudio19-dev python3-dev gcc, then pip install pyaudio"
+        return Check("microphone", "warn", f"PyAudio is not installed, sound is off: {how}")
+    closed = [path for path in sorted((sys_root / "dev/snd").glob("pcm*c")) if not may_open(path)]
+    if names:
+        return Check("microphone", "ok", ", ".join(names))
+    if closed:
+        hint = join_group("audio")
+        return Check("microphone", "fail", f"no permission for /dev/snd/{closed[0].name}: {hint}")
+    return Check("microphone", "warn", "PortAudio finds no input device: plug one in")
+
+
+def list_distributions() -> set[str]:
+    """Every installed package, its name in lower case with dashes."""
+    names = (found.metadata["Name"] or "" for found in importlib.metadata.distributions())
+    return {name.lower().replace("_", "-") for name in names}
+
+
+def check_opencv(installed: Collection[str] | None = None) -> Check:
+    """Two builds of OpenCV overwrite each other's files."""
+    names = list_distributions() if installed is None else installed
+    others = sorted({"opencv-python", "opencv-contrib-python"} & set(names))
+    if others and "opencv-python-headless" in names:
+        remove = f"pip uninstall {' '.join(others)}"
+        again = "pip install --force-reinstall --no-deps 'opencv-python-headless<5'"
+        return Check("opencv", "warn", f"a GUI build is installed too: {remove}, then {again}")
+    return Check("opencv", "ok", "one build")
+
+
+def check_jetson_utils(
+    installed: Collection[str] | None = None,
+    has_module: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None,
+) -> Check:
+    """The package index has something else under the name of NVIDIA's camera library."""
+    names = list_distributions() if installed is None else installed
+    if has_module("jetson_utils_python"):
+        return Check("jetson", "ok", "jetson-utils has its native part")
+    if "jetson-utils" in names:
+        how = "pip uninstall jetson-utils, then build github.com/dusty-nv/jetson-utils"
+        return Check("jetson", "fail", f"the jetson-utils of pip is a wrong package: {how}")
+    return Check("jetson", "ok", "no jetson-utils, which only a Jetson needs")
+
+
+def check_governor(sys_root: Path) -> Check:
+    governor = read_governor(sys_root)
+    if governor is None:
+        return Check("governor", "ok", "the system keeps the clock rate to itself")
+    if governor != "performance":
+        files = "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+        how = f"echo performance | sudo tee {files}"
+        return Check("governor", "warn", f"{governor} adds latency after every pause: {how}")
+    return Check("governor", "ok", governor)
+
+
+def check_memory(sys_root: Path) -> Check:
+    for line in (sys_root / "proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            free_mb = int(line.split()[1]) // 1024
+            if free_mb < MIN_MEMORY_MB:
+                how = f"{MIN_MEMORY_MB} are needed, close other programs"
+                return Check("memory", "warn", f"{free_mb} MB available: {how}")
+            return Check("memory", "ok", f"{free_mb} MB available")
+    return Check("memory", "warn", "/proc/meminfo does not say what is available")
+
+
+def check_cache(environment: Mapping[str, str], kernels: Path = FOLDERS / "kernels") -> Check:
+    """Where numba keeps compiled code: NUMBA_CACHE_DIR, else by the source, else at home."""
+    chosen = environment.get("NUMBA_CACHE_DIR")
+    home = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folders = [Path(chosen)] if chosen else []
+    folders += [kernels / "__pycache__", home / "numba"]
+    usable = next((folder for folder in folders if _is_writable(folder)), None)
+    if usable is None:
+        how = "set NUMBA_CACHE_DIR to a folder that may be written"
+        return Check("cache", "fail", f"cannot write {' or '.join(map(str, folders))}: {how}")
+    if chosen and usable != Path(chosen):
+        return Check("cache", "warn", f"NUMBA_CACHE_DIR={chosen} cannot be written: using {usable}")
+    return Check("cache", "ok", str(usable))
+
+
+def _is_writable(folder: Path) -> bool:
+    """By trying: a permission says nothing about a read-only file system."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Sends what C libraries write to file 2 to nowhere."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)

@@ -1,0 +1,180 @@
+"""One window in, one estimate out: preprocessing, networks, fusion, smoothing. No threads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engines.base import Arrays, Engine
+from ..engines.bundle import Level, Manifest
+from ..engines.fusion import calibrate, fuse
+from ..kernels import Preprocessor
+from .clock import Clock
+from .messages import Estimate, FaceBox, VideoFrame, Window
+from .smoothing import Smoother
+from .speech import is_speech_like
+
+log = logging.getLogger(__name__)
+
+Float64 = NDArray[np.float64]
+MAX_VOICE_AGE_NS = 1_000_000_000
+"""A voice opinion older than this is not shown beside a new face."""
+
+
+class Pipeline:
+    """Owns nothing it did not make; one thread."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        engines: Mapping[str, Engine],
+        preprocessor: Preprocessor,
+        level: Level,
+        clock: Clock,
+        smoothing_s: float = 0.5,
+        min_level_db: float = -55.0,
+    ) -> None:
+        """`engines` by modality; one that is missing is a modality that is never seen."""
+        self.level = level
+        self.bad_outputs = dict.fromkeys(engines, 0)
+        """Answers that were not finite, by modality."""
+        self._manifest = manifest
+        self._engines = engines
+        self._preprocessor = preprocessor
+        self._clock = clock
+        self._smoother = Smoother(smoothing_s)
+        self._min_level_db = min_level_db
+        self._weights = {name: manifest.models[name].fusion_weight for name in engines}
+        self._voice: Float64 | None = None
+        self._voice_ns = 0
+        self._voice_due_ns: int | None = None
+        self._published_us = 0.0
+        self._index = 0
+
+    def wants_voice(self, t_ns: int) -> bool:
+        """Whether the voice network is to run on the window at `t_ns`."""
+        if not self.level.voice or "voice" not in self._engines:
+            return False
+        return self._voice_due_ns is None or t_ns >= self._voice_due_ns
+
+    def estimate(self, window: Window, captured_ns: int, woke_ns: int) -> Estimate:
+        """On `clock`: `captured_ns` is when the picture was captured (in a replay: handed out),
+        `woke_ns` when the main thread got hold of it."""
+        marks = _StageMarks(self._clock)
+        stages = {"wait": (woke_ns - captured_ns) / 1e3, "sync": (marks.last_ns - woke_ns) / 1e3}
+        stages.update(preprocess=0.0, face=0.0, voice=0.0)
+        opinions: dict[str, Float64] = {}
+        if window.frame is not None and window.face is not None and "face" in self._engines:
+            image = self._face_input(window.frame, window.face)
+            stages["preprocess"] += marks.lap_us()
+            face = self._run("face", {"image": image})
+            stages["face"] = marks.lap_us()
+            if face is not None:
+                opinions["face"] = face
+        voice = self._listen(window, stages, marks)
+        if voice is not None:
+            opinions["voice"] = voice
+        fields = self._conclude(window.t_ns, opinions)
+        stages["fusion"] = marks.lap_us()
+        stages["publish"] = self._published_us
+        if window.frame is not None:
+            self._index = window.frame.index
+        return Estimate(
+            t_ns=window.t_ns,
+            index=self._index,
+            **fields,
+            skew_ns=window.skew_ns,
+            latency_us=(marks.last_ns - captured_ns) / 1e3,
+            stages_us=stages,
+            level=self.level.name,
+        )
+
+    def note_published(self, took_us: float) -> None:
+        """How long handing over the last estimate took; it is shown with the next."""
+        self._published_us = took_us
+
+    def _face_input(self, frame: VideoFrame, face: FaceBox) -> NDArray[np.float32]:
+        box = (face.x, face.y, face.size)
+        return self._preprocessor.face(
+            frame.image, box, self.level.face_px, bgr=frame.format == "bgr8"
+        )
+
+    def _listen(
+        self, window: Window, stages: dict[str, float], marks: _StageMarks
+    ) -> Float64 | None:
+        """The voice's opinion: a new one when it is due, else the last while it is fresh."""
+        if self.wants_voice(window.t_ns):
+            hop_ns = self.level.voice_hop_ms * 1_000_000
+            due = window.t_ns if self._voice_due_ns is None else self._voice_due_ns
+            self._voice_due_ns = max(due + hop_ns, window.t_ns + hop_ns // 2)
+            self._voice, self._voice_ns = None, window.t_ns
+            if window.end_column is not None:
+                mel = self._preprocessor.mel
+                levels = mel.levels_db(window.end_column)
+                if is_speech_like(levels, self._min_level_db):
+                    view, mask = mel.window(window.end_column)
+                    stages["preprocess"] += marks.lap_us()
+                    self._voice = self._run("voice", {"mel": view, "mask": mask})
+                    stages["voice"] = marks.lap_us()
+                else:
+                    stages["preprocess"] += marks.lap_us()
+        elif window.t_ns - self._voice_ns > MAX_VOICE_AGE_NS:
+            self._voice = None
+        return self._voice
+
+    def _run(self, modality: str, feed: Arrays) -> Float64 | None:
+        """Calibrated probabilities, or None when the network gave no numbers."""
+        logits = self._engines[modality].infer(feed)["logits"][0]
+        if not np.isfinite(logits).all():
+            self.bad_outputs[modality] += 1
+            if self.bad_outputs[modality] == 1:
+                log.warning("the %s network gave a NaN; such answers are left out", modality)
+            return None
+        return calibrate(logits, self._manifest.models[modality].temperature)
+
+    def _conclude(self, t_ns: int, opinions: dict[str, Float64]) -> dict[str, object]:
+        labels = self._manifest.labels
+        named = {
+            name: dict(zip(labels, opinion.tolist(), strict=True))
+            for name, opinion in opinions.items()
+        }
+        fields: dict[str, object] = {"face": named.get("face"), "voice": named.get("voice")}
+        if not opinions:
+            weights = {name: 0.0 for name in ("face", "voice")}
+            return {
+                **fields,
+                "label": None,
+                "confidence": 0.0,
+                "probabilities": {},
+                "modalities": weights,
+                "abstained": True,
+            }
+        fused, shares = fuse(opinions, self._weights)
+        smooth = self._smoother.update(t_ns, fused)
+        best = int(smooth.argmax())
+        confidence = float(smooth[best])
+        abstained = confidence < self._manifest.abstain_below
+        return {
+            **fields,
+            "label": None if abstained else labels[best],
+            "confidence": confidence,
+            "probabilities": dict(zip(labels, smooth.tolist(), strict=True)),
+            "modalities": {name: shares.get(name, 0.0) for name in ("face", "voice")},
+            "abstained": abstained,
+        }
+
+
+class _StageMarks:
+    """Laps of the clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.last_ns = clock.now_ns()
+
+    def lap_us(self) -> float:
+        now = self._clock.now_ns()
+        took, self.last_ns = (now - self.last_ns) / 1e3, now
+        return took

@@ -1,0 +1,148 @@
+"""Estimates in, a live table on the terminal out; one plain line per second where there is none."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from ..messages import Estimate
+from . import SinkClosed
+
+NOTICE = "apparent emotion - not what a person feels; nothing is recorded or sent"
+NAME_WIDTH = 10
+BAR_WIDTH = 16
+COLUMN_WIDTH = BAR_WIDTH + 7
+REFRESH_HZ = 8
+FPS_WINDOW = 60
+"""Estimates over which the rate is taken."""
+
+
+class ConsoleSink:
+    """Shows the newest estimate.
+
+    `publish` only keeps it; drawing happens in rich's own thread, `REFRESH_HZ` times a second.
+    """
+
+    def __init__(
+        self, budget_ms: float = 45.0, file: TextIO | None = None, console: Console | None = None
+    ) -> None:
+        """`file` is stdout if not given; `console` replaces the terminal in tests."""
+        self._budget_ms = budget_ms
+        self._file = file or sys.stdout
+        self._newest: Estimate | None = None
+        self._times_ns: deque[int] = deque(maxlen=FPS_WINDOW)
+        self._printed_ns: int | None = None
+        self._live: Live | None = None
+        self._closed = False
+        if console is not None or self._file.isatty():
+            self._live = Live(
+                console=console or Console(file=self._file),
+                get_renderable=self._draw,
+                refresh_per_second=REFRESH_HZ,
+            )
+            self._live.start()
+
+    def publish(self, estimate: Estimate) -> None:
+        """Keep the estimate for the next drawing. SinkClosed when nobody reads the plain lines."""
+        self._times_ns.append(estimate.t_ns)
+        self._newest = estimate
+        if self._live is None:
+            self._print_now_and_then(estimate)
+
+    def close(self) -> None:
+        """Give the terminal back, with the last table left on it."""
+        if self._live is not None and not self._closed:
+            self._live.stop()
+        self._closed = True
+
+    def __enter__(self) -> ConsoleSink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _draw(self) -> RenderableType:
+        if self._newest is None:
+            return Group("waiting for the first picture", Text(NOTICE, style="dim"))
+        return draw_estimate(self._newest, self._fps(), self._budget_ms)
+
+    def _fps(self) -> float:
+        """Estimates per second of capture time."""
+        times_ns = tuple(self._times_ns)
+        if len(times_ns) < 2 or times_ns[-1] <= times_ns[0]:
+            return 0.0
+        return (len(times_ns) - 1) * 1e9 / (times_ns[-1] - times_ns[0])
+
+    def _print_now_and_then(self, estimate: Estimate) -> None:
+        if self._printed_ns is not None and estimate.t_ns - self._printed_ns < 1_000_000_000:
+            return
+        line = f"{describe_result(estimate)} | {describe_speed(estimate, self._fps(), None)}\n"
+        try:
+            if self._printed_ns is None:
+                self._file.write(f"{NOTICE}\n")
+            self._file.write(line)
+            self._file.flush()
+        except BrokenPipeError as error:
+            self.close()
+            raise SinkClosed("nobody reads the console any more") from error
+        self._printed_ns = estimate.t_ns
+
+
+def draw_estimate(estimate: Estimate, fps: float, budget_ms: float) -> Text:
+    """The live table for one estimate.
+
+    One text in columns: rich lays its Table out several times slower, holding the interpreter
+    that the pipeline needs.
+    """
+    late = estimate.latency_us / 1e3 > budget_ms
+    table = Text(no_wrap=True)
+    table.append(f"{describe_result(estimate)}\n", "yellow" if estimate.abstained else "bold green")
+    for heading in ("", "fused", "face", "voice"):
+        table.append(heading.ljust(COLUMN_WIDTH if heading else NAME_WIDTH))
+    table.append("\n")
+    for label, probability in estimate.probabilities.items():
+        table.append(label.ljust(NAME_WIDTH), "bold" if label == estimate.label else "")
+        _append_bar(table, probability, "green")
+        _append_bar(table, (estimate.face or {}).get(label), "cyan")
+        _append_bar(table, (estimate.voice or {}).get(label), "magenta")
+        table.append("\n")
+    table.append(f"{describe_speed(estimate, fps, budget_ms)}\n", "red" if late else "dim")
+    return table.append(NOTICE, "dim")
+
+
+def describe_result(estimate: Estimate) -> str:
+    """What was read, and from what: "HAPPY 81 %   face 70 %, voice 30 %"."""
+    parts = []
+    for name, seen in (("face", estimate.face), ("voice", estimate.voice)):
+        weight = estimate.modalities.get(name, 0.0)
+        parts.append(f"no {name}" if seen is None else f"{name} {weight:.0%}")
+    if estimate.abstained or estimate.label is None:
+        result = "abstained"
+    else:
+        result = f"{estimate.label.upper()} {estimate.confidence:.0%}"
+    return f"{result}   {', '.join(parts)}"
+
+
+def describe_speed(estimate: Estimate, fps: float, budget_ms: float | None) -> str:
+    """How fast and how well in step it was read."""
+    budget = "" if budget_ms is None else f" of {budget_ms:.0f}"
+    return (
+        f"{estimate.latency_us / 1e3:.1f}{budget} ms, {fps:.1f} fps, "
+        f"skew {estimate.skew_ns / 1e6:+.1f} ms, level {estimate.level}"
+    )
+
+
+def _append_bar(table: Text, probability: float | None, style: str) -> None:
+    if probability is None:
+        table.append("-".ljust(COLUMN_WIDTH), "dim")
+        return
+    # A network that went wrong gives NaN: an empty bar, and the number says it.
+    share = min(max(probability, 0.0), 1.0) if math.isfinite(probability) else 0.0
+    table.append(("█" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH, "·"), style)
+    table.append(f" {probability:.0%}".ljust(COLUMN_WIDTH - BAR_WIDTH))

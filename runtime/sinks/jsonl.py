@@ -1,0 +1,112 @@
+"""Estimates in, one line of JSON each out, to a file or stdout. The keys are frozen: add only."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from ..messages import Estimate
+from . import SinkClosed
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_MS = 10_000
+
+
+class JsonlSink:
+    """Writes every line at once and whole.
+
+    A pipe that is full is waited for, `patience_ms` and only once: from then on, and while a disk
+    is full, estimates are lost instead of holding the pipeline up; `index` shows the gap.
+    """
+
+    def __init__(self, target: str | Path, patience_ms: int = PATIENCE_MS) -> None:
+        """`target` is a file, which is overwritten, or "-" for stdout. OSError if it cannot be."""
+        self._name = "stdout" if target == "-" else str(target)
+        if target == "-":
+            # Past sys.stdout: nothing stays in its buffer to fail when the interpreter ends.
+            sys.stdout.flush()
+            self._file = os.dup(1)
+        else:
+            self._file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLOUT)
+        self._patience_ms = patience_ms
+        self._buffer = b""
+        """A line, or the end of one, that comes before any other: no line is ever cut off."""
+        self._failing = False
+
+    def publish(self, estimate: Estimate) -> None:
+        """Write one line. SinkClosed when the reader of a pipe has gone."""
+        if self._file < 0:
+            return
+        try:
+            self._write_buffer()
+            self._buffer = encode_estimate(estimate)
+            self._write_buffer()
+        except BrokenPipeError as error:
+            self.close()
+            raise SinkClosed(f"nobody reads {self._name} any more") from error
+        except OSError as error:
+            if not self._failing:
+                logger.error("cannot write %s: %s; estimates are lost", self._name, error.strerror)
+            self._failing = True
+            return
+        if self._failing:
+            logger.info("%s can be written again", self._name)
+        self._failing = False
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> JsonlSink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write_buffer(self) -> None:
+        while self._buffer:
+            if not self._poll.poll(0 if self._failing else self._patience_ms):
+                raise TimeoutError(errno.ETIMEDOUT, "its reader does not read")
+            written = os.write(self._file, self._buffer)
+            self._buffer = self._buffer[written:]
+
+
+def encode_estimate(estimate: Estimate) -> bytes:
+    """One line of JSON with its line feed: times in ms with 3 digits, probabilities with 6.
+
+    A number that is not finite is written as null: JSON has no word for it.
+    """
+    fields = {
+        "t_ns": estimate.t_ns,
+        "index": estimate.index,
+        "label": estimate.label,
+        "confidence": round(float(estimate.confidence), 6),
+        "probabilities": _round_all(estimate.probabilities),
+        "modalities": _round_all(estimate.modalities),
+        "face": None if estimate.face is None else _round_all(estimate.face),
+        "voice": None if estimate.voice is None else _round_all(estimate.voice),
+        "abstained": estimate.abstained,
+        "skew_ms": round(float(estimate.skew_ns) / 1e6, 3),
+        "latency_ms": round(float(estimate.latency_us) / 1e3, 3),
+        "stages_ms": _round_all(estimate.stages_us, scale=1e-3, digits=3),
+        "level": estimate.level,
+    }
+    return msgspec.json.encode(fields) + b"\n"
+
+
+def _round_all(
+    values: Mapping[str, float], scale: float = 1.0, digits: int = 6
+) -> dict[str, float]:
+    # float() because NumPy's numbers are none that JSON knows.
+    return {name: round(float(value) * scale, digits) for name, value in values.items()}

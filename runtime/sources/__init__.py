@@ -1,0 +1,157 @@
+"""Where pictures and sound come from: chosen by name, opened here and nowhere else.
+
+A source is "camera" (the first that captures), a device such as "/dev/video2", "demo" or the path
+of a file; a microphone is "default", an index or a part of a device's name. A name that is given
+must work or raises SourceError; "auto" takes what there is and warns when it falls back.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..clock import Clock
+from ..messages import AudioSource, SourceError, VideoSource
+from .camera import list_cameras
+from .playback import Media, Playback
+from .supervise import supervise_audio, supervise_video
+
+__all__ = [
+    "Media",
+    "Playback",
+    "Sources",
+    "list_cameras",
+    "open_audio",
+    "open_media",
+    "open_sources",
+    "open_video",
+]
+
+_LOG = logging.getLogger(__name__)
+
+_ALLOWED = 'a source is "auto", "camera", a device such as /dev/video0, "demo" or a file'
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the program reads from. A context manager; `close` may be called twice."""
+
+    video: VideoSource | None
+    audio: AudioSource | None
+    name: str
+    """What was chosen: a camera's device, "demo" or the file."""
+
+    def close(self) -> None:
+        for source in (self.video, self.audio):
+            if source is not None:
+                source.close()
+
+    def __enter__(self) -> Sources:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_sources(
+    source: str,
+    *,
+    clock: Clock,
+    microphone: str = "auto",
+    loop: bool = False,
+    width: int = 1280,
+    height: int = 720,
+    camera_fps: float = 30,
+    replay_fps: float | None = None,
+) -> Sources:
+    """Everything a run reads from, in real time.
+
+    A camera goes with `microphone` ("auto", "none", "default", an index or a name); both are
+    opened again when they fail. The demo and a file bring their own sound: there `loop` starts
+    over at the end, and `replay_fps` delivers the pictures at exactly that rate.
+    """
+    name = source
+    if source == "auto":
+        name = next(iter(list_cameras()), "demo")
+        if name == "demo":
+            _LOG.warning("no camera (no /dev/video* that captures): showing the demo instead")
+    if not _is_camera(name):
+        playback = Playback(open_media(name), clock, loop=loop, fps=replay_fps)
+        return Sources(playback.video, playback.audio, name)
+    video = open_video(name, clock=clock, width=width, height=height, fps=camera_fps)
+    try:
+        audio = None if microphone == "none" else open_audio(microphone, clock=clock)
+    except SourceError as error:
+        if microphone != "auto":
+            video.close()
+            raise
+        audio = None
+        _LOG.warning("going on without a microphone: %s", error)
+    return Sources(video, audio, name)
+
+
+def open_video(
+    name: str,
+    *,
+    clock: Clock,
+    loop: bool = False,
+    width: int = 1280,
+    height: int = 720,
+    fps: float | None = None,
+) -> VideoSource:
+    """Pictures alone. `fps`: what a camera is asked for, or the rate a file is re-timed to."""
+    if _is_camera(name):
+        from .camera import Camera
+
+        device = name
+        if name == "camera":
+            found = list_cameras()
+            if not found:
+                raise SourceError(f'"camera": there is no /dev/video* that captures; {_ALLOWED}')
+            device = found[0]
+        return supervise_video(
+            f"camera {device}",
+            lambda: Camera(device, clock, width=width, height=height, fps=fps or 30),
+            clock,
+        )
+    playback = Playback(open_media(name), clock, loop=loop, fps=fps, audio=False)
+    if playback.video is None:
+        raise SourceError(f"{name} holds no picture")
+    return playback.video
+
+
+def open_audio(name: str, *, clock: Clock, loop: bool = False) -> AudioSource:
+    """Sound alone: "auto" or "default" (the system's microphone), an index, a name, demo, file."""
+    if name == "demo" or "/" in name or Path(name).is_file():
+        playback = Playback(open_media(name), clock, loop=loop, video=False)
+        if playback.audio is None:
+            raise SourceError(f"{name} holds no sound")
+        return playback.audio
+    from .microphone import Microphone
+
+    device = None if name in {"auto", "default"} else name
+    return supervise_audio(
+        f"microphone {name}" if device else "microphone",
+        lambda: Microphone(clock, device=device),
+        clock,
+    )
+
+
+def open_media(name: str, *, sample_rate_hz: int = 16000) -> Media:
+    """ "demo" or a file, for `merge_events` (as fast as possible) or a `Playback` (real time)."""
+    if name == "demo":
+        from .demo import Demo
+
+        return Demo()
+    if _is_camera(name) or name == "auto":
+        raise SourceError(f"{name!r} cannot be replayed; give a file or demo")
+    if not Path(name).exists():
+        raise SourceError(f"source {name}: no such file ({_ALLOWED})")
+    from .file import MediaFile
+
+    return MediaFile(name, sample_rate_hz)
+
+
+def _is_camera(name: str) -> bool:
+    return name == "camera" or name.startswith("/dev/")

@@ -1,0 +1,182 @@
+"""A V4L2 camera through OpenCV, with the time at which the driver captured each picture.
+
+OpenCV's V4L2 backend keeps the timestamp of the buffer it took last and returns it as
+CAP_PROP_POS_MSEC (modules/videoio/src/cap_v4l.cpp); for nearly all drivers that is
+CLOCK_MONOTONIC.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import struct
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..clock import Clock
+from ..messages import SourceError, VideoFrame
+
+_LOG = logging.getLogger(__name__)
+
+# One buffer is filled while we hold the other. With a single one the driver has nowhere to put
+# the next picture while OpenCV decodes this one, and loses every second; with more, a late
+# reader gets old pictures.
+_BUFFERS = 2
+_MOST_BAD_IN_A_ROW = 30
+_TOO_OLD_NS = 1_000_000_000
+_FUTURE_NS = 1_000_000
+
+# linux/videodev2.h: VIDIOC_QUERYCAP = _IOR('V', 0, struct v4l2_capability of 104 bytes)
+_QUERYCAP = 0x80685600
+_CAN_CAPTURE = 0x00000001 | 0x00001000  # single- and multi-planar
+
+
+class Camera:
+    """A VideoSource over one device. Raises SourceError when it cannot be opened or fails."""
+
+    def __init__(
+        self, device: str, clock: Clock, *, width: int = 1280, height: int = 720, fps: float = 30
+    ) -> None:
+        """The size and the rate are wishes: the driver takes the nearest it can do."""
+        self.device = device
+        self.bad_pictures = 0
+        self._clock = clock
+        self._index = 0
+        self._last_t_ns = -1
+        self._warned = False
+        self._closed = threading.Event()
+        self._busy = threading.Lock()  # OpenCV's capture must not be released while it reads
+        _check_device(device)
+        # How long OpenCV waits for a picture, in whole seconds (10 by default). Its V4L2 backend
+        # knows no property for it, and reads this when it waits for the first time.
+        os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
+        import cv2
+
+        self._cv2 = cv2
+        self._capture: Any = cv2.VideoCapture(device, cv2.CAP_V4L2)
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise SourceError(f"camera {device} cannot be opened: busy, or not a camera")
+        for key, value in (
+            (cv2.CAP_PROP_BUFFERSIZE, _BUFFERS),
+            # Uncompressed 720p does not fit through USB 2 at 30 pictures a second.
+            (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
+            (cv2.CAP_PROP_FRAME_WIDTH, width),
+            (cv2.CAP_PROP_FRAME_HEIGHT, height),
+            (cv2.CAP_PROP_FPS, fps),
+        ):
+            self._capture.set(key, value)
+        _LOG.info(
+            "camera %s: %dx%d at %.4g pictures a second",
+            device,
+            self._capture.get(cv2.CAP_PROP_FRAME_WIDTH),
+            self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT),
+            self._capture.get(cv2.CAP_PROP_FPS),
+        )
+
+    def read(self) -> VideoFrame | None:
+        """The next picture. Waits for at most a second or so; None when closed."""
+        try:
+            with self._busy:
+                return self._read()
+        except self._cv2.error as error:
+            raise SourceError(f"camera {self.device}: {' '.join(str(error).split())}") from error
+        finally:
+            if self._closed.is_set():
+                self._release()
+
+    def close(self) -> None:
+        """Returns at once; a read that waits in the driver releases the device when it is done."""
+        self._closed.set()
+        self._release()
+
+    def _release(self) -> None:
+        if self._busy.acquire(blocking=False):
+            try:
+                self._capture.release()
+            finally:
+                self._busy.release()
+
+    def __enter__(self) -> Camera:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self) -> VideoFrame | None:
+        for _ in range(_MOST_BAD_IN_A_ROW):
+            if self._closed.is_set():
+                return None
+            if not self._capture.grab():
+                if self._closed.is_set():
+                    return None
+                raise SourceError(f"camera {self.device} gives no pictures")
+            now_ns = self._clock.now_ns()
+            driver_ms = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
+            t_ns = self._capture_time(driver_ms, now_ns)
+            index = self._index
+            self._index += 1
+            good, image = self._capture.retrieve()
+            if good and image is not None and image.ndim == 3 and image.dtype == np.uint8:
+                return VideoFrame(t_ns, index, image)
+            self.bad_pictures += 1  # a JPEG that was cut off on its way; the next may be whole
+        raise SourceError(f"camera {self.device}: {_MOST_BAD_IN_A_ROW} broken pictures in a row")
+
+    def _capture_time(self, driver_ms: float, now_ns: int) -> int:
+        """The driver's time if it can be true, else `now_ns`."""
+        t_ns = round(driver_ms * 1000) * 1000  # the driver counts microseconds
+        if -_FUTURE_NS <= now_ns - t_ns <= _TOO_OLD_NS and t_ns > self._last_t_ns:
+            self._last_t_ns = t_ns
+            return t_ns
+        if not self._warned:
+            self._warned = True
+            _LOG.warning(
+                "camera %s: its timestamp of %.3f ms is not from CLOCK_MONOTONIC (now %.3f ms); "
+                "taking the time of arrival, which is later than the capture",
+                self.device,
+                driver_ms,
+                now_ns / 1e6,
+            )
+        self._last_t_ns = max(self._last_t_ns + 1, now_ns)
+        return self._last_t_ns
+
+
+def list_cameras(folder: str = "/dev") -> list[str]:
+    """The video devices that can capture, in the order of their numbers.
+
+    A device that we may not open is listed too: opening it gives the better message.
+    """
+    nodes = [p for p in Path(folder).glob("video*") if p.name[5:].isdigit()]
+    return [str(p) for p in sorted(nodes, key=lambda p: int(p.name[5:])) if _can_capture(p)]
+
+
+def _can_capture(node: Path) -> bool:
+    try:
+        handle = os.open(node, os.O_RDWR | os.O_NONBLOCK)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    try:
+        answer = fcntl.ioctl(handle, _QUERYCAP, bytes(104))
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    (device_caps,) = struct.unpack_from("=I", answer, 88)
+    return bool(device_caps & _CAN_CAPTURE)
+
+
+def _check_device(device: str) -> None:
+    path = Path(device)
+    if not path.exists():
+        found = ", ".join(list_cameras()) or "there is none"
+        raise SourceError(f"camera {device}: no such device (found: {found})")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise SourceError(
+            f"camera {device}: no permission; join its group: sudo usermod -aG video $USER"
+        )

@@ -1,0 +1,180 @@
+"""Which sound belongs to which picture: one clock for both, exact to the sample.
+
+In: audio chunks as they come, and a picture. Out: a `Window`, whose log-mel columns end at the
+picture's time of capture.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..kernels import LogMel
+from .clock import Clock
+from .messages import AudioChunk, FaceBox, VideoFrame, Window
+from .ring import AudioRing
+
+
+class AudioClock:
+    """Maps sample numbers to CLOCK_MONOTONIC and learns the sound card's true rate.
+
+    A delay-locked loop of second order (F. Adriaensen, "Using a DLL to filter time", LAC 2005).
+    A chunk can be stamped late but not early, so the loop does not follow each stamp: it is fed,
+    once a second, with the earliest stamp of that second, relative to what it predicted.
+    """
+
+    BLOCK_S = 1.0
+    BANDWIDTH_HZ = 0.05
+    """How fast the loop follows: slow enough to smooth jitter, fast enough for 300 ppm."""
+    GAP_NS = 50_000_000
+    """A stamp this far from its prediction is no jitter..."""
+    GAP_CHUNKS_S = 0.1
+    """... when all stamps of this much sound agree: then samples were lost."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._nominal_ns = 1e9 / rate_hz
+        self.gaps = 0
+        self._next_sample: int | None = None
+        self._end = 0
+        omega = 2 * math.pi * self.BANDWIDTH_HZ * self.BLOCK_S
+        self._phase_gain, self._rate_gain = math.sqrt(2) * omega, omega * omega
+        self._period_ns = self._nominal_ns
+
+    @property
+    def locked(self) -> bool:
+        return self._next_sample is not None
+
+    @property
+    def drift_ppm(self) -> float:
+        """How much faster than stated the card counts samples."""
+        return (self._nominal_ns / self._period_ns - 1.0) * 1e6
+
+    def update(self, chunk: AudioChunk) -> None:
+        """Take in the stamp of the next chunk, which the ring numbers without a hole."""
+        first = self._end
+        self._end += len(chunk.samples)
+        if self._next_sample is None:
+            self._anchor(first, chunk.t_ns)
+        else:
+            lost = chunk.first_sample - self._next_sample
+            error = chunk.t_ns - self.time_of(first)
+            if lost or error < -self.GAP_NS:
+                self.gaps += 1
+                self._anchor(first, chunk.t_ns)
+            else:
+                self._follow(first, error, len(chunk.samples))
+        self._next_sample = chunk.first_sample + len(chunk.samples)
+
+    def _anchor(self, sample: int, t_ns: int) -> None:
+        self._base_sample = sample
+        self._base_ns = float(t_ns)
+        self._block_end = sample + self.BLOCK_S * 1e9 / self._nominal_ns
+        self._earliest = math.inf
+        self._early_samples = 0.0
+        self._suspect = math.inf
+        self._suspect_samples = 0
+        self._blocks = 0
+
+    def _follow(self, first: int, error: float, num_samples: int) -> None:
+        if error > self.GAP_NS:
+            self._suspect = min(self._suspect, error)
+            self._suspect_samples += num_samples
+            if self._suspect_samples * self._nominal_ns >= self.GAP_CHUNKS_S * 1e9:
+                self.gaps += 1
+                self._anchor(first, round(self.time_of(first) + self._suspect))
+            return
+        self._suspect, self._suspect_samples = math.inf, 0
+        self._earliest = min(self._earliest, error)
+        if self._blocks == 0 and error < 0:
+            # In the first second nothing is known yet: take every earlier stamp at once.
+            self._base_ns += error
+            self._earliest = 0.0
+        if first < self._block_end:
+            return
+        self._base_ns = self.time_of(first) + self._phase_gain * self._earliest
+        self._base_sample = first
+        if self._blocks:
+            block_samples = self.BLOCK_S * 1e9 / self._nominal_ns
+            self._period_ns += self._rate_gain * self._earliest / block_samples
+        self._blocks += 1
+        self._block_end = first + self.BLOCK_S * 1e9 / self._nominal_ns
+        self._earliest = math.inf
+
+    def time_of(self, sample: float) -> float:
+        """When sample number `sample` was captured, ns."""
+        return self._base_ns + (sample - self._base_sample) * self._period_ns
+
+    def sample_at(self, t_ns: float) -> float:
+        """Number of the sample captured at `t_ns`."""
+        return self._base_sample + (t_ns - self._base_ns) / self._period_ns
+
+
+class Synchroniser:
+    """Feeds the streaming log-mel and says which of its columns end with a picture.
+
+    `add_audio` is called by the audio thread, the rest by the main thread.
+    """
+
+    MAX_SKEW_NS = 1_000_000_000
+    """Sound that ends longer ago than this is not shown together with the picture."""
+
+    def __init__(self, mel: LogMel, clock: Clock, max_wait_ms: float) -> None:
+        self._mel = mel
+        self._clock = clock
+        self._max_wait_s = max_wait_ms / 1e3
+        rate = mel.spec.sample_rate_hz
+        self.ring = AudioRing(2 * rate)
+        self.audio_clock = AudioClock(rate)
+        self.overrun_samples = 0
+        self._scratch = np.zeros(self.ring.capacity, np.float32)
+
+    def add_audio(self, chunk: AudioChunk) -> None:
+        self.audio_clock.update(chunk)
+        self.ring.put(chunk)
+
+    def newest_sound_ns(self) -> int | None:
+        """When the newest sample was captured; None before the first."""
+        if not self.audio_clock.locked:
+            return None
+        return round(self.audio_clock.time_of(self.ring.end_sample))
+
+    def window(
+        self,
+        t_ns: int,
+        frame: VideoFrame | None,
+        face: FaceBox | None,
+        wait: bool,
+        dropped_frames: int = 0,
+    ) -> Window:
+        """The window at `t_ns`. With `wait`, sound that is late is waited for, within limits."""
+        if not self.audio_clock.locked:
+            return Window(t_ns, frame, face, None, None, 0, dropped_frames)
+        spec = self._mel.spec
+        at = self.audio_clock.sample_at(t_ns)
+        # The last column that ends by then; one sample of grace for the clock's rounding.
+        end_column = math.floor((at + 1 - spec.window) / spec.hop) + 1
+        end_sample = (end_column - 1) * spec.hop + spec.window
+        if wait and self._max_wait_s > 0 and self._is_live(end_sample):
+            self.ring.wait_for(end_sample, self._max_wait_s)
+        self._push_new_samples()
+        end_column = min(end_column, self._mel.num_columns)
+        end_sample = (end_column - 1) * spec.hop + spec.window
+        skew_ns = round(t_ns - self.audio_clock.time_of(end_sample))
+        usable = end_column > self._mel.first_column and skew_ns < self.MAX_SKEW_NS
+        if not usable:
+            return Window(t_ns, frame, face, at, None, 0, dropped_frames)
+        return Window(t_ns, frame, face, at, end_column, skew_ns, dropped_frames)
+
+    def _is_live(self, end_sample: int) -> bool:
+        """Whether the sound is only late, as it is while its source works."""
+        late_ns = (end_sample - self.ring.end_sample) / self._mel.spec.sample_rate_hz * 1e9
+        return 0 < late_ns < self.MAX_SKEW_NS
+
+    def _push_new_samples(self) -> None:
+        first, count = self.ring.read(self._mel.next_sample, self._scratch)
+        if first != self._mel.next_sample:
+            self.overrun_samples += first - self._mel.next_sample
+            self._mel.restart(first)
+        if count:
+            self._mel.push(self._scratch[:count])
