@@ -102,7 +102,7 @@ def load_bundle(path: Path) -> Bundle:
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.ValidationError as error:
         raise BundleError(f"{file}: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{file}: not JSON: {error}") from error
     _check_manifest(file, manifest)
     for name, entry in manifest.files.items():

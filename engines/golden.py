@@ -35,12 +35,21 @@ def golden_input(manifest: Manifest, modality: str) -> dict[str, NDArray[np.floa
 def prove_engine(engine: Engine, bundle: Bundle, modality: str) -> None:
     """Warm the engine up on the golden input and compare. Raises EngineError."""
     feed = golden_input(bundle.manifest, modality)
-    engine.warm_up(feed)
-    logits = engine.infer(feed)["logits"][0]
     want = np.array(bundle.manifest.models[modality].golden_logits, np.float32)
-    error = float(np.abs(logits - want).max())
-    if not error <= TOLERANCE:
+    try:
+        engine.warm_up(feed)
+        logits = engine.infer(feed)["logits"]
+    except (KeyError, ValueError) as error:
         raise EngineError(
-            f"{bundle.model_path(modality)}: answers the golden input {error:.3g} away from"
+            f"{bundle.model_path(modality)}: does not fit the golden input: {error}"
+        ) from error
+    if logits.shape != (1, len(want)):
+        raise EngineError(
+            f"{bundle.model_path(modality)}: logits are {list(logits.shape)}, not [1, {len(want)}]"
+        )
+    difference = float(np.abs(logits[0] - want).max())
+    if not difference <= TOLERANCE:
+        raise EngineError(
+            f"{bundle.model_path(modality)}: answers the golden input {difference:.3g} away from"
             f" bundle.json models.{modality}.golden_logits, {TOLERANCE} allowed"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Arrays, TensorSpec
+from .base import Arrays, EngineError, TensorSpec
 from .bundle import LABELS, Manifest
 
 EMBEDDING_SIZE = 256
@@ -31,6 +31,8 @@ class NullEngine:
 
     def infer(self, feed: Arrays) -> Arrays:
         for spec in self.inputs:
+            if spec.name not in feed:
+                raise EngineError(f"null: input {spec.name} is missing")
             spec.check(feed[spec.name])
         array = feed[self.inputs[0].name]
         flat = array.reshape(len(array), -1)
@@ -49,4 +51,4 @@ class NullEngine:
     def __enter__(self) -> NullEngine:
         return self
 
-    def __exit__(self, *exc: object) -> None: ...
+    def __exit__(self, *error: object) -> None: ...

@@ -13,6 +13,7 @@ from .spec import ImageSpec, MelSpec
 class LogMel(Protocol):
     """Streaming log-mel; see `cpu_mel.StreamingLogMel`."""
 
+    LATE_COLUMNS: int
     spec: MelSpec
     first_column: int
     next_sample: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +40,10 @@ class CpuPreprocessor:
     ) -> NDArray[np.float32]:
         """Picture (H, W, 3) + square box (x, y, side) -> (1, 3, size_px, size_px), reused by the
         next call of the same size. See `reference.face_tensor`."""
+        if image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
+            raise ValueError(
+                f"picture {image.dtype}{list(image.shape)} must be uint8[height, width, 3]"
+            )
         height, width, _ = image.shape
         x, y, side = box
         if (width, bgr) != self._scratch_for:
@@ -46,8 +52,10 @@ class CpuPreprocessor:
             if size_px % 4 or not 0 < size_px <= MAX_FACE_PX:
                 raise ValueError(f"face size {size_px} must be a multiple of 4 up to {MAX_FACE_PX}")
             self._outputs[size_px] = np.zeros((1, 3, size_px, size_px), np.float32)
-        if not 1.0 <= side <= 4 * max(width, height):
-            raise ValueError(f"face box side {side} must lie in 1..{4 * max(width, height)}")
+        if not (1.0 <= side <= 4 * max(width, height) and math.isfinite(x) and math.isfinite(y)):
+            raise ValueError(
+                f"face box {box} must be finite, its side in 1..{4 * max(width, height)}"
+            )
         out = self._outputs[size_px]
         face_pass(
             np.ascontiguousarray(image),

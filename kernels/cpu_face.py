@@ -19,7 +19,7 @@ from .simd import load4, splat4, store4, transpose4
 U = numba.uint64  # an unsigned index spares Numba's test for negative ones
 
 
-@numba.njit  # type: ignore[untyped-decorator]
+@numba.njit
 def _find_taps(origin, side, limit, first, second, share):  # type: ignore[no-untyped-def]
     """`reference.taps` into the given arrays."""
     step = side / len(first)
@@ -31,12 +31,12 @@ def _find_taps(origin, side, limit, first, second, share):  # type: ignore[no-un
             second[i] = min(low + 1, limit - 1)
             share[i] = place - low
         else:
-            first[i] = min(max(int(np.floor(origin + (i + 0.25) * step)), 0), limit - 1)
-            second[i] = min(max(int(np.floor(origin + (i + 0.75) * step)), 0), limit - 1)
+            first[i] = int(min(max(np.floor(origin + (i + 0.25) * step), 0.0), limit - 1.0))
+            second[i] = int(min(max(np.floor(origin + (i + 0.75) * step), 0.0), limit - 1.0))
             share[i] = 0.5
 
 
-@numba.njit  # type: ignore[untyped-decorator]
+@numba.njit
 def _blend_pixel(row, left, right, share, at):  # type: ignore[no-untyped-def]
     """Three channels of output pixel `at`: a blend of two source pixels of `row`.
 
@@ -46,12 +46,15 @@ def _blend_pixel(row, left, right, share, at):  # type: ignore[no-untyped-def]
     return here + (load4(row, right[at]) - here) * splat4(share[at])
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})  # type: ignore[untyped-decorator]
-def face_pass(image, x, y, side, bgr, scale, bias, taps, shares, row, out):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+def face_pass(  # type: ignore[no-untyped-def]
+    image, x, y, side, bgr, scale, bias, taps, shares, row, out
+):
     """Fill `out` (3, size, size) from `image` (H, W, 3) as `reference.face_tensor` does.
 
-    `scale`, `bias` float32 (3 W,): of each source channel, repeating. Scratch: `taps` uint64 and
-    `shares` float32 (4 and 2, size or more), `row` float32 (3 W + 1,). `size` is a multiple of four.
+    `scale`, `bias` float32 (3 W,): of each source channel, repeating. `size` is a multiple of
+    four. Scratch: `taps` uint64 (4, P) and `shares` float32 (2, P), P >= size, `row` float32
+    (3 W + 1,).
     """
     height, width, _ = image.shape
     size = out.shape[1]
@@ -117,3 +120,5 @@ def compile_face_pass() -> None:
                 types.float32[:, :, ::1],
             )
         )
+        # Writable arrays fit the version for read-only ones: nothing may ever compile another.
+        face_pass.disable_compile()

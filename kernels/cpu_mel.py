@@ -31,7 +31,7 @@ def twiddles(size: int) -> NDArray[np.float64]:
 
 def pack_filters(spec: MelSpec) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The non-zero part of each triangle, cut into fours: (num_mels, 3) first bin, end bin,
-    offset; and the weights, padded with zeros."""
+    offset, up to a multiple of four with empty rows; and the weights, padded with zeros."""
     rows, weights = [], []
     offset = 0
     for triangle in mel_filters(spec):
@@ -41,10 +41,11 @@ def pack_filters(spec: MelSpec) -> tuple[NDArray[np.int64], NDArray[np.float64]]
         rows.append((first, first + padded, offset))
         weights.append(np.pad(triangle[first:end], (0, padded - (end - first))))
         offset += padded
+    rows += [(0, 0, 0)] * (-len(rows) % LANES)  # four bands are computed at a time
     return np.array(rows, np.int64), np.concatenate(weights)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _butterfly(re, im, at, apart, c1, s1, c2, s2, c3, s3):  # type: ignore[no-untyped-def]
     """Four radix-4 butterflies side by side -> eight vectors: re and im of outputs 0-3."""
     a_re, b_re = load4(re, at), load4(re, at + apart)
@@ -69,7 +70,7 @@ def _butterfly(re, im, at, apart, c1, s1, c2, s2, c3, s3):  # type: ignore[no-un
     )
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _fft(size, re, im, re2, im2, turns):  # type: ignore[no-untyped-def]
     """Complex FFT of `size` points, a power of two from 16 up: Stockham's self-sorting radix 4.
 
@@ -133,7 +134,7 @@ def _fft(size, re, im, re2, im2, turns):  # type: ignore[no-untyped-def]
     return re, im
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def mel_column(  # type: ignore[no-untyped-def]
     sound, preemphasis, floor, mean, std, hann, turns, triangles, weights, work, out
 ):
@@ -177,7 +178,7 @@ def mel_column(  # type: ignore[no-untyped-def]
         out[m] = (np.log(np.float32(work[0, m] + floor)) - mean) / std
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _weigh(power, triangles, weights, m):  # type: ignore[no-untyped-def]
     """Band `m`: its four partial sums."""
     first, end, offset = triangles[m, 0], triangles[m, 1], triangles[m, 2]
@@ -187,7 +188,7 @@ def _weigh(power, triangles, weights, m):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _mean_square(sound, first):  # type: ignore[no-untyped-def]
     """Of `sound[first:]`; the sum may be reordered, so that it runs in vector lanes."""
     total = 0.0
@@ -196,7 +197,7 @@ def _mean_square(sound, first):  # type: ignore[no-untyped-def]
     return total / (len(sound) - first)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def push_samples(  # type: ignore[no-untyped-def]
     samples,
     sound,
@@ -230,7 +231,7 @@ def push_samples(  # type: ignore[no-untyped-def]
         for n in range(count):
             value = np.float64(samples[taken + n])
             if not np.isfinite(value):
-                value = 0.0
+                value = np.float64(0.0)
             sound[1 + filled + n] = min(max(value, -1.0), 1.0)
         filled += count
         taken += count
@@ -309,6 +310,7 @@ class StreamingLogMel:
 
     def push(self, samples: NDArray[np.float32]) -> int:
         """Add the next samples (n,) -> how many new columns they completed."""
+        samples = np.ascontiguousarray(samples, np.float32)  # what `push_samples` is compiled for
         before = self._num_columns
         self.next_sample += len(samples)
         if self._to_drop:
@@ -380,3 +382,5 @@ def compile_push() -> None:
                 floats,
             )
         )
+        # Writable arrays fit the version for read-only ones: nothing may ever compile another.
+        push_samples.disable_compile()

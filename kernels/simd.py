@@ -10,7 +10,7 @@ import operator
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba import types
 from numba.core.datamodel import models
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, register_model

@@ -59,9 +59,15 @@ class MelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"mel needs hop {self.hop} <= window {self.window} <= fft_size {self.fft_size},"
                 " and fft_size a power of two"
             )
+        if self.fft_size < 32 or self.num_mels > self.fft_size // 2:
+            raise ValueError(
+                f"mel fft_size {self.fft_size} must be at least 32 and num_mels {self.num_mels}"
+                " at most half of it"
+            )
         if not 0.0 <= self.low_hz < self.high_hz <= self.sample_rate_hz / 2:
             raise ValueError(
-                f"mel band {self.low_hz}..{self.high_hz} Hz must lie in 0..{self.sample_rate_hz / 2}"
+                f"mel band {self.low_hz}..{self.high_hz} Hz must lie in"
+                f" 0..{self.sample_rate_hz / 2}"
             )
         if not 0.0 <= self.preemphasis < 1.0 or self.floor <= 0.0 or self.std <= 0.0:
             raise ValueError("mel preemphasis must lie in 0..1, floor and std above 0")

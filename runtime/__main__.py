@@ -142,10 +142,11 @@ def doctor(args: argparse.Namespace) -> int:
 
 def guard(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a command; the user's mistakes become one line on stderr and exit code 2."""
-    logging.basicConfig(
-        level=os.environ.get("EMOTION_EDGE_LOG", "WARNING").upper(),
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    level = os.environ.get("EMOTION_EDGE_LOG", "WARNING").upper()
+    if not isinstance(logging.getLevelName(level), int):
+        print(f"EMOTION_EDGE_LOG is {level}, allowed: DEBUG, INFO, WARNING, ERROR", file=sys.stderr)
+        return EXIT_USER_ERROR
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
         return command(args)
     except USER_ERRORS as error:

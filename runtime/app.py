@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engines import open_engine
+from ..engines import ENGINES, open_engine
 from ..engines.base import Engine
 from ..engines.bundle import DEFAULT_BUNDLE, Bundle, Level, load_bundle
 from ..engines.golden import prove_engine
@@ -81,6 +81,8 @@ def open_runtime(config: Config, clock: Clock) -> Iterator[Runtime]:
     bundle = load_bundle(Path(config.bundle) if config.bundle else DEFAULT_BUNDLE)
     manifest = bundle.manifest
     level = find_level(bundle, config.level)
+    if config.engines.name not in ENGINES:
+        raise ConfigError(f"engines.name is {config.engines.name!r}, allowed: {', '.join(ENGINES)}")
     detector = open_detector(config.face.yunet_file)
     preprocessor = open_preprocessor("auto", manifest.image, manifest.mel)
     with ExitStack() as stack:
@@ -197,7 +199,7 @@ class LiveRun:
             threads = self._start_threads(runtime, sources, watchdog)
             watchdog.ready(f"reading {sources.name}")
             try:
-                self._loop(runtime, sources, watchdog, seconds)
+                self._loop(runtime, watchdog, seconds)
             except SinkClosed:
                 log.info("nobody reads the output any more")
             finally:
@@ -241,7 +243,7 @@ class LiveRun:
         """A thread that fails ends the run; its error is raised from `run`."""
         try:
             body()
-        except Exception as error:  # whatever it is, it must not vanish with the thread
+        except Exception as error:  # noqa: BLE001  it must not vanish with the thread
             if not self._stop.is_set():
                 self._failure = error
                 self.stop()
@@ -263,9 +265,7 @@ class LiveRun:
         if alone:
             self._frames.end()
 
-    def _loop(
-        self, runtime: Runtime, sources: Sources, watchdog: Watchdog, seconds: float | None
-    ) -> None:
+    def _loop(self, runtime: Runtime, watchdog: Watchdog, seconds: float | None) -> None:
         clock, sync = self._clock, runtime.synchroniser
         end_ns: int | None = None
         while not self._stop.is_set():

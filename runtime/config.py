@@ -25,7 +25,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all sections: unknown keys are errors."""
 
 
-class Source(Section):
+class Source(Section, frozen=True):
     name: str = "auto"
     """"auto" (a camera if there is one, else the demo), "camera", /dev/videoN, "demo" or a file."""
     microphone: str = "auto"
@@ -38,38 +38,38 @@ class Source(Section):
     """Start a file over at its end."""
 
 
-class Engines(Section):
+class Engines(Section, frozen=True):
     name: str = "auto"
     """"auto", "onnx" or "null" (no model: for tests)."""
     num_threads: Annotated[int, Meta(ge=0, le=64)] = 0
     """For each network; 0 takes one per core."""
 
 
-class Face(Section):
+class Face(Section, frozen=True):
     yunet_file: str = ""
     """A YuNet ONNX file to find faces with; empty: OpenCV's Haar cascade."""
     lost_after_s: Annotated[float, Meta(ge=0, le=60)] = 0.7
     """A face not found again for this long is gone."""
 
 
-class Voice(Section):
+class Voice(Section, frozen=True):
     min_level_db: Annotated[float, Meta(ge=-100, le=0)] = -55.0
     """Sound whose loud parts stay under this (dB of full scale) is taken for silence."""
 
 
-class Sync(Section):
+class Sync(Section, frozen=True):
     max_wait_ms: Annotated[float, Meta(ge=0, le=40)] = 5.0
     """A picture waits at most this long for the sound that belongs to it."""
 
 
-class Output(Section):
+class Output(Section, frozen=True):
     smoothing_s: Annotated[float, Meta(ge=0, le=30)] = 0.5
     """Time constant of the calm of the output; 0 shows every picture's own."""
     sinks: tuple[str, ...] = ("console",)
     """Any of "console", "jsonl:FILE", "jsonl:-", "null"."""
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """Everything a run can be told."""
 
     source: Source = Source()
@@ -93,21 +93,28 @@ def load_config(file: Path | None, settings: Sequence[str] = ()) -> Config:
     for setting in settings:
         _put(tree, setting)
     try:
-        return msgspec.convert(tree, Config)
+        return msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(origin, tree, str(error))) from error
+
+
+def _parse_yaml(text: str) -> Any:
+    """Every value as text, for its field to read: YAML's own guess would take the engine "null"
+    for nothing, microphone 1 for a number and a source called `on` for true."""
+    value = yaml.load(text, Loader=yaml.BaseLoader)
+    return "" if value is None else value
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{file}: over {MAX_CONFIG_BYTES} bytes, that is no configuration")
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tree = _parse_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-    if tree is None:
+    if tree in (None, ""):
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: is {type(tree).__name__}, a mapping of keys is wanted")
@@ -120,7 +127,7 @@ def _put(tree: dict[str, Any], setting: str) -> None:
     if not equals or not all([*parents, key]):
         raise ConfigError(f"--set {setting!r}: wanted a.b=value")
     try:
-        value = yaml.safe_load(text)
+        value = _parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
     for parent in parents:
@@ -137,7 +144,7 @@ def _explain(origin: str, tree: dict[str, Any], message: str) -> str:
     value: Any = tree
     section: Any = Config()
     for key in filter(None, path.split(".")):
-        value = value.get(key) if isinstance(value, dict) else value
+        value = value.get(key.partition("[")[0]) if isinstance(value, dict) else value
         section = getattr(section, key, section)
     if "unknown field" in problem:
         name = problem.split("`")[1]

@@ -61,7 +61,7 @@ class HaarDetector:
     STEP, NEIGHBOURS = 1.15, 4
 
     def __init__(self) -> None:
-        self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + self.FILE)
+        self._cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / self.FILE))
         if self._cascade.empty():
             raise SourceError(f"OpenCV {cv2.__version__} has no {self.FILE}; install 4.8 to 4.x")
 

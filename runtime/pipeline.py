@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..engines.base import Arrays, Engine
-from ..engines.bundle import Level, Manifest
+from ..engines.bundle import MODALITIES, Level, Manifest
 from ..engines.fusion import calibrate, fuse
 from ..kernels import Preprocessor
 from .clock import Clock
@@ -135,15 +136,15 @@ class Pipeline:
             return None
         return calibrate(logits, self._manifest.models[modality].temperature)
 
-    def _conclude(self, t_ns: int, opinions: dict[str, Float64]) -> dict[str, object]:
+    def _conclude(self, t_ns: int, opinions: dict[str, Float64]) -> dict[str, Any]:
         labels = self._manifest.labels
         named = {
             name: dict(zip(labels, opinion.tolist(), strict=True))
             for name, opinion in opinions.items()
         }
-        fields: dict[str, object] = {"face": named.get("face"), "voice": named.get("voice")}
+        fields: dict[str, Any] = {"face": named.get("face"), "voice": named.get("voice")}
         if not opinions:
-            weights = {name: 0.0 for name in ("face", "voice")}
+            weights = dict.fromkeys(MODALITIES, 0.0)
             return {
                 **fields,
                 "label": None,
@@ -162,7 +163,7 @@ class Pipeline:
             "label": None if abstained else labels[best],
             "confidence": confidence,
             "probabilities": dict(zip(labels, smooth.tolist(), strict=True)),
-            "modalities": {name: shares.get(name, 0.0) for name in ("face", "voice")},
+            "modalities": {name: shares.get(name, 0.0) for name in MODALITIES},
             "abstained": abstained,
         }
 

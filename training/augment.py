@@ -80,10 +80,10 @@ def jitter_voice(samples: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def mask_mel(mel: Tensor, generator: torch.Generator) -> Tensor:
-    """(N, 64, T): two bands of up to 10 mels and two stretches of up to 40 columns set to the mean
+    """(N, 64, T): two bands of up to 6 mels and two stretches of up to 25 columns set to the mean
     (Park et al. 2019, arXiv:1904.08779). In place."""
     num, num_mels, num_frames = mel.shape
-    for axis, limit, widest in ((1, num_mels, 10), (2, num_frames, 40)):
+    for axis, limit, widest in ((1, num_mels, 6), (2, num_frames, 25)):
         for _ in range(2):
             width = torch.randint(0, widest + 1, (num, 1), generator=generator)
             start = torch.randint(0, limit - widest, (num, 1), generator=generator)

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..engines.bundle import LABELS
-from ..kernels.cpu_mel import StreamingLogMel, compile_push
-from ..kernels.spec import MelSpec
+from ..kernels import LogMel, open_preprocessor
+from ..kernels.spec import ImageSpec, MelSpec
 from .augment import jitter_voice, mask_mel
 from .data.ravdess import Clip, load_voice
 from .fit import Batch, Schedule, fit
@@ -32,7 +32,7 @@ WINDOW_EVERY_S = 0.25
 class VoiceRecipe:
     num_epochs: int = 50
     batch_size: int = 16
-    peak_lr: float = 1.5e-3
+    peak_lr: float = 3e-3
     mixup: float = 0.2
     """Beta parameter of mixup (Zhang et al. 2018, arXiv:1710.09412)."""
     seed: int = 0
@@ -61,6 +61,11 @@ def load_voices(clips: Sequence[Clip], spec: MelSpec) -> VoiceSet:
     )
 
 
+def open_mel(spec: MelSpec) -> LogMel:
+    """The log-mel of the device."""
+    return open_preprocessor("auto", ImageSpec(), spec).mel
+
+
 def window_ends(num_samples: int, spec: MelSpec) -> list[int]:
     """End samples of the windows that judge a recording: from a full window (or the whole
     recording when it is shorter) to its end."""
@@ -70,7 +75,7 @@ def window_ends(num_samples: int, spec: MelSpec) -> list[int]:
 
 
 def mel_windows(
-    sound: NDArray[np.float32], ends: Sequence[int], mel: StreamingLogMel
+    sound: NDArray[np.float32], ends: Sequence[int], mel: LogMel
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Windows that end at the samples `ends`, rising -> mel (K, 64, 300), mask (K, 300)."""
     mel.restart(0)
@@ -89,7 +94,7 @@ def mel_windows(
 def voice_logits(model: nn.Module, voices: VoiceSet, spec: MelSpec) -> NDArray[np.float32]:
     """Log of the mean probability over each recording's windows (N, 7)."""
     model.eval()
-    mel = StreamingLogMel(spec)
+    mel = open_mel(spec)
     rows = []
     for sound in voices.sounds:
         windows, masks = mel_windows(sound, window_ends(len(sound), spec), mel)
@@ -103,8 +108,7 @@ def train_voice(
 ) -> VoiceNet:
     """Train on the recordings of `learn`; nobody else is looked at."""
     torch.manual_seed(recipe.seed)
-    compile_push()
-    mel = StreamingLogMel(spec)
+    mel = open_mel(spec)
     targets = np.eye(len(LABELS), dtype=np.float32)[learn.labels]
     schedule = Schedule(
         recipe.num_epochs,
@@ -112,7 +116,7 @@ def train_voice(
         recipe.peak_lr,
         weight_decay=0.01,
         ema_decay=0.995,
-        label_smoothing=0.1,
+        label_smoothing=0.05,
     )
 
     def batches(epoch: int) -> Iterator[Batch]:
@@ -135,8 +139,7 @@ def train_voice(
             window_batch = mask_mel(torch.from_numpy(np.concatenate(windows)), generator)
             mask_batch = torch.from_numpy(np.concatenate(masks))
             target = torch.from_numpy(targets[index])
-            share = float(rng.beta(recipe.mixup, recipe.mixup))
-            share = max(share, 1 - share)
+            share = 1.0
             window_batch = share * window_batch + (1 - share) * window_batch.flip(0)
             mask_batch = torch.maximum(mask_batch, mask_batch.flip(0))
             yield (window_batch, mask_batch), share * target + (1 - share) * target.flip(0)

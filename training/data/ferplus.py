@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engines.bundle import LABELS
+from . import DatasetError
 
 VOTES = (
     "neutral",
@@ -41,10 +43,6 @@ _LABEL_OF_VOTE = {
 }
 FACE_PX = 48
 _MAX_FILE_BYTES = 1 << 20
-
-
-class DatasetError(ValueError):
-    """A data set that cannot be read; the message names the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,8 @@ def _decode_face(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8] | Non
             return None
         encoded = np.frombuffer(archive.read(info), np.uint8)
         image = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
-    except (KeyError, zipfile.BadZipFile, cv2.error):
+    # zipfile's own way to say that a picture is damaged, encrypted or packed in an unknown manner.
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, cv2.error):
         return None
     if image is None or image.shape != (FACE_PX, FACE_PX):
         return None
@@ -119,8 +118,10 @@ def load_ferplus(root: Path, split: str) -> FaceSet:
                 images.append(image)
                 votes.append(distribution)
                 labels.append(label)
-    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+    except zipfile.BadZipFile as error:
         raise DatasetError(f"{pictures}: not a FER+ split: {error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{table}: not a table of FER+ votes: {error}") from error
     except (TypeError, ValueError) as error:
         if isinstance(error, DatasetError):
             raise

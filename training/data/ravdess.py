@@ -16,7 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from .ferplus import DatasetError
+from . import DatasetError
 
 EMOTIONS = {
     "01": "neutral",

@@ -1,0 +1,78 @@
+"""Small networks of the right shapes, made on the spot without torch, and a bundle of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emotion_edge.engines.bundle import LABELS, Bundle, Level, Manifest, ModelEntry, write_manifest
+from emotion_edge.engines.golden import golden_input
+from emotion_edge.engines.onnx_engine import OnnxEngine
+from emotion_edge.kernels.spec import ImageSpec, MelSpec
+
+onnx = pytest.importorskip("onnx", reason="onnx is in the test extra")
+helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT
+EMBEDDING_SIZE = 256
+
+
+def write_network(path: Path, modality: str, num_labels: int = len(LABELS)) -> Path:
+    """The mean over each channel or band, then two linear layers: embedding and logits."""
+    rng = np.random.default_rng(7)
+    num_in = 3 if modality == "face" else 64
+
+    def constant(name: str, *shape: int) -> object:
+        values = rng.standard_normal(shape).astype(np.float32)
+        return onnx.numpy_helper.from_array(values, name)
+
+    def tensor(name: str, *shape: int | str) -> object:
+        return helper.make_tensor_value_info(name, FLOAT, ["batch", *shape])
+
+    weights = [
+        constant("w1", num_in, EMBEDDING_SIZE),
+        constant("w2", EMBEDDING_SIZE, num_labels),
+    ]
+    if modality == "face":
+        inputs = [tensor("image", 3, "height", "width")]
+        nodes = [helper.make_node("ReduceMean", ["image"], ["mean"], axes=[2, 3], keepdims=0)]
+    else:
+        inputs = [tensor("mel", 64, 300), tensor("mask", 300)]
+        weights.append(onnx.numpy_helper.from_array(np.array([1]), "one"))
+        nodes = [
+            helper.make_node("Unsqueeze", ["mask", "one"], ["shown"]),
+            helper.make_node("Mul", ["mel", "shown"], ["heard"]),
+            helper.make_node("ReduceMean", ["heard"], ["mean"], axes=[2], keepdims=0),
+        ]
+    nodes += [
+        helper.make_node("MatMul", ["mean", "w1"], ["embedding"]),
+        helper.make_node("MatMul", ["embedding", "w2"], ["logits"]),
+    ]
+    outputs = [tensor("embedding", EMBEDDING_SIZE), tensor("logits", num_labels)]
+    graph = helper.make_graph(nodes, modality, inputs, outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    return path
+
+
+def write_bundle_folder(folder: Path) -> Bundle:
+    """A good bundle of both networks."""
+    folder.mkdir(exist_ok=True)
+    image, mel, levels = ImageSpec(), MelSpec(), [Level("full", 64), Level("low", 32, voice=False)]
+    draft = Manifest(1, "tiny", list(LABELS), image, mel, levels, {}, 0.3, {}, {}, {})
+    models = {}
+    for modality in ("face", "voice"):
+        path = write_network(folder / f"{modality}.onnx", modality)
+        with OnnxEngine(path, num_threads=1) as engine:
+            logits = engine.infer(golden_input(draft, modality))["logits"][0]
+        models[modality] = ModelEntry(path.name, 1.5, 0.5, [float(value) for value in logits])
+    fields = {name: getattr(draft, name) for name in draft.__struct_fields__}
+    del fields["format"], fields["files"]
+    return write_manifest(folder, {**fields, "models": models})
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """A good bundle that the test may spoil."""
+    return write_bundle_folder(tmp_path / "tiny")

@@ -1,0 +1,205 @@
+"""What every engine promises, over each that can load; and what is ONNX Runtime's alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+
+from emotion_edge.engines import ENGINES, open_engine
+from emotion_edge.engines.base import Engine, EngineError, TensorSpec
+from emotion_edge.engines.bundle import MODALITIES, Bundle
+from emotion_edge.engines.onnx_engine import OnnxEngine
+
+onnx = pytest.importorskip("onnx", reason="onnx is in the test extra")
+Feed = dict[str, NDArray[np.float32]]
+
+
+def make_feed(modality: str, batch: int = 1, seed: int = 0) -> Feed:
+    rng = np.random.default_rng(seed)
+    if modality == "face":
+        return {"image": rng.standard_normal((batch, 3, 32, 32)).astype(np.float32)}
+    return {
+        "mel": rng.standard_normal((batch, 64, 300)).astype(np.float32),
+        "mask": np.ones((batch, 300), np.float32),
+    }
+
+
+@pytest.fixture(params=[name for name in ENGINES if name != "auto"])
+def engine_name(request: pytest.FixtureRequest, bundle: Bundle) -> str:
+    """Each engine that can load here."""
+    try:
+        open_engine(request.param, bundle, "face", num_threads=1).close()
+    except ImportError as error:
+        pytest.skip(f"engine {request.param}: {error}")
+    return str(request.param)
+
+
+@pytest.fixture(params=MODALITIES)
+def modality(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def engine(engine_name: str, modality: str, bundle: Bundle) -> Engine:
+    return open_engine(engine_name, bundle, modality, num_threads=1)
+
+
+def test_names_and_shapes(engine: Engine, modality: str) -> None:
+    """Inputs and outputs say what to feed and what comes back, for any batch size."""
+    assert [spec.name for spec in engine.inputs] == list(make_feed(modality))
+    assert {spec.name: spec.shape for spec in engine.outputs} == {
+        "embedding": (None, 256),
+        "logits": (None, 7),
+    }
+    for batch in (1, 3, 1):
+        out = engine.infer(make_feed(modality, batch))
+        assert out["embedding"].shape == (batch, 256)
+        assert out["logits"].shape == (batch, 7)
+        assert out["logits"].dtype == np.float32
+
+
+def test_same_input_same_answer(engine: Engine, modality: str) -> None:
+    """Again, after a warm-up, after other inputs, and as part of a batch."""
+    feed = make_feed(modality)
+    engine.warm_up(feed)
+    first = engine.infer(feed)["logits"].copy()
+    other = make_feed(modality, seed=1)
+    assert np.abs(engine.infer(other)["logits"] - first).max() > 1e-4
+    np.testing.assert_array_equal(engine.infer(feed)["logits"], first)
+    both = {name: np.concatenate([other[name], feed[name]]) for name in feed}
+    np.testing.assert_allclose(engine.infer(both)["logits"][1], first[0], rtol=1e-5, atol=1e-5)
+
+
+def test_wrong_shape_or_type_is_named(engine: Engine, modality: str) -> None:
+    """The input, what was given and what is wanted; the engine works on afterwards."""
+    feed = make_feed(modality)
+    name = next(iter(feed))
+    for wrong in (feed[name][0], feed[name][:, :2], feed[name].astype(np.float64)):
+        with pytest.raises(ValueError, match=rf"^{name}: .* given, float32\[None, .* wanted"):
+            engine.infer({**feed, name: wrong})
+    assert np.isfinite(engine.infer(feed)["logits"]).all()
+
+
+def test_missing_input_is_named(engine: Engine, modality: str) -> None:
+    """Not a KeyError from the depths."""
+    feed = make_feed(modality)
+    for name in feed:
+        rest = {key: array for key, array in feed.items() if key != name}
+        with pytest.raises(EngineError, match=f"input {name} is missing"):
+            engine.infer(rest)
+
+
+def test_close_twice(engine: Engine) -> None:
+    """Closing is allowed twice, and at the end of `with`."""
+    with engine as entered:
+        assert entered is engine
+        engine.close()
+    engine.close()
+
+
+def test_non_contiguous_input(engine: Engine, modality: str) -> None:
+    """A view is read as what it shows, not as what lies in memory."""
+    feed = make_feed(modality)
+    want = engine.infer(feed)["logits"].copy()
+    views = {name: np.asfortranarray(array) for name, array in feed.items()}
+    np.testing.assert_allclose(engine.infer(views)["logits"], want, rtol=1e-5, atol=1e-6)
+
+
+def test_engine_name_is_checked(bundle: Bundle) -> None:
+    """The message says what there is; "auto" never means "null"."""
+    with pytest.raises(ValueError, match="'tpu' is not one of auto, onnx, null"):
+        open_engine("tpu", bundle, "face")
+    assert isinstance(open_engine("auto", bundle, "face", 1), OnnxEngine)
+
+
+def test_null_depends_on_the_input_alone(bundle: Bundle) -> None:
+    """Two of them agree, and a brighter slice of the input raises its own label."""
+    image = np.zeros((1, 3, 32, 32), np.float32)
+    image.reshape(1, -1)[:, 440:870] = 1.0  # the second of seven slices
+    answers = [open_engine("null", bundle, "face").infer({"image": image}) for _ in range(2)]
+    np.testing.assert_array_equal(answers[0]["logits"], answers[1]["logits"])
+    assert answers[0]["logits"][0].argmax() == 1
+
+
+def test_onnx_equals_a_plain_session(bundle: Bundle, modality: str) -> None:
+    """Bound buffers change nothing: the numbers are those of `InferenceSession.run`."""
+    path = bundle.model_path(modality)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    plain = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    with OnnxEngine(path, num_threads=1) as engine:
+        for seed in range(5):
+            feed = make_feed(modality, batch=1 + seed % 2, seed=seed)
+            want = plain.run(["embedding", "logits"], feed)
+            got = engine.infer(feed)
+            np.testing.assert_array_equal(got["embedding"], want[0])
+            np.testing.assert_array_equal(got["logits"], want[1])
+
+
+def test_onnx_reuses_its_buffers(bundle: Bundle) -> None:
+    """One per batch size, overwritten by the next call of that size only."""
+    with OnnxEngine(bundle.model_path("face"), num_threads=1) as engine:
+        first = engine.infer(make_feed("face"))["logits"]
+        kept = first.copy()
+        engine.infer(make_feed("face", batch=3, seed=1))
+        np.testing.assert_array_equal(first, kept)
+        assert engine.infer(make_feed("face", seed=2))["logits"] is first
+        assert np.abs(first - kept).max() > 1e-4
+
+
+def test_onnx_reads_each_new_array(bundle: Bundle) -> None:
+    """Inputs are bound where they lie: a new array, and new numbers in the old one, both count."""
+    with OnnxEngine(bundle.model_path("face"), num_threads=1) as engine:
+        answers = []
+        for seed in range(4):
+            answers.append(engine.infer(make_feed("face", seed=seed))["logits"].copy())
+        reused = make_feed("face")
+        for seed, want in enumerate(answers):
+            reused["image"][:] = make_feed("face", seed=seed)["image"]
+            np.testing.assert_array_equal(engine.infer(reused)["logits"], want)
+
+
+def test_onnx_batches_that_do_not_match(bundle: Bundle) -> None:
+    """Two voices with three masks: an error, not a guess, and then it works on."""
+    with OnnxEngine(bundle.model_path("voice"), num_threads=1) as engine:
+        odd = {"mel": make_feed("voice", 2)["mel"], "mask": make_feed("voice", 3)["mask"]}
+        with pytest.raises(EngineError, match=r"voice\.onnx"):
+            engine.infer(odd)
+        assert np.isfinite(engine.infer(make_feed("voice", 2))["logits"]).all()
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"\x08\x08" * 500], ids=["empty", "text", "bits"])
+def test_onnx_file_that_is_none(tmp_path: Path, data: bytes) -> None:
+    """An EngineError with the path, whatever ONNX Runtime raises."""
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(data)
+    with pytest.raises(EngineError, match=r"broken\.onnx: ONNX Runtime cannot open it"):
+        OnnxEngine(path)
+    with pytest.raises(EngineError, match=r"none\.onnx"):
+        OnnxEngine(tmp_path / "none.onnx")
+
+
+def test_onnx_other_number_types_are_refused(tmp_path: Path) -> None:
+    """A network that wants whole numbers is not one of ours; its input is named."""
+    helper = onnx.helper
+    ports = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [1]) for name in ("x", "y")
+    ]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", *[[p] for p in ports])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(tmp_path / "whole.onnx"))
+    with pytest.raises(EngineError, match=r"whole\.onnx: x is tensor\(int64\)"):
+        OnnxEngine(tmp_path / "whole.onnx")
+
+
+def test_tensor_spec_check() -> None:
+    """None stands for any size, but not for any number of dimensions."""
+    spec = TensorSpec("image", (None, 3, None, None))
+    spec.check(np.zeros((2, 3, 4, 5), np.float32))
+    for wrong in (np.zeros((2, 3, 4), np.float32), np.zeros((2, 4, 4, 4), np.float32)):
+        with pytest.raises(ValueError, match="image: float32"):
+            spec.check(wrong)

@@ -1,0 +1,110 @@
+"""The proof at start-up: a network that answers otherwise than when it was exported is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from emotion_edge.engines import open_engine
+from emotion_edge.engines.base import Arrays, EngineError
+from emotion_edge.engines.bundle import DEFAULT_BUNDLE, MODALITIES, Bundle, load_bundle
+from emotion_edge.engines.golden import TOLERANCE, golden_input, prove_engine
+from emotion_edge.engines.null import NullEngine
+
+MAX_BUNDLE_BYTES = 16_000_000
+
+
+class Replaced(NullEngine):
+    """Answers with `answer`, whatever it is asked."""
+
+    answer: Arrays = {}
+
+    def infer(self, feed: Arrays) -> Arrays:
+        return self.answer
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_good_bundle_proves_itself(bundle: Bundle, modality: str) -> None:
+    """With the engine that made the answers."""
+    with open_engine("onnx", bundle, modality, 1) as engine:
+        prove_engine(engine, bundle, modality)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_golden_input_is_a_formula(bundle: Bundle, modality: str) -> None:
+    """The same everywhere, float32, filling its range and not constant along any axis."""
+    feed = golden_input(bundle.manifest, modality)
+    again = golden_input(bundle.manifest, modality)
+    name = "image" if modality == "face" else "mel"
+    array = feed[name]
+    assert array.shape == ((1, 3, 64, 64) if modality == "face" else (1, 64, 300))
+    assert array.dtype == np.float32
+    assert array.reshape(-1)[100] == pytest.approx(np.sin(10.1))
+    assert all(np.abs(np.diff(array, axis=axis)).max() > 0.01 for axis in range(1, array.ndim))
+    for key in feed:
+        np.testing.assert_array_equal(feed[key], again[key])
+
+
+@pytest.mark.parametrize("off_by", [TOLERANCE * 1.5, -TOLERANCE * 1.5, np.nan, np.inf])
+def test_other_answer_is_refused(bundle: Bundle, off_by: float) -> None:
+    """One logit of seven beyond the tolerance, or not a number; inside it, all is well."""
+    golden = np.array([bundle.manifest.models["face"].golden_logits], np.float32)
+    engine = Replaced(bundle.manifest, "face")
+    engine.answer = {"logits": golden + np.float32(TOLERANCE / 2)}
+    prove_engine(engine, bundle, "face")
+    wrong = golden.copy()
+    wrong[0, 3] += off_by
+    engine.answer = {"logits": wrong}
+    with pytest.raises(EngineError, match=r"face\.onnx: .* models\.face\.golden_logits"):
+        prove_engine(engine, bundle, "face")
+
+
+def test_network_of_another_shape_is_refused(bundle: Bundle) -> None:
+    """No logits, eight of them, or one that wants other inputs: an EngineError with the file."""
+    engine = Replaced(bundle.manifest, "face")
+    for answer in ({}, {"logits": np.zeros((1, 8), np.float32)}):
+        engine.answer = answer
+        with pytest.raises(EngineError, match=r"face\.onnx"):
+            prove_engine(engine, bundle, "face")
+    narrow = msgspec.structs.replace(bundle.manifest.mel, num_frames=200)
+    other = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, mel=narrow), "")
+    with (
+        open_engine("onnx", bundle, "voice", 1) as voice,
+        pytest.raises(EngineError, match=r"voice\.onnx.*mel"),
+    ):
+        prove_engine(voice, other, "voice")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Bundle:
+    """The bundle that ships."""
+    if not DEFAULT_BUNDLE.is_dir():
+        pytest.skip(f"{DEFAULT_BUNDLE} has not been made yet")
+    return load_bundle(DEFAULT_BUNDLE)
+
+
+def test_shipped_bundle_is_small(shipped: Bundle) -> None:
+    """At most 16 MB, nothing unlisted in it, both networks there."""
+    files = {path.name for path in Path(shipped.path).iterdir()}
+    assert files == {"bundle.json", *shipped.manifest.files}
+    assert sum(path.stat().st_size for path in shipped.path.iterdir()) <= MAX_BUNDLE_BYTES
+    assert set(shipped.manifest.models) == set(MODALITIES)
+    assert shipped.manifest.metrics
+    assert shipped.manifest.provenance
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_shipped_bundle_proves_itself(shipped: Bundle, modality: str) -> None:
+    """On this machine, at every level's picture size, alone and two at a time."""
+    with open_engine("auto", shipped, modality, 1) as engine:
+        prove_engine(engine, shipped, modality)
+        feed = golden_input(shipped.manifest, modality)
+        twice = {name: np.concatenate([array, array]) for name, array in feed.items()}
+        pair = engine.infer(twice)["logits"]
+        np.testing.assert_allclose(pair[0], pair[1], rtol=1e-3, atol=1e-3)
+        for level in shipped.manifest.levels if modality == "face" else ():
+            small = feed["image"][:, :, : level.face_px, : level.face_px]
+            assert np.isfinite(engine.infer({"image": small})["logits"]).all()

@@ -1,0 +1,118 @@
+"""When the CPU kernels are compiled: never at import, once before the first use, and not again
+in the next process; and that a call takes no memory."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emotion_edge.kernels import open_preprocessor
+from emotion_edge.kernels.cpu_face import face_pass
+from emotion_edge.kernels.cpu_mel import push_samples
+from emotion_edge.kernels.spec import ImageSpec, MelSpec
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+SOUND = np.random.default_rng(0).standard_normal(2_000).astype(np.float32)
+
+OPEN_AND_COUNT = """
+import re
+from emotion_edge.kernels import open_preprocessor
+from emotion_edge.kernels.spec import ImageSpec, MelSpec
+from emotion_edge.kernels.cpu_face import face_pass
+from emotion_edge.kernels.cpu_mel import push_samples
+
+kernels = (face_pass, push_samples)
+before = [len(kernel.signatures) for kernel in kernels]
+open_preprocessor("cpu", ImageSpec(), MelSpec())
+hits = [sum(kernel.stats.cache_hits.values()) for kernel in kernels]
+misses = [sum(kernel.stats.cache_misses.values()) for kernel in kernels]
+calls = r"call .*@NRT_(MemInfo_alloc|MemInfo_new|Allocate)\\w*"
+allocating = [
+    kernel.py_func.__name__
+    for kernel, missed in zip(kernels, misses)
+    if missed  # only what was compiled here has its code at hand
+    for code in kernel.inspect_llvm().values()
+    if re.search(calls, code)
+]
+print({"before": before, "hits": hits, "misses": misses, "allocating": allocating})
+"""
+
+
+def run_python(code: str, **environment: str) -> object:
+    """What `code` printed, read as a literal."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    return ast.literal_eval(done.stdout)
+
+
+def test_second_process_does_not_compile(tmp_path: Path) -> None:
+    """The first compiles each kernel once, into the folder NUMBA_CACHE_DIR names; the second
+    reads both from there. Nothing compiled asks for memory."""
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first = run_python(OPEN_AND_COUNT, **cache)
+    assert first == {"before": [0, 0], "hits": [0, 0], "misses": [1, 1], "allocating": []}
+    assert list(tmp_path.rglob("*.nbc"))
+    second = run_python(OPEN_AND_COUNT, **cache)
+    assert second == {"before": [0, 0], "hits": [1, 1], "misses": [0, 0], "allocating": []}
+
+
+def test_import_compiles_nothing() -> None:
+    """The package does not even load Numba until a preprocessor is opened."""
+    code = "import sys, emotion_edge.kernels; print('numba' in sys.modules)"
+    assert run_python(code) is False
+
+
+def test_no_input_compiles_another_version() -> None:
+    """Neither read-only nor non-contiguous nor double precision: one version each, for good."""
+    preprocessor = open_preprocessor("cpu", ImageSpec(), MelSpec())
+    frozen_picture, frozen_sound = PICTURE.copy(), SOUND.copy()
+    frozen_picture.flags.writeable = frozen_sound.flags.writeable = False
+    for image in (PICTURE, frozen_picture, PICTURE[::2, ::3], np.asfortranarray(PICTURE)):
+        preprocessor.face(image, (10.0, 10.0, 90.0), 64)
+        preprocessor.face(image, (np.float32(10), 10, 90), 64)  # type: ignore[arg-type]
+    for sound in (SOUND, frozen_sound, SOUND[::2], SOUND.astype(np.float64)):
+        preprocessor.mel.push(sound)  # type: ignore[arg-type]
+    assert len(face_pass.signatures) == 1
+    assert len(push_samples.signatures) == 1
+
+
+@pytest.mark.parametrize("size_px", [64, 224])
+def test_a_call_takes_no_memory(size_px: int) -> None:
+    """Over 200 frames nothing grows, and in none is anything as large as a buffer made."""
+    preprocessor = open_preprocessor("cpu", ImageSpec(), MelSpec())
+    mel = preprocessor.mel
+
+    def do_one_frame(t: int) -> None:
+        preprocessor.face(PICTURE, (t % 50 + 0.5, 10.0, 90.0 + t % 9), size_px)
+        mel.push(SOUND[:533])
+        mel.window()
+        mel.levels_db()
+
+    for t in range(20):
+        do_one_frame(t)
+    tracemalloc.start()
+    try:
+        do_one_frame(0)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        for t in range(200):
+            do_one_frame(t)
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2_000
+    assert peak - before < 4_000

@@ -1,0 +1,182 @@
+"""The fused face pass of every preprocessor against the reference, and what both promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from emotion_edge.kernels import Preprocessor, reference
+from emotion_edge.kernels.spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
+
+TOLERANCE = 1e-4
+SPEC = ImageSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.25, 0.3))  # the fixture's
+Box = tuple[float, float, float]
+OpenWith = Callable[[ImageSpec, MelSpec], Preprocessor]
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(0, 256, (181, 321, 3), dtype=np.uint8)
+
+
+def assert_same(
+    preprocessor: Preprocessor,
+    image: NDArray[np.uint8],
+    box: Box,
+    size_px: int = 64,
+    bgr: bool = True,
+) -> None:
+    got = preprocessor.face(image, box, size_px, bgr)
+    want = reference.face_tensor(image, box, size_px, SPEC, bgr)
+    assert got.shape == (1, *want.shape)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got[0], want, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("size_px", range(MIN_FACE_PX, MAX_FACE_PX + 1, 4))
+def test_every_size_equals_reference(preprocessor: Preprocessor, size_px: int) -> None:
+    """All sizes a bundle may ask for, enlarged and shrunk, in both orders of channels."""
+    for box, bgr in (((30.3, 20.7, 100.2), True), ((-7.0, -40.5, 330.0), False)):
+        assert_same(preprocessor, PICTURE, box, size_px, bgr)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    x=st.floats(-300, 300),
+    y=st.floats(-300, 300),
+    share=st.floats(0, 1),
+    size_px=st.sampled_from([32, 36, 64, 112]),
+    bgr=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_any_box_equals_reference(
+    preprocessor: Preprocessor,
+    height: int,
+    width: int,
+    x: float,
+    y: float,
+    share: float,
+    size_px: int,
+    bgr: bool,
+    seed: int,
+) -> None:
+    """Pictures down to one pixel; boxes from one pixel to four pictures, in part or wholly outside.
+    Past the border lies the border's pixel."""
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    side = 1 + share * (4 * max(height, width) - 1)
+    assert_same(preprocessor, image, (x, y, side), size_px, bgr)
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.5, 1.0, 2.0, 2.4999, 2.5, 2.5001, 3.0, 5.0, 17.0])
+def test_any_shrinking_equals_reference(preprocessor: Preprocessor, factor: float) -> None:
+    """Below, exactly at and above the step from which the mean of two pixels is taken."""
+    for corner in (0.0, 0.25, 10.5, -3.75):  # quarters: where the quarter points meet pixel edges
+        side = factor * 64
+        assert_same(preprocessor, PICTURE, (corner, corner, side))
+
+
+@pytest.mark.parametrize("x", [1e30, -1e30, 1e9, -1e9])
+@pytest.mark.parametrize("side", [20.0, 300.0])
+def test_box_far_outside_sees_the_border(preprocessor: Preprocessor, x: float, side: float) -> None:
+    """No place is too far to be held as a number."""
+    assert_same(preprocessor, PICTURE, (x, -x, side))
+
+
+def test_unusual_memory_layouts_equal_reference(preprocessor: Preprocessor) -> None:
+    """Read-only pictures, every second pixel, mirrored, part of a larger one, column by column."""
+    frozen = PICTURE.copy()
+    frozen.flags.writeable = False
+    for image in (
+        frozen,
+        PICTURE[::2, ::2],
+        PICTURE[:, ::-1],
+        PICTURE[10:90, 20:200],
+        np.asfortranarray(PICTURE),
+        PICTURE[..., ::-1],
+    ):
+        assert_same(preprocessor, image, (5.5, 7.25, 70.0))
+
+
+def test_picture_size_may_change(preprocessor: Preprocessor) -> None:
+    """Wide, narrow, wide again, and the other order of channels: no stale scratch memory."""
+    for width, bgr in ((321, True), (40, True), (321, True), (321, False), (40, False)):
+        assert_same(preprocessor, PICTURE[:, :width], (3.0, 4.0, 60.0), 64, bgr)
+
+
+def test_channels_and_scaling_are_what_the_spec_says(open_with: OpenWith) -> None:
+    """One colour in, `(pixel / 255 - mean) / std` in the order R G B out; no reference involved."""
+    spec = ImageSpec(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0))
+    red_green_blue = np.array([250, 100, 30], np.uint8)
+    want = (red_green_blue / 255 - np.array(spec.mean)) / np.array(spec.std)
+    preprocessor = open_with(spec, MelSpec())
+    for bgr in (True, False):
+        image = np.empty((40, 50, 3), np.uint8)
+        image[:] = red_green_blue[::-1] if bgr else red_green_blue
+        got = preprocessor.face(image, (5.0, 5.0, 30.0), 32, bgr)
+        np.testing.assert_allclose(got[0], np.tile(want[:, None, None], (32, 32)), atol=1e-5)
+
+
+def test_reference_is_bilinear() -> None:
+    """On a slope a box lands where geometry says, to a hundredth of a pixel, and a picture whose
+    box is itself comes back unchanged."""
+    slope = np.tile(np.arange(100, dtype=np.uint8)[None, :, None], (100, 1, 3))
+    plain = ImageSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    out = reference.face_tensor(slope, (20.0, 10.0, 48.0), 32, plain)
+    centres = 20.0 + (np.arange(32) + 0.5) * 48 / 32 - 0.5
+    np.testing.assert_allclose(out[0, 7] * 255, centres, atol=0.01)
+    same = reference.face_tensor(PICTURE[:64, :64], (0.0, 0.0, 64.0), 64, plain, bgr=False)
+    np.testing.assert_allclose(same.transpose(1, 2, 0) * 255, PICTURE[:64, :64], atol=1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(origin=st.floats(-50, 50), side=st.floats(1, 400), limit=st.integers(1, 60))
+@example(origin=0.0, side=2.5 * 32, limit=60)
+def test_taps_stay_inside(origin: float, side: float, limit: int) -> None:
+    """Both source positions are pixels of the picture, in order; shares lie in 0..1."""
+    first, second, share = reference.taps(origin, side, 32, limit)
+    assert first.min() >= 0
+    assert second.max() < limit
+    assert (first <= second).all()
+    assert (np.diff(first) >= 0).all()
+    assert share.min() >= 0
+    assert share.max() <= 1
+
+
+def test_output_is_reused_per_size(preprocessor: Preprocessor) -> None:
+    """The next call of the same size overwrites the array; another size has its own."""
+    first = preprocessor.face(PICTURE, (0.0, 0.0, 50.0), 64)
+    kept = first.copy()
+    assert preprocessor.face(PICTURE, (0.0, 0.0, 50.0), 96) is not first
+    np.testing.assert_array_equal(first, kept)
+    assert preprocessor.face(PICTURE, (90.0, 90.0, 50.0), 64) is first
+    assert np.abs(first - kept).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("image", "box", "size_px", "message"),
+    [
+        (PICTURE, (0.0, 0.0, 50.0), 30, "face size 30 must be a multiple of 4"),
+        (PICTURE, (0.0, 0.0, 50.0), 516, "face size 516"),
+        (PICTURE, (0.0, 0.0, 50.0), 0, "face size 0"),
+        (PICTURE, (0.0, 0.0, 0.5), 64, "side in 1..1284"),
+        (PICTURE, (0.0, 0.0, 2000.0), 64, "side in 1..1284"),
+        (PICTURE, (float("nan"), 0.0, 50.0), 64, "must be finite"),
+        (PICTURE, (0.0, float("inf"), 50.0), 64, "must be finite"),
+        (PICTURE, (0.0, 0.0, float("nan")), 64, "must be finite"),
+        (PICTURE[..., 0], (0.0, 0.0, 50.0), 64, r"uint8\[height, width, 3\]"),
+        (PICTURE[..., [0, 1, 2, 2]], (0.0, 0.0, 50.0), 64, r"\[181, 321, 4\]"),
+        (PICTURE.astype(np.float32), (0.0, 0.0, 50.0), 64, "float32"),
+        (PICTURE[:, :0], (0.0, 0.0, 50.0), 64, r"\[181, 0, 3\]"),
+    ],
+)
+def test_what_cannot_be_a_face_is_refused(
+    preprocessor: Preprocessor, image: NDArray[Any], box: Box, size_px: int, message: str
+) -> None:
+    """Before any memory is touched, and with what was wrong."""
+    with pytest.raises(ValueError, match=message):
+        preprocessor.face(image, box, size_px)

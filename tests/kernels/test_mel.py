@@ -1,0 +1,236 @@
+"""Streaming log-mel of every preprocessor: equal to the reference whatever the sound, the chunks
+and the spec; and which columns a window holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from emotion_edge.kernels import LogMel, Preprocessor, reference
+from emotion_edge.kernels.spec import ImageSpec, MelSpec
+
+TOLERANCE = 1e-4
+Float32 = NDArray[np.float32]
+OpenWith = Callable[[ImageSpec, MelSpec], Preprocessor]
+
+
+def make_noise(num_samples: int, level: float = 0.2, seed: int = 0) -> Float32:
+    rng = np.random.default_rng(seed)
+    return (level * rng.standard_normal(num_samples)).astype(np.float32)
+
+
+def make_sounds() -> dict[str, Float32]:
+    """Two seconds each, what a microphone gives and what it should not."""
+    n = np.arange(32_000)
+    noise = make_noise(32_000)
+    tone = np.sin(2 * np.pi * 997 * n / 16_000).astype(np.float32)
+    broken = noise.copy()
+    broken[[0, 5_000, 5_001, 20_000, 31_999]] = [np.nan, np.inf, -np.inf, np.nan, np.nan]
+    return {
+        "noise": noise,
+        "silence": np.zeros(32_000, np.float32),
+        "tone beside silence": np.where((n // 3_000) % 2 == 0, tone, 0).astype(np.float32),
+        "highest tone": np.where(n % 2 == 0, 1, -1).astype(np.float32),
+        "clipping": noise * 20,
+        "not finite": broken,
+        "nothing finite": np.full(32_000, np.nan, np.float32),
+        "constant": np.full(32_000, 0.7, np.float32),
+        "click": np.where(n == 7_777, 1, 0).astype(np.float32),
+        "too quiet to count": noise * np.float32(1e-30),
+        "largest numbers": noise * np.float32(1e38),
+    }
+
+
+def push_in_chunks(mel: LogMel, sound: Float32, cuts: Iterable[int] = ()) -> None:
+    for piece in np.split(sound, sorted(cuts)):
+        mel.push(piece)
+
+
+def assert_equals_reference(mel: LogMel, sound: Float32) -> None:
+    """`mel` has heard `sound` since its start, on the grid."""
+    spec = mel.spec
+    want = reference.log_mel(sound, spec)[:, -spec.num_frames :]
+    missing = spec.num_frames - want.shape[1]
+    window, mask = mel.window()
+    assert window.shape == (1, spec.num_mels, spec.num_frames)
+    assert mask.shape == (1, spec.num_frames)
+    np.testing.assert_allclose(window[0, :, missing:], want, rtol=0, atol=TOLERANCE)
+    assert (window[0, :, :missing] == 0).all()
+    assert (mask == (np.arange(spec.num_frames) >= missing)).all()
+
+
+@pytest.mark.parametrize("name", make_sounds())
+def test_any_sound_equals_reference(preprocessor: Preprocessor, name: str) -> None:
+    """Loud, quiet, clipped, broken: within 1e-4, and always finite."""
+    sound = make_sounds()[name]
+    mel = preprocessor.mel
+    mel.restart(0)
+    push_in_chunks(mel, sound, range(533, len(sound), 533))
+    assert_equals_reference(mel, sound)
+    assert np.isfinite(mel.window()[0]).all()
+    assert np.isfinite(mel.levels_db()).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 70_000), max_size=40),
+    every=st.sampled_from([0, 1_600, 160, 533, 37]),
+    num_samples=st.integers(0, 70_000),
+)
+def test_any_chunks_equal_one(
+    preprocessor: Preprocessor, cuts: list[int], every: int, num_samples: int
+) -> None:
+    """Bit for bit, over the end of the ring; pieces may be empty or a single sample."""
+    sound = make_noise(num_samples)
+    mel = preprocessor.mel
+    mel.restart(0)
+    mel.push(sound)
+    assert mel.num_columns == reference.num_columns(num_samples, mel.spec)
+    assert mel.next_sample == num_samples
+    assert_equals_reference(mel, sound)
+    whole, levels = mel.window()[0].copy(), mel.levels_db().copy()
+    mel.restart(0)
+    inside = {c for c in cuts if c < num_samples}
+    push_in_chunks(mel, sound, inside.union(range(every, num_samples, every) if every else ()))
+    assert mel.next_sample == num_samples
+    np.testing.assert_array_equal(mel.window()[0], whole)
+    np.testing.assert_array_equal(mel.levels_db(), levels)
+
+
+def test_push_counts_new_columns(preprocessor: Preprocessor) -> None:
+    """A column is there with its last sample, not one before."""
+    mel = preprocessor.mel
+    mel.restart(0)
+    sound = make_noise(1_000)
+    assert mel.push(sound[:399]) == 0
+    assert mel.push(sound[399:400]) == 1
+    assert mel.push(sound[400:719]) == 1
+    assert mel.push(sound[719:1_000]) == 2
+    assert mel.num_columns == 4
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        MelSpec(fft_size=1024, window=640, hop=320, num_mels=40),
+        MelSpec(fft_size=256, window=200, hop=80, num_mels=32, num_frames=50),
+        MelSpec(num_mels=41),
+        MelSpec(num_mels=1),
+        MelSpec(num_mels=256, num_frames=20),
+        MelSpec(fft_size=2048, window=2048, hop=512, num_mels=127, num_frames=30),
+        MelSpec(fft_size=64, window=33, hop=33, num_mels=6, num_frames=40),
+        MelSpec(fft_size=32, window=31, hop=1, num_mels=5, num_frames=100),
+        MelSpec(sample_rate_hz=48_000, low_hz=0.0, high_hz=24_000.0, preemphasis=0.0, mean=0.0),
+        MelSpec(num_frames=1),
+    ],
+    ids=lambda spec: f"{spec.fft_size}-{spec.window}-{spec.hop}-{spec.num_mels}",
+)
+def test_other_specs_equal_reference(open_with: OpenWith, spec: MelSpec) -> None:
+    """What a spec allows works: other sizes of FFT, odd windows, odd numbers of bands."""
+    mel = open_with(ImageSpec(), spec).mel
+    sound = make_noise((spec.num_frames + 100) * spec.hop + spec.window, seed=3)
+    push_in_chunks(mel, sound, range(777, len(sound), 777))
+    assert_equals_reference(mel, sound)
+
+
+def test_windows_that_end_earlier(preprocessor: Preprocessor) -> None:
+    """A late picture gets the columns of its own time; none of the later ones shows."""
+    mel = preprocessor.mel
+    mel.restart(0)
+    sound = make_noise(400 * 160 + 240)
+    mel.push(sound)
+    columns = reference.log_mel(sound, mel.spec)
+    for end in (400, 399, 360, 336):
+        window, mask = mel.window(end)
+        np.testing.assert_allclose(window[0], columns[:, end - 300 : end], rtol=0, atol=TOLERANCE)
+        assert mask.all()
+        assert len(mel.levels_db(end)) == 300
+
+
+def test_columns_no_longer_or_not_yet_there(preprocessor: Preprocessor) -> None:
+    """Neither is answered by other columns."""
+    mel = preprocessor.mel
+    mel.restart(0)
+    mel.push(make_noise(600 * 160 + 240))
+    for end in (601, 500, 300, 1):
+        with pytest.raises(IndexError, match=f"column {end}"):
+            mel.window(end)
+        with pytest.raises(IndexError, match=f"column {end}"):
+            mel.levels_db(end)
+    mel.window(600)
+
+
+@pytest.mark.parametrize("end", [7, 6, 0, -5])
+def test_before_the_first_column_is_nothing(preprocessor: Preprocessor, end: int) -> None:
+    """A picture from before the sound began: an empty mask, and no level."""
+    mel = preprocessor.mel
+    mel.restart(7 * 160)
+    mel.push(make_noise(700 * 160))
+    window, mask = mel.window(end)
+    assert not window.any()
+    assert not mask.any()
+    assert len(mel.levels_db(end)) == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(first=st.integers(0, 10**12), cuts=st.lists(st.integers(0, 9_000), max_size=6))
+def test_restart_goes_back_to_the_grid(
+    preprocessor: Preprocessor, first: int, cuts: list[int]
+) -> None:
+    """After a gap the next column starts at the next multiple of the hop, samples before are
+    dropped, and nothing is left of the sound before the gap."""
+    mel = preprocessor.mel
+    mel.restart(0)
+    mel.push(make_noise(5_000, level=1.0, seed=1))
+    mel.restart(first)
+    assert mel.num_columns == mel.first_column
+    sound = make_noise(9_000)
+    push_in_chunks(mel, sound, cuts)
+    dropped = -first % 160
+    assert mel.first_column * 160 == first + dropped
+    assert mel.next_sample == first + 9_000
+    assert_equals_reference(mel, sound[dropped:])
+
+
+def test_levels_are_of_the_newest_hop(preprocessor: Preprocessor) -> None:
+    """dB of full scale of each column's last 10 ms: a sine at full scale is -3, silence -100."""
+    mel = preprocessor.mel
+    mel.restart(0)
+    n = np.arange(16_000)
+    sound = np.where(n < 8_000, 0.0, np.sin(2 * np.pi * 1_000 * n / 16_000)).astype(np.float32)
+    sound[12_000:] *= 100  # clipped before it is measured
+    mel.push(sound)
+    levels = mel.levels_db()
+    newest_hops = [sound[k * 160 + 240 : k * 160 + 400].clip(-1, 1) for k in range(mel.num_columns)]
+    want = [10 * np.log10(np.mean(hop.astype(np.float64) ** 2) + 1e-10) for hop in newest_hops]
+    np.testing.assert_allclose(levels, want, atol=1e-3)
+    assert levels[0] == pytest.approx(-100)
+    assert levels[55] == pytest.approx(-3.01, abs=0.01)
+
+
+def test_unusual_memory_layouts(preprocessor: Preprocessor) -> None:
+    """Every second sample, read-only, double precision: the same columns."""
+    sound = make_noise(20_000)
+    frozen = sound.copy()
+    frozen.flags.writeable = False
+    spaced = np.repeat(sound, 2)[::2]
+    for given_as in (frozen, spaced, sound.astype(np.float64)):
+        preprocessor.mel.restart(0)
+        preprocessor.mel.push(given_as)  # type: ignore[arg-type]
+        assert_equals_reference(preprocessor.mel, sound)
+
+
+def test_buffers_are_reused(preprocessor: Preprocessor) -> None:
+    """A window is always the same two arrays."""
+    mel = preprocessor.mel
+    mel.restart(0)
+    first = mel.window()
+    mel.push(make_noise(5_000))
+    second = mel.window()
+    assert first[0] is second[0]
+    assert first[1] is second[1]

@@ -1,0 +1,118 @@
+"""What the tests of the whole program share: a bundle without models, films, a sink that keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emotion_edge.engines.bundle import LABELS, Level, ModelEntry, write_manifest
+from emotion_edge.kernels.spec import ImageSpec, MelSpec
+from emotion_edge.runtime.messages import Estimate
+
+Picture = tuple[float, NDArray[np.uint8]]
+
+
+def write_null_bundle(folder: Path, abstain_below: float = 0.0) -> Path:
+    """A bundle for the null engine: its networks are files that nobody opens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    models = {}
+    for name in ("face", "voice"):
+        (folder / f"{name}.onnx").write_bytes(b"no network")
+        models[name] = ModelEntry(f"{name}.onnx", 1.0, 0.5, [0.0] * len(LABELS))
+    write_manifest(
+        folder,
+        {
+            "name": "null",
+            "labels": list(LABELS),
+            "image": ImageSpec(),
+            "mel": MelSpec(),
+            "levels": [Level("high", 64), Level("low", 48, voice=False)],
+            "models": models,
+            "abstain_below": abstain_below,
+            "metrics": {},
+            "provenance": {},
+        },
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def null_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to give as --bundle together with --set engines.name=null."""
+    return write_null_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+class Collector:
+    """A sink that keeps every estimate."""
+
+    def __init__(self) -> None:
+        self.estimates: list[Estimate] = []
+        self.on_publish: Callable[[Estimate], None] = lambda _: None
+
+    def publish(self, estimate: Estimate) -> None:
+        self.estimates.append(estimate)
+        self.on_publish(estimate)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def collector() -> Collector:
+    return Collector()
+
+
+def write_film(
+    path: Path,
+    pictures: Sequence[Picture] = (),
+    sound: NDArray[np.float32] | None = None,
+    *,
+    rate_hz: int = 16000,
+    video: str = "mpeg4",
+    pixels: str = "yuv420p",
+    audio: str = "aac",
+) -> Path:
+    """Encode pictures (time in seconds, BGR) and sound (channels, n)."""
+    with av.open(str(path), "w") as container:
+        if pictures:
+            film = container.add_stream(video, rate=30)
+            film.height, film.width = pictures[0][1].shape[:2]
+            film.pix_fmt = pixels
+            film.codec_context.time_base = Fraction(1, 1000)
+        if sound is not None:
+            layout = {1: "mono", 2: "stereo"}[len(sound)]
+            track = container.add_stream(audio, rate=rate_hz, layout=layout)
+        for t_s, image in pictures:
+            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
+            picture.pts, picture.time_base = round(t_s * 1000), Fraction(1, 1000)
+            container.mux(film.encode(picture))
+        if pictures:
+            container.mux(film.encode(None))
+        if sound is not None:
+            context = track.codec_context
+            to_codec = av.AudioResampler(context.format.name, layout, rate_hz)
+            step = context.frame_size or rate_hz // 50
+            for at in range(0, sound.shape[1], step):
+                piece = np.ascontiguousarray(sound[:, at : at + step])
+                block = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
+                block.sample_rate = rate_hz
+                for ready in to_codec.resample(block):
+                    ready.pts, ready.time_base = at, Fraction(1, rate_hz)
+                    container.mux(track.encode(ready))
+            container.mux(track.encode(None))
+    return path
+
+
+@pytest.fixture
+def make_film(tmp_path: Path) -> Callable[..., Path]:
+    """A function (name, what `write_film` takes) -> path of a new film."""
+
+    def make(name: str, *what: object, **options: object) -> Path:
+        return write_film(tmp_path / name, *what, **options)  # type: ignore[arg-type]
+
+    return make

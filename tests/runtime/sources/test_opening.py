@@ -1,0 +1,151 @@
+"""Choosing sources by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emotion_edge.runtime import sources
+from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.messages import AudioChunk, SourceError, VideoFrame
+
+MakeClip = Callable[..., Path]
+
+
+class Still:
+    """A camera or microphone that gives one thing for ever."""
+
+    sample_rate_hz = 16000
+
+    def __init__(self, item: VideoFrame | AudioChunk) -> None:
+        self.item = item
+        self.closed = False
+
+    def read(self) -> VideoFrame | AudioChunk:
+        return self.item
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> Still:
+    """One camera at /dev/video5."""
+    still = Still(VideoFrame(0, 0, np.zeros((2, 2, 3), np.uint8)))
+    monkeypatch.setattr(sources, "list_cameras", lambda: ["/dev/video5"])
+    monkeypatch.setattr("emotion_edge.runtime.sources.camera.Camera", lambda *a, **k: still)
+    return still
+
+
+@pytest.fixture
+def no_microphone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise SourceError("there is no microphone")
+
+    monkeypatch.setattr("emotion_edge.runtime.sources.microphone.Microphone", refuse)
+
+
+def test_auto_without_a_camera_shows_the_demo_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The fall-back is logged with its reason; the demo brings its own sound."""
+    monkeypatch.setattr(sources, "list_cameras", list)
+    with sources.open_sources("auto", clock=FakeClock()) as opened:
+        assert opened.name == "demo"
+        assert opened.audio is not None
+        assert opened.video is not None
+        frame = opened.video.read()
+        assert frame is not None
+        assert frame.image.shape == (360, 640, 3)
+    assert ["no camera" in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.usefixtures("no_microphone")
+def test_auto_takes_the_camera_and_goes_on_without_a_microphone(
+    camera: Still, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The camera is found by itself, the missing microphone is a warning."""
+    opened = sources.open_sources("auto", clock=FakeClock())
+    assert opened.name == "/dev/video5"
+    assert opened.audio is None
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    opened.close()
+    assert camera.closed
+
+
+@pytest.mark.usefixtures("no_microphone")
+def test_explicit_microphone_must_work(camera: Still) -> None:
+    """A microphone that was asked for is no fall-back matter; the camera is closed again."""
+    with pytest.raises(SourceError, match="no microphone"):
+        sources.open_sources("camera", microphone="USB", clock=FakeClock())
+    assert camera.closed
+
+
+@pytest.mark.usefixtures("camera")
+def test_microphone_none_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "none" leaves the microphone alone, without a warning."""
+    monkeypatch.setattr(sources, "open_audio", lambda *a, **k: pytest.fail("was opened"))
+    assert sources.open_sources("camera", microphone="none", clock=FakeClock()).audio is None
+
+
+def test_camera_by_name_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "camera" and a device never fall back to the demo."""
+    monkeypatch.setattr(sources, "list_cameras", list)
+    for name in ("camera", "/dev/video98"):
+        with pytest.raises(SourceError, match=name):
+            sources.open_sources(name, clock=FakeClock())
+
+
+def test_unknown_name_says_what_is_allowed() -> None:
+    """A typing error in the source's name is answered with what can be given."""
+    for open_one in (sources.open_sources, sources.open_video):
+        with pytest.raises(SourceError, match=r'source camra: no such file .*"demo" or a file'):
+            open_one("camra", clock=FakeClock())
+
+
+def test_file_brings_its_own_sound(make_clip: MakeClip) -> None:
+    """Both sources of a file share one start."""
+    path = str(make_clip())
+    with sources.open_sources(path, clock=FakeClock(77)) as opened:
+        assert opened.video is not None
+        assert opened.audio is not None
+        frame, chunk = opened.video.read(), opened.audio.read()
+        assert frame is not None
+        assert chunk is not None
+        assert frame.t_ns == chunk.t_ns == 77
+
+
+def test_half_a_file(make_clip: MakeClip) -> None:
+    """Asking for the half that is not there is an error that names the file."""
+    silent = str(make_clip("silent.mp4", audio=None))
+    voice = str(make_clip("voice.flac", video=None, audio="flac"))
+    with pytest.raises(SourceError, match=r"silent.mp4 holds no sound"):
+        sources.open_audio(silent, clock=FakeClock())
+    with pytest.raises(SourceError, match=r"voice.flac holds no picture"):
+        sources.open_video(voice, clock=FakeClock())
+    with sources.open_sources(voice, clock=FakeClock()) as opened:
+        assert opened.video is None
+        assert opened.audio is not None
+
+
+def test_one_half_alone(make_clip: MakeClip) -> None:
+    """open_video and open_audio play one half without decoding the other."""
+    path = str(make_clip())
+    video = sources.open_video(path, clock=FakeClock(), fps=50)
+    audio = sources.open_audio(path, clock=FakeClock())
+    assert [frame.t_ns for frame in (video.read(), video.read()) if frame] == [0, 20_000_000]
+    assert audio.read() is not None
+    video.close()
+    audio.close()
+
+
+def test_devices_cannot_be_replayed() -> None:
+    """Only media can be read faster than time."""
+    for name in ("camera", "auto", "/dev/video0"):
+        with pytest.raises(SourceError, match="cannot be replayed"):
+            sources.open_media(name)
+    assert sources.open_media("demo").has_audio

@@ -1,0 +1,166 @@
+"""Opening a failed device again, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from emotion_edge.runtime.clock import FakeClock, MonotonicClock
+from emotion_edge.runtime.messages import AudioChunk, SourceError, VideoFrame
+from emotion_edge.runtime.sources.supervise import supervise_audio, supervise_video
+
+MS = 1_000_000
+
+
+class FlakyCamera:
+    """Gives `count` pictures and then fails."""
+
+    def __init__(self, clock: FakeClock, count: int) -> None:
+        self.clock, self.left, self.index, self.closed = clock, count, 0, 0
+
+    def read(self) -> VideoFrame | None:
+        if self.left == 0:
+            raise SourceError("camera fake gives no pictures")
+        self.left -= 1
+        self.clock.advance(33 * MS)
+        self.index += 1
+        return VideoFrame(self.clock.now_ns(), self.index - 1, np.zeros((2, 2, 3), np.uint8))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Opener:
+    """Answers each opening with the next entry of a script: a number of pictures, or a failure."""
+
+    def __init__(self, clock: FakeClock, *script: int | str) -> None:
+        self.clock, self.script = clock, list(script)
+        self.cameras: list[FlakyCamera] = []
+        self.times_ms: list[int] = []
+
+    def __call__(self) -> FlakyCamera:
+        self.times_ms.append(self.clock.now_ns() // MS)
+        step = self.script.pop(0)
+        if isinstance(step, str):
+            raise SourceError(step)
+        self.cameras.append(FlakyCamera(self.clock, step))
+        return self.cameras[-1]
+
+
+def test_vanished_camera_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    """The index goes on, each change of state is logged once, the dead device was closed."""
+    clock = FakeClock()
+    opener = Opener(clock, 2, "no such device", "no such device", 2)
+    camera = supervise_video("camera /dev/video9", opener, clock)
+    with caplog.at_level(logging.INFO):
+        frames = [camera.read() for _ in range(4)]
+    assert [frame.index for frame in frames if frame] == [0, 1, 2, 3]
+    assert [record.getMessage() for record in caplog.records] == [
+        "camera /dev/video9 lost: camera fake gives no pictures",
+        "camera /dev/video9 is back",
+    ]
+    assert [fake.closed for fake in opener.cameras] == [1, 0]
+    assert camera.failures == 1
+    camera.close()
+    camera.close()
+    assert [fake.closed for fake in opener.cameras] == [1, 1]
+    assert camera.read() is None
+
+
+def test_back_off_doubles_up_to_five_seconds() -> None:
+    """Attempts follow after 0.5, 1, 2, 4, 5, 5 s, also when the device opens but gives nothing."""
+    clock = FakeClock()
+    opener = Opener(clock, 1, "a", "b", 0, "d", "e", 1, 1)
+    camera = supervise_video("camera", opener, clock)
+    camera.read()
+    camera.read()
+    assert np.diff(opener.times_ms[:7]).tolist() == [533, 1000, 2000, 4000, 5000, 5000]
+    camera.read()
+    assert opener.times_ms[-1] - opener.times_ms[-2] == 533  # one good picture starts it anew
+
+
+def test_first_opening_must_work() -> None:
+    """A camera that was asked for by name and is not there is the user's mistake, not a wait."""
+    clock = FakeClock()
+    with pytest.raises(SourceError, match="no such device"):
+        supervise_video("camera", Opener(clock, "no such device"), clock)
+
+
+def test_end_of_source_is_not_a_failure() -> None:
+    """None from the source is passed on."""
+
+    class Ended(FlakyCamera):
+        def read(self) -> VideoFrame | None:
+            return None
+
+    clock = FakeClock()
+    assert supervise_video("camera", lambda: Ended(clock, 0), clock).read() is None
+
+
+def test_close_ends_the_wait_at_once() -> None:
+    """A supervisor that waits for its device stops without waiting out the back-off."""
+    fake = FakeClock()
+    opener = Opener(fake, 0, *["gone"] * 9)
+    camera = supervise_video("camera", opener, MonotonicClock())
+    reader = threading.Thread(target=camera.read)
+    reader.start()
+    begin_s = time.monotonic()
+    camera.close()
+    reader.join(5)
+    assert not reader.is_alive()
+    assert time.monotonic() - begin_s < 0.4
+
+
+def sound(clock: FakeClock, count: int, rate_hz: int = 16000) -> Callable[[], AudioChunk | None]:
+    """A read function of a microphone that dies after `count` chunks."""
+    done = 0
+
+    def read() -> AudioChunk | None:
+        nonlocal done
+        if done == count:
+            raise SourceError("microphone fake has stopped")
+        t_ns = clock.now_ns()
+        clock.advance(10 * MS)
+        done += 1
+        return AudioChunk(t_ns, (done - 1) * 160, np.zeros(160, np.float32))
+
+    return read
+
+
+class FakeMicrophone:
+    def __init__(self, read: Callable[[], AudioChunk | None], rate_hz: int = 16000) -> None:
+        self.read = read
+        self.sample_rate_hz = rate_hz
+
+    def close(self) -> None:
+        pass
+
+
+def test_vanished_microphone_leaves_a_gap_of_its_length() -> None:
+    """After 0.5 s away the sample index has jumped by 8000 samples, and goes on from there."""
+    clock = FakeClock()
+    script = [FakeMicrophone(sound(clock, 2)), FakeMicrophone(sound(clock, 2))]
+    microphone = supervise_audio("microphone", lambda: script.pop(0), clock)
+    assert microphone.sample_rate_hz == 16000
+    chunks = [microphone.read() for _ in range(4)]
+    assert [chunk.first_sample for chunk in chunks if chunk] == [0, 160, 8320, 8480]
+    assert [chunk.t_ns // MS for chunk in chunks if chunk] == [0, 10, 520, 530]
+
+
+def test_microphone_with_another_rate_is_not_taken() -> None:
+    """Samples of another rate would be heard at the wrong pitch: it counts as a failure."""
+    clock = FakeClock()
+    script = [
+        FakeMicrophone(sound(clock, 1)),
+        FakeMicrophone(sound(clock, 9), 48000),
+        FakeMicrophone(sound(clock, 9)),
+    ]
+    microphone = supervise_audio("microphone", lambda: script.pop(0), clock)
+    microphone.read()
+    microphone.read()
+    assert script == []

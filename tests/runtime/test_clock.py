@@ -1,0 +1,48 @@
+"""Time that tests decide about, and the machine's own."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emotion_edge.runtime.clock import FakeClock, MonotonicClock
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 10**12)), max_size=30), st.integers(0, 10**12)
+)
+def test_fake_clock_never_goes_back(steps: list[tuple[bool, int]], start_ns: int) -> None:
+    """A sleep ends exactly when it should, one into the past at once; an advance adds up."""
+    clock = FakeClock(start_ns)
+    stop = threading.Event()
+    for sleeps, ns in steps:
+        before = clock.now_ns()
+        if sleeps:
+            assert not clock.sleep_until_ns(ns, stop)
+            assert clock.now_ns() == max(before, ns)
+        else:
+            clock.advance(ns)
+            assert clock.now_ns() == before + ns
+
+
+def test_fake_sleep_says_that_it_was_stopped() -> None:
+    """As the real one does."""
+    stop = threading.Event()
+    stop.set()
+    assert FakeClock().sleep_until_ns(5, stop)
+
+
+def test_monotonic_clock() -> None:
+    """It is CLOCK_MONOTONIC; a stop ends even a long sleep, and a sleep into the past is none."""
+    clock = MonotonicClock()
+    assert 0 <= clock.now_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 10**9 < 2 * 10**9
+    stop = threading.Event()
+    assert not clock.sleep_until_ns(clock.now_ns() - 1, stop)
+    due_ns = clock.now_ns() + 2_000_000
+    assert not clock.sleep_until_ns(due_ns, stop)
+    assert clock.now_ns() >= due_ns - 100_000
+    stop.set()
+    assert clock.sleep_until_ns(clock.now_ns() + 3_600_000_000_000, stop)

@@ -1,0 +1,182 @@
+"""The doctor, shown healthy and broken machines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.runtime import doctor
+from emotion_edge.runtime.doctor import Check
+
+HEADLESS = "opencv-python-headless"
+GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+
+
+def make_file(root: Path, name: str, text: str = "") -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def allow_all(path: Path) -> bool:
+    return True
+
+
+def allow_none(path: Path) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    ("version", "state"), [((3, 9, 18), "fail"), ((3, 10, 0), "ok"), ((3, 14, 1), "warn")]
+)
+def test_python(version: tuple[int, ...], state: str) -> None:
+    """Too old does not work, newer than tested may."""
+    assert doctor.check_python(version).state == state
+
+
+def test_camera_states(tmp_path: Path) -> None:
+    """None, one that may not be opened, one that may."""
+    assert doctor.check_cameras(tmp_path).state == "warn"
+    make_file(tmp_path, "dev/video0")
+    make_file(tmp_path, "dev/video2")
+    closed = doctor.check_cameras(tmp_path, allow_none)
+    assert closed.state == "fail"
+    assert "/dev/video0: sudo usermod -aG video $USER" in closed.message
+    half_open = doctor.check_cameras(tmp_path, lambda path: path.name == "video2")
+    assert half_open == Check("camera", "ok", "/dev/video2")
+
+
+def test_microphone_states(tmp_path: Path) -> None:
+    """No PyAudio, no device, no permission, a device."""
+
+    def miss_pyaudio() -> Collection[str]:
+        raise ImportError("No module named 'pyaudio'")
+
+    missing = doctor.check_microphone(tmp_path, miss_pyaudio)
+    assert missing.state == "warn"
+    assert "sudo apt install portaudio19-dev python3-dev gcc" in missing.message
+    assert doctor.check_microphone(tmp_path, list).state == "warn"
+    make_file(tmp_path, "dev/snd/pcmC0D0c")
+    closed = doctor.check_microphone(tmp_path, list, allow_none)
+    assert closed.state == "fail"
+    assert "sudo usermod -aG audio $USER" in closed.message
+    found = doctor.check_microphone(tmp_path, lambda: ["USB microphone"], allow_all)
+    assert found == Check("microphone", "ok", "USB microphone")
+
+
+def test_bundle_problem_is_one_line(tmp_path: Path) -> None:
+    """What the bundle's reader refuses is passed on in its own words."""
+    check = doctor.check_bundle(tmp_path / "missing")
+    assert check.state == "fail"
+    assert "missing" in check.message
+    assert "\n" not in check.message
+
+
+def test_two_builds_of_opencv() -> None:
+    """The GUI build beside the headless one overwrites its files."""
+    assert doctor.check_opencv({HEADLESS}).state == "ok"
+    check = doctor.check_opencv({HEADLESS, "opencv-python"})
+    assert check.state == "warn"
+    assert "pip uninstall opencv-python," in check.message
+
+
+def test_wrong_jetson_utils() -> None:
+    """The package of that name on the index is found out by what it lacks."""
+    assert doctor.check_jetson_utils(set(), lambda name: False).state == "ok"
+    assert doctor.check_jetson_utils({"jetson-utils"}, lambda name: True).state == "ok"
+    check = doctor.check_jetson_utils({"jetson-utils"}, lambda name: False)
+    assert check.state == "fail"
+    assert "pip uninstall jetson-utils" in check.message
+
+
+@pytest.mark.parametrize(
+    ("governor", "state"), [(None, "ok"), ("performance\n", "ok"), ("powersave\n", "warn")]
+)
+def test_governor(tmp_path: Path, governor: str | None, state: str) -> None:
+    """Anything but performance makes the first frame after a pause late."""
+    if governor:
+        make_file(tmp_path, GOVERNOR, governor)
+    check = doctor.check_governor(tmp_path)
+    assert check.state == state
+    assert ("echo performance" in check.message) == (state == "warn")
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "state"),
+    [
+        ("MemTotal: 4000000 kB\nMemAvailable: 2000000 kB\n", "ok"),
+        ("MemTotal: 4000000 kB\nMemAvailable: 300000 kB\n", "warn"),
+        ("MemTotal: 4000000 kB\n", "warn"),
+    ],
+)
+def test_memory(tmp_path: Path, meminfo: str, state: str) -> None:
+    """Less than what a run takes is said."""
+    make_file(tmp_path, "proc/meminfo", meminfo)
+    assert doctor.check_memory(tmp_path).state == state
+
+
+def test_cache_folder(tmp_path: Path) -> None:
+    """NUMBA_CACHE_DIR if it can be written, else where numba falls back to, else a failure."""
+    blocked = make_file(tmp_path, "file")  # nothing can be put below a file, not even by root
+    writable = {"NUMBA_CACHE_DIR": str(tmp_path / "new" / "cache")}
+    unwritable = {"NUMBA_CACHE_DIR": str(blocked / "cache"), "XDG_CACHE_HOME": str(blocked)}
+    assert doctor.check_cache(writable, blocked) == Check(
+        "cache", "ok", str(tmp_path / "new" / "cache")
+    )
+    assert not (tmp_path / "new").exists()
+    assert doctor.check_cache({}, tmp_path).message == str(tmp_path / "__pycache__")
+    fallen_back = doctor.check_cache(unwritable, tmp_path)
+    assert fallen_back.state == "warn"
+    assert str(tmp_path / "__pycache__") in fallen_back.message
+    nowhere = doctor.check_cache(unwritable, blocked)
+    assert nowhere.state == "fail"
+    assert "NUMBA_CACHE_DIR" in nowhere.message
+
+
+def test_broken_check_is_a_failed_line(tmp_path: Path) -> None:
+    """An empty root has no /proc/meminfo: its check fails, the others still run."""
+    checks = {check.name: check for check in doctor.run_checks(tmp_path, tmp_path, {})}
+    assert checks["memory"].state == "fail"
+    assert "FileNotFoundError" in checks["memory"].message
+    assert checks["camera"].state == "warn"
+    assert list(checks)[-1] == "cache"
+
+
+@pytest.mark.parametrize(("state", "code"), [("ok", 0), ("warn", 0), ("fail", 1)])
+def test_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str, code: int
+) -> None:
+    """One line per check; only a failure is an error."""
+    checks = [Check("python", "ok", "3.10"), Check("camera", state, "what to do")]  # type: ignore[arg-type]
+    monkeypatch.setattr(doctor, "run_checks", lambda bundle: checks)
+    assert doctor.run_doctor() == code
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["ok    python      3.10", f"{state:<4}  camera      what to do"]
+
+
+def test_microphones_are_listed_quietly(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Only inputs count, and what PortAudio's libraries write does not reach the terminal."""
+
+    class FakeAudio:
+        def get_device_count(self) -> int:
+            os.write(2, b"ALSA lib: unknown PCM\n")
+            return 2
+
+        def get_device_info_by_index(self, index: int) -> dict[str, object]:
+            return {"name": f"device {index}", "maxInputChannels": index}
+
+        def terminate(self) -> None:
+            pass
+
+    monkeypatch.setitem(sys.modules, "pyaudio", types.SimpleNamespace(PyAudio=FakeAudio))
+    assert doctor.list_microphones() == ["device 1"]
+    os.write(2, b"still there\n")
+    assert capfd.readouterr().err == "still there\n"

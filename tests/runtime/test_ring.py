@@ -1,0 +1,104 @@
+"""The rings between the threads, against a plain list."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emotion_edge.runtime.messages import AudioChunk, VideoFrame
+from emotion_edge.runtime.ring import AudioRing, FrameRing
+
+
+def make_frame(index: int) -> VideoFrame:
+    return VideoFrame(index, index, np.zeros((1, 1, 3), np.uint8))
+
+
+def make_chunk(first: int, count: int) -> AudioChunk:
+    """Samples that say their own number."""
+    return AudioChunk(0, first, np.arange(first, first + count, dtype=np.float32))
+
+
+def test_newest_picture_wins() -> None:
+    """A slow reader gets the newest picture and the number of those it missed; then nothing."""
+    ring = FrameRing()
+    assert ring.take(0) == (None, 0)
+    for index in range(4):
+        ring.put(make_frame(index))
+    frame, dropped = ring.take(0)
+    assert frame is not None
+    assert (frame.index, dropped) == (3, 3)
+    assert ring.take(0) == (None, 0)
+    assert ring.newest() is frame
+    ring.put(make_frame(4))
+    assert ring.take(0)[1] == 0
+
+
+def test_end_wakes_the_reader() -> None:
+    """Whoever waits for a picture that will not come is told; one not yet taken is still given."""
+    ring = FrameRing()
+    taken: list[object] = []
+    reader = threading.Thread(target=lambda: taken.append(ring.take(30.0)))
+    reader.start()
+    ring.end()
+    reader.join(5)
+    assert taken == [(None, 0)]
+    ring.put(make_frame(7))
+    assert ring.ended
+    assert ring.take(30.0)[0] is ring.newest()
+
+
+@given(
+    capacity=st.integers(1, 40),
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("put"), st.integers(0, 90), st.just(0)),
+            st.tuples(st.just("read"), st.integers(0, 300), st.integers(0, 50)),
+        ),
+        max_size=40,
+    ),
+)
+def test_sound_ring_is_the_end_of_a_list(
+    capacity: int, steps: list[tuple[str, int, int]]
+) -> None:
+    """Whatever is put and read: a read gives what a list of the last `capacity` samples gives."""
+    ring = AudioRing(capacity)
+    model: list[float] = []
+    for what, number, room in steps:
+        if what == "put":
+            ring.put(make_chunk(len(model), number))
+            model.extend(range(len(model), len(model) + number))
+            assert ring.end_sample == len(model)
+            continue
+        first = min(number, len(model))
+        into = np.full(room, -1, np.float32)
+        got_first, count = ring.read(first, into)
+        assert got_first == max(first, len(model) - capacity)
+        assert into[:count].tolist() == model[got_first : got_first + room]
+        assert (into[count:] == -1).all()
+
+
+def test_waiting_for_sound() -> None:
+    """True at once for what is there, when it comes, and False when it does not."""
+    ring = AudioRing(100)
+    ring.put(make_chunk(0, 10))
+    assert ring.wait_for(10, 30.0)
+    assert not ring.wait_for(11, 0.001)
+    answers: list[bool] = []
+    reader = threading.Thread(target=lambda: answers.append(ring.wait_for(20, 30.0)))
+    reader.start()
+    ring.put(make_chunk(10, 10))
+    reader.join(5)
+    assert answers == [True]
+
+
+def test_clear_leaves_no_sound() -> None:
+    """At the end of a run nothing anybody said is left in memory."""
+    ring = AudioRing(8)
+    ring.put(make_chunk(1, 8))
+    ring.clear()
+    into = np.ones(8, np.float32)
+    assert ring.read(0, into) == (0, 8)
+    assert not into.any()

@@ -1,0 +1,149 @@
+"""FER+: from ten votes to a label, and from a zip to pictures, whatever is wrong with it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from emotion_edge.engines.bundle import LABELS
+from emotion_edge.training.data.ferplus import (
+    VOTES,
+    DatasetError,
+    label_from_votes,
+    load_ferplus,
+)
+
+WriteFerplus = Callable[..., Path]
+
+
+def count_votes(**votes: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array([votes.get(name, 0) for name in VOTES], np.int64)
+
+
+@pytest.mark.parametrize(
+    ("votes", "label", "shares"),
+    [
+        ({"happiness": 10}, "happy", {"happy": 1.0}),
+        ({"anger": 6, "disgust": 4}, "angry", {"angry": 0.6, "disgust": 0.4}),
+        # A vote of one person is an outlier: it leaves both the shares and the majority.
+        ({"fear": 5, "surprise": 4, "sadness": 1}, "fear", {"fear": 5 / 9, "surprise": 4 / 9}),
+        ({"sadness": 2, "neutral": 1, "anger": 1, "fear": 1}, "sad", {"sad": 1.0}),
+        # Half is not more than half.
+        ({"neutral": 5, "sadness": 5}, None, {"neutral": 0.5, "sad": 0.5}),
+        ({"neutral": 4, "sadness": 3, "fear": 3}, None, {"neutral": 0.4, "sad": 0.3, "fear": 0.3}),
+        # Contempt and unknown count in the majority, but are no labels.
+        ({"contempt": 6, "neutral": 4}, None, {"neutral": 1.0}),
+        ({"contempt": 3, "neutral": 7}, "neutral", {"neutral": 1.0}),
+        ({"unknown": 5, "surprise": 5}, None, {"surprise": 1.0}),
+    ],
+)
+def test_label_from_votes(votes: dict[str, int], label: str | None, shares: dict[str, float]) -> None:
+    """Barsoum et al.'s rule, on the product's labels."""
+    distribution, index = label_from_votes(count_votes(**votes))
+    assert index == (LABELS.index(label) if label else -1)
+    want = [shares.get(name, 0.0) for name in LABELS]
+    np.testing.assert_allclose(distribution, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "votes",
+    [
+        {},
+        {"contempt": 10},
+        {"unknown": 8, "anger": 1, "fear": 1},
+        {"NF": 10},
+        dict.fromkeys(VOTES, 1),
+    ],
+)
+def test_no_vote_left(votes: dict[str, int]) -> None:
+    """Nothing for any of the seven labels: such a face is left out."""
+    assert label_from_votes(count_votes(**votes)) == (None, -1)
+
+
+def test_good_split(write_ferplus: WriteFerplus) -> None:
+    """Pictures, shares and labels, in the order of the table."""
+    root = write_ferplus({"a.png": {"happiness": 10}, "b.png": {"anger": 5, "fear": 5}})
+    faces = load_ferplus(root, "train")
+    assert faces.images.shape == (2, 48, 48)
+    assert faces.images.dtype == np.uint8
+    assert faces.images.std() > 50
+    assert faces.labels.tolist() == [LABELS.index("happy"), -1]
+    np.testing.assert_allclose(faces.votes.sum(axis=1), 1.0)
+    assert faces.skipped == 0
+
+
+def test_unreadable_pictures_are_skipped_and_counted(write_ferplus: WriteFerplus) -> None:
+    """Broken, missing, of another size, too large, or without a vote: none ends the loading."""
+    happy = {"happiness": 10}
+    other_size = cv2.imencode(".png", np.zeros((64, 64), np.uint8))[1].tobytes()
+    contents = {
+        "broken.png": b"not a picture",
+        "empty.png": b"",
+        "missing.png": None,
+        "size.png": other_size,
+        "large.png": bytes((1 << 20) + 1),
+    }
+    rows = {"good.png": happy, **dict.fromkeys(contents, happy), "voteless.png": {"NF": 10}}
+    faces = load_ferplus(write_ferplus(rows, contents), "train")
+    assert len(faces.images) == 1
+    assert faces.skipped == 6
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damaged_bytes_in_the_zip(write_ferplus: WriteFerplus, packed: int) -> None:
+    """A picture whose bytes changed on disk is skipped, however the zip packs it."""
+    root = write_ferplus({"a.png": {"fear": 10}, "b.png": {"fear": 10}})
+    with zipfile.ZipFile(root / "train.zip") as archive:
+        pictures = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(root / "train.zip", "w", packed) as archive:
+        for name, data in pictures.items():
+            archive.writestr(name, data)
+    data = bytearray((root / "train.zip").read_bytes())
+    for at in range(35, 400):  # past the first local header
+        data[at] ^= 0x55
+    (root / "train.zip").write_bytes(data)
+    faces = load_ferplus(root, "train")
+    assert faces.skipped == 1
+    assert len(faces.images) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "message"),
+    [
+        ("train.csv", None, r"train\.csv: no such file"),
+        ("train.zip", None, r"train\.zip: no such file"),
+        ("train.zip", b"not a zip", r"train\.zip: not a FER\+ split"),
+        ("train.csv", b"", r"train\.csv: columns missing: NF"),
+        ("train.csv", b"file,neutral\na.png,10\n", r"train\.csv: columns missing: NF, anger"),
+        ("train.csv", b"\xff\xfe\x00", r"train\.csv: not a table"),
+        ("train.csv", b"file," + ",".join(VOTES).encode() + b"\na,x", r"train\.csv: a vote"),
+        ("train.csv", b"file," + ",".join(VOTES).encode() + b"\na,1", r"train\.csv: a vote"),
+        ("train.csv", b"file," + ",".join(VOTES).encode() + b"\n", "no readable face"),
+    ],
+)
+def test_wrong_file_is_named(
+    write_ferplus: WriteFerplus, file: str, data: bytes | None, message: str
+) -> None:
+    """One line with the file at fault and what is wrong with it."""
+    root = write_ferplus({"a.png": {"happiness": 10}})
+    (root / file).unlink()
+    if data is not None:
+        (root / file).write_bytes(data)
+    with pytest.raises(DatasetError, match=message):
+        load_ferplus(root, "train")
+
+
+def test_real_split(shared_data: Path) -> None:
+    """Every row of the real table is either a face or counted; most faces have a hard label."""
+    faces = load_ferplus(shared_data / "ferplus", "valid")
+    num_rows = len((shared_data / "ferplus" / "valid.csv").read_text().splitlines()) - 1
+    assert len(faces.images) + faces.skipped == num_rows == 3_510
+    assert faces.skipped < 50
+    assert (faces.labels >= 0).mean() > 0.8
+    assert set(faces.labels) == {-1, *range(7)}
+    np.testing.assert_allclose(faces.votes.sum(axis=1), 1.0, atol=1e-6)
