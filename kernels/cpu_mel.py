@@ -270,8 +270,8 @@ class StreamingLogMel:
     window allocate nothing. One thread only.
     """
 
-    LATE_COLUMNS = 64
-    """Columns kept beyond a window, for pictures older than the newest sound (0.64 s)."""
+    LATE_COLUMNS = 128
+    """Columns kept beyond a window, for pictures older than the newest sound (1.28 s)."""
 
     def __init__(self, spec: MelSpec) -> None:
         self.spec = spec

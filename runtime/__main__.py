@@ -61,7 +61,7 @@ def build_config(
 ) -> Config:
     """The configuration file, then `--set`, then the options that have a name of their own."""
     settings = [*args.settings, *fixed]
-    source = args.source or default_source
+    source = args.source if args.source is not None else default_source
     if source is not None:
         settings.append(f"source.name={quote(source)}")
     if args.bundle is not None:

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,14 @@ class Recorder:
         self.first_index: int | None = None
         self.last_index = 0
         self.estimates = 0
+        self.first_result_s = 0.0
+        """From the start of the process to the first result."""
         self._first_ns: int | None = None
 
     def publish(self, estimate: Estimate) -> None:
         if self._first_ns is None:
             self._first_ns = estimate.t_ns
+            self.first_result_s = time.time() - psutil.Process().create_time()
         if estimate.t_ns - self._first_ns < WARM_UP_S * 1e9:
             return
         if self.first_index is None:
@@ -134,7 +138,8 @@ def print_report(report: dict[str, Any]) -> None:
         f"budget {report['budget_ms']:g} ms: {report['misses']} misses;"
         f" {report['dropped']} frames dropped; face in {report['with_face']}, voice in"
         f" {report['with_voice']} of {report['estimates']}; p50 is"
-        f" {report['p50_over_networks']:.2f} x the networks; {report['rss_mb']:.0f} MB resident"
+        f" {report['p50_over_networks']:.2f} x the networks; {report['rss_mb']:.0f} MB resident;"
+        f" first result {report['first_result_s']:.1f} s after the start"
     )
 
 
@@ -148,6 +153,7 @@ def bench(args: argparse.Namespace) -> int:
         raise ConfigError(f"source {config.source.name}: no result in {seconds:g} s")
     report = {
         **summarise(recorder, config.budget_ms),
+        "first_result_s": round(recorder.first_result_s, 2),
         "rss_mb": round(psutil.Process().memory_info().rss / 1e6, 1),
         "source": Path(config.source.name).name,
         "fps": args.fps,

@@ -86,6 +86,8 @@ class YuNetDetector:
     MIN_SCORE = 0.7
     SIDE_PER_HEIGHT = 0.95
     """Its boxes reach from hair line to chin: this share of their height is a Haar face."""
+    MIN_SIDE_PX = 64
+    """OpenCV makes it see huge faces, at random, in pictures of less than 33 rows or columns."""
 
     def __init__(self, file: Path) -> None:
         if not file.is_file():
@@ -97,6 +99,8 @@ class YuNetDetector:
 
     def detect(self, frame: VideoFrame) -> list[Found]:
         small, scale = _shrink(frame)
+        if min(small.shape[:2]) < self.MIN_SIDE_PX:
+            return []
         if frame.format == "rgb8":
             small = np.ascontiguousarray(small[..., ::-1])
         self._net.setInputSize((small.shape[1], small.shape[0]))

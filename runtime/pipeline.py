@@ -70,9 +70,7 @@ class Pipeline:
         opinions: dict[str, Float64] = {}
         if window.frame is not None and window.face is not None and "face" in self._engines:
             image = self._face_input(window.frame, window.face)
-            stages["preprocess"] += marks.lap_us()
-            face = self._run("face", {"image": image})
-            stages["face"] = marks.lap_us()
+            face = self._run("face", {"image": image}, stages, marks)
             if face is not None:
                 opinions["face"] = face
         voice = self._listen(window, stages, marks)
@@ -117,18 +115,19 @@ class Pipeline:
                 levels = mel.levels_db(window.end_column)
                 if is_speech_like(levels, self._min_level_db):
                     view, mask = mel.window(window.end_column)
-                    stages["preprocess"] += marks.lap_us()
-                    self._voice = self._run("voice", {"mel": view, "mask": mask})
-                    stages["voice"] = marks.lap_us()
-                else:
-                    stages["preprocess"] += marks.lap_us()
+                    feed = {"mel": view, "mask": mask}
+                    self._voice = self._run("voice", feed, stages, marks)
         elif window.t_ns - self._voice_ns > MAX_VOICE_AGE_NS:
             self._voice = None
         return self._voice
 
-    def _run(self, modality: str, feed: Arrays) -> Float64 | None:
+    def _run(
+        self, modality: str, feed: Arrays, stages: dict[str, float], marks: _StageMarks
+    ) -> Float64 | None:
         """Calibrated probabilities, or None when the network gave no numbers."""
+        stages["preprocess"] += marks.lap_us()
         logits = self._engines[modality].infer(feed)["logits"][0]
+        stages[modality] = marks.lap_us()
         if not np.isfinite(logits).all():
             self.bad_outputs[modality] += 1
             if self.bad_outputs[modality] == 1:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from emotion_edge.engines.bundle import LABELS, Level, ModelEntry, write_manifest
+from emotion_edge.kernels.spec import ImageSpec, MelSpec
+
 TESTS = Path(__file__).parent
 
 
@@ -23,3 +26,33 @@ def shared_data() -> Path:
         if place.is_dir():
             return place.resolve()
     pytest.skip(f"no real data in {' or '.join(map(str, places))}; set EMOTION_EDGE_DATA")
+
+
+def write_null_bundle(folder: Path) -> Path:
+    """A bundle for the null engine: its networks are files that nobody opens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    models = {}
+    for name in ("face", "voice"):
+        (folder / f"{name}.onnx").write_bytes(b"no network")
+        models[name] = ModelEntry(f"{name}.onnx", 1.0, 0.5, [0.0] * len(LABELS))
+    write_manifest(
+        folder,
+        {
+            "name": "null",
+            "labels": list(LABELS),
+            "image": ImageSpec(),
+            "mel": MelSpec(),
+            "levels": [Level("high", 64), Level("low", 48, voice=False)],
+            "models": models,
+            "abstain_below": 0.0,
+            "metrics": {},
+            "provenance": {},
+        },
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def null_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to give as --bundle together with --set engines.name=null."""
+    return write_null_bundle(tmp_path_factory.mktemp("bundle"))

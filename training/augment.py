@@ -86,7 +86,7 @@ def mask_mel(mel: Tensor, generator: torch.Generator) -> Tensor:
     for axis, limit, widest in ((1, num_mels, 6), (2, num_frames, 25)):
         for _ in range(2):
             width = torch.randint(0, widest + 1, (num, 1), generator=generator)
-            start = torch.randint(0, limit - widest, (num, 1), generator=generator)
+            start = torch.randint(0, limit - widest + 1, (num, 1), generator=generator)
             place = torch.arange(limit)
             hidden = (place >= start) & (place < start + width)
             mel.masked_fill_(hidden.unsqueeze(3 - axis), 0.0)

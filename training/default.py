@@ -33,9 +33,9 @@ from .voice import VoiceRecipe, VoiceSet, load_voices, train_voice, voice_logits
 log = logging.getLogger(__name__)
 
 LEVELS = [
-    Level("high", face_px=96, voice_hop_ms=200, face_find_hz=8),
-    Level("medium", face_px=64, voice_hop_ms=400, face_find_hz=4),
-    Level("low", face_px=64, voice=False, face_find_hz=2),
+    Level("high", face_px=64, voice_hop_ms=200, face_find_hz=8),
+    Level("medium", face_px=48, voice_hop_ms=400, face_find_hz=4),
+    Level("low", face_px=48, voice=False, face_find_hz=2),
 ]
 """FER+ faces are 48 px: larger pictures of them show nothing more."""
 ABSTAIN_BELOW = 0.3
@@ -78,7 +78,7 @@ def train_default(
             "actors": actors,
             **asdict(voice_recipe),
         },
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
     networks: dict[str, nn.Module] = {"face": face, "voice": voice}
 
@@ -116,12 +116,10 @@ def fusion_weights(face_uar: float, voice_uar: float) -> dict[str, float]:
 
 def _face(ferplus: Path, work: Path, recipe: FaceRecipe, image: ImageSpec) -> FaceNet:
     done = work / "face.pt"
-    if done.exists():
-        face = FaceNet()
-        face.load_state_dict(torch.load(done, weights_only=True))
-        return face
-    face = train_face(ferplus, work, recipe, image)
-    torch.save(face.state_dict(), done)
+    if not done.exists():
+        torch.save(train_face(ferplus, work, recipe, image).state_dict(), done)
+    face = FaceNet()
+    face.load_state_dict(torch.load(done, weights_only=True))
     return face
 
 
@@ -137,12 +135,10 @@ def _face_temperature(face: FaceNet, ferplus: Path, recipe: FaceRecipe, image: I
 def _voice(voices: VoiceSet, mel: MelSpec, recipe: VoiceRecipe, work: Path) -> VoiceNet:
     """The network that ships learns from everybody; the folds have said what to expect of it."""
     done = work / "voice.pt"
+    if not done.exists():
+        torch.save(train_voice(voices, mel, recipe, work / "voice.ckpt").state_dict(), done)
     voice = VoiceNet(num_mels=mel.num_mels)
-    if done.exists():
-        voice.load_state_dict(torch.load(done, weights_only=True))
-        return voice
-    voice = train_voice(voices, mel, recipe, work / "voice.ckpt")
-    torch.save(voice.state_dict(), done)
+    voice.load_state_dict(torch.load(done, weights_only=True))
     return voice
 
 

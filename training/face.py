@@ -29,7 +29,7 @@ NUM_HELD_OUT = 2_000
 class FaceRecipe:
     """Faces seen small cost less: the size grows over the epochs."""
 
-    sizes_px: tuple[int, ...] = (48,) * 6 + (64,) * 7 + (80,)
+    sizes_px: tuple[int, ...] = (48,) * 6 + (64,) * 7
     """Picture size of each epoch."""
     batch_size: int = 64
     peak_lr: float = 2e-3

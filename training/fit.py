@@ -82,6 +82,8 @@ def fit(
     `batches(epoch)` yields that epoch's batches and must depend on the epoch number alone, so
     that a resumed run sees what the first would have seen. `validate` is only reported.
     """
+    if schedule.batches_per_epoch < 1:
+        raise ValueError("there are fewer examples than make one batch")
     optimizer = torch.optim.AdamW(_decay_groups(model, schedule.weight_decay), lr=schedule.peak_lr)
     ema = deepcopy(model).eval()
     first_epoch = 0

@@ -30,11 +30,9 @@ WINDOW_EVERY_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class VoiceRecipe:
-    num_epochs: int = 50
+    num_epochs: int = 40
     batch_size: int = 16
     peak_lr: float = 3e-3
-    mixup: float = 0.2
-    """Beta parameter of mixup (Zhang et al. 2018, arXiv:1710.09412)."""
     seed: int = 0
 
 
@@ -138,10 +136,6 @@ def train_voice(
                 masks.append(mask)
             window_batch = mask_mel(torch.from_numpy(np.concatenate(windows)), generator)
             mask_batch = torch.from_numpy(np.concatenate(masks))
-            target = torch.from_numpy(targets[index])
-            share = 1.0
-            window_batch = share * window_batch + (1 - share) * window_batch.flip(0)
-            mask_batch = torch.maximum(mask_batch, mask_batch.flip(0))
-            yield (window_batch, mask_batch), share * target + (1 - share) * target.flip(0)
+            yield (window_batch, mask_batch), torch.from_numpy(targets[index])
 
     return fit(VoiceNet(num_mels=spec.num_mels), batches, schedule, checkpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -15,7 +16,7 @@ from emotion_edge.engines.bundle import MODALITIES, Bundle
 from emotion_edge.engines.onnx_engine import OnnxEngine
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the test extra")
-Feed = dict[str, NDArray[np.float32]]
+Feed = dict[str, NDArray[Any]]
 
 
 def make_feed(modality: str, batch: int = 1, seed: int = 0) -> Feed:
@@ -80,7 +81,7 @@ def test_wrong_shape_or_type_is_named(engine: Engine, modality: str) -> None:
     name = next(iter(feed))
     for wrong in (feed[name][0], feed[name][:, :2], feed[name].astype(np.float64)):
         with pytest.raises(ValueError, match=rf"^{name}: .* given, float32\[None, .* wanted"):
-            engine.infer({**feed, name: wrong})
+            engine.infer({**feed, name: wrong})  # type: ignore[dict-item]
     assert np.isfinite(engine.infer(feed)["logits"]).all()
 
 
@@ -154,12 +155,11 @@ def test_onnx_reuses_its_buffers(bundle: Bundle) -> None:
 def test_onnx_reads_each_new_array(bundle: Bundle) -> None:
     """Inputs are bound where they lie: a new array, and new numbers in the old one, both count."""
     with OnnxEngine(bundle.model_path("face"), num_threads=1) as engine:
-        answers = []
-        for seed in range(4):
-            answers.append(engine.infer(make_feed("face", seed=seed))["logits"].copy())
+        feeds = [make_feed("face", seed=seed) for seed in range(4)]
+        answers = [engine.infer(feed)["logits"].copy() for feed in feeds]
         reused = make_feed("face")
-        for seed, want in enumerate(answers):
-            reused["image"][:] = make_feed("face", seed=seed)["image"]
+        for feed, want in zip(feeds, answers, strict=True):
+            reused["image"][:] = feed["image"]
             np.testing.assert_array_equal(engine.infer(reused)["logits"], want)
 
 
@@ -172,7 +172,9 @@ def test_onnx_batches_that_do_not_match(bundle: Bundle) -> None:
         assert np.isfinite(engine.infer(make_feed("voice", 2))["logits"]).all()
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b"\x08\x08" * 500], ids=["empty", "text", "bits"])
+@pytest.mark.parametrize(
+    "data", [b"", b"garbage", b"\x08\x08" * 500], ids=["empty", "text", "bits"]
+)
 def test_onnx_file_that_is_none(tmp_path: Path, data: bytes) -> None:
     """An EngineError with the path, whatever ONNX Runtime raises."""
     path = tmp_path / "broken.onnx"
@@ -189,7 +191,9 @@ def test_onnx_other_number_types_are_refused(tmp_path: Path) -> None:
     ports = [
         helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [1]) for name in ("x", "y")
     ]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", *[[p] for p in ports])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "g", *[[p] for p in ports]
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, str(tmp_path / "whole.onnx"))
     with pytest.raises(EngineError, match=r"whole\.onnx: x is tensor\(int64\)"):

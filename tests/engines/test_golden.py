@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ MAX_BUNDLE_BYTES = 16_000_000
 class Replaced(NullEngine):
     """Answers with `answer`, whatever it is asked."""
 
-    answer: Arrays = {}
+    answer: Arrays = MappingProxyType({})
 
     def infer(self, feed: Arrays) -> Arrays:
         return self.answer

@@ -153,16 +153,24 @@ def test_windows_that_end_earlier(preprocessor: Preprocessor) -> None:
 
 
 def test_columns_no_longer_or_not_yet_there(preprocessor: Preprocessor) -> None:
-    """Neither is answered by other columns."""
+    """Each end has the right columns or none: at least half a second back, and never others."""
     mel = preprocessor.mel
     mel.restart(0)
-    mel.push(make_noise(600 * 160 + 240))
-    for end in (601, 500, 300, 1):
-        with pytest.raises(IndexError, match=f"column {end}"):
-            mel.window(end)
-        with pytest.raises(IndexError, match=f"column {end}"):
-            mel.levels_db(end)
-    mel.window(600)
+    sound = make_noise(700 * 160 + 240)
+    mel.push(sound)
+    columns = reference.log_mel(sound, mel.spec)
+    refused = []
+    for end in range(1, 705):
+        try:
+            window, _ = mel.window(end)
+        except IndexError:
+            refused.append(end)
+            with pytest.raises(IndexError, match=f"column {end} "):
+                mel.levels_db(end)
+        else:
+            np.testing.assert_allclose(window[0], columns[:, end - 300 : end], atol=TOLERANCE)
+    assert {1, 300, 701, 704} <= set(refused)
+    assert not set(range(650, 701)).intersection(refused)
 
 
 @pytest.mark.parametrize("end", [7, 6, 0, -5])

@@ -1,51 +1,20 @@
-"""What the tests of the whole program share: a bundle without models, films, a sink that keeps."""
+"""What the tests of the runtime share: films made on the spot and a sink that keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.engines.bundle import LABELS, Level, ModelEntry, write_manifest
-from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.runtime.messages import Estimate
 
 Picture = tuple[float, NDArray[np.uint8]]
-
-
-def write_null_bundle(folder: Path, abstain_below: float = 0.0) -> Path:
-    """A bundle for the null engine: its networks are files that nobody opens."""
-    folder.mkdir(parents=True, exist_ok=True)
-    models = {}
-    for name in ("face", "voice"):
-        (folder / f"{name}.onnx").write_bytes(b"no network")
-        models[name] = ModelEntry(f"{name}.onnx", 1.0, 0.5, [0.0] * len(LABELS))
-    write_manifest(
-        folder,
-        {
-            "name": "null",
-            "labels": list(LABELS),
-            "image": ImageSpec(),
-            "mel": MelSpec(),
-            "levels": [Level("high", 64), Level("low", 48, voice=False)],
-            "models": models,
-            "abstain_below": abstain_below,
-            "metrics": {},
-            "provenance": {},
-        },
-    )
-    return folder
-
-
-@pytest.fixture(scope="session")
-def null_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to give as --bundle together with --set engines.name=null."""
-    return write_null_bundle(tmp_path_factory.mktemp("bundle"))
 
 
 class Collector:
@@ -80,13 +49,13 @@ def write_film(
     """Encode pictures (time in seconds, BGR) and sound (channels, n)."""
     with av.open(str(path), "w") as container:
         if pictures:
-            film = container.add_stream(video, rate=30)
+            film: Any = container.add_stream(video, rate=30)
             film.height, film.width = pictures[0][1].shape[:2]
             film.pix_fmt = pixels
             film.codec_context.time_base = Fraction(1, 1000)
         if sound is not None:
             layout = {1: "mono", 2: "stereo"}[len(sound)]
-            track = container.add_stream(audio, rate=rate_hz, layout=layout)
+            track: Any = container.add_stream(audio, rate=rate_hz, layout=layout)
         for t_s, image in pictures:
             picture = av.VideoFrame.from_ndarray(image, format="bgr24")
             picture.pts, picture.time_base = round(t_s * 1000), Fraction(1, 1000)

@@ -60,9 +60,7 @@ def test_end_wakes_the_reader() -> None:
         max_size=40,
     ),
 )
-def test_sound_ring_is_the_end_of_a_list(
-    capacity: int, steps: list[tuple[str, int, int]]
-) -> None:
+def test_sound_ring_is_the_end_of_a_list(capacity: int, steps: list[tuple[str, int, int]]) -> None:
     """Whatever is put and read: a read gives what a list of the last `capacity` samples gives."""
     ring = AudioRing(capacity)
     model: list[float] = []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from emotion_edge.runtime.smoothing import Smoother
 
@@ -21,7 +22,7 @@ probabilities = st.lists(st.floats(0.01, 1), min_size=3, max_size=3).map(
 
 
 @given(st.lists(st.tuples(st.integers(0, 3 * SECOND), probabilities), min_size=1, max_size=20))
-def test_stays_a_distribution(steps: list[tuple[int, np.ndarray]]) -> None:  # type: ignore[type-arg]
+def test_stays_a_distribution(steps: list[tuple[int, NDArray[np.float64]]]) -> None:
     """Whatever comes when: sums to 1, nothing below 0, between the smallest and largest given."""
     smoother = Smoother(0.5)
     t_ns = 0

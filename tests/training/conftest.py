@@ -11,9 +11,21 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is in the train extra")
+pytest.importorskip("torch", reason="torch is in the train extra")
+import torch
 
-VOTES = "neutral happiness surprise sadness anger disgust fear contempt unknown NF".split()
+VOTES = [
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+    "unknown",
+    "NF",
+]
 Rows = Mapping[str, Mapping[str, int]]
 
 
@@ -25,6 +37,22 @@ def _seeded() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(scope="session")
+def settle() -> Callable[..., None]:
+    """A function (model, its inputs): takes the batch norms' statistics from these inputs, so that
+    an untrained network passes on what it is shown instead of near zeros; then eval mode."""
+
+    def run(model: torch.nn.Module, *inputs: torch.Tensor) -> None:
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.momentum = 1.0
+        with torch.no_grad():
+            model.train()(*inputs)
+        model.eval()
+
+    return run
 
 
 @pytest.fixture

@@ -47,14 +47,7 @@ class VoiceNet(nn.Module):
         """
         shown = mask.unsqueeze(1)
         total = shown.sum(dim=2, keepdim=True).clamp_min(1.0) * mel.shape[1]
-        import os
-
-        if os.environ.get("CMN") == "bin":
-            mean = (mel * shown).sum(dim=2, keepdim=True) / shown.sum(
-                dim=2, keepdim=True
-            ).clamp_min(1.0)
-        else:
-            mean = (mel * shown).sum(dim=(1, 2), keepdim=True) / total
+        mean = (mel * shown).sum(dim=(1, 2), keepdim=True) / total
         x_NCFT = self.cnn(((mel - mean) * shown).unsqueeze(1))
         x_NTD = x_NCFT.flatten(1, 2).transpose(1, 2)
         x_NTD, _ = self.lstm(self.dropout(F.silu(self.narrow(x_NTD))))

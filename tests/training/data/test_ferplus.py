@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from emotion_edge.engines.bundle import LABELS
+from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.ferplus import (
     VOTES,
-    DatasetError,
     label_from_votes,
     load_ferplus,
 )
@@ -42,11 +42,14 @@ def count_votes(**votes: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         ({"unknown": 5, "surprise": 5}, None, {"surprise": 1.0}),
     ],
 )
-def test_label_from_votes(votes: dict[str, int], label: str | None, shares: dict[str, float]) -> None:
+def test_label_from_votes(
+    votes: dict[str, int], label: str | None, shares: dict[str, float]
+) -> None:
     """Barsoum et al.'s rule, on the product's labels."""
     distribution, index = label_from_votes(count_votes(**votes))
+    assert distribution is not None
     assert index == (LABELS.index(label) if label else -1)
-    want = [shares.get(name, 0.0) for name in LABELS]
+    want = np.array([shares.get(name, 0.0) for name in LABELS])
     np.testing.assert_allclose(distribution, want, rtol=1e-6)
 
 
@@ -103,10 +106,10 @@ def test_damaged_bytes_in_the_zip(write_ferplus: WriteFerplus, packed: int) -> N
     with zipfile.ZipFile(root / "train.zip", "w", packed) as archive:
         for name, data in pictures.items():
             archive.writestr(name, data)
-    data = bytearray((root / "train.zip").read_bytes())
+    damaged = bytearray((root / "train.zip").read_bytes())
     for at in range(35, 400):  # past the first local header
-        data[at] ^= 0x55
-    (root / "train.zip").write_bytes(data)
+        damaged[at] ^= 0x55
+    (root / "train.zip").write_bytes(damaged)
     faces = load_ferplus(root, "train")
     assert faces.skipped == 1
     assert len(faces.images) == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.engines.bundle import LABELS
-from emotion_edge.training.data.ferplus import DatasetError
+from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.ravdess import (
     EMOTIONS,
     TEST_FOLDS,
@@ -120,7 +120,9 @@ def test_no_clip_is_an_error(tmp_path: Path) -> None:
         find_voice_clips(tmp_path, (4, 3))
 
 
-@pytest.mark.parametrize(("rate_hz", "num_channels"), [(48_000, 1), (44_100, 2), (16_000, 1), (8_000, 1)])
+@pytest.mark.parametrize(
+    ("rate_hz", "num_channels"), [(48_000, 1), (44_100, 2), (16_000, 1), (8_000, 1)]
+)
 def test_sound_of_any_rate(tmp_path: Path, rate_hz: int, num_channels: int) -> None:
     """Mono at the rate asked for: same length, pitch and loudness."""
     sound = load_voice(write_wav(tmp_path / "a.wav", rate_hz, num_channels), 16_000)

@@ -1,0 +1,628 @@
+"""The whole program in this process: films as they come, devices that come and go."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emotion_edge.kernels import open_preprocessor
+from emotion_edge.runtime import app
+from emotion_edge.runtime.app import LiveRun, Runtime, measure_health, open_runtime, run_replay
+from emotion_edge.runtime.clock import FakeClock, MonotonicClock
+from emotion_edge.runtime.config import Config, ConfigError, load_config
+from emotion_edge.runtime.messages import (
+    AudioChunk,
+    Estimate,
+    Health,
+    SourceError,
+    VideoFrame,
+    Window,
+)
+from emotion_edge.runtime.ring import AudioRing
+from emotion_edge.runtime.sinks import SinkClosed
+from emotion_edge.runtime.sources import Sources
+from emotion_edge.runtime.sources.demo import draw_face, speak
+from emotion_edge.runtime.sources.supervise import supervise_audio, supervise_video
+
+if TYPE_CHECKING:
+    from .conftest import Collector
+
+RATE = 16_000
+SECOND = 1_000_000_000
+FilmMaker = Callable[..., Path]
+
+
+@pytest.fixture
+def configure(null_bundle: Path) -> Callable[..., Config]:
+    """A function (source, settings) -> a configuration with the null engine."""
+
+    def make(source: object, *settings: str) -> Config:
+        fixed = [f"source.name='{source}'", f"bundle='{null_bundle}'", "engines.name=null"]
+        return load_config(None, [*fixed, *settings])
+
+    return make
+
+
+@pytest.fixture
+def replay(configure: Callable[..., Config], collector: Collector) -> Callable[..., list[Estimate]]:
+    """A function (source, settings, seconds=) -> the estimates of the whole film."""
+
+    def play(source: object, *settings: str, seconds: float | None = None) -> list[Estimate]:
+        run_replay(configure(source, *settings), [collector], seconds)
+        return collector.estimates
+
+    return play
+
+
+def film_times(seconds: float, fps: float = 30) -> list[float]:
+    return [n / fps for n in range(round(seconds * fps))]
+
+
+def draw_film(seconds: float) -> list[tuple[float, NDArray[np.uint8]]]:
+    """The demo's face."""
+    return [(t_s, draw_face(t_s)) for t_s in film_times(seconds)]
+
+
+def black_film(seconds: float, height: int = 180) -> list[tuple[float, NDArray[np.uint8]]]:
+    return [(t_s, np.zeros((height, 320, 3), np.uint8)) for t_s in film_times(seconds)]
+
+
+def voice_at(rate_hz: int, seconds: float, gain: float = 1.0) -> NDArray[np.float32]:
+    """The demo's voice at another rate: (1, n)."""
+    sound = speak(0, round(seconds * RATE))
+    at = np.arange(round(seconds * rate_hz)) * RATE / rate_hz
+    resampled = np.interp(at, np.arange(len(sound)), sound)
+    return np.clip(gain * resampled, -1, 1).astype(np.float32)[None]
+
+
+# Films
+
+
+def test_demo(replay: Callable[..., list[Estimate]]) -> None:
+    """One estimate for each picture, in order, with the face at once and the voice after the
+    half second that says whether it is one."""
+    estimates = replay("demo", seconds=2)
+    assert [e.index for e in estimates] == list(range(60))
+    assert [e.t_ns for e in estimates] == [n * SECOND // 30 for n in range(60)]
+    assert all(e.face is not None for e in estimates)
+    assert all(e.voice is None for e in estimates[:15])
+    assert all(e.voice is not None for e in estimates[25:])
+    assert all(0 <= e.skew_ns < 20_000_000 for e in estimates if e.voice is not None)
+    assert {e.level for e in estimates} == {"high"}
+
+
+def test_level_is_chosen_by_name(replay: Callable[..., list[Estimate]]) -> None:
+    """The one asked for, with what it leaves out."""
+    estimates = replay("demo", "level=low", seconds=1)
+    assert {e.level for e in estimates} == {"low"}
+    assert all(e.voice is None for e in estimates)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["level=medium"], "level is 'medium', allowed: high, low"),
+        (["engines.name=fast"], "engines.name is 'fast', allowed: auto, onnx, null"),
+    ],
+)
+def test_names_that_do_not_exist(
+    replay: Callable[..., list[Estimate]], settings: list[str], says: str
+) -> None:
+    """One line with the names there are."""
+    with pytest.raises(ConfigError) as error:
+        replay("demo", *settings)
+    assert str(error.value) == says
+
+
+@pytest.mark.parametrize("source", ["camera", "auto", "/dev/video0", "nowhere.mp4"])
+def test_what_cannot_be_replayed(replay: Callable[..., list[Estimate]], source: str) -> None:
+    """A camera has no end and no past; a missing file is missing."""
+    with pytest.raises(SourceError) as error:
+        replay(source)
+    assert "\n" not in str(error.value)
+    assert source in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("film.mp4", "aac", {"rate_hz": 48_000}),
+        ("film.mkv", "pcm_s16le", {"rate_hz": 16_000}),
+        ("film.mkv", "pcm_s16le", {"rate_hz": 44_100}),
+    ],
+)
+@pytest.mark.parametrize(("flash_s", "click_s"), [(1.0, 1.237), (2.0, 0.873)])
+def test_flash_and_click_keep_their_offset(
+    make_film: FilmMaker,
+    configure: Callable[..., Config],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    codec: str,
+    options: dict[str, int],
+    flash_s: float,
+    click_s: float,
+) -> None:
+    """A white picture and a click, known to the millisecond, through file, decoder, resampler,
+    ring, clock and log-mel: their offset is kept within 5 ms."""
+    rate_hz = options["rate_hz"]
+    sound = np.zeros((1, 3 * rate_hz), np.float32)
+    begin = round(click_s * rate_hz)
+    length = rate_hz // 500
+    sound[0, begin : begin + length] = 0.9 * np.sin(2 * np.pi * 2000 / rate_hz * np.arange(length))
+    pictures = black_film(3.0)
+    pictures[round(flash_s * 30)][1][:] = 255
+    film = make_film(name, pictures, sound, audio=codec, **options)
+
+    windows: list[Window] = []
+    heard: list[NDArray[np.float32]] = []
+    process, put = Runtime.process, AudioRing.put
+
+    def spy_window(self: Runtime, window: Window, *rest: object) -> None:
+        windows.append(window)
+        process(self, window, *rest)  # type: ignore[arg-type]
+
+    def spy_sound(self: AudioRing, chunk: AudioChunk) -> None:
+        heard.append(chunk.samples)
+        put(self, chunk)
+
+    monkeypatch.setattr(Runtime, "process", spy_window)
+    monkeypatch.setattr(AudioRing, "put", spy_sound)
+    # The runtime's log-mel, to see in which column the click arrives.
+    mels = []
+
+    def spy_preprocessor(*what: Any) -> object:
+        preprocessor = open_preprocessor(*what)
+        mels.append(preprocessor.mel)
+        return preprocessor
+
+    monkeypatch.setattr(app, "open_preprocessor", spy_preprocessor)
+    run_replay(configure(film), [])
+
+    def brightness(window: Window) -> float:
+        assert window.frame is not None
+        return float(window.frame.image.mean())
+
+    flash = max(windows, key=brightness)
+    assert brightness(flash) > 200
+    assert flash.audio_sample is not None
+    loudness = np.abs(np.concatenate(heard))
+    click = int(np.argmax(loudness > 0.5 * loudness.max()))
+    offset_ms = (click - flash.audio_sample) / RATE * 1e3
+    assert offset_ms == pytest.approx((click_s - flash_s) * 1e3, abs=5.0)
+    levels = mels[0].levels_db(mels[0].num_columns)
+    column = mels[0].num_columns - len(levels) + int(np.argmax(levels))
+    assert column * 160 <= click + 40
+    assert click < column * 160 + 400
+
+
+def test_film_without_sound(make_film: FilmMaker, replay: Callable[..., list[Estimate]]) -> None:
+    """The face alone, for every picture."""
+    estimates = replay(make_film("film.mp4", draw_film(1.0)))
+    assert len(estimates) == 30
+    assert all(e.face is not None and e.voice is None for e in estimates)
+    assert all(e.modalities == {"face": 1.0, "voice": 0.0} for e in estimates)
+    assert not any(e.abstained for e in estimates)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("voice.m4a", "aac"), ("voice.wav", "pcm_s16le")])
+def test_film_without_picture(
+    make_film: FilmMaker, replay: Callable[..., list[Estimate]], name: str, codec: str
+) -> None:
+    """The voice alone, four times a second."""
+    film = make_film(name, [], voice_at(RATE, 3.0), audio=codec)
+    estimates = replay(film)
+    assert [e.t_ns for e in estimates][:11] == [n * SECOND // 4 for n in range(1, 12)]
+    assert all(e.face is None and e.index == 0 for e in estimates)
+    assert estimates[0].abstained  # half a second is heard first
+    assert all(e.modalities == {"face": 0.0, "voice": 1.0} for e in estimates[2:])
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "channels", "codec", "gain"),
+    [
+        (8_000, 1, "pcm_s16le", 1.0),
+        (48_000, 2, "aac", 1.0),
+        (44_100, 2, "pcm_s16le", 1.0),
+        (16_000, 1, "pcm_s16le", 30.0),  # clipping
+    ],
+)
+def test_any_sound_is_a_voice(
+    make_film: FilmMaker,
+    replay: Callable[..., list[Estimate]],
+    rate_hz: int,
+    channels: int,
+    codec: str,
+    gain: float,
+) -> None:
+    """8 kHz, 48 kHz stereo, clipped: the voice is heard, and its numbers are numbers."""
+    sound = np.repeat(voice_at(rate_hz, 2.0, gain), channels, axis=0)
+    name = "film.mp4" if codec == "aac" else "film.mkv"
+    film = make_film(name, black_film(2.0), sound, rate_hz=rate_hz, audio=codec)
+    estimates = replay(film)
+    assert len(estimates) == 60
+    assert all(e.face is None for e in estimates)
+    assert all(e.voice is not None for e in estimates[30:])
+    assert np.isfinite([list(e.probabilities.values()) for e in estimates[30:]]).all()
+
+
+def test_black_and_silent(make_film: FilmMaker, replay: Callable[..., list[Estimate]]) -> None:
+    """Nothing to see and nothing to hear: an estimate for each picture that says just that."""
+    film = make_film("film.mp4", black_film(1.0), np.zeros((1, RATE), np.float32))
+    estimates = replay(film)
+    assert len(estimates) == 30
+    for estimate in estimates:
+        assert estimate.abstained
+        assert (estimate.label, estimate.face, estimate.voice) == (None, None, None)
+        assert estimate.probabilities == {}
+
+
+def test_face_that_goes_away(make_film: FilmMaker, replay: Callable[..., list[Estimate]]) -> None:
+    """Kept for `lost_after_s`, then honestly missing, then back."""
+    pictures = draw_film(3.0)
+    for t_s, image in pictures:
+        if 1.0 <= t_s < 2.5:
+            image[:] = 0
+    estimates = replay(make_film("film.mp4", pictures), "face.lost_after_s=0.3")
+    seen = [e.face is not None for e in estimates]
+    assert all(seen[:38])
+    assert not any(seen[round((1.0 + 0.3 + 0.15) * 30) : 75])
+    assert all(seen[82:])
+
+
+@pytest.mark.parametrize("size", [(321, 181), (17, 255), (2, 2)])
+def test_odd_sizes(
+    make_film: FilmMaker, replay: Callable[..., list[Estimate]], size: tuple[int, int]
+) -> None:
+    """Widths that codecs pad, and pictures too small to hold anything."""
+    noise = np.random.default_rng(3).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    pictures = [(n / 30, noise) for n in range(5)]
+    estimates = replay(make_film("film.mkv", pictures, video="ffv1", pixels="bgr0"))
+    assert len(estimates) == 5
+    assert all(e.abstained for e in estimates)
+
+
+def test_variable_frame_rate(make_film: FilmMaker, replay: Callable[..., list[Estimate]]) -> None:
+    """Every picture at its own time, with the sound of that time."""
+    times_s = [0.0, 0.033, 0.1, 0.45, 0.46, 0.7, 1.2, 1.9]
+    pictures = [(t_s, draw_face(t_s)) for t_s in times_s]
+    film = make_film("film.mkv", pictures, voice_at(RATE, 2.0), audio="pcm_s16le")
+    estimates = replay(film)
+    assert [e.t_ns for e in estimates] == [round(t_s * SECOND) for t_s in times_s]
+    assert all(abs(e.skew_ns) < 20_000_000 for e in estimates)
+    assert [e.voice is not None for e in estimates] == [False] * 5 + [True] * 3
+
+
+@pytest.mark.parametrize("content", [b"", b"not a film", b"\0" * 5000])
+def test_file_that_is_no_film(
+    tmp_path: Path, replay: Callable[..., list[Estimate]], content: bytes
+) -> None:
+    """Of no length, or of no sense: one line that names the file."""
+    path = tmp_path / "film.mp4"
+    path.write_bytes(content)
+    with pytest.raises(SourceError) as error:
+        replay(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_seconds_are_media_time(replay: Callable[..., list[Estimate]]) -> None:
+    """`--seconds` of a replay counts the film's time, not ours."""
+    assert len(replay("demo", seconds=0.5)) == 15
+
+
+def test_sound_is_wiped_at_the_end(configure: Callable[..., Config]) -> None:
+    """After a run no second of it is left in memory."""
+    runtime = run_replay(configure("demo"), [], 1)
+    kept = np.ones(2 * RATE, np.float32)
+    _, count = runtime.synchroniser.ring.read(0, kept)
+    assert count > RATE // 2
+    assert not kept[:count].any()
+
+
+def test_health(configure: Callable[..., Config]) -> None:
+    """What the monitor would say about a finished run."""
+    runtime = run_replay(configure("demo", "budget_ms=0.001"), [], 1)
+    health = measure_health(runtime, 30.0, 55.5)
+    assert (health.frames, health.misses, health.fps) == (30, 30, 30.0)
+    assert 0 < health.latency_p50_ms <= health.latency_p95_ms <= health.latency_p99_ms
+    assert health.drops == {
+        "frames": 0,
+        "audio_gaps": 0,
+        "audio_overrun_samples": 0,
+        "face_not_finite": 0,
+        "voice_not_finite": 0,
+    }
+    assert abs(health.drift_ppm) < 1
+    assert (health.temperature_c, health.level) == (55.5, "high")
+
+
+def test_dropped_pictures_add_up(configure: Callable[..., Config]) -> None:
+    """What each window says was overwritten unseen is in the health report."""
+    with open_runtime(configure("demo"), FakeClock()) as runtime:
+        for _ in range(2):
+            runtime.process(Window(0, None, None, None, None, 0, 3), 0, 0, [])
+    assert measure_health(runtime, 0, None).drops["frames"] == 6
+
+
+# Devices that come and go
+
+
+class Camera:
+    """30 pictures a second from `begin` on; fails after `count`."""
+
+    def __init__(self, count: int | None = None) -> None:
+        self._clock = MonotonicClock()
+        self._stop = threading.Event()
+        self._next_ns = self._clock.now_ns()
+        self._numbers = iter(range(count)) if count is not None else itertools.count()
+
+    def read(self) -> VideoFrame | None:
+        self._next_ns += SECOND // 30
+        if self._clock.sleep_until_ns(self._next_ns, self._stop):
+            return None
+        index = next(self._numbers, None)
+        if index is None:
+            raise SourceError("unplugged")
+        return VideoFrame(self._clock.now_ns(), index, FACE)
+
+    def close(self) -> None:
+        self._stop.set()
+
+
+class Microphone:
+    """10 ms of the demo's voice at a time; fails after `seconds`."""
+
+    sample_rate_hz = RATE
+
+    def __init__(self, seconds: float = 3600.0) -> None:
+        self._clock = MonotonicClock()
+        self._stop = threading.Event()
+        self._start_ns = self._clock.now_ns()
+        self._seconds = seconds
+        self._count = 0
+
+    def read(self) -> AudioChunk | None:
+        first = self._count * 160
+        if first >= self._seconds * RATE:
+            raise SourceError("unplugged")
+        self._count += 1
+        t_ns = self._start_ns + first * SECOND // RATE
+        if self._clock.sleep_until_ns(t_ns + SECOND // 100, self._stop):
+            return None
+        return AudioChunk(t_ns, first, VOICE[first % len(VOICE) :][:160])
+
+    def close(self) -> None:
+        self._stop.set()
+
+
+FACE = draw_face(0.5)
+VOICE = speak(0, 10 * RATE)
+
+
+@pytest.fixture
+def no_thread_left() -> Iterator[None]:
+    """Whatever the test starts must have ended with it."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) - before == set()
+
+
+@pytest.fixture
+def live(
+    configure: Callable[..., Config],
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    no_thread_left: None,
+) -> Callable[..., tuple[LiveRun, Collector]]:
+    """A function (video, audio) -> a run that reads them, and its sink."""
+
+    def make(video: object, audio: object) -> tuple[LiveRun, Collector]:
+        sources = Sources(video, audio, "fake")  # type: ignore[arg-type]
+        monkeypatch.setattr(app, "open_sources", lambda *_, **__: sources)
+        return LiveRun(configure("camera"), [collector]), collector
+
+    return make
+
+
+LiveMaker = Callable[..., tuple[LiveRun, "Collector"]]
+
+
+def reopen_when(back: threading.Event, first: Any, second: Callable[[], Any]) -> Callable[[], Any]:
+    """A function that opens `first`, and after its end fails until `back` is set."""
+    devices = iter([first])
+
+    def open_device() -> Any:
+        device = next(devices, None)
+        if device is not None:
+            return device
+        if not back.wait(0.02):
+            raise SourceError("still unplugged")
+        return second()
+
+    return open_device
+
+
+def test_camera_that_vanishes_and_returns(live: LiveMaker) -> None:
+    """The voice goes on alone, four times a second, and says that the face is missing; the
+    pictures come back with numbers that go on."""
+    back = threading.Event()
+    video = supervise_video("camera", reopen_when(back, Camera(25), Camera), FakeClock())
+    run, sink = live(video, Microphone())
+    alone: list[Estimate] = []
+
+    def watch(estimate: Estimate) -> None:
+        if len(sink.estimates) > 1 and estimate.index == sink.estimates[-2].index == 24:
+            alone.append(estimate)
+            if len(alone) == 2:
+                back.set()
+        if estimate.index >= 40:
+            run.stop()
+
+    sink.on_publish = watch
+    run.run(20)
+    assert len(alone) >= 2
+    assert all(e.face is None and e.voice is not None for e in alone)
+    assert all(e.modalities == {"face": 0.0, "voice": 1.0} for e in alone)
+    assert sink.estimates[-1].index >= 40
+    assert sink.estimates[-1].face is not None
+    times = [e.t_ns for e in sink.estimates]
+    assert min(b - a for a, b in itertools.pairwise(times)) > -50_000_000
+
+
+def test_microphone_that_vanishes_and_returns(live: LiveMaker) -> None:
+    """The face goes on at full rate, the voice is missing when its last sound is a second old,
+    and is heard again when it is back; the gap is counted."""
+    back = threading.Event()
+    audio = supervise_audio(
+        "microphone", reopen_when(back, Microphone(0.9), Microphone), FakeClock()
+    )
+    run, sink = live(Camera(), audio)
+    phases: list[bool] = []
+    """Voice there or not, each time it changed."""
+
+    def watch(estimate: Estimate) -> None:
+        there = estimate.voice is not None
+        if not phases or phases[-1] != there:
+            phases.append(there)
+        if phases == [False, True, False]:
+            back.set()
+        if phases == [False, True, False, True]:
+            run.stop()
+
+    sink.on_publish = watch
+    runtime = run.run(20)
+    assert phases == [False, True, False, True]
+    assert all(e.face is not None for e in sink.estimates[15:])
+    assert max(e.skew_ns for e in sink.estimates) < SECOND
+    assert measure_health(runtime, 0, None).drops["audio_gaps"] == 1
+
+
+class MutedMicrophone(Microphone):
+    """Falls silent, as a dead driver does, after `seconds`: no sound, no error."""
+
+    def read(self) -> AudioChunk | None:
+        try:
+            return super().read()
+        except SourceError:
+            self._stop.wait()
+            return None
+
+
+def test_nothing_is_said_about_the_past(
+    configure: Callable[..., Config],
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    no_thread_left: None,
+) -> None:
+    """Neither pictures nor fresh sound: no estimates, and the monitor goes on looking."""
+    sources = Sources(None, MutedMicrophone(0.4), "fake")
+    monkeypatch.setattr(app, "open_sources", lambda *_, **__: sources)
+    monkeypatch.setattr(app, "MONITOR_PERIOD_NS", SECOND // 10)
+    monkeypatch.setattr(app.Synchroniser, "MAX_SKEW_NS", 3 * SECOND // 10)
+    seen: list[Health] = []
+
+    def look(health: Health) -> None:
+        seen.append(health)
+        if len(seen) == 13:
+            run.stop()
+
+    run = LiveRun(configure("camera"), [collector], on_health=look)
+    run.run()
+    assert 1 <= len(collector.estimates) <= 3
+    assert max(e.latency_us for e in collector.estimates) < 600_000
+    assert seen[-1].frames == len(collector.estimates)
+
+
+def test_stop_from_elsewhere(live: LiveMaker) -> None:
+    """Another thread, a signal: the run ends, and may be told so twice."""
+    run, sink = live(Camera(), Microphone())
+    sink.on_publish = lambda _: threading.Thread(target=run.stop).start()
+    run.run()
+    assert sink.estimates
+    run.stop()
+
+
+def test_stop_before_anything_came(live: LiveMaker) -> None:
+    """A camera that never gives a picture cannot hold the end up."""
+    run, sink = live(Camera(0), None)
+    run.stop()
+    run.run()
+    assert sink.estimates == []
+
+
+def test_camera_that_fails_for_good(live: LiveMaker) -> None:
+    """Without anybody to open it again, its error ends the run and is the user's to read."""
+    run, _ = live(Camera(3), Microphone())
+    with pytest.raises(SourceError, match="unplugged"):
+        run.run()
+
+
+class BrokenCamera(Camera):
+    def read(self) -> VideoFrame | None:
+        raise RuntimeError("a bug of ours")
+
+
+def test_bug_in_a_thread_is_not_swallowed(live: LiveMaker) -> None:
+    """It comes out of `run`, with the other threads stopped."""
+    run, _ = live(BrokenCamera(), Microphone())
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        run.run()
+
+
+def test_sink_that_nobody_reads(live: LiveMaker) -> None:
+    """A closed pipe is a clean end."""
+    run, sink = live(Camera(), None)
+
+    def close(_: Estimate) -> None:
+        raise SinkClosed("head has seen enough")
+
+    sink.on_publish = close
+    run.run()
+    assert len(sink.estimates) == 1
+
+
+def test_seconds_of_a_live_run(live: LiveMaker) -> None:
+    """Counted from the first picture."""
+    run, sink = live(Camera(), None)
+    run.run(0.3)
+    assert sink.estimates[-1].t_ns - sink.estimates[0].t_ns < 0.3 * SECOND
+    assert 3 <= sink.estimates[-1].index <= 12
+
+
+def test_live_replay_ends_with_the_film(
+    make_film: FilmMaker,
+    configure: Callable[..., Config],
+    collector: Collector,
+    no_thread_left: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At real pace: the last picture is the end; what is too late is counted, not queued."""
+    film = make_film("film.mp4", draw_film(0.7), voice_at(RATE, 0.7))
+    with caplog.at_level(logging.WARNING):
+        runtime = LiveRun(configure(film), [collector]).run()
+    assert collector.estimates[-1].index == 20
+    assert len(collector.estimates) + runtime.dropped_frames == 21
+    latencies_ms = [e.latency_us / 1e3 for e in collector.estimates]
+    assert min(latencies_ms) > 0
+    assert caplog.records == []
+
+
+def test_live_film_without_picture(
+    make_film: FilmMaker,
+    configure: Callable[..., Config],
+    collector: Collector,
+    no_thread_left: None,
+) -> None:
+    """Sound alone at real pace: estimates four times a second, and a clean end."""
+    LiveRun(configure(make_film("voice.m4a", [], voice_at(RATE, 1.4))), [collector]).run()
+    assert 3 <= len(collector.estimates) <= 6
+    assert all(e.face is None for e in collector.estimates)
+    assert collector.estimates[-1].voice is not None

@@ -1,0 +1,346 @@
+"""The command lines, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emotion_edge.engines.bundle import LABELS
+from emotion_edge.runtime import bench
+from emotion_edge.runtime.__main__ import main
+from emotion_edge.runtime.messages import Estimate
+from emotion_edge.runtime.sources.demo import draw_face
+
+KEYS = [
+    *("t_ns", "index", "label", "confidence", "probabilities", "modalities", "face", "voice"),
+    *("abstained", "skew_ms", "latency_ms", "stages_ms", "level"),
+]
+STAGES = ["wait", "sync", "preprocess", "face", "voice", "fusion", "publish"]
+RUN = (sys.executable, "-m", "emotion_edge.runtime", "run")
+TIMEOUT_S = 60
+
+
+@pytest.fixture
+def null_engine(null_bundle: Path) -> list[str]:
+    """Options that make a run need no model."""
+    return ["--bundle", str(null_bundle), "--set", "engines.name=null"]
+
+
+@pytest.fixture
+def film(make_film: Callable[..., Path]) -> Path:
+    """0.6 s of the demo's face."""
+    return make_film("film.mp4", [(n / 30, draw_face(n / 30)) for n in range(18)])
+
+
+def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*RUN, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+# Runs
+
+
+def test_replay_writes_one_object_per_picture(tmp_path: Path, null_engine: list[str]) -> None:
+    """The frozen keys in their order, for each picture; nothing on the terminal."""
+    out = tmp_path / "out.jsonl"
+    options = ["--source", "demo", "--pace", "max", "--seconds", "2", "--output", f"jsonl:{out}"]
+    with start(*options, *null_engine) as process:
+        printed = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, *printed) == (0, "", "")
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["index"] for line in lines] == list(range(60))
+    for line in lines:
+        assert list(line) == KEYS
+        assert list(line["stages_ms"]) == STAGES
+        assert list(line["modalities"]) == ["face", "voice"]
+        assert list(line["probabilities"]) == list(LABELS)
+        assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)
+    assert lines[-1]["voice"] is not None
+
+
+def test_real_pace_ends_with_the_film(film: Path, null_engine: list[str]) -> None:
+    """By itself, with code 0, after the last picture."""
+    with start("--source", film, "--output", "jsonl:-", *null_engine) as process:
+        out, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (0, "")
+    assert json.loads(out.splitlines()[-1])["index"] == 17
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_is_a_clean_end(null_engine: list[str], number: signal.Signals) -> None:
+    """systemd's stop and Ctrl-C: code 0 and only whole lines."""
+    with start("--source", "demo", "--output", "jsonl:-", *null_engine) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (0, "")
+    for line in [first, *rest.splitlines()]:
+        assert list(json.loads(line)) == KEYS
+
+
+@pytest.mark.parametrize(
+    ("pace", "output"), [("max", "jsonl:-"), ("real", "jsonl:-"), ("max", "console")]
+)
+def test_closed_pipe_is_a_clean_end(null_engine: list[str], pace: str, output: str) -> None:
+    """`| head -1`: the reader has seen enough."""
+    options = ["--source", "demo", "--pace", pace, "--output", output]
+    with start(*options, *null_engine) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        process.stdout = None
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_user_error_in_a_process_of_its_own() -> None:
+    """One line and code 2, with nothing around it."""
+    with start("--source", "nowhere.mp4", "--pace", "max") as process:
+        out, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, out) == (2, "")
+    assert len(errors.splitlines()) == 1
+    assert "nowhere.mp4" in errors
+
+
+def test_no_torch_in_the_runtime() -> None:
+    """Whatever the runtime imports, the training's libraries are not among it."""
+    code = (
+        "import sys\n"
+        "import emotion_edge.runtime.__main__, emotion_edge.runtime.app\n"
+        "import emotion_edge.runtime.bench, emotion_edge.runtime.doctor\n"
+        "import emotion_edge.runtime.sources.microphone, emotion_edge.runtime.sources.camera\n"
+        "import emotion_edge.runtime.sources.file, emotion_edge.runtime.sources.demo\n"
+        "import emotion_edge.engines.onnx_engine, emotion_edge.engines.null\n"
+        "heavy = {'torch', 'torchvision', 'onnx', 'sklearn', 'librosa', 'scipy', 'pyaudio'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+# The user's mistakes, in this process
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line on stderr with which `run` refuses."""
+    code = main(["run", "--pace", "max", "--seconds", "1", *map(str, arguments)])
+    printed = capsys.readouterr()
+    assert (code, printed.out) == (2, "")
+    assert printed.err.endswith("\n")
+    assert len(printed.err.splitlines()) == 1
+    assert "Traceback" not in printed.err
+    return printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--source", "none.mp4"], ["none.mp4", "no such file"]),
+        (["--source", "/dev/video99"], ["/dev/video99", "cannot be replayed"]),
+        (["--source", ""], ["is a folder"]),
+        (["--set", "sauce.name=x"], ["unknown key sauce"]),
+        (["--set", "budget_ms"], ["a.b=value"]),
+        (["--set", "level=best"], ["level is 'best'", "high, low"]),
+        (["--set", "engines.name=fast"], ["engines.name is 'fast'", "onnx"]),
+        (["--set", "face.yunet_file=none.onnx"], ["face.yunet_file", "none.onnx"]),
+        (["--config", "none.yaml"], ["none.yaml", "No such file"]),
+        (["--output", "jsonn:x"], ["jsonn:x", "console, jsonl:FILE"]),
+        (["--output", "jsonl:/none/out"], ["/none/out", "No such file"]),
+        (["--output", "null", "console", "x"], ["'x'"]),
+    ],
+)
+def test_user_errors(
+    capsys: pytest.CaptureFixture[str],
+    null_engine: list[str],
+    arguments: list[str],
+    says: list[str],
+) -> None:
+    """One line that names what was given, code 2, no traceback."""
+    line = refuse(capsys, "--source", "demo", "--output", "null", *null_engine, *arguments)
+    for part in says:
+        assert part in line
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: truncate(folder / "bundle.json"), "bundle.json"),
+        (lambda folder: truncate(folder / "voice.onnx"), "voice.onnx"),
+        (lambda folder: (folder / "face.onnx").unlink(), "face.onnx"),
+        (lambda folder: (folder / "bundle.json").unlink(), "bundle.json"),
+        (shutil.rmtree, "no such bundle folder"),
+    ],
+)
+def test_damaged_bundle(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    null_bundle: Path,
+    damage: Callable[[Path], object],
+    says: str,
+) -> None:
+    """A bundle of which a byte is missing is never run."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(null_bundle, folder)
+    damage(folder)
+    assert says in refuse(capsys, "--source", "demo", "--output", "null", "--bundle", folder)
+
+
+def test_bundle_without_networks(capsys: pytest.CaptureFixture[str], null_bundle: Path) -> None:
+    """Files that are no networks are the engine's to refuse, in one line too."""
+    line = refuse(capsys, "--source", "demo", "--output", "null", "--bundle", null_bundle)
+    assert "face.onnx" in line
+    assert "cannot open it" in line
+
+
+def test_unknown_log_level(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EMOTION_EDGE_LOG is the user's as well."""
+    monkeypatch.setenv("EMOTION_EDGE_LOG", "loud")
+    assert "EMOTION_EDGE_LOG is LOUD" in refuse(capsys, "--source", "demo")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["walk"],
+        ["run", "--pace", "slow"],
+        ["run", "--seconds", "-1"],
+        ["run", "--seconds", "nan"],
+        ["run", "--seconds", "soon"],
+        ["run", "--colour"],
+    ],
+)
+def test_usage_errors(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    """argparse's own: code 2, with the usage."""
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+    assert "usage: emotion-edge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["it's.mp4", "a: b.mp4", "1", "null", "[x]", "#.mp4", "~"])
+def test_any_file_name_is_taken_as_it_is(
+    capsys: pytest.CaptureFixture[str], null_engine: list[str], name: str
+) -> None:
+    """No name is read as YAML."""
+    line = refuse(capsys, "--source", name, "--output", "null", *null_engine)
+    assert f"source {name}: no such file" in line
+
+
+def test_settings_in_a_file(
+    tmp_path: Path, null_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A configuration file alone is enough; what the command line says goes before it."""
+    out, config = tmp_path / "out.jsonl", tmp_path / "config.yaml"
+    config.write_text(
+        f"source: {{name: none.mp4}}\nengines: {{name: null}}\nbundle: {null_bundle}\n"
+        f"level: low\noutput: {{sinks: ['jsonl:{out}']}}\n"
+    )
+    options = ["--config", str(config), "--source", "demo", "--pace", "max", "--seconds", "0.1"]
+    assert main(["run", *options]) == 0
+    levels = [json.loads(line)["level"] for line in out.read_text().splitlines()]
+    assert levels == ["low"] * 3
+    assert capsys.readouterr() == ("", "")
+
+
+# emotion-bench
+
+
+def test_bench_writes_its_figures(
+    tmp_path: Path, null_engine: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All the frozen keys, and figures that fit together."""
+    file = tmp_path / "bench.json"
+    options = ["--seconds", "0.7", "--fps", "20", "--json", str(file)]
+    assert bench.main([*options, *null_engine]) == 0
+    report = json.loads(file.read_text())
+    assert set(report) >= {
+        *("latency_ms", "stages_ms", "budget_ms", "misses", "frames", "dropped", "estimates"),
+        *("rss_mb", "machine", "versions", "bundle"),
+    }
+    latency = report["latency_ms"]
+    assert list(latency) == ["p50", "p90", "p99", "max"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"]
+    assert list(report["stages_ms"]) == STAGES
+    assert all(list(figures) == ["p50", "p99"] for figures in report["stages_ms"].values())
+    assert report["budget_ms"] == 45.0
+    assert report["estimates"] + report["dropped"] == report["frames"]
+    assert report["frames"] == pytest.approx(0.7 * 20, abs=2)
+    assert len(report["bundle"]) == 64
+    assert report["versions"]["numpy"] == np.__version__
+    assert 30 < report["rss_mb"] < 4000
+    assert "capture to result" in capsys.readouterr().out
+
+
+def test_bench_asserts_the_budget(
+    null_engine: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over budget is code 1 and a line that says by how much."""
+    options = ["--seconds", "0.3", "--assert-budget", "--set", "budget_ms=0.001"]
+    assert bench.main([*options, *null_engine]) == 1
+    assert "over budget: p99 is" in capsys.readouterr().err
+
+
+def test_bench_refuses_like_run(
+    tmp_path: Path, null_engine: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same one line and code 2."""
+    assert bench.main(["--source", "none.mp4", *null_engine]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "rank", "want"),
+    [
+        ([5], 50, 5),
+        ([1, 2], 50, 1),
+        ([1, 2, 3, 4], 50, 2),
+        (range(1, 101), 99, 99),
+        ([3, 1], 99, 3),
+    ],
+)
+def test_percentile_is_a_value_that_occurred(values: list[float], rank: float, want: float) -> None:
+    """Nearest rank, as a budget is about results that there were."""
+    assert bench.percentile(values, rank) == want
+
+
+def test_dropped_pictures_are_counted() -> None:
+    """By the gaps in the numbers, from the first one after the warm-up on."""
+    recorder = bench.Recorder()
+    for index in [0, 1, 40, 41, 43, 46]:
+        t_ns = round(index / 30 * 1e9)
+        stages = dict.fromkeys(STAGES, 1000.0)
+        recorder.publish(
+            Estimate(t_ns, index, None, 0.0, {}, {}, None, None, True, 0, 46_000.0, stages, "")
+        )
+    figures = bench.summarise(recorder, 45.0)
+    assert (figures["frames"], figures["estimates"], figures["dropped"]) == (7, 4, 3)
+    assert figures["misses"] == 4

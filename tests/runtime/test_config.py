@@ -1,0 +1,213 @@
+"""The configuration: what may be written, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from emotion_edge.runtime import config as config_module
+from emotion_edge.runtime.config import Config, ConfigError, load_config
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    file = folder / "config.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def test_defaults() -> None:
+    """The documented ones; changing one changes what an unconfigured device does."""
+    assert msgspec.to_builtins(Config()) == {
+        "source": {
+            "name": "auto",
+            "microphone": "auto",
+            "width_px": 1280,
+            "height_px": 720,
+            "camera_fps": 30.0,
+            "loop": False,
+        },
+        "engines": {"name": "auto", "num_threads": 0},
+        "face": {"yunet_file": "", "lost_after_s": 0.7},
+        "voice": {"min_level_db": -55.0},
+        "sync": {"max_wait_ms": 5.0},
+        "output": {"smoothing_s": 0.5, "sinks": ("console",)},
+        "bundle": "",
+        "level": "",
+        "budget_ms": 45.0,
+    }
+    assert load_config(None) == Config()
+
+
+def test_defaults_are_allowed() -> None:
+    """No default breaks a rule of its own field."""
+    assert msgspec.convert(msgspec.to_builtins(Config()), Config) == Config()
+
+
+def test_every_setting_is_explained() -> None:
+    """A string below each field says what it is; sections and fields that say it by their name
+    (a size, with its unit) are the only ones without."""
+    by_name = {"width_px", "height_px"}
+    silent = []
+    for node in ast.walk(ast.parse(inspect.getsource(config_module))):
+        if not isinstance(node, ast.ClassDef) or node.name in ("Section", "ConfigError"):
+            continue
+        for statement, after in zip(node.body, [*node.body[1:], None], strict=True):
+            if not isinstance(statement, ast.AnnAssign) or not isinstance(
+                statement.target, ast.Name
+            ):
+                continue
+            explained = (
+                isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+                and isinstance(after.value.value, str)
+            )
+            section = isinstance(statement.value, ast.Call)
+            if not explained and not section and statement.target.id not in by_name:
+                silent.append(f"{node.name}.{statement.target.id}")
+    assert silent == []
+
+
+def test_file_and_settings(tmp_path: Path) -> None:
+    """The file over the defaults, the settings over the file, the last one wins."""
+    file = write(
+        tmp_path,
+        "source: {name: talk.mp4, camera_fps: 25}\nbudget_ms: 40\n"
+        "output:\n  sinks: [null, console]\n",
+    )
+    config = load_config(file, ["budget_ms=30", "budget_ms=20", "face.lost_after_s=2"])
+    assert config.source.name == "talk.mp4"
+    assert config.source.camera_fps == 25.0
+    assert config.output.sinks == ("null", "console")
+    assert config.budget_ms == 20.0
+    assert config.face.lost_after_s == 2.0
+    assert config.engines == Config().engines
+
+
+@pytest.mark.parametrize("text", ["", "\n# nothing but this\n", "---\n"])
+def test_empty_file_is_all_defaults(tmp_path: Path, text: str) -> None:
+    """A file in which everything is commented out is no mistake."""
+    assert load_config(write(tmp_path, text)) == Config()
+
+
+@pytest.mark.parametrize(
+    ("setting", "path", "value"),
+    [
+        ("engines.name=null", "engines.name", "null"),
+        ("source.microphone=1", "source.microphone", "1"),
+        ("source.microphone=none", "source.microphone", "none"),
+        ("source.name=2024-01-01", "source.name", "2024-01-01"),
+        ("source.name=a=b.mp4", "source.name", "a=b.mp4"),
+        ("source.name='it''s: #1.mp4'", "source.name", "it's: #1.mp4"),
+        ("source.name=on", "source.name", "on"),
+        ("source.loop=true", "source.loop", True),
+        ("source.loop=False", "source.loop", False),
+        ("bundle=", "bundle", ""),
+        (" budget_ms = 1e2 ", "budget_ms", 100.0),
+        ("output.sinks=[jsonl:-, console]", "output.sinks", ("jsonl:-", "console")),
+        ("source.width_px=64", "source.width_px", 64),
+        ("voice.min_level_db=-100", "voice.min_level_db", -100.0),
+    ],
+)
+def test_settings_that_work(setting: str, path: str, value: object) -> None:
+    """The text is read as its field wants it: YAML's guesses about null, on and 1 are not made."""
+    found: object = load_config(None, [setting])
+    for name in path.split("."):
+        found = getattr(found, name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def refuse(file: Path | None, *settings: str) -> str:
+    """The one line that is said about a wrong configuration."""
+    with pytest.raises(ConfigError) as error:
+        load_config(file, settings)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        # key, value, what is allowed
+        ("source.nam=x", ["source.nam", "allowed: name, microphone, width_px"]),
+        ("sauce.name=x", ["unknown key sauce", "allowed: source, engines, face"]),
+        ("budget_ms=fast", ["budget_ms is 'fast'", "float"]),
+        ("budget_ms=0", ["budget_ms is '0'", "> 0"]),
+        ("budget_ms=nan", ["budget_ms is 'nan'", "> 0"]),
+        ("budget_ms=.inf", ["budget_ms is '.inf'", "float"]),
+        ("sync.max_wait_ms=50", ["sync.max_wait_ms is '50'", "<= 40"]),
+        ("face.lost_after_s=-1", ["face.lost_after_s is '-1'", ">= 0"]),
+        ("voice.min_level_db=1", ["voice.min_level_db is '1'", "<= 0"]),
+        ("source.width_px=12.5", ["source.width_px is '12.5'", "int"]),
+        ("source.width_px=63", ["source.width_px is '63'", ">= 64"]),
+        ("source.loop=perhaps", ["source.loop is 'perhaps'", "bool"]),
+        ("engines.num_threads=65", ["engines.num_threads is '65'", "<= 64"]),
+        ("output.sinks=console", ["output.sinks is 'console'", "array"]),
+        ("output.sinks=[console, {a: b}]", ["output.sinks[1]", "'a': 'b'", "str"]),
+        ("source.name={a: 1}", ["source.name is {'a': '1'}", "str"]),
+        ("source=demo", ["source is 'demo'", "object"]),
+        ("source.name.x=3", ["source.name", "str"]),
+        # the syntax of --set
+        ("budget_ms", ["--set 'budget_ms'", "a.b=value"]),
+        ("=3", ["--set '=3'", "a.b=value"]),
+        ("source..name=x", ["--set 'source..name=x'", "a.b=value"]),
+        (".=x", ["--set '.=x'", "a.b=value"]),
+        ("source.name=[a", ["--set 'source.name=[a'", "not YAML"]),
+    ],
+)
+def test_settings_that_do_not(setting: str, says: list[str]) -> None:
+    """The line names the key, what was given and what is allowed."""
+    message = refuse(None, setting)
+    for part in says:
+        assert part in message
+
+
+def test_setting_below_a_value() -> None:
+    """A value set before cannot become a section; the setting is named."""
+    message = refuse(None, "source.name=demo", "source.name.x=3")
+    assert message == "--set 'source.name.x=3': name is a value, not a section"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("- a\n- b\n", "is list, a mapping of keys is wanted"),
+        ("just words", "is str, a mapping of keys is wanted"),
+        ("source: {name: x", "not YAML"),
+        ("a: b: c", "not YAML"),
+        (b"\xff\xfe\x00bad", "not YAML"),
+        ("source: demo", "source is 'demo'"),
+        ("face:\n  colour: red\n", "unknown key face.colour, allowed: yunet_file, lost_after_s"),
+        ("!!python/object/apply:os.system [echo]", "mapping of keys is wanted"),
+        ("# " + "x" * (1 << 20), "over 1048576 bytes"),
+    ],
+)
+def test_files_that_do_not_work(tmp_path: Path, text: str | bytes, says: str) -> None:
+    """The file is named, and what is wrong with it."""
+    file = write(tmp_path, text)
+    message = refuse(file)
+    assert str(file) in message
+    assert says in message
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    """Not there, or a folder."""
+    assert "No such file" in refuse(tmp_path / "none.yaml")
+    assert "Is a directory" in refuse(tmp_path)
+
+
+def test_limits_are_finite() -> None:
+    """No number without bounds: neither infinity nor a typing error of a zero too many."""
+    for section in ("source", "engines", "face", "voice", "sync", "output"):
+        for field in msgspec.structs.fields(type(getattr(Config(), section))):
+            if field.type in (bool, str) or field.name == "sinks":
+                continue
+            with pytest.raises(ConfigError):
+                load_config(None, [f"{section}.{field.name}={math.inf}"])
+            with pytest.raises(ConfigError):
+                load_config(None, [f"{section}.{field.name}=1000000"])

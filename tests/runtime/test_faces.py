@@ -1,0 +1,313 @@
+"""Where the face is: found, chosen, and held still."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.faces import (
+    Detector,
+    FaceFinder,
+    Found,
+    HaarDetector,
+    SteadyBox,
+    YuNetDetector,
+    choose_face,
+    open_detector,
+)
+from emotion_edge.runtime.messages import FaceBox, SourceError, VideoFrame
+from emotion_edge.runtime.sources.demo import draw_face
+from emotion_edge.runtime.sources.file import MediaFile
+
+STEP_NS = 125_000_000
+CLIPS = ("01-01-01-01-01-01-01.mp4", "01-01-08-01-01-02-01.mp4")
+
+
+def make_frame(image: NDArray[np.uint8], t_ns: int = 0, index: int = 0) -> VideoFrame:
+    return VideoFrame(t_ns, index, image)
+
+
+def follow(places: Iterable[Sequence[float]], lost_after_s: float = 0.7) -> list[FaceBox]:
+    """The steady boxes for findings (centre x, centre y, side), eight a second."""
+    steady = SteadyBox(lost_after_s)
+    boxes = [
+        steady.update(n * STEP_NS, Found(x, y, size, 1.0)) for n, (x, y, size) in enumerate(places)
+    ]
+    assert all(box is not None for box in boxes)
+    return [box for box in boxes if box is not None]
+
+
+# The steady box
+
+
+def test_box_stands_still_while_the_face_does() -> None:
+    """The detectors waver by 2 % of the side: of that at most a tenth is seen."""
+    rng = np.random.default_rng(4)
+    wavering = [
+        tuple(np.array([400.0, 300.0, 200.0]) + 200 * rng.uniform(-0.02, 0.02, 3))
+        for _ in range(200)
+    ]
+    boxes = follow(wavering)
+    centres = np.array([(b.x + b.size / 2, b.y + b.size / 2, b.size) for b in boxes[20:]])
+    steps = np.abs(np.diff(centres, axis=0)).max()
+    assert steps < 0.003 * 200
+    assert np.abs(centres - [400, 300, 200]).max() < 0.015 * 200
+    assert centres.std(axis=0).max() < np.std(np.array(wavering), axis=0).min() / 2
+
+
+@pytest.mark.parametrize("step", [(30, 0, 0), (0, -30, 0), (0, 0, 40), (-200, 100, -50)])
+def test_box_follows_a_step_at_once(step: tuple[float, float, float]) -> None:
+    """A real move is not smoothed: the box is there with the first finding."""
+    x, y, size = (a + b for a, b in zip((400, 300, 200), step, strict=True))
+    box = follow([(400, 300, 200)] * 5 + [(x, y, size)])[-1]
+    assert (box.x + box.size / 2, box.y + box.size / 2, box.size) == pytest.approx((x, y, size))
+
+
+def test_box_follows_a_slow_drift() -> None:
+    """A drift within the dead band at each step never leaves the box behind by more than it."""
+    places = [(400 + n, 300 + 0.5 * n, 200 + 0.3 * n) for n in range(150)]
+    for place, box in zip(places, follow(places), strict=True):
+        lag = max(abs(box.x + box.size / 2 - place[0]), abs(box.size - place[2]))
+        assert lag <= SteadyBox.DEAD_BAND * place[2]
+
+
+def test_box_is_forgotten() -> None:
+    """Kept while the face is away for a moment; gone after `lost_after_s`; then found anew."""
+    steady = SteadyBox(0.7)
+    first = steady.update(0, Found(100, 100, 50, 1.0))
+    assert steady.update(700_000_000, None) is first
+    assert steady.update(700_000_001, None) is None
+    assert steady.update(800_000_000, None) is None
+    again = steady.update(900_000_000, Found(102, 101, 50, 1.0))
+    assert again == FaceBox(77, 76, 50, 1.0, 900_000_000)
+
+
+def test_time_of_the_box_is_that_of_its_picture() -> None:
+    """A picture without a face does not make the old box look new."""
+    steady = SteadyBox(1.0)
+    steady.update(5, Found(100, 100, 50, 0.5))
+    kept = steady.update(900, None)
+    assert kept is not None
+    assert kept.t_ns == 5
+
+
+# Which face
+
+
+def box_at(face: Found) -> FaceBox:
+    return FaceBox(face.x - face.size / 2, face.y - face.size / 2, face.size, 1.0, 0)
+
+
+def test_largest_central_face_is_chosen() -> None:
+    """Size counts, and so does the middle; the detector's score and order do not."""
+    middle, corner = Found(320, 180, 100, 0.1), Found(60, 60, 110, 9.0)
+    large = Found(100, 100, 300, 0.1)
+    assert choose_face([corner, middle], 640, 360, None) is middle
+    assert choose_face([middle, corner], 640, 360, None) is middle
+    assert choose_face([middle, corner, large], 640, 360, None) is large
+
+
+def test_face_followed_is_not_left_for_a_little_better_one() -> None:
+    """Two faces of about one size: no to and fro; a clearly better one takes over."""
+    left, right = Found(220, 180, 100, 1.0), Found(420, 180, 100, 1.0)
+    a_bit = Found(420, 180, 115, 1.0)
+    better = Found(420, 180, 150, 1.0)
+    for order in ([left, right], [right, left]):
+        assert choose_face(order, 640, 360, box_at(left)) is left
+        assert choose_face(order, 640, 360, box_at(right)) is right
+    assert choose_face([left, a_bit], 640, 360, None) is a_bit
+    assert choose_face([left, a_bit], 640, 360, box_at(left)) is left
+    assert choose_face([left, better], 640, 360, box_at(left)) is better
+
+
+# Detectors
+
+
+def yunet_file(shared_data: Path) -> Path:
+    file = shared_data / "models" / "yunet" / "yunet_n_320_320.onnx"
+    if not file.is_file():
+        pytest.skip(f"no {file}")
+    return file
+
+
+def centre_and_side(box: FaceBox) -> NDArray[np.float64]:
+    return np.array([box.x + box.size / 2, box.y + box.size / 2, box.size])
+
+
+def test_haar_finds_the_demo_face() -> None:
+    """The drawn face, through all its expressions, at its place."""
+    detector = open_detector("")
+    found = 0
+    for n in range(40):
+        box = FaceFinder(detector, 0.7).search(make_frame(draw_face(n / 2)))
+        if box is not None:
+            found += 1
+            x, y, size = centre_and_side(box)
+            assert (x, y) == pytest.approx((320, 185), abs=40)
+            assert 170 < size < 280
+    assert found >= 36
+
+
+def test_rgb_and_bgr_find_the_same() -> None:
+    """The order of the channels is the frame's own, and a wide picture is found at its scale."""
+    image = draw_face(1.0)
+    bgr = HaarDetector().detect(make_frame(image))
+    rgb = HaarDetector().detect(
+        VideoFrame(0, 0, np.ascontiguousarray(image[..., ::-1]), format="rgb8")
+    )
+    assert bgr == rgb
+    twice = np.ascontiguousarray(np.repeat(np.repeat(image, 2, axis=0), 2, axis=1))
+    (large,) = HaarDetector().detect(make_frame(twice))
+    assert (large.x, large.y, large.size) == pytest.approx(
+        (2 * bgr[0].x, 2 * bgr[0].y, 2 * bgr[0].size), rel=0.05
+    )
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_detectors_agree_on_a_real_face(shared_data: Path, name: str) -> None:
+    """What the face network sees does not depend on the finder: within 12 % of the side."""
+    clip = shared_data / "clips" / name
+    if not clip.is_file():
+        pytest.skip(f"no {clip}")
+    finders = [FaceFinder(HaarDetector(), 1.0)]
+    finders.append(FaceFinder(YuNetDetector(yunet_file(shared_data)), 1.0))
+    apart = []
+    for frame in MediaFile(clip).frames():
+        if frame.index % 12:
+            continue
+        haar, yunet = (finder.search(frame) for finder in finders)
+        assert yunet is not None
+        if haar is not None:
+            off = centre_and_side(haar) - centre_and_side(yunet)
+            apart.append(np.abs(off).max() / yunet.size)
+    assert len(apart) >= 7
+    assert np.median(apart) < 0.12
+    assert max(apart) < 0.2
+
+
+@pytest.fixture(params=["haar", "yunet"])
+def detector(request: pytest.FixtureRequest) -> Detector:
+    if request.param == "haar":
+        return open_detector("")
+    return open_detector(str(yunet_file(request.getfixturevalue("shared_data"))))
+
+
+@pytest.mark.parametrize(
+    "size", [(40, 30), (1, 1), (2, 400), (400, 2), (400, 33), (321, 181), (1919, 1079)]
+)
+def test_pictures_without_a_face(detector: Detector, size: tuple[int, int]) -> None:
+    """Black, white and noisy pictures of any size: nothing is found, nothing fails."""
+    width, height = size
+    finder = FaceFinder(detector, 0.7)
+    noise = np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
+    flat = [np.full((height, width, 3), level, np.uint8) for level in (0, 255)]
+    for n, image in enumerate([*flat, noise]):
+        assert finder.search(make_frame(image, n)) is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no network at all", b"\x08\x07" * 500])
+def test_file_that_is_no_yunet(tmp_path: Path, content: bytes | None) -> None:
+    """Missing or broken: one line that names the setting and the file."""
+    file = tmp_path / "yunet.onnx"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SourceError) as error:
+        open_detector(str(file))
+    assert "face.yunet_file" in str(error.value)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value).strip()
+
+
+# The thread
+
+
+class Script:
+    """A detector that finds what it is told."""
+
+    def __init__(self, found: list[Found]) -> None:
+        self.found = found
+        self.seen: list[int] = []
+
+    def detect(self, frame: VideoFrame) -> list[Found]:
+        self.seen.append(frame.index)
+        return self.found
+
+
+def test_run_searches_each_picture_once_and_stops() -> None:
+    """Every period the newest picture, none twice; no picture yet is waited for."""
+    clock, stop = FakeClock(), threading.Event()
+    detector = Script([Found(50, 50, 20, 1.0)])
+    finder = FaceFinder(detector, 0.7)
+    image = np.zeros((100, 100, 3), np.uint8)
+    frames = {n: make_frame(image, n * STEP_NS, n) for n in range(1, 5)}
+    asked_ns = []
+
+    def newest() -> VideoFrame | None:
+        asked_ns.append(clock.now_ns())
+        if len(asked_ns) == 10:
+            stop.set()
+        return frames.get(len(asked_ns) // 2)
+
+    finder.run(newest, STEP_NS, clock, stop)
+    assert asked_ns == [n * STEP_NS for n in range(10)]
+    assert detector.seen == [1, 2, 3, 4]
+    assert finder.box is not None
+    finder.run(newest, STEP_NS, clock, stop)
+    assert len(asked_ns) == 10
+
+
+def test_run_waits_without_delay_when_stopped() -> None:
+    """A finder that sleeps for a whole hour ends as soon as it is told."""
+    from emotion_edge.runtime.clock import MonotonicClock
+
+    stop = threading.Event()
+    searched = threading.Event()
+
+    def newest() -> VideoFrame | None:
+        searched.set()
+        return None
+
+    finder = FaceFinder(Script([]), 0.7)
+    thread = threading.Thread(
+        target=finder.run, args=(newest, 3_600 * 10**9, MonotonicClock(), stop)
+    )
+    thread.start()
+    assert searched.wait(5)
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """OpenCV refuses one picture: it is logged and the next one is searched."""
+    clock, stop = FakeClock(), threading.Event()
+    finder = FaceFinder(HaarDetector(), 0.7)
+    good = make_frame(draw_face(0.0), index=1)
+    grey = make_frame(np.zeros((50, 50), np.uint8))
+    frames = iter([grey, good])
+
+    def newest() -> VideoFrame | None:
+        frame = next(frames, None)
+        if frame is None:
+            stop.set()
+        return frame
+
+    with caplog.at_level(logging.WARNING):
+        finder.run(newest, STEP_NS, clock, stop)
+    assert len(caplog.records) == 1
+    assert "face search failed" in caplog.text
+    assert finder.box is not None
+
+
+def test_opencv_leaves_the_cores_alone() -> None:
+    """The finder takes one thread, whatever the machine has."""
+    open_detector("")
+    assert cv2.getNumThreads() == 1

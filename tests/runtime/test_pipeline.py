@@ -1,0 +1,381 @@
+"""Window in, estimate out, with networks that say what the test tells them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emotion_edge.engines.base import Arrays, TensorSpec
+from emotion_edge.engines.bundle import LABELS, Level, Manifest, ModelEntry
+from emotion_edge.kernels.spec import ImageSpec, MelSpec
+from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.messages import Estimate, FaceBox, VideoFrame, Window
+from emotion_edge.runtime.pipeline import Pipeline
+
+MS = 1_000_000
+FACE_MS, VOICE_MS, CROP_MS, LEVELS_MS = 7, 11, 2, 5
+SURE_HAPPY = [0.0, 0, 0, 9, 0, 0, 0]
+SURE_SAD = [0.0, 0, 0, 0, 9, 0, 0]
+LEVEL = Level("high", 64)
+
+
+class ToldEngine:
+    """Answers with `logits`, in one buffer that it uses again, and takes its time."""
+
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+
+    def __init__(self, logits: list[float], clock: FakeClock, takes_ms: int) -> None:
+        self.logits = logits
+        self.feeds: list[Arrays] = []
+        self._clock = clock
+        self._takes_ms = takes_ms
+        self._buffer = np.zeros((1, len(LABELS)), np.float32)
+
+    def infer(self, feed: Arrays) -> Arrays:
+        self.feeds.append(feed)
+        self._clock.advance(self._takes_ms * MS)
+        self._buffer[0] = self.logits
+        return {"logits": self._buffer}
+
+    def warm_up(self, feed: Arrays) -> None: ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> ToldEngine:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class ToldPreprocessor:
+    """A preprocessor and its log-mel: a voice at `loud_db` with pauses."""
+
+    name = "told"
+    LATE_COLUMNS = 64
+    first_column = 0
+    next_sample = 0
+    num_columns = 10_000
+    spec = MelSpec()
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.loud_db = -20.0
+        self.crops: list[tuple[tuple[float, float, float], int, bool]] = []
+        self._clock = clock
+
+    @property
+    def mel(self) -> ToldPreprocessor:
+        return self
+
+    def restart(self, first_sample: int) -> None: ...
+
+    def push(self, samples: NDArray[np.float32]) -> int:
+        return 0
+
+    def levels_db(self, end_column: int | None = None) -> NDArray[np.float32]:
+        self._clock.advance(LEVELS_MS * MS)
+        return np.where(np.arange(300) % 60 < 30, self.loud_db, -80.0).astype(np.float32)
+
+    def window(self, end_column: int | None = None) -> tuple[Any, Any]:
+        return np.full((1, 64, 300), end_column, np.float32), np.ones((1, 300), np.float32)
+
+    def face(
+        self,
+        image: NDArray[np.uint8],
+        box: tuple[float, float, float],
+        size_px: int,
+        bgr: bool = True,
+    ) -> NDArray[np.float32]:
+        self._clock.advance(CROP_MS * MS)
+        self.crops.append((box, size_px, bgr))
+        return np.zeros((1, 3, size_px, size_px), np.float32)
+
+
+class Bench:
+    """A pipeline with all its parts in reach."""
+
+    def __init__(
+        self,
+        level: Level = LEVEL,
+        smoothing_s: float = 0.0,
+        abstain_below: float = 0.0,
+        weights: tuple[float, float] = (0.5, 0.5),
+        temperatures: tuple[float, float] = (1.0, 1.0),
+        modalities: tuple[str, ...] = ("face", "voice"),
+    ) -> None:
+        models = {
+            name: ModelEntry(f"{name}.onnx", temperature, weight, [0.0] * 7)
+            for name, temperature, weight in zip(
+                ("face", "voice"), temperatures, weights, strict=True
+            )
+        }
+        manifest = Manifest(
+            format=1,
+            name="told",
+            labels=list(LABELS),
+            image=ImageSpec(),
+            mel=MelSpec(),
+            levels=[level],
+            models=models,
+            abstain_below=abstain_below,
+            files={},
+            metrics={},
+            provenance={},
+        )
+        self.clock = FakeClock(10_000 * MS)
+        self.face = ToldEngine(SURE_HAPPY, self.clock, FACE_MS)
+        self.voice = ToldEngine(SURE_SAD, self.clock, VOICE_MS)
+        self.preprocessor = ToldPreprocessor(self.clock)
+        engines = {"face": self.face, "voice": self.voice}
+        self.pipeline = Pipeline(
+            manifest,
+            {name: engines[name] for name in modalities},
+            self.preprocessor,
+            level,
+            self.clock,
+            smoothing_s,
+        )
+
+    def estimate(
+        self, t_ms: float, face: bool = True, sound: bool = True, frame: bool = True
+    ) -> Estimate:
+        """The estimate for a picture captured at `t_ms`, got hold of 1 ms later and synchronised
+        3 ms after that."""
+        t_ns = round(t_ms * MS)
+        now_ns = self.clock.now_ns()
+        self.clock.advance(4 * MS)
+        picture = VideoFrame(t_ns, round(t_ms), np.zeros((9, 9, 3), np.uint8)) if frame else None
+        box = FaceBox(1, 2, 3, 1.0, t_ns) if face else None
+        window = Window(t_ns, picture, box, 0.0, 500 if sound else None, 5 * MS, 0)
+        return self.pipeline.estimate(window, now_ns, now_ns + MS)
+
+
+def test_both_modalities() -> None:
+    """Weighted by the bundle's weights; each one's own opinion is given beside the result."""
+    bench = Bench(weights=(0.2, 0.6))
+    estimate = bench.estimate(0)
+    assert estimate.modalities == pytest.approx({"face": 0.25, "voice": 0.75})
+    assert estimate.face is not None
+    assert estimate.voice is not None
+    assert max(estimate.face, key=estimate.face.__getitem__) == "happy"
+    assert max(estimate.voice, key=estimate.voice.__getitem__) == "sad"
+    for label in LABELS:
+        want = 0.25 * estimate.face[label] + 0.75 * estimate.voice[label]
+        assert estimate.probabilities[label] == pytest.approx(want)
+    assert estimate.label == "sad"
+    assert estimate.confidence == max(estimate.probabilities.values())
+    assert (estimate.abstained, estimate.level, estimate.skew_ns) == (False, "high", 5 * MS)
+    assert bench.preprocessor.crops == [((1, 2, 3), 64, True)]
+
+
+@pytest.mark.parametrize(
+    ("there", "missing", "options"),
+    [
+        ("face", "voice", {"sound": False}),
+        ("voice", "face", {"face": False}),
+        ("voice", "face", {"face": False, "frame": False}),
+    ],
+)
+def test_one_modality_missing(there: str, missing: str, options: dict[str, bool]) -> None:
+    """The other one has all the weight, and the missing one is said to be missing."""
+    estimate = Bench(weights=(0.2, 0.6)).estimate(0, **options)
+    assert estimate.modalities == {there: 1.0, missing: 0.0}
+    assert getattr(estimate, missing) is None
+    assert estimate.probabilities == pytest.approx(getattr(estimate, there))
+    assert not estimate.abstained
+
+
+def test_nothing_to_say() -> None:
+    """Neither face nor voice: no label, no numbers that look like an answer."""
+    estimate = Bench().estimate(0, face=False, sound=False)
+    assert estimate.abstained
+    assert (estimate.label, estimate.confidence, estimate.probabilities) == (None, 0.0, {})
+    assert (estimate.face, estimate.voice) == (None, None)
+    assert estimate.modalities == {"face": 0.0, "voice": 0.0}
+
+
+def test_silence_is_no_voice() -> None:
+    """Sound below the level is not shown to the network."""
+    bench = Bench()
+    bench.preprocessor.loud_db = -56.0
+    estimate = bench.estimate(0)
+    assert estimate.voice is None
+    assert bench.voice.feeds == []
+    assert sum(estimate.stages_us.values()) == pytest.approx(estimate.latency_us)
+    assert estimate.stages_us["voice"] == 0
+
+
+@pytest.mark.parametrize("modalities", [("face",), ("voice",)])
+def test_bundle_with_one_network(modalities: tuple[str, ...]) -> None:
+    """A modality without a network is one that is never seen."""
+    estimate = Bench(modalities=modalities).estimate(0)
+    assert [name for name, weight in estimate.modalities.items() if weight] == list(modalities)
+    assert set(estimate.modalities) == {"face", "voice"}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("modality", ["face", "voice"])
+def test_network_that_gives_no_numbers(
+    modality: str, bad: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answer is left out and counted, one warning in all; it counts again when it recovers."""
+    bench = Bench()
+    engine = bench.face if modality == "face" else bench.voice
+    good, engine.logits = engine.logits, [0, 0, bad, 0, 0, 0, 0]
+    with caplog.at_level(logging.WARNING):
+        for n in range(3):
+            estimate = bench.estimate(1000 * n)
+            assert getattr(estimate, modality) is None
+            assert estimate.modalities[modality] == 0.0
+            assert np.isfinite(list(estimate.probabilities.values())).all()
+    assert bench.pipeline.bad_outputs[modality] == 3
+    assert sum(bench.pipeline.bad_outputs.values()) == 3
+    assert len(caplog.records) == 1
+    assert f"the {modality} network gave a NaN" in caplog.text
+    engine.logits = good
+    assert getattr(bench.estimate(3000), modality) is not None
+
+
+def test_all_networks_broken() -> None:
+    """Nothing usable is nothing to say."""
+    bench = Bench()
+    bench.face.logits = bench.voice.logits = [np.nan] * 7
+    assert bench.estimate(0).abstained
+
+
+@pytest.mark.parametrize("hop_ms", [100, 200, 250])
+def test_voice_runs_at_its_own_rate(hop_ms: int) -> None:
+    """Once each hop on average at 30 fps; in between its last opinion stays, unchanged."""
+    bench = Bench(Level("high", 64, voice_hop_ms=hop_ms))
+    times_ms = [n * 1000 / 30 for n in range(301)]
+    ran = []
+    before: dict[str, float] | None = None
+    for t_ms in times_ms:
+        bench.voice.logits = [t_ms / 1000, *([0.0] * 6)]
+        wanted = bench.pipeline.wants_voice(round(t_ms * MS))
+        count = len(bench.voice.feeds)
+        estimate = bench.estimate(t_ms)
+        assert (len(bench.voice.feeds) > count) == wanted
+        if wanted:
+            ran.append(t_ms)
+        else:
+            assert estimate.voice == before
+        before = estimate.voice
+    assert len(ran) == pytest.approx(10_000 / hop_ms + 1, abs=1)
+    assert np.diff(ran).min() >= hop_ms / 2
+
+
+def test_no_burst_after_a_pause() -> None:
+    """Missed turns are not made up for."""
+    bench = Bench()
+    bench.estimate(0)
+    for t_ms in (5000, 5033, 5066):
+        bench.estimate(t_ms)
+    assert len(bench.voice.feeds) == 2
+
+
+def test_stale_voice_is_dropped() -> None:
+    """Sound that stopped is noticed at the next turn; between turns an opinion lives a second."""
+    bench = Bench()
+    assert bench.estimate(0).voice is not None
+    assert bench.estimate(150, sound=False).voice is not None
+    assert bench.estimate(210, sound=False).voice is None
+    slow = Bench(Level("high", 64, voice_hop_ms=5000))
+    slow.estimate(0)
+    assert slow.estimate(1000).voice is not None
+    assert slow.estimate(1000.001).voice is None
+    assert len(slow.voice.feeds) == 1
+
+
+def test_level_without_voice() -> None:
+    """The voice network is neither wanted nor run."""
+    bench = Bench(Level("low", 48, voice=False))
+    assert not bench.pipeline.wants_voice(0)
+    estimate = bench.estimate(0)
+    assert bench.voice.feeds == []
+    assert estimate.voice is None
+    assert estimate.level == "low"
+    assert bench.preprocessor.crops[0][1] == 48
+
+
+def test_opinion_outlives_the_networks_buffer() -> None:
+    """Engines use their output arrays again; an opinion kept must not change with them."""
+    bench = Bench()
+    first = bench.estimate(0)
+    kept = dict(first.voice or {})
+    bench.voice.infer({})  # overwrites its buffer
+    bench.voice.logits = SURE_HAPPY
+    bench.voice.infer({})
+    assert bench.estimate(100).voice == kept
+
+
+def test_smoothing() -> None:
+    """Over time, as long as asked; with 0 every picture stands for itself."""
+    rough, calm = Bench(), Bench(smoothing_s=1.0)
+    for bench in (rough, calm):
+        bench.estimate(0, sound=False)
+        bench.face.logits = SURE_SAD
+    assert rough.estimate(100, sound=False).label == "sad"
+    estimate = calm.estimate(100, sound=False)
+    assert estimate.label == "happy"
+    assert estimate.face is not None
+    assert estimate.face["sad"] > 0.9
+    assert estimate.probabilities["sad"] == pytest.approx(1 - np.exp(-0.1), rel=0.02)
+    assert sum(estimate.probabilities.values()) == pytest.approx(1)
+
+
+def test_temperature_softens() -> None:
+    """Logits are divided by the bundle's temperature before the softmax."""
+    estimate = Bench(temperatures=(3.0, 1.0)).estimate(0, sound=False)
+    assert estimate.confidence == pytest.approx(np.exp(3) / (np.exp(3) + 6))
+
+
+@pytest.mark.parametrize(("below", "abstained"), [(0.5, False), (0.999, False), (0.9999, True)])
+def test_abstains_when_unsure(below: float, abstained: bool) -> None:
+    """Under the threshold there is no label, but the probabilities are shown."""
+    estimate = Bench(abstain_below=below).estimate(0, sound=False)
+    assert estimate.confidence == pytest.approx(0.99926, abs=1e-4)
+    assert estimate.abstained is abstained
+    assert estimate.label == (None if abstained else "happy")
+    assert set(estimate.probabilities) == set(LABELS)
+    assert estimate.modalities["face"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "stages_ms"),
+    [
+        ({}, {"preprocess": CROP_MS + LEVELS_MS, "face": FACE_MS, "voice": VOICE_MS}),
+        ({"face": False}, {"preprocess": LEVELS_MS, "face": 0, "voice": VOICE_MS}),
+        ({"sound": False}, {"preprocess": CROP_MS, "face": FACE_MS, "voice": 0}),
+        ({"face": False, "sound": False}, {"preprocess": 0, "face": 0, "voice": 0}),
+    ],
+)
+def test_stages_sum_up_to_the_latency(
+    options: dict[str, bool], stages_ms: dict[str, float]
+) -> None:
+    """No time is lost between the stages; publishing comes after, and is shown with the next."""
+    bench = Bench()
+    bench.pipeline.note_published(1234.0)
+    estimate = bench.estimate(0, **options)
+    want = {"wait": 1, "sync": 3, "fusion": 0, "publish": 1.234, **stages_ms}
+    assert {name: us / 1e3 for name, us in estimate.stages_us.items()} == pytest.approx(want)
+    total = sum(us for name, us in estimate.stages_us.items() if name != "publish")
+    assert total == pytest.approx(estimate.latency_us)
+
+
+def test_index_without_pictures() -> None:
+    """Estimates of sound alone go by the number of the last picture."""
+    bench = Bench()
+    assert bench.estimate(0, frame=False, face=False).index == 0
+    assert bench.estimate(33).index == 33
+    assert bench.estimate(300, frame=False, face=False).index == 33
+
+
+def test_face_box_without_a_picture_is_ignored() -> None:
+    """A box of the past has nothing to be cut from."""
+    estimate = Bench().estimate(0, face=True, frame=False)
+    assert estimate.face is None

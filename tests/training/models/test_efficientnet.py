@@ -1,0 +1,90 @@
+"""EfficientNet-B0 against the published architecture, worked out here a second time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from emotion_edge.training.models.efficientnet import MBConv, efficientnet_b0_features
+
+# Table 1 of Tan & Le 2019, as torchvision counts it:
+# (expand, kernel, input channels, output channels, layers) of stages 1-7.
+STAGES = [
+    (1, 3, 32, 16, 1),
+    (6, 3, 16, 24, 2),
+    (6, 5, 24, 40, 2),
+    (6, 3, 40, 80, 3),
+    (6, 5, 80, 112, 3),
+    (6, 5, 112, 192, 4),
+    (6, 3, 192, 320, 1),
+]
+Shapes = dict[str, tuple[int, ...]]
+
+
+def list_conv_norm(prefix: str, *weight: int) -> Shapes:
+    """A convolution without bias at `prefix`.0 and its batch norm at `prefix`.1."""
+    norm = ("weight", "bias", "running_mean", "running_var")
+    return {
+        f"{prefix}.0.weight": weight,
+        **{f"{prefix}.1.{name}": weight[:1] for name in norm},
+        f"{prefix}.1.num_batches_tracked": (),
+    }
+
+
+def list_published_shapes() -> Shapes:
+    """Every tensor of `torchvision.models.efficientnet_b0().features`."""
+    shapes = list_conv_norm("0", 32, 3, 3, 3)
+    for stage, (expand, kernel, first_in, num_out, num_layers) in enumerate(STAGES, start=1):
+        for layer in range(num_layers):
+            num_in = num_out if layer else first_in
+            middle, squeezed = num_in * expand, num_in // 4
+            block, at = f"{stage}.{layer}.block", 0
+            if expand > 1:
+                shapes |= list_conv_norm(f"{block}.0", middle, num_in, 1, 1)
+                at = 1
+            shapes |= list_conv_norm(f"{block}.{at}", middle, 1, kernel, kernel)
+            shapes[f"{block}.{at + 1}.fc1.weight"] = (squeezed, middle, 1, 1)
+            shapes[f"{block}.{at + 1}.fc1.bias"] = (squeezed,)
+            shapes[f"{block}.{at + 1}.fc2.weight"] = (middle, squeezed, 1, 1)
+            shapes[f"{block}.{at + 1}.fc2.bias"] = (middle,)
+            shapes |= list_conv_norm(f"{block}.{at + 2}", num_out, middle, 1, 1)
+    return shapes | list_conv_norm("8", 1280, 320, 1, 1)
+
+
+def test_names_and_shapes_are_torchvisions() -> None:
+    """So that published ImageNet weights load; 4,007,548 parameters, as published (5,288,548 with
+    the classifier of 1,000 classes, 1,281,000)."""
+    features = efficientnet_b0_features()
+    shapes = {name: tuple(tensor.shape) for name, tensor in features.state_dict().items()}
+    assert shapes == list_published_shapes()
+    assert len(shapes) == 358
+    assert shapes["1.0.block.0.0.weight"] == (32, 1, 3, 3)
+    assert sum(p.numel() for p in features.parameters()) == 4_007_548
+
+
+@pytest.mark.parametrize("size_px", [32, 48, 96, 100])
+def test_shrinks_32_times(size_px: int) -> None:
+    """Stages 0, 2, 3, 4 and 6 halve the picture, rounding up."""
+    out = efficientnet_b0_features().eval()(torch.zeros(1, 3, size_px, size_px))
+    side = -(-size_px // 32)
+    assert out.shape == (1, 1280, side, side)
+
+
+def test_stochastic_depth() -> None:
+    """In training a residual branch is dropped for whole pictures and is right on average; in use
+    it is always there."""
+    block = MBConv(1, 3, 1, 8, 8, drop=0.5)
+    for norm in block.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.eval()
+    x = torch.randn(64, 8, 4, 4)
+    with torch.no_grad():
+        block.training = True
+        change = (block(x) - x).abs().amax(dim=(1, 2, 3))
+        branch = block.block(x)
+        dropped = change == 0
+        assert 15 < int(dropped.sum()) < 49
+        kept = (block(x) - x)[0]
+        assert torch.allclose(kept, 2 * branch[0], atol=1e-6) or not kept.any()
+        block.eval()
+        assert torch.allclose(block(x), x + branch, atol=1e-6)

@@ -1,0 +1,51 @@
+"""The face network: its outputs, and colour pictures read by their luma alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from emotion_edge.training.models.face import BT601_LUMA, FaceNet, fold_luma
+
+
+@pytest.fixture(scope="module")
+def model(settle: Callable[..., None]) -> FaceNet:
+    torch.manual_seed(0)
+    model = FaceNet(dropout=0, max_drop=0)
+    settle(model, torch.randn(8, 3, 64, 64))
+    return model
+
+
+def assert_close(got: Tensor, want: Tensor) -> None:
+    """But for the rounding of 50 layers in float32."""
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-3 * float(want.abs().max()))
+
+
+@torch.no_grad()
+def test_outputs(model: FaceNet) -> None:
+    """Embedding and logits, for any size of picture, each picture on its own."""
+    pictures = torch.randn(3, 3, 64, 64)
+    embedding, logits = model(pictures)
+    assert embedding.shape == (3, 256)
+    assert logits.shape == (3, 7)
+    assert_close(model(pictures[1:2])[1], logits[1:2])
+    assert model(torch.randn(1, 3, 32, 32))[1].shape == (1, 7)
+
+
+@torch.no_grad()
+def test_fold_luma(model: FaceNet) -> None:
+    """Exact on grey pictures; and afterwards two pictures of one luma are the same picture."""
+    grey = torch.randn(2, 1, 64, 64)
+    colour = torch.randn(2, 3, 64, 64)
+    luma = torch.tensor(BT601_LUMA).view(1, 3, 1, 1)
+    tinted = colour + grey - (colour * luma).sum(dim=1, keepdim=True)  # luma shares sum to 1
+    want = model(grey.expand(-1, 3, -1, -1))[1]
+    assert (model(tinted)[1] - want).abs().max() > 0.1 * want.abs().max()
+    fold_luma(model)
+    assert_close(model(grey.expand(-1, 3, -1, -1))[1], want)
+    assert_close(model(tinted)[1], want)
+    fold_luma(model)  # folding again changes nothing
+    assert_close(model(tinted)[1], want)
