@@ -101,7 +101,7 @@ def open_runtime(config: Config, clock: Clock) -> Iterator[Runtime]:
             config.output.smoothing_s,
             config.voice.min_level_db,
         )
-        synchroniser = Synchroniser(preprocessor.mel, clock, config.sync.max_wait_ms)
+        synchroniser = Synchroniser(preprocessor.mel, config.sync.max_wait_ms)
         try:
             yield Runtime(
                 bundle,
@@ -176,8 +176,9 @@ class LiveRun:
         self._failure: BaseException | None = None
 
     def stop(self) -> None:
-        self._stop.set()
-        self._frames.end()
+        if not self._stop.is_set():  # a second signal must not meet the first inside `set`
+            self._stop.set()
+            self._frames.end()
 
     def run(self, seconds: float | None = None) -> Runtime:
         """Until the source ends, `stop`, or `seconds` after the first picture."""
@@ -294,11 +295,15 @@ class LiveRun:
         due, frames_before = self._clock.now_ns(), 0
         while not self._clock.sleep_until_ns(due := due + MONITOR_PERIOD_NS, self._stop):
             watchdog.tick()
+            frames = runtime.latency.count
+            fps = (frames - frames_before) / (MONITOR_PERIOD_NS / 1e9)
+            frames_before = frames
+            health = measure_health(runtime, fps, board.read().temperature_c)
+            watchdog.status(
+                f"{fps:.0f} fps, p99 {health.latency_p99_ms:.1f} ms, {health.misses} misses"
+            )
             if self._on_health is not None:
-                frames = runtime.latency.count
-                fps = (frames - frames_before) / (MONITOR_PERIOD_NS / 1e9)
-                frames_before = frames
-                self._on_health(measure_health(runtime, fps, board.read().temperature_c))
+                self._on_health(health)
 
 
 def measure_health(runtime: Runtime, fps: float, temperature_c: float | None) -> Health:

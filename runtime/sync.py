@@ -11,7 +11,6 @@ import math
 import numpy as np
 
 from ..kernels import LogMel
-from .clock import Clock
 from .messages import AudioChunk, FaceBox, VideoFrame, Window
 from .ring import AudioRing
 
@@ -158,9 +157,8 @@ class Synchroniser:
     MAX_SKEW_NS = 1_000_000_000
     """Sound that ends longer ago than this is not shown together with the picture."""
 
-    def __init__(self, mel: LogMel, clock: Clock, max_wait_ms: float) -> None:
+    def __init__(self, mel: LogMel, max_wait_ms: float) -> None:
         self._mel = mel
-        self._clock = clock
         self._max_wait_s = max_wait_ms / 1e3
         rate = mel.spec.sample_rate_hz
         self.ring = AudioRing(2 * rate)

@@ -31,6 +31,7 @@ from emotion_edge.runtime.sinks import SinkClosed
 from emotion_edge.runtime.sources import Sources
 from emotion_edge.runtime.sources.demo import draw_face, speak
 from emotion_edge.runtime.sources.supervise import supervise_audio, supervise_video
+from emotion_edge.runtime.sync import Synchroniser
 
 if TYPE_CHECKING:
     from .conftest import Collector
@@ -526,7 +527,7 @@ def test_nothing_is_said_about_the_past(
     sources = Sources(None, MutedMicrophone(0.4), "fake")
     monkeypatch.setattr(app, "open_sources", lambda *_, **__: sources)
     monkeypatch.setattr(app, "MONITOR_PERIOD_NS", SECOND // 10)
-    monkeypatch.setattr(app.Synchroniser, "MAX_SKEW_NS", 3 * SECOND // 10)
+    monkeypatch.setattr(Synchroniser, "MAX_SKEW_NS", 3 * SECOND // 10)
     seen: list[Health] = []
 
     def look(health: Health) -> None:

@@ -13,7 +13,6 @@ from emotion_edge.kernels import LogMel
 from emotion_edge.kernels.cpu_mel import StreamingLogMel, compile_push
 from emotion_edge.kernels.reference import log_mel
 from emotion_edge.kernels.spec import MelSpec
-from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import AudioChunk
 from emotion_edge.runtime.sync import AudioClock, Synchroniser
 
@@ -53,7 +52,7 @@ class CountingMel:
 
 
 def make_synchroniser(mel: LogMel | None = None, max_wait_ms: float = 0.0) -> Synchroniser:
-    return Synchroniser(mel or CountingMel(), FakeClock(), max_wait_ms)
+    return Synchroniser(mel or CountingMel(), max_wait_ms)
 
 
 @dataclass
