@@ -1,25 +1,40 @@
-"""Late fusion: calibrated opinions, weighted; what a learned fusion will have to beat."""
+"""Late fusion: calibrated opinions, weighted; what a learned fusion will have to beat.
+
+An opinion is a list of seven floats. NumPy would cost more than the arithmetic on so few: after a
+network has run, nothing of it is left in the caches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-Float64 = NDArray[np.float64]
+Opinion = list[float]
 
 
-def calibrate(logits: NDArray[np.float32], temperature: float) -> Float64:
-    """Logits (..., 7) -> probabilities: softmax of logits / temperature."""
+def calibrate(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Logits (..., 7) -> probabilities: softmax of logits / temperature. For many at once."""
     scaled = logits.astype(np.float64) / temperature
     raised = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
 
 
+def calibrate_one(logits: Sequence[float], temperature: float) -> Opinion:
+    """The same for one opinion; all NaN when a logit is not finite."""
+    highest = max(logits)
+    if not math.isfinite(sum(logits)):
+        return [math.nan] * len(logits)
+    raised = [math.exp((logit - highest) / temperature) for logit in logits]
+    total = sum(raised)
+    return [value / total for value in raised]
+
+
 def fuse(
-    opinions: Mapping[str, Float64], weights: Mapping[str, float]
-) -> tuple[Float64, dict[str, float]]:
+    opinions: Mapping[str, Opinion], weights: Mapping[str, float]
+) -> tuple[Opinion, dict[str, float]]:
     """Weighted mean of the opinions there are -> probabilities, weight of each modality.
 
     The weights of those present are scaled to sum to 1; a modality without an opinion has
@@ -27,5 +42,5 @@ def fuse(
     """
     total = sum(weights[name] for name in opinions)
     shares = {name: weights[name] / total if name in opinions else 0.0 for name in weights}
-    fused = sum((shares[name] * opinion for name, opinion in opinions.items()), np.zeros(1))
-    return fused, shares
+    weighted = [[shares[name] * p for p in opinion] for name, opinion in opinions.items()]
+    return [sum(column) for column in zip(*weighted, strict=True)], shares

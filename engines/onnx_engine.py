@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ class OnnxEngine:
     """Output buffers are made once per batch size and bound; inputs are read where they lie."""
 
     def __init__(self, path: Path, num_threads: int = 0) -> None:
-        """`num_threads` 0 takes one thread per core. Raises EngineError."""
+        """`num_threads` 0 takes half of the cores: the other half captures, decodes and looks for
+        faces meanwhile, and networks this small gain little from more. Raises EngineError."""
         options = ort.SessionOptions()
-        options.intra_op_num_threads = num_threads
+        options.intra_op_num_threads = num_threads or max(1, (os.cpu_count() or 1) // 2)
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Threads that spin between runs would take the core that decodes and captures.

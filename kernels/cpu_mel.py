@@ -11,6 +11,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from .cpu_fft import complex_fft, twiddles
 from .reference import hann_window, mel_filters
 from .simd import LANES, load4, splat4, store4, transpose4
 from .spec import MelSpec
@@ -19,14 +20,6 @@ LEVEL_FLOOR = 1e-10
 """Added to the mean square before it becomes dB: digital silence is -100 dB."""
 
 _compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
-
-
-def twiddles(size: int) -> NDArray[np.float64]:
-    """(8, size): cos and sin of -2 pi k / (2 size), which splits a real FFT from a complex one of
-    half its size; then cos and sin of -2 pi j k / size for j = 1, 2, 3, the turns of radix 4."""
-    turn = -2 * np.pi * np.arange(size) / size
-    angles = [turn / 2, turn, 2 * turn, 3 * turn]
-    return np.ascontiguousarray([f(angle) for angle in angles for f in (np.cos, np.sin)])
 
 
 def pack_filters(spec: MelSpec) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -43,95 +36,6 @@ def pack_filters(spec: MelSpec) -> tuple[NDArray[np.int64], NDArray[np.float64]]
         offset += padded
     rows += [(0, 0, 0)] * (-len(rows) % LANES)  # four bands are computed at a time
     return np.array(rows, np.int64), np.concatenate(weights)
-
-
-@_compiled
-def _butterfly(re, im, at, apart, c1, s1, c2, s2, c3, s3):  # type: ignore[no-untyped-def]
-    """Four radix-4 butterflies side by side -> eight vectors: re and im of outputs 0-3."""
-    a_re, b_re = load4(re, at), load4(re, at + apart)
-    c_re, d_re = load4(re, at + 2 * apart), load4(re, at + 3 * apart)
-    a_im, b_im = load4(im, at), load4(im, at + apart)
-    c_im, d_im = load4(im, at + 2 * apart), load4(im, at + 3 * apart)
-    sum_re, sum_im, dif_re, dif_im = a_re + c_re, a_im + c_im, a_re - c_re, a_im - c_im
-    odd_re, odd_im = b_re + d_re, b_im + d_im
-    rot_re, rot_im = d_im - b_im, b_re - d_re  # j (b - d)
-    x1, y1 = dif_re - rot_re, dif_im - rot_im
-    x2, y2 = sum_re - odd_re, sum_im - odd_im
-    x3, y3 = dif_re + rot_re, dif_im + rot_im
-    return (
-        sum_re + odd_re,
-        x1 * c1 - y1 * s1,
-        x2 * c2 - y2 * s2,
-        x3 * c3 - y3 * s3,
-        sum_im + odd_im,
-        x1 * s1 + y1 * c1,
-        x2 * s2 + y2 * c2,
-        x3 * s3 + y3 * c3,
-    )
-
-
-@_compiled
-def _fft(size, re, im, re2, im2, turns):  # type: ignore[no-untyped-def]
-    """Complex FFT of `size` points, a power of two from 16 up: Stockham's self-sorting radix 4.
-
-    Works in the four arrays and says in which two the result is. `turns` from `twiddles(size)`.
-    """
-    quarter = size // 4
-    for p in range(0, quarter, 4):  # neighbours differ in p: outputs have to be turned over
-        v = _butterfly(
-            re,
-            im,
-            p,
-            quarter,
-            load4(turns[2], p),
-            load4(turns[3], p),
-            load4(turns[4], p),
-            load4(turns[5], p),
-            load4(turns[6], p),
-            load4(turns[7], p),
-        )
-        p0, p1, p2, p3 = transpose4(v[0], v[1], v[2], v[3])
-        q0, q1, q2, q3 = transpose4(v[4], v[5], v[6], v[7])
-        k = 4 * p
-        store4(re2, k, p0)
-        store4(re2, k + 4, p1)
-        store4(re2, k + 8, p2)
-        store4(re2, k + 12, p3)
-        store4(im2, k, q0)
-        store4(im2, k + 4, q1)
-        store4(im2, k + 8, q2)
-        store4(im2, k + 12, q3)
-    re, re2, im, im2 = re2, re, im2, im
-    span, stride = quarter, 4
-    while span >= 4:
-        for p in range(span // 4):
-            turn = p * stride
-            c1, s1 = splat4(turns[2, turn]), splat4(turns[3, turn])
-            c2, s2 = splat4(turns[4, turn]), splat4(turns[5, turn])
-            c3, s3 = splat4(turns[6, turn]), splat4(turns[7, turn])
-            for q in range(0, stride, 4):  # neighbours share p
-                v = _butterfly(re, im, q + turn, quarter, c1, s1, c2, s2, c3, s3)
-                k = q + 4 * turn
-                store4(re2, k, v[0])
-                store4(re2, k + stride, v[1])
-                store4(re2, k + 2 * stride, v[2])
-                store4(re2, k + 3 * stride, v[3])
-                store4(im2, k, v[4])
-                store4(im2, k + stride, v[5])
-                store4(im2, k + 2 * stride, v[6])
-                store4(im2, k + 3 * stride, v[7])
-        re, re2, im, im2 = re2, re, im2, im
-        span //= 4
-        stride *= 4
-    if span == 2:
-        for q in range(0, stride, 4):
-            a_re, b_re = load4(re, q), load4(re, q + stride)
-            a_im, b_im = load4(im, q), load4(im, q + stride)
-            store4(re, q, a_re + b_re)
-            store4(im, q, a_im + b_im)
-            store4(re, q + stride, a_re - b_re)
-            store4(im, q + stride, a_im - b_im)
-    return re, im
 
 
 @_compiled
@@ -155,7 +59,7 @@ def mel_column(  # type: ignore[no-untyped-def]
     if len(hann) % 2:
         k = len(hann)
         re[half] = (sound[k] - preemphasis * sound[k - 1]) * hann[k - 1]
-    re, im = _fft(size, re, im, re2, im2, turns)
+    re, im = complex_fft(size, re, im, re2, im2, turns)
     cos, sin = turns[0], turns[1]
     power[0] = (re[0] + im[0]) ** 2
     power[size] = (re[0] - im[0]) ** 2

@@ -7,6 +7,7 @@ a file in lock-step, on the file's own time, so that the same file gives the sam
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ from .faces import FaceFinder, open_detector
 from .latency import LatencyLog
 from .messages import AudioChunk, AudioSource, Health, Sink, VideoFrame, VideoSource, Window
 from .pipeline import Pipeline
+from .priority import run_in_background
 from .ring import FrameRing
 from .sinks import SinkClosed
 from .sources import Sources, open_media, open_sources
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 
 BLIND_TICK_NS = 250_000_000
 """Without pictures for this long, estimates go on from sound alone, this often."""
+SWITCH_INTERVAL_S = 5e-4
+"""How long another thread may keep the interpreter from the one that makes results; Python's 5 ms
+raise the median latency by a third on two cores."""
 MONITOR_PERIOD_NS = 500_000_000
 JOIN_TIMEOUT_S = 5.0
 
@@ -52,6 +57,8 @@ class Runtime:
     latency: LatencyLog
     clock: Clock
     dropped_frames: int = 0
+    skew_ns: int = 0
+    """Of the newest window."""
 
     def process(
         self, window: Window, captured_ns: int, woke_ns: int, sinks: Sequence[Sink]
@@ -60,6 +67,7 @@ class Runtime:
         estimate = self.pipeline.estimate(window, captured_ns, woke_ns)
         self.latency.add(estimate.latency_us, estimate.stages_us)
         self.dropped_frames += window.dropped_frames
+        self.skew_ns = window.skew_ns
         before = self.clock.now_ns()
         for sink in sinks:
             sink.publish(estimate)
@@ -197,6 +205,7 @@ class LiveRun:
                 replay_fps=self._replay_fps,
             ) as sources,
         ):
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
             threads = self._start_threads(runtime, sources, watchdog)
             watchdog.ready(f"reading {sources.name}")
             try:
@@ -225,9 +234,7 @@ class LiveRun:
         if video is not None:
             period_ns = round(1e9 / runtime.level.face_find_hz)
             bodies["video"] = lambda: self._capture_video(video)
-            bodies["face-finder"] = lambda: runtime.finder.run(
-                self._frames.newest, period_ns, self._clock, self._stop
-            )
+            bodies["face-finder"] = lambda: self._find_faces(runtime.finder, period_ns)
         if audio is not None:
             bodies["audio"] = lambda: self._capture_audio(
                 audio, runtime.synchroniser, alone=video is None
@@ -248,6 +255,10 @@ class LiveRun:
             if not self._stop.is_set():
                 self._failure = error
                 self.stop()
+
+    def _find_faces(self, finder: FaceFinder, period_ns: int) -> None:
+        run_in_background()
+        finder.run(self._frames.newest, period_ns, self._clock, self._stop)
 
     def _capture_video(self, source: VideoSource) -> None:
         while not self._stop.is_set():
@@ -324,6 +335,7 @@ def measure_health(runtime: Runtime, fps: float, temperature_c: float | None) ->
             "audio_overrun_samples": sync.overrun_samples,
             **bad,
         },
+        skew_ms=runtime.skew_ns / 1e6,
         drift_ppm=sync.audio_clock.drift_ppm,
         temperature_c=temperature_c,
         level=runtime.level.name,

@@ -42,7 +42,7 @@ class Engines(Section, frozen=True):
     name: str = "auto"
     """"auto", "onnx" or "null" (no model: for tests)."""
     num_threads: Annotated[int, Meta(ge=0, le=64)] = 0
-    """For each network; 0 takes one per core."""
+    """For each network; 0 takes half of the cores."""
 
 
 class Face(Section, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..engines.base import Arrays, Engine
 from ..engines.bundle import MODALITIES, Level, Manifest
-from ..engines.fusion import calibrate, fuse
+from ..engines.fusion import Opinion, calibrate_one, fuse
 from ..kernels import Preprocessor
 from .clock import Clock
 from .messages import Estimate, FaceBox, VideoFrame, Window
@@ -20,7 +21,6 @@ from .speech import is_speech_like
 
 log = logging.getLogger(__name__)
 
-Float64 = NDArray[np.float64]
 MAX_VOICE_AGE_NS = 1_000_000_000
 """A voice opinion older than this is not shown beside a new face."""
 
@@ -49,7 +49,7 @@ class Pipeline:
         self._smoother = Smoother(smoothing_s)
         self._min_level_db = min_level_db
         self._weights = {name: manifest.models[name].fusion_weight for name in engines}
-        self._voice: Float64 | None = None
+        self._voice: Opinion | None = None
         self._voice_ns = 0
         self._voice_due_ns: int | None = None
         self._published_us = 0.0
@@ -67,7 +67,7 @@ class Pipeline:
         marks = _StageMarks(self._clock)
         stages = {"wait": (woke_ns - captured_ns) / 1e3, "sync": (marks.last_ns - woke_ns) / 1e3}
         stages.update(preprocess=0.0, face=0.0, voice=0.0)
-        opinions: dict[str, Float64] = {}
+        opinions: dict[str, Opinion] = {}
         if window.frame is not None and window.face is not None and "face" in self._engines:
             image = self._face_input(window.frame, window.face)
             face = self._run("face", {"image": image}, stages, marks)
@@ -103,7 +103,7 @@ class Pipeline:
 
     def _listen(
         self, window: Window, stages: dict[str, float], marks: _StageMarks
-    ) -> Float64 | None:
+    ) -> Opinion | None:
         """The voice's opinion: a new one when it is due, else the last while it is fresh."""
         if self.wants_voice(window.t_ns):
             hop_ns = self.level.voice_hop_ms * 1_000_000
@@ -123,23 +123,23 @@ class Pipeline:
 
     def _run(
         self, modality: str, feed: Arrays, stages: dict[str, float], marks: _StageMarks
-    ) -> Float64 | None:
+    ) -> Opinion | None:
         """Calibrated probabilities, or None when the network gave no numbers."""
         stages["preprocess"] += marks.lap_us()
-        logits = self._engines[modality].infer(feed)["logits"][0]
+        logits = self._engines[modality].infer(feed)["logits"][0].tolist()
         stages[modality] = marks.lap_us()
-        if not np.isfinite(logits).all():
-            self.bad_outputs[modality] += 1
-            if self.bad_outputs[modality] == 1:
-                log.warning("the %s network gave a NaN; such answers are left out", modality)
-            return None
-        return calibrate(logits, self._manifest.models[modality].temperature)
+        opinion = calibrate_one(logits, self._manifest.models[modality].temperature)
+        if math.isfinite(opinion[0]):
+            return opinion
+        self.bad_outputs[modality] += 1
+        if self.bad_outputs[modality] == 1:
+            log.warning("the %s network gave a NaN; such answers are left out", modality)
+        return None
 
-    def _conclude(self, t_ns: int, opinions: dict[str, Float64]) -> dict[str, Any]:
+    def _conclude(self, t_ns: int, opinions: dict[str, Opinion]) -> dict[str, Any]:
         labels = self._manifest.labels
         named = {
-            name: dict(zip(labels, opinion.tolist(), strict=True))
-            for name, opinion in opinions.items()
+            name: dict(zip(labels, opinion, strict=True)) for name, opinion in opinions.items()
         }
         fields: dict[str, Any] = {"face": named.get("face"), "voice": named.get("voice")}
         if not opinions:
@@ -154,14 +154,13 @@ class Pipeline:
             }
         fused, shares = fuse(opinions, self._weights)
         smooth = self._smoother.update(t_ns, fused)
-        best = int(smooth.argmax())
-        confidence = float(smooth[best])
+        confidence = max(smooth)
         abstained = confidence < self._manifest.abstain_below
         return {
             **fields,
-            "label": None if abstained else labels[best],
+            "label": None if abstained else labels[smooth.index(confidence)],
             "confidence": confidence,
-            "probabilities": dict(zip(labels, smooth.tolist(), strict=True)),
+            "probabilities": dict(zip(labels, smooth, strict=True)),
             "modalities": {name: shares.get(name, 0.0) for name in MODALITIES},
             "abstained": abstained,
         }

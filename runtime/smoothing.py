@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
-Float64 = NDArray[np.float64]
+from ..engines.fusion import Opinion
 
 
 class Smoother:
@@ -18,16 +15,19 @@ class Smoother:
 
     def __init__(self, time_constant_s: float) -> None:
         self._time_constant_ns = time_constant_s * 1e9
-        self._mean: Float64 | None = None
+        self._mean: Opinion | None = None
         self._last_ns = 0
 
-    def update(self, t_ns: int, probabilities: Float64) -> Float64:
+    def update(self, t_ns: int, probabilities: Opinion) -> Opinion:
         """The mean up to `t_ns`, which must not go back."""
         elapsed = t_ns - self._last_ns
         self._last_ns = t_ns
         if self._mean is None or elapsed > self.RESET_S * 1e9 or self._time_constant_ns <= 0:
-            self._mean = probabilities.copy()
+            self._mean = list(probabilities)
         else:
             keep = math.exp(-max(0, elapsed) / self._time_constant_ns)
-            self._mean = keep * self._mean + (1 - keep) * probabilities
+            self._mean = [
+                keep * old + (1 - keep) * new
+                for old, new in zip(self._mean, probabilities, strict=True)
+            ]
         return self._mean

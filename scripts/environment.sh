@@ -40,3 +40,7 @@ keep_installed() {
 }
 
 pip_install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+
+# Numba's cache looks only at the file a kernel is in: another folder for every state of kernels/.
+kernels=$(cat -- "$root"/kernels/*.py 2>/dev/null | sha256sum) || true
+export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$venv/numba/${kernels:0:16}}

@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 NUM_HELD_OUT = 2_000
 """Training faces kept from training: progress is shown and the temperature is fitted on them."""
 
+RARE_LABEL_SHARE = 0.5
+"""0 learns labels as frequent as they were, 1 treats all alike. Chosen on held-out training faces:
+accuracy 80.6 -> 79.3 %, mean recall 58.4 -> 64.8 %, fear 10 -> 40 %, disgust 9 -> 27 %."""
+
 
 @dataclass(frozen=True, slots=True)
 class FaceRecipe:
@@ -49,6 +53,14 @@ def sampling_weights(votes: NDArray[np.float32]) -> NDArray[np.float64]:
     share = votes.mean(axis=0) + 1e-6
     weights = (votes / np.sqrt(share)).sum(axis=1).astype(np.float64)
     return weights / weights.sum()
+
+
+@torch.no_grad()
+def favour_rare_labels(model: FaceNet, share: NDArray[np.float64]) -> None:
+    """Take part of the labels' frequency in training out of the logits (Menon et al. 2021,
+    arXiv:2007.07314), so that fear and disgust are named at all. In place; `share` (7,)."""
+    correction = torch.from_numpy(RARE_LABEL_SHARE * np.log(share))
+    model.classifier.bias.sub_(correction.to(model.classifier.bias.dtype))
 
 
 def prepare_faces(images: NDArray[np.uint8], size_px: int, spec: ImageSpec) -> Tensor:
@@ -109,4 +121,5 @@ def train_face(root: Path, out: Path, recipe: FaceRecipe, spec: ImageSpec) -> Fa
         recipe.compile_model,
     )
     fold_luma(model)
+    favour_rare_labels(model, weights @ faces.votes[learn])
     return model

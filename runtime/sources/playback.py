@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ..clock import Clock
 from ..messages import AudioChunk, SourceError, VideoFrame
+from ..priority import run_in_background
 
 _FRAMES_AHEAD = 4  # 11 MB at 1280x720; covers a decoder that is late by 100 ms
 _CHUNKS_AHEAD = 20  # 200 ms
@@ -180,6 +181,7 @@ class _Track(Generic[Item]):
         self.close()
 
     def _decode(self) -> None:
+        run_in_background()  # it is ahead by a few items; the results are not
         try:
             for item in self._items:
                 with self._changed:

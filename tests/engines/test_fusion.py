@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotion_edge.engines.fusion import calibrate, fuse
+from emotion_edge.engines.fusion import calibrate, calibrate_one, fuse
 
 LOGITS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=7, max_size=7)
 WEIGHT = st.floats(0.01, 1.0)
@@ -22,6 +22,20 @@ def test_calibrated_is_a_distribution(logits: list[float], temperature: float) -
     assert probabilities.sum() == pytest.approx(1.0)
     assert (probabilities >= 0).all()
     assert probabilities[array.argmax()] == probabilities.max()
+
+
+@settings(max_examples=50, deadline=None)
+@given(logits=LOGITS, temperature=st.floats(0.01, 100))
+def test_one_is_calibrated_like_many(logits: list[float], temperature: float) -> None:
+    """The device's way and the evaluation's way give the same."""
+    many = calibrate(np.array([logits]), temperature)
+    np.testing.assert_allclose(calibrate_one(logits, temperature), many[0], rtol=1e-9, atol=1e-300)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_stays_none(bad: float) -> None:
+    """A single bad logit spoils the opinion, and shows."""
+    assert np.isnan(calibrate_one([0.0, bad, 1.0], 1.0)).all()
 
 
 def test_temperature() -> None:
@@ -39,22 +53,22 @@ def test_fused_is_a_distribution(
 ) -> None:
     """Whatever the opinions and weights; it lies between the two opinions, label by label."""
     opinions = {
-        "face": calibrate(np.array(face, np.float32), 1.3),
-        "voice": calibrate(np.array(voice, np.float32), 0.7),
+        "face": calibrate_one(face, 1.3),
+        "voice": calibrate_one(voice, 0.7),
     }
     weights = {"face": face_weight, "voice": voice_weight}
     fused, shares = fuse(opinions, weights)
-    assert fused.sum() == pytest.approx(1.0)
+    assert sum(fused) == pytest.approx(1.0)
     assert sum(shares.values()) == pytest.approx(1.0)
     assert shares["face"] / shares["voice"] == pytest.approx(face_weight / voice_weight)
     low, high = np.minimum(*opinions.values()), np.maximum(*opinions.values())
-    assert (fused >= low - 1e-12).all()
-    assert (fused <= high + 1e-12).all()
+    assert (np.array(fused) >= low - 1e-12).all()
+    assert (np.array(fused) <= high + 1e-12).all()
 
 
 def test_a_lone_opinion_is_taken_whole() -> None:
     """Its weight becomes 1, the missing one's 0."""
-    opinion = calibrate(np.arange(7, dtype=np.float32), 1.0)
+    opinion = calibrate_one(range(7), 1.0)
     fused, shares = fuse({"voice": opinion}, {"face": 0.8, "voice": 0.2})
     np.testing.assert_allclose(fused, opinion)
     assert shares == {"face": 0.0, "voice": 1.0}
@@ -63,7 +77,7 @@ def test_a_lone_opinion_is_taken_whole() -> None:
 def test_weights() -> None:
     """0.6 and 0.2 count as three quarters and one quarter."""
     fused, shares = fuse(
-        {"face": np.array([1.0, 0.0]), "voice": np.array([0.0, 1.0])},
+        {"face": [1.0, 0.0], "voice": [0.0, 1.0]},
         {"face": 0.6, "voice": 0.2},
     )
     np.testing.assert_allclose(fused, [0.75, 0.25])

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from emotion_edge.kernels.cpu_mel import _fft, twiddles
+from emotion_edge.kernels.cpu_fft import complex_fft, twiddles
 from emotion_edge.kernels.simd import load4, splat4, store4, transpose4
 
 
@@ -67,6 +67,6 @@ def test_fft_equals_numpy(size: int) -> None:
     for signal in (noise, tone):
         work = np.zeros((4, size))
         work[0], work[1] = signal.real, signal.imag
-        re, im = _fft(size, work[0], work[1], work[2], work[3], twiddles(size))
+        re, im = complex_fft(size, work[0], work[1], work[2], work[3], twiddles(size))
         want = np.fft.fft(signal)
         np.testing.assert_allclose(re + 1j * im, want, rtol=0, atol=1e-12 * np.abs(want).max())

@@ -14,18 +14,8 @@ import pytest
 pytest.importorskip("torch", reason="torch is in the train extra")
 import torch
 
-VOTES = [
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-    "unknown",
-    "NF",
-]
+from emotion_edge.training.data.ferplus import VOTES
+
 Rows = Mapping[str, Mapping[str, int]]
 
 
