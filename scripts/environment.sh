@@ -39,8 +39,11 @@ keep_installed() {
     printf '%s' "$key" >"$stamp"
 }
 
-pip_install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+pip_install() { "$venv/bin/python" -m pip install --quiet --quiet --disable-pip-version-check "$@"; }
 
 # Numba's cache looks only at the file a kernel is in: another folder for every state of kernels/.
-kernels=$(cat -- "$root"/kernels/*.py 2>/dev/null | sha256sum) || true
-export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$venv/numba/${kernels:0:16}}
+use_kernel_cache() {
+    local state
+    state=$(cat -- "$root"/kernels/*.py 2>/dev/null | sha256sum) || true
+    export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$venv/numba/${state:0:16}}
+}
