@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import math
 import platform
 import sys
 import time
@@ -75,7 +76,7 @@ class Recorder:
 def percentile(values: Sequence[float], rank: float) -> float:
     """Nearest rank: the smallest value that `rank` percent of all do not exceed."""
     ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * rank // 100) - 1).__int__()]
+    return ordered[max(0, math.ceil(len(ordered) * rank / 100) - 1)]
 
 
 def summarise(recorder: Recorder, budget_ms: float) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from .board import read_governor
+from .messages import SourceError
+from .sources.audio_devices import list_microphones
 
 FOLDERS = Path(__file__).parent.parent
 MIN_MEMORY_MB = 512
@@ -106,19 +107,6 @@ def check_cameras(sys_root: Path, may_open: Callable[[Path], bool] = may_open) -
     return Check("camera", "ok", ", ".join(f"/dev/{name}" for name in usable))
 
 
-def list_microphones() -> list[str]:
-    """Names of PortAudio's input devices. ImportError without PyAudio."""
-    import pyaudio
-
-    with _silent_stderr():  # ALSA and JACK write about every device that is not there
-        audio = pyaudio.PyAudio()
-        try:
-            devices = [audio.get_device_info_by_index(i) for i in range(audio.get_device_count())]
-        finally:
-            audio.terminate()
-    return [str(device["name"]) for device in devices if int(device["maxInputChannels"]) > 0]
-
-
 def check_microphone(
     sys_root: Path,
     list_microphones: Callable[[], Collection[str]] = list_microphones,
@@ -126,7 +114,7 @@ def check_microphone(
 ) -> Check:
     try:
         names = list_microphones()
-    except ImportError:
+    except SourceError:
         how = "sudo apt install portaudio19-dev python3-dev gcc, then pip install pyaudio"
         return Check("microphone", "warn", f"PyAudio is not installed, sound is off: {how}")
     closed = [path for path in sorted((sys_root / "dev/snd").glob("pcm*c")) if not may_open(path)]
@@ -214,17 +202,3 @@ def _is_writable(folder: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Sends what C libraries write to file 2 to nowhere."""
-    sys.stderr.flush()
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)

@@ -12,6 +12,7 @@ import pytest
 
 from emotion_edge.runtime import doctor
 from emotion_edge.runtime.doctor import Check
+from emotion_edge.runtime.messages import SourceError
 
 HEADLESS = "opencv-python-headless"
 GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
@@ -56,7 +57,7 @@ def test_microphone_states(tmp_path: Path) -> None:
     """No PyAudio, no device, no permission, a device."""
 
     def miss_pyaudio() -> Collection[str]:
-        raise ImportError("No module named 'pyaudio'")
+        raise SourceError("PyAudio is not installed")
 
     missing = doctor.check_microphone(tmp_path, miss_pyaudio)
     assert missing.state == "warn"
@@ -167,7 +168,7 @@ def test_microphones_are_listed_quietly(
 
     class FakeAudio:
         def get_device_count(self) -> int:
-            os.write(2, b"ALSA lib: unknown PCM\n")
+            os.write(2, b"ALSA lib pcm.c:2664:(snd_pcm_open_noupdate) Unknown PCM\n")
             return 2
 
         def get_device_info_by_index(self, index: int) -> dict[str, object]:
