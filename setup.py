@@ -9,6 +9,7 @@ PACKAGES = (
     "kernels",
     "engines",
     "training",
+    "training.commands",
     "training.data",
     "training.models",
     "runtime",

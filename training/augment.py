@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import math
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+FACE_PX = 48
+"""Side of a FER+ picture: blur is measured in its pixels."""
 
 
 def scale_pixels(grey_u8: Tensor, mean: float, std: float) -> Tensor:
@@ -17,8 +23,9 @@ def scale_pixels(grey_u8: Tensor, mean: float, std: float) -> Tensor:
 def jitter_faces(image: Tensor, size_px: int) -> Tensor:
     """(N, 1, H, W) normalised -> (N, 1, size_px, size_px), each face changed on its own.
 
-    Mirror, rotation to 15 degrees, zoom 0.8-1.2, shift to 8 %, contrast and brightness, a loss of
-    resolution for one face in four, a grey patch over one in four.
+    Mirror, rotation to 15 degrees, zoom 0.8-1.2, shift to 8 %, contrast and brightness, poor light
+    for one face in six, a loss of resolution for one in four, blur for one in six, a grey patch
+    over one in four.
     """
     num = image.shape[0]
     angle = (torch.rand(num) * 2 - 1) * math.radians(15)
@@ -38,11 +45,43 @@ def jitter_faces(image: Tensor, size_px: int) -> Tensor:
     contrast = torch.exp((torch.rand(num, 1, 1, 1) * 2 - 1) * math.log(1.5))
     brightness = (torch.rand(num, 1, 1, 1) * 2 - 1) * 0.6
     out = out * contrast + brightness
+    out = torch.where(torch.rand(num, 1, 1, 1) < 1 / 6, _dim(out), out)
     coarse = F.interpolate(
         F.interpolate(out, scale_factor=0.5, mode="area"), size=size_px, mode="bilinear"
     )
     out = torch.where(torch.rand(num, 1, 1, 1) < 0.25, coarse, out)
+    sigma_px = (0.5 + torch.rand(()).item()) * size_px / FACE_PX
+    out = torch.where(torch.rand(num, 1, 1, 1) < 1 / 6, blur(out, sigma_px), out)
     return _cover_patch(out, torch.rand(num) < 0.25)
+
+
+def _dim(image: Tensor) -> Tensor:
+    """Less light: a quarter to three quarters of the contrast, darker, with the grain of a sensor
+    that is turned up."""
+    num = image.shape[0]
+    gain = 0.25 + 0.5 * torch.rand(num, 1, 1, 1)
+    return (image + 2.0) * gain - 2.0 + 0.15 * torch.randn_like(image)
+
+
+def blur(image: Tensor, sigma_px: float) -> Tensor:
+    """Gaussian blur of (N, 1, H, W), edges repeated."""
+    reach = max(1, round(3 * sigma_px))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma_px) ** 2)
+    kernel = (kernel / kernel.sum()).to(image.dtype)
+    padded = F.pad(image, (reach, reach, reach, reach), mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+
+
+def compress_faces(
+    images: NDArray[np.uint8], rng: np.random.Generator, share: float = 0.2
+) -> NDArray[np.uint8]:
+    """JPEG at quality 10 to 60 for a `share` of the grey pictures (N, H, W) -> a copy."""
+    out = images.copy()
+    for i in np.flatnonzero(rng.random(len(images)) < share):
+        quality = int(rng.integers(10, 61))
+        _, coded = cv2.imencode(".jpg", images[i], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        out[i] = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
+    return out
 
 
 def _cover_patch(image: Tensor, chosen: Tensor) -> Tensor:
