@@ -11,6 +11,7 @@ PACKAGES = (
     "training",
     "training.commands",
     "training.data",
+    "training.evaluation",
     "training.models",
     "runtime",
     "runtime.sources",
@@ -27,5 +28,6 @@ setup(
     package_data={
         **{f"emotion_edge.{name}": ["py.typed"] for name in PACKAGES if "." not in name},
         "emotion_edge.engines": ["py.typed", "default/*"],
+        "emotion_edge.training": ["py.typed", "presets/*"],
     },
 )

@@ -8,7 +8,7 @@ file and the field.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +19,12 @@ from ..kernels.spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
 
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 MODALITIES = ("face", "voice")
+FUSION = "fusion"
+"""Name of the third network, which reads what the networks of both modalities saw."""
+EMBEDDING_SIZE = 256
+"""Numbers in the "embedding" of either network."""
+MAX_FUSION_FACES = 64
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100
 FORMAT = 1
 MANIFEST = "bundle.json"
 DEFAULT_BUNDLE = Path(__file__).parent / "default"
@@ -62,7 +68,25 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What it says to `golden_input`, on the machine that exported it."""
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FusionEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The network that weighs face and voice against each other.
+
+    Inputs "faces" (N, num_faces, 256), newest last, "face_mask" (N, num_faces), "voice" (N, 256)
+    and "voice_mask" (N, 1), masks 1 where there is something; outputs "logits" (N, 7) and
+    "weights" (N, 2) of face and voice.
+    """
+
+    file: str
+    num_faces: int
+    """How many embeddings of the face it reads."""
+    temperature: float
+    """Divides the logits, as in `ModelEntry`."""
+    golden_logits: list[float]
+    golden_weights: list[float]
+    """What it says to `golden_input`, on the machine that exported it."""
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`bundle.json`."""
 
     format: int
@@ -77,6 +101,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, FileEntry]
     metrics: dict[str, Any]
     provenance: dict[str, Any]
+    fusion: FusionEntry | None = None
+    """Without it the opinions are averaged (`fusion.fuse`)."""
+
+    @property
+    def networks(self) -> dict[str, ModelEntry | FusionEntry]:
+        """All there are, by name: the modalities, then "fusion"."""
+        return {**self.models, **({FUSION: self.fusion} if self.fusion else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +119,9 @@ class Bundle:
     sha256: str
     """Of `bundle.json`, which holds the hashes of all other files."""
 
-    def model_path(self, modality: str) -> Path:
-        return self.path / self.manifest.models[modality].file
+    def model_path(self, network: str) -> Path:
+        """`network` is a modality or "fusion"; KeyError when the bundle lacks it."""
+        return self.path / self.manifest.networks[network].file
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -141,16 +173,30 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
         require(0.1 <= rate <= 120, f"{where}.face_find_hz", rate, "0.1 to 120")
     known = set(manifest.models) <= set(MODALITIES) and bool(manifest.models)
     require(known, "models", sorted(manifest.models), " and/or ".join(MODALITIES))
-    for name, model in manifest.models.items():
-        where = f"models.{name}"
-        require(model.file in manifest.files, f"{where}.file", model.file, "a name under files")
-        heat = model.temperature
-        require(0.01 <= heat <= 100, f"{where}.temperature", heat, "0.01 to 100")
-        weight = model.fusion_weight
-        require(0 < weight <= 1, f"{where}.fusion_weight", weight, "above 0, at most 1")
-        golden = model.golden_logits
+    for name, network in manifest.networks.items():
+        where = FUSION if name == FUSION else f"models.{name}"
+        require(network.file in manifest.files, f"{where}.file", network.file, "a name under files")
+        heat = network.temperature
+        heats = f"{MIN_TEMPERATURE} to {MAX_TEMPERATURE}"
+        fits = MIN_TEMPERATURE <= heat <= MAX_TEMPERATURE
+        require(fits, f"{where}.temperature", heat, heats)
+        golden = network.golden_logits
         count = len(LABELS)
         require(len(golden) == count, f"{where}.golden_logits", golden, f"{count} numbers")
+    for name, model in manifest.models.items():
+        weight = model.fusion_weight
+        where = f"models.{name}.fusion_weight"
+        require(0 < weight <= 1, where, weight, "above 0, at most 1")
+    if manifest.fusion is not None:
+        both = set(manifest.models) == set(MODALITIES)
+        require(both, FUSION, manifest.fusion.file, "only beside models face and voice")
+        count = manifest.fusion.num_faces
+        require(
+            1 <= count <= MAX_FUSION_FACES, f"{FUSION}.num_faces", count, f"1 to {MAX_FUSION_FACES}"
+        )
+        golden = manifest.fusion.golden_weights
+        count = len(MODALITIES)
+        require(len(golden) == count, f"{FUSION}.golden_weights", golden, f"{count} numbers")
     below = manifest.abstain_below
     require(0 <= below < 1, "abstain_below", below, "0 up to, not including, 1")
     for name in manifest.files:
@@ -176,14 +222,16 @@ def describe_file(file: Path) -> FileEntry:
     return FileEntry(hashlib.sha256(data).hexdigest(), len(data))
 
 
-def write_manifest(folder: Path, fields: Mapping[str, Any]) -> Bundle:
+def write_manifest(folder: Path, fields: Mapping[str, Any], others: Iterable[str] = ()) -> Bundle:
     """Write `bundle.json` over the files already in `folder`, then verify the whole.
 
-    `fields` are those of `Manifest` less `format` and `files`, which are filled in.
+    `fields` are those of `Manifest` less `format` and `files`, which are filled in; `others` are
+    files of the bundle that are no networks.
     """
-    models: Mapping[str, ModelEntry] = fields["models"]
-    files = {model.file: describe_file(folder / model.file) for model in models.values()}
-    manifest = Manifest(format=FORMAT, files=files, **fields)
+    manifest = Manifest(format=FORMAT, files={}, **fields)
+    names = [*(network.file for network in manifest.networks.values()), *others]
+    files = {name: describe_file(folder / name) for name in names}
+    manifest = msgspec.structs.replace(manifest, files=files)
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(text + b"\n")
     return load_bundle(folder)

@@ -5,51 +5,83 @@ The input is made from a formula, so that no picture or voice of anybody is ship
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Engine, EngineError
-from .bundle import Bundle, Manifest
+from .base import Arrays, Engine, EngineError
+from .bundle import EMBEDDING_SIZE, FUSION, Bundle, FusionEntry, Manifest
 
 TOLERANCE = 0.05
 """Largest difference of a logit: room for FP16 and other CPUs, far under a changed answer."""
 
 
-def golden_input(manifest: Manifest, modality: str) -> dict[str, NDArray[np.float32]]:
-    """Batch of one, smooth and never repeating: `sin(0.1 i + 0.00001 i^2)`, i counting values."""
+def golden_input(manifest: Manifest, network: str) -> dict[str, NDArray[np.float32]]:
+    """Batch of one, smooth and never repeating: `sin(0.1 i + 0.00001 i^2)`, i counting values.
 
-    def wave(*shape: int) -> NDArray[np.float32]:
-        i = np.arange(np.prod(shape), dtype=np.float64)
-        return np.sin(0.1 * i + 1e-5 * i * i).reshape(shape).astype(np.float32)
-
-    if modality == "face":
+    Every modality is present; the fusion network's voice goes on where its faces end. Raises
+    KeyError for the fusion network of a manifest without one.
+    """
+    if network == FUSION:
+        if manifest.fusion is None:
+            raise KeyError(FUSION)
+        num_faces = manifest.fusion.num_faces
+        embeddings = _wave(1, num_faces + 1, EMBEDDING_SIZE)
+        return {
+            "faces": embeddings[:, :-1].copy(),
+            "face_mask": np.ones((1, num_faces), np.float32),
+            "voice": embeddings[:, -1].copy(),
+            "voice_mask": np.ones((1, 1), np.float32),
+        }
+    if network == "face":
         side = manifest.levels[0].face_px
-        return {"image": wave(1, 3, side, side)}
+        return {"image": _wave(1, 3, side, side)}
     mel = manifest.mel
     return {
-        "mel": wave(1, mel.num_mels, mel.num_frames),
+        "mel": _wave(1, mel.num_mels, mel.num_frames),
         "mask": np.ones((1, mel.num_frames), np.float32),
     }
 
 
-def prove_engine(engine: Engine, bundle: Bundle, modality: str) -> None:
+def _wave(*shape: int) -> NDArray[np.float32]:
+    i = np.arange(np.prod(shape), dtype=np.float64)
+    return np.sin(0.1 * i + 1e-5 * i * i).reshape(shape).astype(np.float32)
+
+
+def prove_engine(engine: Engine, bundle: Bundle, network: str) -> None:
     """Warm the engine up on the golden input and compare. Raises EngineError."""
-    feed = golden_input(bundle.manifest, modality)
-    want = np.array(bundle.manifest.models[modality].golden_logits, np.float32)
+    feed = golden_input(bundle.manifest, network)
+    entry = bundle.manifest.networks[network]
+    path = bundle.model_path(network)
     try:
         engine.warm_up(feed)
-        logits = engine.infer(feed)["logits"]
+        answer = engine.infer(feed)
     except (KeyError, ValueError) as error:
-        raise EngineError(
-            f"{bundle.model_path(modality)}: does not fit the golden input: {error}"
-        ) from error
-    if logits.shape != (1, len(want)):
-        raise EngineError(
-            f"{bundle.model_path(modality)}: logits are {list(logits.shape)}, not [1, {len(want)}]"
-        )
-    difference = float(np.abs(logits[0] - want).max())
+        raise EngineError(f"{path}: does not fit the golden input: {error}") from error
+    if isinstance(entry, FusionEntry):
+        _compare(path, answer, "logits", entry.golden_logits, f"{network}.golden_logits")
+        _compare(path, answer, "weights", entry.golden_weights, f"{network}.golden_weights")
+        return
+    _compare(path, answer, "logits", entry.golden_logits, f"models.{network}.golden_logits")
+    if bundle.manifest.fusion is not None:
+        _take(path, answer, "embedding", EMBEDDING_SIZE)  # what the fusion network will read
+
+
+def _take(path: Path, answer: Arrays, name: str, size: int) -> NDArray[np.float32]:
+    if name not in answer:
+        raise EngineError(f"{path}: does not fit the golden input: it has no output {name}")
+    shape = answer[name].shape
+    if shape != (1, size):
+        raise EngineError(f"{path}: its output {name} is {list(shape)}, not [1, {size}]")
+    return answer[name][0]
+
+
+def _compare(path: Path, answer: Arrays, name: str, golden: list[float], field: str) -> None:
+    values = _take(path, answer, name, len(golden))
+    difference = float(np.abs(values - np.array(golden, np.float32)).max())
     if not difference <= TOLERANCE:
         raise EngineError(
-            f"{bundle.model_path(modality)}: answers the golden input {difference:.3g} away from"
-            f" bundle.json models.{modality}.golden_logits, {TOLERANCE} allowed"
+            f"{path}: answers the golden input {difference:.3g} away from"
+            f" bundle.json {field}, {TOLERANCE} allowed"
         )

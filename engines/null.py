@@ -4,29 +4,27 @@ machines too slow for the networks; never picked by "auto"."""
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .base import Arrays, EngineError, TensorSpec
-from .bundle import LABELS, Manifest
-
-EMBEDDING_SIZE = 256
+from .bundle import EMBEDDING_SIZE, FUSION, LABELS, MODALITIES, Manifest
 
 
 class NullEngine:
-    """Says, for each label, how strong the matching slice of the input is."""
+    """Says, for each label, how strong the matching slice of the input is.
 
-    def __init__(self, manifest: Manifest, modality: str) -> None:
-        mel = manifest.mel
-        self.inputs: tuple[TensorSpec, ...] = (
-            (TensorSpec("image", (None, 3, None, None)),)
-            if modality == "face"
-            else (
-                TensorSpec("mel", (None, mel.num_mels, mel.num_frames)),
-                TensorSpec("mask", (None, mel.num_frames)),
-            )
-        )
-        self.outputs = (
-            TensorSpec("embedding", (None, EMBEDDING_SIZE)),
-            TensorSpec("logits", (None, len(LABELS))),
+    The first numbers of its embedding are its logits; the fusion network averages those of the
+    modalities present.
+    """
+
+    def __init__(self, manifest: Manifest, network: str) -> None:
+        self._network = network
+        self.inputs = _list_inputs(manifest, network)
+        logits = TensorSpec("logits", (None, len(LABELS)))
+        self.outputs: tuple[TensorSpec, ...] = (
+            (logits, TensorSpec("weights", (None, len(MODALITIES))))
+            if network == FUSION
+            else (TensorSpec("embedding", (None, EMBEDDING_SIZE)), logits)
         )
 
     def infer(self, feed: Arrays) -> Arrays:
@@ -34,14 +32,15 @@ class NullEngine:
             if spec.name not in feed:
                 raise EngineError(f"null: input {spec.name} is missing")
             spec.check(feed[spec.name])
+        if self._network == FUSION:
+            return _fuse(feed)
         array = feed[self.inputs[0].name]
         flat = array.reshape(len(array), -1)
         slices = np.array_split(flat, len(LABELS), axis=1)
-        logits = np.stack([part.mean(axis=1) for part in slices], axis=1)
-        return {
-            "embedding": np.zeros((len(array), EMBEDDING_SIZE), np.float32),
-            "logits": logits.astype(np.float32),
-        }
+        logits = np.stack([part.mean(axis=1) for part in slices], axis=1).astype(np.float32)
+        embedding = np.zeros((len(array), EMBEDDING_SIZE), np.float32)
+        embedding[:, : len(LABELS)] = logits
+        return {"embedding": embedding, "logits": logits}
 
     def warm_up(self, feed: Arrays) -> None:
         self.infer(feed)
@@ -52,3 +51,33 @@ class NullEngine:
         return self
 
     def __exit__(self, *error: object) -> None: ...
+
+
+def _list_inputs(manifest: Manifest, network: str) -> tuple[TensorSpec, ...]:
+    if network == FUSION:
+        num_faces = manifest.fusion.num_faces if manifest.fusion else None
+        return (
+            TensorSpec("faces", (None, num_faces, EMBEDDING_SIZE)),
+            TensorSpec("face_mask", (None, num_faces)),
+            TensorSpec("voice", (None, EMBEDDING_SIZE)),
+            TensorSpec("voice_mask", (None, 1)),
+        )
+    if network == "face":
+        return (TensorSpec("image", (None, 3, None, None)),)
+    mel = manifest.mel
+    return (
+        TensorSpec("mel", (None, mel.num_mels, mel.num_frames)),
+        TensorSpec("mask", (None, mel.num_frames)),
+    )
+
+
+def _fuse(feed: Arrays) -> dict[str, NDArray[np.float32]]:
+    """The mean over the faces shown, and its mean with the voice."""
+    count = len(LABELS)
+    face_mask, voice_mask = feed["face_mask"], feed["voice_mask"]
+    faces = (feed["faces"][:, :, :count] * face_mask[:, :, None]).sum(axis=1)
+    faces /= np.maximum(face_mask.sum(axis=1, keepdims=True), 1)
+    present = np.concatenate([face_mask.max(axis=1, keepdims=True), voice_mask], axis=1)
+    weights = present / np.maximum(present.sum(axis=1, keepdims=True), 1)
+    logits = faces * weights[:, :1] + feed["voice"][:, :count] * weights[:, 1:]
+    return {"logits": logits.astype(np.float32), "weights": weights.astype(np.float32)}

@@ -95,11 +95,11 @@ def open_runtime(config: Config, clock: Clock) -> Iterator[Runtime]:
     preprocessor = open_preprocessor("auto", manifest.image, manifest.mel)
     with ExitStack() as stack:
         engines: dict[str, Engine] = {}
-        for modality in manifest.models:
-            engine = open_engine(config.engines.name, bundle, modality, config.engines.num_threads)
-            engines[modality] = stack.enter_context(engine)
+        for network in manifest.networks:
+            engine = open_engine(config.engines.name, bundle, network, config.engines.num_threads)
+            engines[network] = stack.enter_context(engine)
             if config.engines.name != "null":
-                prove_engine(engine, bundle, modality)
+                prove_engine(engine, bundle, network)
         pipeline = Pipeline(
             manifest,
             engines,
@@ -121,6 +121,7 @@ def open_runtime(config: Config, clock: Clock) -> Iterator[Runtime]:
                 clock,
             )
         finally:
+            pipeline.wipe()
             synchroniser.ring.clear()
 
 

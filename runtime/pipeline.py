@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engines.base import Arrays, Engine
-from ..engines.bundle import MODALITIES, Level, Manifest
+from ..engines.bundle import FUSION, MODALITIES, Level, Manifest
 from ..engines.fusion import Opinion, calibrate_one, fuse
 from ..kernels import Preprocessor
 from .clock import Clock
+from .embeddings import EmbeddingMemory
 from .messages import Estimate, FaceBox, VideoFrame, Window
 from .smoothing import Smoother
 from .speech import is_speech_like
@@ -38,17 +39,24 @@ class Pipeline:
         smoothing_s: float = 0.5,
         min_level_db: float = -55.0,
     ) -> None:
-        """`engines` by modality; one that is missing is a modality that is never seen."""
+        """`engines` by modality; one that is missing is a modality that is never seen. With
+        "fusion" that network weighs the two, without it their opinions are averaged."""
         self.level = level
         self.bad_outputs = dict.fromkeys(engines, 0)
-        """Answers that were not finite, by modality."""
+        """Answers that were not finite, by network."""
         self._manifest = manifest
         self._engines = engines
         self._preprocessor = preprocessor
         self._clock = clock
         self._smoother = Smoother(smoothing_s)
         self._min_level_db = min_level_db
-        self._weights = {name: manifest.models[name].fusion_weight for name in engines}
+        self._weights = {
+            name: manifest.models[name].fusion_weight for name in MODALITIES if name in engines
+        }
+        self._temperatures = {name: manifest.networks[name].temperature for name in engines}
+        self._memory: EmbeddingMemory | None = None
+        if manifest.fusion is not None and FUSION in engines:
+            self._memory = EmbeddingMemory(manifest.fusion.num_faces)
         self._voice: Opinion | None = None
         self._voice_ns = 0
         self._voice_due_ns: int | None = None
@@ -70,9 +78,11 @@ class Pipeline:
         opinions: dict[str, Opinion] = {}
         if window.frame is not None and window.face is not None and "face" in self._engines:
             image = self._face_input(window.frame, window.face)
-            face = self._run("face", {"image": image}, stages, marks)
+            face = self._run("face", window.t_ns, {"image": image}, stages, marks)
             if face is not None:
                 opinions["face"] = face
+        if self._memory is not None and "face" not in opinions:
+            self._memory.forget_faces()
         voice = self._listen(window, stages, marks)
         if voice is not None:
             opinions["voice"] = voice
@@ -95,6 +105,11 @@ class Pipeline:
         """How long handing over the last estimate took; it is shown with the next."""
         self._published_us = took_us
 
+    def wipe(self) -> None:
+        """Overwrite what is kept of faces and voices; for the end of a run."""
+        if self._memory is not None:
+            self._memory.wipe()
+
     def _face_input(self, frame: VideoFrame, face: FaceBox) -> NDArray[np.float32]:
         box = (face.x, face.y, face.size)
         return self._preprocessor.face(
@@ -116,25 +131,48 @@ class Pipeline:
                 if is_speech_like(levels, self._min_level_db):
                     view, mask = mel.window(window.end_column)
                     feed = {"mel": view, "mask": mask}
-                    self._voice = self._run("voice", feed, stages, marks)
+                    self._voice = self._run("voice", window.t_ns, feed, stages, marks)
         elif window.t_ns - self._voice_ns > MAX_VOICE_AGE_NS:
             self._voice = None
         return self._voice
 
     def _run(
-        self, modality: str, feed: Arrays, stages: dict[str, float], marks: _StageMarks
+        self, modality: str, t_ns: int, feed: Arrays, stages: dict[str, float], marks: _StageMarks
     ) -> Opinion | None:
         """Calibrated probabilities, or None when the network gave no numbers."""
         stages["preprocess"] += marks.lap_us()
-        logits = self._engines[modality].infer(feed)["logits"][0].tolist()
+        answer = self._engines[modality].infer(feed)
+        opinion = calibrate_one(answer["logits"][0].tolist(), self._temperatures[modality])
+        good = math.isfinite(opinion[0])  # and so is the embedding, which the logits are made of
+        if self._memory is not None and good:
+            self._memory.add(modality, t_ns, answer["embedding"])
         stages[modality] = marks.lap_us()
-        opinion = calibrate_one(logits, self._manifest.models[modality].temperature)
-        if math.isfinite(opinion[0]):
+        if good:
             return opinion
-        self.bad_outputs[modality] += 1
-        if self.bad_outputs[modality] == 1:
-            log.warning("the %s network gave a NaN; such answers are left out", modality)
+        self._count_bad(modality)
         return None
+
+    def _count_bad(self, network: str) -> None:
+        self.bad_outputs[network] += 1
+        if self.bad_outputs[network] == 1:
+            log.warning("the %s network gave a NaN; such answers are left out", network)
+
+    def _weigh(
+        self, t_ns: int, opinions: dict[str, Opinion]
+    ) -> tuple[Opinion, Mapping[str, float]]:
+        """Probabilities and the weight of each modality: the fusion network's, or the average of
+        the opinions when there is no such network or it gave no numbers."""
+        if self._memory is not None:
+            feed = self._memory.feed(t_ns, voice="voice" in opinions)
+            answer = self._engines[FUSION].infer(feed)
+            fused = calibrate_one(answer["logits"][0].tolist(), self._temperatures[FUSION])
+            weights = answer["weights"][0].tolist()
+            if math.isfinite(fused[0] + sum(weights)):
+                named = zip(MODALITIES, weights, strict=True)
+                return fused, {name: w if name in opinions else 0.0 for name, w in named}
+            self._count_bad(FUSION)
+            self._memory.forget_faces()  # if one of them was the reason, it must not stay
+        return fuse(opinions, self._weights)
 
     def _conclude(self, t_ns: int, opinions: dict[str, Opinion]) -> dict[str, Any]:
         labels = self._manifest.labels
@@ -152,7 +190,7 @@ class Pipeline:
                 "modalities": weights,
                 "abstained": True,
             }
-        fused, shares = fuse(opinions, self._weights)
+        fused, shares = self._weigh(t_ns, opinions)
         smooth = self._smoother.update(t_ns, fused)
         confidence = max(smooth)
         abstained = confidence < self._manifest.abstain_below

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from ..engines.base import EngineError
 from ..engines.bundle import BundleError
-from .commands import default, evaluate
+from .commands import default, evaluate, export, models, prepare, train, tune
 from .data import DatasetError
+from .errors import TrainingError
 
-COMMANDS = (evaluate, default)
-USER_ERRORS = (BundleError, DatasetError, EngineError)
+COMMANDS = (prepare, train, tune, models, evaluate, default, export)
+USER_ERRORS = (BundleError, DatasetError, EngineError, TrainingError)
 EXIT_USER_ERROR = 2
 
 

@@ -1,4 +1,6 @@
-"""Random changes that keep the label: of face pictures and of log-mel windows. Seeded by torch."""
+"""Random changes that keep the label: of face pictures and of log-mel windows. Seeded by torch.
+
+Those of the sound itself are in `voice_variants`."""
 
 from __future__ import annotations
 
@@ -80,7 +82,7 @@ def compress_faces(
     for i in np.flatnonzero(rng.random(len(images)) < share):
         quality = int(rng.integers(10, 61))
         _, coded = cv2.imencode(".jpg", images[i], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        out[i] = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
+        out[i] = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
     return out
 
 
@@ -95,27 +97,6 @@ def _cover_patch(image: Tensor, chosen: Tensor) -> Tensor:
     in_cols = (cols >= origin[:, 1:]) & (cols < origin[:, 1:] + extent[:, 1:])
     patch = (in_rows[:, :, None] & in_cols[:, None, :] & chosen[:, None, None]).unsqueeze(1)
     return image.masked_fill(patch, 0.0)
-
-
-def jitter_voice(samples: Tensor, generator: torch.Generator) -> Tensor:
-    """Sound (n,) -> (m,): another pace and pitch (within 10 %), loudness (within 10 dB) and, for
-    one in three, white or pink noise 10 to 35 dB below the voice."""
-
-    def draw(low: float, high: float) -> float:
-        return float(low + (high - low) * torch.rand((), generator=generator))
-
-    factor = draw(0.9, 1.1)
-    samples = F.interpolate(
-        samples.view(1, 1, -1), size=int(len(samples) / factor), mode="linear"
-    ).view(-1)
-    if draw(0, 1) < 1 / 3:
-        noise = torch.randn(len(samples), generator=generator)
-        if draw(0, 1) < 0.5:
-            tilt = torch.arange(1, len(samples) // 2 + 2).float().rsqrt()
-            noise = torch.fft.irfft(torch.fft.rfft(noise) * tilt, n=len(samples))
-        level = samples.square().mean().sqrt() * 10 ** (-draw(10, 35) / 20)
-        samples = samples + noise * level / noise.square().mean().sqrt()
-    return samples * 10 ** (draw(-10, 10) / 20)
 
 
 def mask_mel(mel: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,10 +1,12 @@
-"""Scores a bundle on a data set through its own preprocessing and engine: the code that the
+"""Scores a bundle on a data set through its own preprocessing and engines: the code that the
 device runs, not the code that trained it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +14,59 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..engines import open_engine
-from ..engines.bundle import LABELS, Bundle, Level
-from ..engines.fusion import calibrate
-from ..kernels import open_preprocessor
+from ..engines.bundle import FUSION, LABELS, Bundle, Level
 from .data import DatasetError
-from .data.ferplus import FACE_PX, load_ferplus
-from .data.ravdess import find_voice_clips, load_voice
-from .metrics import score
-from .voice import mel_windows, window_ends
+from .evaluation.examples import find_examples
+from .evaluation.judges import BATCH_SIZE, JUDGES, Networks, open_networks
+from .evaluation.material import Example, Material
+from .evaluation.robustness import (
+    CLEAN,
+    Condition,
+    judge_noise,
+    list_conditions,
+)
+from .evaluation.selection import Chosen, Selection
+from .evaluation.surroundings import Surroundings, find_surroundings
+from .metrics import bootstrap_accuracy, score, score_groups, score_subjects
 
 log = logging.getLogger(__name__)
 
-MODALITY_OF = {"ferplus": "face", "ravdess": "voice"}
-"""What can be read from each data set."""
-BATCH_SIZE = 64
+BRIEF = ("accuracy", "uar", "ece", "n")
+"""What is kept of each condition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stress:
+    """That robustness is to be measured, and with what; see `find_surroundings`."""
+
+    noise_dir: Path | None = None
+    response_dir: Path | None = None
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Answers:
+    """What was said under one condition."""
+
+    probabilities: list[NDArray[np.float64]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+
+    def add(self, example: Example, opinion: NDArray[np.float64] | None) -> None:
+        if opinion is not None:
+            self.probabilities.append(opinion)
+            self.examples.append(example)
+
+    def score(self) -> dict[str, Any]:
+        """Figures of `metrics`; there must be an answer."""
+        probabilities = np.stack(self.probabilities)
+        truth = np.array([example.label for example in self.examples])
+        subjects = [example.subject for example in self.examples]
+        return {
+            **score(probabilities, truth, LABELS),
+            **score_subjects(probabilities, truth, subjects),
+            **score_groups(probabilities, truth, [example.groups for example in self.examples]),
+            **bootstrap_accuracy(probabilities, truth, subjects),
+        }
 
 
 def evaluate_bundle(
@@ -37,77 +77,155 @@ def evaluate_bundle(
     actors: Sequence[int] | None = None,
     engine: str = "auto",
     level: str = "",
+    modality: str = "",
+    yunet: str = "",
+    stress: Stress | None = None,
 ) -> dict[str, Any]:
-    """The figures of `metrics.score`, and what was scored how. Raises DatasetError."""
-    chosen = next((known for known in bundle.manifest.levels if level in ("", known.name)), None)
-    if chosen is None:
-        known = ", ".join(known.name for known in bundle.manifest.levels)
-        raise DatasetError(f"level {level!r} is not in the bundle, allowed: {known}")
-    modality = MODALITY_OF[dataset]
-    if modality not in bundle.manifest.models:
-        raise DatasetError(f"{bundle.path} has no {modality} network")
-    if dataset == "ferplus":
-        probabilities, truth, skipped = _score_faces(bundle, root, split, engine, chosen)
-        scope: dict[str, Any] = {"split": split, "face_px": chosen.face_px}
-    else:
-        probabilities, truth, skipped = _score_voices(bundle, root, actors, engine)
-        scope = {"actors": "all" if actors is None else list(actors)}
+    """The figures of `metrics.score` and its like, and what was scored how.
+
+    `modality` "" takes what `root` shows most of. With `stress`, also "robustness": BRIEF under
+    each condition, "clean" first, and "noise_only", see `judge_noise`. Raises DatasetError.
+    """
+    chosen_level = choose_level(bundle, level)
+    selection = Selection(dataset, root, split, actors, modality, yunet)
+    chosen = find_examples(selection, bundle)
+    sample_rate_hz = bundle.manifest.mel.sample_rate_hz
+    conditions, surroundings = [CLEAN], None
+    if stress is not None:
+        surroundings = find_surroundings(
+            stress.noise_dir, stress.response_dir, sample_rate_hz, stress.seed
+        )
+        conditions += list_conditions(chosen.modality, surroundings, sample_rate_hz)
+    with open_networks(bundle, chosen.modality, engine, chosen_level) as networks:
+        seed = 0 if stress is None else stress.seed
+        answers = judge_examples(networks, chosen, conditions, seed)
+        quiet = _judge_quiet(networks, chosen.modality, surroundings)
+        engine_names = {name: type(one).__name__ for name, one in networks.engines.items()}
+    num_left_out = len(chosen.examples) - len(answers[0].examples)
+    if not answers[0].examples:
+        raise DatasetError(f"{root}: nothing to judge in all {num_left_out} examples")
+    figures = answers[0].score()
+    absent = [label for label, one in figures["per_class"].items() if not one["support"]]
+    if absent:
+        log.warning("%s: no example of %s: left out of the means", root, ", ".join(absent))
     return {
-        **score(probabilities, truth, LABELS),
+        **figures,
         "dataset": dataset,
-        "modality": modality,
-        **scope,
-        "skipped": skipped,
+        "modality": chosen.modality,
+        **chosen.scope,
+        "level": chosen_level.name,
+        "face_px": chosen_level.face_px,
+        "skipped": chosen.skipped + num_left_out,
         "bundle": bundle.sha256,
+        "bundle_name": bundle.manifest.name,
+        "engines": engine_names,
+        "protocol": chosen.protocol,
+        "notes": [*_note_seen_people(bundle, chosen.modality, figures)],
+        **({} if stress is None else {"robustness": _list_rows(conditions, answers), **quiet}),
     }
 
 
-Scored = tuple[NDArray[np.float64], NDArray[np.int64], int]
+def choose_level(bundle: Bundle, name: str) -> Level:
+    """The level of that name, or the best one for "". Raises DatasetError."""
+    levels = bundle.manifest.levels
+    chosen = next((level for level in levels if name in ("", level.name)), None)
+    if chosen is None:
+        known = ", ".join(level.name for level in levels)
+        raise DatasetError(f"level {name!r} is not in the bundle, allowed: {known}")
+    return chosen
 
 
-def _score_faces(bundle: Bundle, root: Path, split: str, engine_name: str, level: Level) -> Scored:
-    """Every face that its voters agreed on; the picture is the face, edge to edge."""
-    faces = load_ferplus(root, split)
-    agreed = np.flatnonzero(faces.labels >= 0)
-    manifest = bundle.manifest
-    preprocessor = open_preprocessor("auto", manifest.image, manifest.mel)
-    rows = []
-    with open_engine(engine_name, bundle, "face") as engine:
-        for start in tqdm(range(0, len(agreed), BATCH_SIZE), "faces", leave=False, disable=None):
-            batch = [
-                preprocessor.face(
-                    np.repeat(faces.images[i][:, :, None], 3, axis=2),
-                    (0.0, 0.0, float(FACE_PX)),
-                    level.face_px,
-                ).copy()
-                for i in agreed[start : start + BATCH_SIZE]
+def judge_examples(
+    networks: Networks, chosen: Chosen, conditions: Sequence[Condition], seed: int
+) -> list[Answers]:
+    """Show every example under every condition -> answers by condition.
+
+    Examples that are unreadable, or hold nothing to judge, are named in the log and left out.
+    What chance does to an example depends on its name, the condition's and `seed` alone: each
+    strength gets the same noise at the same place.
+    """
+    judge = JUDGES[chosen.modality]
+    answers = [Answers() for _ in conditions]
+    for batch in _load_batches(chosen.examples):
+        examples = [example for example, _ in batch]
+        for condition, found in zip(conditions, answers, strict=True):
+            materials = [
+                condition.spoil(material, _seed_chance(seed, condition, example))
+                for example, material in batch
             ]
-            logits = engine.infer({"image": np.concatenate(batch)})["logits"]
-            rows.append(calibrate(logits, manifest.models["face"].temperature))
-    skipped = faces.skipped + len(faces.labels) - len(agreed)
-    return np.concatenate(rows), faces.labels[agreed], skipped
+            opinions = judge(networks, materials)
+            for example, opinion in zip(examples, opinions, strict=True):
+                found.add(example, opinion)
+                if condition is CLEAN and opinion is None:
+                    log.warning("left out: %s: no %s in it", example.name, chosen.modality)
+    return answers
 
 
-def _score_voices(
-    bundle: Bundle, root: Path, actors: Sequence[int] | None, engine_name: str
-) -> Scored:
-    """Every recording: the mean over its windows."""
-    manifest = bundle.manifest
-    clips = find_voice_clips(root, actors)
-    mel = open_preprocessor("auto", manifest.image, manifest.mel).mel
-    rows, truth = [], []
-    with open_engine(engine_name, bundle, "voice") as engine:
-        for clip in tqdm(clips, "recordings", leave=False, disable=None):
-            try:
-                sound = load_voice(clip.path, manifest.mel.sample_rate_hz)
-                windows, masks = mel_windows(sound, window_ends(len(sound), manifest.mel), mel)
-            except DatasetError as error:
-                log.warning("left out: %s", error)
-                continue
-            logits = engine.infer({"mel": windows, "mask": masks})["logits"]
-            temperature = manifest.models["voice"].temperature
-            rows.append(calibrate(logits, temperature).mean(axis=0))
-            truth.append(LABELS.index(clip.label))
-    if not rows:
-        raise DatasetError(f"{root}: none of {len(clips)} recordings can be read")
-    return np.stack(rows), np.array(truth), len(clips) - len(rows)
+def _load_batches(examples: Sequence[Example]) -> Iterator[list[tuple[Example, Material]]]:
+    """Examples with what they hold, so many that the networks have a batch to work on."""
+    batch: list[tuple[Example, Material]] = []
+    held = 0
+    for example in tqdm(examples, "examples", leave=False, disable=None):
+        try:
+            material = example.load()
+        except DatasetError as error:
+            log.warning("left out: %s", error)
+            continue
+        batch.append((example, material))
+        # A recording is a batch of windows by itself.
+        held += len(material.faces) if material.sound is None else BATCH_SIZE
+        if held >= BATCH_SIZE:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _seed_chance(seed: int, condition: Condition, example: Example) -> np.random.Generator:
+    names = (condition.name, Path(example.name).name)  # wherever the data set lies
+    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
+
+
+def _judge_quiet(
+    networks: Networks, modality: str, surroundings: Surroundings | None
+) -> dict[str, Any]:
+    if surroundings is None or modality not in ("voice", FUSION):
+        return {}
+    return {"noise_only": judge_noise(networks, surroundings)}
+
+
+def _list_rows(conditions: Sequence[Condition], answers: Sequence[Answers]) -> list[dict[str, Any]]:
+    rows = []
+    for condition, found in zip(conditions, answers, strict=True):
+        if not found.examples:
+            log.warning("%s %g: nothing left to judge", condition.name, condition.strength)
+            continue
+        figures = found.score()
+        rows.append(
+            {
+                "condition": condition.name,
+                "strength": condition.strength,
+                "unit": condition.unit,
+                **{name: figures[name] for name in BRIEF},
+            }
+        )
+    return rows
+
+
+def _note_seen_people(bundle: Bundle, modality: str, figures: dict[str, Any]) -> list[str]:
+    """A warning when the bundle says that it was trained on people it is scored on."""
+    names = bundle.manifest.networks if modality == FUSION else (modality,)
+    trained: set[str] = set()
+    for name in names:
+        origin = bundle.manifest.provenance.get(name)
+        actors = origin.get("actors") if isinstance(origin, dict) else None
+        trained |= {str(actor) for actor in actors} if isinstance(actors, list) else set()
+    seen = sorted(trained & set(figures["subjects"]), key=lambda name: (len(name), name))
+    if not seen:
+        return []
+    note = (
+        f"The bundle was trained on {len(seen)} of the {len(figures['subjects'])} people scored"
+        f" here ({', '.join(seen)}): these figures say nothing about other people."
+    )
+    log.warning("%s", note)
+    return [note]

@@ -1,100 +1,50 @@
-"""Checkpoint to device: ONNX files with a free batch size, compared with torch, in a bundle."""
+"""Networks, figures and origin to a bundle: written aside, verified, then put in its place."""
 
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+import msgspec
+from torch import nn
 
-from ..engines.bundle import LABELS, Bundle, Level, Manifest, ModelEntry, write_manifest
-from ..engines.golden import golden_input
-from ..engines.onnx_engine import OnnxEngine
+from ..engines import open_engine
+from ..engines.bundle import (
+    FUSION,
+    LABELS,
+    MANIFEST,
+    Bundle,
+    FusionEntry,
+    Level,
+    Manifest,
+    ModelEntry,
+    write_manifest,
+)
+from ..engines.golden import golden_input, prove_engine
 from ..kernels.spec import ImageSpec, MelSpec
+from .model_card import render_model_card
+from .models.fusion import NUM_FACES
+from .onnx_export import ExportError, Feed, export_onnx
+from .provenance import describe_origin
 
 log = logging.getLogger(__name__)
 
-OPSET = 17
-MIN_HALVED_VALUES = 64
-MAX_DIFFERENCE = 0.02
-"""Of a logit between torch and the ONNX file, whose weights are rounded to 16 bits."""
+MAX_BUNDLE_BYTES = 16_000_000
+MODEL_CARD = "MODEL_CARD.md"
+GOLDEN_PLACES = 5
 
 
-class _Probe(nn.Module):
-    """A network with its outputs in the order of the ONNX file."""
+@dataclass(frozen=True, slots=True)
+class FusionNetwork:
+    """A network of `training/models/fusion.py` and what the device must know about it."""
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        embedding, logits = self.model(*inputs)
-        return embedding, logits
-
-
-def export_onnx(
-    model: nn.Module, example: Mapping[str, np.ndarray[Any, Any]], path: Path
-) -> np.ndarray[Any, Any]:
-    """Write `model` to `path` with weights stored as float16 -> its logits for `example` (7,).
-
-    Raises RuntimeError when ONNX Runtime and torch disagree.
-    """
-    # The exporter puts back the mode it finds, on all that is inside.
-    probe = _Probe(model).eval()
-    inputs = tuple(torch.from_numpy(array) for array in example.values())
-    axes = {name: {0: "batch"} for name in (*example, "embedding", "logits")}
-    if "image" in example:
-        axes["image"] |= {2: "height", 3: "width"}
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the tracer's remarks on constants
-        torch.onnx.export(
-            probe,
-            inputs,
-            str(path),
-            input_names=list(example),
-            output_names=["embedding", "logits"],
-            dynamic_axes=axes,
-            opset_version=OPSET,
-            dynamo=False,
-        )
-        want = probe(*inputs)[1].numpy()
-    graph = onnx.load(str(path))
-    halve_weights(graph)
-    onnx.checker.check_model(graph)
-    onnx.save(graph, str(path))
-    with OnnxEngine(path) as engine:
-        got = engine.infer(example)["logits"].copy()
-    difference = float(np.abs(got - want).max())
-    if not difference <= MAX_DIFFERENCE:
-        raise RuntimeError(f"{path.name}: logits differ from torch by {difference:.4f}")
-    log.info("%s: %d bytes, logits within %.4f", path.name, path.stat().st_size, difference)
-    return np.asarray(got[0])
-
-
-def halve_weights(model: onnx.ModelProto) -> None:
-    """Store large float32 weights as float16 and cast them back when the model is loaded.
-
-    The arithmetic stays float32 (the runtime folds the casts away); only the file is halved.
-    """
-    graph = model.graph
-    for tensor in list(graph.initializer):
-        values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < MIN_HALVED_VALUES:
-            continue
-        if np.abs(values).max() > np.finfo(np.float16).max:
-            continue
-        half = numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half")
-        cast = helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT)
-        graph.initializer.remove(tensor)
-        graph.initializer.append(half)
-        graph.node.insert(0, cast)
+    model: nn.Module
+    temperature: float = 1.0
+    num_faces: int = NUM_FACES
 
 
 def write_bundle(
@@ -108,9 +58,22 @@ def write_bundle(
     abstain_below: float,
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    *,
+    fusion: FusionNetwork | None = None,
+    real_inputs: Mapping[str, Iterable[Feed]] | None = None,
 ) -> Bundle:
-    """Export every network and write the manifest; `models` by modality."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Export every network, write card and manifest, and prove the whole; then, only, replace
+    what was in `folder`.
+
+    `models`, `temperatures` and `fusion_weights` are by modality, `real_inputs` by network
+    ("fusion" as well): what each is compared on with torch. `provenance` is completed by
+    `describe_origin`, `metrics` by "export", see `Exported`. Raises ExportError, BundleError or
+    EngineError; then `folder` is as it was.
+    """
+    folder = folder.resolve()
+    _check_replaceable(folder)
+    real = real_inputs or {}
+    names = [*models, *([FUSION] if fusion else [])]
     draft = Manifest(
         format=1,
         name=folder.name,
@@ -122,18 +85,83 @@ def write_bundle(
         abstain_below=abstain_below,
         files={},
         metrics=dict(metrics),
-        provenance=dict(provenance),
+        provenance=describe_origin(provenance, names),
     )
-    entries = {}
-    for modality, model in models.items():
-        file = f"{modality}.onnx"
-        logits = export_onnx(model, golden_input(draft, modality), folder / file)
-        entries[modality] = ModelEntry(
-            file,
-            temperatures[modality],
-            fusion_weights[modality],
-            [round(float(value), 5) for value in logits],
-        )
-    fields = {name: getattr(draft, name) for name in draft.__struct_fields__}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
+        new = Path(work) / "new" / folder.name
+        new.mkdir(parents=True)
+        exported = {}
+        for name, model in models.items():
+            example = golden_input(draft, name)
+            done = export_onnx(model, example, new / f"{name}.onnx", real.get(name, ()))
+            exported[name] = done.describe()
+            draft.models[name] = ModelEntry(
+                f"{name}.onnx",
+                temperatures[name],
+                fusion_weights[name],
+                _round(done.golden["logits"]),
+            )
+        if fusion is not None:
+            entry, exported[FUSION] = _export_fusion(draft, fusion, new, real.get(FUSION, ()))
+            draft = msgspec.structs.replace(draft, fusion=entry)
+        draft.metrics["export"] = exported
+        bundle = _finish(draft, new)
+        _move(new, folder, Path(work) / "old")
+    log.info("%s: %d bytes", folder, sum(entry.bytes for entry in bundle.manifest.files.values()))
+    return replace(bundle, path=folder)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Nobody's other files are taken for an old bundle."""
+    if folder.exists() and not folder.is_dir():
+        raise ExportError(f"{folder}: is a file, a folder is wanted")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise ExportError(f"{folder}: holds files but no {MANIFEST}; choose an empty folder")
+
+
+def _export_fusion(
+    draft: Manifest, fusion: FusionNetwork, folder: Path, real: Iterable[Feed]
+) -> tuple[FusionEntry, dict[str, Any]]:
+    file = f"{FUSION}.onnx"
+    entry = FusionEntry(file, fusion.num_faces, fusion.temperature, [], [])
+    example = golden_input(msgspec.structs.replace(draft, fusion=entry), FUSION)
+    done = export_onnx(fusion.model, example, folder / file, real, ("logits", "weights"))
+    golden = {name: _round(values) for name, values in done.golden.items()}
+    entry = msgspec.structs.replace(
+        entry, golden_logits=golden["logits"], golden_weights=golden["weights"]
+    )
+    return entry, done.describe()
+
+
+def _round(values: Iterable[float]) -> list[float]:
+    return [round(value, GOLDEN_PLACES) for value in values]
+
+
+def _finish(manifest: Manifest, folder: Path) -> Bundle:
+    """Write card and manifest, and believe none of it unproven."""
+    (folder / MODEL_CARD).write_text(render_model_card(manifest), encoding="utf-8")
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
     del fields["format"], fields["files"]
-    return write_manifest(folder, {**fields, "models": entries})
+    bundle = write_manifest(folder, fields, [MODEL_CARD])
+    total = sum(path.stat().st_size for path in folder.iterdir())
+    if total > MAX_BUNDLE_BYTES:
+        raise ExportError(f"{manifest.name}: {total} bytes, at most {MAX_BUNDLE_BYTES} allowed")
+    for name in bundle.manifest.networks:
+        with open_engine("onnx", bundle, name) as engine:
+            prove_engine(engine, bundle, name)
+    return bundle
+
+
+def _move(new: Path, folder: Path, aside: Path) -> None:
+    """Put `new` where `folder` is; what was there waits in `aside` until that is done."""
+    aside.mkdir()
+    old = aside / folder.name
+    if folder.exists():
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise

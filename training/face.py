@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..kernels.spec import ImageSpec
-from .augment import jitter_faces, scale_pixels
-from .data.ferplus import FaceSet, load_ferplus
-from .fit import Batch, Schedule, fit
+from .augment import compress_faces, jitter_faces, scale_pixels
+from .data.ferplus import FaceSet
+from .fit import Batch, RunOptions, describe_recipe, fit
 from .models.face import FaceNet, fold_luma
+from .schedule import FitRecipe
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +34,29 @@ MIN_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class FaceRecipe:
-    """Faces seen small cost less: the size grows over the epochs."""
+class Round:
+    """One warm-up and one cosine (Loshchilov and Hutter 2017: a round starts anew from the
+    weights of the one before)."""
 
-    sizes_px: tuple[int, ...] = (48,) * 6 + (64,) * 7
-    """Picture size of each epoch."""
-    batch_size: int = 64
-    peak_lr: float = 2e-3
-    seed: int = 0
+    sizes_px: tuple[tuple[int, ...], ...]
+    """For each epoch the picture sizes that its batches draw from."""
+    peak_lr: float
+    ema_decay: float
+
+
+@dataclass(frozen=True, slots=True)
+class FaceRecipe(FitRecipe):
+    """Faces seen small cost less: the size grows over the epochs. The last epochs show all sizes
+    that the device may use: a network knows only the sizes it ended on."""
+
+    rounds: tuple[Round, ...] = (
+        Round(((48,),) * 6 + ((64,),) * 7, 2e-3, 0.998),
+        Round(((64,),) * 11 + ((64, 80, 96, 112),) * 4, 1.5e-3, 0.999),
+    )
+    dropout: float = 0.3
+    max_drop: float = 0.1
+    """Stochastic depth of the last block."""
+    rare_label_share: float = RARE_LABEL_SHARE
     compile_model: bool = True
 
 
@@ -59,10 +75,12 @@ def sampling_weights(votes: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 @torch.no_grad()
-def favour_rare_labels(model: FaceNet, share: NDArray[np.float64]) -> None:
-    """Take part of the labels' frequency in training out of the logits (Menon et al. 2021,
+def favour_rare_labels(
+    model: FaceNet, share: NDArray[np.float64], part: float = RARE_LABEL_SHARE
+) -> None:
+    """Take `part` of the labels' frequency in training out of the logits (Menon et al. 2021,
     arXiv:2007.07314), so that fear and disgust are named at all. In place; `share` (7,)."""
-    correction = torch.from_numpy(RARE_LABEL_SHARE * np.log(np.maximum(share, MIN_SHARE)))
+    correction = torch.from_numpy(part * np.log(np.maximum(share, MIN_SHARE)))
     model.classifier.bias.sub_(correction.to(model.classifier.bias.dtype))
 
 
@@ -86,43 +104,64 @@ def face_logits(
     return np.asarray(torch.cat(parts).numpy(), np.float32)
 
 
-def train_face(root: Path, out: Path, recipe: FaceRecipe, spec: ImageSpec) -> FaceNet:
-    """Train on FER+ `train` under `root`; checkpoints and the result go to `out`."""
+def train_face(
+    faces: FaceSet,
+    out: Path,
+    recipe: FaceRecipe,
+    spec: ImageSpec,
+    options: RunOptions | None = None,
+) -> FaceNet:
+    """Train on FER+ `train`; a checkpoint of each round goes to `out`."""
     torch.manual_seed(recipe.seed)
-    faces = load_ferplus(root, "train")
+    model = FaceNet(dropout=recipe.dropout, max_drop=recipe.max_drop)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for number in range(len(recipe.rounds)):
+        model = _train_round(model, faces, out, recipe, number, spec, options)
+    learn, _ = split_held_out(faces, recipe.seed)
+    shown = sampling_weights(faces.votes[learn]) @ faces.votes[learn]
+    fold_luma(model)
+    favour_rare_labels(model, shown, recipe.rare_label_share)
+    return model
+
+
+def _train_round(
+    model: FaceNet,
+    faces: FaceSet,
+    out: Path,
+    recipe: FaceRecipe,
+    number: int,
+    spec: ImageSpec,
+    options: RunOptions | None,
+) -> FaceNet:
+    this = recipe.rounds[number]
     learn, held_out = split_held_out(faces, recipe.seed)
     weights = sampling_weights(faces.votes[learn])
-    schedule = Schedule(len(recipe.sizes_px), len(learn) // recipe.batch_size, recipe.peak_lr)
+    schedule = recipe.plan(len(this.sizes_px), len(learn), this.peak_lr, this.ema_decay)
+    known = held_out[faces.labels[held_out] >= 0]
 
     def batches(epoch: int) -> Iterator[Batch]:
-        rng = np.random.default_rng((recipe.seed, epoch))
+        rng = np.random.default_rng((recipe.seed, number, epoch))
         chosen = rng.choice(learn, schedule.batches_per_epoch * recipe.batch_size, p=weights)
         for index in chosen.reshape(-1, recipe.batch_size):
-            grey = scale_pixels(torch.from_numpy(faces.images[index]), spec.mean[0], spec.std[0])
-            picture = jitter_faces(grey, recipe.sizes_px[epoch]).expand(-1, 3, -1, -1)
+            size_px = int(rng.choice(this.sizes_px[epoch]))
+            coded = torch.from_numpy(compress_faces(faces.images[index], rng))
+            grey = scale_pixels(coded, spec.mean[0], spec.std[0])
+            picture = jitter_faces(grey, size_px).expand(-1, 3, -1, -1)
             yield (
                 (picture.contiguous(memory_format=torch.channels_last),),
                 torch.from_numpy(faces.votes[index]),
             )
 
-    def validate(size_px: int) -> Callable[[nn.Module], float]:
-        known = held_out[faces.labels[held_out] >= 0]
+    def accuracy(candidate: nn.Module) -> float:
+        logits = face_logits(candidate, faces.images[known], min(this.sizes_px[-1]), spec)
+        return float((logits.argmax(axis=1) == faces.labels[known]).mean())
 
-        def accuracy(model: nn.Module) -> float:
-            logits = face_logits(model, faces.images[known], size_px, spec)
-            return float((logits.argmax(axis=1) == faces.labels[known]).mean())
-
-        return accuracy
-
-    model = FaceNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = fit(
-        model,
-        batches,
-        schedule,
-        out / "face.ckpt",
-        validate(recipe.sizes_px[-1]),
-        recipe.compile_model,
+    checkpoint = out / f"face-round{number + 1}.ckpt"
+    options = describe_recipe(options, recipe)
+    if number > 0:  # it starts from the round before
+        options = replace(options, init_from=None)
+    if options.log_folder is not None:
+        options = replace(options, log_folder=options.log_folder / f"round{number + 1}")
+    return fit(
+        model, batches, schedule, checkpoint, accuracy, recipe.compile_model, options=options
     )
-    fold_luma(model)
-    favour_rare_labels(model, weights @ faces.votes[learn])
-    return model

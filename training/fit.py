@@ -1,72 +1,58 @@
-"""The training loop: AdamW, one cosine with warm-up, averaged weights, a checkpoint every epoch.
+"""The training loop: AdamW, one cosine with warm-up, averaged weights, checkpoints, early stopping.
 
 In: a model, a function that yields the batches of an epoch, and a `Schedule`.
-Out: the averaged (EMA) model. Killed and started again, it goes on from its last checkpoint.
+Out: the averaged (EMA) model, on the CPU. Killed and started again, a run goes on from its last
+checkpoint and ends with the same weights, to the bit on the CPU: each epoch starts its random
+numbers anew, so nothing random is carried from one to the next. Under `torchrun` each process
+takes its rows of every batch (see `distributed`). With a GPU it computes in 16 bits there.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Iterable
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from tqdm import tqdm
+from torch import nn
+
+from .checkpoint import describe_run, load_checkpoint, load_weights, save_checkpoint
+from .devices import choose_device
+from .distributed import find_team, join, share_object, share_state
+from .errors import DivergedError, TrainingError
+from .learner import Batch, Learner, LossFn, judge, learn_epoch, start_learner
+from .logbook import Logbook
+from .schedule import FitRecipe, Schedule, learning_rate
+
+__all__ = ["Batch", "RunOptions", "Schedule", "describe_recipe", "fit", "learning_rate"]
 
 log = logging.getLogger(__name__)
 
-Batch = tuple[tuple[Tensor, ...], Tensor]
-"""Model inputs, and the target distribution (N, num_labels)."""
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long and how fast to learn."""
+class RunOptions:
+    """What surrounds the learning."""
 
-    num_epochs: int
-    batches_per_epoch: int
-    peak_lr: float = 2e-3
-    weight_decay: float = 0.05
-    warmup: float = 0.06
-    """Share of all steps in which the rate rises from zero."""
-    ema_decay: float = 0.998
-    clip_norm: float = 1.0
-    label_smoothing: float = 0.05
-
-
-def learning_rate(step: int, schedule: Schedule) -> float:
-    """Linear warm-up, then half a cosine to zero."""
-    total = schedule.num_epochs * schedule.batches_per_epoch
-    warm = max(1, round(schedule.warmup * total))
-    if step < warm:
-        return schedule.peak_lr * (step + 1) / warm
-    return schedule.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+    identity: Mapping[str, object] = field(default_factory=dict)
+    """What a checkpoint must agree on, beside schedule and network: the recipe, the labels."""
+    init_from: Path | None = None
+    """Weights to start from, where there is no checkpoint to go on from."""
+    log_folder: Path | None = None
+    """For TensorBoard."""
+    on_epoch: Callable[[int, float | None], None] | None = None
+    """Told the number of epochs done and the validation score, after each epoch, those before a
+    checkpoint included; what it raises ends the run."""
 
 
-@torch.no_grad()
-def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    live = model.state_dict()
-    for name, value in ema.state_dict().items():
-        if value.dtype.is_floating_point:
-            value.lerp_(live[name], 1 - decay)
-        else:
-            value.copy_(live[name])
-
-
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+def describe_recipe(options: RunOptions | None, recipe: FitRecipe) -> RunOptions:
+    """`options` by which a checkpoint must agree on the whole `recipe`."""
+    options = options or RunOptions()
+    told = asdict(recipe)
+    del told["checkpoint_every"]
+    return replace(options, identity={**told, **options.identity})
 
 
 def fit(
@@ -76,64 +62,85 @@ def fit(
     checkpoint: Path | None = None,
     validate: Callable[[nn.Module], float] | None = None,
     compile_model: bool = False,
+    *,
+    loss_fn: LossFn | None = None,
+    options: RunOptions | None = None,
 ) -> ModelT:
     """Train `model` (its forward returns embedding, logits) and return the averaged copy.
 
-    `batches(epoch)` yields that epoch's batches and must depend on the epoch number alone, so
-    that a resumed run sees what the first would have seen. `validate` is only reported.
+    `batches(epoch)` yields that epoch's batches and must depend on the epoch number and torch's
+    random numbers alone, so that a resumed run sees what the first would have seen. `validate`
+    (more is better) gets the averaged model; it decides only where `schedule.patience` is set.
+    `loss_fn` stands in for the cross-entropy of the logits, for models that return other things.
+
+    Raises DivergedError when the loss is not a number, CheckpointError for a checkpoint that
+    cannot be used or written, TrainingError for settings that cannot work together.
     """
+    options = options or RunOptions()
     if schedule.batches_per_epoch < 1:
-        raise ValueError("there are fewer examples than make one batch")
-    optimizer = torch.optim.AdamW(_decay_groups(model, schedule.weight_decay), lr=schedule.peak_lr)
-    ema = deepcopy(model).eval()
-    first_epoch = 0
+        raise TrainingError("there are fewer examples than make one batch: choose a smaller one")
+    if schedule.patience > 0 and validate is None:
+        raise TrainingError("patience needs somebody to validate on")
+    team = find_team()
+    device = choose_device(team.local_rank)
+    join(team, device)
+    settings = {**asdict(schedule), **options.identity}
+    del settings["checkpoint_every"]  # changes nothing that is learned
+    run = describe_run(model, settings)
+    # Other machines need not see the first's files.
+    resumed = None
+    if team.leads:
+        resumed = _load_start(model, run, checkpoint, options.init_from)
+    learner = start_learner(model, schedule, loss_fn, compile_model, team, device)
+    resumed = share_object(resumed, team, device)
+    kept = "there is no checkpoint yet"
+    if resumed is not None:
+        learner.unpack(resumed)
+        kept = f"the last good checkpoint is {checkpoint}, after epoch {learner.epoch}"
+        log.info("resumed %s after epoch %d", checkpoint, learner.epoch)
+    on_epoch = options.on_epoch or (lambda *_: None)
+    for epoch, score in enumerate(learner.scores if team.leads else [], start=1):
+        on_epoch(epoch, score)
+    with Logbook(options.log_folder if team.leads else None, learner.epoch + 1) as logbook:
+        while not learner.is_over:
+            try:
+                loss, rate = learn_epoch(learner, batches)
+            except DivergedError as error:
+                raise DivergedError(f"{error}; {kept}") from error
+            learner.epoch += 1
+            score = judge(learner, validate)
+            learner.scores.append(score)
+            if not team.leads:
+                continue
+            _report(learner, loss, rate, score, logbook)
+            due = learner.epoch % schedule.checkpoint_every == 0 or learner.is_over
+            if checkpoint is not None and due:
+                save_checkpoint(checkpoint, {**learner.pack(), "run": run})
+                kept = f"the last good checkpoint is {checkpoint}, after epoch {learner.epoch}"
+            on_epoch(learner.epoch, score)
+    if learner.best is not None:
+        learner.ema.load_state_dict(learner.best)
+        log.info("the best was epoch %d: %.4f", learner.best_epoch, learner.best_score)
+    share_state(learner.ema, team)
+    model.cpu()
+    return cast("ModelT", learner.ema.cpu())
+
+
+def _load_start(
+    model: nn.Module, run: Mapping[str, str], checkpoint: Path | None, init_from: Path | None
+) -> dict[str, Any] | None:
+    """The checkpoint to go on from; without one, `model` is given the weights to start from."""
     if checkpoint is not None and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        first_epoch = state["epoch"]
-        log.info("resumed %s after epoch %d", checkpoint, first_epoch)
-    forward = torch.compile(model, dynamic=False) if compile_model else model
-    for epoch in range(first_epoch, schedule.num_epochs):
-        torch.manual_seed(epoch)
-        model.train()
-        step = epoch * schedule.batches_per_epoch
-        total_loss = 0.0
-        bar = tqdm(
-            batches(epoch),
-            total=schedule.batches_per_epoch,
-            desc=f"epoch {epoch + 1}/{schedule.num_epochs}",
-            leave=False,
-            disable=None,
-        )
-        for inputs, target in bar:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, schedule)
-            _, logits = forward(*inputs)
-            loss = F.cross_entropy(logits, target, label_smoothing=schedule.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), schedule.clip_norm)
-            optimizer.step()
-            # Early on the average would be mostly the random start: let it forget faster.
-            _average(ema, model, min(schedule.ema_decay, (1 + step) / (10 + step)))
-            total_loss += loss.item()
-            step += 1
-        score = f", validation {validate(ema):.4f}" if validate else ""
-        mean_loss = total_loss / schedule.batches_per_epoch
-        log.info("epoch %d: loss %.4f%s", epoch + 1, mean_loss, score)
-        if checkpoint is not None:
-            checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            partial = checkpoint.with_suffix(".partial")
-            torch.save(
-                {
-                    "model": model.state_dict(),
-                    "ema": ema.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "epoch": epoch + 1,
-                },
-                partial,
-            )
-            partial.replace(checkpoint)
-    return ema
+        return load_checkpoint(checkpoint, run)
+    if init_from is not None:
+        load_weights(init_from, model)
+    return None
+
+
+def _report(
+    learner: Learner, loss: float, rate: float, score: float | None, logbook: Logbook
+) -> None:
+    shown = "" if score is None else f", validation {score:.4f}"
+    log.info("epoch %d: loss %.4f%s", learner.epoch, loss, shown)
+    curves = {"loss": loss, "learning_rate": rate}
+    logbook.write(learner.epoch, curves if score is None else {**curves, "validation": score})

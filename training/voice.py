@@ -2,60 +2,79 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.nn import functional as F
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from ..engines.bundle import LABELS
+from ..engines.fusion import calibrate
 from ..kernels import LogMel, open_preprocessor
 from ..kernels.spec import ImageSpec, MelSpec
-from .augment import jitter_voice, mask_mel
-from .data.ravdess import Clip, load_voice
-from .fit import Batch, Schedule, fit
+from .augment import mask_mel
+from .data.ravdess import EMOTIONS8
+from .data.voices import VoiceSet
+from .fit import Batch, RunOptions, describe_recipe, fit
+from .models.members import member_loss
 from .models.voice import VoiceNet
-
-log = logging.getLogger(__name__)
+from .schedule import FitRecipe
+from .voice_variants import make_noise_only, make_variants
 
 WINDOW_EVERY_S = 0.25
 """A recording is judged by the mean of its windows, this far apart, as the device would."""
+NOISE_ONLY_WINDOWS = 200
+"""Different windows of noise alone that training draws from."""
 
 
 @dataclass(frozen=True, slots=True)
-class VoiceRecipe:
-    num_epochs: int = 40
+class VoiceRecipe(FitRecipe):
+    num_epochs: int = 120
     batch_size: int = 16
     peak_lr: float = 3e-3
-    seed: int = 0
+    weight_decay: float = 0.02
+    ema_decay: float = 0.995
+    num_members: int = 4
+    channels: tuple[int, int, int] = (16, 32, 64)
+    lstm_size: int = 64
+    dropout: float = 0.2
+    num_variants: int = 10
+    """Of each recording, itself among them."""
+    crop_frames: int = 200
+    """Columns shown in training: a changing part of what the device shows."""
+    mixup: float = 0.0
+    """Beta(mixup, mixup) share of a second recording (Zhang et al. 2018); 0 mixes nothing."""
+    noise_only: float = 0.06
+    """Share of the windows with nobody speaking, whose answer is that anything is as likely."""
 
 
 @dataclass(frozen=True, slots=True)
-class VoiceSet:
-    """Recordings in memory: `sounds` float32 (n_i,) each, `labels` int64 (N,), `actors` (N,)."""
+class Speech:
+    """Recordings as training draws them."""
 
-    sounds: list[NDArray[np.float32]]
-    labels: NDArray[np.int64]
-    actors: NDArray[np.int64]
+    variants: list[list[NDArray[np.float16]]]
+    """Log-mel (num_mels, T) of each recording and its variants."""
+    targets: NDArray[np.float32]
+    """(N, num_labels), one 1 in each row."""
+    noise_only: list[NDArray[np.float16]]
 
-    def of(self, actors: Sequence[int]) -> VoiceSet:
-        """Only these people."""
-        index = np.flatnonzero(np.isin(self.actors, actors))
-        return VoiceSet([self.sounds[i] for i in index], self.labels[index], self.actors[index])
+    def of(self, index: NDArray[np.intp]) -> Speech:
+        return Speech([self.variants[i] for i in index], self.targets[index], self.noise_only)
 
 
-def load_voices(clips: Sequence[Clip], spec: MelSpec) -> VoiceSet:
-    bar = tqdm(clips, desc="recordings", leave=False, disable=None)
-    return VoiceSet(
-        [load_voice(clip.path, spec.sample_rate_hz) for clip in bar],
-        np.array([LABELS.index(clip.label) for clip in clips]),
-        np.array([clip.actor for clip in clips]),
+def prepare_speech(
+    voices: VoiceSet, noises: Sequence[NDArray[np.float32]], spec: MelSpec, recipe: VoiceRecipe
+) -> Speech:
+    """Once for all folds: nothing of one recording depends on another."""
+    eight = bool((voices.emotions >= 0).all())
+    rows = np.eye(len(EMOTIONS8) if eight else len(LABELS), dtype=np.float32)
+    return Speech(
+        make_variants(voices.sounds, noises, recipe.num_variants, spec, recipe.seed),
+        rows[voices.emotions if eight else voices.labels],
+        make_noise_only(noises, NOISE_ONLY_WINDOWS, spec, recipe.seed),
     )
 
 
@@ -88,54 +107,130 @@ def mel_windows(
     return np.stack(windows), np.stack(masks)
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a network makes of W windows of N recordings."""
+
+    embeddings: NDArray[np.float32]
+    """(W, 256)."""
+    logits: NDArray[np.float32]
+    """(W, num_labels)."""
+    owner: NDArray[np.int64]
+    """(W,): which recording each window is of."""
+
+    def mean(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of the windows (W, L) -> of the recordings (N, L)."""
+        total = np.zeros((int(self.owner.max()) + 1, probabilities.shape[1]))
+        np.add.at(total, self.owner, probabilities)
+        return np.asarray(total / np.bincount(self.owner)[:, None])
+
+
 @torch.no_grad()
-def voice_logits(model: nn.Module, voices: VoiceSet, spec: MelSpec) -> NDArray[np.float32]:
-    """Log of the mean probability over each recording's windows (N, 7)."""
+def hear(model: nn.Module, sounds: Sequence[NDArray[np.float32]], spec: MelSpec) -> Heard:
+    """Every window of every recording through `model`."""
     model.eval()
     mel = open_mel(spec)
-    rows = []
-    for sound in voices.sounds:
+    embeddings, logits, owner = [], [], []
+    for number, sound in enumerate(sounds):
         windows, masks = mel_windows(sound, window_ends(len(sound), spec), mel)
-        logits = model(torch.from_numpy(windows), torch.from_numpy(masks))[1]
-        rows.append(F.softmax(logits, dim=1).mean(dim=0).log())
-    return np.asarray(torch.stack(rows).numpy(), np.float32)
+        embedding, answer = model(torch.from_numpy(windows), torch.from_numpy(masks))
+        embeddings.append(embedding.numpy())
+        logits.append(answer.numpy())
+        owner += [number] * len(windows)
+    return Heard(np.concatenate(embeddings), np.concatenate(logits), np.array(owner))
+
+
+def _crop(
+    mel: NDArray[np.float16], num_frames: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A stretch of a recording that ends anywhere in it, right-aligned as on the device:
+    (num_mels, num_frames), mask (num_frames,)."""
+    length = mel.shape[1]
+    end = int(rng.integers(min(length, num_frames), length + 1))
+    shown = mel[:, max(0, end - num_frames) : end]
+    window = np.zeros((mel.shape[0], num_frames), np.float32)
+    window[:, num_frames - shown.shape[1] :] = shown
+    mask = np.zeros(num_frames, np.float32)
+    mask[num_frames - shown.shape[1] :] = 1.0
+    return window, mask
+
+
+def _mix(mel: Tensor, target: Tensor, alpha: float, rng: np.random.Generator) -> Batch:
+    """Each window with some of another one's, mixed by level, and the two labels by the same
+    share."""
+    share = torch.from_numpy(rng.beta(alpha, alpha, len(mel))).float()
+    share = torch.maximum(share, 1 - share)
+    other = torch.from_numpy(rng.permutation(len(mel)))
+    of_mel, of_target = share[:, None, None], share[:, None]
+    mixed = of_mel * mel + (1 - of_mel) * mel[other]
+    return (mixed,), of_target * target + (1 - of_target) * target[other]
+
+
+def draw_batch(
+    speech: Speech, index: NDArray[np.intp], recipe: VoiceRecipe, rng: np.random.Generator
+) -> Batch:
+    """The recordings `index`, one variant of each, some replaced by noise alone."""
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    windows, masks, targets = [], [], []
+    for i in index:
+        alone = bool(speech.noise_only) and rng.random() < recipe.noise_only
+        pool = speech.noise_only if alone else speech.variants[i]
+        window, mask = _crop(pool[int(rng.integers(len(pool)))], recipe.crop_frames, rng)
+        windows.append(window)
+        masks.append(mask)
+        num_labels = speech.targets.shape[1]
+        targets.append(np.full(num_labels, 1 / num_labels) if alone else speech.targets[i])
+    mel, mask_batch = torch.from_numpy(np.stack(windows)), torch.from_numpy(np.stack(masks))
+    target = torch.from_numpy(np.stack(targets).astype(np.float32))
+    if recipe.mixup > 0:
+        (mel,), target = _mix(mel, target, recipe.mixup, rng)
+    return (mask_mel(mel, generator), mask_batch), target
 
 
 def train_voice(
-    learn: VoiceSet, spec: MelSpec, recipe: VoiceRecipe, checkpoint: Path | None = None
+    speech: Speech,
+    spec: MelSpec,
+    recipe: VoiceRecipe,
+    checkpoint: Path | None = None,
+    validation: VoiceSet | None = None,
+    options: RunOptions | None = None,
 ) -> VoiceNet:
-    """Train on the recordings of `learn`; nobody else is looked at."""
+    """Train on `speech`; `validation` (other people) is reported, and ends the run where the
+    recipe has a patience."""
     torch.manual_seed(recipe.seed)
-    mel = open_mel(spec)
-    targets = np.eye(len(LABELS), dtype=np.float32)[learn.labels]
-    schedule = Schedule(
-        recipe.num_epochs,
-        len(learn.labels) // recipe.batch_size,
-        recipe.peak_lr,
-        weight_decay=0.01,
-        ema_decay=0.995,
-        label_smoothing=0.05,
+    model = VoiceNet(
+        speech.targets.shape[1],
+        spec.num_mels,
+        recipe.num_members,
+        recipe.channels,
+        recipe.lstm_size,
+        recipe.dropout,
     )
+    schedule = recipe.plan(recipe.num_epochs, len(speech.targets), recipe.peak_lr, recipe.ema_decay)
 
     def batches(epoch: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(recipe.seed * 10_000 + epoch)
         rng = np.random.default_rng((recipe.seed, epoch))
-        order = rng.permutation(len(learn.labels))
+        order = rng.permutation(len(speech.targets))
         for b in range(schedule.batches_per_epoch):
             index = order[b * recipe.batch_size : (b + 1) * recipe.batch_size]
-            windows, masks = [], []
-            for i in index:
-                sound = jitter_voice(torch.from_numpy(learn.sounds[i]), generator).numpy()
-                low = min(len(sound), spec.window_samples // 2)
-                end = int(
-                    rng.integers(min(low + spec.window_samples // 2, len(sound)), len(sound) + 1)
-                )
-                start = max(0, end - spec.window_samples)
-                window, mask = mel_windows(sound[start:end], [end - start], mel)
-                windows.append(window)
-                masks.append(mask)
-            window_batch = mask_mel(torch.from_numpy(np.concatenate(windows)), generator)
-            mask_batch = torch.from_numpy(np.concatenate(masks))
-            yield (window_batch, mask_batch), torch.from_numpy(targets[index])
+            yield draw_batch(speech, index, recipe, rng)
 
-    return fit(VoiceNet(num_mels=spec.num_mels), batches, schedule, checkpoint)
+    def accuracy(people: VoiceSet) -> Callable[[nn.Module], float]:
+        truth = people.emotions if speech.targets.shape[1] == len(EMOTIONS8) else people.labels
+
+        def judge(candidate: nn.Module) -> float:
+            heard = hear(candidate, people.sounds, spec)
+            rows = heard.mean(calibrate(heard.logits, 1.0))
+            return float((rows.argmax(axis=1) == truth).mean())
+
+        return judge
+
+    return fit(
+        model,
+        batches,
+        schedule,
+        checkpoint,
+        accuracy(validation) if validation is not None else None,
+        loss_fn=member_loss(recipe.label_smoothing),
+        options=describe_recipe(options, recipe),
+    )

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundle import LABELS, Bundle, Level, Manifest, ModelEntry, write_manifest
+from emotion_edge.engines.bundle import (
+    EMBEDDING_SIZE,
+    LABELS,
+    Bundle,
+    FusionEntry,
+    Level,
+    Manifest,
+    ModelEntry,
+    write_manifest,
+)
 from emotion_edge.engines.golden import golden_input
 from emotion_edge.engines.onnx_engine import OnnxEngine
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the test extra")
 helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT
-EMBEDDING_SIZE = 256
+NUM_FACES = 4
 
 
 def write_network(path: Path, modality: str, num_labels: int = len(LABELS)) -> Path:
@@ -56,6 +66,44 @@ def write_network(path: Path, modality: str, num_labels: int = len(LABELS)) -> P
     return path
 
 
+def write_fusion_network(path: Path) -> Path:
+    """Logits from the mean of the faces shown and the voice shown; the weights are the masks."""
+    rng = np.random.default_rng(11)
+    num_labels = len(LABELS)
+
+    def tensor(name: str, *shape: int) -> object:
+        return helper.make_tensor_value_info(name, FLOAT, ["batch", *shape])
+
+    def constant(name: str, values: object) -> object:
+        return onnx.numpy_helper.from_array(np.array(values), name)
+
+    matrix = rng.standard_normal((EMBEDDING_SIZE, num_labels)).astype(np.float32)
+    inputs = [
+        tensor("faces", NUM_FACES, EMBEDDING_SIZE),
+        tensor("face_mask", NUM_FACES),
+        tensor("voice", EMBEDDING_SIZE),
+        tensor("voice_mask", 1),
+    ]
+    make = helper.make_node
+    nodes = [
+        make("Unsqueeze", ["face_mask", "two"], ["shown"]),
+        make("Mul", ["faces", "shown"], ["seen"]),
+        make("ReduceMean", ["seen"], ["face"], axes=[1], keepdims=0),
+        make("Mul", ["voice", "voice_mask"], ["heard"]),
+        make("Add", ["face", "heard"], ["both"]),
+        make("MatMul", ["both", "w"], ["logits"]),
+        make("ReduceMax", ["face_mask"], ["has_face"], axes=[1], keepdims=1),
+        make("Concat", ["has_face", "voice_mask"], ["weights"], axis=1),
+    ]
+    outputs = [tensor("logits", num_labels), tensor("weights", 2)]
+    constants = [constant("w", matrix), constant("two", [2])]
+    graph = helper.make_graph(nodes, "fusion", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    return path
+
+
 def write_bundle_folder(folder: Path) -> Bundle:
     """A good bundle of both networks."""
     folder.mkdir(exist_ok=True)
@@ -72,7 +120,30 @@ def write_bundle_folder(folder: Path) -> Bundle:
     return write_manifest(folder, {**fields, "models": models})
 
 
+def add_fusion(bundle: Bundle) -> Bundle:
+    """The same bundle with a fusion network."""
+    path = write_fusion_network(bundle.path / "fusion.onnx")
+    entry = FusionEntry(path.name, NUM_FACES, 1.3, [], [])
+    manifest = msgspec.structs.replace(bundle.manifest, fusion=entry)
+    with OnnxEngine(path, num_threads=1) as engine:
+        answer = engine.infer(golden_input(manifest, "fusion"))
+        entry = msgspec.structs.replace(
+            entry,
+            golden_logits=answer["logits"][0].tolist(),
+            golden_weights=answer["weights"][0].tolist(),
+        )
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+    del fields["format"], fields["files"]
+    return write_manifest(bundle.path, {**fields, "fusion": entry})
+
+
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     """A good bundle that the test may spoil."""
     return write_bundle_folder(tmp_path / "tiny")
+
+
+@pytest.fixture
+def fused(bundle: Bundle) -> Bundle:
+    """A good bundle with all three networks."""
+    return add_fusion(bundle)

@@ -19,6 +19,7 @@ from emotion_edge.engines.bundle import (
     BundleError,
     describe_file,
     load_bundle,
+    write_manifest,
 )
 
 Json = dict[str, Any]
@@ -124,6 +125,70 @@ def test_unknown_modality(bundle: Bundle) -> None:
     """Networks for senses that the runtime lacks are no part of a bundle."""
     edit_manifest(bundle, lambda fields: fields["models"].update(smell=fields["models"]["face"]))
     assert_refused(bundle.path, "models is", "smell", "face and/or voice")
+
+
+def test_fusion_network(fused: Bundle) -> None:
+    """A third network beside the two, found by its name; without it the manifest is as it was
+    before there were any."""
+    assert load_bundle(fused.path) == fused
+    assert fused.model_path("fusion") == fused.path / "fusion.onnx"
+    assert list(fused.manifest.networks) == ["face", "voice", "fusion"]
+    assert set(fused.manifest.files) == {"face.onnx", "voice.onnx", "fusion.onnx"}
+
+    def drop(fields: Json) -> None:
+        del fields["fusion"], fields["files"]["fusion.onnx"]
+
+    edit_manifest(fused, drop)
+    plain = load_bundle(fused.path)
+    assert plain.manifest.fusion is None
+    assert list(plain.manifest.networks) == ["face", "voice"]
+    with pytest.raises(KeyError):
+        plain.model_path("fusion")
+    again = write_manifest(plain.path, fields_of(plain))
+    assert "fusion" not in json.loads((again.path / MANIFEST).read_text())
+
+
+def fields_of(bundle: Bundle) -> Json:
+    """What `write_manifest` takes."""
+    names = set(bundle.manifest.__struct_fields__) - {"format", "files"}
+    return {name: getattr(bundle.manifest, name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("fusion", "file", value="other.onnx"), ["fusion.file is 'other.onnx'"]),
+        (put("fusion", "num_faces", value=0), ["fusion.num_faces is 0", "1 to 64"]),
+        (put("fusion", "num_faces", value=65), ["fusion.num_faces is 65"]),
+        (put("fusion", "num_faces", value=1.5), ["$.fusion.num_faces"]),
+        (put("fusion", "temperature", value=0), ["fusion.temperature is 0", "0.01 to 100"]),
+        (put("fusion", "temperature", value=101), ["fusion.temperature is 101"]),
+        (put("fusion", "golden_logits", value=[0.0] * 6), ["fusion.golden_logits", "7 numbers"]),
+        (put("fusion", "golden_weights", value=[1.0]), ["fusion.golden_weights", "2 numbers"]),
+        (put("fusion", "golden_weights", value=[1.0, None]), ["$.fusion.golden_weights"]),
+        (put("fusion", "colour", value=1), ["colour", "$.fusion"]),
+        (put("fusion", value={}), ["$.fusion", "file"]),
+        (
+            lambda fields: fields["models"].pop("voice"),
+            ["fusion is 'fusion.onnx'", "face and voice"],
+        ),
+    ],
+)
+def test_wrong_field_of_the_fusion_is_named(
+    fused: Bundle, change: Callable[[Json], object], words: list[str]
+) -> None:
+    """As those of the other networks; and it is nothing without both of them."""
+    file = edit_manifest(fused, change)
+    assert "\n" not in assert_refused(fused.path, str(file), *words)
+
+
+def test_other_files_of_a_bundle(bundle: Bundle) -> None:
+    """A file that is no network is listed, and checked like one."""
+    (bundle.path / "CARD.md").write_text("what it is")
+    again = write_manifest(bundle.path, fields_of(bundle), ["CARD.md"])
+    assert set(again.manifest.files) == {"face.onnx", "voice.onnx", "CARD.md"}
+    (bundle.path / "CARD.md").write_text("what it IS")
+    assert_refused(bundle.path, "files.CARD.md.sha256")
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "1e999"])

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.engines import ENGINES, open_engine
+from emotion_edge.engines import ENGINES, onnx_engine, open_engine
 from emotion_edge.engines.base import Engine, EngineError, TensorSpec
 from emotion_edge.engines.bundle import MODALITIES, Bundle
 from emotion_edge.engines.onnx_engine import OnnxEngine
@@ -23,6 +23,13 @@ def make_feed(modality: str, batch: int = 1, seed: int = 0) -> Feed:
     rng = np.random.default_rng(seed)
     if modality == "face":
         return {"image": rng.standard_normal((batch, 3, 32, 32)).astype(np.float32)}
+    if modality == "fusion":
+        return {
+            "faces": rng.standard_normal((batch, 4, 256)).astype(np.float32),
+            "face_mask": np.ones((batch, 4), np.float32),
+            "voice": rng.standard_normal((batch, 256)).astype(np.float32),
+            "voice_mask": np.ones((batch, 1), np.float32),
+        }
     return {
         "mel": rng.standard_normal((batch, 64, 300)).astype(np.float32),
         "mask": np.ones((batch, 300), np.float32),
@@ -39,26 +46,27 @@ def engine_name(request: pytest.FixtureRequest, bundle: Bundle) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=MODALITIES)
+@pytest.fixture(params=[*MODALITIES, "fusion"])
 def modality(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def engine(engine_name: str, modality: str, bundle: Bundle) -> Engine:
-    return open_engine(engine_name, bundle, modality, num_threads=1)
+def engine(engine_name: str, modality: str, fused: Bundle) -> Engine:
+    return open_engine(engine_name, fused, modality, num_threads=1)
 
 
 def test_names_and_shapes(engine: Engine, modality: str) -> None:
     """Inputs and outputs say what to feed and what comes back, for any batch size."""
     assert [spec.name for spec in engine.inputs] == list(make_feed(modality))
+    other = ("weights", 2) if modality == "fusion" else ("embedding", 256)
     assert {spec.name: spec.shape for spec in engine.outputs} == {
-        "embedding": (None, 256),
+        other[0]: (None, other[1]),
         "logits": (None, 7),
     }
     for batch in (1, 3, 1):
         out = engine.infer(make_feed(modality, batch))
-        assert out["embedding"].shape == (batch, 256)
+        assert out[other[0]].shape == (batch, other[1])
         assert out["logits"].shape == (batch, 7)
         assert out["logits"].dtype == np.float32
 
@@ -126,19 +134,46 @@ def test_null_depends_on_the_input_alone(bundle: Bundle) -> None:
     assert answers[0]["logits"][0].argmax() == 1
 
 
-def test_onnx_equals_a_plain_session(bundle: Bundle, modality: str) -> None:
+def test_null_fuses_what_is_present(fused: Bundle) -> None:
+    """The mean over faces and voice by their masks, of what its own embeddings say."""
+    face = open_engine("null", fused, "face").infer(make_feed("face"))
+    np.testing.assert_array_equal(face["embedding"][:, :7], face["logits"])
+    feed = make_feed("fusion", batch=3)
+    feed["face_mask"][0, :2] = 0
+    feed["face_mask"][1] = 0
+    feed["voice_mask"][2] = 0
+    answer = open_engine("null", fused, "fusion").infer(feed)
+    np.testing.assert_array_equal(answer["weights"], [[0.5, 0.5], [0, 1], [1, 0]])
+    faces, voice = feed["faces"][:, :, :7], feed["voice"][:, :7]
+    want = [(faces[0, 2:].mean(axis=0) + voice[0]) / 2, voice[1], faces[2].mean(axis=0)]
+    np.testing.assert_allclose(answer["logits"], want, rtol=1e-5, atol=1e-6)
+
+
+def test_fusion_runs_on_one_thread(fused: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is asked for the others."""
+    asked: list[int] = []
+    monkeypatch.setattr(
+        onnx_engine, "OnnxEngine", lambda path, num_threads: asked.append(num_threads)
+    )
+    for network in ("face", "voice", "fusion"):
+        open_engine("onnx", fused, network, 3)
+    assert asked == [3, 3, 1]
+
+
+def test_onnx_equals_a_plain_session(fused: Bundle, modality: str) -> None:
     """Bound buffers change nothing: the numbers are those of `InferenceSession.run`."""
-    path = bundle.model_path(modality)
+    path = fused.model_path(modality)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     plain = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     with OnnxEngine(path, num_threads=1) as engine:
         for seed in range(5):
             feed = make_feed(modality, batch=1 + seed % 2, seed=seed)
-            want = plain.run(["embedding", "logits"], feed)
+            names = [spec.name for spec in engine.outputs]
+            want = plain.run(names, feed)
             got = engine.infer(feed)
-            np.testing.assert_array_equal(got["embedding"], want[0])
-            np.testing.assert_array_equal(got["logits"], want[1])
+            for name, value in zip(names, want, strict=True):
+                np.testing.assert_array_equal(got[name], value)
 
 
 def test_onnx_reuses_its_buffers(bundle: Bundle) -> None:

@@ -49,6 +49,73 @@ def test_golden_input_is_a_formula(bundle: Bundle, modality: str) -> None:
         np.testing.assert_array_equal(feed[key], again[key])
 
 
+def test_golden_input_of_the_fusion(fused: Bundle) -> None:
+    """Everything is present, and no two embeddings are alike."""
+    feed = golden_input(fused.manifest, "fusion")
+    assert {name: array.shape for name, array in feed.items()} == {
+        "faces": (1, 4, 256),
+        "face_mask": (1, 4),
+        "voice": (1, 256),
+        "voice_mask": (1, 1),
+    }
+    assert feed["face_mask"].all()
+    assert feed["voice_mask"].all()
+    assert all(array.flags.c_contiguous for array in feed.values())
+    embeddings = np.concatenate([feed["faces"][0], feed["voice"]])
+    assert embeddings.reshape(-1)[1279] == pytest.approx(
+        np.sin(127.9 + 1e-5 * 1279**2), abs=1e-6
+    ), "the wave goes on"
+    assert len(np.unique(embeddings, axis=0)) == 5
+
+
+def test_golden_input_needs_a_fusion_network(bundle: Bundle) -> None:
+    """How many faces it reads is not known otherwise."""
+    with pytest.raises(KeyError, match="fusion"):
+        golden_input(bundle.manifest, "fusion")
+
+
+def test_fusion_proves_itself(fused: Bundle) -> None:
+    """With the engine that made the answers, and so do the other two beside it."""
+    for network in fused.manifest.networks:
+        with open_engine("onnx", fused, network, 1) as engine:
+            prove_engine(engine, fused, network)
+
+
+@pytest.mark.parametrize("output", ["logits", "weights"])
+@pytest.mark.parametrize("off_by", [TOLERANCE * 1.5, -TOLERANCE * 1.5, np.nan, np.inf])
+def test_other_answer_of_the_fusion_is_refused(fused: Bundle, output: str, off_by: float) -> None:
+    """Any of its outputs."""
+    entry = fused.manifest.fusion
+    assert entry is not None
+    answer = {
+        "logits": np.array([entry.golden_logits], np.float32),
+        "weights": np.array([entry.golden_weights], np.float32),
+    }
+    engine = Replaced(fused.manifest, "fusion")
+    engine.answer = answer
+    prove_engine(engine, fused, "fusion")
+    answer[output][0, 1] += off_by
+    with pytest.raises(EngineError, match=rf"fusion\.onnx: .* fusion\.golden_{output}"):
+        prove_engine(engine, fused, "fusion")
+    del answer[output]
+    with pytest.raises(EngineError, match=rf"fusion\.onnx: .*{output}"):
+        prove_engine(engine, fused, "fusion")
+
+
+def test_fusion_needs_embeddings(bundle: Bundle, fused: Bundle) -> None:
+    """A face network without one is refused beside a fusion network, before the first picture;
+    alone it is good."""
+    golden = np.array([bundle.manifest.models["face"].golden_logits], np.float32)
+    engine = Replaced(bundle.manifest, "face")
+    engine.answer = {"logits": golden}
+    prove_engine(engine, bundle, "face")
+    with pytest.raises(EngineError, match=r"face\.onnx: .*embedding"):
+        prove_engine(engine, fused, "face")
+    engine.answer = {"logits": golden, "embedding": np.zeros((1, 128), np.float32)}
+    with pytest.raises(EngineError, match=r"face\.onnx: its output embedding is \[1, 128\]"):
+        prove_engine(engine, fused, "face")
+
+
 @pytest.mark.parametrize("off_by", [TOLERANCE * 1.5, -TOLERANCE * 1.5, np.nan, np.inf])
 def test_other_answer_is_refused(bundle: Bundle, off_by: float) -> None:
     """One logit of seven beyond the tolerance, or not a number; inside it, all is well."""

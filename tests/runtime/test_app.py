@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from emotion_edge.engines.bundle import FusionEntry, load_bundle, write_manifest
 from emotion_edge.kernels import open_preprocessor
 from emotion_edge.runtime import app
 from emotion_edge.runtime.app import LiveRun, Runtime, measure_health, open_runtime, run_replay
@@ -343,6 +345,40 @@ def test_health(configure: Callable[..., Config]) -> None:
     }
     assert abs(health.drift_ppm) < 1
     assert (health.temperature_c, health.level) == (55.5, "high")
+
+
+@pytest.fixture
+def fused_bundle(null_bundle: Path, tmp_path: Path) -> Path:
+    """The null bundle with a fusion network."""
+    folder = shutil.copytree(null_bundle, tmp_path / "fused")
+    (folder / "fusion.onnx").write_bytes(b"no network")
+    manifest = load_bundle(folder).manifest
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+    del fields["format"], fields["files"]
+    fields["fusion"] = FusionEntry("fusion.onnx", 8, 1.0, [0.0] * 7, [0.5, 0.5])
+    write_manifest(folder, fields)
+    return folder
+
+
+def test_bundle_with_a_fusion_network(
+    configure: Callable[..., Config], collector: Collector, fused_bundle: Path
+) -> None:
+    """It is opened with the others, weighs what is there, is watched, and forgets in the end."""
+    config = configure("demo", f"bundle='{fused_bundle}'", "output.smoothing_s=0")
+    runtime = run_replay(config, [collector], 2)
+    first, last = collector.estimates[0], collector.estimates[-1]
+    assert first.modalities == {"face": 1.0, "voice": 0.0}
+    assert last.modalities == {"face": 0.5, "voice": 0.5}
+    assert last.face is not None
+    assert last.voice is not None
+    # The null fusion averages logits, so the result lies between the two opinions.
+    for label, value in last.probabilities.items():
+        low, high = sorted((last.face[label], last.voice[label]))
+        assert low - 0.05 <= value <= high + 0.05
+    assert measure_health(runtime, 30.0, None).drops["fusion_not_finite"] == 0
+    memory = runtime.pipeline._memory
+    assert memory is not None
+    assert not any(array.any() for array in memory.feed(last.t_ns, voice=False).values())
 
 
 def test_dropped_pictures_add_up(configure: Callable[..., Config]) -> None:

@@ -12,17 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.faces import (
+from emotion_edge.engines.face_detector import (
     Detector,
-    FaceFinder,
     Found,
     HaarDetector,
-    SteadyBox,
     YuNetDetector,
-    choose_face,
-    open_detector,
 )
+from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.faces import FaceFinder, SteadyBox, choose_face, open_detector
 from emotion_edge.runtime.messages import FaceBox, SourceError, VideoFrame
 from emotion_edge.runtime.sources.demo import draw_face
 from emotion_edge.runtime.sources.file import MediaFile
@@ -156,21 +153,6 @@ def test_haar_finds_the_demo_face() -> None:
     assert found >= 36
 
 
-def test_rgb_and_bgr_find_the_same() -> None:
-    """The order of the channels is the frame's own, and a wide picture is found at its scale."""
-    image = draw_face(1.0)
-    bgr = HaarDetector().detect(make_frame(image))
-    rgb = HaarDetector().detect(
-        VideoFrame(0, 0, np.ascontiguousarray(image[..., ::-1]), format="rgb8")
-    )
-    assert bgr == rgb
-    twice = np.ascontiguousarray(np.repeat(np.repeat(image, 2, axis=0), 2, axis=1))
-    (large,) = HaarDetector().detect(make_frame(twice))
-    assert (large.x, large.y, large.size) == pytest.approx(
-        (2 * bgr[0].x, 2 * bgr[0].y, 2 * bgr[0].size), rel=0.05
-    )
-
-
 @pytest.mark.parametrize("name", CLIPS)
 def test_detectors_agree_on_a_real_face(shared_data: Path, name: str) -> None:
     """What the face network sees does not depend on the finder: within 12 % of the side."""
@@ -235,9 +217,12 @@ class Script:
     def __init__(self, found: list[Found]) -> None:
         self.found = found
         self.seen: list[int] = []
+        """The first byte of each picture."""
+        self.orders: list[bool] = []
 
-    def detect(self, frame: VideoFrame) -> list[Found]:
-        self.seen.append(frame.index)
+    def detect(self, image: NDArray[np.uint8], *, bgr: bool) -> list[Found]:
+        self.seen.append(int(image[0, 0, 0]))
+        self.orders.append(bgr)
         return self.found
 
 
@@ -246,8 +231,9 @@ def test_run_searches_each_picture_once_and_stops() -> None:
     clock, stop = FakeClock(), threading.Event()
     detector = Script([Found(50, 50, 20, 1.0)])
     finder = FaceFinder(detector, 0.7)
-    image = np.zeros((100, 100, 3), np.uint8)
-    frames = {n: make_frame(image, n * STEP_NS, n) for n in range(1, 5)}
+    frames = {
+        n: make_frame(np.full((100, 100, 3), n, np.uint8), n * STEP_NS, n) for n in range(1, 5)
+    }
     asked_ns = []
 
     def newest() -> VideoFrame | None:
@@ -262,6 +248,16 @@ def test_run_searches_each_picture_once_and_stops() -> None:
     assert finder.box is not None
     finder.run(newest, STEP_NS, clock, stop)
     assert len(asked_ns) == 10
+
+
+@pytest.mark.parametrize(("format_name", "bgr"), [("bgr8", True), ("rgb8", False)])
+def test_detector_is_told_the_order_of_the_channels(format_name: str, bgr: bool) -> None:
+    """The frame says which channel is first, and the detector must know."""
+    detector = Script([])
+    FaceFinder(detector, 0.7).search(
+        VideoFrame(0, 0, np.zeros((50, 50, 3), np.uint8), format=format_name)
+    )
+    assert detector.orders == [bgr]
 
 
 def test_run_waits_without_delay_when_stopped() -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.engines.base import Arrays, TensorSpec
-from emotion_edge.engines.bundle import LABELS, Level, Manifest, ModelEntry
+from emotion_edge.engines.bundle import LABELS, FusionEntry, Level, Manifest, ModelEntry
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import Estimate, FaceBox, VideoFrame, Window
@@ -20,6 +20,9 @@ MS = 1_000_000
 FACE_MS, VOICE_MS, CROP_MS, LEVELS_MS = 7, 11, 2, 5
 SURE_HAPPY = [0.0, 0, 0, 9, 0, 0, 0]
 SURE_SAD = [0.0, 0, 0, 0, 9, 0, 0]
+SURE_FEAR = [0.0, 0, 9, 0, 0, 0, 0]
+FUSION_MS = 13
+NUM_FACES = 4
 LEVEL = Level("high", 64)
 
 
@@ -35,12 +38,13 @@ class ToldEngine:
         self._clock = clock
         self._takes_ms = takes_ms
         self._buffer = np.zeros((1, len(LABELS)), np.float32)
+        self.embedding = np.zeros((1, 256), np.float32)
 
     def infer(self, feed: Arrays) -> Arrays:
         self.feeds.append(feed)
         self._clock.advance(self._takes_ms * MS)
         self._buffer[0] = self.logits
-        return {"logits": self._buffer}
+        return {"logits": self._buffer, "embedding": self.embedding}
 
     def warm_up(self, feed: Arrays) -> None: ...
 
@@ -50,6 +54,31 @@ class ToldEngine:
         return self
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+class ToldFusion(ToldEngine):
+    """Answers `weights` too, and keeps what it was shown as it was then."""
+
+    def __init__(self, logits: list[float], clock: FakeClock, takes_ms: int) -> None:
+        super().__init__(logits, clock, takes_ms)
+        self.weights = [0.25, 0.75]
+
+    def infer(self, feed: Arrays) -> Arrays:
+        kept = {name: array.copy() for name, array in feed.items()}
+        answer = super().infer(kept)
+        return {"logits": answer["logits"], "weights": np.array([self.weights], np.float32)}
+
+    def shown(self) -> tuple[list[float], list[float], float, float]:
+        """Of the last call: first number of each face, face mask, first of the voice, its mask."""
+        feed = self.feeds[-1]
+        assert {name: array.shape for name, array in feed.items()} == {
+            "faces": (1, NUM_FACES, 256),
+            "face_mask": (1, NUM_FACES),
+            "voice": (1, 256),
+            "voice_mask": (1, 1),
+        }
+        faces, voice = feed["faces"][0, :, 0].tolist(), float(feed["voice"][0, 0])
+        return faces, feed["face_mask"][0].tolist(), voice, float(feed["voice_mask"][0, 0])
 
 
 class ToldPreprocessor:
@@ -106,6 +135,7 @@ class Bench:
         weights: tuple[float, float] = (0.5, 0.5),
         temperatures: tuple[float, float] = (1.0, 1.0),
         modalities: tuple[str, ...] = ("face", "voice"),
+        fusion: FusionEntry | None = None,
     ) -> None:
         models = {
             name: ModelEntry(f"{name}.onnx", temperature, weight, [0.0] * 7)
@@ -125,12 +155,16 @@ class Bench:
             files={},
             metrics={},
             provenance={},
+            fusion=fusion,
         )
         self.clock = FakeClock(10_000 * MS)
         self.face = ToldEngine(SURE_HAPPY, self.clock, FACE_MS)
         self.voice = ToldEngine(SURE_SAD, self.clock, VOICE_MS)
         self.preprocessor = ToldPreprocessor(self.clock)
-        engines = {"face": self.face, "voice": self.voice}
+        self.fusion = ToldFusion(SURE_FEAR, self.clock, FUSION_MS)
+        engines = {"face": self.face, "voice": self.voice, "fusion": self.fusion}
+        if fusion is not None:
+            modalities = (*modalities, "fusion")
         self.pipeline = Pipeline(
             manifest,
             {name: engines[name] for name in modalities},
@@ -379,3 +413,198 @@ def test_face_box_without_a_picture_is_ignored() -> None:
     """A box of the past has nothing to be cut from."""
     estimate = Bench().estimate(0, face=True, frame=False)
     assert estimate.face is None
+
+
+# With a fusion network
+
+FUSION = FusionEntry("fusion.onnx", NUM_FACES, 1.0, [0.0] * 7, [0.5, 0.5])
+
+
+def show(bench: Bench, face: float | None = None, voice: float | None = None) -> None:
+    """What the networks will say to the next window, as embeddings full of one number."""
+    if face is not None:
+        bench.face.embedding[:] = face
+    if voice is not None:
+        bench.voice.embedding[:] = voice
+
+
+def test_fusion_network_decides() -> None:
+    """Its probabilities and weights are the result; each network's own opinion stays beside it."""
+    bench = Bench(fusion=FUSION)
+    show(bench, face=3, voice=5)
+    estimate = bench.estimate(0)
+    assert estimate.label == "fear"
+    assert estimate.probabilities["fear"] == pytest.approx(np.exp(9) / (np.exp(9) + 6))
+    assert estimate.modalities == {"face": 0.25, "voice": 0.75}
+    assert estimate.face is not None
+    assert estimate.voice is not None
+    assert max(estimate.face, key=estimate.face.__getitem__) == "happy"
+    assert max(estimate.voice, key=estimate.voice.__getitem__) == "sad"
+    assert bench.fusion.shown() == ([0, 0, 0, 3], [0, 0, 0, 1], 5, 1)
+    assert bench.pipeline.bad_outputs == {"face": 0, "voice": 0, "fusion": 0}
+
+
+def test_fusion_is_calibrated_and_smoothed() -> None:
+    """Its own temperature; then the same calm as any other result."""
+    entry = FusionEntry("fusion.onnx", NUM_FACES, 3.0, [0.0] * 7, [0.5, 0.5])
+    bench = Bench(fusion=entry, smoothing_s=1.0)
+    estimate = bench.estimate(0)
+    assert estimate.confidence == pytest.approx(np.exp(3) / (np.exp(3) + 6))
+    bench.fusion.logits = SURE_SAD
+    assert bench.estimate(100).label == "fear"
+
+
+def test_fusion_sees_the_last_faces() -> None:
+    """A second of them, newest last; the voice is that of its last run."""
+    bench = Bench(Level("high", 64, voice_hop_ms=1000), fusion=FUSION)
+    show(bench, voice=50)
+    for n in range(1, 7):
+        show(bench, face=n)
+        bench.estimate(250 * n)
+        show(bench, voice=60)
+    assert bench.fusion.shown() == ([3, 4, 5, 6], [1, 1, 1, 1], 60, 1)
+    show(bench, face=7, voice=70)
+    bench.estimate(1750)
+    assert bench.fusion.shown() == ([4, 5, 6, 7], [1, 1, 1, 1], 60, 1)
+
+
+def test_lost_face_leaves_the_fusion() -> None:
+    """From one window to the next; who comes back starts afresh."""
+    bench = Bench(fusion=FUSION)
+    show(bench, face=1, voice=5)
+    for t_ms in (0, 250, 500):
+        bench.estimate(t_ms)
+    bench.fusion.weights = [0.0, 1.0]
+    estimate = bench.estimate(533, face=False)
+    assert bench.fusion.shown() == ([0, 0, 0, 0], [0, 0, 0, 0], 5, 1)
+    assert estimate.modalities == {"face": 0, "voice": 1}
+    assert estimate.face is None
+    show(bench, face=2)
+    bench.estimate(566)
+    assert bench.fusion.shown() == ([0, 0, 0, 2], [0, 0, 0, 1], 5, 1)
+    bench.estimate(600, frame=False)
+    assert bench.fusion.shown()[1] == [0, 0, 0, 0]
+
+
+def test_faces_before_a_gap_are_not_shown() -> None:
+    """The camera was away for longer than a face keeps its expression."""
+    bench = Bench(fusion=FUSION)
+    show(bench, face=1)
+    bench.estimate(0)
+    show(bench, face=2)
+    bench.estimate(1500)
+    assert bench.fusion.shown()[:2] == ([0, 0, 0, 2], [0, 0, 0, 1])
+
+
+def test_fusion_hears_a_voice_as_long_as_its_opinion_counts() -> None:
+    """Silence at its turn takes it out; so does the second after which it is stale."""
+    bench = Bench(fusion=FUSION)
+    show(bench, voice=5)
+    bench.estimate(0)
+    assert bench.fusion.shown()[3] == 1
+    bench.estimate(210, sound=False)
+    assert bench.fusion.shown()[3] == 0
+    slow = Bench(Level("high", 64, voice_hop_ms=5000), fusion=FUSION)
+    slow.estimate(0)
+    slow.estimate(1000)
+    assert slow.fusion.shown()[3] == 1
+    slow.estimate(1000.001)
+    assert slow.fusion.shown()[3] == 0
+
+
+def test_fusion_is_not_asked_about_nothing() -> None:
+    """Neither face nor voice: it does not run."""
+    bench = Bench(fusion=FUSION)
+    assert bench.estimate(0, face=False, sound=False).abstained
+    assert bench.fusion.feeds == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "options"), [("face", {"face": False}), ("voice", {"sound": False})]
+)
+def test_fusion_runs_on_one_modality(missing: str, options: dict[str, bool]) -> None:
+    """It was trained for that as well; a weight it gives to what is missing is not shown."""
+    bench = Bench(fusion=FUSION)
+    estimate = bench.estimate(0, **options)
+    assert estimate.label == "fear"
+    assert estimate.modalities == {"face": 0.25, "voice": 0.75, missing: 0.0}
+    assert getattr(estimate, missing) is None
+    _, faces, _, voice = bench.fusion.shown()
+    assert (faces[-1], voice) == ((0, 1) if missing == "face" else (1, 0))
+
+
+@pytest.mark.parametrize("modality", ["face", "voice"])
+def test_fusion_with_one_network_left_out(modality: str) -> None:
+    """A run without the other network shows the fusion only this one."""
+    bench = Bench(fusion=FUSION, modalities=(modality,))
+    show(bench, face=3, voice=5)
+    assert bench.estimate(0).label == "fear"
+    want = ([0, 0, 0, 3], [0, 0, 0, 1], 0, 0)
+    assert bench.fusion.shown() == (want if modality == "face" else ([0] * 4, [0] * 4, 5, 1))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("output", ["logits", "weights"])
+def test_fusion_that_gives_no_numbers(
+    output: str, bad: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then the opinions are averaged as without it, and it is counted, with one warning."""
+    bench = Bench(fusion=FUSION, weights=(0.2, 0.6))
+    good = getattr(bench.fusion, output)
+    setattr(bench.fusion, output, [bad, *good[1:]])
+    with caplog.at_level(logging.WARNING):
+        for n in range(3):
+            estimate = bench.estimate(1000 * n)
+            assert estimate.modalities == pytest.approx({"face": 0.25, "voice": 0.75})
+            assert estimate.label == "sad"
+    assert bench.pipeline.bad_outputs == {"face": 0, "voice": 0, "fusion": 3}
+    assert len(caplog.records) == 1
+    assert "the fusion network gave a NaN" in caplog.text
+    setattr(bench.fusion, output, good)
+    assert bench.estimate(3000).label == "fear"
+
+
+def test_spoilt_face_does_not_stay() -> None:
+    """What made the fusion fail may be a face it is shown: the next window starts without it."""
+    bench = Bench(fusion=FUSION)
+    show(bench, face=1, voice=5)
+    bench.estimate(0)
+    show(bench, face=np.nan)
+    bench.fusion.logits = [np.nan] * 7
+    bench.estimate(150)
+    bench.fusion.logits = SURE_FEAR
+    show(bench, face=2)
+    assert bench.estimate(180).label == "fear"
+    assert bench.fusion.shown() == ([0, 0, 0, 2], [0, 0, 0, 1], 5, 1)
+    assert bench.pipeline.bad_outputs == {"face": 0, "voice": 0, "fusion": 1}
+
+
+def test_bad_answers_leave_no_embedding() -> None:
+    """A network that gave no numbers is missing in the fusion as well."""
+    bench = Bench(fusion=FUSION)
+    show(bench, face=1, voice=5)
+    bench.face.logits = [np.nan] * 7
+    bench.estimate(0)
+    assert bench.fusion.shown() == ([0, 0, 0, 0], [0, 0, 0, 0], 5, 1)
+    bench.voice.logits = [np.nan] * 7
+    assert bench.estimate(300).abstained
+    assert len(bench.fusion.feeds) == 1
+
+
+def test_fusion_time_is_counted() -> None:
+    """In its own stage, and in the latency."""
+    estimate = Bench(fusion=FUSION).estimate(0)
+    assert estimate.stages_us["fusion"] == FUSION_MS * 1e3
+    total = sum(us for name, us in estimate.stages_us.items() if name != "publish")
+    assert total == pytest.approx(estimate.latency_us)
+
+
+def test_wipe() -> None:
+    """Nothing of faces and voices is kept; without a fusion network there is nothing to wipe."""
+    bench = Bench(fusion=FUSION)
+    show(bench, face=3, voice=5)
+    bench.estimate(0)
+    bench.pipeline.wipe()
+    bench.estimate(33, face=False)
+    assert not bench.fusion.feeds[-1]["voice"].any()
+    Bench().pipeline.wipe()

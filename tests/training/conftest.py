@@ -19,14 +19,19 @@ from emotion_edge.training.data.ferplus import VOTES
 Rows = Mapping[str, Mapping[str, int]]
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
-    """Small networks are quicker on one thread, and each test starts at the same random state."""
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small networks are quicker on one thread; for fixtures of any scope."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     yield
     torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Each test starts at the same random state."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

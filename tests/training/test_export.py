@@ -1,158 +1,292 @@
-"""From a checkpoint to the device: ONNX files of half the size that answer as torch does."""
+"""Networks to a bundle: complete, proven, and never half written."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
 
 from emotion_edge.engines import open_engine
-from emotion_edge.engines.bundle import Bundle, Level, load_bundle
-from emotion_edge.engines.golden import prove_engine
-from emotion_edge.engines.onnx_engine import OnnxEngine
+from emotion_edge.engines.base import EngineError
+from emotion_edge.engines.bundle import MANIFEST, Bundle, BundleError, Level, load_bundle
+from emotion_edge.engines.golden import golden_input, prove_engine
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.training import export
-from emotion_edge.training.models.face import FaceNet
-from emotion_edge.training.models.voice import VoiceNet
+from emotion_edge.training.export import FusionNetwork, write_bundle
+from emotion_edge.training.models.face import EMBEDDING_SIZE
+from emotion_edge.training.models.fusion import AttentionFusion, ChannelFusion
+from emotion_edge.training.onnx_export import ExportError
 
-Nets = dict[str, nn.Module]
-
-
-@pytest.fixture(scope="module")
-def nets(settle: Callable[..., None]) -> Nets:
-    """Both networks at their real size, untrained."""
-    torch.manual_seed(0)
-    face, voice = FaceNet(), VoiceNet()
-    settle(face, torch.randn(8, 3, 64, 64))
-    settle(voice, torch.randn(2, 64, 300), torch.ones(2, 300))
-    return {"face": face, "voice": voice}
+SIZES = (1, 2, 5)
 
 
-@pytest.fixture(scope="module")
-def bundle(nets: Nets, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return export.write_bundle(
-        tmp_path_factory.mktemp("bundles") / "untrained",
-        nets,
-        temperatures={"face": 1.2, "voice": 0.8},
-        fusion_weights={"face": 0.6, "voice": 0.4},
-        levels=[Level("high", 64), Level("low", 32)],
-        image=ImageSpec(),
-        mel=MelSpec(),
-        abstain_below=0.3,
-        metrics={"accuracy": None},
-        provenance={"recipe": "none"},
-    )
+class TinyFace(nn.Module):
+    """A face network in outward shape only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(3, EMBEDDING_SIZE)
+        self.classifier = nn.Linear(EMBEDDING_SIZE, 7)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding = self.embedding(image.mean(dim=(2, 3))).tanh()
+        return embedding, self.classifier(embedding)
 
 
-def test_bundle_is_good_and_small(bundle: Bundle) -> None:
-    """It loads, says what it was given, and is far below 16 MB."""
+class TinyVoice(nn.Module):
+    """A voice network in outward shape only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(64, EMBEDDING_SIZE)
+        self.classifier = nn.Linear(EMBEDDING_SIZE, 7)
+
+    def forward(self, mel: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding = self.embedding((mel * mask.unsqueeze(1)).mean(dim=2)).tanh()
+        return embedding, self.classifier(embedding)
+
+
+Write = Callable[..., Bundle]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """A function (changes to the arguments) -> the bundle of two tiny networks."""
+
+    def run(folder: Path = tmp_path / "tiny", **changes: Any) -> Bundle:
+        torch.manual_seed(0)
+        given: dict[str, Any] = {
+            "models": {"face": TinyFace(), "voice": TinyVoice()},
+            "temperatures": {"face": 1.2, "voice": 0.8},
+            "fusion_weights": {"face": 0.6, "voice": 0.4},
+            "levels": [Level("high", 64), Level("low", 32)],
+            "image": ImageSpec(),
+            "mel": MelSpec(),
+            "abstain_below": 0.3,
+            "metrics": {"voice": {"uar": 0.5}},
+            "provenance": {"recipe": "none", "voice": {"seed": 7}},
+        }
+        return write_bundle(folder, **{**given, **changes})
+
+    return run
+
+
+def list_files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_bundle_is_complete(write: Write) -> None:
+    """It loads, says what it was given, and every file in it is listed."""
+    bundle = write()
     assert load_bundle(bundle.path) == bundle
     manifest = bundle.manifest
-    assert manifest.name == "untrained"
+    assert manifest.name == "tiny"
     assert manifest.models["face"].temperature == 1.2
     assert manifest.models["voice"].fusion_weight == 0.4
     assert [level.name for level in manifest.levels] == ["high", "low"]
-    assert sum(path.stat().st_size for path in bundle.path.iterdir()) < 12e6
+    assert manifest.fusion is None
+    assert set(manifest.files) == {"face.onnx", "voice.onnx", "MODEL_CARD.md"}
+    assert {path.name for path in bundle.path.iterdir()} == {MANIFEST, *manifest.files}
+    assert [path.name for path in bundle.path.parent.iterdir()] == ["tiny"], "nothing is left over"
 
 
-@pytest.mark.parametrize("modality", ["face", "voice"])
-def test_bundle_proves_itself_and_equals_torch(bundle: Bundle, nets: Nets, modality: str) -> None:
-    """On the golden input, and for batches of other inputs and other sizes of picture."""
-    with open_engine("onnx", bundle, modality, 1) as engine:
-        prove_engine(engine, bundle, modality)
-        for batch, side in ((1, 64), (3, 64), (2, 32), (1, 96)):
-            if modality == "face":
-                feed = {"image": torch.randn(batch, 3, side, side)}
-            else:
-                mask = torch.ones(batch, 300)
-                mask[0, :200] = 0
-                feed = {"mel": torch.randn(batch, 64, 300), "mask": mask}
-            with torch.no_grad():
-                want = nets[modality](*feed.values())
-            got = engine.infer({name: tensor.numpy() for name, tensor in feed.items()})
-            for name, tensor in zip(("embedding", "logits"), want, strict=True):
-                # Weights of eleven bits (2.4e-4 each), added up over 50 untrained layers.
-                error = np.abs(got[name] - tensor.numpy()).max()
-                assert error < 0.03 * tensor.abs().max(), name
+def test_origin_and_figures(write: Write) -> None:
+    """What was given, and beside it what is known here: data sets, versions, sizes."""
+    manifest = write().manifest
+    assert manifest.provenance["recipe"] == "none"
+    assert manifest.provenance["voice"] == {"seed": 7}
+    assert [one["name"] for one in manifest.provenance["data_sets"]] == ["FER+", "RAVDESS"]
+    assert "torch" in manifest.provenance["versions"]
+    assert manifest.metrics["voice"] == {"uar": 0.5}
+    assert set(manifest.metrics["export"]) == {"face", "voice"}
+    assert manifest.metrics["export"]["face"]["parameters"] == 4 * 256 + 257 * 7
 
 
-def test_export_leaves_the_network_alone(nets: Nets, tmp_path: Path) -> None:
-    """Its weights, its batch norms and its answers are those of before."""
-    voice = nets["voice"]
-    before = {name: value.clone() for name, value in voice.state_dict().items()}
-    example = {"mel": np.ones((1, 64, 300), np.float32), "mask": np.ones((1, 300), np.float32)}
-    inputs = [torch.from_numpy(array) for array in example.values()]
-    with torch.no_grad():
-        want = voice(*inputs)[1]
-        logits = export.export_onnx(voice, example, tmp_path / "voice.onnx")
-        assert not any(module.training for module in voice.modules())
-        assert torch.equal(voice(*inputs)[1], want)
-    assert all(torch.equal(value, before[name]) for name, value in voice.state_dict().items())
-    np.testing.assert_allclose(logits, want[0], rtol=0, atol=export.MAX_DIFFERENCE)
+def test_no_path_of_this_machine_is_told(write: Write) -> None:
+    """Neither in the manifest, nor in the card, nor in a network."""
+    bundle = write(fusion=FusionNetwork(AttentionFusion()))
+    here = [str(bundle.path.parent), str(Path(export.__file__).parent.parent), str(Path.home())]
+    for data in list_files(bundle.path).values():
+        assert not any(place.encode() in data for place in here)
 
 
-def test_halved_weights(nets: Nets, bundle: Bundle) -> None:
-    """Nearly all of the file is 16-bit weights; the arithmetic stays 32-bit."""
-    num_values = sum(p.numel() for p in nets["face"].parameters())
-    path = bundle.model_path("face")
-    assert path.stat().st_size < 2.2 * num_values
-    with OnnxEngine(path, 1) as engine:
-        assert {spec.dtype for spec in (*engine.inputs, *engine.outputs)} == {"float32"}
-
-
-def test_values_that_no_half_holds_stay_whole(tmp_path: Path) -> None:
-    """Too large ones, small tensors and whole numbers are left; the rest is rounded, no more."""
-    rng = np.random.default_rng(0)
-    constants: dict[str, np.ndarray[Any, Any]] = {
-        "plain": rng.standard_normal((8, 16)).astype(np.float32),
-        "large": np.full((8, 16), 1e6, np.float32),
-        "small": np.full(3, 0.1, np.float32),
-        "whole": np.arange(100),
-    }
-    make_node, make_info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [make_node("Identity", [name], [f"{name}_out"]) for name in constants],
-        "constants",
-        [],
-        [
-            make_info(f"{name}_out", onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
-            for name, v in constants.items()
-        ],
-        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    opset = onnx.helper.make_opsetid("", export.OPSET)
-    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
-    export.halve_weights(model)
-    onnx.checker.check_model(model)
-    halved = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
-    assert halved == {"plain.half"}
-    outputs = ort.InferenceSession(model.SerializeToString()).run(None, {})
-    for value, out in zip(constants.values(), outputs, strict=True):
-        np.testing.assert_allclose(out, value, rtol=1e-3, atol=1e-6)
-        assert out.dtype == value.dtype
-    np.testing.assert_array_equal(outputs[1], constants["large"])
-
-
-def test_disagreement_is_an_error(
-    nets: Nets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("network", [AttentionFusion, ChannelFusion])
+def test_bundle_with_fusion(
+    write: Write, settle: Callable[..., None], network: type[nn.Module]
 ) -> None:
-    """No file is handed on whose answers are not torch's."""
-    halve = export.halve_weights
+    """All three prove themselves; fusion answers as torch does, whatever is missing."""
+    fusion = network()
+    noise = torch.randn(8, 8, 256), torch.ones(8, 8), torch.randn(8, 256), torch.ones(8, 1)
+    settle(fusion, *noise)
+    real = {"fusion": [dict(zip(FEED, (a.numpy() for a in noise), strict=True))]}
+    bundle = write(fusion=FusionNetwork(fusion, temperature=1.7), real_inputs=real)
+    entry = bundle.manifest.fusion
+    assert entry is not None
+    assert (entry.file, entry.num_faces, entry.temperature) == ("fusion.onnx", 8, 1.7)
+    assert set(bundle.manifest.files) == {"face.onnx", "voice.onnx", "fusion.onnx", "MODEL_CARD.md"}
+    assert bundle.manifest.metrics["export"]["fusion"]["real_inputs"] == 8
+    for name in bundle.manifest.networks:
+        with open_engine("onnx", bundle, name) as engine:
+            prove_engine(engine, bundle, name)
+            one = golden_input(bundle.manifest, name)
+            for batch in SIZES:
+                many = {key: np.repeat(array, batch, axis=0) for key, array in one.items()}
+                np.testing.assert_allclose(
+                    engine.infer(many)["logits"],
+                    np.repeat([bundle.manifest.networks[name].golden_logits], batch, axis=0),
+                    atol=1e-3,
+                )
+    with open_engine("onnx", bundle, "fusion") as engine, torch.no_grad():
+        for face, voice in ((1, 1), (1, 0), (0, 1)):
+            shown = (noise[0], noise[1] * face, noise[2], noise[3] * voice)
+            feed = dict(zip(FEED, (a.numpy() for a in shown), strict=True))
+            answer = engine.infer(feed)
+            for got, want in zip(("logits", "weights"), fusion(*shown), strict=True):
+                np.testing.assert_allclose(answer[got], want.numpy(), atol=5e-3)
+            assert (answer["weights"][:, 0] > 0).all() == bool(face)
+            assert (answer["weights"][:, 1] > 0).all() == bool(voice)
 
-    def halve_and_spoil(model: onnx.ModelProto) -> None:
-        halve(model)
-        for tensor in model.graph.initializer:
-            if tensor.name.startswith("model.classifier.bias"):
-                tensor.CopyFrom(onnx.numpy_helper.from_array(np.ones(7, np.float32), tensor.name))
 
-    monkeypatch.setattr(export, "halve_weights", halve_and_spoil)
-    example = {"mel": np.ones((1, 64, 300), np.float32), "mask": np.ones((1, 300), np.float32)}
-    with pytest.raises(RuntimeError, match=r"voice\.onnx: logits differ from torch by"):
-        export.export_onnx(nets["voice"], example, tmp_path / "voice.onnx")
+FEED = ("faces", "face_mask", "voice", "voice_mask")
+
+
+def test_one_network_alone(write: Write) -> None:
+    """A device without a camera needs no face network; its data set is not claimed either."""
+    bundle = write(models={"voice": TinyVoice()})
+    assert set(bundle.manifest.models) == {"voice"}
+    assert [one["name"] for one in bundle.manifest.provenance["data_sets"]] == ["RAVDESS"]
+
+
+def test_real_inputs_are_compared(write: Write) -> None:
+    """Each network on its own, and the bundle says on how many."""
+    images = [{"image": np.zeros((3, 3, 48, 48), np.float32)}] * 2
+    exported = write(real_inputs={"face": images}).manifest.metrics["export"]
+    assert (exported["face"]["real_inputs"], exported["voice"]["real_inputs"]) == (6, 0)
+
+
+def test_card_is_in_the_bundle(write: Write) -> None:
+    """The one of this bundle, and changed it is refused."""
+    bundle = write()
+    card = bundle.path / "MODEL_CARD.md"
+    text = card.read_text(encoding="utf-8")
+    assert text.startswith("# Model card: tiny\n\n**No commercial use.")
+    assert f"| {bundle.manifest.metrics['export']['face']['parameters']} |" in text
+    card.write_text(text.replace("No commercial use", "Commercial use"), encoding="utf-8")
+    with pytest.raises(BundleError, match=r"MODEL_CARD\.md"):
+        load_bundle(bundle.path)
+
+
+def test_bundle_replaces_the_old_one(write: Write) -> None:
+    """As a whole: what the new one lacks is gone."""
+    old = write(fusion=FusionNetwork(AttentionFusion()))
+    new = write(old.path, models={"voice": TinyVoice()})
+    assert new.path == old.path
+    assert load_bundle(old.path) == new
+    assert {path.name for path in new.path.iterdir()} == {MANIFEST, *new.manifest.files}
+    assert "face.onnx" not in new.manifest.files
+
+
+def spoil_network() -> nn.Module:
+    class Random(TinyVoice):
+        """Answers otherwise each time, so no file can equal it."""
+
+        def forward(
+            self, mel: torch.Tensor, mask: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            embedding, logits = super().forward(mel, mask)
+            return embedding, logits + torch.rand(1)
+
+    return Random()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"models": {"face": TinyFace(), "voice": spoil_network()}}, ExportError),
+        ({"temperatures": {"face": 1.0, "voice": 0.0}}, BundleError),
+        ({"levels": []}, IndexError),
+        (
+            {"models": {"voice": TinyVoice()}, "fusion": FusionNetwork(AttentionFusion())},
+            BundleError,
+        ),
+    ],
+)
+def test_failure_leaves_the_old_bundle(
+    write: Write, changes: dict[str, Any], error: type[Exception]
+) -> None:
+    """To the byte, and no draft beside it."""
+    old = write()
+    before = list_files(old.path.parent)
+    with pytest.raises(error):
+        write(**changes)
+    assert list_files(old.path.parent) == before
+    assert [path.name for path in old.path.parent.iterdir()] == ["tiny"]
+
+
+def test_bundle_that_does_not_prove_itself(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Golden answers are compared before the bundle is put in place."""
+    old = write()
+    before = list_files(old.path)
+    real = export.export_onnx
+
+    def forget(*given: Any) -> Any:
+        done = real(*given)
+        return replace(done, golden={**done.golden, "logits": [9.0] * 7})
+
+    monkeypatch.setattr(export, "export_onnx", forget)
+    with pytest.raises(EngineError, match="golden"):
+        write()
+    assert list_files(old.path) == before
+
+
+def test_move_that_fails_puts_the_old_one_back(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk or a lost network folder at the last step."""
+    old = write()
+    before = list_files(old.path)
+    rename = Path.rename
+
+    def fail_in_place(self: Path, target: Path) -> Path:
+        if self.parent.name == "new":
+            raise OSError("no space left")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_in_place)
+    with pytest.raises(OSError, match="no space left"):
+        write()
+    assert list_files(old.path) == before
+
+
+def test_too_large(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The device's flash is small: how large and what is allowed."""
+    monkeypatch.setattr(export, "MAX_BUNDLE_BYTES", 10_000)
+    with pytest.raises(ExportError, match=r"tiny: \d+ bytes, at most 10000 allowed"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+    assert export.MAX_BUNDLE_BYTES == 10_000
+
+
+def test_limit_is_16_mb() -> None:
+    """That of the issue."""
+    assert export.MAX_BUNDLE_BYTES == 16_000_000
+
+
+def test_other_files_are_not_replaced(write: Write, tmp_path: Path) -> None:
+    """A folder that holds something else is no old bundle; an empty one may be used."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match=r"mine: holds files but no bundle\.json"):
+        write(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(ExportError, match="is a file"):
+        write(tmp_path / "mine" / "thesis.txt")
+    (tmp_path / "empty").mkdir()
+    assert write(tmp_path / "empty").manifest.name == "empty"
+    assert write(tmp_path / "deep" / "er").manifest.name == "er"

@@ -1,8 +1,13 @@
-"""The training loop: its learning rate, and that a killed run ends with the very same weights."""
+"""The training loop: a killed run ends with the very same weights, a bad one ends with a reason."""
 
 from __future__ import annotations
 
+import logging
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emotion_edge.training.fit import Batch, Schedule, fit, learning_rate
+from emotion_edge.training.errors import CheckpointError, DivergedError, TrainingError
+from emotion_edge.training.fit import Batch, RunOptions, Schedule, describe_recipe, fit
+from emotion_edge.training.schedule import FitRecipe
 
 SCHEDULE = Schedule(num_epochs=3, batches_per_epoch=5, peak_lr=0.02)
 
@@ -95,20 +102,299 @@ def test_it_learns() -> None:
     assert scores[-1] > 0.9
 
 
-def test_learning_rate() -> None:
-    """Rises in a straight line to its peak, falls by half a cosine, ends near zero."""
-    schedule = Schedule(num_epochs=10, batches_per_epoch=20, peak_lr=0.1, warmup=0.1)
-    rates = np.array([learning_rate(step, schedule) for step in range(200)])
-    np.testing.assert_allclose(rates[:20], 0.1 * np.arange(1, 21) / 20)
-    assert rates[20] == pytest.approx(0.1)
-    assert (np.diff(rates[20:]) < 0).all()
-    assert rates[110] == pytest.approx(0.05)
-    assert 0 < rates[-1] < 1e-4
+SCRIPT = """
+import os, pathlib, signal, sys
+import torch
+from torch import nn
+from torch.nn import functional as F
+from emotion_edge.training.fit import Schedule, fit
+
+folder, kill_at = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+torch.set_num_threads(1)
+torch.manual_seed(4)
+model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Dropout(), nn.Linear(16, 2))
+step = int(sys.argv[3])
+
+def batches(epoch):
+    for _ in range(5):
+        x = torch.randn(32, 6)
+        yield (x,), F.one_hot((x[:, 0] > 0).long(), 2).float()
+
+def loss_fn(logits, target):
+    global step
+    loss = F.cross_entropy(logits, target)
+    with (folder / "losses.txt").open("a") as file:
+        file.write(f"{step} {loss.item().hex()}\\n")
+    if step == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    step += 1
+    return loss
+
+schedule = Schedule(6, 5, 0.02, checkpoint_every=2)
+ema = fit(model, batches, schedule, folder / "net.ckpt", loss_fn=loss_fn)
+torch.save(ema.state_dict(), folder / "net.pt")
+"""
 
 
-@pytest.mark.parametrize(("num_epochs", "batches_per_epoch"), [(1, 1), (1, 2), (2, 1)])
-def test_learning_rate_of_the_shortest_runs(num_epochs: int, batches_per_epoch: int) -> None:
-    """Neither a division by zero nor a rate of zero from the start."""
-    schedule = Schedule(num_epochs, batches_per_epoch)
-    total = num_epochs * batches_per_epoch
-    assert all(0 < learning_rate(step, schedule) <= schedule.peak_lr for step in range(total))
+def run_script(folder: Path, kill_at: int, first_step: int = 0) -> int:
+    folder.mkdir(exist_ok=True)
+    (folder / "run.py").write_text(SCRIPT)
+    command = [sys.executable, str(folder / "run.py"), str(folder), str(kill_at), str(first_step)]
+    return subprocess.run(command, check=False, timeout=100).returncode
+
+
+def test_sigkill_in_an_epoch(tmp_path: Path) -> None:
+    """Killed in the fourth of six epochs, with a checkpoint after the second: every loss from there
+    on, and the result, are those of the run that nobody killed."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run_script(whole, kill_at=-1) == 0
+    assert run_script(killed, kill_at=17) == -signal.SIGKILL
+    before = (killed / "losses.txt").read_text().splitlines()
+    assert run_script(killed, kill_at=-1, first_step=10) == 0
+    want = (whole / "losses.txt").read_text().splitlines()
+    assert len(want) == 30
+    assert before == want[:18]
+    assert (killed / "losses.txt").read_text().splitlines()[18:] == want[10:]
+    a, b = (torch.load(folder / "net.pt", weights_only=True) for folder in (whole, killed))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_checkpoint_every_few_epochs(tmp_path: Path) -> None:
+    """And always after the last."""
+    done: list[int] = []
+
+    def look(epoch: int, score: float | None) -> None:
+        assert score is None
+        path = tmp_path / "net.ckpt"
+        done.append(torch.load(path, weights_only=True)["epoch"] if path.exists() else 0)
+
+    schedule = replace(SCHEDULE, num_epochs=5, checkpoint_every=2)
+    options = RunOptions(on_epoch=look)
+    fit(make_model(0), make_batches, schedule, tmp_path / "net.ckpt", options=options)
+    assert done == [0, 2, 2, 4, 5]
+
+
+def make_judge(scores: list[float]) -> tuple[list[dict[str, Tensor]], object]:
+    """A judge that gives these scores in turn, and the weights it was shown."""
+    seen: list[dict[str, Tensor]] = []
+
+    def validate(model: nn.Module) -> float:
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return scores[len(seen) - 1]
+
+    return seen, validate
+
+
+@pytest.mark.parametrize(
+    ("scores", "num_done", "best"),
+    [
+        ([0.5, 0.7, 0.6, 0.7, 0.9, 0.9, 0.9], 4, 2),  # as good is no better
+        ([0.5, 0.4, 0.6, float("nan"), 0.2, 0.9, 0.9], 5, 3),
+        ([-5.0, -4.0, -3.0, -2.0, -1.0, -1.5, 0.0], 7, 7),
+    ],
+)
+def test_early_stopping(tmp_path: Path, scores: list[float], num_done: int, best: int) -> None:
+    """After two epochs without a better one it ends, with the best; started again it knows."""
+    schedule = replace(SCHEDULE, num_epochs=7, patience=2)
+    seen, validate = make_judge(scores)
+    model = fit(make_model(0), make_batches, schedule, tmp_path / "a.ckpt", validate)
+    assert len(seen) == num_done
+    want = seen[best - 1]
+    assert all(torch.equal(value, want[name]) for name, value in model.state_dict().items())
+    _, nobody = make_judge([])
+    again = fit(make_model(1), make_batches, schedule, tmp_path / "a.ckpt", nobody)
+    assert all(torch.equal(value, want[name]) for name, value in again.state_dict().items())
+
+
+def test_early_stopping_over_a_kill(tmp_path: Path) -> None:
+    """The best and how long it has been are in the checkpoint."""
+    schedule = replace(SCHEDULE, num_epochs=7, patience=3)
+    seen, validate = make_judge([0.1, 0.8, 0.3])
+    with pytest.raises(Killed):
+        fit(
+            make_model(0),
+            lambda epoch: make_batches(epoch, (3, 2)),
+            schedule,
+            tmp_path / "a.ckpt",
+            validate,
+        )
+    more, validate = make_judge([0.7, 0.6])
+    model = fit(make_model(1), make_batches, schedule, tmp_path / "a.ckpt", validate)
+    assert len(more) == 2
+    assert all(torch.equal(v, seen[1][name]) for name, v in model.state_dict().items())
+
+
+def test_without_patience_the_last_is_returned() -> None:
+    """Validation is then only reported."""
+    seen, validate = make_judge([0.9, 0.2, 0.1])
+    model = fit(make_model(0), make_batches, SCHEDULE, validate=validate)
+    assert all(torch.equal(v, seen[-1][name]) for name, v in model.state_dict().items())
+
+
+def spoil(value: float, at: tuple[int, int]) -> object:
+    """Batches in which one number is not one."""
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        for b, ((x,), target) in enumerate(make_batches(epoch)):
+            if (epoch, b) == at:
+                x[3, 1] = value
+            yield (x,), target
+
+    return batches
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_loss_that_is_no_number(tmp_path: Path, value: float) -> None:
+    """It stops at once, says where, and the checkpoint before is good to go on from."""
+    path = tmp_path / "net.ckpt"
+    message = (
+        rf"loss is nan in epoch 2, batch 3 of 5: stopped; the last good .*{path}, after epoch 1$"
+    )
+    with pytest.raises(DivergedError, match=message):
+        fit(make_model(0), spoil(value, (1, 2)), SCHEDULE, path)
+    state = torch.load(path, weights_only=True)
+    assert state["epoch"] == 1
+    assert all(v.isfinite().all() for v in state["model"].values())
+    whole = fit(make_model(0), make_batches, SCHEDULE)
+    resumed = fit(make_model(1), make_batches, SCHEDULE, path)
+    assert torch.equal(whole.head.weight, resumed.head.weight)
+
+
+def test_no_number_in_the_first_epoch(tmp_path: Path) -> None:
+    """Then there is nothing to go on from, and it says so."""
+    with pytest.raises(DivergedError, match=r"epoch 1, batch 1 of 5.*there is no checkpoint yet"):
+        fit(make_model(0), spoil(float("nan"), (0, 0)), SCHEDULE, tmp_path / "net.ckpt")
+    assert not (tmp_path / "net.ckpt").exists()
+
+
+def test_checkpoint_of_another_run(tmp_path: Path) -> None:
+    """Another network, schedule, recipe or list of labels does not go on from it."""
+    path = tmp_path / "net.ckpt"
+    mine = RunOptions(identity={"labels": ("a", "b")})
+    fit(make_model(0), make_batches, SCHEDULE, path, options=mine)
+    before = path.read_bytes()
+    wide = make_model(0)
+    wide.head = nn.Linear(16, 3)
+    cases = [
+        (wide, SCHEDULE, mine, r"head.weight is \(2, 16\), only \(3, 16\)"),
+        (make_model(0), replace(SCHEDULE, peak_lr=0.1), mine, "peak_lr is 0.02, only 0.1"),
+        (make_model(0), SCHEDULE, RunOptions(identity={"labels": ("a", "c")}), "labels is"),
+    ]
+    for model, schedule, options, message in cases:
+        with pytest.raises(CheckpointError, match=message):
+            fit(model, make_batches, schedule, path, options=options)
+    assert path.read_bytes() == before
+    often = replace(SCHEDULE, checkpoint_every=3)  # that changes nothing that is learned
+    fit(make_model(0), make_batches, often, path, options=mine)
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends with one line; started again with room, as if nothing had happened."""
+    path = tmp_path / "net.ckpt"
+    replace_file, count = Path.replace, 0
+
+    def fill_up(self: Path, target: Path) -> Path:
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise OSError(28, "No space left on device")
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", fill_up)
+    with pytest.raises(CheckpointError, match=r"No space left on device; the one before it"):
+        fit(make_model(0), make_batches, SCHEDULE, path)
+    assert torch.load(path, weights_only=True)["epoch"] == 1
+    resumed = fit(make_model(1), make_batches, SCHEDULE, path)
+    whole = fit(make_model(0), make_batches, SCHEDULE)
+    assert torch.equal(whole.head.weight, resumed.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (Schedule(3, 0), "fewer examples than make one batch"),
+        (Schedule(3, 5, patience=1), "patience needs somebody to validate on"),
+    ],
+)
+def test_settings_that_cannot_work(schedule: Schedule, message: str) -> None:
+    """Said before anything is learned."""
+    with pytest.raises(TrainingError, match=message):
+        fit(make_model(0), make_batches, schedule)
+
+
+def test_warm_restart(tmp_path: Path) -> None:
+    """Starts from the given weights, unless there is a checkpoint to go on from."""
+    given = make_model(7)
+    torch.save(given.state_dict(), tmp_path / "given.pt")
+    still = Schedule(1, 5, peak_lr=0.0)
+    options = RunOptions(init_from=tmp_path / "given.pt")
+    path = tmp_path / "net.ckpt"
+    started = fit(make_model(0), make_batches, still, path, options=options)
+    assert torch.equal(started.head.weight, given.head.weight)
+    torch.save(make_model(8).state_dict(), tmp_path / "given.pt")
+    resumed = fit(make_model(0), make_batches, still, path, options=options)
+    assert torch.equal(resumed.head.weight, given.head.weight)
+
+
+def test_whoever_listens_hears_all(tmp_path: Path) -> None:
+    """After a resume the epochs before it, too; what a listener raises ends the run."""
+    heard: list[tuple[int, float | None]] = []
+
+    def listen(epoch: int, score: float | None) -> None:
+        heard.append((epoch, score))
+        if len(heard) == 2:
+            raise Killed
+
+    options = RunOptions(on_epoch=listen)
+    _, validate = make_judge([0.1, 0.2])
+    with pytest.raises(Killed):
+        fit(make_model(0), make_batches, SCHEDULE, tmp_path / "a.ckpt", validate, options=options)
+    heard.clear()
+    options = RunOptions(on_epoch=lambda *news: heard.append(news))
+    _, validate = make_judge([0.3])
+    fit(make_model(0), make_batches, SCHEDULE, tmp_path / "a.ckpt", validate, options=options)
+    assert heard == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+
+def test_recipe_is_part_of_the_run() -> None:
+    """All but how often it saves, which changes nothing that is learned."""
+    described = describe_recipe(RunOptions({"labels": "ab"}), FitRecipe(warmup=0.5))
+    assert described.identity["labels"] == "ab"
+    assert described.identity["warmup"] == 0.5
+    often = describe_recipe(RunOptions({"labels": "ab"}), FitRecipe(warmup=0.5, checkpoint_every=9))
+    assert often == described
+
+
+def test_loss_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """One line per epoch."""
+    caplog.set_level(logging.INFO)
+    scores = iter([0.25, 0.5, 0.75])
+    fit(make_model(0), make_batches, SCHEDULE, validate=lambda model: next(scores))
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(":")[0] for line in lines] == ["epoch 1", "epoch 2", "epoch 3"]
+    assert lines[1].endswith(", validation 0.5000")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(tmp_path: Path) -> None:
+    """In 16 bits it learns the same, those who judge it bring and get CPU tensors, the result is on
+    the CPU, and a killed run goes on."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA here")
+    x = torch.randn(400, 6)
+
+    def validate(model: nn.Module) -> float:
+        return float(((model(x)[1].numpy().argmax(axis=1) == 0) == (x[:, 0] > 0).numpy()).mean())
+
+    schedule = Schedule(12, 5, 0.02, ema_decay=0.9)
+    with pytest.raises(Killed):
+        fit(
+            make_model(0),
+            lambda epoch: make_batches(epoch, (6, 1)),
+            schedule,
+            tmp_path / "net.ckpt",
+            validate,
+        )
+    model = fit(make_model(1), make_batches, schedule, tmp_path / "net.ckpt", validate)
+    assert next(model.parameters()).device.type == "cpu"
+    assert validate(model) > 0.9

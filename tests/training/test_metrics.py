@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from emotion_edge.engines.fusion import calibrate
-from emotion_edge.training.metrics import calibration_error, fit_temperature, score
+from emotion_edge.training.metrics import (
+    bootstrap_accuracy,
+    calibration_error,
+    fit_temperature,
+    reliability_bins,
+    risk_coverage,
+    score,
+    score_groups,
+    score_subjects,
+    spread,
+    summarise,
+)
 
 
 def test_score_by_hand() -> None:
@@ -16,14 +27,149 @@ def test_score_by_hand() -> None:
     assert figures["accuracy"] == pytest.approx(2 / 3)
     assert figures["uar"] == pytest.approx(0.75)
     assert figures["macro_f1"] == pytest.approx(2 / 3)
+    assert figures["weighted_f1"] == pytest.approx(2 / 3)
     assert figures["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
     assert figures["n"] == 3
+    assert figures["per_class"] == {
+        "a": {"recall": 0.5, "precision": 1.0, "f1": pytest.approx(2 / 3), "support": 2},
+        "b": {"recall": 1.0, "precision": 0.5, "f1": pytest.approx(2 / 3), "support": 1},
+        "c": {"recall": None, "precision": None, "f1": None, "support": 0},
+    }
+
+
+def test_label_that_is_only_answered() -> None:
+    """Wrong answers of a label without examples: its precision is 0, the means are the others'."""
+    probabilities = np.array([[0.9, 0.1, 0.0], [0.0, 0.1, 0.9]])
+    figures = score(probabilities, np.array([0, 0]), ["a", "b", "c"])
+    assert figures["per_class"]["c"]["precision"] == 0
+    assert figures["per_class"]["c"]["f1"] == 0
+    assert figures["uar"] == pytest.approx(0.5)
+    assert figures["macro_f1"] == pytest.approx(2 / 3)
+
+
+def test_figures_agree_with_scikit_learn() -> None:
+    """On random answers with labels of unequal support."""
+    from sklearn.metrics import f1_score, recall_score
+
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(5), 200)
+    truth = rng.choice(5, 200, p=[0.5, 0.2, 0.2, 0.1, 0.0])
+    figures = score(probabilities, truth, list("abcde"))
+    answers = probabilities.argmax(axis=1)
+    more = {"labels": [0, 1, 2, 3], "zero_division": 0}
+    assert figures["uar"] == pytest.approx(recall_score(truth, answers, average="macro", **more))
+    for name, average in (("macro_f1", "macro"), ("weighted_f1", "weighted")):
+        want = f1_score(truth, answers, average=average, **more)
+        assert figures[name] == pytest.approx(want)
+
+
+def test_nothing_to_score_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no example"):
+        score(np.empty((0, 3)), np.empty(0, np.int64), list("abc"))
 
 
 def test_calibration_error_by_hand() -> None:
     """Always 0.9 sure and right half of the time: 0.4 off."""
     probabilities = np.tile([0.9, 0.1], (10, 1))
     assert calibration_error(probabilities, np.arange(10) % 2) == pytest.approx(0.4)
+
+
+def test_reliability_bins_by_hand() -> None:
+    """Fifteen, lowest first; certainty belongs to the last; empty ones say nothing."""
+    probabilities = np.array([[1.0, 0.0], [0.94, 0.06], [0.55, 0.45], [0.45, 0.55]])
+    bins = reliability_bins(probabilities, np.array([0, 1, 0, 0]))
+    assert len(bins) == 15
+    assert bins[14] == {
+        "confidence": pytest.approx(0.97),
+        "accuracy": pytest.approx(0.5),
+        "count": 2,
+    }
+    assert bins[8] == {"confidence": pytest.approx(0.55), "accuracy": 0.5, "count": 2}
+    assert bins[0] == {"confidence": None, "accuracy": None, "count": 0}
+    assert sum(one["count"] for one in bins) == 4
+
+
+def test_risk_coverage_by_hand() -> None:
+    """Ten examples, the five surest of them right."""
+    sure = np.linspace(0.95, 0.55, 10)
+    points = risk_coverage(np.stack([sure, 1 - sure], axis=1), (np.arange(10) >= 5).astype(int))
+    assert [point["coverage"] for point in points][:2] == [0.05, 0.1]
+    assert [point["accuracy"] for point in points if point["coverage"] <= 0.5] == [1.0] * 10
+    assert points[-1] == {"coverage": 1.0, "accuracy": 0.5}
+
+
+def test_people_by_hand() -> None:
+    """Each with n and accuracy, in the order of their numbers; strangers count nowhere."""
+    probabilities = np.array([[0.9, 0.1]] * 5)
+    truth = np.array([0, 1, 0, 0, 1])
+    figures = score_subjects(probabilities, truth, ["10", "10", "9", "9", ""])
+    assert list(figures["subjects"].items()) == [
+        ("9", {"n": 2, "accuracy": 1.0}),
+        ("10", {"n": 2, "accuracy": 0.5}),
+    ]
+    assert figures["worst_subject"] == "10"
+    assert figures["subject_accuracy"] == {"mean": 0.75, "std": 0.25, "min": 0.5, "max": 1.0}
+    nobody = score_subjects(probabilities, truth, [""] * 5)
+    assert nobody == {"subjects": {}, "subject_accuracy": None, "worst_subject": None}
+
+
+def test_groups_by_hand() -> None:
+    """Of examples that say nothing of a group, nothing is counted in it."""
+    groups = [{"sex": "female"}, {"sex": "male", "age": "old"}, {"sex": "male"}]
+    figures = score_groups(np.array([[0.9, 0.1]] * 3), np.array([0, 1, 0]), groups)
+    assert list(figures["groups"]["sex"]) == ["female", "male"]
+    assert figures["groups"] == {
+        "sex": {"male": {"n": 2, "accuracy": 0.5}, "female": {"n": 1, "accuracy": 1.0}},
+        "age": {"old": {"n": 1, "accuracy": 0.0}},
+    }
+
+
+def test_interval_draws_people() -> None:
+    """Twenty people, each all right or all wrong: as wide as for twenty examples, not for 400."""
+    probabilities = np.tile([0.9, 0.1], (400, 1))
+    person = np.arange(400) // 20
+    truth = person % 2
+    by_person = bootstrap_accuracy(probabilities, truth, [str(one) for one in person])
+    assert by_person["ci95_by"] == "subject"
+    low, high = by_person["accuracy_ci95"]
+    assert (low, high) == (pytest.approx(0.28, abs=0.05), pytest.approx(0.72, abs=0.05))
+    by_example = bootstrap_accuracy(probabilities, truth, [""] * 400)
+    assert by_example["ci95_by"] == "example"
+    low, high = by_example["accuracy_ci95"]
+    assert (low, high) == (pytest.approx(0.45, abs=0.02), pytest.approx(0.55, abs=0.02))
+    assert bootstrap_accuracy(probabilities, truth, ["1"] * 400)["ci95_by"] == "example"
+
+
+def test_interval_is_seeded() -> None:
+    rng = np.random.default_rng(0)
+    probabilities, truth = rng.dirichlet(np.ones(3), 50), rng.integers(0, 3, 50)
+    people = [str(i % 7) for i in range(50)]
+    first, again, other = (
+        bootstrap_accuracy(probabilities, truth, people, seed) for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_spread_by_hand() -> None:
+    assert spread([0.2, 0.4]) == {
+        "mean": pytest.approx(0.3),
+        "std": pytest.approx(0.1),
+        "min": 0.2,
+        "max": 0.4,
+    }
+
+
+def test_runs_are_summed_up() -> None:
+    """Mean and spread of every figure over folds and seeds; confusion matrices are added."""
+    names = ("uar", "macro_f1", "weighted_f1", "ece")
+    run = {**dict.fromkeys(names, 0.4), "confusion": [[1, 0], [2, 3]]}
+    figures = summarise([{**run, "accuracy": 0.4}, {**run, "accuracy": 0.6}])
+    assert figures["accuracy_mean"] == pytest.approx(0.5)
+    assert figures["accuracy_std"] == pytest.approx(0.1)
+    assert figures["ece_mean"] == pytest.approx(0.4)
+    assert figures["runs"] == 2
+    assert figures["confusion"] == [[2, 0], [4, 6]]
 
 
 def test_temperature_undoes_overconfidence() -> None:

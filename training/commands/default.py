@@ -9,28 +9,46 @@ from typing import Any
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     bundle: argparse.ArgumentParser = commands.add_parser(
-        "default", help="train the bundle that ships, from the data up"
+        "default",
+        help="train the bundle that ships, from the data up",
+        description="Trains the face network on FER+, judges the voice and the fusion on folds of"
+        " RAVDESS, trains the voice network that ships on everybody, and writes the bundle."
+        " Started again, it goes on where it was.",
     )
     bundle.add_argument("--ferplus", metavar="DIR", type=Path, required=True)
     bundle.add_argument("--ravdess", metavar="DIR", type=Path, required=True)
+    bundle.add_argument(
+        "--action-units",
+        metavar="CSV",
+        type=Path,
+        help="OpenFace's table of the same takes: judges the fusion on real pairs",
+    )
+    bundle.add_argument(
+        "--noise",
+        metavar="DIR",
+        type=Path,
+        help="recordings of noise: one half is heard in training, the other judges",
+    )
     bundle.add_argument("--work", metavar="DIR", type=Path, default=Path("build/train"))
     bundle.add_argument("--out", metavar="DIR", type=Path, required=True)
-    bundle.add_argument("--voice-seeds", type=int, default=1, help="runs of each RAVDESS fold")
+    bundle.add_argument("--seeds", type=int, default=3, help="runs of each RAVDESS fold (3)")
     return bundle
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..default import train_default
+    from ..default import Sources, train_default
     from ..face import FaceRecipe
+    from ..folds import Recipes
+    from ..fusion import FusionRecipe
+    from ..units import UnitsRecipe
     from ..voice import VoiceRecipe
 
     bundle = train_default(
-        args.ferplus,
-        args.ravdess,
+        Sources(args.ferplus, args.ravdess, args.action_units, args.noise),
         args.work,
         args.out,
         FaceRecipe(),
-        VoiceRecipe(),
-        args.voice_seeds,
+        Recipes(VoiceRecipe(), UnitsRecipe(), FusionRecipe()),
+        args.seeds,
     )
     print(f"{bundle.path}: {bundle.sha256}")

@@ -25,31 +25,56 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     judge: argparse.ArgumentParser = commands.add_parser(
         "evaluate",
         help="score a bundle on a data set, through the code the device runs",
-        description="FER+ scores the face network: ROOT/SPLIT.zip and ROOT/SPLIT.csv. RAVDESS"
-        " scores the voice network: recordings 03-01-....wav or .flac anywhere under ROOT.",
+        description="FER+ shows faces: ROOT/SPLIT.zip and ROOT/SPLIT.csv. RAVDESS: recordings"
+        " 03-01-....wav or .flac show the voice, films 01-01-....mp4 and 02-01-....mp4 the face,"
+        " and both fusion, in any folders under ROOT. A folder of your own: ROOT/manifest.csv with"
+        " the columns file, label, subject, split.",
     )
     judge.add_argument("--bundle", metavar="DIR", type=Path, required=True)
-    judge.add_argument("--dataset", choices=("ravdess", "ferplus"), required=True)
+    judge.add_argument("--dataset", choices=("ravdess", "ferplus", "folder"), required=True)
     judge.add_argument("--root", metavar="DIR", type=Path, required=True)
-    judge.add_argument("--split", choices=("train", "valid", "test"), help="of FER+ (valid)")
+    judge.add_argument(
+        "--split", choices=("train", "valid", "test"), help="of FER+ or a folder (valid)"
+    )
     judge.add_argument("--actors", type=actor_list, help="of RAVDESS, such as 4,9 (all)")
-    judge.add_argument("--modality", choices=("face", "voice"), help="what the data set shows")
+    judge.add_argument(
+        "--modality",
+        choices=("face", "voice", "fusion"),
+        help="what to judge (what the data set shows most of)",
+    )
     judge.add_argument("--level", default="", help="quality level of the bundle (the best)")
     judge.add_argument("--engine", default="auto", choices=("auto", "onnx"))
+    judge.add_argument(
+        "--yunet", metavar="FILE", default="", help="a better face detector (OpenCV's cascade)"
+    )
     judge.add_argument("--json", metavar="FILE", type=Path, required=True)
+    judge.add_argument("--report", metavar="DIR", type=Path, help="write plots and report.html")
+    judge.add_argument(
+        "--robustness",
+        action="store_true",
+        help="repeat under noise, reverberation, poor light, blur, compression, occlusion and, of"
+        " fusion, with one modality missing",
+    )
+    judge.add_argument(
+        "--noise", metavar="DIR", type=Path, help="sounds to mix in (white and pink noise)"
+    )
+    judge.add_argument(
+        "--impulse-responses", metavar="DIR", type=Path, help="rooms (three synthetic ones)"
+    )
+    judge.add_argument("--seed", type=int, default=0, help="of the robustness conditions (0)")
     return judge
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..evaluate import MODALITY_OF, evaluate_bundle
+    from ..evaluate import Stress, evaluate_bundle
 
-    shown = MODALITY_OF[args.dataset]
-    if args.modality not in (None, shown):
-        raise DatasetError(f"--modality {args.modality}: {args.dataset} shows only the {shown}")
     if args.dataset == "ravdess" and args.split is not None:
         raise DatasetError(f"--split {args.split}: RAVDESS has no splits, choose --actors")
-    if args.dataset == "ferplus" and args.actors is not None:
-        raise DatasetError("--actors: FER+ does not say who is who")
+    for option in ("noise", "impulse_responses"):
+        if getattr(args, option) is not None and not args.robustness:
+            raise DatasetError(f"--{option.replace('_', '-')}: only beside --robustness")
+    if args.seed < 0:
+        raise DatasetError(f"--seed {args.seed}: wanted 0 or more")
     figures = evaluate_bundle(
         load_bundle(args.bundle),
         args.dataset,
@@ -58,14 +83,32 @@ def run(args: argparse.Namespace) -> None:
         args.actors,
         args.engine,
         args.level,
+        args.modality or "",
+        args.yunet,
+        Stress(args.noise, args.impulse_responses, args.seed) if args.robustness else None,
     )
     try:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
     except OSError as error:
         raise DatasetError(f"--json {args.json}: {error.strerror}") from error
+    low, high = figures["accuracy_ci95"]
     print(
-        f"{args.dataset} {shown}: accuracy {figures['accuracy']:.3f}, UAR {figures['uar']:.3f},"
+        f"{args.dataset} {figures['modality']}: accuracy {figures['accuracy']:.3f}"
+        f" ({low:.3f} to {high:.3f}), UAR {figures['uar']:.3f},"
         f" macro F1 {figures['macro_f1']:.3f}, weighted F1 {figures['weighted_f1']:.3f},"
         f" calibration error {figures['ece']:.3f}, n {figures['n']},"
         f" left out {figures['skipped']}"
     )
+    if args.report is not None:
+        write_page(figures, args.report)
+
+
+def write_page(figures: dict[str, Any], folder: Path) -> None:
+    """Raises DatasetError when the folder cannot be written."""
+    from ..evaluation.report import write_report
+
+    try:
+        page = write_report(figures, folder)
+    except OSError as error:
+        raise DatasetError(f"--report {folder}: {error.strerror}") from error
+    print(f"report: {page}")

@@ -1,37 +1,29 @@
-"""FER+ faces: `ROOT/SPLIT.zip` with 48x48 grey pictures and `ROOT/SPLIT.csv` with ten votes each.
+"""FER+ faces: 48x48 grey pictures with ten crowd votes each, in the layouts of `ferplus_files`.
 
-In: the two files of a split. Out: pictures, the voters' distribution over the product's labels,
+In: a root folder and a split. Out: pictures, the voters' distribution over the product's labels,
 and one hard label per face (or -1 where the voters did not agree).
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import zipfile
-import zlib
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from ...engines.bundle import LABELS
 from . import DatasetError
+from .cache import Arrays, FeatureCache
+from .ferplus_files import FACE_PX, SPLITS, VOTES, Layout, find_layout, has_split
 
-VOTES = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-    "unknown",
-    "NF",
-)
+__all__ = ["FACE_PX", "SPLITS", "VOTES", "FaceSet", "label_from_votes", "load_ferplus"]
+
+log = logging.getLogger(__name__)
+
 _LABEL_OF_VOTE = {
     "neutral": "neutral",
     "happiness": "happy",
@@ -41,8 +33,6 @@ _LABEL_OF_VOTE = {
     "disgust": "disgust",
     "fear": "fear",
 }
-FACE_PX = 48
-_MAX_FILE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +44,11 @@ class FaceSet:
     labels: NDArray[np.int64]
     skipped: int
     """Faces left out: unreadable, or with no vote for any of the seven labels."""
+    unreadable: Sequence[str] = ()
+    """The names of those that cannot be read."""
+    duplicates: int = 0
+    """Faces left out because the same picture is there already: earlier in this split, or in a
+    later one of train, valid, test, so that nothing is scored that was trained on."""
 
 
 def label_from_votes(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32] | None, int]:
@@ -77,55 +72,71 @@ def label_from_votes(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32] | N
     return distribution / total, best if agreed else -1
 
 
-def _decode_face(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8] | None:
-    try:
-        info = archive.getinfo(name)
-        if info.file_size > _MAX_FILE_BYTES:
-            return None
-        encoded = np.frombuffer(archive.read(info), np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
-    # zipfile's own way to say that a picture is damaged, encrypted or packed in an unknown manner.
-    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, cv2.error):
-        return None
-    if image is None or image.shape != (FACE_PX, FACE_PX):
-        return None
-    return np.asarray(image, np.uint8)
+def load_ferplus(root: Path, split: str, cache: FeatureCache | None = None) -> FaceSet:
+    """Read one split. Raises DatasetError when a file is missing or is not what it should be.
+
+    To know which faces of it are in later splits as well, those are read too, if they are there.
+    """
+    arrays = _load(root, split, cache)
+    faces = FaceSet(
+        arrays["images"],
+        arrays["votes"],
+        arrays["labels"],
+        int(arrays["skipped"]),
+        tuple(arrays["unreadable"].tolist()),
+        int(arrays["duplicates"]),
+    )
+    for name in faces.unreadable:
+        log.warning("left out: %s %s: %s cannot be read", root, split, name)
+    if len(faces.labels) == 0:
+        raise DatasetError(f"{find_layout(root, split).pictures}: no readable face of {split}")
+    return faces
 
 
-def load_ferplus(root: Path, split: str) -> FaceSet:
-    """Read one split. Raises DatasetError when a file is missing or is not what it should be."""
-    table, pictures = root / f"{split}.csv", root / f"{split}.zip"
-    for path in (table, pictures):
-        if not path.is_file():
-            raise DatasetError(f"{path}: no such file (FER+ needs {split}.csv and {split}.zip)")
+def _load(root: Path, split: str, cache: FeatureCache | None) -> Arrays:
+    layout = find_layout(root, split)
+    later = [other for other in SPLITS[SPLITS.index(split) + 1 :] if has_split(root, other)]
+
+    def build() -> Arrays:
+        others = [_load(root, other, cache)["images"] for other in later]
+        return _collect(layout, {image.tobytes() for images in others for image in images})
+
+    if cache is None:
+        return build()
+    files = [file for other in later for file in find_layout(root, other).files]
+    spec = {"split": split, "labels": " ".join(LABELS)}
+    return cache.load("ferplus", [*layout.files, *files], spec, build)
+
+
+def _collect(layout: Layout, taken: set[bytes]) -> Arrays:
+    """`taken`: pixels of faces that are to be left out; grows by those found."""
     images: list[NDArray[np.uint8]] = []
     votes: list[NDArray[np.float32]] = []
     labels: list[int] = []
-    skipped = 0
-    try:
-        with zipfile.ZipFile(pictures) as archive:
-            reader = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8")))
-            missing = {"file", *VOTES} - set(reader.fieldnames or ())
-            if missing:
-                raise DatasetError(f"{table}: columns missing: {', '.join(sorted(missing))}")
-            for row in reader:
-                counts = np.array([int(row[vote]) for vote in VOTES], np.int64)
-                distribution, label = label_from_votes(counts)
-                image = _decode_face(archive, row["file"]) if distribution is not None else None
-                if image is None or distribution is None:
-                    skipped += 1
-                    continue
-                images.append(image)
-                votes.append(distribution)
-                labels.append(label)
-    except zipfile.BadZipFile as error:
-        raise DatasetError(f"{pictures}: not a FER+ split: {error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table}: not a table of FER+ votes: {error}") from error
-    except (TypeError, ValueError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"{table}: a vote is not a number: {error}") from error
-    if not images:
-        raise DatasetError(f"{pictures}: no readable face in it")
-    return FaceSet(np.stack(images), np.stack(votes), np.array(labels), skipped)
+    unreadable: list[str] = []
+    voteless = duplicates = 0
+    for row in tqdm(layout.read(), "faces", leave=False, disable=None):
+        distribution, label = label_from_votes(row.counts)
+        if distribution is None:
+            voteless += 1
+            continue
+        image = row.decode()
+        if image is None:
+            unreadable.append(row.name)
+            continue
+        pixels = image.tobytes()
+        if pixels in taken:
+            duplicates += 1
+            continue
+        taken.add(pixels)
+        images.append(image)
+        votes.append(distribution)
+        labels.append(label)
+    return {
+        "images": np.array(images, np.uint8).reshape(-1, FACE_PX, FACE_PX),
+        "votes": np.array(votes, np.float32).reshape(-1, len(LABELS)),
+        "labels": np.array(labels, np.int64),
+        "skipped": np.array(len(unreadable) + voteless),
+        "unreadable": np.array(unreadable, np.str_),
+        "duplicates": np.array(duplicates),
+    }

@@ -1,6 +1,6 @@
 """RAVDESS speech: clips found by the names its authors gave them, in any folder layout.
 
-In: a root folder. Out: one `Clip` per file with the label and the actor read from the name,
+In: a root folder. Out: one `Clip` per take with what the name says,
 `MM-VV-EE-II-SS-RR-AA.ext` (modality, vocal channel, emotion, intensity, statement, repetition,
 actor; Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391).
 """
@@ -11,25 +11,22 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from . import DatasetError
+from .media import decode_sound
 
-EMOTIONS = {
-    "01": "neutral",
-    "02": "neutral",  # calm: the product has no such label
-    "03": "happy",
-    "04": "sad",
-    "05": "angry",
-    "06": "fear",
-    "07": "disgust",
-    "08": "surprise",
-}
+EMOTIONS8 = ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise")
+"""The published eight, in the order of their codes 01 to 08."""
 VOICE_SUFFIXES = (".wav", ".flac")
-_NAME = re.compile(r"03-01-(0[1-8])-0[12]-0[12]-0[12]-(\d\d)$")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov")
+Modality = Literal["both", "video", "voice"]
+MODALITIES: tuple[Modality, ...] = ("both", "video", "voice")
+"""In the order of their codes 01 to 03."""
+_NAME = re.compile(r"0([1-3])-(01-0([1-8])-0([12])-0([12])-0([12])-(\d\d))")
 
 TEST_FOLDS = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8, 17, 21, 23, 24))
 """Actors of each test fold. Actor 1 is for end-to-end tests and is in none."""
@@ -38,37 +35,89 @@ NUM_VALIDATION_ACTORS = 4
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One audio-only take of spoken text."""
+    """One file of a take of spoken text."""
 
     path: Path
-    label: str
+    emotion: str
+    """One of `EMOTIONS8`."""
     actor: int
+    intensity: int
+    """1 normal, 2 strong."""
+    statement: int
+    repetition: int
+    modality: Modality
+
+    @property
+    def label(self) -> str:
+        """One of the product's seven: it has no "calm", which counts as neutral."""
+        return "neutral" if self.emotion == "calm" else self.emotion
+
+    @property
+    def take(self) -> str:
+        """The name less the modality: sound and pictures of one take share it."""
+        return self.path.stem[3:]
 
 
-def parse_voice_name(stem: str) -> tuple[str, int] | None:
-    """File name without suffix -> (label, actor); None for song, video and foreign files."""
-    match = _NAME.match(stem)
-    return (EMOTIONS[match[1]], int(match[2])) if match else None
+def parse_clip(path: Path) -> Clip | None:
+    """What the file's name says; None for song and foreign files. Nothing is opened."""
+    match = _NAME.fullmatch(path.stem)
+    if match is None:
+        return None
+    modality, _, *numbers = match.groups()
+    emotion, intensity, statement, repetition, actor = map(int, numbers)
+    return Clip(
+        path,
+        EMOTIONS8[emotion - 1],
+        actor,
+        intensity,
+        statement,
+        repetition,
+        MODALITIES[int(modality) - 1],
+    )
 
 
 def find_voice_clips(root: Path, actors: Iterable[int] | None = None) -> list[Clip]:
-    """All speech recordings under `root`, by name; a take stored twice counts once."""
-    if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder")
+    """All speech recordings under `root`, by path; a take stored twice counts once."""
     wanted = None if actors is None else set(actors)
     clips: dict[str, Clip] = {}
-    for path in sorted(root.rglob("03-01-*")):
-        parsed = parse_voice_name(path.stem)
-        if path.suffix.lower() not in VOICE_SUFFIXES or parsed is None:
-            continue
-        label, actor = parsed
-        if wanted is None or actor in wanted:
-            clips.setdefault(path.stem, Clip(path, label, actor))
+    for clip in _find_clips(root, "03", VOICE_SUFFIXES, wanted):
+        clips.setdefault(clip.take, clip)
+    return _require(clips, root, "speech recording (03-01-....wav or .flac)", wanted)
+
+
+def find_video_clips(
+    root: Path, actors: Iterable[int] | None = None, with_sound: bool | None = None
+) -> list[Clip]:
+    """All films of speech under `root`; a take stored twice counts once.
+
+    `with_sound` True: those with sound (01-), False: those without (02-), None: either, with
+    sound where there are both.
+    """
+    wanted = None if actors is None else set(actors)
+    clips: dict[str, Clip] = {}
+    codes = {True: ("01",), False: ("02",), None: ("01", "02")}[with_sound]
+    for code in codes:
+        for clip in _find_clips(root, code, VIDEO_SUFFIXES, wanted):
+            clips.setdefault(clip.take, clip)
+    names = " or ".join(f"{code}-01-....mp4" for code in codes)
+    return _require(clips, root, f"film of speech ({names})", wanted)
+
+
+def _find_clips(
+    root: Path, code: str, suffixes: tuple[str, ...], wanted: set[int] | None
+) -> Iterable[Clip]:
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder")
+    for path in sorted(root.rglob(f"{code}-01-*")):
+        clip = parse_clip(path) if path.suffix.lower() in suffixes else None
+        if clip is not None and (wanted is None or clip.actor in wanted):
+            yield clip
+
+
+def _require(clips: dict[str, Clip], root: Path, what: str, wanted: set[int] | None) -> list[Clip]:
     if not clips:
-        raise DatasetError(
-            f"{root}: no RAVDESS speech recording (03-01-....wav or .flac) of actors"
-            f" {'all' if wanted is None else sorted(wanted)}"
-        )
+        whom = "all" if wanted is None else sorted(wanted)
+        raise DatasetError(f"{root}: no RAVDESS {what} of actors {whom}")
     return list(clips.values())
 
 
@@ -87,18 +136,6 @@ def split_actors(fold: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int
 
 
 def load_voice(path: Path, sample_rate_hz: int) -> NDArray[np.float32]:
-    """A recording as mono float32 (n,) at `sample_rate_hz`, whatever rate it was stored at."""
-    parts: list[NDArray[np.int32]] = []
-    try:
-        with av.open(str(path)) as container:
-            # Integers, as in the runtime: with floats FFmpeg makes two equal channels 1.41 times
-            # too loud.
-            resampler = av.AudioResampler("s32", "mono", sample_rate_hz)
-            for frame in container.decode(audio=0):
-                parts += [r.to_ndarray()[0] for r in resampler.resample(frame)]
-            parts += [r.to_ndarray()[0] for r in resampler.resample(None)]
-    except (av.FFmpegError, IndexError, OSError) as error:
-        raise DatasetError(f"{path}: not a sound file that can be decoded: {error}") from error
-    if not parts:
-        raise DatasetError(f"{path}: holds no sound")
-    return np.concatenate(parts).astype(np.float32) / np.float32(2**31)
+    """A recording as mono float32 (n,) at `sample_rate_hz`, whatever rate it was stored at.
+    Raises DatasetError."""
+    return decode_sound(path, sample_rate_hz)[0]

@@ -12,83 +12,89 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .face import EMBEDDING_SIZE
+from .voice import merge_calm
 
+NUM_EMOTIONS = 8
+"""Of RAVDESS, before calm is counted as neutral."""
 NUM_FACES = 8
-"""Face embeddings that the device keeps: about a second at the rate it reads them."""
+"""Face embeddings that the device keeps, spread over the last second."""
 
 
-class FacePool(nn.Module):
-    """The last faces as one: a mean weighted by a learned score."""
-
-    def __init__(self, size: int = EMBEDDING_SIZE) -> None:
-        super().__init__()
-        self.score = nn.Linear(size, 1)
-        nn.init.zeros_(self.score.weight)
-        nn.init.zeros_(self.score.bias)
-
-    def forward(self, faces: Tensor, face_mask: Tensor) -> Tensor:
-        """(N, K, D), (N, K) -> (N, D); zeros where there is no face."""
-        score = self.score(faces).squeeze(2) + (face_mask - 1.0) * 1e4
-        share = torch.softmax(score, dim=1) * face_mask
-        return (faces * share.unsqueeze(2)).sum(dim=1)
+def mean_face(faces: Tensor, face_mask: Tensor) -> Tensor:
+    """(N, K, D), (N, K) -> their mean (N, D); zeros where there is no face."""
+    shown = face_mask.unsqueeze(2)
+    return (faces * shown).sum(dim=1) / shown.sum(dim=1).clamp_min(1.0)
 
 
 class AttentionFusion(nn.Module):
-    """A log-linear pool of two opinions, whose weights depend on both.
+    """A log-linear pool of two opinions, with weights that depend on both.
 
-    Each modality has its own head (the classifier of its network, see `load_heads`). A small
-    network reads both embeddings, projected to one width, and gives each modality a weight;
-    the weights of those present sum to 1. Two independent witnesses who agree are surer than
-    one, so the pooled logits are scaled by a learned number when both are present, and by 1 when
-    only one is: then the answer is that of its own network.
+    Each modality keeps the head of its own network (`load_heads`). A small network looks at what
+    the two say and how sure they are, and gives each a weight; the weights of those present sum
+    to 1. Two independent witnesses who agree are surer than one, so the pooled logits are scaled
+    by a learned number when both are present, and by 1 when one is: then the answer is exactly
+    that of its network.
+
+    It attends to opinions rather than to embeddings: so it can be taught on the opinions of other
+    networks about people they never saw (those of the folds), and goes on to serve the one that
+    has seen everybody.
     """
+
+    temperatures: Tensor
 
     def __init__(
         self,
         num_labels: int = 7,
-        face_size: int = EMBEDDING_SIZE,
-        voice_size: int = EMBEDDING_SIZE,
-        width: int = 32,
-        dropout: float = 0.3,
+        face_outputs: int = 7,
+        voice_outputs: int = 8,
+        embedding_size: int = EMBEDDING_SIZE,
+        width: int = 16,
+        dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        self.pool = FacePool(face_size)
-        self.face_head = nn.Linear(face_size, num_labels)
-        self.voice_head = nn.Linear(voice_size, num_labels)
-        self.face_width = nn.Linear(face_size, width)
-        self.voice_width = nn.Linear(voice_size, width)
+        self.merges = num_labels < NUM_EMOTIONS
+        self.face_head = nn.Linear(embedding_size, face_outputs)
+        self.voice_head = nn.Linear(embedding_size, voice_outputs)
+        self.register_buffer("temperatures", torch.ones(2))
+        self.read = nn.Linear(2 * num_labels, width)
         self.dropout = nn.Dropout(dropout)
-        self.weigh = nn.Linear(2 * width + 2 * num_labels, 2)
+        self.weigh = nn.Linear(width, 2)
         self.log_scale = nn.Parameter(torch.tensor(0.5))
         nn.init.zeros_(self.weigh.weight)
         nn.init.zeros_(self.weigh.bias)
+        for head in (self.face_head, self.voice_head):
+            head.requires_grad_(False)
 
     @torch.no_grad()
     def load_heads(
         self, face: nn.Linear, voice: nn.Linear, face_temperature: float, voice_temperature: float
     ) -> None:
-        """Take over the classifiers of the two networks, calibrated. They stay as they are."""
-        for head, source, temperature in (
-            (self.face_head, face, face_temperature),
-            (self.voice_head, voice, voice_temperature),
-        ):
-            head.weight.copy_(source.weight / temperature)
-            head.bias.copy_(source.bias / temperature)
-            head.requires_grad_(False)
+        """Take over the classifiers of the two networks, and what calibrates each."""
+        self.face_head.load_state_dict(face.state_dict())
+        self.voice_head.load_state_dict(voice.state_dict())
+        self.temperatures.copy_(torch.tensor([face_temperature, voice_temperature]))
 
     def forward(
         self, faces: Tensor, face_mask: Tensor, voice: Tensor, voice_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`faces` (N, K, D), newest last, `face_mask` (N, K), `voice` (N, D), `voice_mask` (N, 1)
-        -> logits (N, 7), weights of face and voice (N, 2)."""
+        -> logits (N, num_labels), weights of face and voice (N, 2)."""
+        seen = self._calibrate(self.face_head(mean_face(faces, face_mask)), 0)
+        heard = self._calibrate(self.voice_head(voice), 1)
         present = torch.cat([face_mask.amax(dim=1, keepdim=True), voice_mask], dim=1)
-        face = self.pool(faces, face_mask)
-        voice = voice * voice_mask
-        opinions = torch.stack([self.face_head(face), self.voice_head(voice)], dim=1)
-        sure = torch.log_softmax(opinions, dim=2) * present.unsqueeze(2)
-        seen = F.silu(torch.cat([self.face_width(face), self.voice_width(voice)], dim=1))
-        seen = torch.cat([self.dropout(seen), sure.exp().flatten(1)], dim=1)
-        weights = torch.softmax(self.weigh(seen) + (present - 1.0) * 1e4, dim=1) * present
+        return self.pool(torch.stack([seen, heard], dim=1), present)
+
+    def _calibrate(self, logits: Tensor, place: int) -> Tensor:
+        labels = merge_calm(logits) if self.merges else logits
+        return torch.log_softmax(labels / self.temperatures[place], dim=1)
+
+    def pool(self, opinions: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Calibrated log-probabilities of face and voice (N, 2, L), `present` (N, 2) -> logits
+        (N, L), weights (N, 2)."""
+        sure = opinions * present.unsqueeze(2)
+        read = F.silu(self.read((opinions.exp() * present.unsqueeze(2)).flatten(1)))
+        score = self.weigh(self.dropout(read))
+        weights = torch.softmax(score + (present - 1.0) * 1e4, dim=1) * present
         scale = 1.0 + (self.log_scale.exp() - 1.0) * present.prod(dim=1, keepdim=True)
         return (sure * weights.unsqueeze(2)).sum(dim=1) * scale, weights
 
@@ -113,17 +119,15 @@ class ChannelFusion(nn.Module):
     def __init__(
         self,
         num_labels: int = 7,
-        face_size: int = EMBEDDING_SIZE,
-        voice_size: int = EMBEDDING_SIZE,
+        embedding_size: int = EMBEDDING_SIZE,
         width: int = 512,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.pool = FacePool(face_size)
-        self.face_attention = ChannelAttention(face_size)
-        self.voice_attention = ChannelAttention(voice_size)
+        self.face_attention = ChannelAttention(embedding_size)
+        self.voice_attention = ChannelAttention(embedding_size)
         self.classifier = nn.Sequential(
-            nn.Linear(face_size + voice_size, width),
+            nn.Linear(2 * embedding_size, width),
             nn.BatchNorm1d(width),
             nn.ReLU(),
             nn.Dropout(dropout),
@@ -134,7 +138,7 @@ class ChannelFusion(nn.Module):
         self, faces: Tensor, face_mask: Tensor, voice: Tensor, voice_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """As `AttentionFusion`; the weights are the shares of the two gated branches' energy."""
-        face = self.pool(faces, face_mask)
+        face = mean_face(faces, face_mask)
         peak = (faces * face_mask.unsqueeze(2)).amax(dim=1)
         voice = voice * voice_mask
         face = self.face_attention(face, peak) * face_mask.amax(dim=1, keepdim=True)

@@ -150,3 +150,36 @@ def test_real_split(shared_data: Path) -> None:
     assert (faces.labels >= 0).mean() > 0.8
     assert set(faces.labels) == {-1, *range(7)}
     np.testing.assert_allclose(faces.votes.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_copies_across_zips(write_ferplus: WriteFerplus) -> None:
+    """A face of the validation split is not trained on, and neither is any face twice; both are
+    counted. A face that nobody could label is in nobody's way."""
+    happy = {"happiness": 10}
+    pictures = {
+        name: cv2.imencode(".png", np.full((48, 48), level, np.uint8))[1].tobytes()
+        for name, level in {"a.png": 10, "b.png": 20, "c.png": 10, "d.png": 30, "e.png": 40}.items()
+    }
+    root = write_ferplus({"b.png": happy, "e.png": {"NF": 10}}, pictures)
+    for suffix in (".csv", ".zip"):
+        (root / f"train{suffix}").rename(root / f"valid{suffix}")
+    write_ferplus(dict.fromkeys(pictures, happy), pictures)
+    train = load_ferplus(root, "train")
+    assert train.images[:, 0, 0].tolist() == [10, 30, 40]
+    assert (train.duplicates, train.skipped) == (2, 0)
+    valid = load_ferplus(root, "valid")
+    assert valid.images[:, 0, 0].tolist() == [20]
+    assert (valid.duplicates, valid.skipped) == (0, 1)
+
+
+def test_unreadable_pictures_are_named(
+    write_ferplus: WriteFerplus, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that are broken, not those without a vote."""
+    happy = {"happiness": 10}
+    rows = {"good.png": happy, "bad.png": happy, "voteless.png": {"NF": 10}}
+    faces = load_ferplus(write_ferplus(rows, {"bad.png": b"broken"}), "train")
+    assert list(faces.unreadable) == ["bad.png"]
+    assert faces.skipped == 2
+    assert "bad.png cannot be read" in caplog.text
+    assert "voteless.png" not in caplog.text

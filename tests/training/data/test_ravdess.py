@@ -12,16 +12,15 @@ import pytest
 from emotion_edge.engines.bundle import LABELS
 from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.ravdess import (
-    EMOTIONS,
+    EMOTIONS8,
     TEST_FOLDS,
+    find_video_clips,
     find_voice_clips,
     load_voice,
-    parse_voice_name,
-    split_actors,
+    parse_clip,
 )
 
 soundfile = pytest.importorskip("soundfile", reason="soundfile comes with librosa")
-FOLDS = range(len(TEST_FOLDS))
 
 
 def write_wav(
@@ -39,51 +38,62 @@ def write_wav(
     return path
 
 
-@pytest.mark.parametrize("fold", FOLDS)
-def test_nobody_is_on_two_sides(fold: int) -> None:
-    """Training, validation and test share no actor, and together are everyone of the folds."""
-    training, validation, test = split_actors(fold)
-    everyone = [*training, *validation, *test]
-    assert len(set(everyone)) == len(everyone)
-    assert set(everyone) == {actor for actors in TEST_FOLDS for actor in actors}
-    assert 1 not in everyone
-    assert len(validation) == 4
-    assert set(test) == set(TEST_FOLDS[fold])
-
-
-def test_everyone_is_tested_once() -> None:
-    """Over the folds, each of the 20 actors."""
-    tested = Counter(actor for fold in FOLDS for actor in split_actors(fold)[2])
-    assert len(tested) == 20
-    assert set(tested.values()) == {1}
-
-
 @pytest.mark.parametrize(
     ("stem", "expected"),
     [
-        ("03-01-01-01-01-01-01", ("neutral", 1)),
-        ("03-01-02-02-02-02-24", ("neutral", 24)),  # calm
-        ("03-01-05-01-02-01-07", ("angry", 7)),
-        ("03-01-08-01-01-02-13", ("surprise", 13)),
-        ("03-02-05-01-02-01-07", None),  # song
-        ("01-01-05-01-02-01-07", None),  # audio and video
-        ("02-01-05-01-02-01-07", None),  # video only
-        ("03-01-09-01-01-01-01", None),
-        ("03-01-05-03-01-01-01", None),
-        ("03-01-05-01-01-01-01-copy", None),
-        ("03-01-05-01-01-01", None),
-        ("", None),
+        ("03-01-01-01-01-01-01", ("voice", "neutral", "neutral", 1)),
+        ("03-01-02-02-02-02-24", ("voice", "calm", "neutral", 24)),
+        ("01-01-03-01-02-01-07", ("both", "happy", "happy", 7)),
+        ("02-01-04-01-02-01-07", ("video", "sad", "sad", 7)),
+        ("03-01-05-01-02-01-07", ("voice", "angry", "angry", 7)),
+        ("03-01-06-01-02-01-07", ("voice", "fear", "fear", 7)),
+        ("03-01-07-01-02-01-07", ("voice", "disgust", "disgust", 7)),
+        ("03-01-08-01-01-02-13", ("voice", "surprise", "surprise", 13)),
     ],
 )
-def test_file_names(stem: str, expected: tuple[str, int] | None) -> None:
-    """Speech recordings only."""
-    assert parse_voice_name(stem) == expected
+def test_file_names(stem: str, expected: tuple[str, str, str, int]) -> None:
+    """Emotions by their published codes; the product has no calm."""
+    clip = parse_clip(Path(f"folder/{stem}.wav"))
+    assert clip is not None
+    assert (clip.modality, clip.emotion, clip.label, clip.actor) == expected
+    assert clip.label in LABELS
+    assert clip.take == stem[3:]
+
+
+def test_numbers_in_the_name() -> None:
+    """Each at its place: intensity, statement, repetition, actor."""
+    clip = parse_clip(Path("01-01-06-01-02-01-12.mp4"))
+    assert clip is not None
+    assert (clip.intensity, clip.statement, clip.repetition, clip.actor) == (1, 2, 1, 12)
+    clip = parse_clip(Path("03-01-06-02-01-02-11.wav"))
+    assert clip is not None
+    assert (clip.intensity, clip.statement, clip.repetition, clip.actor) == (2, 1, 2, 11)
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "03-02-05-01-02-01-07",  # song
+        "04-01-05-01-02-01-07",
+        "03-01-09-01-01-01-01",
+        "03-01-00-01-01-01-01",
+        "03-01-05-03-01-01-01",
+        "03-01-05-01-01-01-01-copy",
+        "03-01-05-01-01-01-01\n",
+        "x03-01-05-01-01-01-01",
+        "03-01-05-01-01-01",
+        "",
+    ],
+)
+def test_foreign_names(stem: str) -> None:
+    """Neither song nor anything else is taken for a clip of speech."""
+    assert parse_clip(Path(f"{stem}.wav")) is None
 
 
 def test_emotions_cover_the_labels() -> None:
-    """Each label has a code, and each code a label of the product."""
-    assert set(EMOTIONS.values()) == set(LABELS)
-    assert len(EMOTIONS) == 8
+    """The published eight are the product's seven and calm."""
+    assert set(EMOTIONS8) == {*LABELS, "calm"}
+    assert len(EMOTIONS8) == 8
 
 
 def test_clips_are_found_in_any_layout(tmp_path: Path) -> None:
@@ -118,6 +128,36 @@ def test_no_clip_is_an_error(tmp_path: Path) -> None:
     write_wav(tmp_path / "03-01-03-01-01-01-02.wav")
     with pytest.raises(DatasetError, match=r"actors \[3, 4\]"):
         find_voice_clips(tmp_path, (4, 3))
+
+
+def test_films_are_found_in_the_published_layout(tmp_path: Path) -> None:
+    """With sound where a take has both; either kind alone when asked for; no recordings."""
+    for name in (
+        "Video_Speech_Actor_02/Actor_02/01-01-03-01-01-01-02.mp4",
+        "Video_Speech_Actor_02/Actor_02/02-01-03-01-01-01-02.mp4",
+        "Video_Speech_Actor_05/Actor_05/02-01-04-01-01-01-05.MP4",
+        "Actor_05/01-01-05-01-01-01-05.mkv",
+        "Audio_Speech_Actors_01-24/Actor_02/03-01-03-01-01-01-02.wav",
+        "Video_Song_Actor_02/Actor_02/01-02-03-01-01-01-02.mp4",
+        "Actor_05/01-01-06-01-01-01-05.wav",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def stems(**options: bool) -> list[str]:
+        return sorted(clip.path.stem for clip in find_video_clips(tmp_path, **options))
+
+    assert stems() == ["01-01-03-01-01-01-02", "01-01-05-01-01-01-05", "02-01-04-01-01-01-05"]
+    assert stems(with_sound=True) == ["01-01-03-01-01-01-02", "01-01-05-01-01-01-05"]
+    assert stems(with_sound=False) == ["02-01-03-01-01-01-02", "02-01-04-01-01-01-05"]
+    (clip,) = find_video_clips(tmp_path, [2])
+    assert (clip.modality, clip.label, clip.actor) == ("both", "happy", 2)
+    (voice,) = find_voice_clips(tmp_path, [2])
+    assert voice.take == clip.take
+    with pytest.raises(DatasetError, match=r"no RAVDESS film .* actors \[9\]"):
+        find_video_clips(tmp_path, [9])
+    with pytest.raises(DatasetError, match="none: no such folder"):
+        find_video_clips(tmp_path / "none")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,112 @@
+"""`emotion-train evaluate`: options in, JSON and a report out, refusals of one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.training.__main__ import main
+from emotion_edge.training.data.ferplus import load_ferplus
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    null_bundle: Path,
+    write_ferplus: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
+    """A function (options) -> exit code: the null engine on eight faces, figures.json and the
+    rest under tmp_path."""
+    from emotion_edge.engines import open_engine
+    from emotion_edge.training.evaluation import judges
+
+    monkeypatch.setattr(judges, "open_engine", lambda name, *given: open_engine("null", *given))
+    root = write_ferplus({f"{i}.png": {("anger", "fear")[i % 2]: 10} for i in range(8)})
+    assert len(load_ferplus(root, "train").labels) == 8
+
+    def run_with(*options: str) -> int:
+        given = ["--bundle", str(null_bundle), "--json", str(tmp_path / "figures.json")]
+        return main(["evaluate", *given, *options])
+
+    return run_with
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> list[str]:
+    return ["--dataset", "ferplus", "--root", str(tmp_path), "--split", "train"]
+
+
+def test_json_and_report(
+    run: Run, faces: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Figures are JSON with the promised keys; the report lies where it was asked for."""
+    report = tmp_path / "a" / "report"
+    assert run(*faces, "--report", str(report), "--robustness") == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    names = {"accuracy", "uar", "macro_f1", "weighted_f1", "ece", "n", "confusion", "labels"}
+    assert names <= set(figures)
+    assert len(figures["robustness"]) == 13
+    assert (report / "report.html").is_file()
+    assert (report / "confusion.png").is_file()
+    said = capsys.readouterr().out
+    assert f"accuracy {figures['accuracy']:.3f}" in said
+    assert str(report / "report.html") in said
+
+
+def test_without_report_there_is_none(run: Run, faces: list[str], tmp_path: Path) -> None:
+    before = {path.name for path in tmp_path.iterdir()}
+    assert run(*faces) == 0
+    assert {path.name for path in tmp_path.iterdir()} - before == {"figures.json"}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--noise", "sounds"], "--noise: only beside --robustness"),
+        (["--impulse-responses", "rooms"], "--impulse-responses: only beside"),
+        (["--robustness", "--seed", "-1"], "--seed -1"),
+        (["--modality", "fusion"], "--modality fusion"),
+        (["--actors", "4"], "--actors"),
+        (["--level", "huge"], "allowed: high, low"),
+    ],
+)
+def test_options_that_do_not_fit(
+    run: Run,
+    faces: list[str],
+    options: list[str],
+    named: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 2 and one line that names the option."""
+    assert run(*faces, *options) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert named in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "named"), [("folder", "manifest.csv"), ("ravdess", "no RAVDESS speech")]
+)
+def test_wrong_layout(
+    run: Run, tmp_path: Path, dataset: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was looked for is named."""
+    assert run("--dataset", dataset, "--root", str(tmp_path)) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert named in lines[0]
+
+
+def test_report_that_cannot_be_written(
+    run: Run, faces: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figures are there all the same."""
+    assert run(*faces, "--report", str(tmp_path / "train.csv")) == 2
+    assert "--report" in capsys.readouterr().err
+    assert (tmp_path / "figures.json").exists()

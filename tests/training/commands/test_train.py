@@ -1,0 +1,127 @@
+"""`emotion-train train`: from a configuration to a file of weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emotion_edge.engines.bundle import LABELS
+from emotion_edge.training.__main__ import main
+from emotion_edge.training.config import load_config
+from emotion_edge.training.launch import make_network
+
+
+def test_voice(ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Weights that load, beside them where they come from; the log says what the network costs and
+    how it did on its validation actors; curves where asked for; a second start finds it done."""
+    out = tmp_path / "out: 1"
+    args = ["train", "--preset", "toy-voice", "--root", str(ravdess_root), "--out", str(out)]
+    args += ["--fold", "1", "--set", "num_epochs=3", "--log-dir", str(tmp_path / "logs")]
+    assert main(args) == 0
+    first, last = capsys.readouterr().out.splitlines()
+    model, _ = make_network(load_config("toy-voice"))
+    num = sum(parameter.numel() for parameter in model.parameters())
+    assert first.startswith(f"toy-voice: {num:,} parameters, ")
+    assert first.endswith(" MFLOPs for one input")
+    model.load_state_dict(torch.load(out / "voice.pt", weights_only=True))
+    origin = json.loads((out / "voice.json").read_text())
+    assert origin["config"]["fold"] == 1
+    assert origin["config"]["num_epochs"] == origin["num_epochs"] == 3
+    assert origin["num_parameters"] == num
+    assert last == f"{out}/voice.pt: validation {origin['validation']:.4f}, 3 epochs"
+    assert 0 <= origin["validation"] <= 1
+    assert list((tmp_path / "logs").iterdir())
+    before = torch.load(out / "voice.pt", weights_only=True)
+    assert main(args) == 0
+    assert capsys.readouterr().out.splitlines()[1] == last
+    after = torch.load(out / "voice.pt", weights_only=True)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_voice_of_everybody(ravdess_root: Path, tmp_path: Path) -> None:
+    """Without a fold nobody is left to validate on, and that is said."""
+    args = ["train", "--preset", "toy-voice", "--root", str(ravdess_root), "--out", str(tmp_path)]
+    assert main([*args, "--set", "num_epochs=1"]) == 0
+    assert json.loads((tmp_path / "voice.json").read_text())["validation"] is None
+
+
+def test_face(ferplus_root: Path, tmp_path: Path) -> None:
+    """Starts from the weights it is given: at hardly any rate it ends with them."""
+    out = tmp_path / "out"
+    args = ["train", "--preset", "toy-face", "--root", str(ferplus_root), "--out", str(out)]
+    args += ["--set", "rounds=[{stages: [{num_epochs: 1, sizes_px: [32]}]}]"]
+    assert main(args) == 0
+    given = torch.load(out / "face.pt", weights_only=True)
+    args[args.index(str(out))] = str(tmp_path / "again")
+    args += ["--init-from", str(out / "face.pt"), "--set", "learning.peak_lr=1e-12"]
+    assert main(args) == 0
+    again = torch.load(tmp_path / "again" / "face.pt", weights_only=True)
+    torch.testing.assert_close(again["embedding.weight"], given["embedding.weight"])
+
+
+def test_fusion(tmp_path: Path) -> None:
+    """From the arrays of pairs."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 7
+    opinions = np.log(0.05 + 0.65 * np.eye(7, dtype=np.float32)[labels])
+    faces = (opinions + 0.1 * rng.standard_normal((40, 7)).astype(np.float32))[:, None]
+    np.savez(tmp_path / "pairs.npz", faces=faces, voices=opinions, labels=labels)
+    args = [
+        "train",
+        "--preset",
+        "fusion-attention",
+        "--root",
+        str(tmp_path),
+        "--out",
+        str(tmp_path),
+    ]
+    assert main([*args, "--set", "num_epochs=2", "--set", "learning.batch_size=8"]) == 0
+    origin = json.loads((tmp_path / "fusion.json").read_text())
+    assert (origin["num_epochs"], origin["validation"]) == (2, None)
+    assert origin["labels"] == list(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--preset", "toy-voice", "--out", "x"], "root is empty: give --root DIR"),
+        (["--preset", "toy-voice", "--root", "x"], "out is empty: give --out DIR"),
+        (["--preset", "toy-face", "--fold", "1"], "--fold 1: only RAVDESS, task voice, has folds"),
+        (["--preset", "toy-vice"], "preset 'toy-vice' is unknown, allowed: face-default"),
+        (["--config", "none.yaml"], "none.yaml: cannot be read: No such file or directory"),
+        ([], "no preset and no file; presets: face-default"),
+        (["--preset", "toy-face", "--set", "seed=x"], "preset toy-face: seed is 'x': expected"),
+        (
+            ["--preset", "fusion-channel", "--root", "x", "--out", "y"],
+            "x/pairs.npz: cannot be read",
+        ),
+    ],
+)
+def test_mistakes(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One line, and nothing is trained."""
+    assert main(["train", *args]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message)
+    assert error.count("\n") == 1
+
+
+def test_checkpoint_of_other_settings(
+    ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Settings changed half-way: one line that says which."""
+    args = ["train", "--preset", "toy-voice", "--root", str(ravdess_root), "--out", str(tmp_path)]
+    args += ["--set", "num_epochs=1"]
+    assert main(args) == 0
+    for setting, message in (
+        ("network.lstm_size=8", "lstm_size is 16, only 8 can go on here"),
+        ("augmentation.crop_frames=100", "crop_frames is 200, only 100 can go on here"),
+    ):
+        capsys.readouterr()
+        assert main([*args, "--set", setting]) == 2
+        assert message in capsys.readouterr().err

@@ -1,0 +1,143 @@
+"""Bundles for the null engine, with and without a fusion network, and small films and sounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emotion_edge.engines.bundle import (
+    LABELS,
+    Bundle,
+    FusionEntry,
+    Level,
+    ModelEntry,
+    load_bundle,
+    write_manifest,
+)
+from emotion_edge.engines.face_detector import Found
+from emotion_edge.kernels.spec import ImageSpec, MelSpec
+from emotion_edge.training.evaluation.judges import Networks, open_networks
+
+RATE_HZ = 16_000
+
+
+class CentralFace:
+    """Finds one face of 32 pixels in the middle of every picture that is not black."""
+
+    def detect(self, image: NDArray[np.uint8], *, bgr: bool) -> list[Found]:
+        height, width = image.shape[:2]
+        return [Found(width / 2, height / 2, 32.0, 1.0)] if image.max() > 20 else []
+
+
+@pytest.fixture
+def bundle(null_bundle: Path) -> Bundle:
+    """Face and voice, no fusion network."""
+    return load_bundle(null_bundle)
+
+
+@pytest.fixture
+def write_bundle(tmp_path: Path) -> Callable[..., Bundle]:
+    """A function (modalities, fusion, provenance) -> a bundle for the null engine."""
+
+    def write(
+        modalities: tuple[str, ...] = ("face", "voice"),
+        fusion: bool = False,
+        provenance: dict[str, Any] | None = None,
+    ) -> Bundle:
+        folder = tmp_path / "other"
+        folder.mkdir(exist_ok=True)
+        for name in (*modalities, "fusion"):
+            (folder / f"{name}.onnx").write_bytes(b"no network")
+        golden = [0.0] * len(LABELS)
+        fields: dict[str, Any] = {
+            "name": "other",
+            "labels": list(LABELS),
+            "image": ImageSpec(),
+            "mel": MelSpec(),
+            "levels": [Level("high", 64)],
+            "models": {n: ModelEntry(f"{n}.onnx", 1.0, 0.5, golden) for n in modalities},
+            "abstain_below": 0.3,
+            "metrics": {},
+            "provenance": provenance or {},
+        }
+        if fusion:
+            fields["fusion"] = FusionEntry("fusion.onnx", 4, 1.0, golden, [0.5, 0.5])
+        return write_manifest(folder, fields)
+
+    return write
+
+
+@pytest.fixture
+def open_null() -> Iterator[Callable[[Bundle, str], Networks]]:
+    """A function (bundle, modality) -> its networks, run by the null engine."""
+    with ExitStack() as stack:
+
+        def run(bundle: Bundle, modality: str) -> Networks:
+            level = bundle.manifest.levels[0]
+            return stack.enter_context(open_networks(bundle, modality, "null", level))
+
+        yield run
+
+
+@pytest.fixture
+def found_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every detector that is opened finds a `CentralFace`."""
+    folder = "emotion_edge.training.evaluation"
+    for module in ("examples", "ravdess_examples"):
+        monkeypatch.setattr(f"{folder}.{module}.open_detector", lambda yunet: CentralFace())
+
+
+def make_voice(seconds: float, seed: int = 0) -> NDArray[np.float32]:
+    """Syllables: a tone with noise that comes and goes three times a second."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    tone = np.sin(2 * np.pi * (200 + 40 * seed) * t) + 0.2 * rng.standard_normal(len(t))
+    return (0.2 * tone * np.clip(np.sin(2 * np.pi * 3 * t), 0.01, None)).astype(np.float32)
+
+
+@pytest.fixture
+def voice() -> NDArray[np.float32]:
+    """Four seconds, 16 kHz."""
+    return make_voice(4.0)
+
+
+@pytest.fixture
+def write_film() -> Callable[..., Path]:
+    """A function (path, seconds of picture, seconds of sound, brightness) -> the path. No picture
+    or no sound where its seconds are 0; the pictures are 64 x 48, ten a second."""
+
+    def write(path: Path, picture_s: float, sound_s: float, grey: int = 128) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            streams: list[tuple[Any, Any]] = []
+            if picture_s:
+                video = container.add_stream("mpeg4", rate=10)
+                video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+                pixels = np.full((48, 64, 3), grey, np.uint8)
+                pixels[:, 32:] //= 2
+                for i in range(round(10 * picture_s)):
+                    picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                    picture.pts, picture.time_base = i, Fraction(1, 10)
+                    streams.append((video, picture))
+            if sound_s:
+                codec = "pcm_s16le" if path.suffix == ".wav" else "aac"
+                audio = container.add_stream(codec, rate=RATE_HZ, layout="mono")
+                pcm = (make_voice(sound_s, seed=grey % 7) * 32_767).astype(np.int16)[None]
+                sound = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
+                sound.sample_rate = RATE_HZ
+                streams.append((audio, sound))
+            for stream, frame in streams:
+                container.mux(stream.encode(frame))
+            for stream in container.streams:
+                container.mux(stream.encode(None))
+        return path
+
+    return write

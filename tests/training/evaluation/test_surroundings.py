@@ -1,0 +1,87 @@
+"""Noises and rooms: made here, or found in folders whatever else is in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emotion_edge.training.data import DatasetError
+from emotion_edge.training.evaluation.distort import make_response
+from emotion_edge.training.evaluation.robustness import SNRS_DB, list_conditions
+from emotion_edge.training.evaluation.surroundings import (
+    RT60S_S,
+    find_surroundings,
+    list_noises,
+)
+
+RATE_HZ = 16_000
+WriteFilm = Callable[..., Path]
+
+
+def test_made_surroundings_are_seeded() -> None:
+    made = find_surroundings(None, None, RATE_HZ, seed=0)
+    again = find_surroundings(None, None, RATE_HZ, seed=0)
+    other = find_surroundings(None, None, RATE_HZ, seed=1)
+    assert tuple(made.rooms) == RT60S_S
+    for name in ("white noise", "pink noise"):
+        np.testing.assert_array_equal(made.noises[name][0], again.noises[name][0])
+        assert (made.noises[name][0] != other.noises[name][0]).any()
+
+
+def test_noises_and_rooms_of_folders(tmp_path: Path, write_film: WriteFilm) -> None:
+    """Found to the bottom, rooms are no noises, unreadable and silent files are left out."""
+    import soundfile
+
+    write_film(tmp_path / "noise" / "deep" / "a.wav", 0, 0.5)
+    (tmp_path / "noise" / "b.wav").write_bytes(b"no sound")
+    (tmp_path / "noise" / "readme.txt").write_text("nothing to hear")
+    soundfile.write(tmp_path / "noise" / "silent.wav", np.zeros(RATE_HZ), RATE_HZ)
+    rooms = tmp_path / "noise" / "rooms"
+    rooms.mkdir()
+    response = make_response(0.5, RATE_HZ, np.random.default_rng(0))
+    soundfile.write(rooms / "hall.wav", response / 2, RATE_HZ)
+    found = find_surroundings(tmp_path / "noise", rooms, RATE_HZ, seed=0)
+    assert {name: len(sounds) for name, sounds in found.noises.items()} == {"noise": 1}
+    ((rt60_s, responses),) = found.rooms.items()
+    assert len(responses) == 1
+    assert 0.3 < rt60_s < 0.7
+    names = [condition.name for condition in list_conditions("voice", found, RATE_HZ)]
+    assert Counter(names) == {"noise": len(SNRS_DB), "reverberation": 1}
+
+
+def test_noises_of_the_training_are_left_alone(tmp_path: Path) -> None:
+    """ESC folds 1 and 2 are for training; a folder of nothing else is used all the same."""
+    names = ["1-100-A-0.wav", "2-100-A-0.wav", "3-100-A-0.wav", "4-100-A-0.wav"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in list_noises(tmp_path, None)] == names[2:]
+    (tmp_path / names[2]).unlink()
+    (tmp_path / names[3]).unlink()
+    assert [path.name for path in list_noises(tmp_path, None)] == names[:2]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (None, "no such folder"),
+        ({"a.txt": b"words"}, r"no sound file \(\.ogg"),
+        ({"a.wav": b"no sound", "b.ogg": b""}, "no file of it can be heard"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--noise", "--impulse-responses"])
+def test_folder_without_sound_is_told(
+    tmp_path: Path, content: dict[str, bytes] | None, error: str, option: str
+) -> None:
+    """The option, the folder and what is wrong."""
+    folder = tmp_path / "sounds"
+    if content is not None:
+        folder.mkdir()
+        for name, data in content.items():
+            (folder / name).write_bytes(data)
+    given = (folder, None) if option == "--noise" else (None, folder)
+    with pytest.raises(DatasetError, match=f"{option} .*sounds: {error}"):
+        find_surroundings(*given, RATE_HZ, seed=0)

@@ -1,0 +1,192 @@
+"""From a configuration to a recipe and a network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from emotion_edge.engines.bundle import LABELS
+from emotion_edge.training.config import (
+    AnyConfig,
+    FaceConfig,
+    FusionConfig,
+    VoiceConfig,
+    list_presets,
+    load_config,
+)
+from emotion_edge.training.data import DatasetError
+from emotion_edge.training.data.ferplus import FaceSet
+from emotion_edge.training.data.ravdess import EMOTIONS8
+from emotion_edge.training.face import FaceRecipe, Round
+from emotion_edge.training.fit import Schedule
+from emotion_edge.training.fusion import FusionRecipe, Pairs
+from emotion_edge.training.launch import (
+    Trained,
+    face_recipe,
+    fusion_recipe,
+    list_labels,
+    make_network,
+    prepare_data,
+    save_result,
+    train_network,
+    voice_recipe,
+)
+from emotion_edge.training.voice import VoiceRecipe
+
+
+def test_default_presets_are_the_recipes() -> None:
+    """What ships can be made again by name."""
+    face, voice = load_config("face-default"), load_config("voice-default")
+    assert isinstance(face, FaceConfig)
+    assert isinstance(voice, VoiceConfig)
+    assert face_recipe(face) == FaceRecipe()
+    assert voice_recipe(voice) == VoiceRecipe()
+    for kind in ("attention", "channel"):
+        fusion = load_config(f"fusion-{kind}")
+        assert isinstance(fusion, FusionConfig)
+        assert fusion_recipe(fusion) == FusionRecipe(preset=kind)
+
+
+def change_all(preset: str) -> AnyConfig:
+    """Every setting of the learning other than it is by default."""
+    settings = {
+        "batch_size": 5,
+        "peak_lr": 0.11,
+        "weight_decay": 0.12,
+        "betas": [0.7, 0.8],
+        "warmup": 0.13,
+        "ema_decay": 0.14,
+        "clip_norm": 1.5,
+        "label_smoothing": 0.16,
+        "patience": 17,
+        "checkpoint_every": 18,
+    }
+    told = [f"learning.{key}={value}" for key, value in settings.items()]
+    return load_config(preset, None, [*told, "seed=19"])
+
+
+CHANGED = Schedule(
+    7, 6, 0.11, 0.12, 0.13, 0.14, 1.5, 0.16, (0.7, 0.8), 19, patience=17, checkpoint_every=18
+)
+
+
+def test_every_setting_reaches_the_schedule() -> None:
+    """None is read and then forgotten."""
+    voice, fusion = change_all("toy-voice"), change_all("fusion-channel")
+    assert isinstance(voice, VoiceConfig)
+    assert isinstance(fusion, FusionConfig)
+    for recipe in (voice_recipe(voice), fusion_recipe(fusion)):
+        assert recipe.plan(7, 33, recipe.peak_lr, recipe.ema_decay) == CHANGED
+    face = change_all("face-default")
+    assert isinstance(face, FaceConfig)
+    faces = face_recipe(face)
+    first, second = faces.rounds
+    assert faces.plan(7, 33, first.peak_lr, first.ema_decay) == replace(CHANGED, ema_decay=0.14)
+    assert (second.peak_lr, second.ema_decay) == (0.75 * 0.11, 0.999)
+
+
+def test_stages_are_epochs() -> None:
+    """One after the other, each with its sizes."""
+    rounds = (
+        "[{stages: [{num_epochs: 2, sizes_px: [48]}, {num_epochs: 1, sizes_px: [64, 96]}]},"
+        " {rate: 0.5, stages: [{num_epochs: 1, sizes_px: [64]}]}]"
+    )
+    config = load_config("face-default", None, [f"rounds={rounds}", "learning.peak_lr=0.1"])
+    assert isinstance(config, FaceConfig)
+    assert face_recipe(config).rounds == (
+        Round(((48,), (48,), (64, 96)), 0.1, 0.998),
+        Round(((64,),), 0.05, 0.998),
+    )
+
+
+@pytest.mark.parametrize("preset", list_presets())
+def test_networks_take_their_inputs(preset: str) -> None:
+    """One example in, an opinion on every label out."""
+    config = load_config(preset)
+    model, inputs = make_network(config)
+    outputs = model.eval()(*inputs)
+    logits = outputs[0] if preset.startswith("fusion") else outputs[1]
+    assert logits.shape == (1, len(list_labels(config)))
+
+
+def test_labels() -> None:
+    """The voice network tells calm from neutral."""
+    assert list_labels(load_config("toy-face")) == tuple(LABELS)
+    assert list_labels(load_config("toy-voice")) == EMOTIONS8
+
+
+@pytest.mark.parametrize(
+    ("patience", "scores", "shown"),
+    [(0, [0.2, 0.7, 0.3], 0.3), (5, [0.2, 0.7, 0.3], 0.7), (5, [0.2, math.nan], 0.2), (0, [], 0.9)],
+)
+def test_score_is_that_of_the_weights(
+    patience: int, scores: list[float], shown: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With patience the best epoch's, without the last one's; of the last of several rounds."""
+    model = nn.Linear(1, 1)
+
+    def train_face(*args: Any) -> nn.Module:
+        options = args[-1]
+        for number in (1, 2):
+            options.on_epoch(number, 0.9)
+        for epoch, score in enumerate(scores, start=1):
+            options.on_epoch(epoch, score)
+        return model
+
+    monkeypatch.setattr("emotion_edge.training.launch.train_face", train_face)
+    config = load_config("toy-face", None, [f"learning.patience={patience}"])
+    faces = FaceSet(np.zeros((0, 48, 48)), np.zeros((0, 7)), np.zeros(0), skipped=0)
+    told: list[tuple[int, float | None]] = []
+    trained = train_network(config, faces, on_epoch=lambda *news: told.append(news))
+    assert trained == Trained(model, shown, 2 + len(scores))
+    assert told == list(enumerate([0.9, 0.9, *scores], start=1))
+
+
+def test_data_of_another_network() -> None:
+    """A mistake of ours."""
+    pairs = Pairs(np.zeros((1, 1, 7)), np.zeros((1, 7)), np.zeros(1, np.int64))
+    with pytest.raises(ValueError, match="Pairs: not what FaceConfig learns from"):
+        train_network(load_config("toy-face"), pairs)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "pairs.npz: cannot be read: No such file"),
+        (b"PK\x03\x04", "pairs.npz: holds no faces, voices and labels"),
+        (b"", "pairs.npz: holds no faces, voices and labels"),
+        (b"rubbish", "pairs.npz: holds no faces, voices and labels"),
+        ({"faces": np.zeros(3)}, "pairs.npz: holds no faces, voices and labels"),
+        (
+            dict.fromkeys(("faces", "voices", "labels"), np.array([{}])),
+            "pairs.npz: holds no faces, voices and labels",
+        ),
+    ],
+)
+def test_pairs_that_cannot_be_read(tmp_path: Path, content: Any, message: str) -> None:
+    """One line; a pickle in them is not loaded."""
+    if isinstance(content, dict):
+        np.savez(tmp_path / "pairs.npz", **content)
+    elif content is not None:
+        (tmp_path / "pairs.npz").write_bytes(content)
+    config = load_config("fusion-channel", None, [f"root={tmp_path}", "out=x"])
+    with pytest.raises(DatasetError, match=message):
+        prepare_data(config)
+
+
+def test_result_is_written_whole(tmp_path: Path) -> None:
+    """Weights that load into the network of the same configuration."""
+    config = load_config("toy-voice", None, [f"out={tmp_path / 'new'}"])
+    model, inputs = make_network(config)
+    path = save_result(config, Trained(model, 0.5, 2))
+    again, _ = make_network(config)
+    again.load_state_dict(torch.load(path, weights_only=True))
+    assert torch.equal(again.eval()(*inputs)[1], model.eval()(*inputs)[1])
+    assert sorted(file.name for file in path.parent.iterdir()) == ["voice.json", "voice.pt"]

@@ -1,0 +1,126 @@
+"""`emotion-train export`: trained weights to a bundle that the device runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ...engines.bundle import FUSION, LABELS, MAX_TEMPERATURE, MIN_TEMPERATURE, MODALITIES
+from ..errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ModelT = TypeVar("ModelT", bound="nn.Module")
+
+NETWORKS = (*MODALITIES, FUSION)
+FUSIONS = ("attention", "channel")
+
+
+def named_temperature(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        temperature = float(value)
+    except ValueError:
+        temperature = 0.0
+    if name not in NETWORKS or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: wanted {' or '.join(NETWORKS)}, = and a number from {MIN_TEMPERATURE} to"
+            f" {MAX_TEMPERATURE}"
+        )
+    return name, temperature
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "export",
+        help="make a bundle of trained weights",
+        description="Writes ONNX files, compares them with torch and puts them into a bundle with"
+        " a model card. CKPT is a file of weights as training leaves it; of a checkpoint the"
+        " averaged weights are taken. The bundle holds no figures: score it with"
+        " `emotion-train evaluate`.",
+    )
+    parser.add_argument("--face", metavar="CKPT", type=Path)
+    parser.add_argument("--voice", metavar="CKPT", type=Path)
+    parser.add_argument("--fusion", metavar="CKPT", type=Path, help="needs both of the others")
+    parser.add_argument("--fusion-network", choices=FUSIONS, default=FUSIONS[0])
+    parser.add_argument(
+        "--temperature",
+        metavar="NAME=NUMBER",
+        type=named_temperature,
+        action="append",
+        default=[],
+        help="what calibrates a network, such as voice=1.2; once for each (1, not calibrated)",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True)
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    given = {name: getattr(args, name) for name in NETWORKS if getattr(args, name) is not None}
+    if not set(given) & set(MODALITIES):
+        raise CheckpointError("nothing to export: give --face or --voice or both")
+    if FUSION in given and len(given) < len(NETWORKS):
+        raise CheckpointError("--fusion weighs two networks: give --face and --voice as well")
+    from ...kernels.spec import ImageSpec, MelSpec
+    from ..default import ABSTAIN_BELOW, LEVELS
+    from ..export import FusionNetwork, write_bundle
+
+    networks = {name: _load(name, path, args.fusion_network) for name, path in given.items()}
+    temperatures = {**dict.fromkeys(given, 1.0), **dict(args.temperature)}
+    models = {name: networks[name] for name in MODALITIES if name in networks}
+    bundle = write_bundle(
+        args.out,
+        models,
+        temperatures,
+        dict.fromkeys(models, 0.5),
+        LEVELS,
+        ImageSpec(),
+        MelSpec(),
+        ABSTAIN_BELOW,
+        {},
+        {
+            "recipe": "emotion-train export",
+            "not_calibrated": [name for name in given if name not in dict(args.temperature)],
+        },
+        fusion=FusionNetwork(networks[FUSION], temperatures[FUSION])
+        if FUSION in networks
+        else None,
+    )
+    print(f"{bundle.path}: {bundle.sha256}")
+
+
+def _load(name: str, path: Path, fusion_network: str) -> nn.Module:
+    """The network `name` with the weights of `path`. Raises CheckpointError."""
+    from ..models.face import FaceNet, fold_luma
+    from ..models.fusion import NUM_EMOTIONS, AttentionFusion, ChannelFusion
+    from ..models.voice import SevenLabels, VoiceNet
+
+    if name == "face":
+        face = _load_first(path, [FaceNet()])
+        fold_luma(face)  # changes nothing where training has done it
+        return face
+    if name == "voice":
+        voice = _load_first(path, [VoiceNet(), VoiceNet(num_labels=NUM_EMOTIONS)])
+        return SevenLabels(voice)  # seven stay as they are
+    if fusion_network == "channel":
+        return _load_first(path, [ChannelFusion()])
+    heads = (NUM_EMOTIONS, len(LABELS))
+    return _load_first(path, [AttentionFusion(voice_outputs=count) for count in heads])
+
+
+def _load_first(path: Path, candidates: Sequence[ModelT]) -> ModelT:
+    """The first network that the weights fit."""
+    from ..checkpoint import load_weights
+
+    reasons = []
+    for candidate in candidates:
+        try:
+            load_weights(path, candidate)
+        except CheckpointError as error:
+            reasons.append(error)
+        else:
+            return candidate
+    raise reasons[0]

@@ -1,0 +1,72 @@
+"""`emotion-train train`: one network, as a configuration says."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..config import AnyConfig, ConfigError, VoiceConfig, load_config
+
+if TYPE_CHECKING:
+    from ..models.count import Cost
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """The options by which a configuration is named; `read_settings` reads them."""
+    parser.add_argument("--preset", metavar="NAME", help="see `emotion-train models`")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML, put over the preset")
+    parser.add_argument(
+        "--set", metavar="A.B=VALUE", action="append", default=[], help="put over both"
+    )
+    parser.add_argument("--root", metavar="DIR", type=Path, help="the data set: FER+ or RAVDESS")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="for checkpoints and results")
+    parser.add_argument("--fold", type=int, choices=range(4), help="of RAVDESS (none: everybody)")
+
+
+def read_settings(args: argparse.Namespace) -> AnyConfig:
+    config = load_config(args.preset, args.config, args.set)
+    # Not through --set: a folder's name need not be YAML.
+    places = {name: str(getattr(args, name)) for name in ("root", "out") if getattr(args, name)}
+    config = msgspec.structs.replace(config, **places)
+    if args.fold is not None:
+        if not isinstance(config, VoiceConfig):
+            raise ConfigError(f"--fold {args.fold}: only RAVDESS, task voice, has folds")
+        config = msgspec.structs.replace(config, fold=args.fold)
+    return config
+
+
+def describe_cost(cost: Cost) -> str:
+    return f"{cost.num_parameters:,} parameters, {cost.num_flops / 1e6:,.1f} MFLOPs for one input"
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    train: argparse.ArgumentParser = commands.add_parser(
+        "train",
+        help="train one network as a configuration says",
+        description="Killed and started again it goes on from its last checkpoint. Under torchrun"
+        " it uses several GPUs or machines.",
+    )
+    add_settings(train)
+    train.add_argument("--init-from", metavar="FILE", type=Path, help="weights to start from")
+    train.add_argument("--log-dir", metavar="DIR", type=Path, help="curves for TensorBoard")
+    return train
+
+
+def run(args: argparse.Namespace) -> None:
+    config = read_settings(args)
+
+    from ..distributed import find_team
+    from ..launch import make_network, prepare_data, save_result, train_network
+    from ..models.count import count_cost
+
+    leads = find_team().leads
+    if leads:
+        print(f"{config.preset or args.config}: {describe_cost(count_cost(*make_network(config)))}")
+    trained = train_network(config, prepare_data(config), args.log_dir, args.init_from)
+    if leads:
+        shown = "nobody to validate on" if trained.score is None else f"{trained.score:.4f}"
+        path = save_result(config, trained)
+        print(f"{path}: validation {shown}, {trained.num_epochs} epochs")

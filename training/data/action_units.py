@@ -1,0 +1,125 @@
+"""Facial action units of RAVDESS takes: OpenFace's mean over each video, one row per clip.
+
+In: the table, a CSV with the column `clip` and one column per action unit. Out: `ActionUnits`,
+and which row belongs to which recording.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...engines.bundle import LABELS
+from . import DatasetError
+from .ravdess import EMOTIONS8, Clip, parse_clip
+from .voices import VoiceSet
+
+_BOTH = "01 02 04 05 06 07 09 10 12 14 15 17 20 23 25 26 45"
+INTENSITIES = tuple(f"AU{unit}_r" for unit in _BOTH.split())
+"""0 to 5 (Baltrusaitis et al. 2018, doi:10.1109/FG.2018.00019)."""
+PRESENCES = tuple(f"AU{unit}_c" for unit in [*_BOTH.split()[:-1], "28", "45"])
+"""Share of the video in which the unit is seen, 0 to 1."""
+UNITS = INTENSITIES + PRESENCES
+_MAX_OF = {**dict.fromkeys(INTENSITIES, 5.0), **dict.fromkeys(PRESENCES, 1.0)}
+_SLACK = 1e-3
+"""For figures that were rounded when they were written."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionUnits:
+    """N clips with 35 figures each."""
+
+    names: list[str]
+    """The columns of `values`: `UNITS`."""
+    takes: list[str]
+    """Which take each row is of, as `Clip.take`."""
+    values: NDArray[np.float32]
+    """(N, 35): intensities 0..5, presences 0..1."""
+    emotions: NDArray[np.int64]
+    """(N,), index in `ravdess.EMOTIONS8`."""
+    labels: NDArray[np.int64]
+    """(N,), index in the product's seven `LABELS`."""
+    actors: NDArray[np.int64]
+    """(N,)."""
+
+
+def load_action_units(path: Path) -> ActionUnits:
+    """Read the table; the order of its columns is free.
+
+    Raises DatasetError, naming line and column, for anything but one row of finite figures per
+    take.
+    """
+    clips: dict[str, Clip] = {}
+    values: list[list[float]] = []
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            _check_columns(path, columns)
+            reader.fieldnames = columns
+            for row in reader:
+                where = f"{path} line {reader.line_num}"
+                clip = parse_clip(Path(f"{row['clip']}.csv"))
+                if clip is None:
+                    raise DatasetError(
+                        f"{where} column clip: {row['clip']!r}, allowed: names such as"
+                        " 01-01-03-01-02-01-07"
+                    )
+                if clip.take in clips:
+                    raise DatasetError(f"{where} column clip: {row['clip']!r} is there twice")
+                clips[clip.take] = clip
+                values.append([_parse_value(where, name, row[name]) for name in UNITS])
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise DatasetError(f"{path}: not a table of action units: {error}") from error
+    if not values:
+        raise DatasetError(f"{path}: no clip in it")
+    found = clips.values()
+    return ActionUnits(
+        list(UNITS),
+        list(clips),
+        np.array(values, np.float32),
+        np.array([EMOTIONS8.index(clip.emotion) for clip in found], np.int64),
+        np.array([LABELS.index(clip.label) for clip in found], np.int64),
+        np.array([clip.actor for clip in found], np.int64),
+    )
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    wanted = ("clip", *UNITS)
+    for what, names in (
+        ("missing", set(wanted) - set(columns)),
+        ("unknown", set(columns) - set(wanted)),
+        ("there twice", {name for name in columns if columns.count(name) > 1}),
+    ):
+        if names:
+            raise DatasetError(f"{path} line 1: columns {what}: {', '.join(sorted(names))}")
+
+
+def _parse_value(where: str, column: str, cell: str | None) -> float:
+    try:
+        value = float(cell or "")
+    except ValueError:
+        value = math.nan
+    top = _MAX_OF[column]
+    if not -_SLACK <= value <= top + _SLACK:
+        raise DatasetError(f"{where} column {column}: {cell!r}, allowed: 0 to {top:g}")
+    return value
+
+
+def pair(voices: VoiceSet, units: ActionUnits) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(indices into `voices`, indices into `units`), both (M,): the same take at each place, in
+    the order of `voices`. Raises DatasetError when no take is in both."""
+    row_of = {take: row for row, take in enumerate(units.takes)}
+    # A recording's name is its take after the modality: 03-01-... (`Clip.take`).
+    rows = [row_of.get(name[3:], -1) for name in voices.names]
+    heard = np.flatnonzero(np.array(rows, np.int64) >= 0)
+    if heard.size == 0:
+        raise DatasetError("no take has both a recording and action units")
+    return heard, np.array(rows, np.int64)[heard]

@@ -1,0 +1,166 @@
+"""Any data set of one's own: `ROOT/manifest.csv` with the columns file, label, subject, split.
+
+In: the folder. Out: one `FolderItem` per row; nothing but the manifest is decoded. A subject may
+be in one split only, so that a score is about people whom the network never saw.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Literal
+
+from ...engines.bundle import LABELS
+from . import DatasetError
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.csv"
+COLUMNS = ("file", "label", "subject", "split")
+SPLITS = ("train", "valid", "test")
+Kind = Literal["picture", "sound", "video"]
+KINDS: dict[Kind, tuple[str, ...]] = {
+    "picture": (".png", ".jpg", ".jpeg", ".webp", ".bmp"),
+    "sound": (".wav", ".flac", ".ogg", ".mp3", ".m4a"),
+    "video": (".mp4", ".avi", ".mkv", ".mov", ".webm"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FolderItem:
+    """One row of the manifest."""
+
+    path: Path
+    label: str
+    """One of the product's `LABELS`."""
+    subject: str
+    split: str
+    """One of `SPLITS`."""
+    kind: Kind
+
+
+def load_folder(root: Path, split: str | None = None) -> list[FolderItem]:
+    """The items of one split, or of all; files that are copies of others are left out.
+
+    Raises DatasetError for a manifest that cannot be used. Whether a file can be decoded shows
+    when it is.
+    """
+    if split is not None and split not in SPLITS:
+        raise DatasetError(f"split {split!r}, allowed: {', '.join(SPLITS)}")
+    items, copies = drop_copies(read_manifest(root))
+    for line in copies:
+        log.warning("left out: %s", line)
+    chosen = [item for item in items if split in (None, item.split)]
+    if not chosen:
+        raise DatasetError(f"{root / MANIFEST}: no file in {split or 'it'}")
+    return chosen
+
+
+def read_manifest(root: Path) -> list[FolderItem]:
+    """All rows, copies included. Raises DatasetError."""
+    table = root / MANIFEST
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder")
+    if not table.is_file():
+        raise DatasetError(f"{table}: no such file (wanted: a table of {', '.join(COLUMNS)})")
+    items: list[FolderItem] = []
+    line_of: dict[Path, int] = {}
+    split_of: dict[str, str] = {}
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = set(COLUMNS) - set(reader.fieldnames or ())
+            if missing:
+                raise DatasetError(f"{table}: columns missing: {', '.join(sorted(missing))}")
+            for row in reader:
+                where = f"{table} line {reader.line_num}"
+                item = _parse_row(root, where, row)
+                first = line_of.setdefault(item.path, reader.line_num)
+                if first != reader.line_num:
+                    raise DatasetError(f"{where}: file {row['file']!r} is in line {first} already")
+                if split_of.setdefault(item.subject, item.split) != item.split:
+                    raise DatasetError(
+                        f"{where}: subject {item.subject!r} is in {split_of[item.subject]} and in"
+                        f" {item.split}, allowed: one split for each subject"
+                    )
+                items.append(item)
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise DatasetError(f"{table}: not a table that can be read: {error}") from error
+    if not items:
+        raise DatasetError(f"{table}: names no file")
+    return items
+
+
+def _parse_row(root: Path, where: str, row: dict[str, str]) -> FolderItem:
+    cells = {column: (row[column] or "").strip() for column in COLUMNS}
+    for column, cell in cells.items():
+        if not cell:
+            raise DatasetError(f"{where}: {column} is empty")
+    label = "neutral" if cells["label"] == "calm" else cells["label"]
+    for column, value, allowed in (("label", label, LABELS), ("split", cells["split"], SPLITS)):
+        if value not in allowed:
+            raise DatasetError(f"{where}: {column} is {value!r}, allowed: {', '.join(allowed)}")
+    path = _place(root, where, cells["file"])
+    kind = next((kind for kind, ends in KINDS.items() if path.suffix.lower() in ends), None)
+    if kind is None:
+        known = ", ".join(suffix for ends in KINDS.values() for suffix in ends)
+        raise DatasetError(
+            f"{where}: file is {cells['file']!r}, allowed: names that end in {known}"
+        )
+    return FolderItem(path, label, cells["subject"], cells["split"], kind)
+
+
+def _place(root: Path, where: str, name: str) -> Path:
+    """The file's path, if it cannot lead out of `root`: not by its name, nor by a link."""
+    outside = (
+        "\0" in name
+        or PurePosixPath(name).is_absolute()
+        or bool(PureWindowsPath(name).anchor)
+        or ".." in PureWindowsPath(name).parts  # it takes both kinds of slash for one
+    )
+    try:
+        outside = outside or not (root / name).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise DatasetError(f"{where}: file is {name!r}: {error}") from error
+    if outside:
+        raise DatasetError(f"{where}: file is {name!r}, allowed: names of files inside {root}")
+    return root / name
+
+
+def drop_copies(items: Sequence[FolderItem]) -> tuple[list[FolderItem], list[str]]:
+    """(items less those whose file is a copy of another's byte for byte, a line per copy).
+
+    Of two, the one of test stays, then of valid, then of train, then the first: a copy must not
+    be trained on and scored too.
+    """
+    by_size: dict[int, list[FolderItem]] = defaultdict(list)
+    for item in sorted(items, key=lambda item: -SPLITS.index(item.split)):
+        try:
+            by_size[item.path.stat().st_size].append(item)
+        except OSError:
+            continue  # is told when it is to be decoded
+    copies: dict[Path, str] = {}
+    for same_size in by_size.values():
+        first: dict[bytes, Path] = {}
+        for item in same_size if len(same_size) > 1 else ():
+            kept = first.setdefault(_hash_file(item.path), item.path)
+            if kept != item.path:
+                copies[item.path] = f"{item.path}: holds the same as {kept}"
+    return [item for item in items if item.path not in copies], list(copies.values())
+
+
+def _hash_file(path: Path) -> bytes:
+    """Of the content; of the name where there is none to be read."""
+    digest = hashlib.blake2b()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        digest.update(str(path).encode())
+    return digest.digest()

@@ -1,0 +1,65 @@
+"""What camera and microphone would have given of one example, before any preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .distort import Box, Picture, Sound
+
+MARGIN = 0.25
+"""Of the face's side: what is kept around its box, so that a blur can draw from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face in a picture, `picture` uint8 (H, W, 3) RGB, seen at `t_s` of the clip."""
+
+    t_s: float
+    picture: Picture
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """One example. `faces` in the order of time; `sound` float32 (n,), None where there is none."""
+
+    faces: tuple[Face, ...] = ()
+    sound: Sound | None = None
+    sound_t_s: float = 0.0
+    """When its first sample was taken, on the faces' clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One thing to be judged; `load` reads it and raises DatasetError when that fails."""
+
+    name: str
+    label: int
+    """In `engines.bundle.LABELS`."""
+    subject: str
+    """Who it is, "" when nobody knows."""
+    load: Callable[[], Material]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """What else to look at separately, such as {"sex": "female"}."""
+
+
+def cut_face(t_s: float, picture: Picture, box: Box) -> Face:
+    """The face with a margin, copied out of its picture: networks see nothing else of it."""
+    height, width = picture.shape[:2]
+    x, y, side = box
+    reach = MARGIN * side + 2
+    # A box that lies outside still gets the pixels of the border, as it would from the whole.
+    left = int(np.clip(np.floor(x - reach), 0, width - 1))
+    top = int(np.clip(np.floor(y - reach), 0, height - 1))
+    right = int(np.clip(np.ceil(x + side + reach), left + 1, width))
+    bottom = int(np.clip(np.ceil(y + side + reach), top + 1, height))
+    return Face(t_s, picture[top:bottom, left:right].copy(), (x - left, y - top, side))
+
+
+def whole_face(t_s: float, grey: NDArray[np.uint8]) -> Face:
+    """A square grey picture (H, H) that is the face, edge to edge."""
+    return Face(t_s, np.repeat(grey[:, :, None], 3, axis=2), (0.0, 0.0, float(len(grey))))

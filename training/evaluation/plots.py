@@ -1,0 +1,213 @@
+"""Pictures of an evaluation's figures: what `emotion-train evaluate` writes as JSON in, PNG out.
+
+Colours are those of Okabe and Ito 2008, which colour-blind people tell apart, and viridis, which
+also gets lighter in grey print.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676"
+DPI = 150
+MAX_BARS = 40
+"""More people than this are shown as the 20 worst and the 20 best."""
+MAX_NAME = 18
+"""Letters of a person's name on an axis."""
+
+Figures = Mapping[str, Any]
+
+
+def plot_all(figures: Figures) -> dict[str, bytes]:
+    """PNG files by name without suffix; those for which there are no figures are left out."""
+    plots: dict[str, tuple[bool, Callable[[Figures], Figure]]] = {
+        "confusion": (True, plot_confusion),
+        "recall": (True, plot_recall),
+        "reliability": (True, plot_reliability),
+        "risk_coverage": (True, plot_risk_coverage),
+        "subjects": (len(figures["subjects"]) > 1, plot_subjects),
+        "robustness": (bool(figures.get("robustness")), plot_robustness),
+    }
+    caption = (
+        f"{figures['modality']} on {figures['dataset']}, n {figures['n']};"
+        f" bundle {figures['bundle_name']} {figures['bundle'][:12]}"
+    )
+    return {name: _encode(draw(figures), caption) for name, (shown, draw) in plots.items() if shown}
+
+
+def _encode(figure: Figure, caption: str) -> bytes:
+    """A PNG file; the `caption` says what it is when it lies somewhere by itself."""
+    figure.suptitle(caption, fontsize=8, color=GREY)
+    file = io.BytesIO()
+    # Without the library's version and the time, so that equal figures give equal files.
+    figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    return file.getvalue()
+
+
+def plot_confusion(figures: Figures) -> Figure:
+    """Counts in the cells that are not 0, coloured by share of the true label's examples."""
+    confusion = np.array(figures["confusion"])
+    support = confusion.sum(axis=1, keepdims=True)
+    share = confusion / np.maximum(support, 1)
+    labels = figures["labels"]
+    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(100 * share, cmap="viridis", vmin=0, vmax=100)
+    for row, column in np.argwhere(confusion):
+        axes.text(
+            column,
+            row,
+            f"{confusion[row, column]}\n{100 * share[row, column]:.0f} %",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="black" if share[row, column] > 0.6 else "white",
+        )
+    axes.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
+    counted = [f"{label} ({n})" for label, n in zip(labels, support[:, 0], strict=True)]
+    axes.set_yticks(range(len(labels)), counted)
+    axes.set(title="Confusion matrix", xlabel="answer", ylabel="true label (number of examples)")
+    figure.colorbar(image, label="% of the true label's examples")
+    return figure
+
+
+def plot_recall(figures: Figures) -> Figure:
+    """Recall and precision of each label."""
+    per_class = figures["per_class"]
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(per_class))
+    kinds = (("recall", BLUE, "", -0.2), ("precision", ORANGE, "//", 0.2))
+    for name, colour, hatch, shift in kinds:
+        values = [one[name] for one in per_class.values()]
+        heights = [100 * (value or 0.0) for value in values]
+        axes.bar(places + shift, heights, 0.4, label=name, color=colour, hatch=hatch, ec="white")
+        for place, value, height in zip(places, values, heights, strict=True):
+            text = "none" if value is None else f"{height:.0f}"
+            axes.text(place + shift, height + 1, text, ha="center", va="bottom", fontsize=8)
+    axes.axhline(100 * figures["uar"], color=GREY, ls="--", label="mean recall (UAR)")
+    names = [f"{label}\n(n {one['support']})" for label, one in per_class.items()]
+    axes.set_xticks(places, names)
+    axes.set(title="Recall and precision of each label", ylabel="%", ylim=(0, 112))
+    axes.set_yticks(range(0, 101, 20))
+    _put_legend_below(figure, axes, 3)
+    return figure
+
+
+def plot_reliability(figures: Figures) -> Figure:
+    """How often answers of a confidence are right, and how many there are of it."""
+    bins = [one for one in figures["reliability"] if one["count"]]
+    width = 1 / len(figures["reliability"])
+    edges = [i * width for i, one in enumerate(figures["reliability"]) if one["count"]]
+    figure = Figure(figsize=(5.6, 5.8), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+    upper.plot([0, 1], [0, 1], color=GREY, ls="--", label="perfectly calibrated")
+    accuracy = [one["accuracy"] for one in bins]
+    upper.bar(edges, accuracy, width, align="edge", color=BLUE, alpha=0.35, ec="white")
+    confidence = [one["confidence"] for one in bins]
+    upper.plot(confidence, accuracy, "o-", color=BLUE, label="this bundle")
+    upper.set(
+        title=f"Reliability (calibration error {100 * figures['ece']:.1f} %)",
+        ylabel="share that is right",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
+    upper.legend(loc="upper left")
+    lower.bar(edges, [one["count"] for one in bins], width, align="edge", color=GREY, ec="white")
+    lower.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    lower.set(xlabel="confidence of the answer", ylabel="examples")
+    return figure
+
+
+def plot_risk_coverage(figures: Figures) -> Figure:
+    """Accuracy over the share of examples that is answered, the surest first."""
+    points = figures["risk_coverage"]
+    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(
+        [100 * point["coverage"] for point in points],
+        [100 * point["accuracy"] for point in points],
+        "o-",
+        color=BLUE,
+    )
+    axes.axhline(100 * figures["accuracy"], color=GREY, ls="--")
+    axes.set(
+        title="Accuracy when only the surest answers count",
+        xlabel="answered examples, %",
+        ylabel="accuracy, %",
+        xlim=(0, 103),
+    )
+    axes.set_ylim(max(0.0, axes.get_ylim()[0]), min(102.0, axes.get_ylim()[1] + 2))
+    return figure
+
+
+def plot_subjects(figures: Figures) -> Figure:
+    """Accuracy of each person, worst first."""
+    people = sorted(figures["subjects"].items(), key=lambda item: item[1]["accuracy"])
+    title = "Accuracy of each person"
+    if len(people) > MAX_BARS:
+        half = MAX_BARS // 2
+        title += f": {half} worst and {half} best of {len(people)}"
+        people = [*people[:half], *people[-half:]]
+    figure = Figure(figsize=(max(5.0, 1.6 + 0.32 * len(people)), 4.2), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(people))
+    axes.bar(places, [100 * one["accuracy"] for _, one in people], color=BLUE)
+    mean = 100 * figures["subject_accuracy"]["mean"]
+    std = 100 * figures["subject_accuracy"]["std"]
+    axes.axhline(mean, color=ORANGE, label=f"mean over people {mean:.1f} %")
+    axes.axhspan(
+        mean - std,
+        mean + std,
+        color=ORANGE,
+        alpha=0.2,
+        zorder=0,
+        label=f"± 1 standard deviation {std:.1f}",
+    )
+    short = [name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…" for name, _ in people]
+    axes.set_xticks(places, short, rotation=0 if max(map(len, short)) < 3 else 60)
+    axes.set(title=title, xlabel="person", ylabel="accuracy, %", ylim=(0, 102))
+    _put_legend_below(figure, axes, 2)
+    return figure
+
+
+def plot_robustness(figures: Figures) -> Figure:
+    """Accuracy and UAR over the strength of each condition, strongest to the right, beside those
+    without it."""
+    clean, *rows = figures["robustness"]
+    names = list(dict.fromkeys(row["condition"] for row in rows))
+    num_columns = min(3, len(names))
+    num_rows = -(-len(names) // num_columns)
+    figure = Figure(figsize=(3.4 * num_columns, 0.9 + 2.7 * num_rows), layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, squeeze=False, sharey=True)
+    kinds = (("accuracy", BLUE, "o-"), ("uar", ORANGE, "s--"))
+    for axes, name in zip(grid.flat, names, strict=False):
+        chosen = [row for row in rows if row["condition"] == name]
+        places = range(len(chosen))
+        for key, colour, style in kinds:
+            values = [100 * row[key] for row in chosen]
+            label = "UAR" if key == "uar" else key
+            axes.plot(places, values, style, color=colour, label=label)
+            axes.axhline(100 * clean[key], color=colour, ls=":", label=f"{label}, unspoilt")
+        axes.set_xticks(places, [f"{row['strength']:g}" for row in chosen])
+        axes.set(title=name, xlabel=chosen[0]["unit"], ylim=(0, 102))
+        axes.margins(x=0.15)
+        if len(chosen) == 1 and not chosen[0]["unit"]:
+            axes.set_xticks([])
+    for axes in grid.flat[len(names) :]:
+        axes.set_axis_off()
+    for axes in grid[:, 0]:
+        axes.set_ylabel("%")
+    figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _put_legend_below(figure: Figure, axes: Any, num_columns: int) -> None:
+    """Outside, where it covers no bar."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=num_columns)

@@ -1,0 +1,121 @@
+"""Takes of RAVDESS to judge: recordings, films with and without sound, and faces cut out of films.
+
+In: a selection and the bundle to be judged. Out: examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from ...engines.bundle import FUSION, LABELS, Bundle
+from ...engines.face_detector import open_detector
+from ..data import DatasetError
+from ..data.ravdess import Clip, find_video_clips, find_voice_clips, parse_clip
+from ..data.takes import load_face_zip
+from .judges import FACE_EVERY_S
+from .loading import load_film, load_pair, load_sound
+from .material import Example, Material, whole_face
+from .selection import Chosen, Selection, pick_modality
+
+ARCHIVES = "faces_*.zip"
+"""Faces that were cut out of films: a folder per take. Read only where there are no films."""
+SHOWN = {
+    FUSION: "faces, ten a second, and voice, fused four times a second, averaged over each take",
+    "voice": "windows four times a second, averaged over each recording",
+    "face": "faces, ten a second, averaged over each film",
+}
+
+
+def find_takes(selection: Selection, bundle: Bundle) -> Chosen:
+    """One example per take. The sound of a film without any is the recording of the same take."""
+    root, actors = selection.root, selection.actors
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder")
+    recordings = _find(find_voice_clips, root, actors)
+    films = _find(find_video_clips, root, actors)
+    voices = {
+        **{take: clip for take, clip in films.items() if clip.modality == "both"},
+        **recordings,
+    }
+    pairs = {
+        take: (clip, clip if clip.modality == "both" else recordings[take])
+        for take, clip in films.items()
+        if clip.modality == "both" or take in recordings
+    }
+    archived = {} if films else dict(_find_archived(root, actors))
+    if not (voices or films or archived):
+        raise DatasetError(
+            f"{root}: no RAVDESS speech (03-01-....wav or .flac, 01-01-....mp4, 02-01-....mp4,"
+            f" {ARCHIVES}) of actors {'all' if actors is None else sorted(actors)}"
+        )
+    shown: dict[str, Mapping[str, object]] = {
+        FUSION: pairs,
+        "voice": voices,
+        "face": films or archived,
+    }
+    modality = pick_modality(selection, bundle, shown)
+    rate_hz = bundle.manifest.mel.sample_rate_hz
+    if modality == "voice":
+        examples = [
+            _describe(clip, partial(load_sound, clip.path, rate_hz)) for clip in voices.values()
+        ]
+    elif modality == "face" and archived:
+        examples = list(archived.values())
+    else:
+        detector = open_detector(selection.yunet)
+        if modality == "face":
+            examples = [
+                _describe(clip, partial(load_film, clip.path, detector)) for clip in films.values()
+            ]
+        else:
+            examples = [
+                _describe(film, partial(load_pair, film.path, voice.path, detector, rate_hz))
+                for film, voice in pairs.values()
+            ]
+    return Chosen(
+        examples,
+        modality,
+        {"actors": "all" if actors is None else list(actors)},
+        f"RAVDESS speech, actors {'all' if actors is None else ', '.join(map(str, actors))}; calm"
+        f" counts as neutral; {SHOWN[modality]}. Acted emotions: the label is what the actor was"
+        " asked to show.",
+    )
+
+
+def _find(
+    find: Callable[[Path, Sequence[int] | None], list[Clip]],
+    root: Path,
+    actors: Sequence[int] | None,
+) -> dict[str, Clip]:
+    """Clips by take; none is no error, as another kind of file may be there."""
+    try:
+        return {clip.take: clip for clip in find(root, actors)}
+    except DatasetError:
+        return {}
+
+
+def _describe(clip: Clip, load: Callable[[], Material]) -> Example:
+    return Example(
+        str(clip.path),
+        LABELS.index(clip.label),
+        str(clip.actor),
+        load,
+        {
+            "sex": "male" if clip.actor % 2 else "female",
+            "intensity": ("normal", "strong")[clip.intensity - 1],
+            "statement": str(clip.statement),
+            "acted emotion": clip.emotion,
+        },
+    )
+
+
+def _find_archived(root: Path, actors: Sequence[int] | None) -> Iterator[tuple[str, Example]]:
+    for archive in sorted(root.rglob(ARCHIVES)):
+        for name, images in load_face_zip(archive):
+            clip = parse_clip(archive / name)
+            if clip is None or (actors is not None and clip.actor not in actors):
+                continue
+            faces = tuple(whole_face(i * FACE_EVERY_S, image) for i, image in enumerate(images))
+            yield clip.take, _describe(clip, partial(Material, faces))

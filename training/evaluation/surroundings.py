@@ -1,0 +1,109 @@
+"""Noises and rooms to hear a bundle's voice network in.
+
+In: folders of sounds, or none. Out: `Surroundings`, sounds at the rate of the mel.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data import DatasetError
+from ..data.media import decode_sound
+from ..data.noise import SUFFIXES, is_for_training
+from .distort import Sound, cut_silence, make_noise, make_response, measure_rt60
+
+log = logging.getLogger(__name__)
+
+RT60S_S = (0.3, 0.6, 1.0)
+MAX_NOISES = 200
+"""Files taken from a folder of noises; a larger one is drawn from, so that it fits in memory."""
+MAX_NOISE_S = 30
+MADE_NOISE_S = 10
+NOISE_LEVEL = 0.03
+"""Root mean square of the noises made here, played alone: -30 dB of full scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """`noises`: sounds by the name of their condition; `rooms`: impulse responses by their
+    reverberation time in seconds."""
+
+    noises: Mapping[str, Sequence[Sound]]
+    rooms: Mapping[float, Sequence[Sound]]
+
+
+def find_surroundings(
+    noise_dir: Path | None, response_dir: Path | None, sample_rate_hz: int, seed: int
+) -> Surroundings:
+    """Sounds of the folders, searched to the bottom, see `list_noises`; where no folder is
+    given, white and pink noise and three synthetic rooms. Raises DatasetError when a folder holds
+    no sound."""
+    rng = np.random.default_rng(seed)
+    if noise_dir is None:
+        count = MADE_NOISE_S * sample_rate_hz
+        noises = {
+            f"{colour} noise": [make_noise(colour, count, rng) * np.float32(NOISE_LEVEL)]
+            for colour in ("white", "pink")
+        }
+    else:
+        files = list_noises(noise_dir, response_dir)
+        if len(files) > MAX_NOISES:
+            log.info("%s: %d of %d files are used", noise_dir, MAX_NOISES, len(files))
+            files = [files[i] for i in rng.permutation(len(files))[:MAX_NOISES]]
+        sounds = (sound[: MAX_NOISE_S * sample_rate_hz] for sound in _load(files, sample_rate_hz))
+        heard = [cut_silence(sound, sample_rate_hz) for sound in sounds]
+        noises = {"noise": _need([sound for sound in heard if len(sound)], noise_dir, "--noise")}
+    if response_dir is None:
+        rooms = {rt60_s: [make_response(rt60_s, sample_rate_hz, rng)] for rt60_s in RT60S_S}
+    else:
+        files = list_sounds(response_dir, "--impulse-responses")
+        responses = [sound for sound in _load(files, sample_rate_hz) if sound.any()]
+        _need(responses, response_dir, "--impulse-responses")
+        times = [measure_rt60(response, sample_rate_hz) for response in responses]
+        rooms = {round(float(np.median(times)), 2): responses}
+    return Surroundings(noises, rooms)
+
+
+def list_noises(folder: Path, but: Path | None) -> list[Path]:
+    """Noises to judge with: the half of `folder` that training leaves alone, less what lies under
+    `but`; all of it when nothing is left so. Raises DatasetError."""
+    left_out = None if but is None else but.resolve()
+
+    def is_noise(path: Path) -> bool:
+        return left_out is None or not path.resolve().is_relative_to(left_out)
+
+    files = list_sounds(folder, "--noise")
+    halved = [path for place, path in enumerate(files) if not is_for_training(path, place)]
+    if not any(map(is_noise, halved)):
+        log.warning("%s: no file that training leaves alone, all are used", folder)
+        halved = files
+    return [path for path in halved if is_noise(path)]
+
+
+def list_sounds(folder: Path, option: str) -> list[Path]:
+    """Sound files under `folder`, by name. Raises DatasetError."""
+    if not folder.is_dir():
+        raise DatasetError(f"{option} {folder}: no such folder")
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    if not files:
+        raise DatasetError(f"{option} {folder}: no sound file ({', '.join(SUFFIXES)})")
+    return files
+
+
+def _load(files: Iterable[Path], sample_rate_hz: int) -> Iterable[Sound]:
+    for path in files:
+        try:
+            yield decode_sound(path, sample_rate_hz)[0]
+        except DatasetError as error:
+            log.warning("left out: %s", error)
+
+
+def _need(sounds: list[Sound], folder: Path, option: str) -> list[Sound]:
+    if not sounds:
+        raise DatasetError(f"{option} {folder}: no file of it can be heard")
+    return sounds

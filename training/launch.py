@@ -1,0 +1,229 @@
+"""A configuration to a trained network: which recipe learns from what, and what is left behind.
+
+In: a configuration of `config`. Out: the network and its score on those it was validated on, and in
+the folder `out` its checkpoint while it learns, then weights (`TASK.pt`) and a JSON side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..engines.bundle import LABELS
+from ..kernels.spec import ImageSpec, MelSpec
+from .checkpoint import save_weights
+from .config import AnyConfig, ConfigError, FaceConfig, FusionConfig, VoiceConfig
+from .data import DatasetError
+from .data.ferplus import FaceSet, load_ferplus
+from .data.noise import load_noises
+from .data.ravdess import EMOTIONS8, TEST_FOLDS, find_voice_clips, split_actors
+from .data.voices import VoiceSet, load_voices
+from .errors import TrainingError
+from .face import FaceRecipe, Round, train_face
+from .fit import RunOptions
+from .fusion import FusionRecipe, Pairs, train_fusion
+from .models.count import count_cost
+from .models.face import EMBEDDING_SIZE, FaceNet
+from .models.fusion import NUM_FACES, AttentionFusion, ChannelFusion
+from .models.voice import VoiceNet
+from .voice import Speech, VoiceRecipe, prepare_speech, train_voice
+
+PAIRS = "pairs.npz"
+"""What the fusion network learns from: the arrays of `fusion.Pairs` by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speakers:
+    """Whom a voice network hears."""
+
+    learn: Speech
+    judges: VoiceSet | None
+    """The validation actors of the fold; None where everybody is learned from."""
+
+
+Data = FaceSet | Speakers | Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    model: nn.Module
+    score: float | None
+    """Of the weights: on held-out faces, or on the validation actors of the fold; None where there
+    were none."""
+    num_epochs: int
+
+
+def face_recipe(config: FaceConfig) -> FaceRecipe:
+    shared = _shared(config)
+    peak_lr, ema_decay = shared.pop("peak_lr"), shared.pop("ema_decay")
+    rounds = tuple(
+        Round(
+            tuple(s.sizes_px for s in told.stages for _ in range(s.num_epochs)),
+            peak_lr * told.rate,
+            ema_decay if told.ema_decay is None else told.ema_decay,
+        )
+        for told in config.rounds
+    )
+    return FaceRecipe(
+        **shared,
+        **msgspec.structs.asdict(config.network),
+        rounds=rounds,
+        rare_label_share=config.rare_label_share,
+        compile_model=config.compile_model,
+    )
+
+
+def voice_recipe(config: VoiceConfig) -> VoiceRecipe:
+    return VoiceRecipe(
+        **_shared(config),
+        **msgspec.structs.asdict(config.network),
+        **msgspec.structs.asdict(config.augmentation),
+        num_epochs=config.num_epochs,
+    )
+
+
+def fusion_recipe(config: FusionConfig) -> FusionRecipe:
+    return FusionRecipe(
+        **_shared(config),
+        preset=config.kind,
+        num_epochs=config.num_epochs,
+        modality_dropout=config.modality_dropout,
+    )
+
+
+def _shared(config: AnyConfig) -> dict[str, Any]:
+    """The settings that every recipe has, by name."""
+    return {**msgspec.structs.asdict(config.learning), "seed": config.seed}
+
+
+def make_network(config: AnyConfig) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The untrained network as the device runs it, and inputs of one example."""
+    if isinstance(config, FaceConfig):
+        size_px = min(config.rounds[-1].stages[-1].sizes_px)
+        face = FaceNet(**msgspec.structs.asdict(config.network))
+        return face, (torch.zeros(1, 3, size_px, size_px),)
+    if isinstance(config, VoiceConfig):
+        spec = MelSpec()
+        window = torch.zeros(1, spec.num_mels, spec.num_frames)
+        network = msgspec.structs.asdict(config.network)
+        voice = VoiceNet(len(EMOTIONS8), spec.num_mels, **network)
+        return voice, (window, torch.ones(1, spec.num_frames))
+    kind = AttentionFusion if config.kind == "attention" else ChannelFusion
+    faces, heard = torch.zeros(1, NUM_FACES, EMBEDDING_SIZE), torch.zeros(1, EMBEDDING_SIZE)
+    return kind(), (faces, torch.ones(1, NUM_FACES), heard, torch.ones(1, 1))
+
+
+def prepare_data(config: AnyConfig) -> Data:
+    """What the network of `config` learns from, read once for any number of runs. Raises
+    ConfigError where no folder is named, DatasetError where it cannot be read."""
+    for key in ("root", "out"):
+        if not getattr(config, key):
+            raise ConfigError(f"{key} is empty: give --{key} DIR")
+    if isinstance(config, FaceConfig):
+        return load_ferplus(Path(config.root), "train")
+    if isinstance(config, VoiceConfig):
+        return _read_speakers(config)
+    return _read_pairs(Path(config.root) / PAIRS)
+
+
+def _read_speakers(config: VoiceConfig) -> Speakers:
+    if config.fold is None:
+        learn = tuple(actor for fold in TEST_FOLDS for actor in fold)
+        judges: tuple[int, ...] = ()
+    else:
+        learn, judges, _ = split_actors(config.fold)
+    spec = MelSpec()
+    noise = Path(config.noise)
+    noises = load_noises(noise, True, spec.sample_rate_hz) if config.noise else ()
+    voices = load_voices(find_voice_clips(Path(config.root), (*learn, *judges)), spec)
+    speech = prepare_speech(voices.of(learn), noises, spec, voice_recipe(config))
+    return Speakers(speech, voices.of(judges) if judges else None)
+
+
+def _read_pairs(path: Path) -> Pairs:
+    try:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            return Pairs(arrays["faces"], arrays["voices"], arrays["labels"])
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (LookupError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path}: holds no faces, voices and labels of pairs") from error
+
+
+def train_network(
+    config: AnyConfig,
+    data: Data,
+    log_folder: Path | None = None,
+    init_from: Path | None = None,
+    on_epoch: Callable[[int, float | None], None] | None = None,
+) -> Trained:
+    """Train the network of `config` with what `prepare_data` has read, checkpoints in `config.out`.
+
+    Test people and test pictures are never looked at.
+    """
+    scores: list[float | None] = []
+    num_epochs = 0
+
+    def note(epoch: int, score: float | None) -> None:
+        nonlocal num_epochs
+        if epoch == 1:  # of a further round
+            scores.clear()
+        scores.append(score)
+        num_epochs += 1
+        if on_epoch is not None:
+            on_epoch(num_epochs, score)
+
+    options = RunOptions({"labels": list_labels(config)}, init_from, log_folder, note)
+    out = Path(config.out)
+    model: nn.Module
+    if isinstance(config, FaceConfig) and isinstance(data, FaceSet):
+        model = train_face(data, out, face_recipe(config), ImageSpec(), options)
+    elif isinstance(config, VoiceConfig) and isinstance(data, Speakers):
+        recipe, checkpoint = voice_recipe(config), out / "voice.ckpt"
+        model = train_voice(data.learn, MelSpec(), recipe, checkpoint, data.judges, options)
+    elif isinstance(config, FusionConfig) and isinstance(data, Pairs):
+        labels = len(list_labels(config))
+        model = train_fusion(data, labels, fusion_recipe(config), out / "fusion.ckpt", options)
+    else:
+        raise ValueError(f"{type(data).__name__}: not what {type(config).__name__} learns from")
+    known = [score for score in scores if score is not None and not math.isnan(score)]
+    shown = (max(known) if config.learning.patience else known[-1]) if known else None
+    return Trained(model, shown, num_epochs)
+
+
+def list_labels(config: AnyConfig) -> tuple[str, ...]:
+    """What the network's outputs stand for."""
+    return EMOTIONS8 if isinstance(config, VoiceConfig) else tuple(LABELS)
+
+
+def save_result(config: AnyConfig, trained: Trained) -> Path:
+    """Write the weights, and beside them where they come from -> the file of weights."""
+    task = str(config.__struct_config__.tag)
+    weights = Path(config.out) / f"{task}.pt"
+    cost = count_cost(*make_network(config))
+    origin = {
+        "config": msgspec.to_builtins(config),
+        "labels": list_labels(config),
+        "validation": trained.score,
+        "num_epochs": trained.num_epochs,
+        "num_parameters": cost.num_parameters,
+        "num_flops": cost.num_flops,
+        "torch": str(torch.__version__),
+    }
+    save_weights(weights, trained.model)
+    try:
+        weights.with_suffix(".json").write_text(json.dumps(origin, indent=2) + "\n")
+    except OSError as error:
+        raise TrainingError(f"{weights.with_suffix('.json')}: {error.strerror}") from error
+    return weights
