@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..engines.bundle import LABELS, Bundle, Level
 from ..engines.fusion import calibrate
 from ..kernels.spec import ImageSpec, MelSpec
+from .checkpoint import load_weights, save_weights
 from .data.action_units import load_action_units
 from .data.ferplus import FaceSet, load_ferplus
 from .data.noise import load_noises
@@ -28,7 +29,7 @@ from .evaluate import evaluate_bundle
 from .export import FusionNetwork, write_bundle
 from .face import FaceRecipe, face_logits, prepare_faces, split_held_out, train_face
 from .folds import Material, Recipes, judge_folds, summarise_folds
-from .fusion import FusionRecipe, Pairs, install_heads, train_fusion
+from .fusion import PAIRS, FusionRecipe, Pairs, install_heads, train_fusion
 from .metrics import fit_temperature
 from .models.face import FaceNet
 from .models.fusion import NUM_FACES, AttentionFusion
@@ -90,6 +91,7 @@ def train_default(
         held_out_labels,
         sorted((work / "folds").glob("opinions-*.npz")),
         recipes.fusion,
+        work,
     )
     network = install_heads(
         fusion, face.classifier, voice.classifier, temperatures["face"], temperatures["voice"]
@@ -160,9 +162,9 @@ def fusion_weights(face_uar: float, voice_uar: float) -> dict[str, float]:
 def _face(faces: FaceSet, work: Path, recipe: FaceRecipe, image: ImageSpec) -> FaceNet:
     done = work / "face.pt"
     if not done.exists():
-        torch.save(train_face(faces, work, recipe, image).state_dict(), done)
-    face = FaceNet()
-    face.load_state_dict(torch.load(done, weights_only=True))
+        save_weights(done, train_face(faces, work, recipe, image))
+    face = FaceNet(dropout=recipe.dropout, max_drop=recipe.max_drop)
+    load_weights(done, face)
     return face
 
 
@@ -181,7 +183,7 @@ def _voice(material: Material, recipe: VoiceRecipe, work: Path) -> VoiceNet:
     done = work / "voice.pt"
     if not done.exists():
         model = train_voice(material.speech, material.mel, recipe, work / "voice.ckpt")
-        torch.save(model.state_dict(), done)
+        save_weights(done, model)
     num_labels = material.speech.targets.shape[1]
     voice = VoiceNet(
         num_labels,
@@ -191,7 +193,7 @@ def _voice(material: Material, recipe: VoiceRecipe, work: Path) -> VoiceNet:
         recipe.lstm_size,
         recipe.dropout,
     )
-    voice.load_state_dict(torch.load(done, weights_only=True))
+    load_weights(done, voice)
     return voice.eval()
 
 
@@ -200,9 +202,10 @@ def _fusion(
     face_labels: NDArray[np.int64],
     voice_files: Sequence[Path],
     recipe: FusionRecipe,
+    work: Path,
 ) -> AttentionFusion:
     """Taught on pairs of a face and a voice that say the same: both of people whom the network
-    that judged them had not seen, but not the same person."""
+    that judged them had not seen, but not the same person. Left in `work` for further trials."""
     found = []
     for file in voice_files:
         with np.load(file) as arrays:
@@ -221,6 +224,7 @@ def _fusion(
         voice_opinions[draw(voice_labels)].astype(np.float32),
         labels,
     )
+    np.savez(work / PAIRS, faces=pairs.faces, voices=pairs.voices, labels=pairs.labels)
     model = train_fusion(pairs, len(LABELS), recipe)
     assert isinstance(model, AttentionFusion)
     return model

@@ -18,6 +18,8 @@ from .models.fusion import AttentionFusion, ChannelFusion
 from .schedule import FitRecipe
 
 PRESETS = ("attention", "channel")
+PAIRS = "pairs.npz"
+"""File with the arrays of `Pairs`, by their names."""
 
 
 @dataclass(frozen=True, slots=True)

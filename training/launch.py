@@ -31,15 +31,12 @@ from .data.voices import VoiceSet, load_voices
 from .errors import TrainingError
 from .face import FaceRecipe, Round, train_face
 from .fit import RunOptions
-from .fusion import FusionRecipe, Pairs, train_fusion
+from .fusion import PAIRS, FusionRecipe, Pairs, train_fusion
 from .models.count import count_cost
 from .models.face import EMBEDDING_SIZE, FaceNet
 from .models.fusion import NUM_FACES, AttentionFusion, ChannelFusion
 from .models.voice import VoiceNet
 from .voice import Speech, VoiceRecipe, prepare_speech, train_voice
-
-PAIRS = "pairs.npz"
-"""What the fusion network learns from: the arrays of `fusion.Pairs` by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ NOISE_ONLY_WINDOWS = 200
 
 @dataclass(frozen=True, slots=True)
 class VoiceRecipe(FitRecipe):
-    num_epochs: int = 120
+    num_epochs: int = 80
     batch_size: int = 16
     peak_lr: float = 3e-3
     weight_decay: float = 0.02
@@ -40,7 +40,7 @@ class VoiceRecipe(FitRecipe):
     num_members: int = 4
     channels: tuple[int, int, int] = (16, 32, 64)
     lstm_size: int = 64
-    dropout: float = 0.2
+    dropout: float = 0.3
     num_variants: int = 10
     """Of each recording, itself among them."""
     crop_frames: int = 200
@@ -166,6 +166,14 @@ def _mix(mel: Tensor, target: Tensor, alpha: float, rng: np.random.Generator) ->
     return (mixed,), of_target * target + (1 - of_target) * target[other]
 
 
+def balance_labels(targets: NDArray[np.float32]) -> NDArray[np.intp]:
+    """(N, L), one 1 in each row -> what an epoch shows: each recording as often as makes its label
+    about as frequent as the most frequent one."""
+    count = targets.sum(axis=0)
+    repeats = np.rint(count.max() / np.maximum(count, 1)).astype(np.intp)
+    return np.repeat(np.arange(len(targets)), repeats[targets.argmax(axis=1)])
+
+
 def draw_batch(
     speech: Speech, index: NDArray[np.intp], recipe: VoiceRecipe, rng: np.random.Generator
 ) -> Batch:
@@ -206,11 +214,12 @@ def train_voice(
         recipe.lstm_size,
         recipe.dropout,
     )
-    schedule = recipe.plan(recipe.num_epochs, len(speech.targets), recipe.peak_lr, recipe.ema_decay)
+    shown = balance_labels(speech.targets)
+    schedule = recipe.plan(recipe.num_epochs, len(shown), recipe.peak_lr, recipe.ema_decay)
 
     def batches(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng((recipe.seed, epoch))
-        order = rng.permutation(len(speech.targets))
+        order = rng.permutation(shown)
         for b in range(schedule.batches_per_epoch):
             index = order[b * recipe.batch_size : (b + 1) * recipe.batch_size]
             yield draw_batch(speech, index, recipe, rng)
