@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-import yaml
 from msgspec import Meta
 
-MAX_CONFIG_BYTES = 1 << 20
+from ..engines.settings import ConfigError, Section, explain_problem, put_setting, read_settings
 
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; one line."""
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of all sections: unknown keys are errors."""
+__all__ = ["Config", "ConfigError", "load_config"]
 
 
 class Source(Section, frozen=True):
@@ -88,66 +81,11 @@ class Config(Section, frozen=True):
 
 def load_config(file: Path | None, settings: Sequence[str] = ()) -> Config:
     """Read `file` (YAML), put the `settings` ("a.b=value", the value in YAML) over it."""
-    tree = _read_yaml(file) if file is not None else {}
+    tree = read_settings(file) if file is not None else {}
     origin = str(file) if file is not None else "configuration"
     for setting in settings:
-        _put(tree, setting)
+        put_setting(tree, setting)
     try:
         return msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(_explain(origin, tree, str(error))) from error
-
-
-def _parse_yaml(text: str) -> Any:
-    """Every value as text, for its field to read: YAML's own guess would take the engine "null"
-    for nothing, microphone 1 for a number and a source called `on` for true."""
-    value = yaml.load(text, Loader=yaml.BaseLoader)
-    return "" if value is None else value
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{file}: over {MAX_CONFIG_BYTES} bytes, that is no configuration")
-        tree = _parse_yaml(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-    if tree in (None, ""):
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{file}: is {type(tree).__name__}, a mapping of keys is wanted")
-    return tree
-
-
-def _put(tree: dict[str, Any], setting: str) -> None:
-    path, equals, text = setting.partition("=")
-    *parents, key = path.strip().split(".")
-    if not equals or not all([*parents, key]):
-        raise ConfigError(f"--set {setting!r}: wanted a.b=value")
-    try:
-        value = _parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"--set {setting!r}: {parent} is a value, not a section")
-    tree[key] = value
-
-
-def _explain(origin: str, tree: dict[str, Any], message: str) -> str:
-    """msgspec says what is wrong and where (`... - at `$.a.b``); add the value and the choice."""
-    problem, _, place = message.partition(" - at ")
-    path = place.strip("`").removeprefix("$").strip(".")
-    value: Any = tree
-    section: Any = Config()
-    for key in filter(None, path.split(".")):
-        value = value.get(key.partition("[")[0]) if isinstance(value, dict) else value
-        section = getattr(section, key, section)
-    if "unknown field" in problem:
-        name = problem.split("`")[1]
-        allowed = ", ".join(section.__struct_fields__)
-        return f"{origin}: unknown key {'.'.join(filter(None, [path, name]))}, allowed: {allowed}"
-    return f"{origin}: {path} is {value!r}: {problem[0].lower()}{problem[1:]}"
+        raise ConfigError(explain_problem(origin, tree, Config(), str(error))) from error

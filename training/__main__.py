@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from ..engines.base import EngineError
 from ..engines.bundle import BundleError
+from ..engines.settings import ConfigError
 from .commands import default, evaluate, export, models, prepare, train, tune
 from .data import DatasetError
 from .errors import TrainingError
 
 COMMANDS = (prepare, train, tune, models, evaluate, default, export)
-USER_ERRORS = (BundleError, DatasetError, EngineError, TrainingError)
+USER_ERRORS = (BundleError, ConfigError, DatasetError, EngineError, TrainingError)
 EXIT_USER_ERROR = 2
 
 

@@ -16,23 +16,14 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from .errors import TrainingError
+from ..engines.settings import ConfigError, Section, explain_problem, put_setting, read_settings
 
-MAX_CONFIG_BYTES = 1 << 20
 PRESETS = Path(__file__).parent / "presets"
 
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Rate = Annotated[float, Meta(gt=0, le=1)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 SizePx = Annotated[int, Meta(ge=32, le=1024)]
-
-
-class ConfigError(TrainingError, ValueError):
-    """A setting that cannot be used; one line."""
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of all sections: unknown keys are errors."""
 
 
 class Learning(Section, frozen=True):
@@ -141,7 +132,7 @@ def load_config(
 ) -> AnyConfig:
     """Put the YAML `file` over the `preset`, and the `settings` ("a.b=value", the value in YAML)
     over both. A file may name its preset itself, by the key `preset`."""
-    tree = _read_yaml(file) if file is not None else {}
+    tree = read_settings(file) if file is not None else {}
     named = tree.get("preset") or preset
     if file is None and preset is None:
         raise ConfigError(f"no preset and no file; presets: {', '.join(list_presets())}")
@@ -150,7 +141,7 @@ def load_config(
     if named:
         tree = _merge(_read_preset(str(named)), tree)
     for setting in settings:
-        _put(tree, setting)
+        put_setting(tree, setting)
     return _convert(tree, str(file or f"preset {preset}"))
 
 
@@ -163,7 +154,7 @@ def change_config(config: AnyConfig, values: dict[str, Any]) -> AnyConfig:
     """`config` with other values by dotted key, such as {"learning.peak_lr": 1e-3}."""
     tree = msgspec.to_builtins(config)
     for key, value in values.items():
-        _put(tree, f"{key}={value}")
+        put_setting(tree, f"{key}={value}")
     return _convert(tree, "configuration")
 
 
@@ -177,28 +168,7 @@ def _convert(tree: dict[str, Any], origin: str) -> AnyConfig:
 def _read_preset(name: str) -> dict[str, Any]:
     if name not in list_presets():
         raise ConfigError(f"preset {name!r} is unknown, allowed: {', '.join(list_presets())}")
-    return {**_read_yaml(PRESETS / f"{name}.yaml"), "preset": name}
-
-
-def _parse_yaml(text: str) -> Any:
-    """Every value as text, for its field to read; YAML's own guess depends on the spelling: 1e-4 is
-    a text to it, 1.0e-4 a number."""
-    value = yaml.load(text, Loader=yaml.BaseLoader)
-    return "" if value is None else value
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{file}: over {MAX_CONFIG_BYTES} bytes, that is no configuration")
-        tree = _parse_yaml(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{file}: is no mapping of keys to values")
-    return tree
+    return {**read_settings(PRESETS / f"{name}.yaml"), "preset": name}
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -210,42 +180,17 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _put(tree: dict[str, Any], setting: str) -> None:
-    path, equals, text = setting.partition("=")
-    *parents, key = path.strip().split(".")
-    if not equals or not all([*parents, key]):
-        raise ConfigError(f"--set {setting!r}: wanted a.b=value")
-    try:
-        value = _parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"--set {setting!r}: {parent} is a value, not a section")
-    tree[key] = value
-
-
 def _explain(origin: str, tree: dict[str, Any], message: str) -> str:
-    """msgspec says what is wrong and where (`... - at `$.a.b``); add the value and the choice."""
+    """What msgspec does not say: the choices of fields with few."""
     problem, _, place = message.partition(" - at ")
-    path = place.strip("`").removeprefix("$").strip(".")
-    kinds: dict[str, Any] = {"face": FaceConfig, "voice": VoiceConfig, "fusion": FusionConfig}
-    if "`task`" in problem or path == "task":
+    kinds: dict[str, type[TrainConfig]] = {
+        "face": FaceConfig,
+        "voice": VoiceConfig,
+        "fusion": FusionConfig,
+    }
+    if "`task`" in problem or place.strip("`$.") == "task":
         return f"{origin}: task is {tree.get('task', 'missing')!r}, allowed: {', '.join(kinds)}"
-    value: Any = tree
-    section: Any = kinds[tree["task"]]()
-    for key in filter(None, path.split(".")):
-        name, _, index = key.partition("[")
-        value = value.get(name) if isinstance(value, dict) else value
-        section = getattr(section, name, section)
-        if index and isinstance(section, tuple):
-            section = section[0]  # all are alike
-    if "unknown field" in problem:
-        name = problem.split("`")[1]
-        allowed = ", ".join(section.__struct_fields__)
-        return f"{origin}: unknown key {'.'.join(filter(None, [path, name]))}, allowed: {allowed}"
     if "enum" in problem:
-        allowed = "attention, channel" if path == "kind" else "1, 2, 4, 8"
-        problem = f"Allowed are {allowed}"
-    return f"{origin}: {path} is {value!r}: {problem[0].lower()}{problem[1:]}"
+        allowed = "attention, channel" if place.strip("`$.") == "kind" else "1, 2, 4, 8"
+        message = f"Allowed are {allowed} - at {place}"
+    return explain_problem(origin, tree, kinds[tree["task"]](), message)

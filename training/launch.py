@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from ..engines.bundle import LABELS
+from ..engines.settings import ConfigError
 from ..kernels.spec import ImageSpec, MelSpec
 from .checkpoint import save_weights
-from .config import AnyConfig, ConfigError, FaceConfig, FusionConfig, VoiceConfig
+from .config import AnyConfig, FaceConfig, FusionConfig, VoiceConfig
 from .data import DatasetError
 from .data.ferplus import FaceSet, load_ferplus
 from .data.noise import load_noises

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from .config import AnyConfig, ConfigError, FusionConfig, VoiceConfig, change_config, dump_config
+from ..engines.settings import ConfigError
+from .config import AnyConfig, FusionConfig, VoiceConfig, change_config, dump_config
 from .distributed import find_team
 from .errors import TrainingError
 from .launch import prepare_data, train_network

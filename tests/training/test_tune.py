@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from emotion_edge.engines.settings import ConfigError
 from emotion_edge.training import tune
 from emotion_edge.training.config import list_presets, load_config
 from emotion_edge.training.errors import TrainingError
@@ -28,7 +29,7 @@ def test_spaces_hold_their_presets(preset: str) -> None:
 
 def test_no_space_for_fusion() -> None:
     """Nobody judges it while it learns."""
-    with pytest.raises(TrainingError, match="only face and voice networks are searched"):
+    with pytest.raises(ConfigError, match="only face and voice networks are searched"):
         choose_space(load_config("fusion-channel"))
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..config import AnyConfig, ConfigError, VoiceConfig, load_config
+from ...engines.settings import ConfigError
+from ..config import AnyConfig, VoiceConfig, load_config
 
 if TYPE_CHECKING:
     from ..models.count import Cost

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..config import ConfigError, dump_config
+from ...engines.settings import ConfigError
+from ..config import dump_config
 from .train import add_settings, read_settings
 
 

@@ -1,0 +1,90 @@
+"""Settings as people write them: one YAML file, and `--set a.b=value` over it.
+
+Out: a tree of texts for a msgspec struct to convert, or a ConfigError that names the key, the
+value and what is allowed. The runtime and the training side have their own structs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+MAX_CONFIG_BYTES = 1 << 20
+
+Tree = dict[str, Any]
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; one line."""
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all sections: unknown keys are errors."""
+
+
+def read_settings(file: Path) -> Tree:
+    """The YAML `file`; an empty one is an empty tree. Raises ConfigError."""
+    try:
+        if file.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{file}: over {MAX_CONFIG_BYTES} bytes, that is no configuration")
+        tree = _parse_yaml(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    if tree in (None, ""):
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file}: is {type(tree).__name__}, a mapping of keys is wanted")
+    return tree
+
+
+def put_setting(tree: Tree, setting: str) -> None:
+    """Put "a.b=value", the value in YAML, into `tree`. Raises ConfigError."""
+    path, equals, text = setting.partition("=")
+    *parents, key = path.strip().split(".")
+    if not equals or not all([*parents, key]):
+        raise ConfigError(f"--set {setting!r}: wanted a.b=value")
+    try:
+        value = _parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {setting!r}: {parent} is a value, not a section")
+    tree[key] = value
+
+
+def explain_problem(origin: str, tree: Tree, defaults: Section, message: str) -> str:
+    """msgspec says what is wrong and where (`... - at `$.a.b``); add the value and the choice.
+
+    `defaults` is a configuration of the kind that `tree` should have been.
+    """
+    problem, _, where = message.partition(" - at ")
+    path = where.strip("`").removeprefix("$").strip(".")
+    value: Any = tree
+    section: Any = defaults
+    for key in filter(None, path.split(".")):
+        name, _, place = key.partition("[")
+        value = value.get(name) if isinstance(value, dict) else value
+        if isinstance(value, list) and place:
+            value = value[int(place.rstrip("]"))]
+        section = getattr(section, name, section)
+        if isinstance(section, tuple) and section and isinstance(section[0], Section):
+            section = section[0]  # all are alike
+    if "unknown field" in problem:
+        name = problem.split("`")[1]
+        allowed = ", ".join(section.__struct_fields__)
+        return f"{origin}: unknown key {'.'.join(filter(None, [path, name]))}, allowed: {allowed}"
+    return f"{origin}: {path} is {value!r}: {problem[0].lower()}{problem[1:]}"
+
+
+def _parse_yaml(text: str) -> Any:
+    """Every value as text, for its field to read: YAML's own guess would take the engine "null"
+    for nothing, a source called `on` for true, and 1e-4 for a text but 1.0e-4 for a number."""
+    value = yaml.load(text, Loader=yaml.BaseLoader)
+    return "" if value is None else value
