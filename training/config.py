@@ -69,7 +69,7 @@ class VoiceNetwork(Section, frozen=True):
     num_members: Literal[1, 2, 4, 8] = 4
     channels: tuple[Count, Count, Count] = (16, 32, 64)
     lstm_size: Count = 64
-    dropout: Share = 0.3
+    dropout: Share = 0.2
 
 
 class VoiceAugmentation(Section, frozen=True):

@@ -32,7 +32,11 @@ NOISE_ONLY_WINDOWS = 200
 
 @dataclass(frozen=True, slots=True)
 class VoiceRecipe(FitRecipe):
-    num_epochs: int = 80
+    """Chosen on validation people of two folds: 64.7 % of eight emotions. One network instead of
+    four 59.8; dropout 0.3, 80 epochs and balanced labels 61.3 of 65.4 on one fold; mixup and three
+    times the masking learned too slowly to be of use."""
+
+    num_epochs: int = 120
     batch_size: int = 16
     peak_lr: float = 3e-3
     weight_decay: float = 0.02
@@ -40,7 +44,7 @@ class VoiceRecipe(FitRecipe):
     num_members: int = 4
     channels: tuple[int, int, int] = (16, 32, 64)
     lstm_size: int = 64
-    dropout: float = 0.3
+    dropout: float = 0.2
     num_variants: int = 10
     """Of each recording, itself among them."""
     crop_frames: int = 200
@@ -166,14 +170,6 @@ def _mix(mel: Tensor, target: Tensor, alpha: float, rng: np.random.Generator) ->
     return (mixed,), of_target * target + (1 - of_target) * target[other]
 
 
-def balance_labels(targets: NDArray[np.float32]) -> NDArray[np.intp]:
-    """(N, L), one 1 in each row -> what an epoch shows: each recording as often as makes its label
-    about as frequent as the most frequent one."""
-    count = targets.sum(axis=0)
-    repeats = np.rint(count.max() / np.maximum(count, 1)).astype(np.intp)
-    return np.repeat(np.arange(len(targets)), repeats[targets.argmax(axis=1)])
-
-
 def draw_batch(
     speech: Speech, index: NDArray[np.intp], recipe: VoiceRecipe, rng: np.random.Generator
 ) -> Batch:
@@ -214,12 +210,11 @@ def train_voice(
         recipe.lstm_size,
         recipe.dropout,
     )
-    shown = balance_labels(speech.targets)
-    schedule = recipe.plan(recipe.num_epochs, len(shown), recipe.peak_lr, recipe.ema_decay)
+    schedule = recipe.plan(recipe.num_epochs, len(speech.targets), recipe.peak_lr, recipe.ema_decay)
 
     def batches(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng((recipe.seed, epoch))
-        order = rng.permutation(shown)
+        order = rng.permutation(len(speech.targets))
         for b in range(schedule.batches_per_epoch):
             index = order[b * recipe.batch_size : (b + 1) * recipe.batch_size]
             yield draw_batch(speech, index, recipe, rng)

@@ -15,7 +15,6 @@ from emotion_edge.training.data.voices import VoiceSet
 from emotion_edge.training.voice import (
     Heard,
     VoiceRecipe,
-    balance_labels,
     draw_batch,
     hear,
     mel_windows,
@@ -100,13 +99,6 @@ def test_batches() -> None:
     _, target = draw_batch(speech, index, replace(TINY, noise_only=0.0, mixup=0.5), rng)
     torch.testing.assert_close(target.sum(dim=1), torch.ones(4))
     assert (target.max(dim=1).values >= 0.5).all()
-
-
-def test_labels_are_balanced() -> None:
-    """A label half as frequent is shown twice; every recording is shown."""
-    targets = np.eye(3, dtype=np.float32)[[0, 0, 0, 0, 1, 1, 2, 2, 2]]
-    shown = balance_labels(targets)
-    assert shown.tolist() == [0, 1, 2, 3, 4, 4, 5, 5, 6, 7, 8]
 
 
 def test_other_data_have_seven_labels() -> None:
