@@ -24,7 +24,7 @@ from ..kernels.spec import MelSpec
 from .data.action_units import ActionUnits, pair
 from .data.ravdess import EMOTIONS8, TEST_FOLDS, split_actors
 from .data.voices import VoiceSet
-from .evaluation.distort import add_noise
+from .distort import add_noise
 from .fusion import FusionRecipe, Pairs, fuse_pairs, train_fusion
 from .metrics import fit_temperature, score, summarise
 from .models.voice import merge_calm

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..kernels.reference import log_mel
 from ..kernels.spec import MelSpec
-from .evaluation.distort import add_noise, make_noise, make_response, reverberate
+from .distort import add_noise, make_noise, make_response, reverberate
 
 Sound = NDArray[np.float32]
 

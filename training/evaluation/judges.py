@@ -20,8 +20,8 @@ from ...engines.base import Engine
 from ...engines.bundle import EMBEDDING_SIZE, FUSION, Bundle, Level, Manifest
 from ...engines.fusion import calibrate, fuse
 from ...kernels import Preprocessor, open_preprocessor
+from ..distort import Sound
 from ..voice import WINDOW_EVERY_S, mel_windows, window_ends
-from .distort import Sound
 from .material import Face, Material
 
 BATCH_SIZE = 64
@@ -126,14 +126,14 @@ def read_faces(networks: Networks, faces: Sequence[Face]) -> Reading:
     )
 
 
-def read_voice(networks: Networks, sound: Sound) -> Reading:
-    """What the voice network says to each window; no rows when the sound is too short for one
-    column."""
+def read_voice(networks: Networks, sound: Sound, filled: float = 1.0) -> Reading:
+    """What the voice network says to each window from one that is `filled` by so much; no rows
+    when the sound is too short for one column."""
     spec = networks.manifest.mel
     if len(sound) < spec.window:
         empty = np.empty((0, EMBEDDING_SIZE), np.float32)
         return Reading(np.empty(0), empty, np.empty((0, len(networks.manifest.labels))))
-    ends = window_ends(len(sound), spec)
+    ends = window_ends(len(sound), spec, filled)
     windows, masks = mel_windows(sound, ends, networks.preprocessor.mel)
     answer = networks.engines["voice"].infer({"mel": windows, "mask": masks})
     return Reading(
@@ -143,13 +143,19 @@ def read_voice(networks: Networks, sound: Sound) -> Reading:
     )
 
 
+def read_early(networks: Networks, sound: Sound) -> Reading:
+    """Also of windows that are half empty, as the device does when it begins to listen: so the
+    faces of the whole clip get their turn, not those of its last second alone."""
+    return read_voice(networks, sound, 0.5)
+
+
 def fuse_clip(networks: Networks, material: Material) -> Float64:
     """Probabilities (K, 7) at the ends of the voice's windows, or every 0.25 s where there is no
     sound: of the fusion network where the bundle has one, else of `engines.fusion.fuse`. Times
     with neither face nor voice are left out."""
     faces = _read_once(networks, read_faces, material.faces) if material.faces else None
     sound = material.sound
-    voice = None if sound is None else _read_once(networks, read_voice, sound)
+    voice = None if sound is None else _read_once(networks, read_early, sound)
     if voice is not None and len(voice.t_s):
         times = voice.t_s + material.sound_t_s
     elif faces is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...engines.bundle import FUSION
-from .distort import (
+from ..distort import (
     Sound,
     add_noise,
     blur_picture,

@@ -15,7 +15,7 @@ import numpy as np
 from ..data import DatasetError
 from ..data.media import decode_sound
 from ..data.noise import SUFFIXES, is_for_training
-from .distort import Sound, cut_silence, make_noise, make_response, measure_rt60
+from ..distort import Sound, cut_silence, make_noise, make_response, measure_rt60
 
 log = logging.getLogger(__name__)
 

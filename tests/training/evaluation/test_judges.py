@@ -19,6 +19,7 @@ from emotion_edge.training.evaluation.judges import (
     judge_faces,
     judge_pairs,
     judge_voices,
+    read_early,
     read_faces,
     read_voice,
 )
@@ -108,7 +109,7 @@ def test_late_fusion_weighs_the_newest_of_each(
     networks = open_null(bundle, "fusion")
     faces = make_faces(41)  # 0.0 to 4.0 s
     seen = read_faces(networks, faces)
-    heard = read_voice(networks, voice)
+    heard = read_early(networks, voice)
     got = fuse_clip(networks, Material(faces, voice))
     newest = [np.flatnonzero(seen.t_s <= t_s + 1e-6)[-1] for t_s in heard.t_s]
     want = (seen.probabilities[newest] + heard.probabilities) / 2
@@ -119,7 +120,7 @@ def test_face_that_went_away_has_no_say(bundle: Bundle, open_null: Open, voice: 
     """Only the first second shows a face: later it is the voice alone."""
     networks = open_null(bundle, "fusion")
     got = fuse_clip(networks, Material(make_faces(10), voice))
-    np.testing.assert_allclose(got, read_voice(networks, voice).probabilities)
+    np.testing.assert_allclose(got, read_early(networks, voice).probabilities)
 
 
 def test_fusion_with_one_missing_is_the_other(
@@ -128,7 +129,7 @@ def test_fusion_with_one_missing_is_the_other(
     """Late fusion of one opinion is that opinion."""
     networks = open_null(bundle, "fusion")
     np.testing.assert_allclose(
-        fuse_clip(networks, Material(sound=voice)), read_voice(networks, voice).probabilities
+        fuse_clip(networks, Material(sound=voice)), read_early(networks, voice).probabilities
     )
     faces = make_faces(11)
     seen = read_faces(networks, faces).probabilities
@@ -145,7 +146,7 @@ def test_sound_that_starts_late_meets_later_faces(
     networks = open_null(bundle, "fusion")
     faces = make_faces(46)
     got = fuse_clip(networks, Material(faces, voice, sound_t_s=0.5))
-    seen, heard = read_faces(networks, faces), read_voice(networks, voice)
+    seen, heard = read_faces(networks, faces), read_early(networks, voice)
     want = (seen.probabilities[45] + heard.probabilities[-1]) / 2
     np.testing.assert_allclose(got[-1], want, rtol=1e-6)
 
@@ -159,15 +160,15 @@ def test_fusion_network_is_fed_as_on_the_device(
     networks = with_engines(open_null(write_bundle(fusion=True), "fusion"), fusion=recorder)
     faces = make_faces(29)  # the last at 2.8 s
     got = fuse_clip(networks, Material(faces, voice))
-    seen, heard = read_faces(networks, faces), read_voice(networks, voice)
-    np.testing.assert_allclose(heard.t_s, [3.25, 3.5, 3.75, 4.0])
-    for row in (0, 1):  # faces of 2.25 s and of 2.5 s on
+    seen, heard = read_faces(networks, faces), read_early(networks, voice)
+    np.testing.assert_allclose(heard.t_s, np.arange(1.75, 4.01, 0.25))
+    for row in (-4, -3):  # faces of 2.25 s and of 2.5 s on
         np.testing.assert_array_equal(recorder.fed["faces"][row], seen.embeddings[-4:])
     np.testing.assert_array_equal(
-        recorder.fed["face_mask"], [[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+        recorder.fed["face_mask"][-4:], [[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
     )
-    np.testing.assert_array_equal(recorder.fed["faces"][2, -1], seen.embeddings[-1])
-    assert not recorder.fed["faces"][2, :-1].any()
+    np.testing.assert_array_equal(recorder.fed["faces"][-2, -1], seen.embeddings[-1])
+    assert not recorder.fed["faces"][-2, :-1].any()
     np.testing.assert_array_equal(recorder.fed["voice"], heard.embeddings)
     np.testing.assert_array_equal(recorder.fed["voice_mask"], 1)
     want = np.exp(logits) / np.exp(logits).sum()

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.engines.bundle import Bundle
-from emotion_edge.training.evaluation.distort import make_noise
+from emotion_edge.training.distort import make_noise
 from emotion_edge.training.evaluation.judges import Networks
 from emotion_edge.training.evaluation.material import Face, Material
 from emotion_edge.training.evaluation.robustness import (

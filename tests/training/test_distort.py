@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.training.evaluation.distort import (
+from emotion_edge.training.distort import (
     add_noise,
     blur_picture,
     compress_picture,
