@@ -46,12 +46,14 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class FaceRecipe(FitRecipe):
-    """Faces seen small cost less: the size grows over the epochs. The last epochs show all sizes
-    that the device may use: a network knows only the sizes it ended on."""
+    """Faces seen small cost less, so the size grows over the epochs. Two epochs with larger ones
+    keep the network from knowing a single size; it ends on those of the bundle's levels, because
+    it is best at what it saw last."""
 
     rounds: tuple[Round, ...] = (
         Round(((48,),) * 6 + ((64,),) * 7, 2e-3, 0.998),
-        Round(((64,),) * 11 + ((64, 80, 96, 112),) * 4, 1.5e-3, 0.999),
+        Round(((64,),) * 11 + ((64, 80, 96, 112),) * 2, 1.5e-3, 0.999),
+        Round(((64, 64, 48),) * 13, 8e-4, 0.999),
     )
     dropout: float = 0.3
     max_drop: float = 0.1

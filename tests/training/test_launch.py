@@ -87,7 +87,7 @@ def test_every_setting_reaches_the_schedule() -> None:
     face = change_all("face-default")
     assert isinstance(face, FaceConfig)
     faces = face_recipe(face)
-    first, second = faces.rounds
+    first, second, _ = faces.rounds
     assert faces.plan(7, 33, first.peak_lr, first.ema_decay) == replace(CHANGED, ema_decay=0.14)
     assert (second.peak_lr, second.ema_decay) == (0.75 * 0.11, 0.999)
 

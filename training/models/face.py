@@ -29,6 +29,25 @@ class FaceNet(nn.Module):
         return embedding, self.classifier(embedding)
 
 
+class BothSides(nn.Module):
+    """A face network that also looks at the mirrored picture and answers with the mean.
+
+    It doubles the work and gained 0.8 to 1.5 points on held-out faces; a picture of 96 instead of
+    64 px costs more than that and gained none. The logits stay a linear layer on the embedding.
+    """
+
+    def __init__(self, model: FaceNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """As `FaceNet`."""
+        both, _ = self.model(torch.cat([image, image.flip(3)]))
+        plain, mirrored = both.chunk(2)
+        embedding = (plain + mirrored) / 2
+        return embedding, self.model.classifier(embedding)
+
+
 @torch.no_grad()
 def fold_luma(model: FaceNet) -> None:
     """Make a network that was trained on grey pictures read colour ones by their luma alone.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emotion_edge.training.models.face import BT601_LUMA, FaceNet, fold_luma
+from emotion_edge.training.models.face import BT601_LUMA, BothSides, FaceNet, fold_luma
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +49,16 @@ def test_fold_luma(model: FaceNet) -> None:
     assert_close(model(tinted)[1], want)
     fold_luma(model)  # folding again changes nothing
     assert_close(model(tinted)[1], want)
+
+
+@torch.no_grad()
+def test_both_sides() -> None:
+    """A picture and its mirror image get the same answer: the mean of the two."""
+    model = FaceNet().eval()
+    both = BothSides(model).eval()
+    image = torch.randn(3, 3, 48, 48)
+    embedding, logits = both(image)
+    want = (model(image)[1] + model(image.flip(3))[1]) / 2
+    torch.testing.assert_close(logits, want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(both(image.flip(3))[0], embedding, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.classifier(embedding), logits)
