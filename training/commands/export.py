@@ -68,9 +68,16 @@ def run(args: argparse.Namespace) -> None:
     from ..default import ABSTAIN_BELOW, LEVELS
     from ..export import FusionNetwork, write_bundle
 
-    networks = {name: _load(name, path, args.fusion_network) for name, path in given.items()}
     temperatures = {**dict.fromkeys(given, 1.0), **dict(args.temperature)}
-    models = {name: networks[name] for name in MODALITIES if name in networks}
+    models: dict[str, nn.Module] = {}
+    if "face" in given:
+        models["face"] = _load_face(given["face"])
+    if "voice" in given:
+        models["voice"] = _load_voice(given["voice"])
+    fusion = None
+    if FUSION in given:
+        network = _load_fusion(given[FUSION], args.fusion_network, models, temperatures)
+        fusion = FusionNetwork(network, temperatures[FUSION])
     bundle = write_bundle(
         args.out,
         models,
@@ -85,30 +92,42 @@ def run(args: argparse.Namespace) -> None:
             "recipe": "emotion-train export",
             "not_calibrated": [name for name in given if name not in dict(args.temperature)],
         },
-        fusion=FusionNetwork(networks[FUSION], temperatures[FUSION])
-        if FUSION in networks
-        else None,
+        fusion=fusion,
     )
     print(f"{bundle.path}: {bundle.sha256}")
 
 
-def _load(name: str, path: Path, fusion_network: str) -> nn.Module:
-    """The network `name` with the weights of `path`. Raises CheckpointError."""
-    from ..models.face import FaceNet, fold_luma
-    from ..models.fusion import NUM_EMOTIONS, AttentionFusion, ChannelFusion
+def _load_face(path: Path) -> nn.Module:
+    """Raises CheckpointError, as do the two below."""
+    from ..models.face import BothSides, FaceNet, fold_luma
+
+    face = _load_first(path, [FaceNet()])
+    fold_luma(face)  # changes nothing where training has done it
+    return BothSides(face)
+
+
+def _load_voice(path: Path) -> nn.Module:
+    from ..models.fusion import NUM_EMOTIONS
     from ..models.voice import SevenLabels, VoiceNet
 
-    if name == "face":
-        face = _load_first(path, [FaceNet()])
-        fold_luma(face)  # changes nothing where training has done it
-        return face
-    if name == "voice":
-        voice = _load_first(path, [VoiceNet(), VoiceNet(num_labels=NUM_EMOTIONS)])
-        return SevenLabels(voice)  # seven stay as they are
-    if fusion_network == "channel":
-        return _load_first(path, [ChannelFusion()])
-    heads = (NUM_EMOTIONS, len(LABELS))
-    return _load_first(path, [AttentionFusion(voice_outputs=count) for count in heads])
+    voice = _load_first(path, [VoiceNet(), VoiceNet(num_labels=NUM_EMOTIONS)])
+    return SevenLabels(voice)  # seven stay as they are
+
+
+def _load_fusion(
+    path: Path, preset: str, models: dict[str, nn.Module], temperatures: dict[str, float]
+) -> nn.Module:
+    """What was taught on opinions gets the heads of the two networks beside it."""
+    from ..fusion import build_fusion, install_heads
+    from ..models.face import EMBEDDING_SIZE
+    from ..models.fusion import AttentionFusion
+
+    size = len(LABELS) if preset == "attention" else EMBEDDING_SIZE
+    model = _load_first(path, [build_fusion(preset, len(LABELS), size)])
+    if not isinstance(model, AttentionFusion):
+        return model
+    face, voice = (models[name].get_submodule("model.classifier") for name in MODALITIES)
+    return install_heads(model, face, voice, temperatures["face"], temperatures["voice"])  # type: ignore[arg-type]
 
 
 def _load_first(path: Path, candidates: Sequence[ModelT]) -> ModelT:

@@ -12,8 +12,9 @@ from torch import nn
 from emotion_edge.engines.bundle import load_bundle
 from emotion_edge.training.__main__ import main
 from emotion_edge.training.commands.export import named_temperature
+from emotion_edge.training.fusion import build_fusion
 from emotion_edge.training.models.face import FaceNet
-from emotion_edge.training.models.fusion import AttentionFusion, ChannelFusion
+from emotion_edge.training.models.fusion import ChannelFusion
 from emotion_edge.training.models.voice import VoiceNet
 
 
@@ -26,8 +27,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "face": FaceNet(),
         "voice": VoiceNet(),
         "emotions": VoiceNet(num_labels=8),
-        "attention": AttentionFusion(),
-        "attention7": AttentionFusion(voice_outputs=7),
+        "attention": build_fusion("attention", 7, 7),
         "channel": ChannelFusion(),
     }
     for name, network in networks.items():
@@ -64,12 +64,13 @@ def test_voice_alone(weights: Path, tmp_path: Path, file: str) -> None:
     assert len(manifest.models["voice"].golden_logits) == 7
 
 
-@pytest.mark.parametrize("file", ["attention.pt", "attention7.pt"])
-def test_attention(weights: Path, tmp_path: Path, file: str) -> None:
-    """The fusion that is taken when none is named, whatever its voice network tells apart."""
+@pytest.mark.parametrize("voice", ["voice.pt", "emotions.pt"])
+def test_attention(weights: Path, tmp_path: Path, voice: str) -> None:
+    """What was taught on opinions stands behind the heads of the networks it is exported with."""
     out = tmp_path / "bundle"
-    command = ["export", "--face", str(weights / "face.pt"), "--voice", str(weights / "voice.pt")]
-    assert main([*command, "--fusion", str(weights / file), "--out", str(out)]) == 0
+    command = ["export", "--face", str(weights / "face.pt"), "--voice", str(weights / voice)]
+    command += ["--fusion", str(weights / "attention.pt"), "--out", str(out)]
+    assert main(command) == 0
     assert load_bundle(out).manifest.fusion is not None
 
 
