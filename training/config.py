@@ -90,6 +90,8 @@ class TrainConfig(Section, frozen=True, tag_field="task"):
     """Folder of the data set."""
     out: str = ""
     """Folder of checkpoints and results."""
+    cache: str = ""
+    """Folder that `emotion-train prepare` has filled; empty: everything is decoded anew."""
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     learning: Learning = Learning()
 

@@ -21,6 +21,7 @@ from ..engines.fusion import calibrate
 from ..kernels.spec import ImageSpec, MelSpec
 from .checkpoint import load_weights, save_weights
 from .data.action_units import load_action_units
+from .data.cache import FeatureCache
 from .data.ferplus import FaceSet, load_ferplus
 from .data.noise import load_noises
 from .data.ravdess import TEST_FOLDS, find_voice_clips
@@ -64,6 +65,8 @@ class Sources:
     """OpenFace's table of the same takes; without it fusion is not judged on real pairs."""
     noise: Path | None = None
     """Half of it is heard in training, the other half judges; without it noise is made up."""
+    cache: Path | None = None
+    """What `emotion-train prepare` has filled; without it everything is decoded anew."""
 
 
 def train_default(
@@ -77,7 +80,8 @@ def train_default(
     """Train, judge and write the bundle; `work` holds checkpoints and may be deleted after."""
     image, mel = ImageSpec(), MelSpec()
     work.mkdir(parents=True, exist_ok=True)
-    faces = load_ferplus(sources.ferplus, "train")
+    cache = FeatureCache(sources.cache) if sources.cache else None
+    faces = load_ferplus(sources.ferplus, "train", cache)
     face = _face(faces, work, face_recipe, image)
     held_out, held_out_labels = _held_out_logits(face, faces, face_recipe, image)
     material = _prepare(sources, mel, recipes.voice)
@@ -144,7 +148,8 @@ def train_default(
 
 def _prepare(sources: Sources, mel: MelSpec, recipe: VoiceRecipe) -> Material:
     actors = [actor for fold in TEST_FOLDS for actor in fold]
-    voices = load_voices(find_voice_clips(sources.ravdess, actors), mel)
+    cache = FeatureCache(sources.cache) if sources.cache else None
+    voices = load_voices(find_voice_clips(sources.ravdess, actors), mel, cache)
     heard, unheard = (
         load_noises(sources.noise, training, mel.sample_rate_hz) if sources.noise else []
         for training in (True, False)

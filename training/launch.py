@@ -25,6 +25,7 @@ from ..kernels.spec import ImageSpec, MelSpec
 from .checkpoint import save_weights
 from .config import AnyConfig, FaceConfig, FusionConfig, VoiceConfig
 from .data import DatasetError
+from .data.cache import FeatureCache
 from .data.ferplus import FaceSet, load_ferplus
 from .data.noise import load_noises
 from .data.ravdess import EMOTIONS8, TEST_FOLDS, find_voice_clips, split_actors
@@ -128,10 +129,14 @@ def prepare_data(config: AnyConfig) -> Data:
         if not getattr(config, key):
             raise ConfigError(f"{key} is empty: give --{key} DIR")
     if isinstance(config, FaceConfig):
-        return load_ferplus(Path(config.root), "train")
+        return load_ferplus(Path(config.root), "train", _open_cache(config))
     if isinstance(config, VoiceConfig):
         return _read_speakers(config)
     return _read_pairs(Path(config.root) / PAIRS)
+
+
+def _open_cache(config: AnyConfig) -> FeatureCache | None:
+    return FeatureCache(Path(config.cache)) if config.cache else None
 
 
 def _read_speakers(config: VoiceConfig) -> Speakers:
@@ -143,7 +148,8 @@ def _read_speakers(config: VoiceConfig) -> Speakers:
     spec = MelSpec()
     noise = Path(config.noise)
     noises = load_noises(noise, True, spec.sample_rate_hz) if config.noise else ()
-    voices = load_voices(find_voice_clips(Path(config.root), (*learn, *judges)), spec)
+    clips = find_voice_clips(Path(config.root), (*learn, *judges))
+    voices = load_voices(clips, spec, _open_cache(config))
     speech = prepare_speech(voices.of(learn), noises, spec, voice_recipe(config))
     return Speakers(speech, voices.of(judges) if judges else None)
 

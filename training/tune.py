@@ -69,7 +69,7 @@ def tune_network(
         return score
 
     # Machines may keep the data in different places.
-    same = msgspec.structs.replace(config, root="", out="")
+    same = msgspec.structs.replace(config, root="", out="", cache="")
     told = hashlib.sha256(f"{dump_config(same)}{space}".encode()).hexdigest()[:12]
     purpose = f"settings {told} ({config.preset or name})"
     found = search(objective, space, start, num_trials, url, name, purpose, config.seed)

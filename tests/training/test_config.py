@@ -92,7 +92,7 @@ def test_change_config() -> None:
         ("learning.peak_lr=nan", "learning.peak_lr is 'nan': expected `float`"),
         ("learning.peak_lr=inf", "learning.peak_lr is 'inf': expected `float`"),
         ("learning.epochs=3", "unknown key learning.epochs, allowed: batch_size, peak_lr"),
-        ("lerning.peak_lr=3", "unknown key lerning, allowed: preset, root, out, seed, learning"),
+        ("lerning.peak_lr=3", "unknown key lerning, allowed: preset, root, out, cache, seed"),
         ("network.channels=[1, 2]", "network.channels is ['1', '2']: expected `array` of length 3"),
         ("network.num_members=3", "network.num_members is '3': allowed are 1, 2, 4, 8"),
         ("network.max_drop=0.1", "unknown key network.max_drop, allowed: num_members, channels"),

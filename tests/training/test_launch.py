@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,18 @@ def test_result_is_written_whole(tmp_path: Path) -> None:
     again.load_state_dict(torch.load(path, weights_only=True))
     assert torch.equal(again.eval()(*inputs)[1], model.eval()(*inputs)[1])
     assert sorted(file.name for file in path.parent.iterdir()) == ["voice.json", "voice.pt"]
+
+
+def test_cache_is_used(write_ferplus: Callable[..., Path], tmp_path: Path) -> None:
+    """What was decoded once is read from there."""
+    root = write_ferplus({f"{i}.png": {"happiness": 10} for i in range(4)})
+    cache = tmp_path / "cache"
+    config = load_config("toy-face", None, [f"root={root}", f"out={tmp_path}", f"cache={cache}"])
+    first = prepare_data(config)
+    assert list(cache.rglob("*.npz"))
+    (root / "train.zip").touch()  # another time of change: decoded anew, beside the other
+    assert isinstance(first, FaceSet)
+    assert len(first.images) == 4
+    before = len(list(cache.rglob("*.npz")))
+    prepare_data(config)
+    assert len(list(cache.rglob("*.npz"))) == before + 1

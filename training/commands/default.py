@@ -29,6 +29,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         type=Path,
         help="recordings of noise: one half is heard in training, the other judges",
     )
+    bundle.add_argument(
+        "--cache", metavar="DIR", type=Path, help="what `emotion-train prepare` has filled"
+    )
     bundle.add_argument("--work", metavar="DIR", type=Path, default=Path("build/train"))
     bundle.add_argument("--out", metavar="DIR", type=Path, required=True)
     bundle.add_argument("--seeds", type=int, default=3, help="runs of each RAVDESS fold (3)")
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     from ..voice import VoiceRecipe
 
     bundle = train_default(
-        Sources(args.ferplus, args.ravdess, args.action_units, args.noise),
+        Sources(args.ferplus, args.ravdess, args.action_units, args.noise, args.cache),
         args.work,
         args.out,
         FaceRecipe(),

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ..models.count import Cost
 
 
+PLACES = ("root", "out", "cache")
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """The options by which a configuration is named; `read_settings` reads them."""
     parser.add_argument("--preset", metavar="NAME", help="see `emotion-train models`")
@@ -24,13 +27,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", metavar="DIR", type=Path, help="the data set: FER+ or RAVDESS")
     parser.add_argument("--out", metavar="DIR", type=Path, help="for checkpoints and results")
+    parser.add_argument(
+        "--cache", metavar="DIR", type=Path, help="what `emotion-train prepare` has filled"
+    )
     parser.add_argument("--fold", type=int, choices=range(4), help="of RAVDESS (none: everybody)")
 
 
 def read_settings(args: argparse.Namespace) -> AnyConfig:
     config = load_config(args.preset, args.config, args.set)
     # Not through --set: a folder's name need not be YAML.
-    places = {name: str(getattr(args, name)) for name in ("root", "out") if getattr(args, name)}
+    places = {name: str(getattr(args, name)) for name in PLACES if getattr(args, name)}
     config = msgspec.structs.replace(config, **places)
     if args.fold is not None:
         if not isinstance(config, VoiceConfig):
