@@ -108,7 +108,7 @@ def _shared(config: AnyConfig) -> dict[str, Any]:
 def make_network(config: AnyConfig) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The untrained network as the device runs it, and inputs of one example."""
     if isinstance(config, FaceConfig):
-        size_px = min(config.rounds[-1].stages[-1].sizes_px)
+        size_px = max(config.rounds[-1].stages[-1].sizes_px)
         face = FaceNet(**msgspec.structs.asdict(config.network))
         return face, (torch.zeros(1, 3, size_px, size_px),)
     if isinstance(config, VoiceConfig):
