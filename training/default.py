@@ -15,20 +15,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ..engines.bundle import LABELS, Bundle, Level
 from ..engines.fusion import calibrate
 from ..kernels.spec import ImageSpec, MelSpec
 from .checkpoint import load_weights, save_weights
+from .data import DatasetError
 from .data.action_units import load_action_units
 from .data.cache import FeatureCache
+from .data.crops import load_crops
 from .data.ferplus import FaceSet, load_ferplus
 from .data.noise import load_noises
-from .data.ravdess import TEST_FOLDS, find_voice_clips
+from .data.ravdess import TEST_FOLDS, find_video_clips, find_voice_clips
 from .data.voices import load_voices
 from .evaluate import evaluate_bundle
 from .export import FusionNetwork, write_bundle
 from .face import FaceRecipe, face_logits, prepare_faces, split_held_out, train_face
+from .films import FilmOpinions, read_films
 from .folds import Material, Recipes, judge_folds, summarise_folds
 from .fusion import PAIRS, FusionRecipe, Pairs, install_heads, train_fusion
 from .metrics import fit_temperature
@@ -84,7 +88,7 @@ def train_default(
     faces = load_ferplus(sources.ferplus, "train", cache)
     face = _face(faces, work, face_recipe, image)
     held_out, held_out_labels = _held_out_logits(face, faces, face_recipe, image)
-    material = _prepare(sources, mel, recipes.voice)
+    material = _prepare(sources, mel, recipes.voice, BothSides(face), image)
     folds = judge_folds(material, recipes, num_seeds, work / "folds")
     voice = _voice(material, recipes.voice, work)
     temperatures = {
@@ -146,7 +150,10 @@ def train_default(
     return write(out, weights, metrics)
 
 
-def _prepare(sources: Sources, mel: MelSpec, recipe: VoiceRecipe) -> Material:
+def _prepare(
+    sources: Sources, mel: MelSpec, recipe: VoiceRecipe, face: nn.Module, image: ImageSpec
+) -> Material:
+    """All that is decoded before anything is trained on it, but for the face."""
     actors = [actor for fold in TEST_FOLDS for actor in fold]
     cache = FeatureCache(sources.cache) if sources.cache else None
     voices = load_voices(find_voice_clips(sources.ravdess, actors), mel, cache)
@@ -155,7 +162,21 @@ def _prepare(sources: Sources, mel: MelSpec, recipe: VoiceRecipe) -> Material:
         for training in (True, False)
     )
     units = load_action_units(sources.action_units) if sources.action_units else None
-    return Material(voices, prepare_speech(voices, heard, mel, recipe), units, unheard, mel)
+    films = _read_films(sources.ravdess, actors, face, image, cache)
+    speech = prepare_speech(voices, heard, mel, recipe)
+    return Material(voices, speech, units, films, unheard, mel)
+
+
+def _read_films(
+    root: Path, actors: Sequence[int], face: nn.Module, image: ImageSpec, cache: FeatureCache | None
+) -> FilmOpinions | None:
+    """What the face network says to the films, where there are any."""
+    try:
+        films = load_crops(find_video_clips(root, actors), cache)
+    except DatasetError as error:
+        log.info("fusion is not judged on films: %s", error)
+        return None
+    return read_films(face, films, LEVELS[0].face_px, image)
 
 
 def fusion_weights(face_uar: float, voice_uar: float) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""RAVDESS, folds over actors: the voice, the action units and the two together.
+"""RAVDESS, folds over actors: the voice, the face and the two together.
 
-In: recordings and action units of the same takes. Out: figures per fold and seed. Everybody who
-is tested is new to all that was trained; temperatures and the fusion network come from four
-validation people, who are new to the two networks as well.
+In: recordings, and action units or films of the same takes. Out: figures per fold and seed.
+Everybody who is tested is new to all that was trained; temperatures and the fusion network come
+from four validation people, who are new to the two networks as well.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .data.action_units import ActionUnits, pair
 from .data.ravdess import EMOTIONS8, TEST_FOLDS, split_actors
 from .data.voices import VoiceSet
 from .distort import add_noise
+from .films import FilmOpinions
 from .fusion import FusionRecipe, Pairs, fuse_pairs, train_fusion
 from .metrics import fit_temperature, score, summarise
 from .models.voice import merge_calm
@@ -48,6 +49,7 @@ class Material:
     speech: Speech
     """Of the same recordings."""
     units: ActionUnits | None
+    films: FilmOpinions | None
     noises: Sequence[NDArray[np.float32]]
     """Of those that training did not hear; none, and noise is not judged."""
     mel: MelSpec
@@ -66,8 +68,8 @@ class Side:
 
     voices: VoiceSet
     heard: Heard
-    units: NDArray[np.float32] | None
-    """(N, 8) log-probabilities for each recording."""
+    seen: Mapping[str, NDArray[np.float32]]
+    """The face of each recording by "units" or "pixels": log-probabilities (N, 8) or (N, 7)."""
 
 
 def opinions(logits: NDArray[np.float32], size: str, temperature: float) -> NDArray[np.float32]:
@@ -106,11 +108,14 @@ def judge_fold(
 
     def look(actors: Sequence[int]) -> Side:
         people = voices.of(actors)
-        seen = None
+        seen = {}
         if units_of is not None and material.units is not None:
             heard_rows, unit_rows = pair(people, material.units)
             assert len(heard_rows) == len(people.labels)
-            seen = read_units(units_of, material.units.values[unit_rows])
+            seen["units"] = read_units(units_of, material.units.values[unit_rows])
+        filmed = material.films.of(people.names) if material.films is not None else None
+        if filmed is not None:
+            seen["pixels"] = filmed
         return Side(people, hear(voice, people.sounds, material.mel), seen)
 
     tune, judge = look(validation), look(test)
@@ -134,7 +139,7 @@ def judge_fold(
 def _judge_side(
     tune: Side, judge: Side, size: str, recipe: FusionRecipe, seed: int
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """Voice, action units and fusion with labels of one size -> figures, temperatures."""
+    """Voice, face and fusion with labels of one size -> figures, temperatures."""
     labels = SIZES[size]
     truth, tune_truth = truth_of(judge.voices, size), truth_of(tune.voices, size)
     heat = {
@@ -144,19 +149,37 @@ def _judge_side(
     }
     heard = opinions(judge.heard.logits, size, heat["voice"])
     figures = {"voice": score(judge.heard.mean(np.exp(heard)), truth, labels)}
-    if judge.units is None or tune.units is None:
-        return figures, heat
-    heat["units"] = fit_temperature(opinions(tune.units, size, 1.0), tune_truth)
-    seen = opinions(judge.units, size, heat["units"])
-    figures["units"] = score(np.exp(seen).astype(np.float64), truth, labels)
+    for source in set(judge.seen) & set(tune.seen):
+        if judge.seen[source].shape[1] >= len(labels):  # the face network knows no calm
+            figures |= _judge_pairs(tune, judge, source, size, heat["voice"], recipe, seed)
+    return figures, heat
+
+
+def _judge_pairs(
+    tune: Side,
+    judge: Side,
+    source: str,
+    size: str,
+    voice_temperature: float,
+    recipe: FusionRecipe,
+    seed: int,
+) -> dict[str, Any]:
+    """The face as `source` shows it, and the fusion of face and voice -> figures by name."""
+    labels = SIZES[size]
+    truth = truth_of(judge.voices, size)
+    prefix = "" if source == "units" else f"{source}_"
+    temperature = fit_temperature(
+        opinions(tune.seen[source], size, 1.0), truth_of(tune.voices, size)
+    )
+    seen = opinions(judge.seen[source], size, temperature)
+    figures = {source: score(np.exp(seen).astype(np.float64), truth, labels)}
     tune_pairs, pairs = (
         Pairs(
-            opinions(side.units, size, heat["units"])[side.heard.owner][:, None],
-            opinions(side.heard.logits, size, heat["voice"]),
+            opinions(side.seen[source], size, temperature)[side.heard.owner][:, None],
+            opinions(side.heard.logits, size, voice_temperature),
             truth_of(side.voices, size)[side.heard.owner],
         )
         for side in (tune, judge)
-        if side.units is not None
     )
     fusion = train_fusion(tune_pairs, len(labels), replace(recipe, seed=seed))
     for name, face, voice in (
@@ -166,10 +189,10 @@ def _judge_side(
     ):
         fused, weights = fuse_pairs(fusion, pairs, face, voice)
         found = score(judge.heard.mean(calibrate(fused, 1.0)), truth, labels)
-        figures[name] = {**found, "voice_weight": round(float(weights[:, 1].mean()), 3)}
+        figures[prefix + name] = {**found, "voice_weight": round(float(weights[:, 1].mean()), 3)}
     floor = judge.heard.mean(0.5 * np.exp(pairs.faces[:, 0]) + 0.5 * np.exp(pairs.voices))
-    figures["late_fusion"] = score(floor, truth, labels)
-    return figures, heat
+    figures[f"{prefix}late_fusion"] = score(floor, truth, labels)
+    return figures
 
 
 def _judge_noise(
@@ -237,7 +260,7 @@ def summarise_folds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     summary["seeds"] = len({run["seed"] for run in runs})
     summary["protocol"] = (
         "subject-independent folds of training/data/ravdess.py; temperatures and fusion from four"
-        " validation people; window probabilities averaged over each recording; face: action"
-        " units, mean over the clip"
+        " validation people; window probabilities averaged over each recording; units: action"
+        " units, mean over the clip; pixels: a face network that learned from FER+"
     )
     return summary

@@ -14,6 +14,7 @@ from emotion_edge.training import folds as module
 from emotion_edge.training.data.action_units import UNITS, ActionUnits
 from emotion_edge.training.data.ravdess import TEST_FOLDS
 from emotion_edge.training.data.voices import VoiceSet
+from emotion_edge.training.films import FilmOpinions
 from emotion_edge.training.folds import (
     Material,
     Recipes,
@@ -66,7 +67,10 @@ def material() -> Material:
     )
     noise = rng.standard_normal(60_000).astype(np.float32) * 0.1
     speech = prepare_speech(voices, [], SPEC, RECIPES.voice)
-    return Material(voices, speech, units, [noise], SPEC)
+    films = FilmOpinions(
+        units.takes, np.log(units.values[:, :7] / units.values[:, :7].sum(1)[:, None])
+    )
+    return Material(voices, speech, units, films, [noise], SPEC)
 
 
 def test_fold(material: Material, tmp_path: Path) -> None:
@@ -74,14 +78,9 @@ def test_fold(material: Material, tmp_path: Path) -> None:
     found = judge_fold(material, 0, RECIPES, 0, tmp_path)
     for size, count in (("seven", 7), ("eight", 8)):
         part = found[size]
-        assert set(part) == {
-            "voice",
-            "units",
-            "fusion",
-            "fusion_without_voice",
-            "fusion_without_face",
-            "late_fusion",
-        }
+        fused = {"fusion", "fusion_without_voice", "fusion_without_face", "late_fusion"}
+        filmed = {"pixels", *(f"pixels_{name}" for name in fused)} if size == "seven" else set()
+        assert set(part) == {"voice", "units", *fused, *filmed}
         assert part["voice"]["n"] == 4 * len(TEST_FOLDS[0])
         assert len(part["voice"]["labels"]) == count
         assert part["fusion_without_face"]["accuracy"] == part["voice"]["accuracy"]
@@ -115,7 +114,7 @@ def test_nobody_is_judged_who_was_learned_from(
 
     monkeypatch.setattr(module, "train_voice", watch_voice)
     monkeypatch.setattr(module, "train_units", watch_units)
-    without_noise = replace(material, noises=[])
+    without_noise = replace(material, films=None, noises=[])
     for fold, test in enumerate(TEST_FOLDS):
         learned.clear()
         judge_fold(without_noise, fold, RECIPES, 0, tmp_path)
@@ -144,7 +143,9 @@ def test_summary(material: Material, tmp_path: Path) -> None:
 
 def test_voice_alone(material: Material, tmp_path: Path) -> None:
     """Without action units there is no fusion to judge."""
-    found = judge_fold(replace(material, units=None, noises=[]), 1, RECIPES, 0, tmp_path)
+    found = judge_fold(
+        replace(material, units=None, films=None, noises=[]), 1, RECIPES, 0, tmp_path
+    )
     assert set(found["seven"]) == {"voice"}
     assert "noise" not in found
 
