@@ -29,5 +29,6 @@ setup(
         **{f"emotion_edge.{name}": ["py.typed"] for name in PACKAGES if "." not in name},
         "emotion_edge.engines": ["py.typed", "default/*"],
         "emotion_edge.training": ["py.typed", "presets/*"],
+        "emotion_edge.training.evaluation": ["report.html"],
     },
 )
