@@ -40,7 +40,7 @@ from .models.face import BothSides, FaceNet
 from .models.fusion import NUM_FACES, AttentionFusion
 from .models.voice import SevenLabels, VoiceNet
 from .provenance import ESC, FERPLUS, RAVDESS, describe_data_sets
-from .voice import VoiceRecipe, mel_windows, open_mel, prepare_speech, train_voice
+from .voice import VoiceRecipe, make_targets, mel_windows, open_mel, train_voice
 
 log = logging.getLogger(__name__)
 
@@ -163,8 +163,7 @@ def _prepare(
     )
     units = load_action_units(sources.action_units) if sources.action_units else None
     films = _read_films(sources.ravdess, actors, face, image, cache)
-    speech = prepare_speech(voices, heard, mel, recipe)
-    return Material(voices, speech, units, films, unheard, mel)
+    return Material(voices, units, films, heard, unheard, mel, recipe)
 
 
 def _read_films(
@@ -211,9 +210,8 @@ def _voice(material: Material, recipe: VoiceRecipe, work: Path) -> VoiceNet:
     if not done.exists():
         model = train_voice(material.speech, material.mel, recipe, work / "voice.ckpt")
         save_weights(done, model)
-    num_labels = material.speech.targets.shape[1]
     voice = VoiceNet(
-        num_labels,
+        make_targets(material.voices).shape[1],
         material.mel.num_mels,
         recipe.num_members,
         recipe.channels,

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from .fusion import FusionRecipe, Pairs, fuse_pairs, train_fusion
 from .metrics import fit_temperature, score, summarise
 from .models.voice import merge_calm
 from .units import UnitsRecipe, read_units, train_units
-from .voice import Heard, Speech, VoiceRecipe, hear, train_voice
+from .voice import Heard, Speech, VoiceRecipe, hear, prepare_speech, train_voice
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +42,24 @@ SIZES = {"seven": LABELS, "eight": EMOTIONS8}
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Material:
     """What the folds are made of."""
 
     voices: VoiceSet
-    speech: Speech
-    """Of the same recordings."""
     units: ActionUnits | None
     films: FilmOpinions | None
-    noises: Sequence[NDArray[np.float32]]
-    """Of those that training did not hear; none, and noise is not judged."""
+    heard: Sequence[NDArray[np.float32]]
+    """Noises for training; none, and noise is made up."""
+    unheard: Sequence[NDArray[np.float32]]
+    """Other noises to judge with; none, and noise is not judged."""
     mel: MelSpec
+    recipe: VoiceRecipe
+
+    @cached_property
+    def speech(self) -> Speech:
+        """Of the same recordings, made when something is trained: it takes minutes."""
+        return prepare_speech(self.voices, self.heard, self.mel, self.recipe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,7 @@ def judge_fold(
         figures[size], temperatures = _judge_side(tune, judge, size, recipes.fusion, seed)
         if size == "seven":
             figures["temperature"] = temperatures["voice"]
-    if material.noises:
+    if material.unheard:
         figures["noise"] = _judge_noise(material, voice, judge.voices, figures["temperature"], fold)
     np.savez(
         work / f"opinions-fold{fold}-seed{seed}.npz",
@@ -204,13 +211,13 @@ def _judge_noise(
     rate_hz = material.mel.sample_rate_hz
 
     def draw() -> NDArray[np.float32]:
-        return material.noises[int(rng.integers(len(material.noises)))]
+        return material.unheard[int(rng.integers(len(material.unheard)))]
 
     noisy = [add_noise(s, draw(), NOISE_SNR_DB, rate_hz, rng) for s in people.sounds]
     heard = hear(voice, noisy, material.mel)
     mean = heard.mean(np.exp(opinions(heard.logits, "seven", temperature)).astype(np.float64))
     alone = hear(
-        voice, [noise[: material.mel.window_samples] for noise in material.noises], material.mel
+        voice, [noise[: material.mel.window_samples] for noise in material.unheard], material.mel
     )
     confidence = np.exp(opinions(alone.logits, "seven", temperature)).max(axis=1)
     return {

@@ -69,15 +69,20 @@ class Speech:
         return Speech([self.variants[i] for i in index], self.targets[index], self.noise_only)
 
 
+def make_targets(voices: VoiceSet) -> NDArray[np.float32]:
+    """Of the eight emotions where all are known, else of the product's seven labels."""
+    eight = bool((voices.emotions >= 0).all())
+    rows = np.eye(len(EMOTIONS8) if eight else len(LABELS), dtype=np.float32)
+    return rows[voices.emotions if eight else voices.labels]
+
+
 def prepare_speech(
     voices: VoiceSet, noises: Sequence[NDArray[np.float32]], spec: MelSpec, recipe: VoiceRecipe
 ) -> Speech:
     """Once for all folds: nothing of one recording depends on another."""
-    eight = bool((voices.emotions >= 0).all())
-    rows = np.eye(len(EMOTIONS8) if eight else len(LABELS), dtype=np.float32)
     return Speech(
         make_variants(voices.sounds, noises, recipe.num_variants, spec, recipe.seed),
-        rows[voices.emotions if eight else voices.labels],
+        make_targets(voices),
         make_noise_only(noises, NOISE_ONLY_WINDOWS, spec, recipe.seed),
     )
 

@@ -25,7 +25,7 @@ from emotion_edge.training.folds import (
 )
 from emotion_edge.training.fusion import FusionRecipe
 from emotion_edge.training.units import UnitsRecipe
-from emotion_edge.training.voice import VoiceRecipe, prepare_speech
+from emotion_edge.training.voice import VoiceRecipe
 
 SPEC = MelSpec()
 RECIPES = Recipes(
@@ -66,11 +66,10 @@ def material() -> Material:
         voices.actors,
     )
     noise = rng.standard_normal(60_000).astype(np.float32) * 0.1
-    speech = prepare_speech(voices, [], SPEC, RECIPES.voice)
     films = FilmOpinions(
         units.takes, np.log(units.values[:, :7] / units.values[:, :7].sum(1)[:, None])
     )
-    return Material(voices, speech, units, films, [noise], SPEC)
+    return Material(voices, units, films, [], [noise], SPEC, RECIPES.voice)
 
 
 def test_fold(material: Material, tmp_path: Path) -> None:
@@ -99,12 +98,13 @@ def test_nobody_is_judged_who_was_learned_from(
     material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Recordings and action units that reach a training function are of training people."""
+    without_noise = replace(material, films=None, unheard=[])
     learned: list[set[int]] = []
     train_voice, train_units = module.train_voice, module.train_units
 
     def watch_voice(speech, *args):  # type: ignore[no-untyped-def]
         variants = {id(one) for one in speech.variants}
-        owners = zip(material.speech.variants, material.voices.actors, strict=True)
+        owners = zip(without_noise.speech.variants, material.voices.actors, strict=True)
         learned.append({int(actor) for one, actor in owners if id(one) in variants})
         return train_voice(speech, *args)
 
@@ -114,7 +114,6 @@ def test_nobody_is_judged_who_was_learned_from(
 
     monkeypatch.setattr(module, "train_voice", watch_voice)
     monkeypatch.setattr(module, "train_units", watch_units)
-    without_noise = replace(material, films=None, noises=[])
     for fold, test in enumerate(TEST_FOLDS):
         learned.clear()
         judge_fold(without_noise, fold, RECIPES, 0, tmp_path)
@@ -144,7 +143,7 @@ def test_summary(material: Material, tmp_path: Path) -> None:
 def test_voice_alone(material: Material, tmp_path: Path) -> None:
     """Without action units there is no fusion to judge."""
     found = judge_fold(
-        replace(material, units=None, films=None, noises=[]), 1, RECIPES, 0, tmp_path
+        replace(material, units=None, films=None, unheard=[]), 1, RECIPES, 0, tmp_path
     )
     assert set(found["seven"]) == {"voice"}
     assert "noise" not in found
