@@ -99,7 +99,7 @@ class TrainConfig(Section, frozen=True, tag_field="task"):
 class FaceConfig(TrainConfig, frozen=True, tag="face"):
     network: FaceNetwork = FaceNetwork()
     rounds: Annotated[tuple[Round, ...], Meta(min_length=1)] = (Round((Stage(13, (64,)),)),)
-    rare_label_share: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    rare_label_share: Annotated[float, Meta(ge=0, le=1)] = 0.25
     """How far rare labels are favoured at the end: 0 not at all, 1 as if all were as frequent."""
     compile_model: bool = True
     """Compile the network first: pays from some minutes of training on."""
