@@ -36,6 +36,8 @@ from .voice import Heard, Speech, VoiceRecipe, hear, prepare_speech, train_voice
 log = logging.getLogger(__name__)
 
 NOISE_SNR_DB = 5.0
+SOURCES = ("pixels", "units")
+"""How a face may be seen, the better first."""
 SIZES = {"seven": LABELS, "eight": EMOTIONS8}
 """The product's labels, and those of RAVDESS."""
 
@@ -90,6 +92,12 @@ def truth_of(voices: VoiceSet, size: str) -> NDArray[np.int64]:
     return voices.labels if size == "seven" else voices.emotions
 
 
+def opinions_file(fold: int, seed: int) -> str:
+    """Where `judge_fold` leaves what was said of its test people, window by window: calibrated
+    log-probabilities (W, 7) of the voice and of the face, by source, and labels (W,)."""
+    return f"opinions-fold{fold}-seed{seed}.npz"
+
+
 def judge_fold(
     material: Material, fold: int, recipes: Recipes, seed: int, work: Path
 ) -> dict[str, Any]:
@@ -127,17 +135,20 @@ def judge_fold(
 
     tune, judge = look(validation), look(test)
     figures: dict[str, Any] = {"fold": fold, "seed": seed}
-    for size in SIZES:
-        figures[size], temperatures = _judge_side(tune, judge, size, recipes.fusion, seed)
-        if size == "seven":
-            figures["temperature"] = temperatures["voice"]
+    figures["eight"], _ = _judge_side(tune, judge, "eight", recipes.fusion, seed)
+    figures["seven"], heat = _judge_side(tune, judge, "seven", recipes.fusion, seed)
+    figures["temperature"] = heat["voice"]
     if material.unheard:
         figures["noise"] = _judge_noise(material, voice, judge.voices, figures["temperature"], fold)
-    np.savez(
-        work / f"opinions-fold{fold}-seed{seed}.npz",
-        log_probabilities=opinions(judge.heard.logits, "seven", figures["temperature"]),
-        labels=judge.voices.labels[judge.heard.owner],
-    )
+    owner = judge.heard.owner
+    source = next((name for name in SOURCES if name in judge.seen), None)
+    said: dict[str, Any] = {
+        "voice": opinions(judge.heard.logits, "seven", heat["voice"]),
+        "labels": judge.voices.labels[owner],
+    }
+    if source is not None:
+        said[source] = opinions(judge.seen[source], "seven", heat[source])[owner]
+    np.savez(work / opinions_file(fold, seed), **said)
     done.write_text(json.dumps(figures))
     log.info("fold %d seed %d: %s", fold, seed, _headline(figures))
     return figures
@@ -158,7 +169,8 @@ def _judge_side(
     figures = {"voice": score(judge.heard.mean(np.exp(heard)), truth, labels)}
     for source in set(judge.seen) & set(tune.seen):
         if judge.seen[source].shape[1] >= len(labels):  # the face network knows no calm
-            figures |= _judge_pairs(tune, judge, source, size, heat["voice"], recipe, seed)
+            heat[source] = fit_temperature(opinions(tune.seen[source], size, 1.0), tune_truth)
+            figures |= _judge_pairs(tune, judge, source, size, heat, recipe, seed)
     return figures, heat
 
 
@@ -167,7 +179,7 @@ def _judge_pairs(
     judge: Side,
     source: str,
     size: str,
-    voice_temperature: float,
+    heat: Mapping[str, float],
     recipe: FusionRecipe,
     seed: int,
 ) -> dict[str, Any]:
@@ -175,15 +187,12 @@ def _judge_pairs(
     labels = SIZES[size]
     truth = truth_of(judge.voices, size)
     prefix = "" if source == "units" else f"{source}_"
-    temperature = fit_temperature(
-        opinions(tune.seen[source], size, 1.0), truth_of(tune.voices, size)
-    )
-    seen = opinions(judge.seen[source], size, temperature)
+    seen = opinions(judge.seen[source], size, heat[source])
     figures = {source: score(np.exp(seen).astype(np.float64), truth, labels)}
     tune_pairs, pairs = (
         Pairs(
-            opinions(side.seen[source], size, temperature)[side.heard.owner][:, None],
-            opinions(side.heard.logits, size, voice_temperature),
+            opinions(side.seen[source], size, heat[source])[side.heard.owner][:, None],
+            opinions(side.heard.logits, size, heat["voice"]),
             truth_of(side.voices, size)[side.heard.owner],
         )
         for side in (tune, judge)

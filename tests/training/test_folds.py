@@ -87,8 +87,9 @@ def test_fold(material: Material, tmp_path: Path) -> None:
     assert found["noise"]["snr_db"] == 5
     assert 1 / 7 <= found["noise"]["noise_only_confidence"] <= 1
     with np.load(tmp_path / "opinions-fold0-seed0.npz") as arrays:
-        assert arrays["log_probabilities"].shape[1] == 7
-        assert len(arrays["labels"]) == len(arrays["log_probabilities"])
+        assert set(arrays) == {"voice", "pixels", "labels"}, "films rather than action units"
+        assert arrays["voice"].shape == arrays["pixels"].shape == (len(arrays["labels"]), 7)
+        np.testing.assert_allclose(np.exp(arrays["pixels"]).sum(axis=1), 1.0, rtol=1e-4)
     file = tmp_path / "fold0-seed0.json"
     file.write_text(json.dumps({**found, "seed": "kept"}))
     assert judge_fold(material, 0, RECIPES, 0, tmp_path)["seed"] == "kept"
