@@ -56,7 +56,7 @@ ABSTAIN_BELOW = 0.3
 NUM_REAL = 64
 """Faces and voices on which the exported files are compared with torch."""
 FACE_DOUBT = 3.0
-"""In the fusion the face's temperature is so many times higher. A face that talks looks neutral
+"""Beside a voice the face's temperature is so many times higher. A face that talks looks neutral
 most of the time, which FER+'s pictures of expressions do not teach: on 26 takes of RAVDESS's
 actor 1, who is in no fold, log loss was least between 3 and 4."""
 
@@ -108,8 +108,9 @@ def train_default(
         fusion,
         face.classifier,
         voice.classifier,
-        temperatures["face"] * FACE_DOUBT,
+        temperatures["face"],
         temperatures["voice"],
+        FACE_DOUBT,
     )
     metrics: dict[str, Any] = {"folds": summarise_folds(folds)}
     networks = {"face": BothSides(face), "voice": SevenLabels(voice)}

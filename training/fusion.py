@@ -108,6 +108,7 @@ def install_heads(
     voice: nn.Linear,
     face_temperature: float,
     voice_temperature: float,
+    face_doubt: float = 1.0,
 ) -> AttentionFusion:
     """What was learned from opinions, behind the heads of the networks that ship."""
     model = AttentionFusion(
@@ -119,11 +120,11 @@ def install_heads(
     own = model.state_dict()
     learned = {k: v for k, v in taught.state_dict().items() if not k.startswith(HEADS)}
     model.load_state_dict({**own, **learned})
-    model.load_heads(face, voice, face_temperature, voice_temperature)
+    model.load_heads(face, voice, face_temperature, voice_temperature, face_doubt)
     return model.eval()
 
 
-HEADS = ("face_head", "voice_head", "temperatures")
+HEADS = ("face_head", "voice_head", "temperatures", "face_doubt")
 
 
 @torch.no_grad()

@@ -78,13 +78,13 @@ def test_heads_of_networks_can_be_installed(taught: nn.Module) -> None:
     assert isinstance(taught, AttentionFusion)
     torch.manual_seed(0)
     face, voice = nn.Linear(256, 7), nn.Linear(256, 8)
-    model = install_heads(taught, face, voice, 1.5, 2.0)
+    model = install_heads(taught, face, voice, 1.5, 2.0, face_doubt=3.0)
     faces, heard = torch.randn(3, 4, 256), torch.randn(3, 256)
     with torch.no_grad():
         logits, weights = model(faces, torch.ones(3, 4), heard, torch.ones(3, 1))
         opinions = torch.stack(
             [
-                torch.log_softmax(face(faces.mean(dim=1)) / 1.5, dim=1),
+                torch.log_softmax(face(faces.mean(dim=1)) / 4.5, dim=1),
                 torch.log_softmax(merge_calm(voice(heard)) / 2.0, dim=1),
             ],
             dim=1,
@@ -92,6 +92,10 @@ def test_heads_of_networks_can_be_installed(taught: nn.Module) -> None:
         want = taught.eval()(opinions[:, :1], torch.ones(3, 1), opinions[:, 1], torch.ones(3, 1))
     torch.testing.assert_close(logits, want[0])
     torch.testing.assert_close(weights, want[1])
+    with torch.no_grad():
+        alone, _ = model(faces, torch.ones(3, 4), heard, torch.zeros(3, 1))
+        opinion = torch.log_softmax(face(faces.mean(dim=1)) / 1.5, dim=1)
+    torch.testing.assert_close(alone, opinion)  # no voice, no doubt
 
 
 def test_reference_preset_learns(pairs: Pairs) -> None:

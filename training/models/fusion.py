@@ -41,6 +41,7 @@ class AttentionFusion(nn.Module):
     """
 
     temperatures: Tensor
+    face_doubt: Tensor
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class AttentionFusion(nn.Module):
         self.face_head = nn.Linear(embedding_size, face_outputs)
         self.voice_head = nn.Linear(embedding_size, voice_outputs)
         self.register_buffer("temperatures", torch.ones(2))
+        self.register_buffer("face_doubt", torch.ones(()))
         self.read = nn.Linear(2 * num_labels, width)
         self.dropout = nn.Dropout(dropout)
         self.weigh = nn.Linear(width, 2)
@@ -67,26 +69,34 @@ class AttentionFusion(nn.Module):
 
     @torch.no_grad()
     def load_heads(
-        self, face: nn.Linear, voice: nn.Linear, face_temperature: float, voice_temperature: float
+        self,
+        face: nn.Linear,
+        voice: nn.Linear,
+        face_temperature: float,
+        voice_temperature: float,
+        face_doubt: float = 1.0,
     ) -> None:
-        """Take over the classifiers of the two networks, and what calibrates each."""
+        """Take over the classifiers of the two networks, and what calibrates each; beside a voice
+        the face's temperature is `face_doubt` times higher."""
         self.face_head.load_state_dict(face.state_dict())
         self.voice_head.load_state_dict(voice.state_dict())
         self.temperatures.copy_(torch.tensor([face_temperature, voice_temperature]))
+        self.face_doubt.fill_(face_doubt)
 
     def forward(
         self, faces: Tensor, face_mask: Tensor, voice: Tensor, voice_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`faces` (N, K, D), newest last, `face_mask` (N, K), `voice` (N, D), `voice_mask` (N, 1)
         -> logits (N, num_labels), weights of face and voice (N, 2)."""
-        seen = self._calibrate(self.face_head(mean_face(faces, face_mask)), 0)
-        heard = self._calibrate(self.voice_head(voice), 1)
         present = torch.cat([face_mask.amax(dim=1, keepdim=True), voice_mask], dim=1)
-        return self.pool(torch.stack([seen, heard], dim=1), present)
+        doubt = 1.0 + (self.face_doubt - 1.0) * present.prod(dim=1, keepdim=True)
+        seen = self._merge(self.face_head(mean_face(faces, face_mask)))
+        heard = self._merge(self.voice_head(voice))
+        opinions = [seen / (self.temperatures[0] * doubt), heard / self.temperatures[1]]
+        return self.pool(torch.stack([torch.log_softmax(x, dim=1) for x in opinions], 1), present)
 
-    def _calibrate(self, logits: Tensor, place: int) -> Tensor:
-        labels = merge_calm(logits) if self.merges else logits
-        return torch.log_softmax(labels / self.temperatures[place], dim=1)
+    def _merge(self, logits: Tensor) -> Tensor:
+        return merge_calm(logits) if self.merges else logits
 
     def pool(self, opinions: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Calibrated log-probabilities of face and voice (N, 2, L), `present` (N, 2) -> logits
