@@ -17,7 +17,7 @@ WORDS = {
     "uar": "UAR",
     "f1": "F1",
     "ece": "ECE",
-    "au": "action units",
+    "units": "action units",
     "onnx": "ONNX",
     "ci95": "95 % interval",
 }

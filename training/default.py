@@ -112,7 +112,7 @@ def train_default(
         temperatures["voice"],
         FACE_DOUBT,
     )
-    metrics: dict[str, Any] = {"folds": summarise_folds(folds)}
+    metrics: dict[str, Any] = {"ravdess_folds": summarise_folds(folds)}
     networks = {"face": BothSides(face), "voice": SevenLabels(voice)}
     provenance = {
         "recipe": "training/default.py",
@@ -153,7 +153,7 @@ def train_default(
         figures = evaluate_bundle(draft, "ferplus", sources.ferplus, level=level.name)
         metrics[f"face_ferplus_valid_{level.face_px}px"] = _brief(figures)
     best = metrics[f"face_ferplus_valid_{LEVELS[0].face_px}px"]["uar"]
-    weights = fusion_weights(best, metrics["folds"]["seven"]["voice"]["uar_mean"])
+    weights = fusion_weights(best, metrics["ravdess_folds"]["seven"]["voice"]["uar_mean"])
     return write(out, weights, metrics)
 
 
