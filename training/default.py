@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ LEVELS = [
 scored 2.5 points less than 64 after the same training."""
 ABSTAIN_BELOW = 0.3
 """Twice chance."""
+ACTORS = [actor for fold in TEST_FOLDS for actor in fold]
 NUM_REAL = 64
 """Faces and voices on which the exported files are compared with torch."""
 FACE_DOUBT = 3.0
@@ -87,10 +88,11 @@ def train_default(
     image, mel = ImageSpec(), MelSpec()
     work.mkdir(parents=True, exist_ok=True)
     cache = FeatureCache(sources.cache) if sources.cache else None
+    material = _prepare(sources, mel, recipes.voice, cache)
     faces = load_ferplus(sources.ferplus, "train", cache)
     face = _face(faces, work, face_recipe, image)
     held_out, held_out_labels = _held_out_logits(face, faces, face_recipe, image)
-    material = _prepare(sources, mel, recipes.voice, BothSides(face), image)
+    material = replace(material, films=_read_films(sources.ravdess, BothSides(face), image, cache))
     folds = judge_folds(material, recipes, num_seeds, work / "folds")
     voice = _voice(material, recipes.voice, work)
     temperatures = {
@@ -119,7 +121,7 @@ def train_default(
         "face": asdict(face_recipe),
         "voice": {
             **asdict(recipes.voice),
-            "actors": [actor for fold in TEST_FOLDS for actor in fold],
+            "actors": ACTORS,
         },
         "units": asdict(recipes.units),
         "fusion": asdict(recipes.fusion),
@@ -158,27 +160,25 @@ def train_default(
 
 
 def _prepare(
-    sources: Sources, mel: MelSpec, recipe: VoiceRecipe, face: nn.Module, image: ImageSpec
+    sources: Sources, mel: MelSpec, recipe: VoiceRecipe, cache: FeatureCache | None
 ) -> Material:
-    """All that is decoded before anything is trained on it, but for the face."""
-    actors = [actor for fold in TEST_FOLDS for actor in fold]
-    cache = FeatureCache(sources.cache) if sources.cache else None
-    voices = load_voices(find_voice_clips(sources.ravdess, actors), mel, cache)
+    """Recordings, action units and noise; read first, so that what is wrong with them shows before
+    the hours that the face takes."""
+    voices = load_voices(find_voice_clips(sources.ravdess, ACTORS), mel, cache)
     heard, unheard = (
         load_noises(sources.noise, training, mel.sample_rate_hz) if sources.noise else []
         for training in (True, False)
     )
     units = load_action_units(sources.action_units) if sources.action_units else None
-    films = _read_films(sources.ravdess, actors, face, image, cache)
-    return Material(voices, units, films, heard, unheard, mel, recipe)
+    return Material(voices, units, None, heard, unheard, mel, recipe)
 
 
 def _read_films(
-    root: Path, actors: Sequence[int], face: nn.Module, image: ImageSpec, cache: FeatureCache | None
+    root: Path, face: nn.Module, image: ImageSpec, cache: FeatureCache | None
 ) -> FilmOpinions | None:
     """What the face network says to the films, where there are any."""
     try:
-        films = load_crops(find_video_clips(root, actors), cache)
+        films = load_crops(find_video_clips(root, ACTORS), cache)
     except DatasetError as error:
         log.info("fusion is not judged on films: %s", error)
         return None
