@@ -40,7 +40,7 @@ from .models.face import BothSides, FaceNet
 from .models.fusion import NUM_FACES, AttentionFusion
 from .models.voice import SevenLabels, VoiceNet
 from .provenance import ESC, FERPLUS, RAVDESS, describe_data_sets
-from .voice import VoiceRecipe, make_targets, mel_windows, open_mel, train_voice
+from .voice import VoiceRecipe, build_voice, make_targets, mel_windows, open_mel, train_voice
 
 log = logging.getLogger(__name__)
 
@@ -217,14 +217,7 @@ def _voice(material: Material, recipe: VoiceRecipe, work: Path) -> VoiceNet:
     if not done.exists():
         model = train_voice(material.speech, material.mel, recipe, work / "voice.ckpt")
         save_weights(done, model)
-    voice = VoiceNet(
-        make_targets(material.voices).shape[1],
-        material.mel.num_mels,
-        recipe.num_members,
-        recipe.channels,
-        recipe.lstm_size,
-        recipe.dropout,
-    )
+    voice = build_voice(recipe, make_targets(material.voices).shape[1], material.mel)
     load_weights(done, voice)
     return voice.eval()
 

@@ -196,6 +196,18 @@ def draw_batch(
     return (mask_mel(mel, generator), mask_batch), target
 
 
+def build_voice(recipe: VoiceRecipe, num_labels: int, spec: MelSpec) -> VoiceNet:
+    """The untrained network."""
+    return VoiceNet(
+        num_labels,
+        spec.num_mels,
+        recipe.num_members,
+        recipe.channels,
+        recipe.lstm_size,
+        recipe.dropout,
+    )
+
+
 def train_voice(
     speech: Speech,
     spec: MelSpec,
@@ -207,14 +219,7 @@ def train_voice(
     """Train on `speech`; `validation` (other people) is reported, and ends the run where the
     recipe has a patience."""
     torch.manual_seed(recipe.seed)
-    model = VoiceNet(
-        speech.targets.shape[1],
-        spec.num_mels,
-        recipe.num_members,
-        recipe.channels,
-        recipe.lstm_size,
-        recipe.dropout,
-    )
+    model = build_voice(recipe, speech.targets.shape[1], spec)
     schedule = recipe.plan(recipe.num_epochs, len(speech.targets), recipe.peak_lr, recipe.ema_decay)
 
     def batches(epoch: int) -> Iterator[Batch]:

@@ -5,7 +5,6 @@ In: films of RAVDESS, or films or pictures of a folder with a manifest. Out: a `
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,11 @@ from ...engines.face_detector import Detector, open_detector
 from ...kernels.reference import taps
 from . import DatasetError
 from .cache import FeatureCache
-from .decode import Recipe, Source, Tally, clip_sources, decode_each, folder_sources
+from .decode import Recipe, Source, clip_sources, decode_all, folder_sources
 from .folder import FolderItem
 from .pictures import read_picture
 from .ravdess import Clip
 from .takes import Box, read_faces
-
-log = logging.getLogger(__name__)
 
 CROP_PX = 112
 NUM_CROPS = 16
@@ -128,13 +125,7 @@ def load_folder_crops(
 
 
 def _load(sources: Sequence[Source], recipe: Recipe, cache: FeatureCache | None) -> CropSet:
-    tally = Tally()
-    pairs = list(decode_each(sources, recipe, cache, tally))
-    for line in tally.problems + tally.duplicates:
-        log.warning("left out: %s", line)
-    if not pairs:
-        reason = f": {tally.problems[0]}" if tally.problems else ""
-        raise DatasetError(f"none of {len(sources)} {recipe.kind} can be read{reason}")
+    pairs, tally = decode_all(sources, recipe, cache, recipe.kind)
     return CropSet(
         np.stack([images for _, images in pairs]),
         np.array([source.label for source, _ in pairs], np.int64),

@@ -6,6 +6,7 @@ In: what to decode and who is in it. Out: arrays one by one, and a tally of what
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from . import DatasetError
 from .cache import FeatureCache
 from .folder import FolderItem
 from .ravdess import EMOTIONS8, Clip
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,21 @@ def decode_each(
             continue
         tally.num_read += 1
         yield source, array
+
+
+def decode_all(
+    sources: Sequence[Source], recipe: Recipe, cache: FeatureCache | None, what: str
+) -> tuple[list[tuple[Source, NDArray[Any]]], Tally]:
+    """All of `decode_each`; what was left out is logged. Raises DatasetError, naming `what` was
+    wanted, when nothing can be read."""
+    tally = Tally()
+    pairs = list(decode_each(sources, recipe, cache, tally))
+    for line in tally.problems + tally.duplicates:
+        log.warning("left out: %s", line)
+    if not pairs:
+        reason = f": {tally.problems[0]}" if tally.problems else ""
+        raise DatasetError(f"none of {len(sources)} {what} can be read{reason}")
+    return pairs, tally
 
 
 def _decode(path: Path, recipe: Recipe, cache: FeatureCache | None) -> NDArray[Any]:

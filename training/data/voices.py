@@ -5,7 +5,6 @@ In: clips of RAVDESS, or sounds of a folder with a manifest. Out: a `VoiceSet`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.spec import MelSpec
-from . import DatasetError
 from .cache import FeatureCache
-from .decode import Recipe, Source, Tally, clip_sources, decode_each, folder_sources
+from .decode import Recipe, Source, clip_sources, decode_all, folder_sources
 from .folder import FolderItem
 from .media import decode_sound
 from .ravdess import Clip
-
-log = logging.getLogger(__name__)
 
 _FULL_SCALE = 32768.0
 
@@ -88,13 +84,7 @@ def load_folder_voices(
 
 
 def _load(sources: Sequence[Source], spec: MelSpec, cache: FeatureCache | None) -> VoiceSet:
-    tally = Tally()
-    pairs = list(decode_each(sources, sound_recipe(spec), cache, tally))
-    for line in tally.problems + tally.duplicates:
-        log.warning("left out: %s", line)
-    if not pairs:
-        reason = f": {tally.problems[0]}" if tally.problems else ""
-        raise DatasetError(f"none of {len(sources)} recordings can be read{reason}")
+    pairs, tally = decode_all(sources, sound_recipe(spec), cache, "recordings")
     return VoiceSet(
         [pcm.astype(np.float32) / np.float32(_FULL_SCALE) for _, pcm in pairs],
         np.array([source.label for source, _ in pairs], np.int64),
