@@ -82,9 +82,16 @@ def search(
     """
     # Its own lines would tell of trials that were only not needed as of failures.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = _open_study(url, name, purpose, start)
+    storage = _open_storage(url)
+    study = _open_study(storage, name, purpose, start)
+    study_id = storage.get_study_id_from_name(name)
 
     def try_one(trial: optuna.Trial) -> float:
+        # Optuna's own thread may come to its first heartbeat later than the process to its end,
+        # and a trial that was never heard of is never given up.
+        storage.record_heartbeat(
+            storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+        )
         # Numbers are given out one by one by the database, whoever asks.
         if _count_taken(study, below=trial.number) >= num_trials:
             raise _NotNeeded
@@ -116,8 +123,9 @@ def search(
     return _read_best(study)
 
 
-def _open_study(url: str, name: str, purpose: str, start: Mapping[str, float]) -> optuna.Study:
-    storage = _open_storage(url)
+def _open_study(
+    storage: optuna.storages.RDBStorage, name: str, purpose: str, start: Mapping[str, float]
+) -> optuna.Study:
     pruner = optuna.pruners.MedianPruner(NUM_UNPRUNED, PATIENT_EPOCHS)
     try:
         try:
