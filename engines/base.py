@@ -9,7 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.device_array import DeviceArray, Tensor
+
 Arrays = Mapping[str, NDArray[np.float32]]
+Feed = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,18 @@ class EngineError(RuntimeError):
     """A network that cannot be opened or run; one line that names it and says why."""
 
 
+def take_host_array(engine: str, spec: TensorSpec, feed: Feed) -> NDArray[np.float32]:
+    """The input `spec` of an engine that reads the host's memory. Raises EngineError, or
+    ValueError when it does not fit."""
+    tensor = feed.get(spec.name)
+    if tensor is None:
+        raise EngineError(f"{engine}: input {spec.name} is missing")
+    if isinstance(tensor, DeviceArray):
+        raise EngineError(f"{engine}: input {spec.name} is in the GPU's memory, out of reach")
+    spec.check(tensor)
+    return tensor
+
+
 class Engine(Protocol):
     """One network, ready to run. One thread only. A context manager."""
 
@@ -45,11 +60,11 @@ class Engine(Protocol):
     @property
     def outputs(self) -> tuple[TensorSpec, ...]: ...
 
-    def infer(self, feed: Arrays) -> Arrays:
+    def infer(self, feed: Feed) -> Arrays:
         """Run once. The arrays that come back are reused: the next `infer` of the same batch
         size overwrites them."""
 
-    def warm_up(self, feed: Arrays) -> None:
+    def warm_up(self, feed: Feed) -> None:
         """Run on inputs of the size to come, so that the first frame is not the slow one."""
 
     def close(self) -> None: ...

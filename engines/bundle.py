@@ -21,6 +21,7 @@ LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 MODALITIES = ("face", "voice")
 FUSION = "fusion"
 """Name of the third network, which reads what the networks of both modalities saw."""
+VARIANTS = ("int8",)
 EMBEDDING_SIZE = 256
 """Numbers in the "embedding" of either network."""
 MAX_FUSION_FACES = 64
@@ -56,7 +57,15 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often a picture is searched for a face."""
 
 
-class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The same network at another precision; its temperature and weight stay the model's."""
+
+    file: str
+    golden_logits: list[float]
+    """What it says to `golden_input`, on the machine that made it."""
+
+
+class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One network: outputs "embedding" and "logits"; input "image", or "mel" and "mask"."""
 
     file: str
@@ -66,6 +75,13 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much its opinion counts beside the other's."""
     golden_logits: list[float]
     """What it says to `golden_input`, on the machine that exported it."""
+    variants: dict[str, Variant] = {}
+    """By precision: "int8", with explicit quantise and dequantise operators in the ONNX file."""
+
+    def at(self, precision: str) -> ModelEntry | Variant:
+        """What is run at `precision`: 16-bit networks are made of the file for 32 bits when they
+        are opened. KeyError for an INT8 network that the bundle lacks."""
+        return self if precision in ("fp32", "fp16") else self.variants[precision]
 
 
 class FusionEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,9 +135,13 @@ class Bundle:
     sha256: str
     """Of `bundle.json`, which holds the hashes of all other files."""
 
-    def model_path(self, network: str) -> Path:
-        """`network` is a modality or "fusion"; KeyError when the bundle lacks it."""
-        return self.path / self.manifest.networks[network].file
+    def model_path(self, network: str, precision: str = "fp32") -> Path:
+        """`network` is a modality or "fusion", which has one precision only; KeyError when the
+        bundle lacks it."""
+        entry = self.manifest.networks[network]
+        if isinstance(entry, ModelEntry):
+            return self.path / entry.at(precision).file
+        return self.path / entry.file
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -187,6 +207,15 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
         weight = model.fusion_weight
         where = f"models.{name}.fusion_weight"
         require(0 < weight <= 1, where, weight, "above 0, at most 1")
+        for precision, variant in model.variants.items():
+            where = f"models.{name}.variants"
+            require(precision in VARIANTS, where, precision, ", ".join(VARIANTS))
+            where = f"{where}.{precision}"
+            listed = variant.file in manifest.files
+            require(listed, f"{where}.file", variant.file, "a name under files")
+            golden = variant.golden_logits
+            count = len(LABELS)
+            require(len(golden) == count, f"{where}.golden_logits", golden, f"{count} numbers")
     if manifest.fusion is not None:
         both = set(manifest.models) == set(MODALITIES)
         require(both, FUSION, manifest.fusion.file, "only beside models face and voice")
@@ -230,6 +259,8 @@ def write_manifest(folder: Path, fields: Mapping[str, Any], others: Iterable[str
     """
     manifest = Manifest(format=FORMAT, files={}, **fields)
     names = [*(network.file for network in manifest.networks.values()), *others]
+    for model in manifest.models.values():
+        names += [variant.file for variant in model.variants.values()]
     files = {name: describe_file(folder / name) for name in names}
     manifest = msgspec.structs.replace(manifest, files=files)
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)

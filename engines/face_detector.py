@@ -13,12 +13,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.pixels import picture_size
 from .base import EngineError
 
 SEARCH_WIDTH_PX = 320
 """Pictures are searched at this width: a face of a tenth of the picture still shows."""
 MIN_FACE_SHARE = 0.08
 """Smallest face, as a share of the picture's width."""
+
+_TO_GREY = {"bgr8": cv2.COLOR_BGR2GRAY, "rgb8": cv2.COLOR_RGB2GRAY}
+_TO_BGR = {"yuyv": cv2.COLOR_YUV2BGR_YUYV, "nv12": cv2.COLOR_YUV2BGR_NV12}
 
 
 class Found(NamedTuple):
@@ -33,9 +37,9 @@ class Found(NamedTuple):
 class Detector(Protocol):
     """Finds faces. One thread only."""
 
-    def detect(self, image: NDArray[np.uint8], *, bgr: bool) -> list[Found]:
-        """`image` uint8 (H, W, 3), blue first when `bgr`, else red first -> faces, in pixels of
-        `image`. Raises cv2.error when it is no colour picture."""
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
+        """Picture as in `kernels.pixels` -> faces, in its pixels. Raises ValueError when the array
+        cannot be such a picture, cv2.error when OpenCV fails."""
 
 
 def open_detector(yunet_file: str | Path = "") -> Detector:
@@ -62,9 +66,14 @@ class HaarDetector:
         if self._cascade.empty():
             raise EngineError(f"OpenCV {cv2.__version__} has no {self.FILE}; install 4.8 to 4.x")
 
-    def detect(self, image: NDArray[np.uint8], *, bgr: bool) -> list[Found]:
-        small, scale = _shrink(image)
-        grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY if bgr else cv2.COLOR_RGB2GRAY)
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
+        height, _ = picture_size(image, pixel_format)
+        if pixel_format in _TO_GREY:
+            small, scale = _shrink(image)
+            grey = cv2.cvtColor(small, _TO_GREY[pixel_format])
+        else:  # luma lies there ready
+            small, scale = _shrink(image[..., 0] if pixel_format == "yuyv" else image[:height])
+            grey = small
         least = max(20, round(small.shape[1] * MIN_FACE_SHARE))
         boxes, _, weights = self._cascade.detectMultiScale3(
             grey, self.STEP, self.NEIGHBOURS, minSize=(least, least), outputRejectLevels=True
@@ -92,11 +101,14 @@ class YuNetDetector:
         except cv2.error as error:
             raise EngineError(f"{str(file)!r}: not a YuNet: {error.err}") from error
 
-    def detect(self, image: NDArray[np.uint8], *, bgr: bool) -> list[Found]:
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
+        picture_size(image, pixel_format)
+        if pixel_format in _TO_BGR:
+            image = np.asarray(cv2.cvtColor(image, _TO_BGR[pixel_format]), np.uint8)
         small, scale = _shrink(image)
         if min(small.shape[:2]) < self.MIN_SIDE_PX:
             return []
-        if not bgr:
+        if pixel_format == "rgb8":
             small = np.ascontiguousarray(small[..., ::-1])
         self._net.setInputSize((small.shape[1], small.shape[0]))
         _, rows = self._net.detect(small)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Arrays, EngineError, TensorSpec
+from .base import Arrays, Feed, TensorSpec, take_host_array
 from .bundle import EMBEDDING_SIZE, FUSION, LABELS, MODALITIES, Manifest
 
 
@@ -27,14 +27,11 @@ class NullEngine:
             else (TensorSpec("embedding", (None, EMBEDDING_SIZE)), logits)
         )
 
-    def infer(self, feed: Arrays) -> Arrays:
-        for spec in self.inputs:
-            if spec.name not in feed:
-                raise EngineError(f"null: input {spec.name} is missing")
-            spec.check(feed[spec.name])
+    def infer(self, feed: Feed) -> Arrays:
+        arrays = {spec.name: take_host_array("null", spec, feed) for spec in self.inputs}
         if self._network == FUSION:
-            return _fuse(feed)
-        array = feed[self.inputs[0].name]
+            return _fuse(arrays)
+        array = arrays[self.inputs[0].name]
         flat = array.reshape(len(array), -1)
         slices = np.array_split(flat, len(LABELS), axis=1)
         logits = np.stack([part.mean(axis=1) for part in slices], axis=1).astype(np.float32)
@@ -42,7 +39,7 @@ class NullEngine:
         embedding[:, : len(LABELS)] = logits
         return {"embedding": embedding, "logits": logits}
 
-    def warm_up(self, feed: Arrays) -> None:
+    def warm_up(self, feed: Feed) -> None:
         self.infer(feed)
 
     def close(self) -> None: ...

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from .base import Arrays, EngineError, TensorSpec
+from .base import Arrays, EngineError, Feed, TensorSpec, take_host_array
 
 WARM_UP_RUNS = 3
 _DTYPES = {"tensor(float)": "float32"}
@@ -50,17 +50,16 @@ class OnnxEngine:
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self._outputs
 
-    def infer(self, feed: Arrays) -> Arrays:
+    def infer(self, feed: Feed) -> Arrays:
         batch = 0
         for spec in self._inputs:
-            array = feed.get(spec.name)
-            if array is None:
-                raise EngineError(f"{self._name}: input {spec.name} is missing")
-            batch = array.shape[0]
-            if array is self._held.get(spec.name):  # filled anew, and bound already
+            held = self._held.get(spec.name)
+            if held is not None and feed.get(spec.name) is held:  # filled anew, bound already
+                batch = len(held)
                 continue
-            spec.check(array)
-            array = self._held[spec.name] = np.ascontiguousarray(array)
+            array = np.ascontiguousarray(take_host_array(self._name, spec, feed))
+            batch = len(array)
+            self._held[spec.name] = array
             self._binding.bind_input(
                 spec.name, "cpu", 0, np.float32, array.shape, array.ctypes.data
             )
@@ -86,7 +85,7 @@ class OnnxEngine:
             self._bound_for = batch
         return buffers
 
-    def warm_up(self, feed: Arrays) -> None:
+    def warm_up(self, feed: Feed) -> None:
         for _ in range(WARM_UP_RUNS):
             self.infer(feed)
 

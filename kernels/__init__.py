@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .device_array import Tensor
 from .spec import ImageSpec, MelSpec
 
 
@@ -39,9 +40,13 @@ class Preprocessor(Protocol):
         image: NDArray[np.uint8],
         box: tuple[float, float, float],
         size_px: int,
-        bgr: bool = True,
-    ) -> NDArray[np.float32]:
-        """Picture (H, W, 3) + square box (x, y, side) -> (1, 3, size_px, size_px)."""
+        pixel_format: str = "bgr8",
+        device_ptr: int = 0,
+    ) -> Tensor:
+        """Picture as in `pixels` + square box (x, y, side) -> (1, 3, size_px, size_px).
+
+        `device_ptr`: where the GPU sees the first byte of `image`; 0 for memory that it does not.
+        """
 
 
 PREPROCESSORS = ("auto", "cpu")

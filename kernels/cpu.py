@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .cpu_face import channel_rows, compile_face_pass, face_pass
 from .cpu_mel import StreamingLogMel, compile_push
+from .pixels import picture_size
 from .spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
 
 
@@ -36,16 +37,14 @@ class CpuPreprocessor:
         image: NDArray[np.uint8],
         box: tuple[float, float, float],
         size_px: int,
-        bgr: bool = True,
+        pixel_format: str = "bgr8",
+        device_ptr: int = 0,
     ) -> NDArray[np.float32]:
-        """Picture (H, W, 3) + square box (x, y, side) -> (1, 3, size_px, size_px), reused by the
-        next call of the same size. See `reference.face_tensor`."""
-        if image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
-            raise ValueError(
-                f"picture {image.dtype}{list(image.shape)} must be uint8[height, width, 3]"
-            )
-        height, width, _ = image.shape
+        """Picture + square box (x, y, side) -> (1, 3, size_px, size_px), reused by the next call
+        of the same size. See `reference.face_tensor`."""
+        height, width = picture_size(image, pixel_format)
         x, y, side = box
+        bgr = pixel_format == "bgr8"
         if (width, bgr) != self._scratch_for:
             self._prepare_scratch(width, bgr)
         if size_px not in self._outputs:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .pixels import picture_size
 from .spec import ImageSpec, MelSpec
 
 WIDE_STEP = 2.5
 """Source pixels per output pixel from which neighbours are too close together to stand for it."""
+
+KR, KB = 0.299, 0.114
+"""Shares of red and blue in the luma: ITU-R BT.601-7, 2.5.1."""
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -68,23 +72,44 @@ def face_tensor(
     box: tuple[float, float, float],
     size_px: int,
     spec: ImageSpec,
-    bgr: bool = True,
+    pixel_format: str = "bgr8",
 ) -> Float32:
-    """Picture (H, W, 3) + square box (x, y, side) -> (3, size_px, size_px), channels R G B.
+    """Picture + square box (x, y, side) -> (3, size_px, size_px), channels R G B.
 
     Each output pixel is a blend of two source rows and two source columns, see `taps`.
     """
-    height, width = image.shape[:2]
+    height, width = picture_size(image, pixel_format)
     x, y, side = box
     row0, row1, down = taps(y, side, size_px, height)
     col0, col1, right = taps(x, side, size_px, width)
-    pixels = (image[..., ::-1] if bgr else image).astype(np.float64)
+    pixels = to_rgb(image, pixel_format)
     down, right = down[:, None, None], right[None, :, None]
     top = pixels[row0][:, col0] * (1 - right) + pixels[row0][:, col1] * right
     bottom = pixels[row1][:, col0] * (1 - right) + pixels[row1][:, col1] * right
     blended = top * (1 - down) + bottom * down
     scaled = (blended / 255.0 - np.array(spec.mean)) / np.array(spec.std)
     return np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32)
+
+
+def to_rgb(image: NDArray[np.uint8], pixel_format: str) -> Float64:
+    """Picture -> (height, width, 3), R G B on 0..255, not rounded.
+
+    YUV by ITU-R BT.601-7 in its video range; a pixel takes the colour of the group it is in.
+    """
+    height, width = picture_size(image, pixel_format)
+    if pixel_format in ("bgr8", "rgb8"):
+        return (image[..., ::-1] if pixel_format == "bgr8" else image).astype(np.float64)
+    if pixel_format == "yuyv":
+        luma = image[..., 0]
+        u, v = (np.repeat(image[:, k::2, 1], 2, axis=1) for k in (0, 1))
+    else:
+        luma, chroma = image[:height], image[height:].reshape(height // 2, width // 2, 2)
+        u, v = (chroma[..., k].repeat(2, axis=0).repeat(2, axis=1) for k in (0, 1))
+    y = (luma.astype(np.float64) - 16) * (255 / 219)
+    red = y + 2 * (1 - KR) * (255 / 224) * (v.astype(np.float64) - 128)
+    blue = y + 2 * (1 - KB) * (255 / 224) * (u.astype(np.float64) - 128)
+    green = (y - KR * red - KB * blue) / (1 - KR - KB)
+    return np.clip(np.stack([red, green, blue], axis=-1), 0, 255)
 
 
 def taps(

@@ -16,6 +16,7 @@ import numpy as np
 from ..engines import face_detector
 from ..engines.base import EngineError
 from ..engines.face_detector import Detector, Found
+from ..kernels.pixels import picture_size
 from .clock import Clock
 from .messages import FaceBox, SourceError, VideoFrame
 
@@ -92,8 +93,8 @@ class FaceFinder:
         """The newest answer; read from any thread."""
 
     def search(self, frame: VideoFrame) -> FaceBox | None:
-        height, width = frame.image.shape[:2]
-        found = self._detector.detect(frame.image, bgr=frame.format == "bgr8")
+        height, width = picture_size(frame.image, frame.format)
+        found = self._detector.detect(frame.image, frame.format)
         chosen = choose_face(found, width, height, self.box) if found else None
         self.box = self._steady.update(frame.t_ns, chosen)
         return self.box

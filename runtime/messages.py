@@ -7,7 +7,7 @@ Every `t_ns` is CLOCK_MONOTONIC nanoseconds at the moment of *capture*, never of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,16 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """One picture: `image` uint8 (height, width, 3), channels in the order `format` names."""
+    """One picture: `image` is an array of bytes laid out as `format` says (`kernels.pixels`)."""
 
     t_ns: int
     index: int
     """Counts every picture the source captured: a gap means the source itself lost some."""
     image: NDArray[np.uint8]
     format: str = "bgr8"
-    """"bgr8" or "rgb8"."""
+    """One of `kernels.pixels.FORMATS`."""
+    device_ptr: int = 0
+    """Where the GPU sees the first byte of `image`; 0 when it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,19 @@ class Health:
     """The sound card's clock against ours."""
     temperature_c: float | None = None
     level: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CapturePath:
+    """How pictures get from the device to where kernels read them."""
+
+    copies_per_frame: int
+    """Times the CPU writes a whole picture after the driver has: decoding counts as one."""
+    clock_domain: str
+    """Whose stamp `t_ns` comes from, such as "v4l2 monotonic", "gstreamer running time"."""
+    zero_copy: Literal["none", "pinned", "nvmm"]
+    """What the GPU reads: a copy; the memory that the CPU wrote or the driver filled, page-locked;
+    the camera's own buffer."""
 
 
 class VideoSource(Protocol):

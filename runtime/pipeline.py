@@ -7,13 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..engines.base import Arrays, Engine
+from ..engines.base import Engine, Feed
 from ..engines.bundle import FUSION, MODALITIES, Level, Manifest
 from ..engines.fusion import Opinion, calibrate_one, fuse
 from ..kernels import Preprocessor
+from ..kernels.device_array import Tensor
 from .clock import Clock
 from .embeddings import EmbeddingMemory
 from .messages import Estimate, FaceBox, VideoFrame, Window
@@ -110,10 +108,10 @@ class Pipeline:
         if self._memory is not None:
             self._memory.wipe()
 
-    def _face_input(self, frame: VideoFrame, face: FaceBox) -> NDArray[np.float32]:
+    def _face_input(self, frame: VideoFrame, face: FaceBox) -> Tensor:
         box = (face.x, face.y, face.size)
         return self._preprocessor.face(
-            frame.image, box, self.level.face_px, bgr=frame.format == "bgr8"
+            frame.image, box, self.level.face_px, frame.format, frame.device_ptr
         )
 
     def _listen(
@@ -137,7 +135,7 @@ class Pipeline:
         return self._voice
 
     def _run(
-        self, modality: str, t_ns: int, feed: Arrays, stages: dict[str, float], marks: _StageMarks
+        self, modality: str, t_ns: int, feed: Feed, stages: dict[str, float], marks: _StageMarks
     ) -> Opinion | None:
         """Calibrated probabilities, or None when the network gave no numbers."""
         stages["preprocess"] += marks.lap_us()

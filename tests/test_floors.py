@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "kernels": {"kernels"},
     "engines": {"engines", "kernels"},
     "training": {"training", "engines", "kernels"},
-    "calibration": {"calibration", "engines", "kernels"},
+    "calibration": {"calibration", "training", "engines", "kernels"},
     "runtime": {"runtime", "engines", "kernels"},
 }
 FOLDERS = [name for name in MAY_IMPORT if (ROOT / name).is_dir()]
@@ -60,7 +60,7 @@ def list_imports(path: Path, source: str | None = None) -> Iterator[tuple[str, i
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_floor_imports_only_below(folder: str) -> None:
-    """kernels <- engines <- {runtime, training, calibration}, and no arrow runs back up."""
+    """kernels <- engines <- {runtime, training <- calibration}, and no arrow runs back up."""
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in list_modules(folder)

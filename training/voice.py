@@ -89,7 +89,7 @@ def prepare_speech(
 
 def open_mel(spec: MelSpec) -> LogMel:
     """The log-mel of the device."""
-    return open_preprocessor("auto", ImageSpec(), spec).mel
+    return open_preprocessor("cpu", ImageSpec(), spec).mel
 
 
 def window_ends(num_samples: int, spec: MelSpec, filled: float = 1.0) -> list[int]:

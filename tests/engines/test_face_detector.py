@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -18,11 +17,11 @@ from emotion_edge.runtime.sources.demo import draw_face
 def test_rgb_and_bgr_find_the_same() -> None:
     """The order of the channels is as told, and a wide picture is found at its scale."""
     image = draw_face(1.0)
-    bgr = HaarDetector().detect(image, bgr=True)
+    bgr = HaarDetector().detect(image, "bgr8")
     assert len(bgr) == 1
-    assert HaarDetector().detect(np.ascontiguousarray(image[..., ::-1]), bgr=False) == bgr
+    assert HaarDetector().detect(np.ascontiguousarray(image[..., ::-1]), "rgb8") == bgr
     twice = np.ascontiguousarray(np.repeat(np.repeat(image, 2, axis=0), 2, axis=1))
-    (large,) = HaarDetector().detect(twice, bgr=True)
+    (large,) = HaarDetector().detect(twice, "bgr8")
     assert (large.x, large.y, large.size) == pytest.approx(
         (2 * bgr[0].x, 2 * bgr[0].y, 2 * bgr[0].size), rel=0.05
     )
@@ -32,8 +31,8 @@ def test_order_of_channels_matters() -> None:
     """Told wrongly, the luma is another: the flag is really used."""
     image = draw_face(1.0)
     image[..., 2] //= 4
-    right = HaarDetector().detect(image, bgr=True)
-    assert right != HaarDetector().detect(image, bgr=False)
+    right = HaarDetector().detect(image, "bgr8")
+    assert right != HaarDetector().detect(image, "rgb8")
 
 
 def test_no_file_means_haar(tmp_path: Path) -> None:
@@ -65,9 +64,9 @@ def test_file_that_is_no_yunet(tmp_path: Path, content: bytes) -> None:
 
 
 def test_grey_picture_is_refused() -> None:
-    """What is no colour picture is OpenCV's error, which callers expect."""
-    with pytest.raises(cv2.error):
-        HaarDetector().detect(np.zeros((50, 50), np.uint8), bgr=True)
+    """What is no colour picture is named, with what is wanted."""
+    with pytest.raises(ValueError, match=r"bgr8 picture uint8\[50, 50\]"):
+        HaarDetector().detect(np.zeros((50, 50), np.uint8), "bgr8")
 
 
 def test_engines_load_no_opencv() -> None:

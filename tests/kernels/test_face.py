@@ -27,10 +27,10 @@ def assert_same(
     image: NDArray[np.uint8],
     box: Box,
     size_px: int = 64,
-    bgr: bool = True,
+    pixel_format: str = "bgr8",
 ) -> None:
-    got = preprocessor.face(image, box, size_px, bgr)
-    want = reference.face_tensor(image, box, size_px, SPEC, bgr)
+    got = preprocessor.face(image, box, size_px, pixel_format)
+    want = reference.face_tensor(image, box, size_px, SPEC, pixel_format)
     assert got.shape == (1, *want.shape)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got[0], want, rtol=0, atol=TOLERANCE)
@@ -39,8 +39,11 @@ def assert_same(
 @pytest.mark.parametrize("size_px", range(MIN_FACE_PX, MAX_FACE_PX + 1, 4))
 def test_every_size_equals_reference(preprocessor: Preprocessor, size_px: int) -> None:
     """All sizes a bundle may ask for, enlarged and shrunk, in both orders of channels."""
-    for box, bgr in (((30.3, 20.7, 100.2), True), ((-7.0, -40.5, 330.0), False)):
-        assert_same(preprocessor, PICTURE, box, size_px, bgr)
+    for box, pixel_format in (
+        ((30.3, 20.7, 100.2), "bgr8"),
+        ((-7.0, -40.5, 330.0), "rgb8"),
+    ):
+        assert_same(preprocessor, PICTURE, box, size_px, pixel_format)
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,7 +54,7 @@ def test_every_size_equals_reference(preprocessor: Preprocessor, size_px: int) -
     y=st.floats(-300, 300),
     share=st.floats(0, 1),
     size_px=st.sampled_from([32, 36, 64, 112]),
-    bgr=st.booleans(),
+    pixel_format=st.sampled_from(["bgr8", "rgb8"]),
     seed=st.integers(0, 99),
 )
 def test_any_box_equals_reference(
@@ -62,14 +65,14 @@ def test_any_box_equals_reference(
     y: float,
     share: float,
     size_px: int,
-    bgr: bool,
+    pixel_format: str,
     seed: int,
 ) -> None:
     """Pictures down to one pixel; boxes from one pixel to four pictures, in part or wholly outside.
     Past the border lies the border's pixel."""
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     side = 1 + share * (4 * max(height, width) - 1)
-    assert_same(preprocessor, image, (x, y, side), size_px, bgr)
+    assert_same(preprocessor, image, (x, y, side), size_px, pixel_format)
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 1.0, 2.0, 2.4999, 2.5, 2.5001, 3.0, 5.0, 17.0])
@@ -104,8 +107,8 @@ def test_unusual_memory_layouts_equal_reference(preprocessor: Preprocessor) -> N
 
 def test_picture_size_may_change(preprocessor: Preprocessor) -> None:
     """Wide, narrow, wide again, and the other order of channels: no stale scratch memory."""
-    for width, bgr in ((321, True), (40, True), (321, True), (321, False), (40, False)):
-        assert_same(preprocessor, PICTURE[:, :width], (3.0, 4.0, 60.0), 64, bgr)
+    for width, order in ((321, "bgr"), (40, "bgr"), (321, "bgr"), (321, "rgb"), (40, "rgb")):
+        assert_same(preprocessor, PICTURE[:, :width], (3.0, 4.0, 60.0), 64, f"{order}8")
 
 
 def test_channels_and_scaling_are_what_the_spec_says(open_with: OpenWith) -> None:
@@ -114,10 +117,10 @@ def test_channels_and_scaling_are_what_the_spec_says(open_with: OpenWith) -> Non
     red_green_blue = np.array([250, 100, 30], np.uint8)
     want = (red_green_blue / 255 - np.array(spec.mean)) / np.array(spec.std)
     preprocessor = open_with(spec, MelSpec())
-    for bgr in (True, False):
+    for pixel_format in ("bgr8", "rgb8"):
         image = np.empty((40, 50, 3), np.uint8)
-        image[:] = red_green_blue[::-1] if bgr else red_green_blue
-        got = preprocessor.face(image, (5.0, 5.0, 30.0), 32, bgr)
+        image[:] = red_green_blue[::-1] if pixel_format == "bgr8" else red_green_blue
+        got = preprocessor.face(image, (5.0, 5.0, 30.0), 32, pixel_format)
         np.testing.assert_allclose(got[0], np.tile(want[:, None, None], (32, 32)), atol=1e-5)
 
 
@@ -129,7 +132,7 @@ def test_reference_is_bilinear() -> None:
     out = reference.face_tensor(slope, (20.0, 10.0, 48.0), 32, plain)
     centres = 20.0 + (np.arange(32) + 0.5) * 48 / 32 - 0.5
     np.testing.assert_allclose(out[0, 7] * 255, centres, atol=0.01)
-    same = reference.face_tensor(PICTURE[:64, :64], (0.0, 0.0, 64.0), 64, plain, bgr=False)
+    same = reference.face_tensor(PICTURE[:64, :64], (0.0, 0.0, 64.0), 64, plain, "rgb8")
     np.testing.assert_allclose(same.transpose(1, 2, 0) * 255, PICTURE[:64, :64], atol=1e-3)
 
 

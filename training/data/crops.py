@@ -91,7 +91,7 @@ def picture_recipe(detector: Detector) -> Recipe:
     def decode(path: Path) -> NDArray[np.uint8]:
         image = read_picture(path)
         height, width = image.shape[:2]
-        found = detector.detect(image, bgr=False)
+        found = detector.detect(image, "rgb8")
         if found:
             x, y, size, _ = max(found, key=lambda one: one.size)
             return crop_grey(image, (x - size / 2, y - size / 2, size))[None]

@@ -61,7 +61,7 @@ def read_faces(path: Path, detector: Detector, every_s: float) -> Iterator[FaceV
     """
     latest: deque[Box] = deque(maxlen=NUM_STEADY)
     for t_s, image in decode_pictures(path, every_s):
-        found = detector.detect(image, bgr=False)
+        found = detector.detect(image, "rgb8")
         if found:
             face = max(found, key=lambda one: one.size)
             latest.append((face.x, face.y, face.size))

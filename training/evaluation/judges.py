@@ -63,7 +63,7 @@ def open_networks(bundle: Bundle, modality: str, engine: str, level: Level) -> I
     """What it takes to judge "face", "voice" or "fusion". Raises EngineError."""
     manifest = bundle.manifest
     names = [modality] if modality != FUSION else list(manifest.networks)
-    preprocessor = open_preprocessor("auto", manifest.image, manifest.mel)
+    preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
     with ExitStack() as stack:
         engines = {name: stack.enter_context(open_engine(engine, bundle, name)) for name in names}
         yield Networks(manifest, level, preprocessor, engines)
@@ -113,7 +113,7 @@ def read_faces(networks: Networks, faces: Sequence[Face]) -> Reading:
     for start in range(0, len(faces), BATCH_SIZE):
         batch = [
             # A copy: the preprocessor fills the same array again.
-            networks.preprocessor.face(face.picture, face.box, size_px, bgr=False).copy()
+            np.array(networks.preprocessor.face(face.picture, face.box, size_px, "rgb8"))
             for face in faces[start : start + BATCH_SIZE]
         ]
         answer = networks.engines["face"].infer({"image": np.concatenate(batch)})

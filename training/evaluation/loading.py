@@ -26,7 +26,7 @@ def load_picture(path: Path, detector: Detector) -> Material:
     out already, as in training."""
     picture = read_picture(path)
     height, width = picture.shape[:2]
-    found = detector.detect(picture, bgr=False)
+    found = detector.detect(picture, "rgb8")
     if found:
         x, y, size, _ = max(found, key=lambda face: face.size)
         return Material(faces=(cut_face(0.0, picture, (x - size / 2, y - size / 2, size)),))

@@ -36,7 +36,7 @@ def test_crop_is_the_device_s_face(box: tuple[float, float, float]) -> None:
     """The luma of what the network is shown, also past the border and when it shrinks."""
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 256, (36, 48, 3), np.uint8), (480, 360))
-    shown = reference.face_tensor(image, box, CROP_PX, PLAIN, bgr=False) * 255
+    shown = reference.face_tensor(image, box, CROP_PX, PLAIN, "rgb8") * 255
     luma = np.tensordot([0.299, 0.587, 0.114], shown, axes=1)
     crop = crop_grey(image, box)
     assert crop.dtype == np.uint8
@@ -100,7 +100,7 @@ def test_pictures_of_a_folder(tmp_path: Path) -> None:
     assert crops.names == ["scene.png", "square.png"]
     assert crops.images.shape == (2, 1, CROP_PX, CROP_PX)
     assert crops.skipped == 4
-    (found,) = open_detector().detect(scene, bgr=True)
+    (found,) = open_detector().detect(scene, "bgr8")
     box = (found.x - found.size / 2, found.y - found.size / 2, found.size)
     red_first = np.ascontiguousarray(scene[..., ::-1])
     np.testing.assert_array_equal(crops.images[0, 0], crop_grey(red_first, box))

@@ -25,11 +25,11 @@ def test_cut_face_gives_the_same_input(box: tuple[float, float, float]) -> None:
     """What the preprocessor makes of the cut-out is what it makes of the whole picture."""
     picture = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
     preprocessor = open_preprocessor("cpu", ImageSpec(), MelSpec())
-    want = preprocessor.face(picture, box, 48, bgr=False).copy()
+    want = preprocessor.face(picture, box, 48, "rgb8").copy()
     face = cut_face(1.5, picture, box)
     assert face.t_s == 1.5
     assert face.picture.size <= picture.size
-    got = preprocessor.face(face.picture, face.box, 48, bgr=False)
+    got = preprocessor.face(face.picture, face.box, 48, "rgb8")
     np.testing.assert_allclose(got, want, atol=0.02)
 
 
