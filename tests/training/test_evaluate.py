@@ -166,7 +166,7 @@ def test_missing_modality_costs_examples(
     there, and the others have their n."""
 
     class Blind:
-        def detect(self, image: object, *, bgr: bool) -> list[object]:
+        def detect(self, image: object, pixel_format: str) -> list[object]:
             return []
 
     monkeypatch.setattr(

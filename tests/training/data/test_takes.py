@@ -25,7 +25,7 @@ class Script:
     def __init__(self, found: list[list[Found]]) -> None:
         self.found: Iterator[list[Found]] = iter(found)
 
-    def detect(self, image: NDArray[np.uint8], *, bgr: bool) -> list[Found]:
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
         assert not bgr
         return next(self.found)
 

@@ -32,7 +32,7 @@ RATE_HZ = 16_000
 class CentralFace:
     """Finds one face of 32 pixels in the middle of every picture that is not black."""
 
-    def detect(self, image: NDArray[np.uint8], *, bgr: bool) -> list[Found]:
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
         height, width = image.shape[:2]
         return [Found(width / 2, height / 2, 32.0, 1.0)] if image.max() > 20 else []
 
