@@ -93,7 +93,7 @@ class ToldPreprocessor:
 
     def __init__(self, clock: FakeClock) -> None:
         self.loud_db = -20.0
-        self.crops: list[tuple[tuple[float, float, float], int, bool]] = []
+        self.crops: list[tuple[tuple[float, float, float], int, str]] = []
         self._clock = clock
 
     @property
@@ -117,10 +117,11 @@ class ToldPreprocessor:
         image: NDArray[np.uint8],
         box: tuple[float, float, float],
         size_px: int,
-        bgr: bool = True,
+        pixel_format: str = "bgr8",
+        device_ptr: int = 0,
     ) -> NDArray[np.float32]:
         self._clock.advance(CROP_MS * MS)
-        self.crops.append((box, size_px, bgr))
+        self.crops.append((box, size_px, pixel_format))
         return np.zeros((1, 3, size_px, size_px), np.float32)
 
 
@@ -203,7 +204,7 @@ def test_both_modalities() -> None:
     assert estimate.label == "sad"
     assert estimate.confidence == max(estimate.probabilities.values())
     assert (estimate.abstained, estimate.level, estimate.skew_ns) == (False, "high", 5 * MS)
-    assert bench.preprocessor.crops == [((1, 2, 3), 64, True)]
+    assert bench.preprocessor.crops == [((1, 2, 3), 64, "bgr8")]
 
 
 @pytest.mark.parametrize(
