@@ -26,7 +26,7 @@ class Script:
         self.found: Iterator[list[Found]] = iter(found)
 
     def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
-        assert not bgr
+        assert pixel_format == "rgb8"
         return next(self.found)
 
 
