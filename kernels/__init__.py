@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .cuda_device import PreprocessorError, has_gpu
 from .device_array import Tensor
 from .spec import ImageSpec, MelSpec
+
+__all__ = ["PREPROCESSORS", "LogMel", "Preprocessor", "PreprocessorError", "open_preprocessor"]
+
+log = logging.getLogger(__name__)
 
 
 class LogMel(Protocol):
@@ -28,7 +34,8 @@ class LogMel(Protocol):
 
 
 class Preprocessor(Protocol):
-    """Turns raw input into network input; one stream, one thread."""
+    """Turns raw input into network input; one stream, one thread. A context manager; `close` may
+    be called twice."""
 
     name: str
 
@@ -48,14 +55,33 @@ class Preprocessor(Protocol):
         `device_ptr`: where the GPU sees the first byte of `image`; 0 for memory that it does not.
         """
 
+    def close(self) -> None: ...
+    def __enter__(self) -> Preprocessor: ...
+    def __exit__(self, *_: object) -> None: ...
 
-PREPROCESSORS = ("auto", "cpu")
+
+PREPROCESSORS = ("auto", "cuda", "cpu")
 
 
 def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor:
-    """Open the preprocessor `name`; "auto" takes the best that this machine has."""
-    if name in ("auto", "cpu"):
-        from .cpu import CpuPreprocessor
+    """Open the preprocessor `name`.
 
-        return CpuPreprocessor(image, mel)
-    raise ValueError(f"preprocessor {name!r} is not one of {', '.join(PREPROCESSORS)}")
+    "cuda" gives tensors in the memory of the GPU, which only engines that run there can read;
+    "cpu" gives arrays. "auto" is meant for a run with such engines: CUDA where an NVIDIA GPU shows,
+    with a warning and the reason when it cannot be used after all, else the CPU. An explicit name
+    works or raises PreprocessorError.
+    """
+    if name not in PREPROCESSORS:
+        raise ValueError(f"preprocessor {name!r} is not one of {', '.join(PREPROCESSORS)}")
+    if name == "cuda" or (name == "auto" and has_gpu()):
+        from .cuda import CudaPreprocessor
+
+        try:
+            return CudaPreprocessor(image, mel)
+        except PreprocessorError as error:
+            if name == "cuda":
+                raise
+            log.warning("the CPU prepares the networks' input: %s", error)
+    from .cpu import CpuPreprocessor
+
+    return CpuPreprocessor(image, mel)

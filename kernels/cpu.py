@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .cpu_colour import compile_colour, convert_nv12, convert_yuyv
 from .cpu_face import channel_rows, compile_face_pass, face_pass
 from .cpu_mel import StreamingLogMel, compile_push
+from .crop import Box, check_box, check_size, cut, find_crop
 from .pixels import picture_size
 from .spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
 
@@ -24,43 +26,48 @@ class CpuPreprocessor:
         self._outputs: dict[int, NDArray[np.float32]] = {}
         self._taps = np.zeros((4, MAX_FACE_PX), np.uint64)
         self._shares = np.zeros((2, MAX_FACE_PX), np.float32)
-        self._scratch_for = (0, False)
+        self._rows_for = (0, False)
+        self._scratch: dict[str, NDArray[Any]] = {}
         compile_face_pass()
+        compile_colour()
         compile_push()
         # The first call also picks the compiled version for its arguments: not in a frame's time.
-        self.face(np.zeros((MIN_FACE_PX, MIN_FACE_PX, 3), np.uint8), (0, 0, 8), MIN_FACE_PX)
+        for layout, shape in (
+            ("bgr8", (MIN_FACE_PX, MIN_FACE_PX, 3)),
+            ("yuyv", (MIN_FACE_PX, MIN_FACE_PX, 2)),
+            ("nv12", (MIN_FACE_PX * 3 // 2, MIN_FACE_PX)),
+        ):
+            self.face(np.zeros(shape, np.uint8), (0, 0, 8), MIN_FACE_PX, layout)
         self.mel.push(np.zeros(mel.window, np.float32))
         self.mel.restart(0)
 
     def face(
         self,
         image: NDArray[np.uint8],
-        box: tuple[float, float, float],
+        box: Box,
         size_px: int,
         pixel_format: str = "bgr8",
         device_ptr: int = 0,
     ) -> NDArray[np.float32]:
         """Picture + square box (x, y, side) -> (1, 3, size_px, size_px), reused by the next call
-        of the same size. See `reference.face_tensor`."""
+        of the same size. See `reference.face_tensor`. `device_ptr` is not looked at."""
         height, width = picture_size(image, pixel_format)
-        x, y, side = box
-        bgr = pixel_format == "bgr8"
-        if (width, bgr) != self._scratch_for:
-            self._prepare_scratch(width, bgr)
         if size_px not in self._outputs:
-            if size_px % 4 or not 0 < size_px <= MAX_FACE_PX:
-                raise ValueError(f"face size {size_px} must be a multiple of 4 up to {MAX_FACE_PX}")
+            check_size(size_px)
             self._outputs[size_px] = np.zeros((1, 3, size_px, size_px), np.float32)
-        if not (1.0 <= side <= 4 * max(width, height) and math.isfinite(x) and math.isfinite(y)):
-            raise ValueError(
-                f"face box {box} must be finite, its side in 1..{4 * max(width, height)}"
-            )
+        check_box(box, height, width)
+        bgr = pixel_format == "bgr8"
+        if (width, bgr) != self._rows_for:
+            self._prepare_rows(width, bgr)
+        pixels: NDArray[Any] = image
+        if pixel_format in ("yuyv", "nv12") or not image.flags.c_contiguous:
+            pixels, box = self._take_crop(image, box, size_px, pixel_format)
         out = self._outputs[size_px]
         face_pass(
-            np.ascontiguousarray(image),
-            float(x),
-            float(y),
-            float(side),
+            pixels,
+            float(box[0]),
+            float(box[1]),
+            float(box[2]),
             bgr,
             *self._channel_rows,
             self._taps,
@@ -70,7 +77,42 @@ class CpuPreprocessor:
         )
         return out
 
-    def _prepare_scratch(self, width: int, bgr: bool) -> None:
-        self._scratch_for = (width, bgr)
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+    def __enter__(self) -> CpuPreprocessor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take_crop(
+        self, image: NDArray[np.uint8], box: Box, size_px: int, pixel_format: str
+    ) -> tuple[NDArray[Any], Box]:
+        """What the box needs of a picture that the face pass cannot read as it lies: a picture
+        that it can, and the box in it."""
+        height, width = picture_size(image, pixel_format)
+        crop = find_crop(box, size_px, height, width)
+        yuv = pixel_format in ("yuyv", "nv12")
+        scratch = self._find_scratch("colours" if yuv else "pixels", height * width * 3)
+        pixels = scratch[: crop.height * crop.width * 3].reshape(crop.height, crop.width, 3)
+        blocks = cut(image, pixel_format, height, crop)
+        if pixel_format == "nv12":
+            convert_nv12(*blocks, pixels.reshape(crop.height, -1))
+        elif pixel_format == "yuyv":
+            pairs = blocks[0].reshape(crop.height, -1)
+            convert_yuyv(pairs, pixels.reshape(crop.height, -1))
+        else:
+            np.copyto(pixels, blocks[0])
+        return pixels, crop.move(box)
+
+    def _find_scratch(self, name: str, size: int) -> NDArray[Any]:
+        """As large as any picture so far. Only what is used of it is ever given memory."""
+        if name not in self._scratch or self._scratch[name].size < size:
+            self._scratch[name] = np.empty(size, np.float32 if name == "colours" else np.uint8)
+        return self._scratch[name]
+
+    def _prepare_rows(self, width: int, bgr: bool) -> None:
+        self._rows_for = (width, bgr)
         self._channel_rows = channel_rows(self._spec.mean, self._spec.std, bgr, width)
         self._row = np.zeros(3 * width + 1, np.float32)

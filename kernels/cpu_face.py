@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba import types
 
-from .reference import WIDE_STEP
+from .reference import TAP_NUDGE, WIDE_STEP
 from .simd import load4, splat4, store4, transpose4
 
 U = numba.uint64  # an unsigned index spares Numba's test for negative ones
@@ -31,8 +31,10 @@ def _find_taps(origin, side, limit, first, second, share):  # type: ignore[no-un
             second[i] = min(low + 1, limit - 1)
             share[i] = place - low
         else:
-            first[i] = int(min(max(np.floor(origin + (i + 0.25) * step), 0.0), limit - 1.0))
-            second[i] = int(min(max(np.floor(origin + (i + 0.75) * step), 0.0), limit - 1.0))
+            here = origin + (i + 0.25) * step + TAP_NUDGE
+            there = origin + (i + 0.75) * step + TAP_NUDGE
+            first[i] = int(min(max(np.floor(here), 0.0), limit - 1.0))
+            second[i] = int(min(max(np.floor(there), 0.0), limit - 1.0))
             share[i] = 0.5
 
 
@@ -50,7 +52,8 @@ def _blend_pixel(row, left, right, share, at):  # type: ignore[no-untyped-def]
 def face_pass(  # type: ignore[no-untyped-def]
     image, x, y, side, bgr, scale, bias, taps, shares, row, out
 ):
-    """Fill `out` (3, size, size) from `image` (H, W, 3) as `reference.face_tensor` does.
+    """Fill `out` (3, size, size) from `image` (H, W, 3), uint8 or float32 of the same range, as
+    `reference.face_tensor` does.
 
     `scale`, `bias` float32 (3 W,): of each source channel, repeating. `size` is a multiple of
     four. Scratch: `taps` uint64 (4, P) and `shares` float32 (2, P), P >= size, `row` float32
@@ -106,19 +109,19 @@ def channel_rows(
 def compile_face_pass() -> None:
     """Compile, or load from the disk cache, so that no frame ever waits for the compiler."""
     if not face_pass.signatures:
-        pixels = types.Array(types.uint8, 3, "C", readonly=True)
         floats = types.float32[::1]
-        face_pass.compile(
-            types.void(
-                pixels,
-                *[types.float64] * 3,
-                types.boolean,
-                *[floats] * 2,
-                types.uint64[:, ::1],
-                types.float32[:, ::1],
-                floats,
-                types.float32[:, :, ::1],
+        for pixels in (types.Array(types.uint8, 3, "C", readonly=True), types.float32[:, :, ::1]):
+            face_pass.compile(
+                types.void(
+                    pixels,
+                    *[types.float64] * 3,
+                    types.boolean,
+                    *[floats] * 2,
+                    types.uint64[:, ::1],
+                    types.float32[:, ::1],
+                    floats,
+                    types.float32[:, :, ::1],
+                )
             )
-        )
         # Writable arrays fit the version for read-only ones: nothing may ever compile another.
         face_pass.disable_compile()

@@ -12,12 +12,11 @@ from numba import types
 from numpy.typing import NDArray
 
 from .cpu_fft import complex_fft, twiddles
+from .cpu_sound import clean_sample, level_db
+from .mel_grid import MelGrid
 from .reference import hann_window, mel_filters
 from .simd import LANES, load4, splat4, store4, transpose4
 from .spec import MelSpec
-
-LEVEL_FLOOR = 1e-10
-"""Added to the mean square before it becomes dB: digital silence is -100 dB."""
 
 _compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
 
@@ -92,15 +91,6 @@ def _weigh(power, triangles, weights, m):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _mean_square(sound, first):  # type: ignore[no-untyped-def]
-    """Of `sound[first:]`; the sum may be reordered, so that it runs in vector lanes."""
-    total = 0.0
-    for n in range(first, len(sound)):
-        total += sound[n] * sound[n]
-    return total / (len(sound) - first)
-
-
 @_compiled
 def push_samples(  # type: ignore[no-untyped-def]
     samples,
@@ -133,10 +123,7 @@ def push_samples(  # type: ignore[no-untyped-def]
     while taken < len(samples):
         count = min(window - filled, len(samples) - taken)
         for n in range(count):
-            value = np.float64(samples[taken + n])
-            if not np.isfinite(value):
-                value = np.float64(0.0)
-            sound[1 + filled + n] = min(max(value, -1.0), 1.0)
+            sound[1 + filled + n] = clean_sample(samples[taken + n])
         filled += count
         taken += count
         if filled == window:
@@ -157,7 +144,7 @@ def push_samples(  # type: ignore[no-untyped-def]
             for m in range(len(newest)):
                 columns[m, at] = newest[m]
                 columns[m, at + capacity] = newest[m]
-            level = 10.0 * np.log10(_mean_square(sound, 1 + window - hop) + LEVEL_FLOOR)
+            level = level_db(sound, 1 + window - hop, hop)
             levels[at] = level
             levels[at + capacity] = level
             column += 1
@@ -167,23 +154,18 @@ def push_samples(  # type: ignore[no-untyped-def]
     return filled, column
 
 
-class StreamingLogMel:
+class StreamingLogMel(MelGrid):
     """Log-mel columns of one stream of sound, on the hop grid of its sample numbers.
 
     Equal to `reference.log_mel` of the whole stream whatever the chunks. Pushing and taking a
     window allocate nothing. One thread only.
     """
 
-    LATE_COLUMNS = 128
-    """Columns kept beyond a window, for pictures older than the newest sound (1.28 s)."""
-
     def __init__(self, spec: MelSpec) -> None:
-        self.spec = spec
-        self._capacity = spec.num_frames + self.LATE_COLUMNS
         half = spec.fft_size // 2
         self._sound = np.zeros(1 + spec.window)
+        super().__init__(spec)
         self._columns = np.zeros((spec.num_mels, 2 * self._capacity), np.float32)
-        self._levels = np.zeros(2 * self._capacity, np.float32)
         self._constants = (
             *(spec.preemphasis, spec.floor, spec.mean, spec.std),
             hann_window(spec),
@@ -194,35 +176,19 @@ class StreamingLogMel:
         )
         self._mel = np.zeros((1, spec.num_mels, spec.num_frames), np.float32)
         self._mask = np.zeros((1, spec.num_frames), np.float32)
-        self.restart(0)
 
     def restart(self, first_sample: int) -> None:
         """Forget the past: the next sample pushed is number `first_sample`, rounded up to the
         grid by dropping what comes before."""
-        hop = self.spec.hop
-        self.first_column = -(-first_sample // hop)
-        self._num_columns = self.first_column
-        self._to_drop = self.first_column * hop - first_sample
-        self.next_sample = first_sample
+        super().restart(first_sample)
         self._sound[:] = 0.0
         self._filled = 0
 
-    @property
-    def num_columns(self) -> int:
-        """Columns complete so far, counted from sample 0 of the stream."""
-        return self._num_columns
-
     def push(self, samples: NDArray[np.float32]) -> int:
         """Add the next samples (n,) -> how many new columns they completed."""
-        samples = np.ascontiguousarray(samples, np.float32)  # what `push_samples` is compiled for
         before = self._num_columns
-        self.next_sample += len(samples)
-        if self._to_drop:
-            dropped = min(self._to_drop, len(samples))
-            self._to_drop -= dropped
-            samples = samples[dropped:]
         self._filled, self._num_columns = push_samples(
-            samples,
+            self._admit(samples),
             self._sound,
             self._filled,
             before,
@@ -240,30 +206,13 @@ class StreamingLogMel:
         sound yet (there mel is 0). Both are reused by the next call. Columns no longer kept are
         an IndexError.
         """
-        end, missing = self._span(end_column)
-        count = self.spec.num_frames - missing
-        start = (end - count) % self._capacity
+        start, count = self._span(end_column)
+        missing = self.spec.num_frames - count
         self._mel[0, :, :missing] = 0.0
         self._mel[0, :, missing:] = self._columns[:, start : start + count]
         self._mask[0, :missing] = 0.0
         self._mask[0, missing:] = 1.0
         return self._mel, self._mask
-
-    def levels_db(self, end_column: int | None = None) -> NDArray[np.float32]:
-        """Sound level per column of the same window, dB of full scale, only where there was
-        sound: a view."""
-        end, missing = self._span(end_column)
-        count = self.spec.num_frames - missing
-        start = (end - count) % self._capacity
-        return self._levels[start : start + count]
-
-    def _span(self, end_column: int | None) -> tuple[int, int]:
-        end = self._num_columns if end_column is None else end_column
-        oldest = max(self.first_column, self._num_columns - self._capacity)
-        first = max(end - self.spec.num_frames, self.first_column)
-        if end > self._num_columns or (first < oldest and end > self.first_column):
-            raise IndexError(f"column {end} is not between {oldest} and {self._num_columns}")
-        return end, self.spec.num_frames - max(0, end - first)
 
 
 def compile_push() -> None:

@@ -11,6 +11,10 @@ from .spec import ImageSpec, MelSpec
 WIDE_STEP = 2.5
 """Source pixels per output pixel from which neighbours are too close together to stand for it."""
 
+TAP_NUDGE = 2.0**-20
+"""Added to a quarter point before it is rounded down: one that lies exactly between two pixels is
+the second one's, however the arithmetic of a backend rounds."""
+
 KR, KB = 0.299, 0.114
 """Shares of red and blue in the luma: ITU-R BT.601-7, 2.5.1."""
 
@@ -128,6 +132,6 @@ def taps(
         place = np.clip(origin + (i + 0.5) * step - 0.5, 0, limit - 1)
         first = place.astype(np.intp)
         return first, np.minimum(first + 1, limit - 1), place - first
-    first = np.clip(np.floor(origin + (i + 0.25) * step), 0, limit - 1).astype(np.intp)
-    second = np.clip(np.floor(origin + (i + 0.75) * step), 0, limit - 1).astype(np.intp)
+    quarters = origin + (i + np.array([[0.25], [0.75]])) * step + TAP_NUDGE
+    first, second = np.clip(np.floor(quarters), 0, limit - 1).astype(np.intp)
     return first, second, np.full(size_px, 0.5)

@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from emotion_edge.engines.bundle import LABELS, Level, ModelEntry, write_manifest
+from emotion_edge.kernels.cuda_device import has_gpu
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 TESTS = Path(__file__).parent
+
+if not has_gpu():
+    # Before anything loads Numba: its CUDA kernels then run in Python. It changes nothing else.
+    os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
 
 
 @pytest.fixture(scope="session")

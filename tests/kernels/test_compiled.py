@@ -12,23 +12,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from emotion_edge.kernels import open_preprocessor
+from emotion_edge.kernels.cpu_colour import convert_nv12, convert_yuyv
 from emotion_edge.kernels.cpu_face import face_pass
 from emotion_edge.kernels.cpu_mel import push_samples
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+YUYV = np.random.default_rng(1).integers(0, 256, (240, 330, 2), dtype=np.uint8)[:, :320]
+NV12 = np.random.default_rng(1).integers(0, 256, (360, 320), dtype=np.uint8)
 SOUND = np.random.default_rng(0).standard_normal(2_000).astype(np.float32)
 
 OPEN_AND_COUNT = """
 import re
 from emotion_edge.kernels import open_preprocessor
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
+from emotion_edge.kernels.cpu_colour import convert_nv12, convert_yuyv
 from emotion_edge.kernels.cpu_face import face_pass
 from emotion_edge.kernels.cpu_mel import push_samples
 
-kernels = (face_pass, push_samples)
+kernels = (face_pass, convert_yuyv, convert_nv12, push_samples)
 before = [len(kernel.signatures) for kernel in kernels]
 open_preprocessor("cpu", ImageSpec(), MelSpec())
 hits = [sum(kernel.stats.cache_hits.values()) for kernel in kernels]
@@ -61,13 +66,14 @@ def run_python(code: str, **environment: str) -> object:
 
 def test_second_process_does_not_compile(tmp_path: Path) -> None:
     """The first compiles each kernel once, into the folder NUMBA_CACHE_DIR names; the second
-    reads both from there. Nothing compiled asks for memory."""
+    reads them from there. Nothing compiled asks for memory."""
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    none, versions = [0, 0, 0, 0], [2, 1, 1, 1]  # the face pass: of bytes and of floats
     first = run_python(OPEN_AND_COUNT, **cache)
-    assert first == {"before": [0, 0], "hits": [0, 0], "misses": [1, 1], "allocating": []}
+    assert first == {"before": none, "hits": none, "misses": versions, "allocating": []}
     assert list(tmp_path.rglob("*.nbc"))
     second = run_python(OPEN_AND_COUNT, **cache)
-    assert second == {"before": [0, 0], "hits": [1, 1], "misses": [0, 0], "allocating": []}
+    assert second == {"before": none, "hits": versions, "misses": none, "allocating": []}
 
 
 def test_import_compiles_nothing() -> None:
@@ -77,27 +83,40 @@ def test_import_compiles_nothing() -> None:
 
 
 def test_no_input_compiles_another_version() -> None:
-    """Neither read-only nor non-contiguous nor double precision: one version each, for good."""
+    """Neither read-only nor non-contiguous nor double precision: one version each, for good, and
+    of the face pass one for bytes and one for converted colours."""
     preprocessor = open_preprocessor("cpu", ImageSpec(), MelSpec())
     frozen_picture, frozen_sound = PICTURE.copy(), SOUND.copy()
     frozen_picture.flags.writeable = frozen_sound.flags.writeable = False
     for image in (PICTURE, frozen_picture, PICTURE[::2, ::3], np.asfortranarray(PICTURE)):
         preprocessor.face(image, (10.0, 10.0, 90.0), 64)
         preprocessor.face(image, (np.float32(10), 10, 90), 64)  # type: ignore[arg-type]
+    frozen_yuyv, frozen_nv12 = YUYV.copy(), NV12.copy()
+    frozen_yuyv.flags.writeable = frozen_nv12.flags.writeable = False
+    for image in (YUYV, frozen_yuyv, YUYV[::-1], np.asfortranarray(YUYV)):
+        preprocessor.face(image, (10.0, 10.0, 90.0), 64, "yuyv")
+    for image in (NV12, frozen_nv12, NV12[:, ::-1], np.asfortranarray(NV12)):
+        preprocessor.face(image, (10.0, 10.0, 90.0), 64, "nv12")
     for sound in (SOUND, frozen_sound, SOUND[::2], SOUND.astype(np.float64)):
         preprocessor.mel.push(sound)  # type: ignore[arg-type]
-    assert len(face_pass.signatures) == 1
+    assert len(face_pass.signatures) == 2
+    assert len(convert_yuyv.signatures) == len(convert_nv12.signatures) == 1
     assert len(push_samples.signatures) == 1
 
 
 @pytest.mark.parametrize("size_px", [64, 224])
-def test_a_call_takes_no_memory(size_px: int) -> None:
+@pytest.mark.parametrize(
+    ("image", "pixel_format"),
+    [(PICTURE, "bgr8"), (PICTURE[:, :300], "rgb8"), (YUYV, "yuyv"), (NV12, "nv12")],
+    ids=["bgr8", "rows apart", "yuyv", "nv12"],
+)
+def test_a_call_takes_no_memory(image: NDArray[np.uint8], pixel_format: str, size_px: int) -> None:
     """Over 200 frames nothing grows, and in none is anything as large as a buffer made."""
     preprocessor = open_preprocessor("cpu", ImageSpec(), MelSpec())
     mel = preprocessor.mel
 
     def do_one_frame(t: int) -> None:
-        preprocessor.face(PICTURE, (t % 50 + 0.5, 10.0, 90.0 + t % 9), size_px)
+        preprocessor.face(image, (t % 50 + 0.5, 10.0, 90.0 + t % 9), size_px, pixel_format)
         mel.push(SOUND[:533])
         mel.window()
         mel.levels_db()

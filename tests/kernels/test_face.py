@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from emotion_edge.kernels import Preprocessor, reference
+from emotion_edge.kernels.crop import find_crop
+from emotion_edge.kernels.pixels import FORMATS
 from emotion_edge.kernels.spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
+
+from .tensors import read_tensor
 
 TOLERANCE = 1e-4
 SPEC = ImageSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.25, 0.3))  # the fixture's
@@ -22,14 +26,30 @@ RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (181, 321, 3), dtype=np.uint8)
 
 
+def make_picture(
+    height: int, width: int, pixel_format: str, padding: int = 0, seed: int = 0
+) -> NDArray[np.uint8]:
+    """Noise. Height and width are made even where the format needs it; `padding` pixels follow
+    each row in memory."""
+    rng = np.random.default_rng(seed)
+    if pixel_format in ("bgr8", "rgb8"):
+        shape: tuple[int, ...] = (height, width, 3)
+    elif pixel_format == "yuyv":
+        shape = (height, width + width % 2, 2)
+    else:
+        shape = ((height + height % 2) * 3 // 2, width + width % 2)
+    padded = (shape[0], shape[1] + padding, *shape[2:])
+    return rng.integers(0, 256, padded, dtype=np.uint8)[:, : shape[1]]
+
+
 def assert_same(
     preprocessor: Preprocessor,
     image: NDArray[np.uint8],
     box: Box,
-    size_px: int = 64,
+    size_px: int = 16,
     pixel_format: str = "bgr8",
 ) -> None:
-    got = preprocessor.face(image, box, size_px, pixel_format)
+    got = read_tensor(preprocessor.face(image, box, size_px, pixel_format))
     want = reference.face_tensor(image, box, size_px, SPEC, pixel_format)
     assert got.shape == (1, *want.shape)
     assert got.dtype == np.float32
@@ -37,16 +57,45 @@ def assert_same(
 
 
 @pytest.mark.parametrize("size_px", range(MIN_FACE_PX, MAX_FACE_PX + 1, 4))
-def test_every_size_equals_reference(preprocessor: Preprocessor, size_px: int) -> None:
+def test_every_size_equals_reference(quick_preprocessor: Preprocessor, size_px: int) -> None:
     """All sizes a bundle may ask for, enlarged and shrunk, in both orders of channels."""
     for box, pixel_format in (
         ((30.3, 20.7, 100.2), "bgr8"),
         ((-7.0, -40.5, 330.0), "rgb8"),
     ):
-        assert_same(preprocessor, PICTURE, box, size_px, pixel_format)
+        assert_same(quick_preprocessor, PICTURE, box, size_px, pixel_format)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("pixel_format", FORMATS)
+@pytest.mark.parametrize("padding", [0, 7])
+def test_every_format_equals_reference(
+    preprocessor: Preprocessor, pixel_format: str, padding: int
+) -> None:
+    """Odd sizes where the format has them, rows apart in memory; boxes inside, over each edge,
+    wholly outside, of one pixel, of everything, bilinear and wide."""
+    picture = make_picture(75, 101, pixel_format, padding)
+    for box in (
+        (30.3, 20.7, 41.2),
+        (-7.5, -9.25, 60.0),
+        (80.1, 50.2, 60.0),
+        (-200.0, 300.0, 64.0),
+        (44.6, 33.3, 1.0),
+        (-3.0, -20.0, 130.0),
+        (0.0, 0.0, 40.0),  # a step of exactly 2.5
+    ):
+        assert_same(preprocessor, picture, box, pixel_format=pixel_format)
+
+
+@pytest.mark.parametrize("side", [208.0, 512.0])
+def test_points_between_pixels_are_the_second_ones(preprocessor: Preprocessor, side: float) -> None:
+    """Rounding must not decide: 208 / 36 is no binary fraction and 2.25 times it is 13, so that a
+    quarter point lies exactly between two pixels."""
+    picture = make_picture(520, 520, "rgb8")
+    for corner in (0.0, 5.0):
+        assert_same(preprocessor, picture, (corner, corner, side), 36, "rgb8")
+
+
+@settings(max_examples=150, deadline=None)
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),
@@ -54,11 +103,12 @@ def test_every_size_equals_reference(preprocessor: Preprocessor, size_px: int) -
     y=st.floats(-300, 300),
     share=st.floats(0, 1),
     size_px=st.sampled_from([32, 36, 64, 112]),
-    pixel_format=st.sampled_from(["bgr8", "rgb8"]),
+    pixel_format=st.sampled_from(FORMATS),
+    padding=st.sampled_from([0, 5]),
     seed=st.integers(0, 99),
 )
 def test_any_box_equals_reference(
-    preprocessor: Preprocessor,
+    quick_preprocessor: Preprocessor,
     height: int,
     width: int,
     x: float,
@@ -66,21 +116,22 @@ def test_any_box_equals_reference(
     share: float,
     size_px: int,
     pixel_format: str,
+    padding: int,
     seed: int,
 ) -> None:
     """Pictures down to one pixel; boxes from one pixel to four pictures, in part or wholly outside.
     Past the border lies the border's pixel."""
-    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = make_picture(height, width, pixel_format, padding, seed)
     side = 1 + share * (4 * max(height, width) - 1)
-    assert_same(preprocessor, image, (x, y, side), size_px, pixel_format)
+    assert_same(quick_preprocessor, image, (x, y, side), size_px, pixel_format)
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 1.0, 2.0, 2.4999, 2.5, 2.5001, 3.0, 5.0, 17.0])
-def test_any_shrinking_equals_reference(preprocessor: Preprocessor, factor: float) -> None:
+def test_any_shrinking_equals_reference(quick_preprocessor: Preprocessor, factor: float) -> None:
     """Below, exactly at and above the step from which the mean of two pixels is taken."""
     for corner in (0.0, 0.25, 10.5, -3.75):  # quarters: where the quarter points meet pixel edges
         side = factor * 64
-        assert_same(preprocessor, PICTURE, (corner, corner, side))
+        assert_same(quick_preprocessor, PICTURE, (corner, corner, side), 64)
 
 
 @pytest.mark.parametrize("x", [1e30, -1e30, 1e9, -1e9])
@@ -108,7 +159,7 @@ def test_unusual_memory_layouts_equal_reference(preprocessor: Preprocessor) -> N
 def test_picture_size_may_change(preprocessor: Preprocessor) -> None:
     """Wide, narrow, wide again, and the other order of channels: no stale scratch memory."""
     for width, order in ((321, "bgr"), (40, "bgr"), (321, "bgr"), (321, "rgb"), (40, "rgb")):
-        assert_same(preprocessor, PICTURE[:, :width], (3.0, 4.0, 60.0), 64, f"{order}8")
+        assert_same(preprocessor, PICTURE[:, :width], (3.0, 4.0, 60.0), 16, f"{order}8")
 
 
 def test_channels_and_scaling_are_what_the_spec_says(open_with: OpenWith) -> None:
@@ -120,8 +171,8 @@ def test_channels_and_scaling_are_what_the_spec_says(open_with: OpenWith) -> Non
     for pixel_format in ("bgr8", "rgb8"):
         image = np.empty((40, 50, 3), np.uint8)
         image[:] = red_green_blue[::-1] if pixel_format == "bgr8" else red_green_blue
-        got = preprocessor.face(image, (5.0, 5.0, 30.0), 32, pixel_format)
-        np.testing.assert_allclose(got[0], np.tile(want[:, None, None], (32, 32)), atol=1e-5)
+        got = read_tensor(preprocessor.face(image, (5.0, 5.0, 30.0), 16, pixel_format))
+        np.testing.assert_allclose(got[0], np.tile(want[:, None, None], (16, 16)), atol=1e-5)
 
 
 def test_reference_is_bilinear() -> None:
@@ -151,13 +202,55 @@ def test_taps_stay_inside(origin: float, side: float, limit: int) -> None:
 
 
 def test_output_is_reused_per_size(preprocessor: Preprocessor) -> None:
-    """The next call of the same size overwrites the array; another size has its own."""
-    first = preprocessor.face(PICTURE, (0.0, 0.0, 50.0), 64)
-    kept = first.copy()
-    assert preprocessor.face(PICTURE, (0.0, 0.0, 50.0), 96) is not first
-    np.testing.assert_array_equal(first, kept)
-    assert preprocessor.face(PICTURE, (90.0, 90.0, 50.0), 64) is first
-    assert np.abs(first - kept).max() > 0.1
+    """The next call of the same size overwrites the tensor; another size has its own."""
+    first = preprocessor.face(PICTURE, (0.0, 0.0, 50.0), 16)
+    kept = read_tensor(first)
+    assert preprocessor.face(PICTURE, (0.0, 0.0, 50.0), 20) is not first
+    np.testing.assert_array_equal(read_tensor(first), kept)
+    assert preprocessor.face(PICTURE, (90.0, 90.0, 50.0), 16) is first
+    assert np.abs(read_tensor(first) - kept).max() > 0.1
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    origin=st.floats(-300, 300),
+    side=st.floats(1, 400),
+    limit=st.integers(1, 100),
+    size_px=st.sampled_from([32, 36, 112]),
+)
+@example(origin=0.0, side=512.0, limit=100, size_px=36)
+def test_crop_holds_every_tap(origin: float, side: float, limit: int, size_px: int) -> None:
+    """And no more than the group of colour around the outermost two."""
+    first, second, _ = reference.taps(origin, side, size_px, limit)
+    crop = find_crop((origin, origin, side), size_px, limit, limit)
+    assert (crop.left, crop.right) == (crop.top, crop.bottom)
+    assert crop.left == first.min() - first.min() % 2
+    assert max(second.max(), first.max()) < crop.right <= min(second.max() + 2, limit)
+
+
+@pytest.mark.parametrize("pixel_format", ["yuyv", "nv12"])
+def test_grey_and_primaries_of_a_camera(preprocessor: Preprocessor, pixel_format: str) -> None:
+    """Video-range YUV of known colours (ITU-R BT.601: Y 81 Cb 90 Cr 240 is red) comes out as these
+    colours; no reference involved."""
+    known = {
+        (16, 128, 128): (0, 0, 0),
+        (235, 128, 128): (255, 255, 255),
+        (81, 90, 240): (255, 0, 0),
+        (145, 54, 34): (0, 255, 0),
+        (41, 240, 110): (0, 0, 255),
+    }
+    for (y, u, v), rgb in known.items():
+        if pixel_format == "yuyv":
+            picture = np.empty((40, 40, 2), np.uint8)
+            picture[..., 0], picture[:, 0::2, 1], picture[:, 1::2, 1] = y, u, v
+        else:
+            picture = np.full((60, 40), y, np.uint8)
+            picture[40:, 0::2], picture[40:, 1::2] = u, v
+        got = read_tensor(preprocessor.face(picture, (5.0, 5.0, 30.0), 16, pixel_format))[0]
+        pixels = (
+            got * np.array(SPEC.std)[:, None, None] + np.array(SPEC.mean)[:, None, None]
+        ) * 255
+        np.testing.assert_allclose(pixels, np.tile(np.c_[rgb].reshape(3, 1, 1), (16, 16)), atol=1.5)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,6 @@ def test_json_is_read_strictly(text: str) -> None:
 
 def test_unknown_preprocessor() -> None:
     """The message says what there is; "auto" is something that works here."""
-    with pytest.raises(ValueError, match="'tpu' is not one of auto, cpu"):
+    with pytest.raises(ValueError, match="'tpu' is not one of auto, cuda, cpu"):
         open_preprocessor("tpu", ImageSpec(), MelSpec())
     assert open_preprocessor("auto", ImageSpec(), MelSpec()).name != "auto"

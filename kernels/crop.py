@@ -1,0 +1,81 @@
+"""What part of a picture a face pass reads, and whether what it is asked for can be done."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from .reference import TAP_NUDGE, WIDE_STEP
+from .spec import MAX_FACE_PX
+
+Box = tuple[float, float, float]
+
+
+class Crop(NamedTuple):
+    """A rectangle of pixels, its last column and row excluded, in whole 2x2 groups of colour."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    def move(self, box: Box) -> Box:
+        """The same box, seen from the rectangle's corner."""
+        return box[0] - self.left, box[1] - self.top, box[2]
+
+
+def check_size(size_px: int) -> None:
+    """ValueError for a size that no face pass makes."""
+    if size_px % 4 or not 0 < size_px <= MAX_FACE_PX:
+        raise ValueError(f"face size {size_px} must be a multiple of 4 up to {MAX_FACE_PX}")
+
+
+def check_box(box: Box, height: int, width: int) -> None:
+    """ValueError for a box (x, y, side) that is not finite or of a senseless size."""
+    x, y, side = box
+    limit = 4 * max(width, height)
+    if not (1.0 <= side <= limit and math.isfinite(x) and math.isfinite(y)):
+        raise ValueError(f"face box {box} must be finite, its side in 1..{limit}")
+
+
+def find_crop(box: Box, size_px: int, height: int, width: int) -> Crop:
+    """The smallest rectangle that holds every pixel `reference.taps` names for the box.
+
+    Reading only it, with the box moved, gives the same face: where it ends inside the picture no
+    tap goes further, and where it ends at the border the border's pixel is its last.
+    """
+    x, y, side = box
+    left, right = _find_span(x, side, size_px, width)
+    top, bottom = _find_span(y, side, size_px, height)
+    return Crop(left, top, right, bottom)
+
+
+def _find_span(origin: float, side: float, size_px: int, limit: int) -> tuple[int, int]:
+    step = side / size_px
+    if step < WIDE_STEP:
+        first = origin + 0.5 * step - 0.5
+        last = origin + (size_px - 0.5) * step + 0.5  # one on: the second tap of the last pair
+    else:
+        first = origin + 0.25 * step + TAP_NUDGE
+        last = origin + (size_px - 0.25) * step + TAP_NUDGE
+    low, high = (math.floor(min(max(place, 0.0), limit - 1.0)) for place in (first, last))
+    return low - low % 2, min(high + 2 - high % 2, limit)
+
+
+def cut(image: NDArray[Any], pixel_format: str, height: int, crop: Crop) -> list[NDArray[Any]]:
+    """Views of the bytes of `crop`: one (rows, bytes ...) block, for nv12 two."""
+    columns = slice(crop.left, crop.right)
+    blocks = [image[crop.top : crop.bottom, columns]]
+    if pixel_format == "nv12":
+        blocks.append(image[height + crop.top // 2 : height + crop.bottom // 2, columns])
+    return blocks

@@ -1,0 +1,24 @@
+"""What a preprocessor gives, as arrays of the host, whichever memory it is in."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_edge.kernels.device_array import DeviceArray, Tensor
+
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+"""tests/conftest.py sets it where no GPU shows."""
+
+
+def read_tensor(tensor: Tensor) -> NDArray[Any]:
+    """A copy, made when what was enqueued before is done: the default stream waits for others."""
+    if isinstance(tensor, DeviceArray):
+        host: NDArray[Any] = tensor.owner.copy_to_host()  # type: ignore[attr-defined]
+        assert host.shape == tensor.shape
+        assert host.dtype == tensor.dtype
+        return host
+    return np.array(tensor)
