@@ -2,25 +2,80 @@
 
 from __future__ import annotations
 
-from .base import Engine
-from .bundle import FUSION, Bundle
+import functools
+import logging
 
-ENGINES = ("auto", "onnx", "null")
+from ..kernels.cuda_device import has_gpu
+from .base import Engine, EngineError, Report, say_nothing
+from .bundle import FUSION, Bundle, ModelEntry
+from .plan import BuildOptions, convert_model
+
+log = logging.getLogger(__name__)
+
+ENGINES = ("auto", "tensorrt", "onnx", "null")
+PRECISIONS = ("auto", "fp32", "fp16", "int8")
 
 
-def open_engine(name: str, bundle: Bundle, network: str, num_threads: int = 0) -> Engine:
+def open_engine(
+    name: str,
+    bundle: Bundle,
+    network: str,
+    num_threads: int = 0,
+    precision: str = "auto",
+    options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
+    report: Report = say_nothing,
+) -> Engine:
     """Open one network of `bundle`; "auto" takes the best engine that this machine has.
 
-    `network` is a modality or "fusion", which is so small that it always runs on one thread:
-    waking a second would take longer than its work. Raises EngineError when the network cannot
-    be opened, ValueError for an unknown name.
+    `network` is a modality or "fusion", which is so small that it always runs on ONNX Runtime, on
+    one thread: waking a second, or the GPU, would take longer than its work. The precision "auto"
+    is 16 bits on TensorRT and 32 elsewhere. `options` and `report` are for TensorRT, which may
+    have to build its engine first, for minutes. Raises EngineError when the network cannot be
+    opened, ValueError for an unknown name.
     """
-    if name in ("auto", "onnx"):
-        from .onnx_engine import OnnxEngine
-
-        return OnnxEngine(bundle.model_path(network), 1 if network == FUSION else num_threads)
+    for given, what, known in ((name, "engine", ENGINES), (precision, "precision", PRECISIONS)):
+        if given not in known:
+            raise ValueError(f"{what} {given!r} is not one of {', '.join(known)}")
     if name == "null":
         from .null import NullEngine
 
         return NullEngine(bundle.manifest, network)
-    raise ValueError(f"engine {name!r} is not one of {', '.join(ENGINES)}")
+    if network == FUSION:
+        return _open_onnx(bundle, network, 1, "fp32")
+    check_precision(bundle, network, precision)
+    if name == "tensorrt" or (name == "auto" and has_gpu()):
+        from .tensorrt_engine import open_tensorrt
+
+        wanted = "fp16" if precision == "auto" else precision
+        try:
+            return open_tensorrt(bundle, network, wanted, options, report)
+        except EngineError as error:
+            if name == "tensorrt":
+                raise
+            _warn_of_fall_back(str(error))
+    return _open_onnx(bundle, network, num_threads, "fp32" if precision == "auto" else precision)
+
+
+def _open_onnx(bundle: Bundle, network: str, num_threads: int, precision: str) -> Engine:
+    from .onnx_engine import OnnxEngine
+
+    path = bundle.model_path(network, precision)
+    model = None
+    if precision == "fp16":
+        model = convert_model(path.read_bytes(), path, precision)
+    return OnnxEngine(path, num_threads, precision, model)
+
+
+def check_precision(bundle: Bundle, network: str, precision: str) -> None:
+    """Raises EngineError for a precision that the bundle lacks."""
+    entry = bundle.manifest.networks[network]
+    if precision == "int8" and isinstance(entry, ModelEntry) and "int8" not in entry.variants:
+        raise EngineError(
+            f"{bundle.path}: no {network} network of precision int8, there are fp32 and fp16"
+        )
+
+
+@functools.cache
+def _warn_of_fall_back(reason: str) -> None:
+    """Once for each reason, though each network would give it."""
+    log.warning("running on ONNX Runtime instead of TensorRT: %s", reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,12 @@ from ..kernels.device_array import DeviceArray, Tensor
 
 Arrays = Mapping[str, NDArray[np.float32]]
 Feed = Mapping[str, Tensor]
+Report = Callable[[str], None]
+"""Told in one line what a long piece of work is doing, every few seconds."""
+
+
+def say_nothing(text: str) -> None:
+    """The `Report` of who does not want to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,7 @@ class TensorSpec:
     shape: tuple[int | None, ...]
     dtype: str = "float32"
 
-    def check(self, array: NDArray[Any]) -> None:
+    def check(self, array: NDArray[Any] | DeviceArray) -> None:
         """Raise ValueError, naming this tensor, when `array` does not fit."""
         fits = len(array.shape) == len(self.shape) and all(
             want is None or want == have for want, have in zip(self.shape, array.shape, strict=True)
@@ -53,6 +59,14 @@ def take_host_array(engine: str, spec: TensorSpec, feed: Feed) -> NDArray[np.flo
 
 class Engine(Protocol):
     """One network, ready to run. One thread only. A context manager."""
+
+    @property
+    def name(self) -> str:
+        """Of the library that runs it, as in `ENGINES`."""
+
+    @property
+    def precision(self) -> str:
+        """ "fp32", "fp16" or "int8"."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]: ...

@@ -17,6 +17,9 @@ class NullEngine:
     modalities present.
     """
 
+    name = "null"
+    precision = "fp32"
+
     def __init__(self, manifest: Manifest, network: str) -> None:
         self._network = network
         self.inputs = _list_inputs(manifest, network)

@@ -19,9 +19,21 @@ _DTYPES = {"tensor(float)": "float32"}
 class OnnxEngine:
     """Output buffers are made once per batch size and bound; inputs are read where they lie."""
 
-    def __init__(self, path: Path, num_threads: int = 0) -> None:
+    name = "onnx"
+
+    def __init__(
+        self,
+        path: Path,
+        num_threads: int = 0,
+        precision: str = "fp32",
+        model: bytes | None = None,
+    ) -> None:
         """`num_threads` 0 takes half of the cores: the other half captures, decodes and looks for
-        faces meanwhile, and networks this small gain little from more. Raises EngineError."""
+        faces meanwhile, and networks this small gain little from more.
+
+        `model` is run in place of what is in the file, which then only names it. `precision` says
+        what the network is, and changes nothing. Raises EngineError."""
+        self.precision = precision
         options = ort.SessionOptions()
         options.intra_op_num_threads = num_threads or max(1, (os.cpu_count() or 1) // 2)
         options.inter_op_num_threads = 1
@@ -30,11 +42,13 @@ class OnnxEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(
-                path.read_bytes(), options, providers=["CPUExecutionProvider"]
+                path.read_bytes() if model is None else model,
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except Exception as error:  # ONNX Runtime raises a family without a common base
             raise EngineError(f"{path}: ONNX Runtime cannot open it: {error}") from error
-        self._name = path.name
+        self._file = path.name
         self._inputs = tuple(_tensor_spec(path, value) for value in self._session.get_inputs())
         self._outputs = tuple(_tensor_spec(path, value) for value in self._session.get_outputs())
         self._binding = self._session.io_binding()
@@ -57,7 +71,7 @@ class OnnxEngine:
             if held is not None and feed.get(spec.name) is held:  # filled anew, bound already
                 batch = len(held)
                 continue
-            array = np.ascontiguousarray(take_host_array(self._name, spec, feed))
+            array = np.ascontiguousarray(take_host_array(self._file, spec, feed))
             batch = len(array)
             self._held[spec.name] = array
             self._binding.bind_input(
@@ -67,7 +81,7 @@ class OnnxEngine:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # as above
-            raise EngineError(f"{self._name}: ONNX Runtime failed: {error}") from error
+            raise EngineError(f"{self._file}: ONNX Runtime failed: {error}") from error
         return buffers
 
     def _bind_outputs(self, batch: int) -> dict[str, NDArray[np.float32]]:

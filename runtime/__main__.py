@@ -1,4 +1,4 @@
-"""The command line `emotion-edge`: run, doctor."""
+"""The command line `emotion-edge`: run, build, doctor."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from pathlib import Path
 
 from ..engines.base import EngineError
 from ..engines.bundle import BundleError
+from ..kernels.cuda_device import PreprocessorError
+from .build_command import add_build_arguments, run_build
 from .config import Config, ConfigError, load_config
 from .messages import SourceError
 
 log = logging.getLogger(__name__)
 
-USER_ERRORS = (ConfigError, BundleError, SourceError, EngineError)
+USER_ERRORS = (ConfigError, BundleError, SourceError, EngineError, PreprocessorError)
 """What the user can mend: one line and exit code 2. All else is ours and shows its trace."""
 EXIT_USER_ERROR = 2
 
@@ -100,6 +102,9 @@ def build_parser() -> argparse.ArgumentParser:
         action="extend",
         help="any of: console, jsonl:FILE, jsonl:- (standard output), null",
     )
+    add_build_arguments(
+        commands.add_parser("build", help="prepare the networks for this machine's NVIDIA GPU")
+    )
     doctor = commands.add_parser("doctor", help="check what a run needs and say what to do")
     doctor.add_argument("--bundle", metavar="DIR", type=Path, help="check this bundle")
     return parser
@@ -158,7 +163,7 @@ def guard(command: Callable[[argparse.Namespace], int], args: argparse.Namespace
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    return guard({"run": run, "doctor": doctor}[args.command], args)
+    return guard({"run": run, "build": run_build, "doctor": doctor}[args.command], args)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -16,20 +17,26 @@ from emotion_edge.engines.bundle import (
     Level,
     Manifest,
     ModelEntry,
+    Variant,
     write_manifest,
 )
 from emotion_edge.engines.golden import golden_input
 from emotion_edge.engines.onnx_engine import OnnxEngine
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
+sys.path.append(str(Path(__file__).parent))  # the tests are no package
+from building import Builder
+from cuda_stand_in import StandIn
+from trt_stand_in import use_stand_in
+
 onnx = pytest.importorskip("onnx", reason="onnx is in the test extra")
 helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT
 NUM_FACES = 4
 
 
-def write_network(path: Path, modality: str, num_labels: int = len(LABELS)) -> Path:
+def write_network(path: Path, modality: str, num_labels: int = len(LABELS), seed: int = 7) -> Path:
     """The mean over each channel or band, then two linear layers: embedding and logits."""
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
     num_in = 3 if modality == "face" else 64
 
     def constant(name: str, *shape: int) -> object:
@@ -137,10 +144,42 @@ def add_fusion(bundle: Bundle) -> Bundle:
     return write_manifest(bundle.path, {**fields, "fusion": entry})
 
 
+def add_variant(bundle: Bundle, modality: str = "face") -> Bundle:
+    """The same bundle with an INT8 variant of one network: another one, with other answers."""
+    path = write_network(bundle.path / f"{modality}.int8.onnx", modality, seed=8)
+    with OnnxEngine(path, num_threads=1) as engine:
+        logits = engine.infer(golden_input(bundle.manifest, modality))["logits"][0].tolist()
+    models = dict(bundle.manifest.models)
+    variants = {"int8": Variant(path.name, logits)}
+    models[modality] = msgspec.structs.replace(models[modality], variants=variants)
+    manifest = bundle.manifest
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+    del fields["format"], fields["files"]
+    return write_manifest(bundle.path, {**fields, "models": models})
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
+    """A machine with a GPU and TensorRT, both stand-ins; engines are kept in tmp_path/"cache"."""
+    return use_stand_in(monkeypatch, tmp_path / "cache")
+
+
+@pytest.fixture
+def builder(bundle: Bundle, gpu: StandIn) -> Builder:
+    """Builds engines of `bundle` on `gpu`."""
+    return Builder(bundle, gpu)
+
+
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     """A good bundle that the test may spoil."""
     return write_bundle_folder(tmp_path / "tiny")
+
+
+@pytest.fixture
+def quantized(bundle: Bundle) -> Bundle:
+    """A good bundle whose face network has an INT8 variant."""
+    return add_variant(bundle)
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.face_detector import HaarDetector, YuNetDetector, open_detector
@@ -33,6 +35,64 @@ def test_order_of_channels_matters() -> None:
     image[..., 2] //= 4
     right = HaarDetector().detect(image, "bgr8")
     assert right != HaarDetector().detect(image, "rgb8")
+
+
+def to_yuv(bgr: NDArray[np.uint8], pixel_format: str, more_row_bytes: int) -> NDArray[np.uint8]:
+    """The picture as a camera would give it, its rows `more_row_bytes` longer than they need be."""
+    height, width = bgr.shape[:2]
+    planes = cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420)
+    luma = planes[:height]
+    u, v = planes[height:].reshape(2, height // 2, width // 2)
+    if pixel_format == "nv12":
+        packed = np.concatenate((luma, np.stack((u, v), axis=-1).reshape(height // 2, width)))
+    else:
+        colours = np.stack((u, v), axis=-1).reshape(height // 2, width).repeat(2, axis=0)
+        packed = np.stack((luma, colours), axis=-1)
+    rows = packed.reshape(packed.shape[0], -1)
+    memory = np.full((rows.shape[0], rows.shape[1] + more_row_bytes), 77, np.uint8)
+    memory[:, : rows.shape[1]] = rows
+    strides = (memory.strides[0], *packed.strides[1:])
+    return np.ndarray(packed.shape, np.uint8, buffer=memory, strides=strides)
+
+
+@pytest.mark.parametrize("more_row_bytes", [0, 6])
+@pytest.mark.parametrize("pixel_format", ["yuyv", "nv12"])
+def test_camera_formats_find_the_same_face(pixel_format: str, more_row_bytes: int) -> None:
+    """A raw picture of a camera, long rows and all, shows the face where the BGR one does."""
+    image = draw_face(1.0)
+    (wanted,) = HaarDetector().detect(image, "bgr8")
+    raw = to_yuv(image, pixel_format, more_row_bytes)
+    (found,) = HaarDetector().detect(raw, pixel_format)
+    assert (found.x, found.y, found.size) == pytest.approx(
+        (wanted.x, wanted.y, wanted.size), rel=0.1
+    )
+    with pytest.raises(ValueError, match=f"{pixel_format} picture"):
+        HaarDetector().detect(raw[:, :-1] if pixel_format == "nv12" else raw[..., 0], pixel_format)
+
+
+@pytest.mark.parametrize("more_row_bytes", [0, 6])
+@pytest.mark.parametrize("pixel_format", ["yuyv", "nv12"])
+def test_yunet_is_shown_the_same_picture(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pixel_format: str, more_row_bytes: int
+) -> None:
+    """Whatever the camera's format, the network gets BGR that differs by rounding alone."""
+    seen: list[NDArray[np.uint8]] = []
+
+    class Network:
+        def setInputSize(self, size: tuple[int, int]) -> None: ...  # noqa: N802 - OpenCV's name
+
+        def detect(self, image: NDArray[np.uint8]) -> tuple[int, None]:
+            seen.append(image)
+            return 0, None
+
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: Network())
+    (tmp_path / "yunet.onnx").touch()
+    detector = YuNetDetector(tmp_path / "yunet.onnx")
+    image = draw_face(1.0)
+    assert detector.detect(image, "bgr8") == []
+    assert detector.detect(to_yuv(image, pixel_format, more_row_bytes), pixel_format) == []
+    bgr, raw = (picture.astype(int) for picture in seen)
+    assert np.abs(bgr - raw).mean() < 2
 
 
 def test_no_file_means_haar(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from emotion_edge.engines import open_engine
 from emotion_edge.engines.base import Arrays, EngineError
 from emotion_edge.engines.bundle import DEFAULT_BUNDLE, MODALITIES, Bundle, load_bundle
-from emotion_edge.engines.golden import TOLERANCE, golden_input, prove_engine
+from emotion_edge.engines.golden import INT8_TOLERANCE, TOLERANCE, golden_input, prove_engine
 from emotion_edge.engines.null import NullEngine
 
 MAX_BUNDLE_BYTES = 16_000_000
@@ -128,6 +128,23 @@ def test_other_answer_is_refused(bundle: Bundle, off_by: float) -> None:
     engine.answer = {"logits": wrong}
     with pytest.raises(EngineError, match=r"face\.onnx: .* models\.face\.golden_logits"):
         prove_engine(engine, bundle, "face")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_each_precision_has_its_answer(quantized: Bundle, precision: str) -> None:
+    """And its tolerance; a refusal names the file and the field that belong to it."""
+    entry = quantized.manifest.models["face"]
+    tolerance = INT8_TOLERANCE if precision == "int8" else TOLERANCE
+    engine = Replaced(quantized.manifest, "face")
+    engine.precision = precision
+    golden = np.array([entry.at(precision).golden_logits], np.float32)
+    engine.answer = {"logits": golden + np.float32(0.9 * tolerance)}
+    prove_engine(engine, quantized, "face")
+    engine.answer = {"logits": golden + np.float32(1.1 * tolerance)}
+    is_int8 = precision == "int8"
+    file, field = ("face.int8.onnx", "variants.int8.") if is_int8 else ("face.onnx", "")
+    with pytest.raises(EngineError, match=f"{file}: .* models.face.{field}golden_logits"):
+        prove_engine(engine, quantized, "face")
 
 
 def test_network_of_another_shape_is_refused(bundle: Bundle) -> None:

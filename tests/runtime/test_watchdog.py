@@ -57,6 +57,13 @@ def test_says_how_the_program_stands(systemd: socket.socket) -> None:
     ]
 
 
+def test_asks_for_time(systemd: socket.socket) -> None:
+    """A start that takes minutes says how long to wait on, in microseconds, and why."""
+    with Watchdog(FakeClock(), make_environment(systemd)) as watchdog:
+        watchdog.ask_for_time("building face fp16", 60)
+    assert receive_all(systemd) == ["EXTEND_TIMEOUT_USEC=60000000\nSTATUS=building face fp16"]
+
+
 def test_pings_only_for_progress(systemd: socket.socket) -> None:
     """A program whose frames stand still is not alive, however often the monitor looks."""
     clock = FakeClock()

@@ -1,0 +1,98 @@
+"""`emotion-edge build`: builds now what a run would build when it starts, and proves it.
+
+Building takes minutes on a small board and is done once, for each bundle and each TensorRT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from ..engines.base import EngineError
+from ..engines.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from .clock import MonotonicClock
+from .config import ConfigError
+from .watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 60
+"""What systemd is asked to wait for the next word; there is one every few seconds."""
+
+
+def add_build_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", metavar="DIR", type=Path, help="models to build")
+    precision = parser.add_mutually_exclusive_group()
+    for name in ("fp16", "int8", "fp32"):
+        default = " (default)" if name == "fp16" else ""
+        precision.add_argument(
+            f"--{name}",
+            action="store_const",
+            const=name,
+            dest="precision",
+            help=f"compute in {name.upper()}{default}",
+        )
+    parser.set_defaults(precision="fp16")
+    parser.add_argument(
+        "--level",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="levels",
+        help="only the face sizes of these quality levels and the best (default: all)",
+    )
+    parser.add_argument("--dla", metavar="N", type=int, help="use this deep-learning accelerator")
+    parser.add_argument("--force", action="store_true", help="build even what is there")
+
+
+def run_build(args: argparse.Namespace) -> int:
+    """Print one line for each engine. Raises BundleError, ConfigError and EngineError."""
+    bundle = load_bundle(args.bundle or DEFAULT_BUNDLE)
+    _check_levels(bundle, args.levels)
+    from ..engines import check_precision
+    from ..engines.golden import prove_engine
+    from ..engines.gpu import open_gpu
+    from ..engines.plan import BuildOptions
+    from ..engines.tensorrt_engine import open_tensorrt
+    from ..engines.tensorrt_library import load_tensorrt
+
+    try:
+        load_tensorrt()
+        open_gpu()
+    except EngineError as error:
+        raise EngineError(f"{error}; ONNX Runtime needs no build") from error
+    options = BuildOptions(tuple(args.levels), args.dla)
+    with Watchdog(MonotonicClock()) as watchdog:
+
+        def report(text: str) -> None:
+            log.info("%s", text)
+            watchdog.ask_for_time(text, PATIENCE_S)
+            if sys.stderr.isatty():
+                print(text, file=sys.stderr)
+
+        num_built = 0
+        for network in bundle.manifest.models:
+            check_precision(bundle, network, args.precision)
+            with open_tensorrt(
+                bundle, network, args.precision, options, report, args.force
+            ) as engine:
+                prove_engine(engine, bundle, network)
+                seconds = engine.build_seconds
+                state = f"built in {seconds:.0f} s" if seconds else "up to date"
+                sizes = ", ".join("x".join(map(str, shape)) for shape in engine.shapes)
+                place = engine.file or "not stored"
+                print(f"{network:<6} {args.precision:<5} {sizes}  {state}  {place}")
+                num_built += seconds > 0
+    if not num_built:
+        print("up to date")
+    return 0
+
+
+def _check_levels(bundle: Bundle, wanted: list[str]) -> None:
+    names = [level.name for level in bundle.manifest.levels]
+    for name in wanted:
+        if name not in names:
+            raise ConfigError(f"--level {name!r}: allowed: {', '.join(names)}")

@@ -1,0 +1,41 @@
+"""Engines of one bundle, prepared as `open_tensorrt` does, for the tests of the build."""
+
+from __future__ import annotations
+
+import pytest
+from cuda_stand_in import StandIn
+
+from emotion_edge.engines.base import EngineError, Report
+from emotion_edge.engines.build import BuiltEngine, prepare_engine
+from emotion_edge.engines.bundle import Bundle
+from emotion_edge.engines.engine_cache import EngineCache, find_cache_folder
+from emotion_edge.engines.gpu import open_gpu
+from emotion_edge.engines.plan import BuildOptions, plan_engine
+
+
+class Builder:
+    """Keeps what was reported, unless the test sets another `report`."""
+
+    def __init__(self, bundle: Bundle, gpu: StandIn) -> None:
+        self.bundle, self.gpu = bundle, gpu
+        self.reports: list[str] = []
+        self.report: Report = self.reports.append
+        self.cache = EngineCache(find_cache_folder())
+
+    def prepare(
+        self,
+        network: str = "face",
+        precision: str = "fp16",
+        force: bool = False,
+        levels: tuple[str, ...] = (),
+        dla_core: int | None = None,
+    ) -> BuiltEngine:
+        plan = plan_engine(self.bundle, network, precision, BuildOptions(levels, dla_core))
+        return prepare_engine(plan, open_gpu(), self.gpu.version, self.cache, self.report, force)
+
+    def refuse(self, match: str, dla_core: int | None = None) -> None:
+        """Preparing fails in one line, and nothing is stored."""
+        with pytest.raises(EngineError, match=match) as failure:
+            self.prepare(dla_core=dla_core)
+        assert len(str(failure.value).splitlines()) == 1
+        assert not list(self.cache.folder.glob("*.engine*"))

@@ -1,0 +1,198 @@
+"""The calls of CUDA and of pycuda that engines/ makes, against the real cuda.h and the real pycuda.
+
+The headers are fetched by fetched.py. pycuda is compiled, without a GPU, by
+scripts/check_tensorrt_api --pycuda, and runs here on fake_cuda.c.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.engines import cuda_driver
+
+sys.path.append(str(Path(__file__).parent))  # the tests are no package
+from fetched import CUDA, FETCHED, find_headers
+
+HERE = Path(__file__).parent
+PRINT_SIZES = """
+#include <cuda.h>
+#include <stdio.h>
+int main(void) {{
+{}
+    return 0;
+}}
+"""
+RUN = """
+import ctypes, gc, json, sys, threading
+from pathlib import Path
+import numpy as np
+from conftest import write_bundle_folder
+from cuda_stand_in import StandIn
+from trt_stand_in import make_tensorrt
+from emotion_edge.engines import build
+from emotion_edge.engines.free_memory import FreeMemory
+from emotion_edge.engines.golden import golden_input
+from emotion_edge.engines.gpu import open_gpu
+from emotion_edge.engines.onnx_engine import OnnxEngine
+from emotion_edge.engines.plan import BuildOptions
+from emotion_edge.engines.tensorrt_engine import open_tensorrt
+from emotion_edge.kernels.device_array import DeviceArray
+
+driver = ctypes.CDLL("libcuda.so.1")
+Call = ctypes.CFUNCTYPE(None)
+calls = []
+
+class Machine(StandIn):
+    "TensorRT enqueues in the driver, and sees the memory that the driver has given."
+    def enqueue(self, stream, work):
+        calls.append(Call(work))
+        driver.fake_enqueue(ctypes.c_void_p(stream), calls[-1])
+    def see(self, address, shape):
+        start = address - (1 << 56) if address >= 1 << 56 else address
+        size = int(np.prod(shape))
+        return np.frombuffer((ctypes.c_float * size).from_address(start), np.float32).reshape(shape)
+
+sys.modules["tensorrt"] = make_tensorrt(Machine())
+build.read_free_memory = lambda: FreeMemory(4000, 0)
+build.read_l4t_release = lambda: ""
+bundle = write_bundle_folder(Path(sys.argv[1]))
+gpu = open_gpu()
+before, answers = driver.fake_live(), []
+with open_tensorrt(bundle, "face", "fp32", BuildOptions()) as engine, OnnxEngine(
+    bundle.model_path("face", "fp32"), num_threads=1
+) as reference:
+    shape = golden_input(bundle.manifest, "face")["image"].shape
+    for seed in range(5):
+        feed = {"image": np.random.default_rng(seed).random(shape, np.float32)}
+        want, have = reference.infer(feed), engine.infer(feed)
+        answers.append(all(np.array_equal(want[name], have[name]) for name in want))
+    # The engine's input where a kernel has left it, on the stream of that kernel.
+    stream, memory = gpu.driver.Stream(1), gpu.driver.mem_alloc(feed["image"].nbytes)
+    ctypes.memmove(int(memory), feed["image"].ctypes.data, feed["image"].nbytes)
+    on_gpu = DeviceArray(int(memory), shape, "float32", stream.handle, memory)
+    for _ in range(3):
+        have = engine.infer({"image": on_gpu})
+        answers.append(all(np.array_equal(want[name], have[name]) for name in want))
+del engine, have, on_gpu, memory, stream
+gc.collect()
+print(json.dumps({
+    "gpu": [gpu.name, gpu.num_sms, gpu.compute_capability, gpu.integrated],
+    "free": gpu.driver.mem_get_info()[0],
+    "right": answers,
+    "enqueued": len(calls),
+    "left": driver.fake_live() - before,
+}))
+"""
+
+
+def read_prototypes(headers: list[str]) -> dict[str, list[str]]:
+    """The types of the arguments of each function, by the name that the library exports."""
+    command = ["cc", "-E", "-P", "-x", "c", "-", *(f"-I{path}" for path in headers)]
+    text = subprocess.run(
+        command, input="#include <cuda.h>", capture_output=True, text=True, check=True
+    ).stdout
+    return {
+        name: [re.sub(r"\w+$", "", argument.strip()).strip() for argument in arguments.split(",")]
+        for name, arguments in re.findall(r"\bCUresult\s+(cu\w+)\s*\(([^)]*)\);", text)
+    }
+
+
+@pytest.fixture(params=CUDA)
+def cuda(request: pytest.FixtureRequest) -> str:
+    """Each CUDA whose headers are here; skips where they are not."""
+    version: str = request.param
+    if not find_headers(FETCHED, version) or shutil.which("cc") is None:
+        pytest.skip(
+            f"no C compiler or no headers of CUDA {version}; see scripts/check_tensorrt_api"
+        )
+    return version
+
+
+def test_driver_calls(cuda: str, tmp_path: Path) -> None:
+    """Every symbol that cuda_driver.py looks up is one, with as many arguments of these sizes."""
+    headers = find_headers(FETCHED, cuda)
+    prototypes = read_prototypes(headers)
+    names = sorted(cuda_driver._SIGNATURES)
+    assert set(names) <= set(prototypes)
+    lines = [
+        f'    printf("{name} %zu\\n", sizeof({kind}));'
+        for name in names
+        for kind in prototypes[name]
+    ]
+    command = [
+        "cc",
+        "-x",
+        "c",
+        "-",
+        *(f"-I{path}" for path in headers),
+        "-o",
+        str(tmp_path / "sizes"),
+    ]
+    source = PRINT_SIZES.format("\n".join(lines))
+    subprocess.run(command, input=source, text=True, check=True)
+    printed = subprocess.run([tmp_path / "sizes"], capture_output=True, text=True, check=True)
+    ours = [
+        f"{name} {ctypes.sizeof(kind)}" for name in names for kind in cuda_driver._SIGNATURES[name]
+    ]
+    assert printed.stdout.splitlines() == ours
+
+
+def make_fake_driver(cuda: str, pycuda: Path, folder: Path) -> None:
+    """libcuda.so.1 with all that this pycuda is linked with."""
+    extension = next(pycuda.glob("_driver*.so"))
+    listed = subprocess.run(
+        ["nm", "-D", "--undefined-only", "--format=posix", extension],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    rest = folder / "rest.c"
+    names = re.findall(r"^(cu\w+) U", listed, re.MULTILINE)
+    rest.write_text(
+        "".join(f"__attribute__((weak)) int {name}(void) {{ return 801; }}\n" for name in names)
+    )
+    include = [f"-I{path}" for path in find_headers(FETCHED, cuda)]
+    sources = [str(HERE / "fake_cuda.c"), str(rest)]
+    options = ["-Wall", "-Werror", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]
+    subprocess.run(["cc", *options, *include, *sources, "-o", folder / "libcuda.so.1"], check=True)
+
+
+def test_engine_on_the_real_pycuda(cuda: str, tmp_path: Path) -> None:
+    """Opened, run plain and as a graph, and closed: every call of pycuda's and of the driver's
+    is taken, the numbers arrive, and everything is given back."""
+    place = FETCHED / f"pycuda-cuda-{cuda}"
+    if not (place / "pycuda").is_dir():
+        pytest.skip("pycuda is not compiled; see scripts/check_tensorrt_api --pycuda")
+    make_fake_driver(cuda, place / "pycuda", tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-c", RUN, tmp_path / "bundle"],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(HERE), str(place))),
+            # This pycuda is linked with no driver; ours is then found by its name.
+            "LD_PRELOAD": str(tmp_path / "libcuda.so.1"),
+            "EMOTION_EDGE_CACHE": str(tmp_path / "cache"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr
+    assert json.loads(result.stdout) == {
+        "gpu": ["Fake", 8, "8.7", True],
+        "free": 2 << 30,
+        "right": [True] * 8,
+        "enqueued": 3,  # a plain run, and a capture for each of the two addresses
+        "left": 0,
+    }

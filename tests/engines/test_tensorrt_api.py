@@ -1,0 +1,261 @@
+"""What engines/ uses of TensorRT exists in its real bindings, in every version that is supported.
+
+The bindings are loaded without TensorRT (trt_bindings.py); fetched.py installs them. Nothing can
+be built or run with them: that names, arguments and types are right is all that is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import emotion_edge.engines
+
+sys.path.append(str(Path(__file__).parent))  # the tests are no package
+from fetched import FETCHED, TENSORRT, list_missing
+from trt_bindings import Bindings, prepare
+from trt_stubs import Findings, check_types, list_attributes, list_untyped, make_stubs, repair
+
+ENGINES = Path(emotion_edge.engines.__file__).parent
+MODULES = sorted(
+    path for path in ENGINES.glob("*.py") if "import tensorrt as trt" in path.read_text()
+)
+FIND_MISSING = """
+import functools, json, sys, tensorrt
+def is_there(name):
+    try:
+        functools.reduce(getattr, name.split("."), tensorrt)
+    except AttributeError:
+        return False
+    return True
+print(json.dumps([name for name in json.loads(sys.argv[1]) if not is_there(name)]))
+"""
+USE = """
+import json, sys
+import tensorrt as trt
+from emotion_edge.engines import build, tensorrt_library as library
+problems, progress = library.Problems(), build._Progress()
+logger, monitor = library.make_logger(problems), build._make_monitor(progress)
+logger.log(trt.ILogger.WARNING, "strange")
+monitor.phase_start("Building", "", 2)
+goes_on = monitor.step_complete("Building", 1)
+def create(make):
+    try:
+        return make(logger)
+    except TypeError as error:
+        return str(error)
+description = trt.PluginTensorDesc()
+description.dims = (1, 3, 64)
+print(json.dumps({
+    "version": library.load_tensorrt(),
+    "log": problems.explain(),
+    "progress": [progress.text, goes_on],
+    "null": [create(trt.Builder), create(trt.Runtime)],
+    "shape": tuple(description.dims[1:]),
+    "lengths": hasattr(trt.INetworkDefinition, "__len__"),
+}))
+"""
+WRONG = """
+from __future__ import annotations
+import tensorrt as trt
+
+def use(
+    config: trt.IBuilderConfig, profile: trt.IOptimizationProfile, parser: trt.OnnxParser
+) -> None:
+    network = trt.Builder(trt.Logger()).create_network(0)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, 1)
+    config.set_memory_limit(trt.MemoryPoolType.WORKSPACE, 1)  # wrong: no such method
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORK, 1)  # wrong: no such member
+    config.max_workspace = 1  # wrong: no such property
+    config.DLA_core = "GPU"  # wrong: another type
+    profile.set_shape("image", (1, 3), (1, 3), [1, 3])
+    profile.set_shape("image", (1, 3), (1, 3))  # wrong: too few arguments
+    parser.parse(b"model")
+    parser.parse(1)  # wrong: another type
+    parser.parse(b"model", file="a")  # wrong: no such argument
+    if not network:  # wrong: a network of no layers yet is false
+        pass
+
+class Monitor(trt.IProgressMonitor):
+    def phase_finish(self) -> None:  # wrong: is called with a name
+        pass
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The bindings of one version, and a folder with their stubs and a copy of the package."""
+
+    bindings: Bindings
+    folder: Path
+
+    @property
+    def engines(self) -> Path:
+        return self.folder / "emotion_edge" / "engines"
+
+    def check(self, *modules: str) -> Findings:
+        names = [f"emotion_edge.engines.{module}" for module in modules]
+        return check_types(self.folder, names, FETCHED / "mypy_cache")
+
+    def list_missing(self, names: Iterable[str]) -> list[str]:
+        """Those that the real module has not."""
+        found: list[str] = json.loads(self.bindings.run("-c", FIND_MISSING, json.dumps([*names])))
+        return found
+
+    def rename(self, old: str) -> None:
+        """In the copy; spoils every use of a name that must be there."""
+        count = 0
+        for path in (self.engines / path.name for path in MODULES):
+            source, here = re.subn(rf"\b{old}\b", f"{old}_", path.read_text())
+            path.write_text(source)
+            count += here
+        assert count, f"engines/ has no {old} any more"
+
+
+@pytest.fixture(scope="session", params=TENSORRT)
+def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Proof:
+    """Each version; skips where it was not fetched or there is no compiler."""
+    version: str = request.param
+    missing = [path for path in list_missing() if Path(path).name in (version, "stubgen")]
+    missing += [program for program in ("cc", "nm") if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)}; see scripts/check_tensorrt_api")
+    folder = tmp_path_factory.mktemp(version)
+    bindings = prepare(FETCHED, version, folder)
+    make_stubs(bindings, folder)
+    return Proof(bindings, folder)
+
+
+@pytest.fixture
+def proof(prepared: Proof, tmp_path: Path) -> Proof:
+    """With a copy of engines/ that the test may spoil, beside the folder that it imports."""
+    package = tmp_path / "emotion_edge"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "kernels").symlink_to(ENGINES.parent / "kernels")
+    shutil.copytree(ENGINES, package / "engines", ignore=shutil.ignore_patterns("default", "__py*"))
+    (tmp_path / "tensorrt").symlink_to(prepared.folder / "tensorrt")
+    return Proof(prepared.bindings, tmp_path)
+
+
+def test_every_name_is_there(proof: Proof) -> None:
+    """All that is taken from the module `tensorrt`, asked of the module itself."""
+    names = {name for path in MODULES for name in list_attributes(path.read_text(), "tensorrt")}
+    assert len(names) > 15
+    assert proof.list_missing(names) == []
+
+
+def test_types(proof: Proof) -> None:
+    """Attributes, arities and argument types fit the signatures, and nothing escapes the check:
+    no method of TensorRT's is called on something that mypy takes for Any."""
+    findings = proof.check(*(path.stem for path in MODULES))
+    assert findings.errors == []
+    stub = (proof.folder / "tensorrt" / "tensorrt.pyi").read_text()
+    for path in MODULES:
+        unknown = [line for line in findings.unknown if f"/{path.name}:" in line]
+        assert list_untyped(path.read_text(), stub, unknown) == [], path.name
+
+
+def test_wrong_code_is_seen(proof: Proof) -> None:
+    """mypy objects to each of the wrong lines and to no other."""
+    (proof.engines / "wrong.py").write_text(WRONG)
+    found = {int(error.split(":")[1]) for error in proof.check("wrong").errors}
+    lines = WRONG.splitlines()
+    assert found == {number for number, line in enumerate(lines, 1) if "# wrong" in line}
+
+
+def test_wrong_names_are_seen(proof: Proof) -> None:
+    """A name of ours that is not TensorRT's fails in mypy, and one of the module in both."""
+    names = ("STRONGLY_TYPED", "set_memory_pool_limit", "execute_async_v3")
+    for name in names:
+        proof.rename(name)
+    errors = "\n".join(proof.check(*(path.stem for path in MODULES)).errors)
+    for name in names:
+        assert f'has no attribute "{name}_"' in errors
+    used = {
+        name
+        for path in MODULES
+        for name in list_attributes((proof.engines / path.name).read_text(), "tensorrt")
+    }
+    assert proof.list_missing(used) == ["NetworkDefinitionCreationFlag.STRONGLY_TYPED_"]
+
+
+def test_our_classes_work_with_the_real_ones(proof: Proof) -> None:
+    """Logger and progress monitor can be made and called; what build.py relies on is so.
+
+    A library that gives nothing raises TypeError; a tuple is taken for a shape; a network has a
+    length, which is why it must be compared with None.
+    """
+    null = "pybind11::init(): factory function returned nullptr"
+    assert json.loads(proof.bindings.run("-c", USE)) == {
+        "version": proof.bindings.version,
+        "log": "strange",
+        "progress": ["Building, step 2 of 2", True],
+        "null": [null, null],
+        "shape": [3, 64],
+        "lengths": True,
+    }
+
+
+def test_stubs_are_repaired() -> None:
+    """What pybind11-stubgen makes of TensorRT's docstrings becomes Python that says the truth."""
+    stub = """
+from __future__ import annotations
+class Builder:
+    def network(self) -> nvinfer1::v_1_0::INetwork: ...
+    def get(self, in: typing.SupportsInt) -> nvinfer1::IBuilder: ...
+    def scale(self, mode: Mode = <Mode.ALL: 0>, axis: Size) -> bool: ...
+    def find(self, name: FallbackString, mode: Mode = <Mode.ALL: 0>) -> tensorrt_bindings.X: ...
+class INetwork:
+    def __len__(self) -> int: ...
+class Sizes:
+    def __getitem__(self, arg0: slice) -> tuple: ...
+    def __getitem__(self, arg0: typing.SupportsInt) -> typing.SupportsInt: ...
+def volume(iterable): ...
+bool: DataType
+"""
+    assert repair(stub).splitlines() == [
+        "from __future__ import annotations",
+        "import builtins",
+        "import collections.abc",
+        "import typing",
+        "",
+        "class Builder:",
+        "",
+        "    def network(self) -> INetwork:",
+        "        ...",
+        "",
+        "    def get(self, in_: int) -> Builder:",
+        "        ...",
+        "",
+        "    def scale(self, mode: Mode, axis: Size) -> builtins.bool:",
+        "        ...",
+        "",
+        "    def find(self, name: str, mode: Mode=...) -> tensorrt.X:",
+        "        ...",
+        "",
+        "class INetwork:",
+        "    pass",
+        "",
+        "class Sizes:",
+        "",
+        "    def __getitem__(self, arg0: slice) -> tuple:",
+        "        ...",
+        "",
+        "    def __getitem__(self, arg0: int) -> int:",
+        "        ...",
+        "",
+        "    def __iter__(self) -> collections.abc.Iterator[int]:",
+        "        ...",
+        "",
+        "def volume(iterable: typing.Any) -> typing.Any:",
+        "    ...",
+        "bool: DataType",
+    ]

@@ -1,0 +1,65 @@
+"""The real TensorRT bindings, loaded on a machine without TensorRT.
+
+In: what fetched.py has installed: the Python module, which is complete, without the three libraries
+that it is linked with. Out: the module, which can be imported over empty libraries that export the
+few symbols it leaves undefined.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def list_undefined(module: Path) -> list[str]:
+    """The functions that the extension module needs and that no library of this system has."""
+    command = ["nm", "-D", "--undefined-only", "--format=posix", str(module)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    # A version after "@" names a system library; weak symbols may stay undefined.
+    names = [name for name, kind, *_ in map(str.split, lines) if kind == "U" and "@" not in name]
+    # Python's own and those of the C library are in this very process.
+    return [name for name in names if not hasattr(ctypes.CDLL(None), name)]
+
+
+@dataclass(frozen=True, slots=True)
+class Bindings:
+    """One version, which can be imported as `tensorrt`."""
+
+    version: str
+    search: tuple[Path, ...]
+    """Where Python finds it."""
+    libraries: Path
+    """Where the loader finds what it is linked with."""
+
+    def run(self, *arguments: str) -> str:
+        """What a Python of its own prints that has these bindings. A warning is an error."""
+        path = os.pathsep.join(map(str, self.search))
+        result = subprocess.run(
+            [sys.executable, "-W", "error", *arguments],
+            env={**os.environ, "PYTHONPATH": path, "LD_LIBRARY_PATH": str(self.libraries)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+
+def prepare(fetched: Path, version: str, folder: Path) -> Bindings:
+    """Makes in `folder` what the fetched bindings need: libraries whose functions all answer 0 (a
+    null pointer), and the name under which JetPack has the module."""
+    module = fetched / version / "tensorrt_bindings" / "tensorrt.so"
+    source = "\n".join(f"void *{name}(void) {{ return 0; }}" for name in list_undefined(module))
+    for name in ("nvinfer", "nvonnxparser", "nvinfer_plugin"):
+        library = f"lib{name}.so.{version.partition('.')[0]}"
+        command = ["cc", "-shared", "-fPIC", "-x", "c", "-", f"-Wl,-soname,{library}", "-o"]
+        subprocess.run([*command, folder / library], input=source, text=True, check=True)
+    (folder / "tensorrt.py").write_text(
+        "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
+    )
+    return Bindings(version, (folder, fetched / version, fetched / "stubgen"), folder)

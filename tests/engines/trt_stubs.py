@@ -1,0 +1,221 @@
+"""TensorRT's bindings described to mypy, and what mypy then has against code that uses them.
+
+In: bindings that can be imported (trt_bindings.py). Out: typed stubs under the name `tensorrt`,
+made by pybind11-stubgen from the signatures in the bindings' own docstrings and repaired here.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trt_bindings import Bindings
+
+MYPY_SETTINGS = """
+[mypy]
+strict = true
+# Only the modules that are named are looked at.
+follow_imports = silent
+ignore_missing_imports = true
+# What has to be ignored where there is no TensorRT may be right where there is one.
+warn_unused_ignores = false
+warn_return_any = false
+enable_error_code = truthy-bool
+disallow_any_expr = true
+show_column_numbers = true
+[mypy-numba.*,llvmlite.*]
+follow_imports = skip
+[mypy-tensorrt.*]
+# Plugins and the like, which nobody uses here, have signatures that contradict each other.
+ignore_errors = true
+"""
+# What the bindings convert by themselves, which their signatures do not say.
+ALSO_ACCEPTED = {"Dims": "Dims | collections.abc.Sequence[int]", "FallbackString": "str"}
+
+
+def make_stubs(bindings: Bindings, folder: Path) -> None:
+    """Writes folder/tensorrt/*.pyi, which is what mypy shall take for `tensorrt`."""
+    options = ["--print-invalid-expressions-as-is", "--numpy-array-remove-parameters"]
+    raw = folder / "raw"
+    bindings.run("-m", "pybind11_stubgen", *options, "-o", str(raw), "tensorrt_bindings")
+    (folder / "tensorrt").mkdir()
+    for path in sorted((raw / "tensorrt_bindings").glob("*.pyi")):
+        (folder / "tensorrt" / path.name).write_text(repair(path.read_text()))
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What mypy has against some modules; "path:line:column: error: …" each."""
+
+    errors: list[str]
+    unknown: list[str]
+    """Expressions whose type it does not know; no mistake by itself."""
+
+
+def check_types(folder: Path, modules: Iterable[str], cache: Path) -> Findings:
+    """Runs mypy over modules of a package in `folder`, with the stubs that lie there too."""
+    settings = folder / "mypy.ini"
+    settings.write_text(MYPY_SETTINGS)
+    options = ["--config-file", str(settings), "--cache-dir", str(cache)]
+    named = [part for module in modules for part in ("-m", module)]
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, *named],
+        env={**os.environ, "MYPYPATH": str(folder)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    lines = [line for line in result.stdout.splitlines() if ": error: " in line]
+    # A mypy that failed must not pass for a clean result.
+    assert result.returncode == (1 if lines else 0), result.stdout + result.stderr
+    unknown = [
+        line for line in lines if re.search(r': Expression (type contains|has type) "', line)
+    ]
+    return Findings([line for line in lines if line not in unknown], unknown)
+
+
+def repair(stub: str) -> str:
+    """A generated stub without what is no Python and with what the signatures leave unsaid.
+
+    C++ names become Python's (`nvinfer1::IBuilder` is `Builder`), printed enum values become `...`,
+    and see Repairs. Nothing here looks at what the engines use.
+    """
+    stub = stub.replace("tensorrt_bindings", "tensorrt")
+    classes = set(re.findall(r"^class (\w+)", stub, re.MULTILINE))
+
+    def name_in_python(match: re.Match[str]) -> str:
+        name = match[1]
+        known = (known for known in (name, name.removeprefix("I")) if known in classes)
+        return next(known, "typing.Any")
+
+    stub = re.sub(r"\b(?:\w+::)+(\w+)(?:<[^>]*>)?", name_in_python, stub)
+    stub = re.sub(r"= <[\w.]+: -?\d+>", "= ...", stub)
+    return ast.unparse(Repairs().visit(parse_stub(stub.splitlines())))
+
+
+def parse_stub(lines: list[str]) -> ast.Module:
+    """The stub as a tree, after repairs of the signatures that Python refuses.
+
+    Defaults before an argument without one are left out (such a function can only be called with
+    all of them), and an argument named like a keyword gets another name.
+    """
+    keywords = re.compile(rf"\b({'|'.join(keyword.kwlist)}): ")
+    while True:
+        try:
+            return ast.parse("\n".join(lines))
+        except SyntaxError as error:
+            number = (error.lineno or 1) - 1
+            plain = keywords.sub(r"\1_: ", lines[number])
+            if "default" in error.msg:
+                plain = re.sub(r" = [^,()]+(?=[,)])", "", plain)
+            if plain == lines[number]:
+                raise
+            lines[number] = plain
+
+
+class Repairs(ast.NodeTransformer):
+    """What has to be told to mypy about pybind11's signatures.
+
+    - `bool` is a data type of TensorRT in this module and Python's in annotations.
+    - What takes a number is said to take SupportsInt; a method that a subclass of ours overrides is
+      given an int.
+    - Lists and texts are taken where the signature names the class they are converted to.
+    - Functions written in Python have no types, and IHostMemory does not say that it is a buffer.
+    - What can be indexed can be iterated over.
+    - An interface is there or is None. That some also have a length (a new network is of length 0)
+      must not be asked for by mistake, so it is hidden, and mypy reports every `if network`.
+    """
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        renamed = {"bool": "builtins.bool", "capsule": "typing.Any"}
+        if isinstance(node.ctx, ast.Load) and node.id in renamed:
+            return ast.parse(renamed[node.id], mode="eval").body
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        plain = {"typing.SupportsInt": "int", "typing.SupportsFloat": "float"}
+        name = plain.get(ast.unparse(node))
+        return ast.Name(name, ast.Load()) if name else node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        anything = ast.parse("typing.Any", mode="eval").body
+        for argument in node.args.args:
+            if isinstance(argument.annotation, ast.Name) and argument.arg != "self":
+                wider = ALSO_ACCEPTED.get(argument.annotation.id, argument.annotation.id)
+                argument.annotation = ast.parse(wider, mode="eval").body
+        if node.returns is None:
+            node.returns = anything
+            for argument in node.args.args:
+                argument.annotation = argument.annotation or anything
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        self.generic_visit(node)
+        if re.match(r"I[A-Z]", node.name):
+            hidden = ("__bool__", "__len__")
+            kept = [part for part in node.body if getattr(part, "name", "") not in hidden]
+            node.body = kept or [ast.Pass()]
+        methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+        items = [
+            ast.unparse(method.returns or ast.Name("object"))
+            for method in methods
+            if method.name == "__getitem__" and "slice" not in ast.unparse(method.args)
+        ]
+        if items and "__iter__" not in {method.name for method in methods}:
+            iterator = f"def __iter__(self) -> collections.abc.Iterator[{items[0]}]: ..."
+            node.body += ast.parse(iterator).body
+        if node.name == "IHostMemory":
+            node.body += ast.parse("def __buffer__(self, flags: int, /) -> memoryview: ...").body
+        return node
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        self.generic_visit(node)
+        imports = ast.parse("import builtins\nimport collections.abc\nimport typing").body
+        node.body[1:1] = imports  # after `from __future__`
+        return node
+
+
+def list_attributes(source: str, package: str) -> list[str]:
+    """Each "X.Y.Z" that is taken from this package as it is imported."""
+    tree = ast.parse(source)
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    aliases = [
+        (alias.asname or alias.name, alias.name) for node in imported for alias in node.names
+    ]
+    names = {name for name, module in aliases if module == package}
+    chains = [
+        ast.unparse(node).split(".") for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+    ]
+    return sorted({".".join(rest) for first, *rest in chains if first in names})
+
+
+def list_untyped(source: str, stub: str, unknown: Iterable[str]) -> list[str]:
+    """Each "value.name" whose value mypy knows nothing of, so that nobody has checked the name.
+
+    Only names that a class of the stub has. `unknown` is what `Findings` says of this source.
+    """
+    found = (re.search(r":(\d+):(\d+): error: Expression has type .Any", line) for line in unknown)
+    places = {(int(match[1]), int(match[2]) - 1) for match in found if match}
+    members = {
+        getattr(part, "name", "") or ast.unparse(getattr(part, "target", part))
+        for node in ast.parse(stub).body
+        if isinstance(node, ast.ClassDef)
+        for part in node.body
+    }
+    return [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute)
+        and node.attr in members
+        and (node.value.lineno, node.value.col_offset) in places
+    ]

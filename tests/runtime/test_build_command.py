@@ -1,0 +1,166 @@
+"""`emotion-edge build`, as a user types it. TensorRT and the GPU are stand-ins."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.engines.bundle import DEFAULT_BUNDLE, load_bundle
+from emotion_edge.runtime.__main__ import main
+
+sys.path.append(str(Path(__file__).parent.parent / "engines"))  # the tests are no package
+from cuda_stand_in import StandIn
+from trt_stand_in import use_stand_in
+
+TIMEOUT_S = 60
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    return use_stand_in(monkeypatch, tmp_path / "cache")
+
+
+def build(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str], str]:
+    code = main(["build", *arguments])
+    printed = capsys.readouterr()
+    return code, printed.out.splitlines(), printed.err
+
+
+def test_builds_what_ships(
+    gpu: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One line for each network: precision, sizes, time, file. Each is proven."""
+    code, lines, errors = build(capsys)
+    assert (code, errors) == (0, "")
+    assert [line.split()[:2] for line in lines] == [["face", "fp16"], ["voice", "fp16"]]
+    sizes = {level.face_px for level in load_bundle(DEFAULT_BUNDLE).manifest.levels}
+    assert ", ".join(f"1x3x{px}x{px}" for px in sorted(sizes, reverse=True)) in lines[0]
+    assert "1x64x300" in lines[1]
+    for line in lines:
+        assert "built in " in line
+        assert Path(line.split()[-1]).parent == tmp_path / "cache"
+        assert Path(line.split()[-1]).is_file()
+    assert "cuGraphLaunch" in gpu.calls  # the golden input went through
+
+
+def test_nothing_to_do(gpu: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """Code 0 and "up to date"; --force builds all the same."""
+    build(capsys)
+    code, lines, _ = build(capsys)
+    assert (code, lines[-1], gpu.num_builds) == (0, "up to date", 2)
+    assert all("up to date" in line for line in lines)
+    code, lines, _ = build(capsys, "--force")
+    assert (code, gpu.num_builds) == (0, 4)
+    assert not any("up to date" in line for line in lines)
+
+
+def test_precision_and_levels(gpu: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """As asked for."""
+    best = load_bundle(DEFAULT_BUNDLE).manifest.levels[0]
+    code, lines, _ = build(capsys, "--fp32", "--level", best.name)
+    assert code == 0
+    assert [line.split()[:3] for line in lines] == [
+        ["face", "fp32", f"1x3x{best.face_px}x{best.face_px}"],
+        ["voice", "fp32", "1x64x300"],
+    ]
+
+
+def test_folder_that_cannot_be_written(
+    gpu: StandIn,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Built, not stored, and said so."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "file" / "cache"))
+    code, lines, _ = build(capsys)
+    assert code == 0
+    assert all(line.endswith("not stored") for line in lines)
+
+
+def test_keeps_systemd_patient(
+    gpu: StandIn,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A unit that builds for minutes is not killed for being slow to start."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(TIMEOUT_S)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        assert build(capsys)[0] == 0
+        first = systemd.recv(4096).decode()
+    assert first == "EXTEND_TIMEOUT_USEC=60000000\nSTATUS=building face fp16"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--bundle", "nowhere"], "nowhere: no such bundle folder"),
+        (["--level", "best"], "--level 'best': allowed: high"),
+        (["--dla", "0"], "deep-learning accelerator 0 asked for, this board has none"),
+    ],
+)
+@pytest.mark.usefixtures("gpu")
+def test_user_errors(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    """One line and code 2."""
+    code, lines, errors = build(capsys, *arguments)
+    assert (code, lines, len(errors.splitlines())) == (2, [], 1)
+    assert says in errors
+
+
+def test_golden_input_that_comes_out_otherwise(
+    gpu: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that answers wrongly is found out now, not at the next start."""
+    see = gpu.see
+
+    def disturb(address: int, shape: tuple[int, ...]) -> object:
+        values = see(address, shape)
+        if shape == (1, 7):
+            return _Disturbed(values)
+        return values
+
+    monkeypatch.setattr(gpu, "see", disturb)
+    code, _, errors = build(capsys)
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "answers the golden input" in errors
+
+
+class _Disturbed:
+    def __init__(self, values: object) -> None:
+        self._values = values
+
+    def __setitem__(self, key: slice, answer: object) -> None:
+        self._values[key] = answer + 1  # type: ignore[index,operator]
+
+
+def test_without_tensorrt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why not, and that nothing is lost."""
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    code, lines, errors = build(capsys)
+    assert (code, lines, len(errors.splitlines())) == (2, [], 1)
+    assert errors.startswith("TensorRT is ")
+    assert errors.endswith("; ONNX Runtime needs no build\n")
+
+
+def test_help_in_a_process_of_its_own() -> None:
+    """What it takes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "emotion_edge.runtime", "build", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    for option in ("--bundle", "--fp16", "--int8", "--fp32", "--level", "--dla", "--force"):
+        assert option in done.stdout
