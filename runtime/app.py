@@ -1,4 +1,4 @@
-"""Builds everything a run needs, owns the threads, and takes all of it down again.
+"""Runs: owns the threads, and takes all of them down again.
 
 `run_live` has a thread per source and one for the face finder; `run_replay` (`--pace max`) plays
 a file in lock-step, on the file's own time, so that the same file gives the same answers.
@@ -10,22 +10,13 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
-from ..engines import ENGINES, open_engine
-from ..engines.base import Engine
-from ..engines.bundle import DEFAULT_BUNDLE, Bundle, Level, load_bundle
-from ..engines.golden import prove_engine
-from ..kernels import open_preprocessor
 from .board import open_board
-from .clock import Clock, MonotonicClock
-from .config import Config, ConfigError
-from .faces import FaceFinder, open_detector
-from .latency import LatencyLog
-from .messages import AudioChunk, AudioSource, Health, Sink, VideoFrame, VideoSource, Window
-from .pipeline import Pipeline
+from .clock import MonotonicClock
+from .config import Config
+from .faces import FaceFinder
+from .messages import AudioChunk, AudioSource, Health, Sink, VideoFrame, VideoSource
+from .opening import Runtime, open_runtime
 from .priority import run_in_background
 from .ring import FrameRing
 from .sinks import SinkClosed
@@ -41,88 +32,10 @@ BLIND_TICK_NS = 250_000_000
 SWITCH_INTERVAL_S = 5e-4
 """How long another thread may keep the interpreter from the one that makes results; Python's 5 ms
 raise the median latency by a third on two cores."""
+BUILD_PATIENCE_S = 60
+"""An engine that is being built tells of itself every few seconds."""
 MONITOR_PERIOD_NS = 500_000_000
 JOIN_TIMEOUT_S = 5.0
-
-
-@dataclass(slots=True)
-class Runtime:
-    """What both ways of running share."""
-
-    bundle: Bundle
-    level: Level
-    pipeline: Pipeline
-    synchroniser: Synchroniser
-    finder: FaceFinder
-    latency: LatencyLog
-    clock: Clock
-    dropped_frames: int = 0
-    skew_ns: int = 0
-    """Of the newest window."""
-
-    def process(
-        self, window: Window, captured_ns: int, woke_ns: int, sinks: Sequence[Sink]
-    ) -> None:
-        """Estimate and publish one window; the times are on `clock`."""
-        estimate = self.pipeline.estimate(window, captured_ns, woke_ns)
-        self.latency.add(estimate.latency_us, estimate.stages_us)
-        self.dropped_frames += window.dropped_frames
-        self.skew_ns = window.skew_ns
-        before = self.clock.now_ns()
-        for sink in sinks:
-            sink.publish(estimate)
-        self.pipeline.note_published((self.clock.now_ns() - before) / 1e3)
-
-
-def find_level(bundle: Bundle, name: str) -> Level:
-    """The quality level called `name`, or the best. Raises ConfigError."""
-    levels = bundle.manifest.levels
-    for level in levels:
-        if name in ("", level.name):
-            return level
-    raise ConfigError(f"level is {name!r}, allowed: {', '.join(level.name for level in levels)}")
-
-
-@contextmanager
-def open_runtime(config: Config, clock: Clock) -> Iterator[Runtime]:
-    """Verify the bundle, open and prove the engines, warm everything up."""
-    bundle = load_bundle(Path(config.bundle) if config.bundle else DEFAULT_BUNDLE)
-    manifest = bundle.manifest
-    level = find_level(bundle, config.level)
-    if config.engines.name not in ENGINES:
-        raise ConfigError(f"engines.name is {config.engines.name!r}, allowed: {', '.join(ENGINES)}")
-    detector = open_detector(config.face.yunet_file)
-    preprocessor = open_preprocessor("auto", manifest.image, manifest.mel)
-    with ExitStack() as stack:
-        engines: dict[str, Engine] = {}
-        for network in manifest.networks:
-            engine = open_engine(config.engines.name, bundle, network, config.engines.num_threads)
-            engines[network] = stack.enter_context(engine)
-            if config.engines.name != "null":
-                prove_engine(engine, bundle, network)
-        pipeline = Pipeline(
-            manifest,
-            engines,
-            preprocessor,
-            level,
-            clock,
-            config.output.smoothing_s,
-            config.voice.min_level_db,
-        )
-        synchroniser = Synchroniser(preprocessor.mel, config.sync.max_wait_ms)
-        try:
-            yield Runtime(
-                bundle,
-                level,
-                pipeline,
-                synchroniser,
-                FaceFinder(detector, config.face.lost_after_s),
-                LatencyLog(config.budget_ms),
-                clock,
-            )
-        finally:
-            pipeline.wipe()
-            synchroniser.ring.clear()
 
 
 def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = None) -> Runtime:
@@ -194,7 +107,11 @@ class LiveRun:
         source = self._config.source
         with (
             Watchdog(self._clock) as watchdog,
-            open_runtime(self._config, self._clock) as runtime,
+            open_runtime(
+                self._config,
+                self._clock,
+                lambda text: watchdog.ask_for_time(text, BUILD_PATIENCE_S),
+            ) as runtime,
             open_sources(
                 source.name,
                 clock=self._clock,
@@ -203,6 +120,8 @@ class LiveRun:
                 width=source.width_px,
                 height=source.height_px,
                 camera_fps=source.camera_fps,
+                capture=source.capture,
+                for_gpu=runtime.on_gpu,
                 replay_fps=self._replay_fps,
             ) as sources,
         ):
@@ -214,6 +133,8 @@ class LiveRun:
             except SinkClosed:
                 log.info("nobody reads the output any more")
             finally:
+                if sources.video is not None:
+                    runtime.capture_path = sources.video.path
                 self.stop()
                 watchdog.stopping()
                 sources.close()

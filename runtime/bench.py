@@ -14,6 +14,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from .__main__ import add_common_arguments, build_config, guard, positive
 from .app import LiveRun
 from .board import describe_machine
 from .config import ConfigError
-from .messages import Estimate
+from .messages import CapturePath, Estimate
 
 WARM_UP_S = 1.0
 """Results of the first second are left out: engines are warm by then, caches are not."""
@@ -120,6 +121,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def describe_capture(path: CapturePath | None) -> dict[str, Any]:
+    """How the pictures came in, as in the JSON file."""
+    return asdict(path) if path is not None else dict.fromkeys(CapturePath.__slots__)
+
+
 def print_report(report: dict[str, Any]) -> None:
     table = Table(title=f"{report['source']}, {report['frames']} frames, level {report['level']}")
     for heading in ("ms", "p50", "p90", "p99", "max"):
@@ -142,6 +148,11 @@ def print_report(report: dict[str, Any]) -> None:
         f" {report['p50_over_networks']:.2f} x the networks; {report['rss_mb']:.0f} MB resident;"
         f" first result {report['first_result_s']:.1f} s after the start"
     )
+    capture = report["capture"]
+    console.print(
+        f"capture: {capture['copies_per_frame']} copies a frame, clock {capture['clock_domain']},"
+        f" zero-copy {capture['zero_copy']}"
+    )
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -158,6 +169,7 @@ def bench(args: argparse.Namespace) -> int:
         "rss_mb": round(psutil.Process().memory_info().rss / 1e6, 1),
         "source": Path(config.source.name).name,
         "fps": args.fps,
+        "capture": describe_capture(runtime.capture_path),
         "level": runtime.level.name,
         "machine": describe_machine(),
         "versions": versions(),

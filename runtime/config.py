@@ -20,20 +20,30 @@ __all__ = ["Config", "ConfigError", "load_config"]
 
 class Source(Section, frozen=True):
     name: str = "auto"
-    """"auto" (a camera if there is one, else the demo), "camera", /dev/videoN, "demo" or a file."""
+    """"auto" (a camera if there is one, else the demo), "camera", /dev/videoN, csi://N (on a
+    Jetson), "demo" or a file."""
     microphone: str = "auto"
     """With a camera: "auto", "none", "default", an index or part of a device's name."""
     width_px: Annotated[int, Meta(ge=64, le=4096)] = 1280
     height_px: Annotated[int, Meta(ge=64, le=4096)] = 720
     camera_fps: Annotated[float, Meta(ge=1, le=240)] = 30.0
     """What the camera is asked for; it may give another."""
+    capture: Annotated[str, Meta(pattern="^(auto|jetson|v4l2|opencv)$")] = "auto"
+    """How a camera is read. "jetson": through jetson-utils; "v4l2": raw pictures without a library;
+    "opencv": MJPEG, decoded. "auto": the first of them that is installed and reaches the rate."""
     loop: bool = False
     """Start a file over at its end."""
 
 
 class Engines(Section, frozen=True):
     name: str = "auto"
-    """"auto", "onnx" or "null" (no model: for tests)."""
+    """"auto" (TensorRT where there is an NVIDIA GPU, else ONNX Runtime), "tensorrt", "onnx" or
+    "null" (no model: for tests)."""
+    precision: Annotated[str, Meta(pattern="^(auto|fp32|fp16|int8)$")] = "auto"
+    """Of the face and the voice network. "auto": 16 bits on TensorRT, 32 elsewhere. "int8" needs a
+    bundle that has it."""
+    dla_core: Annotated[int, Meta(ge=-1, le=7)] = -1
+    """TensorRT: the deep-learning accelerator to use, where the board has one; -1: the GPU."""
     num_threads: Annotated[int, Meta(ge=0, le=64)] = 0
     """For each network; 0 takes half of the cores."""
 

@@ -10,27 +10,25 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from ..kernels.cuda_device import has_gpu
 from .board import read_governor
+from .checks import Check, is_writable
+from .doctor_gpu import (
+    check_capture,
+    check_engine_cache,
+    check_gpu,
+    check_kernels,
+    check_tensorrt,
+)
 from .messages import SourceError
 from .sources.audio_devices import list_microphones
+from .sources.camera import list_cameras
 
 FOLDERS = Path(__file__).parent.parent
 MIN_MEMORY_MB = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What one look found: "ok", "warn" (a run works without it), "fail" (it does not)."""
-
-    name: str
-    state: Literal["ok", "warn", "fail"]
-    message: str
 
 
 def run_doctor(bundle: Path | None = None) -> int:
@@ -47,13 +45,19 @@ def run_checks(
     environment: Mapping[str, str] = os.environ,
 ) -> list[Check]:
     """Every check in turn; without `bundle` the one that ships is looked at. Raises nothing."""
+    gpu = has_gpu(sys_root / "dev")
     checks: dict[str, Callable[[], Check]] = {
         "python": check_python,
         "bundle": lambda: check_bundle(bundle or FOLDERS / "engines" / "default"),
         "camera": lambda: check_cameras(sys_root),
+        "capture": lambda: check_capture(gpu, list_cameras(str(sys_root / "dev"))),
         "microphone": lambda: check_microphone(sys_root),
         "opencv": check_opencv,
         "jetson": check_jetson_utils,
+        "gpu": lambda: check_gpu(gpu),
+        "tensorrt": lambda: check_tensorrt(gpu),
+        "numba.cuda": lambda: check_kernels(gpu),
+        "engines": lambda: check_engine_cache(gpu, environment),
         "governor": lambda: check_governor(sys_root),
         "memory": lambda: check_memory(sys_root),
         "cache": lambda: check_cache(environment),
@@ -185,20 +189,10 @@ def check_cache(environment: Mapping[str, str], kernels: Path = FOLDERS / "kerne
     home = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folders = [Path(chosen)] if chosen else []
     folders += [kernels / "__pycache__", home / "numba"]
-    usable = next((folder for folder in folders if _is_writable(folder)), None)
+    usable = next((folder for folder in folders if is_writable(folder)), None)
     if usable is None:
         how = "set NUMBA_CACHE_DIR to a folder that may be written"
         return Check("cache", "fail", f"cannot write {' or '.join(map(str, folders))}: {how}")
     if chosen and usable != Path(chosen):
         return Check("cache", "warn", f"NUMBA_CACHE_DIR={chosen} cannot be written: using {usable}")
     return Check("cache", "ok", str(usable))
-
-
-def _is_writable(folder: Path) -> bool:
-    """By trying: a permission says nothing about a read-only file system."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            return True
-    except OSError:
-        return False

@@ -133,6 +133,10 @@ class CapturePath:
 class VideoSource(Protocol):
     """A camera or something that behaves like one."""
 
+    @property
+    def path(self) -> CapturePath:
+        """What is true of the newest picture; before the first one, what is expected."""
+
     def read(self) -> VideoFrame | None:
         """Wait for the next picture. None when the source has ended or is closed.
 

@@ -1,8 +1,8 @@
 """Where pictures and sound come from: chosen by name, opened here and nowhere else.
 
-A source is "camera" (the first that captures), a device such as "/dev/video2", "demo" or the path
-of a file; a microphone is "default", an index or a part of a device's name. A name that is given
-must work or raises SourceError; "auto" takes what there is and warns when it falls back.
+A source is "camera" (the first that captures), a device such as "/dev/video2" or "csi://0", "demo"
+or the path of a file; a microphone is "default", an index or a part of a device's name. A name that
+is given must work or raises SourceError; "auto" takes what there is and warns when it falls back.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from ..clock import Clock
 from ..messages import AudioSource, SourceError, VideoSource
 from .camera import list_cameras
+from .capture import CameraOpener
 from .playback import Media, Playback
 from .supervise import supervise_audio, supervise_video
 
@@ -30,7 +31,7 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 
-_ALLOWED = 'a source is "auto", "camera", a device such as /dev/video0, "demo" or a file'
+_ALLOWED = 'a source is "auto", "camera", a device (/dev/video0, csi://0), "demo" or a file'
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,16 @@ def open_sources(
     width: int = 1280,
     height: int = 720,
     camera_fps: float = 30,
+    capture: str = "auto",
+    for_gpu: bool = False,
     replay_fps: float | None = None,
 ) -> Sources:
     """Everything a run reads from, in real time.
 
     A camera goes with `microphone` ("auto", "none", "default", an index or a name); both are
-    opened again when they fail. The demo and a file bring their own sound: there `loop` starts
-    over at the end, and `replay_fps` delivers the pictures at exactly that rate.
+    opened again when they fail. `capture` and `for_gpu` say how it is read, see `CameraOpener`. The
+    demo and a file bring their own sound: there `loop` starts over at the end, and `replay_fps`
+    delivers the pictures at exactly that rate.
     """
     name = source
     if source == "auto":
@@ -79,7 +83,15 @@ def open_sources(
     if not _is_camera(name):
         playback = Playback(open_media(name), clock, loop=loop, fps=replay_fps)
         return Sources(playback.video, playback.audio, name)
-    video = open_video(name, clock=clock, width=width, height=height, fps=camera_fps)
+    video = open_video(
+        name,
+        clock=clock,
+        width=width,
+        height=height,
+        fps=camera_fps,
+        capture=capture,
+        for_gpu=for_gpu,
+    )
     try:
         audio = None if microphone == "none" else open_audio(microphone, clock=clock)
     except SourceError as error:
@@ -99,22 +111,27 @@ def open_video(
     width: int = 1280,
     height: int = 720,
     fps: float | None = None,
+    capture: str = "auto",
+    for_gpu: bool = False,
 ) -> VideoSource:
     """Pictures alone. `fps`: what a camera is asked for, or the rate a file is re-timed to."""
     if _is_camera(name):
-        from .camera import Camera
-
         device = name
         if name == "camera":
             found = list_cameras()
             if not found:
                 raise SourceError(f'"camera": there is no /dev/video* that captures; {_ALLOWED}')
             device = found[0]
-        return supervise_video(
-            f"camera {device}",
-            lambda: Camera(device, clock, width=width, height=height, fps=fps or 30),
+        opener = CameraOpener(
+            device,
             clock,
+            capture=capture,
+            width=width,
+            height=height,
+            fps=fps or 30,
+            for_gpu=for_gpu,
         )
+        return supervise_video(f"camera {device}", opener, clock)
     playback = Playback(open_media(name), clock, loop=loop, fps=fps, audio=False)
     if playback.video is None:
         raise SourceError(f"{name} holds no picture")
@@ -154,4 +171,4 @@ def open_media(name: str, *, sample_rate_hz: int = 16000) -> Media:
 
 
 def _is_camera(name: str) -> bool:
-    return name == "camera" or name.startswith("/dev/")
+    return name == "camera" or name.startswith(("/dev/", "csi://"))

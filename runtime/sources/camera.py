@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ..clock import Clock
-from ..messages import SourceError, VideoFrame
+from ..messages import CapturePath, SourceError, VideoFrame
+from .stamps import DriverStamps
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,8 +28,10 @@ _LOG = logging.getLogger(__name__)
 # reader gets old pictures.
 _BUFFERS = 2
 _MOST_BAD_IN_A_ROW = 30
-_TOO_OLD_NS = 1_000_000_000
-_FUTURE_NS = 1_000_000
+_COPIES = 2
+"""`retrieve` decodes or converts the driver's buffer into a picture of OpenCV's own (convertToRgb),
+MJPEG and YUYV alike, and copies that to the array it returns (copyTo): cap_v4l.cpp of 4.8 to 4.14.
+"""
 
 # linux/videodev2.h: VIDIOC_QUERYCAP = _IOR('V', 0, struct v4l2_capability of 104 bytes)
 _QUERYCAP = 0x80685600
@@ -46,11 +49,10 @@ class Camera:
         self.bad_pictures = 0
         self._clock = clock
         self._index = 0
-        self._last_t_ns = -1
-        self._warned = False
+        self._stamps = DriverStamps(device)
         self._closed = threading.Event()
         self._busy = threading.Lock()  # OpenCV's capture must not be released while it reads
-        _check_device(device)
+        check_device(device)
         # How long OpenCV waits for a picture, in whole seconds (10 by default). Its V4L2 backend
         # knows no property for it, and reads this when it waits for the first time.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
@@ -77,6 +79,11 @@ class Camera:
             self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT),
             self._capture.get(cv2.CAP_PROP_FPS),
         )
+
+    @property
+    def path(self) -> CapturePath:
+        """The GPU would have to be given a copy."""
+        return CapturePath(_COPIES, self._stamps.clock_domain, "none")
 
     def read(self) -> VideoFrame | None:
         """The next picture. Waits for at most a second or so; None when closed."""
@@ -117,7 +124,8 @@ class Camera:
                 raise SourceError(f"camera {self.device} gives no pictures")
             now_ns = self._clock.now_ns()
             driver_ms = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
-            t_ns = self._capture_time(driver_ms, now_ns)
+            # The driver counts microseconds.
+            t_ns = self._stamps.capture_ns(round(driver_ms * 1000) * 1000, now_ns)
             index = self._index
             self._index += 1
             good, image = self._capture.retrieve()
@@ -125,24 +133,6 @@ class Camera:
                 return VideoFrame(t_ns, index, image)
             self.bad_pictures += 1  # a JPEG that was cut off on its way; the next may be whole
         raise SourceError(f"camera {self.device}: {_MOST_BAD_IN_A_ROW} broken pictures in a row")
-
-    def _capture_time(self, driver_ms: float, now_ns: int) -> int:
-        """The driver's time if it can be true, else `now_ns`."""
-        t_ns = round(driver_ms * 1000) * 1000  # the driver counts microseconds
-        if -_FUTURE_NS <= now_ns - t_ns <= _TOO_OLD_NS and t_ns > self._last_t_ns:
-            self._last_t_ns = t_ns
-            return t_ns
-        if not self._warned:
-            self._warned = True
-            _LOG.warning(
-                "camera %s: its timestamp of %.3f ms is not from CLOCK_MONOTONIC (now %.3f ms); "
-                "taking the time of arrival, which is later than the capture",
-                self.device,
-                driver_ms,
-                now_ns / 1e6,
-            )
-        self._last_t_ns = max(self._last_t_ns + 1, now_ns)
-        return self._last_t_ns
 
 
 def list_cameras(folder: str = "/dev") -> list[str]:
@@ -171,7 +161,8 @@ def _can_capture(node: Path) -> bool:
     return bool(device_caps & _CAN_CAPTURE)
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raises SourceError for a device that is not there or may not be opened."""
     path = Path(device)
     if not path.exists():
         found = ", ".join(list_cameras()) or "there is none"

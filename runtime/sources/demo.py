@@ -56,6 +56,8 @@ class Demo:
     sample_rate_hz = SAMPLE_RATE_HZ
     has_video = True
     has_audio = True
+    copies_per_frame = 2
+    """The head is copied, and moved when the face is drawn."""
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
         del loop  # there is no end to start over from

@@ -44,6 +44,8 @@ class MediaFile:
         self.sample_rate_hz = sample_rate_hz
         self.corrupt_packets = 0
         """Packets that could not be decoded and were passed over, in all iterators so far."""
+        self.copies_per_frame = 2
+        """Decoded and converted to bgr8; a picture that lies on its side is turned as well."""
         _check_file(self.path)
         video = self._first("video")
         sound = self._first("audio")
@@ -100,6 +102,7 @@ class MediaFile:
             image = frame.to_ndarray(format="bgr24")
             # Phones store portrait clips sideways, with a note how to turn them (PyAV >= 14).
             turns = round(getattr(frame, "rotation", 0) / 90) % 4
+            self.copies_per_frame = 3 if turns else 2
             # An odd width leaves padding at the end of each row.
             yield t_ns, np.ascontiguousarray(np.rot90(image, turns))
 

@@ -15,12 +15,14 @@ from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from ..clock import Clock
-from ..messages import AudioChunk, SourceError, VideoFrame
+from ..messages import AudioChunk, CapturePath, SourceError, VideoFrame
 from ..priority import run_in_background
 
 _FRAMES_AHEAD = 4  # 11 MB at 1280x720; covers a decoder that is late by 100 ms
 _CHUNKS_AHEAD = 20  # 200 ms
 _JOIN_TIMEOUT_S = 2.0
+
+PLAYED = "media time since the start, on the monotonic clock"
 
 Item = TypeVar("Item", bound=VideoFrame | AudioChunk)
 
@@ -31,6 +33,8 @@ class Media(Protocol):
     sample_rate_hz: int
     has_video: bool
     has_audio: bool
+    copies_per_frame: int
+    """Times the CPU writes a whole picture before it is delivered."""
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
         """The pictures, `t_ns` in media time."""
@@ -84,7 +88,9 @@ class Playback:
         try:
             if video and media.has_video:
                 frames = media.frames(loop=loop)
-                self.video = PlayedVideo(frames if fps is None else _retime(frames, fps), start)
+                if fps is not None:
+                    frames = _retime(frames, fps)
+                self.video = PlayedVideo(frames, start, media)
             if audio and media.has_audio:
                 self.audio = PlayedAudio(media.chunks(loop=loop), start, media.sample_rate_hz)
             for track in (self.video, self.audio):
@@ -206,8 +212,14 @@ class _Track(Generic[Item]):
 class PlayedVideo(_Track[VideoFrame]):
     """A VideoSource: each picture is delivered at its own time."""
 
-    def __init__(self, frames: Iterator[VideoFrame], start: _Start) -> None:
+    def __init__(self, frames: Iterator[VideoFrame], start: _Start, media: Media) -> None:
+        self._media = media
         super().__init__(frames, start, _FRAMES_AHEAD, lambda frame: frame.t_ns, "decode-video")
+
+    @property
+    def path(self) -> CapturePath:
+        """What is written is written ahead of time and is no part of the latency."""
+        return CapturePath(self._media.copies_per_frame, PLAYED, "none")
 
 
 class PlayedAudio(_Track[AudioChunk]):

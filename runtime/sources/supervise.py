@@ -12,7 +12,14 @@ from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from ..clock import Clock
-from ..messages import AudioChunk, AudioSource, SourceError, VideoFrame, VideoSource
+from ..messages import (
+    AudioChunk,
+    AudioSource,
+    CapturePath,
+    SourceError,
+    VideoFrame,
+    VideoSource,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -122,19 +129,35 @@ class Supervised(Generic[Item]):
         return self._clock.sleep_until_ns(self._clock.now_ns() + delay_ns, self._stop)
 
 
+class SupervisedVideo(Supervised[VideoFrame]):
+    """A VideoSource that comes back; the indices go on where they stopped."""
+
+    def __init__(self, name: str, open_source: Callable[[], VideoSource], clock: Clock) -> None:
+        self._offset = 0
+        self._camera: VideoSource
+
+        def open_and_keep() -> VideoSource:
+            self._camera = open_source()
+            return self._camera
+
+        super().__init__(name, open_and_keep, clock, self._continue)
+
+    @property
+    def path(self) -> CapturePath:
+        """That of the newest opening; while the camera is away, of the last."""
+        return self._camera.path
+
+    def _continue(self, frame: VideoFrame, previous: VideoFrame | None, fresh: bool) -> VideoFrame:
+        if fresh:
+            self._offset = previous.index + 1 - frame.index if previous is not None else 0
+        return replace(frame, index=frame.index + self._offset) if self._offset else frame
+
+
 def supervise_video(
     name: str, open_source: Callable[[], VideoSource], clock: Clock
-) -> Supervised[VideoFrame]:
+) -> SupervisedVideo:
     """The indices go on where they stopped."""
-    offset = 0
-
-    def renumber(frame: VideoFrame, previous: VideoFrame | None, fresh: bool) -> VideoFrame:
-        nonlocal offset
-        if fresh:
-            offset = previous.index + 1 - frame.index if previous is not None else 0
-        return replace(frame, index=frame.index + offset) if offset else frame
-
-    return Supervised(name, open_source, clock, renumber)
+    return SupervisedVideo(name, open_source, clock)
 
 
 class SupervisedAudio(Supervised[AudioChunk]):

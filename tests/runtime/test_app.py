@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 
 from emotion_edge.engines.bundle import FusionEntry, load_bundle, write_manifest
 from emotion_edge.kernels import open_preprocessor
-from emotion_edge.runtime import app
-from emotion_edge.runtime.app import LiveRun, Runtime, measure_health, open_runtime, run_replay
+from emotion_edge.runtime import app, opening
+from emotion_edge.runtime.app import LiveRun, measure_health, run_replay
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
 from emotion_edge.runtime.config import Config, ConfigError, load_config
 from emotion_edge.runtime.messages import (
     AudioChunk,
+    CapturePath,
     Estimate,
     Health,
     SourceError,
     VideoFrame,
     Window,
 )
+from emotion_edge.runtime.opening import Runtime, open_runtime
 from emotion_edge.runtime.ring import AudioRing
 from emotion_edge.runtime.sinks import SinkClosed
 from emotion_edge.runtime.sources import Sources
@@ -113,7 +115,7 @@ def test_level_is_chosen_by_name(replay: Callable[..., list[Estimate]]) -> None:
     ("settings", "says"),
     [
         (["level=medium"], "level is 'medium', allowed: high, low"),
-        (["engines.name=fast"], "engines.name is 'fast', allowed: auto, onnx, null"),
+        (["engines.name=fast"], "engines.name is 'fast', allowed: auto, tensorrt, onnx, null"),
     ],
 )
 def test_names_that_do_not_exist(
@@ -186,7 +188,7 @@ def test_flash_and_click_keep_their_offset(
         mels.append(preprocessor.mel)
         return preprocessor
 
-    monkeypatch.setattr(app, "open_preprocessor", spy_preprocessor)
+    monkeypatch.setattr(opening, "open_preprocessor", spy_preprocessor)
     run_replay(configure(film), [])
 
     def brightness(window: Window) -> float:
@@ -400,6 +402,7 @@ class Camera:
         self._stop = threading.Event()
         self._next_ns = self._clock.now_ns()
         self._numbers = iter(range(count)) if count is not None else itertools.count()
+        self.path = CapturePath(2, "v4l2 monotonic", "none")
 
     def read(self) -> VideoFrame | None:
         self._next_ns += SECOND // 30

@@ -297,7 +297,14 @@ def test_bench_writes_its_figures(
     assert len(report["bundle"]) == 64
     assert report["versions"]["numpy"] == np.__version__
     assert 30 < report["rss_mb"] < 4000
-    assert "capture to result" in capsys.readouterr().out
+    assert report["capture"] == {
+        "copies_per_frame": 2,
+        "clock_domain": "media time since the start, on the monotonic clock",
+        "zero_copy": "none",
+    }
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "capture to result" in printed
+    assert "capture: 2 copies a frame, clock media time since the start" in printed
 
 
 def test_bench_asserts_the_budget(

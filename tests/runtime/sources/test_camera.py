@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.messages import SourceError
+from emotion_edge.runtime.messages import CapturePath, SourceError
 from emotion_edge.runtime.sources import camera as camera_module
 from emotion_edge.runtime.sources.camera import Camera, list_cameras
 
@@ -78,7 +78,7 @@ def clock() -> FakeClock:
 def stand_in(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     fake = StandIn(clock)
     monkeypatch.setattr(cv2, "VideoCapture", lambda device, api: fake)
-    monkeypatch.setattr(camera_module, "_check_device", lambda device: None)
+    monkeypatch.setattr(camera_module, "check_device", lambda device: None)
     return fake
 
 
@@ -90,6 +90,7 @@ def test_frames_carry_the_drivers_time(stand_in: StandIn, clock: FakeClock) -> N
     assert [frame.index for frame in frames if frame] == [0, 1, 2]
     assert frames[0] is not None
     assert np.array_equal(frames[0].image, PICTURE)
+    assert camera.path == CapturePath(2, "v4l2 monotonic", "none")
 
 
 def test_what_the_camera_is_asked_for(stand_in: StandIn, clock: FakeClock) -> None:
@@ -116,6 +117,7 @@ def test_impossible_time_falls_back_to_arrival(
     assert [frame.t_ns // MS for frame in frames if frame] == [100_033, 100_066, 100_099]
     assert len(caplog.records) == 1
     assert "CLOCK_MONOTONIC" in caplog.records[0].getMessage()
+    assert camera.path.clock_domain == "time of arrival"
 
 
 def test_a_time_that_stands_still_is_not_believed(stand_in: StandIn, clock: FakeClock) -> None:

@@ -247,7 +247,10 @@ def test_turned_picture_is_turned_upright(make_clip: MakeClip) -> None:
     at = data.index(b"tkhd") + 4 + 40
     data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 180 << 16, 0, 1 << 30)
     path.write_bytes(data)
-    assert next(MediaFile(path).frames()).image.shape == (320, 180, 3)
+    media = MediaFile(path)
+    assert media.copies_per_frame == 2
+    assert next(media.frames()).image.shape == (320, 180, 3)
+    assert media.copies_per_frame == 3
 
 
 def test_truncated_file_plays_what_is_there(make_clip: MakeClip) -> None:

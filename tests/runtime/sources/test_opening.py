@@ -37,7 +37,7 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> Still:
     """One camera at /dev/video5."""
     still = Still(VideoFrame(0, 0, np.zeros((2, 2, 3), np.uint8)))
     monkeypatch.setattr(sources, "list_cameras", lambda: ["/dev/video5"])
-    monkeypatch.setattr("emotion_edge.runtime.sources.camera.Camera", lambda *a, **k: still)
+    monkeypatch.setattr(sources, "CameraOpener", lambda *a, **k: lambda: still)
     return still
 
 
@@ -149,3 +149,25 @@ def test_devices_cannot_be_replayed() -> None:
         with pytest.raises(SourceError, match="cannot be replayed"):
             sources.open_media(name)
     assert sources.open_media("demo").has_audio
+
+
+def test_camera_options_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way to read it, the size, the rate and who reads the pictures reach the opener."""
+    seen: list[tuple[str, dict[str, object]]] = []
+
+    def opener(device: str, clock: object, **options: object) -> Callable[[], Still]:
+        seen.append((device, options))
+        return lambda: Still(VideoFrame(0, 0, np.zeros((2, 2, 3), np.uint8)))
+
+    monkeypatch.setattr(sources, "CameraOpener", opener)
+    wish = {"capture": "jetson", "width": 640, "height": 480, "for_gpu": True}
+    sources.open_sources(
+        "csi://0",
+        clock=FakeClock(),
+        microphone="none",
+        camera_fps=25,
+        **wish,  # type: ignore[arg-type]
+    ).close()
+    assert seen == [("csi://0", {**wish, "fps": 25})]
+    with pytest.raises(SourceError, match="cannot be replayed"):
+        sources.open_media("csi://0")

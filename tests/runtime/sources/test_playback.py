@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
-from emotion_edge.runtime.messages import AudioChunk, SourceError, VideoFrame
+from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
 from emotion_edge.runtime.sources.file import MediaFile
 from emotion_edge.runtime.sources.playback import Playback, merge_events
 
@@ -22,6 +22,7 @@ class Sequence:
     """Media of four pictures, 40 ms apart, and 10 chunks; `fail_at` breaks the decoder."""
 
     sample_rate_hz = 16000
+    copies_per_frame = 5
 
     def __init__(
         self, *, fail_at: int = -1, has_video: bool = True, has_audio: bool = True
@@ -55,6 +56,9 @@ def test_frames_come_at_their_time_after_the_start() -> None:
             assert frame.t_ns == START_NS + index * 40_000_000 == clock.now_ns()
         assert playback.video.read() is None
         assert playback.video.read() is None
+        assert playback.video.path == CapturePath(
+            5, "media time since the start, on the monotonic clock", "none"
+        )
 
 
 def test_sound_comes_when_its_last_sample_is_captured() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
-from emotion_edge.runtime.messages import AudioChunk, SourceError, VideoFrame
+from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
 from emotion_edge.runtime.sources.supervise import supervise_audio, supervise_video
 
 MS = 1_000_000
@@ -22,6 +22,7 @@ class FlakyCamera:
 
     def __init__(self, clock: FakeClock, count: int) -> None:
         self.clock, self.left, self.index, self.closed = clock, count, 0, 0
+        self.path = CapturePath(count, "test", "none")
 
     def read(self) -> VideoFrame | None:
         if self.left == 0:
@@ -65,11 +66,13 @@ def test_vanished_camera_comes_back(caplog: pytest.LogCaptureFixture) -> None:
         "camera /dev/video9 is back",
     ]
     assert [fake.closed for fake in opener.cameras] == [1, 0]
+    assert camera.path is opener.cameras[1].path
     assert camera.failures == 1
     camera.close()
     camera.close()
     assert [fake.closed for fake in opener.cameras] == [1, 1]
     assert camera.read() is None
+    assert camera.path is opener.cameras[1].path
 
 
 def test_back_off_doubles_up_to_five_seconds() -> None:

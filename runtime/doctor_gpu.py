@@ -1,0 +1,108 @@
+"""The doctor's looks at the way of a picture to the GPU: capture, GPU, TensorRT, kernels, cache.
+
+Without a GPU a run is complete on the CPU, so what is missing then is no warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ..engines.base import EngineError
+from ..engines.engine_cache import find_cache_folder
+from ..engines.gpu import Gpu, open_gpu, read_l4t_release
+from ..engines.tensorrt_library import load_tensorrt
+from ..kernels import PreprocessorError, open_preprocessor
+from ..kernels.spec import ImageSpec, MelSpec
+from .checks import Check, is_writable
+from .clock import MonotonicClock
+from .messages import SourceError
+from .sources.capture import CameraOpener
+
+NO_GPU = "not used: there is no GPU"
+
+
+def open_kernels() -> AbstractContextManager[Any]:
+    return open_preprocessor("cuda", ImageSpec(), MelSpec())
+
+
+def check_gpu(
+    shows: bool,
+    open_gpu: Callable[[], Gpu] = open_gpu,
+    read_l4t_release: Callable[[], str] = read_l4t_release,
+) -> Check:
+    """`shows`: the system has the device files of an NVIDIA GPU."""
+    if not shows and (release := read_l4t_release()):
+        return Check("gpu", "warn", f"{release} shows no GPU: in a container, use --runtime nvidia")
+    if not shows:
+        return Check("gpu", "ok", "no NVIDIA GPU: everything runs on the CPU")
+    try:
+        gpu = open_gpu()
+    except EngineError as error:
+        return Check("gpu", "warn", f"a GPU shows and cannot be used by engines: {error}")
+    return Check("gpu", "ok", f"{gpu.name}, compute capability {gpu.compute_capability}")
+
+
+def check_tensorrt(shows: bool, load: Callable[[], str] = load_tensorrt) -> Check:
+    if not shows:
+        return Check("tensorrt", "ok", NO_GPU)
+    try:
+        return Check("tensorrt", "ok", load())
+    except EngineError as error:
+        return Check("tensorrt", "warn", str(error))
+
+
+def check_kernels(
+    shows: bool, open_kernels: Callable[[], AbstractContextManager[Any]] = open_kernels
+) -> Check:
+    """By compiling and running them once."""
+    if not shows:
+        return Check("numba.cuda", "ok", NO_GPU)
+    try:
+        with open_kernels():
+            return Check("numba.cuda", "ok", "the CUDA kernels compile and run")
+    except PreprocessorError as error:
+        return Check("numba.cuda", "warn", f"the CPU prepares the networks' input: {error}")
+
+
+def check_engine_cache(shows: bool, environment: Mapping[str, str]) -> Check:
+    if not shows:
+        return Check("engines", "ok", NO_GPU)
+    try:
+        folder = find_cache_folder(environment)
+    except EngineError as error:
+        return Check("engines", "warn", str(error))
+    if not is_writable(folder):
+        how = "set EMOTION_EDGE_CACHE to a folder that may be written"
+        return Check(
+            "engines", "warn", f"cannot write {folder}, engines are built at each start: {how}"
+        )
+    return Check("engines", "ok", f"kept in {folder}")
+
+
+def check_capture(
+    shows: bool,
+    cameras: Collection[str],
+    make_opener: Callable[..., CameraOpener] = CameraOpener,
+) -> Check:
+    """How a run would read the first camera: opened, one picture read, closed."""
+    if not cameras:
+        return Check("capture", "ok", "no camera to try")
+    opener = make_opener(next(iter(cameras)), MonotonicClock(), for_gpu=shows)
+    try:
+        source = opener()
+        try:
+            source.read()
+            path = source.path
+        finally:
+            source.close()
+    except SourceError as error:
+        return Check("capture", "warn", f"{error} (does another program read it?)")
+    copies = f"{path.copies_per_frame} {'copy' if path.copies_per_frame == 1 else 'copies'}"
+    return Check(
+        "capture",
+        "ok",
+        f"{opener.device} through {opener.chosen}: {copies} a frame, clock {path.clock_domain},"
+        f" zero-copy {path.zero_copy}",
+    )

@@ -1,0 +1,85 @@
+"""What the stamps of somebody else's clock say: when a picture was taken, and how many are missing.
+
+For a framework that stamps pictures on a clock whose zero it does not tell, such as GStreamer's
+running time. In: a picture's stamp and our time when it was handed over. Out: CLOCK_MONOTONIC, and
+a number that leaves room for the pictures that never came.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+_NEVER = 1 << 63
+
+
+class CaptureClock:
+    """Maps stamps to our clock by the shortest delay seen of late.
+
+    A picture is handed over late, by milliseconds that vary, and never early. So our time minus
+    the stamp is least for the picture that was passed on fastest, and that least is the distance
+    between the two clocks plus the shortest delay: a time from here is late by that delay, which
+    nothing on this side can tell from the distance. The minimum is over a sliding window: a late
+    picture does not move it, a clock that runs away is followed.
+    """
+
+    WINDOW_NS = 10_000_000_000
+    """The minimum looks back by half of this to all of it: long enough that some picture was
+    passed on at once, short enough that 100 ppm of drift make 1 ms."""
+
+    def __init__(self, window_ns: int = WINDOW_NS) -> None:
+        self._half_ns = window_ns // 2
+        self._older = self._newer = _NEVER  # least delay in the half before, and in this one
+        self._half_end_ns = -_NEVER
+        self._last_ns = -_NEVER
+
+    def place(self, stamp_ns: int, returned_ns: int) -> int:
+        """When the picture was taken: after the previous one, and not after `returned_ns`."""
+        delay_ns = returned_ns - stamp_ns
+        if returned_ns >= self._half_end_ns:
+            recent = returned_ns < self._half_end_ns + self._half_ns
+            self._older = self._newer if recent else _NEVER
+            self._newer = delay_ns
+            self._half_end_ns = returned_ns + self._half_ns
+        self._newer = min(self._newer, delay_ns)
+        return self._go_on(stamp_ns + min(self._older, self._newer))
+
+    def arrive(self, returned_ns: int) -> int:
+        """The time to give a picture whose stamp means nothing: that of its arrival."""
+        return self._go_on(returned_ns)
+
+    def _go_on(self, t_ns: int) -> int:
+        # When a shorter delay turns up, the next picture is moved back, but not before the last.
+        self._last_ns = max(t_ns, self._last_ns + 1)
+        return self._last_ns
+
+
+class CaptureCount:
+    """Numbers pictures by their stamps: a step of three periods has swallowed two pictures.
+
+    An estimate, for sources that number nothing. The period is the middle one of the last nine
+    steps: a gap does not change it, but a camera that exposes longer in the dark does. From 30
+    pictures a second to 15 it takes five pictures, each of which counts as two.
+    """
+
+    STEPS = 9
+
+    def __init__(self, period_ns: float) -> None:
+        """`period_ns`: from one picture to the next, as the source states it."""
+        self._steps_ns = deque([period_ns] * self.STEPS, self.STEPS)
+        self._index = -1
+        self._stamp_ns: int | None = None
+        self._since = 0  # pictures since that stamp
+
+    def number(self, stamp_ns: int | None) -> int:
+        """The picture's number, from 0. None: it has no stamp, and counts as the next one."""
+        self._index += 1
+        self._since += 1
+        if stamp_ns is None:
+            return self._index
+        if self._stamp_ns is not None:
+            step_ns = stamp_ns - self._stamp_ns
+            period_ns = sorted(self._steps_ns)[self.STEPS // 2]
+            self._index += max(0, round(step_ns / period_ns) - self._since)
+            self._steps_ns.append(step_ns / self._since)
+        self._stamp_ns, self._since = stamp_ns, 0
+        return self._index

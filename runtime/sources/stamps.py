@@ -1,0 +1,44 @@
+"""Which time a picture gets: its driver's, if that can be true, else that of its arrival."""
+
+from __future__ import annotations
+
+import logging
+
+_LOG = logging.getLogger(__name__)
+
+DRIVER_CLOCK = "v4l2 monotonic"
+ARRIVAL = "time of arrival"
+
+_TOO_OLD_NS = 1_000_000_000
+_FUTURE_NS = 1_000_000
+
+
+class DriverStamps:
+    """Checks the time stamps of one camera; every picture's time is later than the one before."""
+
+    def __init__(self, device: str) -> None:
+        self.clock_domain = DRIVER_CLOCK
+        """Whose clock the newest picture's time is from; before the first one, the hope."""
+        self._device = device
+        self._last_ns = -1
+        self._warned = False
+
+    def capture_ns(self, driver_ns: int, now_ns: int) -> int:
+        """The driver's time, or `now_ns` (CLOCK_MONOTONIC) when it is older than a second, in the
+        future or no later than the last."""
+        if -_FUTURE_NS <= now_ns - driver_ns <= _TOO_OLD_NS and driver_ns > self._last_ns:
+            self.clock_domain = DRIVER_CLOCK
+            self._last_ns = driver_ns
+            return driver_ns
+        self.clock_domain = ARRIVAL
+        if not self._warned:
+            self._warned = True
+            _LOG.warning(
+                "camera %s: its timestamp of %.3f ms cannot be a capture on CLOCK_MONOTONIC "
+                "(now %.3f ms); taking the time of arrival, which is later than the capture",
+                self._device,
+                driver_ns / 1e6,
+                now_ns / 1e6,
+            )
+        self._last_ns = max(self._last_ns + 1, now_ns)
+        return self._last_ns

@@ -1,0 +1,136 @@
+"""Runs in the virtual device: reads one camera with our V4L2 source and prints what came, as JSON.
+
+It needs NumPy and a part of the package beside it (see test_capture.py), nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from emotion_edge.runtime.clock import MonotonicClock
+from emotion_edge.runtime.messages import VideoFrame
+from emotion_edge.runtime.sources import v4l2_abi as abi
+from emotion_edge.runtime.sources import v4l2_format
+from emotion_edge.runtime.sources.supervise import supervise_video
+from emotion_edge.runtime.sources.v4l2 import V4l2Camera
+from emotion_edge.runtime.sources.v4l2_device import Handle
+
+
+class ToldHandle(Handle):
+    """Refuses our memory, or asks for longer rows than the picture needs."""
+
+    refuse_ours = False
+    more_row_bytes = 0
+
+    def ioctl(self, number: int, argument: Any) -> None:
+        if number == abi.REQBUFS and argument.memory == abi.MEMORY_USERPTR and self.refuse_ours:
+            raise OSError(22, "refused by the test")
+        if number == abi.S_FMT and self.more_row_bytes:
+            pix = argument.fmt.pix
+            probe = abi.Format.from_buffer_copy(argument)
+            super().ioctl(number, probe)
+            pix.bytesperline = probe.fmt.pix.bytesperline + self.more_row_bytes
+        super().ioctl(number, argument)
+
+
+def describe(frame: VideoFrame) -> dict[str, Any]:
+    """What a test looks at. The luma tells whether a picture is of one piece."""
+    luma = frame.image[: frame.image.shape[0] * 2 // 3] if frame.format == "nv12" else frame.image
+    luma = luma[..., 0] if luma.ndim == 3 else luma
+    return {
+        "index": frame.index,
+        "t_ns": frame.t_ns,
+        "late_ms": (time.monotonic_ns() - frame.t_ns) / 1e6,
+        "least": int(luma.min()),
+        "most": int(luma.max()),
+    }
+
+
+def control(device: str, setting: str) -> None:
+    subprocess.run(["v4l2-ctl", "-d", device, f"--set-ctrl={setting}"], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("device")
+    parser.add_argument("--size", type=int, nargs=2, default=[640, 360])
+    parser.add_argument("--fps", type=float, default=30)
+    parser.add_argument("--count", type=int, default=30)
+    parser.add_argument("--format", help="look for this V4L2 format only")
+    parser.add_argument("--mmap", action="store_true")
+    parser.add_argument("--more-row-bytes", type=int, default=0)
+    parser.add_argument("--hold", type=int, default=0, help="keep so many pictures in use")
+    parser.add_argument("--pause-s", type=float, default=0, help="after each picture")
+    parser.add_argument("--fault", help="a control of vivid to set after ten pictures")
+    parser.add_argument("--picture", default="/tmp/picture.npy", help="where the last one goes")
+    parser.add_argument("--close-after-s", type=float, help="from another thread")
+    args = parser.parse_args()
+    if args.format:
+        only = {args.format: v4l2_format.RAW_FORMATS[args.format]}
+        v4l2_format.RAW_FORMATS.clear()
+        v4l2_format.RAW_FORMATS.update(only)
+    ToldHandle.refuse_ours, ToldHandle.more_row_bytes = args.mmap, args.more_row_bytes
+
+    clock = MonotonicClock()
+    cameras: list[V4l2Camera] = []
+
+    def open_camera() -> V4l2Camera:
+        width, height = args.size
+        camera = V4l2Camera(
+            args.device, clock, width=width, height=height, fps=args.fps, open_handle=ToldHandle
+        )
+        cameras.append(camera)
+        return camera
+
+    source = supervise_video("camera", open_camera, clock)
+    if args.close_after_s is not None:
+        threading.Timer(args.close_after_s, source.close).start()
+    frames: list[dict[str, Any]] = []
+    held: list[VideoFrame] = []
+    seen: list[tuple[VideoFrame, bytes]] = []
+    began_s = time.monotonic()
+    frame: VideoFrame | None = None
+    while len(frames) < args.count:
+        frame = source.read()
+        if frame is None:
+            break
+        frames.append(describe(frame))
+        if args.hold:
+            held = [*held, frame][-args.hold :]
+            seen = [*seen, (frame, frame.image.tobytes())][-args.hold :]
+        if len(frames) == 10 and args.fault:
+            control(args.device, args.fault)
+        time.sleep(args.pause_s)
+    answer = {
+        "seconds": time.monotonic() - began_s,
+        "frames": frames,
+        "path": [
+            cameras[-1].path.copies_per_frame,
+            cameras[-1].path.clock_domain,
+            cameras[-1].path.zero_copy,
+        ],
+        "openings": len(cameras),
+        "bad": sum(camera.bad_pictures for camera in cameras),
+        "stale": sum(camera.stale_pictures for camera in cameras),
+        "unchanged": all(frame.image.tobytes() == bytes_ for frame, bytes_ in seen),
+    }
+    if frame is not None:
+        answer |= {"format": frame.format, "strides": frame.image.strides}
+        np.save(args.picture, frame.image)
+    source.close()
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

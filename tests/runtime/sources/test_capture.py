@@ -1,0 +1,153 @@
+"""Which way to read a camera "auto" takes, and what it says about the others."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import Any
+
+import pytest
+
+from emotion_edge.kernels import mapped
+from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.messages import SourceError
+from emotion_edge.runtime.sources import capture, v4l2_device
+from emotion_edge.runtime.sources.capture import CameraOpener
+
+from .v4l2_stand_in import StandIn
+
+SOURCES = "emotion_edge.runtime.sources"
+
+
+class Taken:
+    """A source that remembers how it was opened."""
+
+    def __init__(self, way: str, device: str, options: dict[str, Any]) -> None:
+        self.way, self.device, self.options = way, device, options
+
+
+class Machine:
+    """One camera and the libraries there are; `broken` ways fail to open."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.driver = StandIn(FakeClock())
+        self.jetson = False
+        self.broken: set[str] = set()
+        self.opened: list[str] = []
+        real_find_spec = importlib.util.find_spec
+
+        def find_spec(name: str, *rest: Any) -> Any:
+            return self.jetson or None if name == "jetson_utils_python" else real_find_spec(name)
+
+        monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+        monkeypatch.setattr(v4l2_device, "Handle", self.driver)
+        monkeypatch.setattr(capture, "check_device", lambda device: None)
+        monkeypatch.setattr(capture, "find_pin", lambda: mapped.pin_for_gpu)
+        for way, name in (
+            ("jetson", "jetson_camera.JetsonCamera"),
+            ("v4l2", "v4l2.V4l2Camera"),
+            ("opencv", "camera.Camera"),
+        ):
+            monkeypatch.setattr(f"{SOURCES}.{name}", self.opener(way))
+
+    def opener(self, way: str) -> Any:
+        def open_it(device: str, clock: object, **options: Any) -> Taken:
+            self.opened.append(way)
+            if way in self.broken:
+                raise SourceError(f"camera {device}: {way} is broken")
+            return Taken(way, device, options)
+
+        return open_it
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def open_camera(**options: Any) -> tuple[CameraOpener, Any]:
+    opener = CameraOpener("/dev/video0", FakeClock(), **options)
+    return opener, opener()
+
+
+def test_raw_pictures_at_the_rate_are_taken(machine: Machine) -> None:
+    """640x480 raw comes at 30: nothing has to be decoded."""
+    opener, source = open_camera(width=640, height=480, fps=30)
+    assert (source.way, opener.chosen) == ("v4l2", "v4l2")
+    assert source.options == {"width": 640, "height": 480, "fps": 30, "pin": None}
+    assert machine.driver.closed == 1
+
+
+def test_gpu_gets_pinned_memory(machine: Machine) -> None:
+    """Only a run that reads pictures with the GPU locks pages for it."""
+    _, source = open_camera(width=640, height=480, for_gpu=True)
+    assert source.options["pin"] is mapped.pin_for_gpu
+
+
+def test_mjpeg_where_raw_is_too_slow(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    """At 1280x720 raw comes at 10: MJPEG through OpenCV, the reason at info."""
+    with caplog.at_level(logging.INFO):
+        opener, source = open_camera()
+    assert (source.way, opener.chosen) == ("opencv", "opencv")
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert "raw pictures of 1280x720 come at 10 of 30 a second" in record.getMessage()
+
+
+def test_raw_only_camera_is_not_left_to_opencv(machine: Machine) -> None:
+    """Without MJPEG, OpenCV could only take the same slow pictures and copy them twice."""
+    del machine.driver.formats["MJPG"]
+    assert open_camera()[1].way == "v4l2"
+
+
+def test_not_our_kind_of_device(machine: Machine) -> None:
+    """What our V4L2 source refuses is left to OpenCV."""
+    machine.driver.caps = 0x04001000
+    assert open_camera()[1].way == "opencv"
+
+
+def test_jetson_utils_comes_first_and_falls_back_with_a_warning(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it is installed it is expected to work: the reason is a warning, said once; the way
+    that was found is kept for the next opening."""
+    machine.jetson = True
+    assert open_camera()[1].way == "jetson"
+    machine.broken = {"jetson"}
+    opener, source = open_camera(width=640, height=480)
+    assert source.way == "v4l2"
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "jetson is broken" in caplog.text
+    machine.opened.clear()
+    assert opener().way == "v4l2"  # type: ignore[attr-defined]
+    assert machine.opened == ["v4l2"]
+
+
+def test_last_way_raises(machine: Machine) -> None:
+    """When nothing opens, the error is that of the last; nothing is settled."""
+    machine.broken = {"v4l2", "opencv"}
+    opener = CameraOpener("/dev/video0", FakeClock(), width=640, height=480)
+    with pytest.raises(SourceError, match="opencv is broken"):
+        opener()
+    assert opener.chosen == ""
+
+
+@pytest.mark.parametrize("way", ["jetson", "v4l2", "opencv"])
+def test_a_name_must_work(machine: Machine, way: str) -> None:
+    """An explicit choice is taken without a look at the others and never replaced."""
+    assert open_camera(capture=way)[1].way == way
+    machine.broken = {way}
+    with pytest.raises(SourceError, match=f"{way} is broken"):
+        open_camera(capture=way)
+    assert machine.opened == [way, way]
+
+
+def test_csi_is_for_jetson_utils(machine: Machine) -> None:
+    """A CSI camera has no other way."""
+    for name in ("auto", "jetson"):
+        opener = CameraOpener("csi://0", FakeClock(), capture=name)
+        assert opener().device == "csi://0"  # type: ignore[attr-defined]
+    with pytest.raises(SourceError, match="csi://0 is for jetson-utils, not for opencv"):
+        CameraOpener("csi://0", FakeClock(), capture="opencv")
+    with pytest.raises(ValueError, match="capture 'gst' is not one of auto, jetson, v4l2, opencv"):
+        CameraOpener("/dev/video0", FakeClock(), capture="gst")
