@@ -8,6 +8,8 @@ from setuptools import setup
 PACKAGES = (
     "kernels",
     "engines",
+    "calibration",
+    "calibration.commands",
     "training",
     "training.commands",
     "training.data",
@@ -28,6 +30,7 @@ setup(
     package_data={
         **{f"emotion_edge.{name}": ["py.typed"] for name in PACKAGES if "." not in name},
         "emotion_edge.engines": ["py.typed", "default/*"],
+        "emotion_edge.calibration": ["py.typed", "lists/*"],
         "emotion_edge.training": ["py.typed", "presets/*"],
         "emotion_edge.training.evaluation": ["report.html"],
     },

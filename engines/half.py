@@ -6,6 +6,7 @@ an ONNX file, inputs and outputs float32 in both. INT8 operators stay, their sca
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,7 @@ def to_half(data: bytes) -> bytes:
     except Exception as error:  # protobuf's and the checker's errors have no common base
         raise EngineError(f"not an ONNX network: {' '.join(str(error).split())}") from error
     widen_weights(model)
+    logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.WARNING)
     blocked = [*DEFAULT_OP_BLOCK_LIST, *WIDE_OPERATORS]
     half = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
     _join_wide_operators(half.graph)

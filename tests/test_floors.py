@@ -31,6 +31,7 @@ ONLY_IN = {
     "av": ("runtime", "training", "calibration"),
     "serial": ("runtime",),
     "jetson_utils": ("runtime",),
+    "jetson_utils_python": ("runtime",),
     "tensorrt": ("engines", "kernels"),
     "pycuda": ("engines", "kernels"),
 }

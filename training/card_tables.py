@@ -19,6 +19,7 @@ WORDS = {
     "ece": "ECE",
     "units": "action units",
     "onnx": "ONNX",
+    "int8": "INT8",
     "ci95": "95 % interval",
 }
 MAX_LISTED = 8

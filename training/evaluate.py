@@ -80,6 +80,7 @@ def evaluate_bundle(
     modality: str = "",
     yunet: str = "",
     stress: Stress | None = None,
+    precision: str = "auto",
 ) -> dict[str, Any]:
     """The figures of `metrics.score` and its like, and what was scored how.
 
@@ -96,11 +97,12 @@ def evaluate_bundle(
             stress.noise_dir, stress.response_dir, sample_rate_hz, stress.seed
         )
         conditions += list_conditions(chosen.modality, surroundings, sample_rate_hz)
-    with open_networks(bundle, chosen.modality, engine, chosen_level) as networks:
+    with open_networks(bundle, chosen.modality, engine, chosen_level, precision) as networks:
         seed = 0 if stress is None else stress.seed
         answers = judge_examples(networks, chosen, conditions, seed)
         quiet = _judge_quiet(networks, chosen.modality, surroundings)
-        engine_names = {name: type(one).__name__ for name, one in networks.engines.items()}
+        engine_names = {name: one.name for name, one in networks.engines.items()}
+        precisions = {name: one.precision for name, one in networks.engines.items()}
     num_left_out = len(chosen.examples) - len(answers[0].examples)
     if not answers[0].examples:
         raise DatasetError(f"{root}: nothing to judge in all {num_left_out} examples")
@@ -119,6 +121,7 @@ def evaluate_bundle(
         "bundle": bundle.sha256,
         "bundle_name": bundle.manifest.name,
         "engines": engine_names,
+        "precisions": precisions,
         "protocol": chosen.protocol,
         "notes": [*_note_seen_people(bundle, chosen.modality, figures)],
         **({} if stress is None else {"robustness": _list_rows(conditions, answers), **quiet}),

@@ -71,7 +71,7 @@ def write_bundle(
     EngineError; then `folder` is as it was.
     """
     folder = folder.resolve()
-    _check_replaceable(folder)
+    check_replaceable(folder)
     real = real_inputs or {}
     names = [*models, *([FUSION] if fusion else [])]
     draft = Manifest(
@@ -106,13 +106,13 @@ def write_bundle(
             entry, exported[FUSION] = _export_fusion(draft, fusion, new, real.get(FUSION, ()))
             draft = msgspec.structs.replace(draft, fusion=entry)
         draft.metrics["export"] = exported
-        bundle = _finish(draft, new)
-        _move(new, folder, Path(work) / "old")
+        bundle = finish_bundle(draft, new)
+        put_in_place(new, folder, Path(work) / "old")
     log.info("%s: %d bytes", folder, sum(entry.bytes for entry in bundle.manifest.files.values()))
     return replace(bundle, path=folder)
 
 
-def _check_replaceable(folder: Path) -> None:
+def check_replaceable(folder: Path) -> None:
     """Nobody's other files are taken for an old bundle."""
     if folder.exists() and not folder.is_dir():
         raise ExportError(f"{folder}: is a file, a folder is wanted")
@@ -138,7 +138,7 @@ def _round(values: Iterable[float]) -> list[float]:
     return [round(value, GOLDEN_PLACES) for value in values]
 
 
-def _finish(manifest: Manifest, folder: Path) -> Bundle:
+def finish_bundle(manifest: Manifest, folder: Path) -> Bundle:
     """Write card and manifest, and believe none of it unproven."""
     (folder / MODEL_CARD).write_text(render_model_card(manifest), encoding="utf-8")
     fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
@@ -147,13 +147,15 @@ def _finish(manifest: Manifest, folder: Path) -> Bundle:
     total = sum(path.stat().st_size for path in folder.iterdir())
     if total > MAX_BUNDLE_BYTES:
         raise ExportError(f"{manifest.name}: {total} bytes, at most {MAX_BUNDLE_BYTES} allowed")
-    for name in bundle.manifest.networks:
-        with open_engine("onnx", bundle, name) as engine:
-            prove_engine(engine, bundle, name)
+    for name, network in bundle.manifest.networks.items():
+        variants = network.variants if isinstance(network, ModelEntry) else {}
+        for precision in ("fp32", *variants):
+            with open_engine("onnx", bundle, name, precision=precision) as engine:
+                prove_engine(engine, bundle, name)
     return bundle
 
 
-def _move(new: Path, folder: Path, aside: Path) -> None:
+def put_in_place(new: Path, folder: Path, aside: Path) -> None:
     """Put `new` where `folder` is; what was there waits in `aside` until that is done."""
     aside.mkdir()
     old = aside / folder.name

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..engines.bundle import Manifest
+from ..engines.bundle import Manifest, ModelEntry
 from .card_tables import escape, make_cell, render_figures, render_table
 from .data.ravdess import EMOTIONS8
 
@@ -121,6 +121,11 @@ def _describe(manifest: Manifest) -> Iterator[str]:
         reads, says = _ports(manifest, name)
         numbers = (make_cell(size.get("parameters")) or "", make_cell(size.get("bytes")) or "")
         rows.append((name, network.file, reads, says, *numbers))
+        variants = network.variants if isinstance(network, ModelEntry) else {}
+        for precision, variant in variants.items():
+            found = manifest.metrics.get(precision, {}).get(name, {})
+            count = make_cell(found.get("bytes")) or ""
+            rows.append((f"{name}, {precision}", variant.file, reads, says, numbers[0], count))
     head = ("network", "file", "input", "output", "parameters", "bytes")
     yield from render_table(head, rows)
     yield f"Labels: {', '.join(manifest.labels)}."

@@ -151,6 +151,16 @@ def test_sum_does_not_pass_through_16_bits() -> None:
     assert all(set(one.output) & read for one in model.graph.node)
 
 
+def test_halves_are_not_cast_again() -> None:
+    """Weights stored in 16 bits are read as they are, by no cast more than others."""
+    stored, plain = (
+        onnx.load_from_string(to_half(summing(halved).SerializeToString()))
+        for halved in (True, False)
+    )
+    assert len(stored.graph.node) == len(plain.graph.node)
+    assert {one.name: one.data_type for one in stored.graph.initializer}["conv.w"] == T.FLOAT16
+
+
 def test_of_an_int8_network(x: Floats) -> None:
     """Eight bits stay eight, their scales become 16, and the answers those of the INT8 network."""
     model = quantised()

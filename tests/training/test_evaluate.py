@@ -57,7 +57,8 @@ def test_figures_and_what_they_are_of(bundle: Bundle, recordings: Path) -> None:
     assert set(figures["groups"]) == {"sex", "intensity", "statement", "acted emotion"}
     wanted = {"dataset": "ravdess", "modality": "voice", "actors": "all", "level": "low"}
     assert wanted.items() <= figures.items()
-    assert figures["engines"] == {"voice": "NullEngine"}
+    assert figures["engines"] == {"voice": "null"}
+    assert figures["precisions"] == {"voice": "fp32"}
     assert figures["bundle"] == bundle.sha256
     assert figures["ci95_by"] == "subject"
     assert "calm" in figures["protocol"]

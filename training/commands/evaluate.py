@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ...engines import PRECISIONS
 from ...engines.bundle import load_bundle
 from ..data import DatasetError
 
@@ -43,7 +44,13 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="what to judge (what the data set shows most of)",
     )
     judge.add_argument("--level", default="", help="quality level of the bundle (the best)")
-    judge.add_argument("--engine", default="auto", choices=("auto", "onnx"))
+    judge.add_argument("--engine", default="auto", choices=("auto", "tensorrt", "onnx"))
+    judge.add_argument(
+        "--precision",
+        default="auto",
+        choices=PRECISIONS,
+        help="auto: 16 bits on TensorRT, 32 elsewhere",
+    )
     judge.add_argument(
         "--yunet", metavar="FILE", default="", help="a better face detector (OpenCV's cascade)"
     )
@@ -86,6 +93,7 @@ def run(args: argparse.Namespace) -> None:
         args.modality or "",
         args.yunet,
         Stress(args.noise, args.impulse_responses, args.seed) if args.robustness else None,
+        args.precision,
     )
     try:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")

@@ -59,13 +59,18 @@ class Networks:
 
 
 @contextmanager
-def open_networks(bundle: Bundle, modality: str, engine: str, level: Level) -> Iterator[Networks]:
+def open_networks(
+    bundle: Bundle, modality: str, engine: str, level: Level, precision: str = "auto"
+) -> Iterator[Networks]:
     """What it takes to judge "face", "voice" or "fusion". Raises EngineError."""
     manifest = bundle.manifest
     names = [modality] if modality != FUSION else list(manifest.networks)
     preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
     with ExitStack() as stack:
-        engines = {name: stack.enter_context(open_engine(engine, bundle, name)) for name in names}
+        engines = {
+            name: stack.enter_context(open_engine(engine, bundle, name, precision=precision))
+            for name in names
+        }
         yield Networks(manifest, level, preprocessor, engines)
 
 

@@ -1,0 +1,45 @@
+"""The command line `emotion-calibrate`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from ..engines.base import EngineError
+from ..engines.bundle import BundleError
+from ..training.data import DatasetError
+from ..training.errors import TrainingError
+from .commands import compare, folds, quantize, samples, sensitivity
+from .errors import CalibrationError
+
+COMMANDS = (samples, quantize, sensitivity, compare, folds)
+USER_ERRORS = (BundleError, CalibrationError, DatasetError, EngineError, TrainingError)
+EXIT_USER_ERROR = 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="emotion-calibrate",
+        description="Brings a bundle's networks to 8 bits, and says what that costs.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in COMMANDS:
+        command.add_parser(commands).set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    args = build_parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+    except USER_ERRORS as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return EXIT_USER_ERROR
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

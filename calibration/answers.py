@@ -1,0 +1,81 @@
+"""How much a changed network's answers differ from the original's, on the calibration samples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from .errors import CalibrationError
+
+LOGITS = "logits"
+Feeds = Sequence[dict[str, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Of a changed network from the original."""
+
+    divergence: float
+    """Mean Kullback-Leibler divergence of the probabilities, nats."""
+    agreement: float
+    """Share of samples with the same likeliest label."""
+    largest: float
+    """Of a logit."""
+
+
+def open_session(model: bytes, name: str) -> ort.InferenceSession:
+    """Raises CalibrationError when ONNX Runtime refuses the network."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = os.cpu_count() or 1
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises a family without a common base
+        raise CalibrationError(
+            f"{name}: ONNX Runtime cannot open it: {' '.join(str(error).split())}"
+        ) from error
+
+
+def ask(model: bytes, feeds: Feeds, name: str = "network") -> NDArray[np.float64]:
+    """Logits (N, L) of all samples. Raises CalibrationError."""
+    session = open_session(model, name)
+    rows = [run_session(session, [LOGITS], feed, name)[0] for feed in feeds]
+    return np.concatenate(rows).astype(np.float64)
+
+
+def run_session(
+    session: ort.InferenceSession,
+    outputs: Sequence[str],
+    feed: dict[str, NDArray[np.float32]],
+    name: str,
+) -> list[NDArray[np.float32]]:
+    """Raises CalibrationError when the samples are not what the network reads."""
+    try:
+        return list(session.run(list(outputs), feed))
+    except Exception as error:  # as above
+        shapes = ", ".join(f"{key} {list(values.shape)}" for key, values in feed.items())
+        raise CalibrationError(
+            f"{name}: cannot be shown the samples ({shapes}): {' '.join(str(error).split())}"
+        ) from error
+
+
+def compare_answers(
+    original: NDArray[np.float64], changed: NDArray[np.float64], temperature: float
+) -> Difference:
+    """Both are logits (N, L); `temperature` makes probabilities of them, see `bundle`."""
+    p, q = _log_softmax(original / temperature), _log_softmax(changed / temperature)
+    return Difference(
+        float((np.exp(p) * (p - q)).sum(axis=1).mean()),
+        float((original.argmax(axis=1) == changed.argmax(axis=1)).mean()),
+        float(np.abs(original - changed).max()),
+    )
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))

@@ -1,0 +1,117 @@
+"""Which samples are the calibration set: a committed list of ids for each network.
+
+A face is named by its pixels, so that both layouts of FER+ give the same id; a voice by its file.
+
+| list | id | condition |
+| --- | --- | --- |
+| face.txt | ferplus/HASH, or blank/NAME | plain, or how it is spoilt |
+| voice.txt | ravdess/ACTOR/FILE, or noise/N, silence/N | plain, or how it is spoilt |
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..training.data.ferplus import FaceSet
+from ..training.data.voices import VoiceSet
+from .errors import CalibrationError
+
+LISTS = Path(__file__).parent / "lists"
+FACE_CONDITIONS = ("plain", "dark2", "dark4", "blur2", "jpeg20", "covered25", "half", "plain")
+VOICE_CONDITIONS = ("plain", "snr20", "snr10", "snr0", "room", "quiet", "short", "plain")
+BLANKS = ("black", "grey", "white", "noise", "slope", "dark-noise")
+NUM_PER_LABEL = 110
+NUM_PER_ACTOR = 32
+NUM_NOISES = 40
+NUM_SILENCES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a list."""
+
+    id: str
+    condition: str
+
+
+def name_face(pixels: NDArray[np.uint8]) -> str:
+    return f"ferplus/{hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}"
+
+
+def name_voice(actor: int, name: str) -> str:
+    return f"ravdess/{actor:02d}/{name}"
+
+
+def read_list(file: Path) -> list[Entry]:
+    """Raises CalibrationError with the line that is wrong."""
+    try:
+        lines = file.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"{file}: cannot be read: {error}") from error
+    entries = []
+    for number, line in enumerate(lines, 1):
+        parts = line.split(" ")
+        if len(parts) != 2 or not all(parts):
+            raise CalibrationError(f"{file} line {number}: {line!r}, wanted: ID CONDITION")
+        entries.append(Entry(*parts))
+    if not entries:
+        raise CalibrationError(f"{file}: names no sample")
+    return entries
+
+
+def write_list(file: Path, entries: Iterable[Entry]) -> None:
+    lines = (f"{entry.id} {entry.condition}" for entry in entries)
+    try:
+        file.write_text("\n".join(lines) + "\n", encoding="ascii")
+    except OSError as error:
+        raise CalibrationError(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def choose_faces(faces: FaceSet, seed: int) -> list[Entry]:
+    """As many of every label as of any other, each condition equally often, then the blanks."""
+    rng = np.random.default_rng(seed)
+    chosen = [
+        index
+        for label in range(faces.votes.shape[1])
+        for index in rng.permutation(np.flatnonzero(faces.labels == label))[:NUM_PER_LABEL]
+    ]
+    names = [name_face(faces.images[index]) for index in chosen]
+    blanks = [Entry(f"blank/{name}", "plain") for name in BLANKS]
+    return [*_shuffle(_deal(names, FACE_CONDITIONS), rng), *blanks]
+
+
+def choose_voices(voices: VoiceSet, seed: int) -> list[Entry]:
+    """Of every actor as many, spread over the emotions, each condition equally often, then noise
+    in which nobody speaks, and silence."""
+    rng = np.random.default_rng(seed)
+    names = []
+    for actor in sorted(set(voices.actors.tolist())):
+        own = rng.permutation(np.flatnonzero(voices.actors == actor))
+        by_emotion = [own[voices.emotions[own] == e] for e in range(8)]
+        spread = [i for row in _rotate(by_emotion) for i in row][:NUM_PER_ACTOR]
+        # Shuffled, so that no condition is dealt to one emotion alone.
+        names += [name_voice(actor, voices.names[i]) for i in rng.permutation(spread)]
+    quiet = [Entry(f"noise/{n}", "plain") for n in range(NUM_NOISES)]
+    quiet += [Entry(f"silence/{n}", "plain") for n in range(NUM_SILENCES)]
+    return [*_shuffle(_deal(names, VOICE_CONDITIONS), rng), *quiet]
+
+
+def _rotate(groups: Sequence[NDArray[np.intp]]) -> Iterator[list[int]]:
+    """The first of each group, then the second of each, …"""
+    for place in range(max(map(len, groups), default=0)):
+        yield [int(group[place]) for group in groups if place < len(group)]
+
+
+def _deal(names: Sequence[str], conditions: Sequence[str]) -> list[Entry]:
+    return [Entry(name, conditions[i % len(conditions)]) for i, name in enumerate(names)]
+
+
+def _shuffle(entries: list[Entry], rng: np.random.Generator) -> list[Entry]:
+    """So that the first few are as spread as all are."""
+    return [entries[i] for i in rng.permutation(len(entries))]

@@ -1,0 +1,116 @@
+"""`emotion-calibrate compare`: the gate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ...engines.bundle import Bundle, load_bundle
+from ...training.commands.evaluate import actor_list
+from ..compare import (
+    PRECISIONS,
+    Limits,
+    Row,
+    compare_precisions,
+    count_bytes,
+    find_losses,
+)
+from ..errors import CalibrationError
+from ..variants import record_precisions
+from .quantize import share
+
+EXIT_REFUSED = 1
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    limits = Limits()
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "compare",
+        help="score a bundle at 32, 16 and 8 bits, and refuse one that lost too much",
+        description="Through the preprocessing and engines of the device, on people that"
+        " calibration has not seen. Exit code 1 when a limit is broken.",
+    )
+    parser.add_argument("--bundle", metavar="DIR", type=Path, required=True)
+    parser.add_argument("--ferplus", metavar="DIR", type=Path, help="judge faces on its split")
+    parser.add_argument("--split", choices=("valid", "test"), default="valid")
+    parser.add_argument("--ravdess", metavar="DIR", type=Path, help="judge voices on it")
+    parser.add_argument("--actors", type=actor_list, help="of RAVDESS, such as 4,9 (all)")
+    parser.add_argument("--level", default="", help="quality level of the bundle (the best)")
+    parser.add_argument("--max-drop", type=share, default=limits.accuracy_drop)
+    parser.add_argument("--min-agreement", type=share, default=limits.agreement)
+    parser.add_argument("--max-ece-rise", type=share, default=limits.ece_rise)
+    parser.add_argument("--max-bytes", type=int, default=limits.bytes)
+    parser.add_argument("--json", metavar="FILE", type=Path)
+    parser.add_argument(
+        "--record", action="store_true", help="write the figures into the bundle and its card"
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from ...training.evaluation.selection import Selection
+
+    bundle = load_bundle(args.bundle)
+    full = [name for name, model in bundle.manifest.models.items() if "int8" not in model.variants]
+    if full:
+        raise CalibrationError(
+            f"{args.bundle}: no {full[0]} network of precision int8: emotion-calibrate quantize"
+        )
+    selections = []
+    if args.ferplus is not None:
+        selections.append(Selection("ferplus", args.ferplus, args.split, None, "face", ""))
+    if args.ravdess is not None:
+        selections.append(Selection("ravdess", args.ravdess, "valid", args.actors, "voice", ""))
+    if not selections:
+        raise CalibrationError("nothing to compare on: give --ferplus, --ravdess or both")
+    rows = []
+    for selection in selections:
+        model = bundle.manifest.models.get(selection.modality)
+        if model is None:
+            raise CalibrationError(f"{args.bundle}: holds no {selection.modality} network")
+        rows += compare_precisions(bundle, selection, PRECISIONS, args.level)
+    print_rows(rows)
+    limits = Limits(args.max_drop, args.min_agreement, args.max_ece_rise, args.max_bytes)
+    losses = list(find_losses(rows, limits))
+    sizes = {name: count_bytes(bundle, name) for name in ("fp32", "int8")}
+    print(", ".join(f"{name} networks {size} bytes" for name, size in sizes.items()))
+    if sizes["int8"] > limits.bytes:
+        losses.append(f"int8: {sizes['int8']} bytes, at most {limits.bytes} allowed")
+    if args.json is not None:
+        _write(args.json, bundle, rows, sizes, losses)
+    if args.record:
+        sets = [f"FER+ {args.split}"] if args.ferplus is not None else []
+        if args.ravdess is not None:
+            people = "all actors" if args.actors is None else f"actors {args.actors}"
+            sets.append(f"RAVDESS, {people}")
+        record_precisions(bundle, rows, f"level {args.level or 'best'}: {'; '.join(sets)}")
+    for line in losses:
+        print(f"refused: {line}", file=sys.stderr)
+    return EXIT_REFUSED if losses else 0
+
+
+def print_rows(rows: list[Row]) -> None:
+    print(f"{'':12} {'accuracy':>8} {'UAR':>6} {'ECE':>6} {'agrees':>7} {'n':>6} {'bytes':>9}")
+    for row in rows:
+        print(
+            f"{row.network:5} {row.precision:6} {row.accuracy:8.4f} {row.uar:6.4f} {row.ece:6.4f}"
+            f" {row.agreement:7.4f} {row.n:6} {row.bytes:9}"
+        )
+
+
+def _write(
+    file: Path, bundle: Bundle, rows: list[Row], sizes: dict[str, int], losses: list[str]
+) -> None:
+    report = {
+        "bundle": bundle.sha256,
+        "rows": [row.describe() for row in rows],
+        "bytes": sizes,
+        "refused": losses,
+    }
+    try:
+        file.write_text(json.dumps(report, indent=2) + "\n")
+    except OSError as error:
+        raise CalibrationError(f"--json {file}: {error.strerror}") from error

@@ -1,0 +1,52 @@
+"""`emotion-calibrate folds`: what 8 bits cost the voice of people that a network never met.
+
+The limits hold for all folds together: one recording is 0.4 points of a single fold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ...engines.bundle import DEFAULT_BUNDLE, load_bundle
+from ..compare import Limits, find_losses
+from ..samples import load_samples
+from .compare import EXIT_REFUSED, print_rows
+from .quantize import add_recipe_arguments
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "folds",
+        help="quantise the voice networks of the folds and judge them on their validation people",
+        description="WORK/folds is what `emotion-train default` leaves there. Each fold's network"
+        " is calibrated on samples of its own training people only.",
+    )
+    parser.add_argument("ravdess", metavar="RAVDESS", type=Path)
+    parser.add_argument("work", metavar="WORK", type=Path)
+    parser.add_argument("--samples", metavar="FILE", type=Path, required=True)
+    parser.add_argument("--bundle", metavar="DIR", type=Path, default=DEFAULT_BUNDLE)
+    parser.add_argument("--cache", metavar="DIR", type=Path, help="of decoded data sets")
+    add_recipe_arguments(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..recipe import Options
+    from ..voice_folds import ALL, compare_folds
+
+    rows = compare_folds(
+        args.ravdess,
+        args.work,
+        load_samples(args.samples, ["voice"])["voice"],
+        load_bundle(args.bundle).manifest,
+        Options(args.method, args.min_agreement, args.tables),
+        args.cache,
+    )
+    print_rows(rows)
+    losses = list(find_losses([row for row in rows if row.network == ALL], Limits()))
+    for line in losses:
+        print(f"refused: {line}", file=sys.stderr)
+    return EXIT_REFUSED if losses else 0

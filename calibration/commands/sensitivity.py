@@ -1,0 +1,51 @@
+"""`emotion-calibrate sensitivity`: layers ranked by what 8 bits cost there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ...engines.bundle import load_bundle
+from ..errors import CalibrationError
+from ..quantize import read_network
+from ..ranges import PLAIN_METHODS, choose_range, collect_histograms, find_weighted
+from ..recipe import BATCH, NUM_SEARCHED
+from ..samples import INPUTS, load_samples
+from ..sensitivity import open_bench, rank_layers, search_ranges
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "sensitivity",
+        help="rank a network's layers by what 8 bits cost there",
+        description="Each layer is quantised alone; the divergence of the answers from those at"
+        " 32 bits (nats) says how much it minds. Printed in the order in which `quantize` would"
+        " spare them: divergence, divergence for each weight, layer.",
+    )
+    parser.add_argument("--bundle", metavar="DIR", type=Path, required=True)
+    parser.add_argument("--samples", metavar="FILE", type=Path, required=True)
+    parser.add_argument("--network", choices=tuple(INPUTS), default="face")
+    parser.add_argument("--method", choices=(*PLAIN_METHODS, "answer"), default="answer")
+    parser.add_argument("--top", metavar="N", type=int, default=20, help="worst to show (20)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    bundle = load_bundle(args.bundle)
+    if args.network not in bundle.manifest.models:
+        raise CalibrationError(f"{args.bundle}: holds no {args.network} network")
+    samples = load_samples(args.samples, [args.network])[args.network]
+    data = bundle.model_path(args.network).read_bytes()
+    model = read_network(data, args.network)
+    temperature = bundle.manifest.models[args.network].temperature
+    bench = open_bench(model, samples.batches(BATCH, NUM_SEARCHED), temperature)
+    tensors = sorted(set(find_weighted(model).values()))
+    histograms = collect_histograms(model, tensors, samples.batches(BATCH))
+    if args.method == "answer":
+        ranges = search_ranges(bench, histograms)
+    else:
+        ranges = {name: choose_range(one, args.method) for name, one in histograms.items()}
+    for layer in rank_layers(bench, ranges)[: args.top]:
+        print(f"{layer.divergence:.5f} {layer.loss_per_weight:9.2e}  {layer.name}")
+    return 0

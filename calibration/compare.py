@@ -1,0 +1,116 @@
+"""The gate: a bundle's precisions side by side on people the calibration has not seen, through the
+preprocessing and engines of the device, and whether 8 bits lost more than is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..engines.bundle import LABELS, Bundle
+from ..training.evaluate import choose_level, judge_examples
+from ..training.evaluation.examples import find_examples
+from ..training.evaluation.judges import open_networks
+from ..training.evaluation.robustness import CLEAN
+from ..training.evaluation.selection import Selection
+from ..training.metrics import score
+from .errors import CalibrationError
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a lower precision may lose against 32 bits."""
+
+    accuracy_drop: float = 0.005
+    agreement: float = 0.98
+    """Least share of examples with the same answer."""
+    ece_rise: float = 0.02
+    bytes: int = 8_000_000
+    """Of all that a run at 8 bits reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One network at one precision."""
+
+    network: str
+    precision: str
+    accuracy: float
+    uar: float
+    ece: float
+    agreement: float
+    """With 32 bits."""
+    n: int
+    bytes: int
+    """Of the file; the device makes 16 bits of the one for 32."""
+
+    def describe(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare_precisions(
+    bundle: Bundle, selection: Selection, precisions: Sequence[str] = PRECISIONS, level: str = ""
+) -> list[Row]:
+    """On one data set, 32 bits first. Raises DatasetError, EngineError."""
+    chosen = find_examples(selection, bundle)
+    rows: list[Row] = []
+    first = None
+    for precision in precisions:
+        with open_networks(
+            bundle, chosen.modality, "onnx", choose_level(bundle, level), precision
+        ) as networks:
+            (answers,) = judge_examples(networks, chosen, [CLEAN], seed=0)
+        if not answers.examples:
+            raise CalibrationError(f"{selection.root}: nothing to judge")
+        said = dict(zip((e.name for e in answers.examples), answers.probabilities, strict=True))
+        first = said if first is None else first
+        both = [name for name in said if name in first]
+        agreement = np.mean([said[n].argmax() == first[n].argmax() for n in both])
+        truth = np.array([example.label for example in answers.examples])
+        figures = score(np.stack(answers.probabilities), truth, LABELS)
+        file = bundle.model_path(chosen.modality, precision)
+        rows.append(
+            Row(
+                chosen.modality,
+                precision,
+                figures["accuracy"],
+                figures["uar"],
+                figures["ece"],
+                float(agreement),
+                len(truth),
+                file.stat().st_size,
+            )
+        )
+    return rows
+
+
+def find_losses(rows: Sequence[Row], limits: Limits) -> Iterator[str]:
+    """A line for each limit that a precision breaks."""
+    by_network: dict[str, Row] = {}
+    for row in rows:
+        full = by_network.setdefault(row.network, row)
+        where = f"{row.network} {row.precision}"
+        if full.accuracy - row.accuracy > limits.accuracy_drop:
+            yield (
+                f"{where}: accuracy {row.accuracy:.4f}, {full.precision} has {full.accuracy:.4f};"
+                f" at most {limits.accuracy_drop:g} less allowed"
+            )
+        if row.agreement < limits.agreement:
+            yield f"{where}: agreement {row.agreement:.4f}, at least {limits.agreement:g} wanted"
+        if row.ece - full.ece > limits.ece_rise:
+            yield (
+                f"{where}: calibration error {row.ece:.4f}, {full.precision} has {full.ece:.4f};"
+                f" at most {limits.ece_rise:g} more allowed"
+            )
+
+
+def count_bytes(bundle: Bundle, precision: str) -> int:
+    """Of every file that a run at `precision` reads."""
+    networks = bundle.manifest.networks
+    files = {bundle.model_path(name, precision).name for name in networks}
+    return sum(bundle.manifest.files[name].bytes for name in files)

@@ -1,0 +1,72 @@
+"""What calibration found, as a file: read once, written once, and the same bytes every time.
+
+With it a network is quantised without asking the samples again.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from .errors import CalibrationError
+
+
+class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the decisions follow from."""
+
+    model: str
+    """sha256 of the ONNX file."""
+    samples: str
+    """sha256 of the samples."""
+    temperature: float
+    """Of the network in its bundle."""
+    method: str
+    """As asked for."""
+    min_agreement: float
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The decisions about one network."""
+
+    key: Key
+    used: str
+    """The method whose ranges these are: another than asked for with "auto"."""
+    ranges: dict[str, Annotated[float, msgspec.Meta(gt=0)]]
+    """By tensor: quantised are -t..t."""
+    ranking: dict[str, float]
+    """Layers in the order they would be spared in, and the divergence when that layer alone is
+    quantised, nats. Empty when none had to be."""
+    spared: list[str]
+    """Layers that stay at 16 or 32 bits."""
+    agreement: float
+    divergence: float
+    """Of the whole, on the samples."""
+
+
+def save_table(file: Path, table: Table) -> None:
+    """Raises CalibrationError."""
+    text = msgspec.json.format(msgspec.json.encode(table), indent=1)
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(text + b"\n")
+        partial.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise CalibrationError(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def load_table(file: Path) -> Table | None:
+    """None when there is none. Raises CalibrationError when it is damaged."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Table)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CalibrationError(f"{file}: cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"{file}: is no calibration table: {error}; delete it") from error

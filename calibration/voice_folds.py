@@ -1,0 +1,156 @@
+"""What 8 bits cost the voice network on people whom neither it nor its calibration has met: the
+networks of the folds, calibrated on their training people, judged on their validation people.
+
+The network that ships has learned from all of these people, so it cannot be judged on them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engines.bundle import LABELS, Manifest
+from ..engines.fusion import calibrate as calibrate_logits
+from ..engines.golden import golden_input
+from ..training.checkpoint import load_weights
+from ..training.data.cache import FeatureCache
+from ..training.data.ravdess import EMOTIONS8, TEST_FOLDS, find_voice_clips, split_actors
+from ..training.data.voices import VoiceSet, load_voices
+from ..training.metrics import score
+from ..training.models.voice import SevenLabels
+from ..training.onnx_export import export_onnx
+from ..training.voice import VoiceRecipe, build_voice, mel_windows, open_mel, window_ends
+from .answers import ask
+from .choose import name_voice
+from .compare import Row
+from .errors import CalibrationError
+from .recipe import Options, calibrate
+from .samples import Samples, check_samples
+
+ALL = "all folds"
+_NAME = re.compile(r"voice-fold(\d+)-seed(\d+)\.ckpt")
+
+
+def compare_folds(
+    root: Path,
+    work: Path,
+    samples: Samples,
+    manifest: Manifest,
+    options: Options,
+    cache: Path | None = None,
+) -> list[Row]:
+    """Two rows for each fold, 32 and 8 bits, of its first seed in `work`/folds, then two of all
+    together. Raises CalibrationError, DatasetError."""
+    checkpoints = dict(_find_checkpoints(work / "folds"))
+    if not checkpoints:
+        raise CalibrationError(
+            f"{work / 'folds'}: no voice-foldN-seedN.ckpt, train the folds first"
+        )
+    decoded = FeatureCache(cache) if cache else None
+    tests = []
+    for fold, checkpoint in checkpoints.items():
+        learn, validation, _ = split_actors(fold)
+        people = load_voices(find_voice_clips(root, validation), manifest.mel, decoded)
+        known = samples.of([*(name_voice(actor, "") for actor in learn), "noise/", "silence/"])
+        check_samples(known, "voice", checkpoint.stem)
+        tests.append(_judge_fold(checkpoint, people, known, manifest, options))
+    rows = [row for test in tests for row in _make_rows(test.name, [test])]
+    return [*rows, *_make_rows(ALL, tests)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """What a fold's network said of its validation people, by precision."""
+
+    name: str
+    truth: NDArray[np.int64]
+    opinions: dict[str, NDArray[np.float64]]
+    """Probabilities (N, 7)."""
+    sizes: dict[str, int]
+    """Bytes of the network."""
+
+
+def _find_checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
+    """The lowest seed of each fold."""
+    seen = set()
+    matches = ((_NAME.fullmatch(path.name), path) for path in folder.glob("voice-fold*.ckpt"))
+    found = sorted((int(match[1]), int(match[2]), path) for match, path in matches if match)
+    for fold, _, path in found:
+        if fold not in seen and fold < len(TEST_FOLDS):
+            seen.add(fold)
+            yield fold, path
+
+
+def _read_temperature(checkpoint: Path) -> float:
+    """As `emotion-train default` found it on the fold's validation people."""
+    file = checkpoint.with_name(checkpoint.name.removeprefix("voice-")).with_suffix(".json")
+    try:
+        return float(json.loads(file.read_text())["temperature"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CalibrationError(f"{file}: holds no temperature: {error}") from error
+
+
+def _judge_fold(
+    checkpoint: Path, people: VoiceSet, samples: Samples, manifest: Manifest, options: Options
+) -> _Test:
+    temperature = _read_temperature(checkpoint)
+    network = build_voice(VoiceRecipe(), len(EMOTIONS8), manifest.mel)
+    load_weights(checkpoint, network)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{checkpoint.stem}.onnx"
+        export_onnx(SevenLabels(network), golden_input(manifest, "voice"), file)
+        full = file.read_bytes()
+    int8, _ = calibrate(full, checkpoint.stem, samples, temperature, options)
+    feeds, owner = _list_windows(people, manifest)
+    files = {"fp32": full, "int8": int8}
+    opinions = {}
+    for precision, data in files.items():
+        probabilities = calibrate_logits(ask(data, feeds).astype(np.float32), temperature)
+        total = np.zeros((len(people.labels), probabilities.shape[1]))
+        np.add.at(total, owner, probabilities)
+        opinions[precision] = total / np.bincount(owner)[:, None]
+    sizes = {precision: len(data) for precision, data in files.items()}
+    return _Test(checkpoint.stem, people.labels, opinions, sizes)
+
+
+def _make_rows(name: str, tests: Sequence[_Test]) -> list[Row]:
+    truth = np.concatenate([test.truth for test in tests])
+    full = np.concatenate([test.opinions["fp32"] for test in tests])
+    rows = []
+    for precision in ("fp32", "int8"):
+        opinions = np.concatenate([test.opinions[precision] for test in tests])
+        figures = score(opinions, truth, LABELS)
+        agreement = (opinions.argmax(axis=1) == full.argmax(axis=1)).mean()
+        rows.append(
+            Row(
+                name,
+                precision,
+                figures["accuracy"],
+                figures["uar"],
+                figures["ece"],
+                float(agreement),
+                len(truth),
+                max(test.sizes[precision] for test in tests),
+            )
+        )
+    return rows
+
+
+def _list_windows(
+    people: VoiceSet, manifest: Manifest
+) -> tuple[list[dict[str, NDArray[np.float32]]], NDArray[np.int64]]:
+    """One batch for each recording, and whose each window is."""
+    mel = open_mel(manifest.mel)
+    feeds, owner = [], []
+    for number, sound in enumerate(people.sounds):
+        windows, masks = mel_windows(sound, window_ends(len(sound), manifest.mel), mel)
+        feeds.append({"mel": windows, "mask": masks})
+        owner += [number] * len(windows)
+    return feeds, np.array(owner)

@@ -1,0 +1,367 @@
+"""`emotion-calibrate` from data sets to the gate, and one line where that cannot be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.calibration import voice_folds
+from emotion_edge.calibration.__main__ import main
+from emotion_edge.calibration.samples import Samples, load_samples, save_samples
+from emotion_edge.calibration.variants import Quantised, write_variants
+from emotion_edge.engines.bundle import Bundle, load_bundle
+from emotion_edge.training.checkpoint import save_weights
+from emotion_edge.training.data.ravdess import EMOTIONS8
+from emotion_edge.training.voice import VoiceRecipe, build_voice
+
+COMMANDS = ("samples", "quantize", "sensitivity", "compare", "folds")
+TINY = partial(VoiceRecipe, num_members=1, channels=(4, 4, 8), lstm_size=8)
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def place(
+    tmp_path_factory: pytest.TempPathFactory,
+    ferplus_root: Path,
+    ravdess_root: Path,
+    shared_bundle: Bundle,
+) -> Path:
+    """A folder with lists, samples.npz and the bundle "int8" with tables, all by the commands."""
+    root = tmp_path_factory.mktemp("commands")
+    samples = ["samples", str(ferplus_root), str(ravdess_root), str(root / "samples.npz")]
+    samples += ["--bundle", str(shared_bundle.path), "--lists", str(root / "lists")]
+    assert main([*samples, "--choose", "3"]) == 0
+    quantize = ["quantize", "--bundle", str(shared_bundle.path), "--out", str(root / "int8")]
+    quantize += ["--samples", str(root / "samples.npz"), "--method", "minmax"]
+    assert main([*quantize, "--min-agreement", "0.8", "--tables", str(root / "tables")]) == 0
+    return root
+
+
+def refuse(capsys: Capture, *command: str, code: int = 2) -> str:
+    """The one line on standard error."""
+    capsys.readouterr()
+    assert main(command) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ""])
+def test_help(command: str, capsys: Capture) -> None:
+    """Each says what it does."""
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"] if command else ["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: emotion-calibrate {command}".rstrip())
+    assert all(name in said for name in COMMANDS if not command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["guess"],
+        ["quantize", "--bundle", "b"],
+        ["quantize", "--bundle", "b", "--samples", "s", "--out", "o", "--method", "guess"],
+        ["quantize", "--bundle", "b", "--samples", "s", "--out", "o", "--min-agreement", "1.5"],
+        ["quantize", "--bundle", "b", "--samples", "s", "--out", "o", "--min-agreement", "nan"],
+        ["compare", "--bundle", "b", "--ferplus", "f", "--split", "train"],
+        ["compare", "--bundle", "b", "--ferplus", "f", "--max-drop", "much"],
+        ["sensitivity", "--bundle", "b", "--samples", "s", "--network", "fusion"],
+    ],
+)
+def test_usage(command: list[str]) -> None:
+    """What is asked wrongly ends before anything is opened; FER+ train is not for judging."""
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 2
+
+
+def test_samples(place: Path) -> None:
+    """As the lists say, and the lists as the data is."""
+    found = load_samples(place / "samples.npz")
+    assert len(found["face"].ids) == 70 + 6
+    assert found["face"].inputs["image"].shape == (76, 3, 48, 48)
+    assert len(found["voice"].ids) == 20 * 4 + 48
+    lists = [(place / "lists" / f"{name}.txt").read_text().split() for name in ("face", "voice")]
+    assert [tuple(words[::2]) for words in lists] == [one.ids for one in found.values()]
+
+
+def test_samples_again(
+    place: Path, ferplus_root: Path, ravdess_root: Path, shared_bundle: Bundle, tmp_path: Path
+) -> None:
+    """The same lists and data give the same bytes, and the lists are left alone."""
+    before = (place / "lists" / "face.txt").read_bytes()
+    command = ["samples", str(ferplus_root), str(ravdess_root), str(tmp_path / "again.npz")]
+    command += ["--bundle", str(shared_bundle.path), "--lists", str(place / "lists")]
+    assert main(command) == 0
+    assert (tmp_path / "again.npz").read_bytes() == (place / "samples.npz").read_bytes()
+    assert (place / "lists" / "face.txt").read_bytes() == before
+
+
+def test_samples_of_other_data(
+    ferplus_root: Path, ravdess_root: Path, shared_bundle: Bundle, tmp_path: Path, capsys: Capture
+) -> None:
+    """The committed lists name faces that toys lack."""
+    command = ["samples", str(ferplus_root), str(ravdess_root), str(tmp_path / "s.npz")]
+    line = refuse(capsys, *command, "--bundle", str(shared_bundle.path))
+    assert line.startswith("FER+ train here lacks ")
+    assert not (tmp_path / "s.npz").exists()
+
+
+@pytest.mark.parametrize("missing", ["ferplus", "ravdess", "noise", "lists", "bundle"])
+def test_samples_of_nothing(
+    place: Path,
+    ferplus_root: Path,
+    ravdess_root: Path,
+    shared_bundle: Bundle,
+    tmp_path: Path,
+    capsys: Capture,
+    missing: str,
+) -> None:
+    """What is not there is named."""
+    none = tmp_path / "none"
+    roots = [none if missing == "ferplus" else ferplus_root]
+    roots += [none if missing == "ravdess" else ravdess_root]
+    bundle = none if missing == "bundle" else shared_bundle.path
+    lists = none if missing == "lists" else place / "lists"
+    command = ["samples", *map(str, roots), str(tmp_path / "s.npz"), "--bundle", str(bundle)]
+    command += ["--lists", str(lists)] + (["--noise", str(none)] if missing == "noise" else [])
+    assert str(none) in refuse(capsys, *command)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quantize(place: Path) -> None:
+    """Both networks, proven, with what was done; a table for each."""
+    bundle = load_bundle(place / "int8")
+    samples = load_samples(place / "samples.npz")
+    for name in ("face", "voice"):
+        assert "int8" in bundle.manifest.models[name].variants
+        origin = bundle.manifest.provenance["int8"][name]
+        assert samples[name].sha256 in origin
+        assert f"{len(samples[name].ids)} samples" in origin
+        assert "ranges by minmax" in origin
+        assert bundle.manifest.metrics["int8"][name]["spared_layers"] == []
+        assert bundle.manifest.metrics["int8"][name]["agreement_on_samples"] >= 0.8
+    assert sorted(path.name for path in (place / "tables").iterdir()) == ["face.json", "voice.json"]
+
+
+def test_quantize_again(
+    place: Path, shared_bundle: Bundle, tmp_path: Path, capsys: Capture
+) -> None:
+    """With the tables the very same bundle, and its size and hash are told."""
+    command = ["quantize", "--bundle", str(shared_bundle.path), "--out", str(tmp_path / "int8")]
+    command += ["--samples", str(place / "samples.npz"), "--method", "minmax"]
+    command += ["--min-agreement", "0.8", "--tables", str(place / "tables")]
+    assert main(command) == 0
+    written = load_bundle(tmp_path / "int8")
+    assert written.manifest.files == load_bundle(place / "int8").manifest.files
+    said = capsys.readouterr().out
+    for name in ("face", "voice"):
+        sizes = [written.model_path(name, one).stat().st_size for one in ("fp32", "int8")]
+        assert f"{name}: {sizes[0]} -> {sizes[1]} bytes, ranges by minmax" in said
+    assert written.sha256[:16] in said
+
+
+@pytest.mark.parametrize("missing", ["samples", "bundle"])
+def test_quantize_nothing(
+    place: Path, shared_bundle: Bundle, tmp_path: Path, capsys: Capture, missing: str
+) -> None:
+    """A file or folder that is not there, and no bundle in the end."""
+    none = str(tmp_path / "none")
+    bundle = none if missing == "bundle" else str(shared_bundle.path)
+    samples = none if missing == "samples" else str(place / "samples.npz")
+    command = ["quantize", "--bundle", bundle, "--samples", samples, "--out", str(tmp_path / "o")]
+    assert none in refuse(capsys, *command)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quantize_what_cannot_be(
+    place: Path,
+    shared_bundle: Bundle,
+    make_samples: Callable[..., Samples],
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    """Other people's files in the way, samples of another shape, a table that is none."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    good = ["quantize", "--bundle", str(shared_bundle.path), "--method", "minmax"]
+    good += ["--min-agreement", "0.8", "--tables", str(tmp_path / "tables")]
+    samples = ["--samples", str(place / "samples.npz")]
+    assert "mine: holds files" in refuse(capsys, *good, *samples, "--out", str(tmp_path / "mine"))
+    out = ["--out", str(tmp_path / "out")]
+    (tmp_path / "tables" / "face.json").write_text("no table")
+    assert "face.json: is no calibration table" in refuse(capsys, *good, *samples, *out)
+    flat = make_samples("face")
+    flat = Samples(flat.ids, {"image": flat.inputs["image"][:, 0]})
+    save_samples(tmp_path / "flat.npz", {"face": flat, "voice": make_samples("voice")})
+    (tmp_path / "tables" / "face.json").unlink()
+    line = refuse(capsys, *good, "--samples", str(tmp_path / "flat.npz"), *out)
+    assert "cannot be shown the samples (image [32, 16, 16])" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["minmax", "answer"])
+def test_sensitivity(
+    place: Path,
+    write_bundle: Callable[..., Bundle],
+    make_network: Callable[..., bytes],
+    capsys: Capture,
+    method: str,
+) -> None:
+    """The layer that 8 bits ruin comes first, and no more are shown than asked for."""
+    bundle = write_bundle(face=make_network("face", "always"))
+    command = ["sensitivity", "--bundle", str(bundle.path), "--method", method]
+    command += ["--samples", str(place / "samples.npz"), "--top", "3"]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("  mix")
+    assert all(float(line.split()[0]) >= 0 for line in lines)
+    line = refuse(capsys, *command, "--network", "voice")
+    assert line.endswith("plain: holds no voice network")
+
+
+def test_compare(
+    place: Path, ferplus_root: Path, ravdess_root: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """A row for each network and precision, on the screen and in a file."""
+    out = tmp_path / "figures.json"
+    command = ["compare", "--bundle", str(place / "int8"), "--ferplus", str(ferplus_root)]
+    command += ["--ravdess", str(ravdess_root), "--actors", "2,5", "--json", str(out)]
+    easy = ["--min-agreement", "0.5", "--max-drop", "0.5", "--max-ece-rise", "0.5"]
+    assert main([*command, *easy]) == 0
+    report = json.loads(out.read_text())
+    bundle = load_bundle(place / "int8")
+    assert report["bundle"] == bundle.sha256
+    assert report["refused"] == []
+    assert [(row["network"], row["precision"], row["n"]) for row in report["rows"]] == [
+        (name, precision, num)
+        for name, num in (("face", 21), ("voice", 8))
+        for precision in ("fp32", "fp16", "int8")
+    ]
+    assert [row["agreement"] for row in report["rows"][::3]] == [1.0, 1.0]
+    assert report["bytes"]["int8"] == sum(
+        bundle.model_path(name, "int8").stat().st_size for name in ("face", "voice")
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 6 + 1
+    assert lines[-1] == ", ".join(f"{k} networks {v} bytes" for k, v in report["bytes"].items())
+
+
+def test_compare_refuses(place: Path, ferplus_root: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Exit code 1 and the limit that is broken; the figures are written nevertheless."""
+    out = tmp_path / "figures.json"
+    command = ["compare", "--bundle", str(place / "int8"), "--ferplus", str(ferplus_root)]
+    command += ["--min-agreement", "0.5", "--max-drop", "0.5", "--max-ece-rise", "0.5"]
+    line = refuse(capsys, *command, "--max-bytes", "1000", "--json", str(out), code=1)
+    assert line.startswith("refused: int8: ")
+    assert line.endswith(" bytes, at most 1000 allowed")
+    assert json.loads(out.read_text())["refused"] == [line.removeprefix("refused: ")]
+
+
+def test_compare_sees_a_ruined_network(
+    ferplus_root: Path,
+    place: Path,
+    write_bundle: Callable[..., Bundle],
+    make_network: Callable[..., bytes],
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    """What minmax ruins does not pass; with the layer spared it does."""
+    bundle = write_bundle(face=make_network("face", "always"))
+    samples = ["--samples", str(place / "samples.npz"), "--method", "minmax"]
+    judge = ["compare", "--ferplus", str(ferplus_root), "--max-ece-rise", "1", "--max-drop", "1"]
+    for limit, code in (("0", 1), ("0.98", 0)):
+        out = str(tmp_path / limit)
+        quantize = ["quantize", "--bundle", str(bundle.path), "--out", out, *samples]
+        assert main([*quantize, "--min-agreement", limit]) == 0
+        assert main([*judge, "--min-agreement", "0.9", "--bundle", out]) == code
+    assert "refused: face int8: agreement" in capsys.readouterr().err
+
+
+def test_compare_a_bundle_without_8_bits(
+    shared_bundle: Bundle, ferplus_root: Path, capsys: Capture
+) -> None:
+    """A gate that has nothing to judge says so."""
+    folder = str(shared_bundle.path)
+    line = refuse(capsys, "compare", "--bundle", folder, "--ferplus", str(ferplus_root))
+    assert "network of precision int8: emotion-calibrate quantize" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "give --ferplus, --ravdess or both"),
+        (["--ferplus", "none"], "none"),
+        (["--ravdess", "none"], "none"),
+        (["--ferplus", "FERPLUS", "--split", "test"], "test.csv"),
+        (["--ferplus", "FERPLUS", "--level", "huge"], "huge"),
+        (["--ravdess", "RAVDESS", "--actors", "1"], "[1]"),
+        (["--ferplus", "FERPLUS", "--json", "none/figures.json"], "none/figures.json"),
+        (["--bundle", "none", "--ferplus", "FERPLUS"], "none"),
+    ],
+)
+def test_compare_nothing(
+    place: Path,
+    ferplus_root: Path,
+    ravdess_root: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    arguments: list[str],
+    named: str,
+) -> None:
+    """What is not there is named."""
+    known = {"FERPLUS": str(ferplus_root), "RAVDESS": str(ravdess_root)}
+    given = [
+        str(tmp_path / one) if one.startswith("none") else known.get(one, one) for one in arguments
+    ]
+    assert named in refuse(capsys, "compare", "--bundle", str(place / "int8"), *given)
+
+
+def test_compare_a_network_that_is_not_there(
+    write_bundle: Callable[..., Bundle],
+    make_network: Callable[..., bytes],
+    ravdess_root: Path,
+    capsys: Capture,
+) -> None:
+    """A bundle of faces cannot be judged on voices."""
+    network = make_network("face")
+    bundle = write_bundle(face=network)
+    made = {"face": Quantised(network, "toy", {})}
+    folder = str(write_variants(bundle, bundle.path.with_name("int8"), made).path)
+    line = refuse(capsys, "compare", "--bundle", folder, "--ravdess", str(ravdess_root))
+    assert line.endswith("int8: holds no voice network")
+
+
+def test_folds(
+    place: Path,
+    shared_bundle: Bundle,
+    ravdess_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    """A fold's rows and those of all; one line where nothing was trained, or no samples are."""
+    monkeypatch.setattr(voice_folds, "VoiceRecipe", TINY)
+    work = tmp_path / "work"
+    command = ["folds", str(ravdess_root), str(work), "--bundle", str(shared_bundle.path)]
+    samples = ["--samples", str(place / "samples.npz"), "--method", "minmax"]
+    samples += ["--min-agreement", "0"]
+    assert "no voice-foldN-seedN.ckpt" in refuse(capsys, *command, *samples)
+    network = build_voice(TINY(), len(EMOTIONS8), shared_bundle.manifest.mel)
+    save_weights(work / "folds" / "voice-fold1-seed0.ckpt", network)
+    (work / "folds" / "fold1-seed0.json").write_text('{"temperature": 1.0}')
+    assert main([*command, *samples]) in (0, 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        *(f"voice-fold1-seed0 {one}" for one in ("fp32", "int8")),
+        *(f"all folds {one}" for one in ("fp32", "int8")),
+    ]
+    assert "none.npz" in refuse(capsys, *command, "--samples", str(tmp_path / "none.npz"))

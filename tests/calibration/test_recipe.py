@@ -1,0 +1,174 @@
+"""The whole way to 8 bits, and that nobody is asked twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from emotion_edge.calibration.answers import ask, compare_answers
+from emotion_edge.calibration.errors import CalibrationError
+from emotion_edge.calibration.ranges import METHODS
+from emotion_edge.calibration.recipe import Options, calibrate
+from emotion_edge.calibration.samples import Samples
+from emotion_edge.calibration.table import load_table, save_table
+
+MakeNetwork = Callable[..., bytes]
+MakeSamples = Callable[..., Samples]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of networks that were opened to be asked."""
+    opened: list[str] = []
+    real = ort.InferenceSession
+
+    def count(*given: object, **named: object) -> object:
+        opened.append("network")
+        return real(*given, **named)
+
+    monkeypatch.setattr(ort, "InferenceSession", count)
+    return opened
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("network", ["face", "voice"])
+def test_every_method(
+    make_network: MakeNetwork, make_samples: MakeSamples, method: str, network: str
+) -> None:
+    """An easy network comes through whichever is asked for, and the table tells the truth."""
+    data, samples = make_network(network), make_samples(network)
+    quantised, table = calibrate(data, network, samples, 1.5, Options(method, 0.9))
+    feeds = samples.batches(16)
+    found = compare_answers(ask(data, feeds), ask(quantised, feeds), 1.5)
+    assert table.agreement == found.agreement >= 0.9
+    assert table.divergence == pytest.approx(found.divergence, rel=1e-3, abs=1e-6)
+    assert (table.spared, table.ranking) == ([], {})
+    assert table.key.method == method
+    assert table.used in METHODS[1:]
+    assert method in ("auto", table.used)
+    assert table.key.model == hashlib.sha256(data).hexdigest()
+    assert table.key.samples == samples.sha256
+
+
+def test_auto_takes_the_best_of_the_plain(
+    make_network: MakeNetwork, make_samples: MakeSamples
+) -> None:
+    """None of the plain methods changes the answers less."""
+    data, samples = make_network("face", "rare"), make_samples("face")
+    _, table = calibrate(data, "face", samples, 1.5, Options("auto", 0.9))
+    plain = {
+        method: calibrate(data, "face", samples, 1.5, Options(method, 0.0))[1].divergence
+        for method in ("mse", "percentile", "entropy", "minmax")
+    }
+    assert table.divergence == min(plain.values()) == plain[table.used]
+    assert table.spared == []
+    assert plain["minmax"] > 100 * table.divergence
+
+
+def test_worst_layer_is_spared(make_network: MakeNetwork, make_samples: MakeSamples) -> None:
+    """Where no range will do: the layer stays at 32 bits, and the table says so."""
+    data, samples = make_network("face", "always"), make_samples("face")
+    quantised, table = calibrate(data, "face", samples, 1.5, Options("minmax", 0.9))
+    assert table.spared == ["mix"]
+    assert next(iter(table.ranking)) == "mix"
+    assert len(table.ranking) == 5
+    feeds = samples.batches(16)
+    assert compare_answers(ask(data, feeds), ask(quantised, feeds), 1.5).agreement >= 0.9
+
+
+def test_second_call_asks_nobody(
+    make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path, asked: list[str]
+) -> None:
+    """With the table the samples are not shown again; the bytes are those without a table."""
+    data, samples = make_network("face", "always"), make_samples("face")
+    options = Options("minmax", 0.9, tmp_path / "tables")
+    first, table = calibrate(data, "face", samples, 1.5, options)
+    assert asked
+    written = (tmp_path / "tables" / "face.json").read_bytes()
+    asked.clear()
+    second, again = calibrate(data, "face", samples, 1.5, options)
+    assert asked == []
+    assert (second, again) == (first, table)
+    assert (tmp_path / "tables" / "face.json").read_bytes() == written
+    assert calibrate(data, "face", samples, 1.5, replace(options, folder=None))[0] == first
+    assert list((tmp_path / "tables").iterdir()) == [tmp_path / "tables" / "face.json"]
+
+
+def test_table_is_what_is_followed(
+    make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path, asked: list[str]
+) -> None:
+    """A layer that is spared there by hand is spared."""
+    data, samples = make_network("face"), make_samples("face")
+    options = Options("minmax", 0.9, tmp_path)
+    first, table = calibrate(data, "face", samples, 1.5, options)
+    save_table(tmp_path / "face.json", msgspec.structs.replace(table, spared=["head", "mix"]))
+    asked.clear()
+    second, _ = calibrate(data, "face", samples, 1.5, options)
+    assert second != first
+    assert asked == []
+
+
+@pytest.mark.parametrize("changed", ["model", "samples", "method", "min_agreement"])
+def test_anything_else_is_calibrated_anew(
+    make_network: MakeNetwork,
+    make_samples: MakeSamples,
+    tmp_path: Path,
+    asked: list[str],
+    changed: str,
+) -> None:
+    """Another network, other samples or another question; the table is written over."""
+    data, samples = make_network("face"), make_samples("face")
+    options = Options("minmax", 0.9, tmp_path)
+    calibrate(data, "face", samples, 1.5, options)
+    before = load_table(tmp_path / "face.json")
+    if changed == "model":
+        data = make_network("face", seed=4)
+    elif changed == "samples":
+        image = samples.inputs["image"] + np.float32(1e-3)
+        samples = replace(samples, inputs={"image": image})
+    elif changed == "method":
+        options = replace(options, method="percentile")
+    else:
+        options = replace(options, min_agreement=0.5)
+    asked.clear()
+    _, table = calibrate(data, "face", samples, 1.5, options)
+    assert asked
+    assert load_table(tmp_path / "face.json") == table != before
+
+
+def test_damaged_table(
+    make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path
+) -> None:
+    """It is named, not silently replaced."""
+    (tmp_path / "face.json").write_text("{")
+    options = Options("minmax", 0.9, tmp_path)
+    with pytest.raises(CalibrationError, match=r"face\.json: is no calibration table"):
+        calibrate(make_network("face"), "face", make_samples("face"), 1.5, options)
+    assert (tmp_path / "face.json").read_text() == "{"
+
+
+def test_nothing_helps(
+    make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path
+) -> None:
+    """More than a hundred per cent cannot be reached, and no table is left."""
+    options = Options("minmax", 1.01, tmp_path)
+    with pytest.raises(CalibrationError, match="no layer can be quantised"):
+        calibrate(make_network("face"), "face", make_samples("face"), 1.5, options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_samples_of_another_shape(make_network: MakeNetwork, make_samples: MakeSamples) -> None:
+    """Not a trace of ONNX Runtime's, but one line with the shape that was given."""
+    samples = make_samples("face")
+    flat = Samples(samples.ids, {"image": samples.inputs["image"][:, 0]})
+    with pytest.raises(CalibrationError, match=r"cannot be shown the samples \(image \[32, 16, 16"):
+        calibrate(make_network("face"), "face", flat, 1.5, Options("minmax"))
+    with pytest.raises(CalibrationError, match=r"cannot be shown the samples"):
+        calibrate(make_network("voice"), "voice", samples, 1.5, Options("minmax"))
