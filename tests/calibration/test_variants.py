@@ -81,7 +81,7 @@ def test_what_was_done_is_told(bundle: Bundle, quantise: Quantise, tmp_path: Pat
     """Provenance, metrics and a model card; what they said before stays."""
     written = write_variants(bundle, tmp_path / "int8", quantise())
     manifest = written.manifest
-    assert manifest.provenance["int8"] == {name: "ranges by minmax" for name in ("face", "voice")}
+    assert manifest.provenance["int8"] == dict.fromkeys(("face", "voice"), "ranges by minmax")
     for name, found in manifest.metrics["int8"].items():
         size = manifest.files[manifest.models[name].variants["int8"].file].bytes
         assert found == {"bytes": size, "agreement": 0.97}
