@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from emotion_edge.engines.base import Engine
 from emotion_edge.training.__main__ import main
 from emotion_edge.training.data.ferplus import load_ferplus
 
@@ -26,7 +27,10 @@ def run(
     from emotion_edge.engines import open_engine
     from emotion_edge.training.evaluation import judges
 
-    monkeypatch.setattr(judges, "open_engine", lambda name, *given: open_engine("null", *given))
+    def open_null(_: str, *given: object, **named: object) -> Engine:
+        return open_engine("null", *given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(judges, "open_engine", open_null)
     root = write_ferplus({f"{i}.png": {("anger", "fear")[i % 2]: 10} for i in range(8)})
     assert len(load_ferplus(root, "train").labels) == 8
 
