@@ -29,6 +29,7 @@ KEPT_BEFORE = 1
 bundle or the JetPack of before needs no build."""
 LOCK_WAIT_S = 1800.0
 LOCK_POLL_S = 0.5
+LOCK_REPORT_S = 5.0
 _HASH_LENGTH = 64
 
 
@@ -149,7 +150,8 @@ class EngineCache:
                         f"{self.folder}: another process has been building for over"
                         f" {wait_s / 60:.0f} minutes; end it and try again"
                     )
-                report("waiting for another process that builds an engine")
+                if waited_s % LOCK_REPORT_S == 0:
+                    report("waiting for another process that builds an engine")
                 sleep(LOCK_POLL_S)
                 waited_s += LOCK_POLL_S
             yield

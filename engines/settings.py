@@ -7,7 +7,7 @@ value and what is allowed. The runtime and the training side have their own stru
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import yaml
@@ -68,6 +68,7 @@ def explain_problem(origin: str, tree: Tree, defaults: Section, message: str) ->
     path = where.strip("`").removeprefix("$").strip(".")
     value: Any = tree
     section: Any = defaults
+    holder = defaults
     for key in filter(None, path.split(".")):
         name, _, place = key.partition("[")
         value = value.get(name) if isinstance(value, dict) else value
@@ -76,10 +77,15 @@ def explain_problem(origin: str, tree: Tree, defaults: Section, message: str) ->
         section = getattr(section, name, section)
         if isinstance(section, tuple) and section and isinstance(section[0], Section):
             section = section[0]  # all are alike
+        if isinstance(section, Section):
+            holder = section
     if "unknown field" in problem:
         name = problem.split("`")[1]
         allowed = ", ".join(section.__struct_fields__)
         return f"{origin}: unknown key {'.'.join(filter(None, [path, name]))}, allowed: {allowed}"
+    if "enum value" in problem:
+        choices = get_args(get_type_hints(type(holder))[path.rpartition(".")[2]])
+        return f"{origin}: {path} is {value!r}, allowed: {', '.join(map(str, choices))}"
     return f"{origin}: {path} is {value!r}: {problem[0].lower()}{problem[1:]}"
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,7 +114,7 @@ class TensorRTEngine:
         self._event = 0
         self._hangs = False
         names = [spec.name for spec in self._outputs]
-        with self._explain("cannot be prepared"):
+        try:
             self._cuda = CudaDriver()
             self._event = self._cuda.create_event()
             stream = gpu.driver.Stream(NON_BLOCKING)
@@ -125,6 +123,10 @@ class TensorRTEngine:
                 key = shapes[self._inputs[0].name]
                 self._by_shape[key] = FixedShape(engine[1], index, shapes, names, tools)
             stream.synchronize()
+        except EngineError:
+            raise
+        except (*self._cuda_errors, RuntimeError) as error:  # TensorRT's bindings raise as well
+            raise EngineError(f"{self._title}: cannot be prepared: {error}") from error
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -152,15 +154,18 @@ class TensorRTEngine:
             self.infer(feed)
 
     def close(self) -> None:
-        """Free everything, on the thread that opened it."""
+        """Free everything, on the thread that opened it. What fails is only logged: after an error
+        of the GPU every call fails, and that error is the one to be read."""
         if self._engine is None or self._hangs:  # freeing would wait for the GPU for ever
             return
         self._engine = None
-        with self._explain("cannot be closed"):
+        try:
             for shape in self._by_shape.values():
                 shape.close()
             if self._event:
                 self._cuda.destroy_event(self._event)
+        except self._cuda_errors as error:
+            log.warning("%s: not all of its memory is freed: %s", self._title, error)
         self._by_shape.clear()
         self._rows.clear()
 
@@ -217,16 +222,6 @@ class TensorRTEngine:
             for name, answer in self._infer_one(one).items():
                 answers[name][row] = answer[0]
         return answers
-
-    @contextmanager
-    def _explain(self, what: str) -> Iterator[None]:
-        """CUDA's errors, and those that TensorRT's bindings raise, name the network."""
-        try:
-            yield
-        except EngineError:
-            raise
-        except (*self._cuda_errors, RuntimeError) as error:
-            raise EngineError(f"{self._title}: {what}: {error}") from error
 
 
 def _list_tensors(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .crop import Box, check_box, check_size, cut, find_crop
 from .cuda_device import (
+    PreprocessorError,
     Staging,
     address_of,
     make_staging,
@@ -108,10 +109,14 @@ class CudaPreprocessor:
 
     def close(self) -> None:
         """Wait for what is enqueued and let go of the buffers. The context stays: others are in
-        it."""
-        if self._outputs:
-            with one_line_errors():
-                self.stream.synchronize()
+        it. What fails is only logged: after an error of the GPU every call fails, and that error
+        is the one to be read."""
+        try:
+            if self._outputs:
+                with one_line_errors():
+                    self.stream.synchronize()
+        except PreprocessorError as error:
+            log.warning("closing the preprocessor: %s", error)
         self._outputs.clear()
         self._wrapped.clear()
         self._staging = None

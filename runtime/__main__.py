@@ -112,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     # Imported here, so that --help and a mistyped option answer at once.
-    from .app import LiveRun, run_replay
+    from .app import LiveRun, StoppedEarly, run_replay
     from .sinks import SinkClosed, open_sink
 
     config = build_config(args)
@@ -135,7 +135,10 @@ def run(args: argparse.Namespace) -> int:
             live = LiveRun(config, sinks)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: live.stop())
-            live.run(args.seconds)
+            try:
+                live.run(args.seconds)
+            except StoppedEarly as stopped:
+                log.info("%s", stopped)
     return 0
 
 

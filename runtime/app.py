@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from .board import open_board
+from .build_report import report_build
 from .clock import MonotonicClock
 from .config import Config
 from .faces import FaceFinder
@@ -32,8 +33,6 @@ BLIND_TICK_NS = 250_000_000
 SWITCH_INTERVAL_S = 5e-4
 """How long another thread may keep the interpreter from the one that makes results; Python's 5 ms
 raise the median latency by a third on two cores."""
-BUILD_PATIENCE_S = 60
-"""An engine that is being built tells of itself every few seconds."""
 MONITOR_PERIOD_NS = 500_000_000
 JOIN_TIMEOUT_S = 5.0
 
@@ -43,7 +42,7 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
     clock only measures how long the work took."""
     clock = MonotonicClock()
     media = open_media(config.source.name)
-    with open_runtime(config, clock) as runtime:
+    with open_runtime(config, clock, report_build) as runtime:
         end_ns = None if seconds is None else round(seconds * 1e9)
         search_ns = round(1e9 / runtime.level.face_find_hz)
         search_due_ns = 0
@@ -77,6 +76,10 @@ def _with_ticks(
         yield event
 
 
+class StoppedEarly(Exception):
+    """`LiveRun.stop` was called before the run had begun."""
+
+
 class LiveRun:
     """A run in real time. `run` blocks; `stop` may be called from anywhere, a signal too."""
 
@@ -103,14 +106,15 @@ class LiveRun:
             self._frames.end()
 
     def run(self, seconds: float | None = None) -> Runtime:
-        """Until the source ends, `stop`, or `seconds` after the first picture."""
+        """Until the source ends, `stop`, or `seconds` after the first picture. Raises StoppedEarly
+        for a `stop` while an engine is being built, which then is given up."""
         source = self._config.source
         with (
             Watchdog(self._clock) as watchdog,
             open_runtime(
                 self._config,
                 self._clock,
-                lambda text: watchdog.ask_for_time(text, BUILD_PATIENCE_S),
+                lambda text: self._report_build(text, watchdog),
             ) as runtime,
             open_sources(
                 source.name,
@@ -145,6 +149,11 @@ class LiveRun:
         if self._failure is not None:
             raise self._failure
         return runtime
+
+    def _report_build(self, text: str, watchdog: Watchdog) -> None:
+        if self._stop.is_set():
+            raise StoppedEarly("stopped while an engine was being built")
+        report_build(text, watchdog)
 
     def _start_threads(
         self, runtime: Runtime, sources: Sources, watchdog: Watchdog

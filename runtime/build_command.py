@@ -6,20 +6,14 @@ Building takes minutes on a small board and is done once, for each bundle and ea
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from pathlib import Path
 
 from ..engines.base import EngineError
 from ..engines.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from .build_report import report_build
 from .clock import MonotonicClock
 from .config import ConfigError
 from .watchdog import Watchdog
-
-log = logging.getLogger(__name__)
-
-PATIENCE_S = 60
-"""What systemd is asked to wait for the next word; there is one every few seconds."""
 
 
 def add_build_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,10 +62,7 @@ def run_build(args: argparse.Namespace) -> int:
     with Watchdog(MonotonicClock()) as watchdog:
 
         def report(text: str) -> None:
-            log.info("%s", text)
-            watchdog.ask_for_time(text, PATIENCE_S)
-            if sys.stderr.isatty():
-                print(text, file=sys.stderr)
+            report_build(text, watchdog)
 
         num_built = 0
         for network in bundle.manifest.models:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -28,7 +28,7 @@ class Source(Section, frozen=True):
     height_px: Annotated[int, Meta(ge=64, le=4096)] = 720
     camera_fps: Annotated[float, Meta(ge=1, le=240)] = 30.0
     """What the camera is asked for; it may give another."""
-    capture: Annotated[str, Meta(pattern="^(auto|jetson|v4l2|opencv)$")] = "auto"
+    capture: Literal["auto", "jetson", "v4l2", "opencv"] = "auto"
     """How a camera is read. "jetson": through jetson-utils; "v4l2": raw pictures without a library;
     "opencv": MJPEG, decoded. "auto": the first of them that is installed and reaches the rate."""
     loop: bool = False
@@ -39,7 +39,7 @@ class Engines(Section, frozen=True):
     name: str = "auto"
     """"auto" (TensorRT where there is an NVIDIA GPU, else ONNX Runtime), "tensorrt", "onnx" or
     "null" (no model: for tests)."""
-    precision: Annotated[str, Meta(pattern="^(auto|fp32|fp16|int8)$")] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     """Of the face and the voice network. "auto": 16 bits on TensorRT, 32 elsewhere. "int8" needs a
     bundle that has it."""
     dla_core: Annotated[int, Meta(ge=-1, le=7)] = -1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.bundle import load_bundle
+from ...training.export import check_replaceable
 from ..ranges import METHODS
 from ..recipe import MIN_AGREEMENT, Options, calibrate
 from ..samples import INPUTS, load_samples
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     bundle = load_bundle(args.bundle)
     names = [name for name in INPUTS if name in bundle.manifest.models]
     samples = load_samples(args.samples, names)
+    check_replaceable(args.out.resolve())  # minutes from now it would be too late
     options = Options(args.method, args.min_agreement, args.tables)
     made = {}
     for name in names:

@@ -282,6 +282,18 @@ def test_gpu_that_hangs(
     assert since(gpu) == []
 
 
+def test_closing_after_an_error_of_the_gpu(
+    bundle: Bundle, gpu: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Closing fails as everything does then; what is raised is what went wrong first."""
+    engine = open_tensorrt(bundle, "face", "fp32")
+    engine.warm_up({"image": make_image()})
+    gpu.fails |= {"cuGraphLaunch", "cuGraphExecDestroy"}
+    with pytest.raises(EngineError, match=r"^face fp32: failed: cuGraphLaunch"), engine:
+        engine.infer({"image": make_image()})
+    assert "face fp32: not all of its memory is freed: cuGraphExecDestroy" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [

@@ -209,6 +209,24 @@ def test_close_may_be_called_twice() -> None:
         preprocessor.close()
 
 
+def test_closing_after_an_error_of_the_gpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is raised is what went wrong first, not that closing fails as well."""
+    try:
+        preprocessor = CudaPreprocessor(ImageSpec(), TINY)
+    except PreprocessorError as error:
+        pytest.skip(str(error))
+
+    def fail() -> None:
+        raise RuntimeError("an illegal memory access")
+
+    monkeypatch.setattr(preprocessor.stream, "synchronize", fail)
+    with pytest.raises(ValueError, match="first"), preprocessor:
+        raise ValueError("first")
+    assert "CUDA cannot be used: an illegal memory access" in caplog.text
+
+
 @pytest.mark.parametrize("node", ["nvidia0", "nvhost-gpu", "nvgpu/igpu0"])
 def test_a_gpu_shows_in_dev(tmp_path: Path, node: str) -> None:
     """By the node of a PC or of any JetPack; without one, and without /dev, there is none."""

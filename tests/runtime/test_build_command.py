@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from emotion_edge.engines import build as build_module
 from emotion_edge.engines.bundle import DEFAULT_BUNDLE, load_bundle
 from emotion_edge.runtime.__main__ import main
+from emotion_edge.runtime.build_report import report_build
 
 sys.path.append(str(Path(__file__).parent.parent / "engines"))  # the tests are no package
 from cuda_stand_in import StandIn
@@ -132,6 +138,54 @@ def test_golden_input_that_comes_out_otherwise(
     code, _, errors = build(capsys)
     assert (code, len(errors.splitlines())) == (2, 1)
     assert "answers the golden input" in errors
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """`run` takes the signals over; they are given back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_is_stopped_while_it_builds(
+    gpu: StandIn,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    """Ctrl-C and systemd's stop end a first start too, with code 0: it does not build for minutes
+    first."""
+    is_over = threading.Event()
+
+    def work() -> None:
+        os.kill(os.getpid(), number)
+        assert is_over.wait(TIMEOUT_S)
+
+    gpu.on_build = work
+    monkeypatch.setattr(build_module, "REPORT_EVERY_S", 0.01)
+    monkeypatch.setattr(build_module, "CANCEL_WAIT_S", 0.01)
+    options = ["--source", "demo", "--output", "null", "--set", "engines.name=tensorrt"]
+    code = main(["run", *options])
+    is_over.set()
+    assert (code, capsys.readouterr()) == (0, ("", ""))
+    for thread in threading.enumerate():
+        if thread.name == "tensorrt-build":
+            thread.join(TIMEOUT_S)
+    assert "the build was cancelled" in gpu.calls
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    """Whoever looks on sees that it builds; a log is not filled with it."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    report_build("building face fp16")
+    assert capsys.readouterr() == ("", "building face fp16\n" if is_terminal else "")
 
 
 class _Disturbed:

@@ -94,7 +94,7 @@ def test_change_config() -> None:
         ("learning.epochs=3", "unknown key learning.epochs, allowed: batch_size, peak_lr"),
         ("lerning.peak_lr=3", "unknown key lerning, allowed: preset, root, out, cache, seed"),
         ("network.channels=[1, 2]", "network.channels is ['1', '2']: expected `array` of length 3"),
-        ("network.num_members=3", "network.num_members is '3': allowed are 1, 2, 4, 8"),
+        ("network.num_members=3", "network.num_members is '3', allowed: 1, 2, 4, 8"),
         ("network.max_drop=0.1", "unknown key network.max_drop, allowed: num_members, channels"),
         ("fold=4", "fold is '4': expected `int` <= 3"),
         ("task=text", "task is 'text', allowed: face, voice, fusion"),
@@ -134,7 +134,7 @@ def test_wrong_rounds(rounds: str, message: str) -> None:
 @pytest.mark.parametrize("kind", ["neither", "attention "])
 def test_kinds_of_fusion(kind: str) -> None:
     """Those there are."""
-    with pytest.raises(ConfigError, match=r" kind is '.*': allowed are attention, channel"):
+    with pytest.raises(ConfigError, match=r" kind is '.*', allowed: attention, channel"):
         load_config("fusion-channel", None, [f"kind='{kind}'"])
 
 

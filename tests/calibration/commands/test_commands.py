@@ -195,7 +195,9 @@ def test_quantize_what_cannot_be(
     good += ["--min-agreement", "0.8", "--tables", str(tmp_path / "tables")]
     samples = ["--samples", str(place / "samples.npz")]
     assert "mine: holds files" in refuse(capsys, *good, *samples, "--out", str(tmp_path / "mine"))
+    assert not (tmp_path / "tables").exists()  # said before the work, not after it
     out = ["--out", str(tmp_path / "out")]
+    (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "face.json").write_text("no table")
     assert "face.json: is no calibration table" in refuse(capsys, *good, *samples, *out)
     flat = make_samples("face")

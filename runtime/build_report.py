@@ -1,0 +1,22 @@
+"""What is said while TensorRT builds an engine: to systemd, to the log, to who looks on."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from .watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 60
+"""What systemd is asked to wait for the next word; there is one every few seconds."""
+
+
+def report_build(text: str, watchdog: Watchdog | None = None) -> None:
+    """One line. A terminal gets it too: minutes without a word look like a program that hangs."""
+    log.info("%s", text)
+    if watchdog is not None:
+        watchdog.ask_for_time(text, PATIENCE_S)
+    if sys.stderr.isatty():
+        sys.stderr.write(f"{text}\n")
