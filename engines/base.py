@@ -45,6 +45,11 @@ class EngineError(RuntimeError):
     """A network that cannot be opened or run; one line that names it and says why."""
 
 
+class GpuHangsError(EngineError):
+    """The GPU does not come back. To free anything of it would wait for ever, so nothing is left
+    but to end the process at once."""
+
+
 def take_host_array(engine: str, spec: TensorSpec, feed: Feed) -> NDArray[np.float32]:
     """The input `spec` of an engine that reads the host's memory. Raises EngineError, or
     ValueError when it does not fit."""

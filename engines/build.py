@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsInt, TypeVar
@@ -53,6 +54,13 @@ class _Progress:
     is_cancelled: bool = False
 
 
+def find_engine(plan: Plan, gpu: Gpu, version: str, cache: EngineCache) -> BuiltEngine | None:
+    """The engine from the cache, None where it has to be built. Raises EngineError."""
+    prefix, key = _name_engine(plan, list_key_parts(plan, gpu, version, read_l4t_release()))
+    data = cache.load(prefix, key)
+    return None if data is None else BuiltEngine(data, cache.find_file(prefix, key), 0.0)
+
+
 def prepare_engine(
     plan: Plan, gpu: Gpu, version: str, cache: EngineCache, report: Report, force: bool = False
 ) -> BuiltEngine:
@@ -61,8 +69,7 @@ def prepare_engine(
     `version` is TensorRT's. Raises EngineError.
     """
     parts = list_key_parts(plan, gpu, version, read_l4t_release())
-    prefix = f"{plan.bundle_name[:MAX_NAME]}-{plan.network}-{plan.precision}"
-    key = hash_key(parts)
+    prefix, key = _name_engine(plan, parts)
     file = cache.find_file(prefix, key)
     if not force and (data := cache.load(prefix, key)) is not None:
         return BuiltEngine(data, file, 0.0)
@@ -85,6 +92,12 @@ def prepare_engine(
             cache.store_timing(timing_name, timing)
     log.info("built %s in %.0f s, %d bytes", plan.title, seconds, len(data))
     return BuiltEngine(data, stored, seconds)
+
+
+def _name_engine(plan: Plan, parts: Mapping[str, str]) -> tuple[str, str]:
+    """(prefix, key) of its file in the cache."""
+    prefix = f"{plan.bundle_name[:MAX_NAME]}-{plan.network}-{plan.precision}"
+    return prefix, hash_key(parts)
 
 
 def _build_in_thread(

@@ -100,10 +100,11 @@ class EngineCache:
         try:
             _replace(file, data)
             _replace(_beside(file), msgspec.json.format(msgspec.json.encode(entry), indent=2))
-            self._drop_old(prefix, file)
         except OSError as error:
             log.warning("%s", _explain_write(self.folder, error))
             return None
+        with suppress(OSError):
+            self._drop_old(prefix, file)
         return file
 
     def load_timing(self, name: str) -> bytes:

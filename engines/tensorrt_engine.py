@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.device_array import DeviceArray
-from .base import Arrays, EngineError, Feed, Report, TensorSpec, say_nothing
-from .build import BuiltEngine, prepare_engine
+from .base import Arrays, EngineError, Feed, GpuHangsError, Report, TensorSpec, say_nothing
+from .build import BuiltEngine, find_engine, prepare_engine
 from .bundle import Bundle
 from .cuda_driver import CudaDriver, CudaError
 from .engine_cache import EngineCache, find_cache_folder
@@ -48,7 +49,8 @@ def open_tensorrt(
     report: Report = say_nothing,
     force: bool = False,
 ) -> TensorRTEngine:
-    """Open a network of `bundle`, after building it where the cache has no engine of it yet.
+    """Open a network of `bundle`, after building it where the cache has no engine of it yet, or
+    one of all quality levels.
 
     An engine that TensorRT cannot read, whatever the reason, is built anew, once. `force` builds
     in any case. Raises EngineError.
@@ -57,7 +59,14 @@ def open_tensorrt(
     gpu = open_gpu()
     plan = plan_engine(bundle, network, precision, options)
     cache = EngineCache(find_cache_folder())
-    built = prepare_engine(plan, gpu, version, cache, report, force)
+    built = None
+    if options.levels and not force:
+        # One for all levels serves each of them, and is what `emotion-edge build` makes.
+        plan_of_all = plan_engine(bundle, network, precision, replace(options, levels=()))
+        built = find_engine(plan_of_all, gpu, version, cache)
+        plan = plan if built is None else plan_of_all
+    if built is None:
+        built = prepare_engine(plan, gpu, version, cache, report, force)
     problems = Problems()
     engine = _read_engine(built.data, problems)
     if engine is None and built.seconds == 0:
@@ -204,7 +213,7 @@ class TensorRTEngine:
             raise EngineError(f"{self._title}: failed: {error}") from error
         if not is_done:
             self._hangs = True
-            raise EngineError(f"{self._title}: the GPU has not answered for {TIMEOUT_S:.0f} s")
+            raise GpuHangsError(f"{self._title}: the GPU has not answered for {TIMEOUT_S:.0f} s")
         return shape.outputs
 
     def _infer_rows(self, feed: Feed, num_rows: int) -> Arrays:

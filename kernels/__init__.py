@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .cuda_device import PreprocessorError, has_gpu
+from .cuda_device import PreprocessorError, has_gpu, simulated
 from .device_array import Tensor
 from .spec import ImageSpec, MelSpec
 
@@ -73,7 +73,8 @@ def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor
     """
     if name not in PREPROCESSORS:
         raise ValueError(f"preprocessor {name!r} is not one of {', '.join(PREPROCESSORS)}")
-    if name == "cuda" or (name == "auto" and has_gpu()):
+    # Numba's simulator has its own idea of the GPU's memory, which no engine can read.
+    if name == "cuda" or (name == "auto" and has_gpu() and not simulated()):
         from .cuda import CudaPreprocessor
 
         try:

@@ -163,8 +163,7 @@ class StreamingLogMel(MelGrid):
 
     def __init__(self, spec: MelSpec) -> None:
         half = spec.fft_size // 2
-        self._sound = np.zeros(1 + spec.window)
-        super().__init__(spec)
+        super().__init__(spec, np.zeros(1 + spec.window))
         self._columns = np.zeros((spec.num_mels, 2 * self._capacity), np.float32)
         self._constants = (
             *(spec.preemphasis, spec.floor, spec.mean, spec.std),
@@ -176,13 +175,6 @@ class StreamingLogMel(MelGrid):
         )
         self._mel = np.zeros((1, spec.num_mels, spec.num_frames), np.float32)
         self._mask = np.zeros((1, spec.num_frames), np.float32)
-
-    def restart(self, first_sample: int) -> None:
-        """Forget the past: the next sample pushed is number `first_sample`, rounded up to the
-        grid by dropping what comes before."""
-        super().restart(first_sample)
-        self._sound[:] = 0.0
-        self._filled = 0
 
     def push(self, samples: NDArray[np.float32]) -> int:
         """Add the next samples (n,) -> how many new columns they completed."""

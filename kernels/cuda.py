@@ -27,8 +27,9 @@ from .spec import MIN_FACE_PX, ImageSpec, MelSpec
 
 log = logging.getLogger(__name__)
 
-MAX_WRAPPED = 32
-"""Camera buffers whose wrapping is remembered: more than any camera cycles through."""
+MAX_WRAPPED = 64
+"""Camera buffers whose wrapping is remembered: more than any camera cycles through (61, of
+`jetson_camera.ring_length` at 240 pictures a second)."""
 
 
 class CudaPreprocessor:

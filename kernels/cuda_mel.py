@@ -53,8 +53,7 @@ class CudaStreamingLogMel(MelGrid):
     def __init__(self, spec: MelSpec, stream: Any) -> None:
         """On the `stream` of Numba, in the context that is current."""
         sound_size = 1 + spec.window + (PIECE_COLUMNS - 1) * spec.hop
-        self._sound = np.zeros(sound_size, np.float32)
-        super().__init__(spec)
+        super().__init__(spec, np.zeros(sound_size, np.float32))
         half = spec.fft_size // 2
         self._shared_bytes = 4 * half * np.dtype(np.float64).itemsize
         if self._shared_bytes > SHARED_BYTES:
@@ -84,13 +83,6 @@ class CudaStreamingLogMel(MelGrid):
             self._window_grid()
             for count in range(1, PIECE_COLUMNS + 1):
                 self._mel_grid(count)
-
-    def restart(self, first_sample: int) -> None:
-        """Forget the past: the next sample pushed is number `first_sample`, rounded up to the
-        grid by dropping what comes before."""
-        super().restart(first_sample)
-        self._sound[:] = 0.0
-        self._filled = 0
 
     def push(self, samples: NDArray[np.float32]) -> int:
         """Add the next samples (n,) -> how many new columns they completed: these are computed

@@ -4,6 +4,8 @@ backend shares. Sample numbers in, column numbers and levels out.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +18,10 @@ class MelGrid:
     LATE_COLUMNS = 128
     """Columns kept beyond a window, for pictures older than the newest sound (1.28 s)."""
 
-    def __init__(self, spec: MelSpec) -> None:
+    def __init__(self, spec: MelSpec, sound: NDArray[Any]) -> None:
+        """`sound` is the backend's: the sample before the next column, then `_filled` of it."""
         self.spec = spec
+        self._sound = sound
         self._capacity = spec.num_frames + self.LATE_COLUMNS
         # Written twice, so that any stretch of `_capacity` columns lies in one piece.
         self._levels = np.zeros(2 * self._capacity, np.float32)
@@ -31,6 +35,8 @@ class MelGrid:
         self._num_columns = self.first_column
         self._to_drop = self.first_column * hop - first_sample
         self.next_sample = first_sample
+        self._sound[:] = 0.0
+        self._filled = 0
 
     @property
     def num_columns(self) -> int:

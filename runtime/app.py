@@ -58,7 +58,7 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
                 runtime.finder.search(frame)
                 search_due_ns = t_ns + search_ns
             now_ns = clock.now_ns()
-            box = runtime.finder.box
+            box = runtime.finder.box_in(frame) if frame is not None else None
             window = runtime.synchroniser.window(t_ns, frame, box, wait=False)
             runtime.process(window, now_ns, now_ns, sinks)
     return runtime
@@ -227,7 +227,7 @@ class LiveRun:
                 if t_ns >= end_ns:
                     return
             wait = frame is not None and runtime.pipeline.wants_voice(t_ns)
-            box = runtime.finder.box if frame is not None else None
+            box = runtime.finder.box_in(frame) if frame is not None else None
             window = sync.window(t_ns, frame, box, wait, dropped)
             runtime.process(window, t_ns, woke_ns, self._sinks)
             watchdog.progress()

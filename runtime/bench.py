@@ -35,6 +35,8 @@ MEASURED_PACKAGES = (
     "numpy",
     "numba",
     "onnxruntime",
+    "tensorrt",
+    "pycuda",
     "opencv-python-headless",
     "av",
 )
@@ -148,6 +150,8 @@ def print_report(report: dict[str, Any]) -> None:
         f" {report['p50_over_networks']:.2f} x the networks; {report['rss_mb']:.0f} MB resident;"
         f" first result {report['first_result_s']:.1f} s after the start"
     )
+    engines = ", ".join(f"{name} on {engine}" for name, engine in report["engines"].items())
+    console.print(f"{engines}; input prepared on {report['preprocessor']}")
     capture = report["capture"]
     console.print(
         f"capture: {capture['copies_per_frame']} copies a frame, clock {capture['clock_domain']},"
@@ -170,6 +174,8 @@ def bench(args: argparse.Namespace) -> int:
         "source": Path(config.source.name).name,
         "fps": args.fps,
         "capture": describe_capture(runtime.capture_path),
+        "engines": dict(runtime.engines),
+        "preprocessor": "cuda" if runtime.on_gpu else "cpu",
         "level": runtime.level.name,
         "machine": describe_machine(),
         "versions": versions(),

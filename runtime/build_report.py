@@ -15,8 +15,8 @@ PATIENCE_S = 60
 
 def report_build(text: str, watchdog: Watchdog | None = None) -> None:
     """One line. A terminal gets it too: minutes without a word look like a program that hangs."""
-    log.info("%s", text)
     if watchdog is not None:
         watchdog.ask_for_time(text, PATIENCE_S)
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not log.isEnabledFor(logging.INFO):
         sys.stderr.write(f"{text}\n")
+    log.info("%s", text)

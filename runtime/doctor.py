@@ -46,23 +46,31 @@ def run_checks(
 ) -> list[Check]:
     """Every check in turn; without `bundle` the one that ships is looked at. Raises nothing."""
     gpu = has_gpu(sys_root / "dev")
+    found: dict[str, Check] = {}
+
+    def reads_on_gpu() -> bool:
+        """As a run would."""
+        return gpu and all(found[name].state == "ok" for name in ("gpu", "tensorrt", "numba.cuda"))
+
     checks: dict[str, Callable[[], Check]] = {
         "python": check_python,
         "bundle": lambda: check_bundle(bundle or FOLDERS / "engines" / "default"),
         "camera": lambda: check_cameras(sys_root),
-        "capture": lambda: check_capture(gpu, list_cameras(str(sys_root / "dev"))),
         "microphone": lambda: check_microphone(sys_root),
         "opencv": check_opencv,
         "jetson": check_jetson_utils,
         "gpu": lambda: check_gpu(gpu),
         "tensorrt": lambda: check_tensorrt(gpu),
         "numba.cuda": lambda: check_kernels(gpu),
+        "capture": lambda: check_capture(reads_on_gpu(), list_cameras(str(sys_root / "dev"))),
         "engines": lambda: check_engine_cache(gpu, environment),
         "governor": lambda: check_governor(sys_root),
         "memory": lambda: check_memory(sys_root),
         "cache": lambda: check_cache(environment),
     }
-    return [_run_check(name, check) for name, check in checks.items()]
+    for name, check in checks.items():
+        found[name] = _run_check(name, check)
+    return list(found.values())
 
 
 def _run_check(name: str, check: Callable[[], Check]) -> Check:

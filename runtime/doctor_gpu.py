@@ -82,14 +82,15 @@ def check_engine_cache(shows: bool, environment: Mapping[str, str]) -> Check:
 
 
 def check_capture(
-    shows: bool,
+    for_gpu: bool,
     cameras: Collection[str],
     make_opener: Callable[..., CameraOpener] = CameraOpener,
 ) -> Check:
-    """How a run would read the first camera: opened, one picture read, closed."""
+    """How a run would read the first camera: opened, one picture read, closed. `for_gpu`: it has
+    kernels that would read the pictures where they lie."""
     if not cameras:
         return Check("capture", "ok", "no camera to try")
-    opener = make_opener(next(iter(cameras)), MonotonicClock(), for_gpu=shows)
+    opener = make_opener(next(iter(cameras)), MonotonicClock(), for_gpu=for_gpu)
     try:
         source = opener()
         try:

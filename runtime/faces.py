@@ -88,15 +88,29 @@ class FaceFinder:
 
     def __init__(self, detector: Detector, lost_after_s: float) -> None:
         self._detector = detector
+        self._lost_after_s = lost_after_s
         self._steady = SteadyBox(lost_after_s)
-        self.box: FaceBox | None = None
+        # Replaced as a whole, as the reader may come at any moment.
+        self._newest: tuple[tuple[int, int], FaceBox | None] = (0, 0), None
+
+    @property
+    def box(self) -> FaceBox | None:
         """The newest answer; read from any thread."""
+        return self._newest[1]
+
+    def box_in(self, frame: VideoFrame) -> FaceBox | None:
+        """The newest answer for a picture of this size; read from any thread. A camera that was
+        lost may come back with another, where the box would be somewhere else."""
+        size, box = self._newest
+        return box if size == picture_size(frame.image, frame.format) else None
 
     def search(self, frame: VideoFrame) -> FaceBox | None:
         height, width = picture_size(frame.image, frame.format)
+        if self._newest[0] != (height, width):
+            self._steady = SteadyBox(self._lost_after_s)
         found = self._detector.detect(frame.image, frame.format)
-        chosen = choose_face(found, width, height, self.box) if found else None
-        self.box = self._steady.update(frame.t_ns, chosen)
+        chosen = choose_face(found, width, height, self.box_in(frame)) if found else None
+        self._newest = (height, width), self._steady.update(frame.t_ns, chosen)
         return self.box
 
     def run(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
+from msgspec.structs import replace
 
 from ..engines import ENGINES, open_engine
-from ..engines.base import Engine, EngineError, Report, say_nothing
+from ..engines.base import Engine, EngineError, GpuHangsError, Report, say_nothing
 from ..engines.bundle import DEFAULT_BUNDLE, Bundle, Level, load_bundle
 from ..engines.golden import prove_engine
 from ..engines.plan import BuildOptions
@@ -22,6 +27,10 @@ from .latency import LatencyLog
 from .messages import CapturePath, Sink, Window
 from .pipeline import Pipeline
 from .sync import Synchroniser
+
+log = logging.getLogger(__name__)
+
+EXIT_GPU_HANGS = 3
 
 
 @dataclass(slots=True)
@@ -40,6 +49,8 @@ class Runtime:
     """Of the newest window."""
     on_gpu: bool = False
     """The GPU reads the pictures."""
+    engines: Mapping[str, str] = field(default_factory=dict)
+    """What each network runs on, such as "tensorrt fp16"."""
     capture_path: CapturePath | None = None
     """How the pictures of a live run came in, as it was at its end; None without any."""
 
@@ -47,7 +58,10 @@ class Runtime:
         self, window: Window, captured_ns: int, woke_ns: int, sinks: Sequence[Sink]
     ) -> None:
         """Estimate and publish one window; the times are on `clock`."""
-        estimate = self.pipeline.estimate(window, captured_ns, woke_ns)
+        try:
+            estimate = self.pipeline.estimate(window, captured_ns, woke_ns)
+        except GpuHangsError as error:
+            end_at_once(str(error))
         self.latency.add(estimate.latency_us, estimate.stages_us)
         self.dropped_frames += window.dropped_frames
         self.skew_ns = window.skew_ns
@@ -55,6 +69,12 @@ class Runtime:
         for sink in sinks:
             sink.publish(estimate)
         self.pipeline.note_published((self.clock.now_ns() - before) / 1e3)
+
+
+def end_at_once(reason: str) -> NoReturn:
+    """Leave without freeing anything, which would hang as the GPU does; systemd starts anew."""
+    print(reason, file=sys.stderr, flush=True)
+    os._exit(EXIT_GPU_HANGS)
 
 
 def find_level(bundle: Bundle, name: str) -> Level:
@@ -105,6 +125,7 @@ def open_runtime(config: Config, clock: Clock, report: Report = say_nothing) -> 
                 LatencyLog(config.budget_ms),
                 clock,
                 on_gpu=preprocessor.name == "cuda",
+                engines={name: f"{one.name} {one.precision}" for name, one in engines.items()},
             )
         finally:
             pipeline.wipe()
@@ -112,7 +133,8 @@ def open_runtime(config: Config, clock: Clock, report: Report = say_nothing) -> 
 
 
 def _open_network(config: Config, bundle: Bundle, network: str, report: Report) -> Engine:
-    """Open and prove. Raises EngineError."""
+    """Open and prove; "auto" falls back from a TensorRT engine that answers wrongly. Raises
+    EngineError."""
     chosen = config.engines
     options = BuildOptions(
         (config.level,) if config.level else (), chosen.dla_core if chosen.dla_core >= 0 else None
@@ -123,9 +145,13 @@ def _open_network(config: Config, bundle: Bundle, network: str, report: Report) 
     if chosen.name != "null":
         try:
             prove_engine(engine, bundle, network)
-        except EngineError:
+        except EngineError as error:
             engine.close()
-            raise
+            if (chosen.name, engine.name) != ("auto", "tensorrt"):
+                raise
+            log.warning("running on ONNX Runtime instead of TensorRT: %s", error)
+            on_onnx = replace(config, engines=replace(chosen, name="onnx"))
+            return _open_network(on_onnx, bundle, network, report)
     return engine
 
 

@@ -96,7 +96,14 @@ class CameraOpener:
         from .jetson_camera import JetsonCamera
 
         width, height = self._size
-        return JetsonCamera(self.device, self._clock, width=width, height=height, fps=self._fps)
+        return JetsonCamera(
+            self.device,
+            self._clock,
+            width=width,
+            height=height,
+            fps=self._fps,
+            for_gpu=self._for_gpu,
+        )
 
     def _open_v4l2(self) -> VideoSource:
         from .v4l2 import V4l2Camera

@@ -45,15 +45,25 @@ class JetsonCamera:
     """A VideoSource over one camera. Raises SourceError when it cannot be opened or fails."""
 
     def __init__(
-        self, uri: str, clock: Clock, *, width: int = 1280, height: int = 720, fps: float = 30
+        self,
+        uri: str,
+        clock: Clock,
+        *,
+        width: int = 1280,
+        height: int = 720,
+        fps: float = 30,
+        for_gpu: bool = True,
     ) -> None:
-        """`uri`: csi://0 or /dev/video0. The size and the rate are wishes: the nearest is taken."""
+        """`uri`: csi://0 or /dev/video0. The size and the rate are wishes: the nearest is taken.
+
+        `for_gpu` says who reads, for `path`; the memory is the same."""
         self.name = f"camera {uri}"
         self.timeouts = 0
         """Times that no picture came within 0.2 s."""
         self.retries = 0
         """Captures that failed and were tried again."""
         self._clock = clock
+        self._for_gpu = for_gpu
         self._closed = threading.Event()
         self._busy = threading.Lock()  # Capture would open again what is closed while it waits
         self._format = jetson.RAW
@@ -95,7 +105,7 @@ class JetsonCamera:
     @property
     def path(self) -> CapturePath:
         """How pictures get here; the clock is that of the newest one."""
-        return CapturePath(self._copies, self._domain, "pinned")
+        return CapturePath(self._copies, self._domain, "pinned" if self._for_gpu else "none")
 
     def read(self) -> VideoFrame | None:
         """The next picture, good for `FRAME_LIFETIME_S`. None when closed.

@@ -45,6 +45,8 @@ class StandIn:
     """Called in the middle of a build."""
     num_builds: int = 0
     hangs: bool = False
+    is_off_by: float = 0.0
+    """Added to every output."""
     half_tensors: set[str] = field(default_factory=set)
     """Inputs and outputs that an engine says are 16 bits wide."""
     options: dict[str, Any] = field(default_factory=dict)

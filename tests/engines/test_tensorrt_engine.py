@@ -14,9 +14,10 @@ from cuda_stand_in import StandIn
 from numpy.typing import NDArray
 
 from emotion_edge.engines import tensorrt_engine
-from emotion_edge.engines.base import EngineError
+from emotion_edge.engines.base import EngineError, GpuHangsError
 from emotion_edge.engines.bundle import Bundle
 from emotion_edge.engines.onnx_engine import OnnxEngine
+from emotion_edge.engines.plan import BuildOptions
 from emotion_edge.engines.tensorrt_engine import TensorRTEngine, open_tensorrt
 from emotion_edge.engines.tensorrt_shape import MAX_GRAPHS
 from emotion_edge.kernels.device_array import DeviceArray
@@ -275,7 +276,7 @@ def test_gpu_that_hangs(
     """An error after a while; closing does not wait for it either."""
     monkeypatch.setattr(tensorrt_engine, "TIMEOUT_S", 0.01)
     gpu.hangs = True
-    with pytest.raises(EngineError, match="face fp32: the GPU has not answered for 0 s"):
+    with pytest.raises(GpuHangsError, match="face fp32: the GPU has not answered for 0 s"):
         face.infer({"image": make_image()})
     since(gpu)
     face.close()
@@ -320,6 +321,27 @@ def test_closed_engine(face: TensorRTEngine, gpu: StandIn) -> None:
     assert gpu.graphs == {}
     with pytest.raises(EngineError, match="face fp32: is closed"):
         face.infer({"image": make_image()})
+
+
+# Engines that are there already
+
+
+def test_an_engine_of_all_levels_serves_one(bundle: Bundle, gpu: StandIn) -> None:
+    """What `emotion-edge build` has built is what a run at any level takes; not the reverse."""
+    best, small = (BuildOptions((level.name,)) for level in bundle.manifest.levels)
+    with open_tensorrt(bundle, "face", "fp32", best) as engine:
+        assert engine.shapes == ((1, 3, 64, 64),)
+    with open_tensorrt(bundle, "face", "fp32") as engine:
+        assert engine.shapes == ((1, 3, 64, 64), (1, 3, 32, 32))
+    assert gpu.num_builds == 2
+    for options in (best, small):
+        with open_tensorrt(bundle, "face", "fp32", options) as engine:
+            assert engine.build_seconds == 0
+            assert engine.shapes == ((1, 3, 64, 64), (1, 3, 32, 32))
+            assert engine.infer({"image": make_image(size=32)})["logits"].shape == (1, 7)
+    assert gpu.num_builds == 2
+    open_tensorrt(bundle, "face", "fp32", best, force=True).close()
+    assert gpu.num_builds == 3
 
 
 # Engines that cannot be read

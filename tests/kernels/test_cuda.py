@@ -254,8 +254,11 @@ def test_auto_falls_back_with_the_reason(
     monkeypatch.setattr("emotion_edge.kernels.has_gpu", lambda: False)
     with caplog.at_level(logging.WARNING):
         assert open_preprocessor("auto", ImageSpec(), TINY).name == "cpu"
-        assert caplog.messages == []
         monkeypatch.setattr("emotion_edge.kernels.has_gpu", lambda: True)
+        monkeypatch.setattr("emotion_edge.kernels.simulated", lambda: True)
+        assert open_preprocessor("auto", ImageSpec(), TINY).name == "cpu"
+        assert caplog.messages == []
+        monkeypatch.setattr("emotion_edge.kernels.simulated", lambda: False)
         assert open_preprocessor("auto", ImageSpec(), TINY).name == "cpu"
     assert caplog.messages == [
         "the CPU prepares the networks' input: CUDA cannot be used: no driver"

@@ -302,8 +302,11 @@ def test_bench_writes_its_figures(
         "clock_domain": "media time since the start, on the monotonic clock",
         "zero_copy": "none",
     }
+    assert report["engines"] == {"face": "null fp32", "voice": "null fp32"}
+    assert report["preprocessor"] == "cpu"
     printed = " ".join(capsys.readouterr().out.split())
     assert "capture to result" in printed
+    assert "face on null fp32, voice on null fp32; input prepared on cpu" in printed
     assert "capture: 2 copies a frame, clock media time since the start" in printed
 
 

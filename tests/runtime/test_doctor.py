@@ -149,6 +149,26 @@ def test_broken_check_is_a_failed_line(tmp_path: Path) -> None:
     assert list(checks)[-1] == "cache"
 
 
+@pytest.mark.parametrize("broken", ["", "gpu", "tensorrt", "kernels"])
+def test_capture_is_tried_as_a_run_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """In the GPU's memory only where all that reads it there works."""
+    make_file(tmp_path, "dev/nvidia0")
+    for name in ("gpu", "tensorrt", "kernels"):
+        check = Check(name, "warn" if name == broken else "ok", "as told")
+        monkeypatch.setattr(doctor, f"check_{name}", lambda shows, check=check: check)
+    asked: list[bool] = []
+
+    def check_capture(for_gpu: bool, cameras: Collection[str]) -> Check:
+        asked.append(for_gpu)
+        return Check("capture", "ok", "as told")
+
+    monkeypatch.setattr(doctor, "check_capture", check_capture)
+    doctor.run_checks(tmp_path, tmp_path, {})
+    assert asked == [not broken]
+
+
 @pytest.mark.parametrize(("state", "code"), [("ok", 0), ("warn", 0), ("fail", 1)])
 def test_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str, code: int

@@ -250,6 +250,24 @@ def test_run_searches_each_picture_once_and_stops() -> None:
     assert len(asked_ns) == 10
 
 
+def test_box_of_another_size_of_picture() -> None:
+    """A camera that was lost and is back at another size: the old box means nothing there, not for
+    the pictures until the next search either."""
+    detector = Script([Found(500, 300, 200, 1.0)])
+    finder = FaceFinder(detector, 0.7)
+    large = make_frame(np.zeros((720, 1280, 3), np.uint8))
+    small = make_frame(np.zeros((120, 160, 3), np.uint8), STEP_NS, 1)
+    assert finder.box_in(large) is None
+    box = finder.search(large)
+    assert box is not None
+    assert finder.box_in(large) == box
+    assert finder.box_in(small) is None
+    detector.found = []
+    assert finder.search(small) is None
+    detector.found = [Found(80, 60, 40, 1.0)]
+    assert finder.search(small) == FaceBox(60, 40, 40, 1.0, STEP_NS)
+
+
 @pytest.mark.parametrize("format_name", ["bgr8", "rgb8"])
 def test_detector_is_told_the_order_of_the_channels(format_name: str) -> None:
     """The frame says which channel is first, and the detector must know."""

@@ -6,6 +6,7 @@ None where the bundle finds nothing to judge.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,8 @@ from ...engines import open_engine
 from ...engines.base import Engine
 from ...engines.bundle import EMBEDDING_SIZE, FUSION, Bundle, Level, Manifest
 from ...engines.fusion import calibrate, fuse
+from ...engines.golden import prove_engine
+from ...engines.plan import BuildOptions
 from ...kernels import Preprocessor, open_preprocessor
 from ..distort import Sound
 from ..voice import WINDOW_EVERY_S, mel_windows, window_ends
@@ -33,6 +36,8 @@ HELD_FACES_S = 1.0
 """For so long the device keeps what a face looked like, for the fusion network."""
 
 Float32 = NDArray[np.float32]
+log = logging.getLogger(__name__)
+
 Float64 = NDArray[np.float64]
 Given = TypeVar("Given")
 
@@ -67,10 +72,19 @@ def open_networks(
     names = [modality] if modality != FUSION else list(manifest.networks)
     preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
     with ExitStack() as stack:
-        engines = {
-            name: stack.enter_context(open_engine(engine, bundle, name, precision=precision))
-            for name in names
-        }
+        engines = {}
+        for name in names:
+            one = open_engine(
+                engine,
+                bundle,
+                name,
+                precision=precision,
+                options=BuildOptions((level.name,)),
+                report=log.info,
+            )
+            engines[name] = stack.enter_context(one)
+            if one.name != "null":
+                prove_engine(one, bundle, name)
         yield Networks(manifest, level, preprocessor, engines)
 
 

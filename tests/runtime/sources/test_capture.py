@@ -84,6 +84,13 @@ def test_gpu_gets_pinned_memory(machine: Machine) -> None:
     assert source.options["pin"] is mapped.pin_for_gpu
 
 
+@pytest.mark.parametrize("for_gpu", [True, False])
+def test_jetson_utils_is_told_who_reads(machine: Machine, for_gpu: bool) -> None:
+    """Its memory is the same, its report is not."""
+    _, source = open_camera(capture="jetson", for_gpu=for_gpu)
+    assert source.options["for_gpu"] == for_gpu
+
+
 def test_mjpeg_where_raw_is_too_slow(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     """At 1280x720 raw comes at 10: MJPEG through OpenCV, the reason at info."""
     with caplog.at_level(logging.INFO):

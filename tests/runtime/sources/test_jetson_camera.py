@@ -415,3 +415,5 @@ def test_path_counts_decoding(device: Camera, clock: FakeClock, codec: str, copi
     device.codec = codec
     with JetsonCamera("/dev/video0", clock) as camera:
         assert camera.path == CapturePath(copies, "gstreamer running time", "pinned")
+    with JetsonCamera("/dev/video0", clock, for_gpu=False) as camera:
+        assert camera.path == CapturePath(copies, "gstreamer running time", "none")
