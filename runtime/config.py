@@ -28,9 +28,10 @@ class Source(Section, frozen=True):
     height_px: Annotated[int, Meta(ge=64, le=4096)] = 720
     camera_fps: Annotated[float, Meta(ge=1, le=240)] = 30.0
     """What the camera is asked for; it may give another."""
-    capture: Literal["auto", "jetson", "v4l2", "opencv"] = "auto"
-    """How a camera is read. "jetson": through jetson-utils; "v4l2": raw pictures without a library;
-    "opencv": MJPEG, decoded. "auto": the first of them that is installed and reaches the rate."""
+    capture: Literal["auto", "v4l2", "opencv", "jetson"] = "auto"
+    """How a camera is read. "v4l2": raw pictures without a library; "opencv": MJPEG, decoded;
+    "jetson": through jetson-utils, as csi://N always is. "auto": v4l2 where raw pictures come at
+    the wanted rate, else opencv."""
     loop: bool = False
     """Start a file over at its end."""
 

@@ -2,14 +2,16 @@
 
 | name | reads | needs |
 | --- | --- | --- |
-| jetson | CSI and USB cameras into memory that the GPU sees | jetson-utils |
 | v4l2 | raw pictures, for a GPU into memory that it sees | a raw format at the wanted rate |
 | opencv | MJPEG, decoded and copied | nothing |
+| jetson | CSI cameras, others when asked to, into memory that the GPU sees | jetson-utils |
+
+"auto" never takes jetson-utils for a /dev/video*: it copies each picture once more and stamps it
+when it arrives (its v4l2src has do-timestamp set), where the driver's own stamp can be had.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Callable
 
@@ -20,7 +22,7 @@ from .camera import check_device
 
 _LOG = logging.getLogger(__name__)
 
-CAPTURES = ("auto", "jetson", "v4l2", "opencv")
+CAPTURES = ("auto", "v4l2", "opencv", "jetson")
 
 Open = Callable[[], VideoSource]
 
@@ -49,9 +51,9 @@ class CameraOpener:
         self._fps = fps
         self._for_gpu = for_gpu
         self._ways: dict[str, Open] = {
-            "jetson": self._open_jetson,
             "v4l2": self._open_v4l2,
             "opencv": self._open_opencv,
+            "jetson": self._open_jetson,
         }
         if capture != "auto" and capture not in self._ways:
             raise ValueError(f"capture {capture!r} is not one of {', '.join(CAPTURES)}")
@@ -88,8 +90,6 @@ class CameraOpener:
             _LOG.info("camera %s is read through OpenCV: %s", self.device, why)
         else:
             ways.insert(0, "v4l2")
-        if importlib.util.find_spec("jetson_utils_python") is not None:
-            ways.insert(0, "jetson")
         return ways
 
     def _open_jetson(self) -> VideoSource:

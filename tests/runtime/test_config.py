@@ -147,7 +147,7 @@ def refuse(file: Path | None, *settings: str) -> str:
         ("voice.min_level_db=1", ["voice.min_level_db is '1'", "<= 0"]),
         ("source.width_px=12.5", ["source.width_px is '12.5'", "int"]),
         ("source.width_px=63", ["source.width_px is '63'", ">= 64"]),
-        ("source.capture=gst", ["source.capture is 'gst'", "allowed: auto, jetson, v4l2, opencv"]),
+        ("source.capture=gst", ["source.capture is 'gst'", "allowed: auto, v4l2, opencv, jetson"]),
         ("source.loop=perhaps", ["source.loop is 'perhaps'", "bool"]),
         ("engines.num_threads=65", ["engines.num_threads is '65'", "<= 64"]),
         ("output.sinks=console", ["output.sinks is 'console'", "array"]),
