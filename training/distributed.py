@@ -7,6 +7,8 @@ weights whatever their number. Without torchrun there is one process, and all th
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -54,8 +56,20 @@ def join(team: Team, device: torch.device) -> None:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    # Imported later, as an optimiser or DistributedDataParallel would, these keep the group for
+    # ever as the default of their functions' arguments (PyTorch 2.13).
+    for module in ("torch._dynamo", "torch.distributed.nn.functional"):
+        importlib.import_module(module)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    atexit.register(dist.destroy_process_group)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """The group's threads must end before Python does, or now and then they abort a process that
+    was done. They end with the last that holds the group: a wrapped model does, in a circle of
+    references."""
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def spread(model: nn.Module, team: Team, device: torch.device) -> nn.Module:

@@ -14,7 +14,13 @@ from emotion_edge.training.distributed import Team, find_team, share_batch
 from emotion_edge.training.errors import TrainingError
 
 SCRIPT = """
-import pathlib, sys
+import atexit, pathlib, sys
+
+def list_threads():  # of all libraries; first in, last out
+    for path in pathlib.Path("/proc/self/task").glob("*/comm"):
+        print("at exit:", path.read_text().strip())
+
+atexit.register(list_threads)
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -54,6 +60,8 @@ def run_script(folder: Path, num_processes: int) -> None:
     command = [sys.executable, *start, str(folder / "run.py"), str(folder)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
+    assert "at exit: " in done.stdout
+    assert "gloo" not in done.stdout  # a thread that outlives Python may abort the process
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:
