@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..engines.bundle import LABELS, Bundle
 from ..training.evaluate import choose_level, judge_examples
@@ -72,21 +73,34 @@ def compare_precisions(
         both = [name for name in said if name in first]
         agreement = np.mean([said[n].argmax() == first[n].argmax() for n in both])
         truth = np.array([example.label for example in answers.examples])
-        figures = score(np.stack(answers.probabilities), truth, LABELS)
-        file = bundle.model_path(chosen.modality, precision)
+        num_bytes = bundle.model_path(chosen.modality, precision).stat().st_size
+        opinions = np.stack(answers.probabilities)
         rows.append(
-            Row(
-                chosen.modality,
-                precision,
-                figures["accuracy"],
-                figures["uar"],
-                figures["ece"],
-                float(agreement),
-                len(truth),
-                file.stat().st_size,
-            )
+            make_row(chosen.modality, precision, opinions, truth, float(agreement), num_bytes)
         )
     return rows
+
+
+def make_row(
+    network: str,
+    precision: str,
+    opinions: NDArray[np.float64],
+    truth: NDArray[np.int64],
+    agreement: float,
+    num_bytes: int,
+) -> Row:
+    """`opinions`: probabilities (N, 7) of examples whose labels are `truth` (N,)."""
+    figures = score(opinions, truth, LABELS)
+    return Row(
+        network,
+        precision,
+        figures["accuracy"],
+        figures["uar"],
+        figures["ece"],
+        agreement,
+        len(truth),
+        num_bytes,
+    )
 
 
 def find_losses(rows: Sequence[Row], limits: Limits) -> Iterator[str]:

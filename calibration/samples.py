@@ -10,7 +10,6 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CalibrationError
+from .whole_file import write_whole
 
 INPUTS = {"face": ("image",), "voice": ("mel", "mask")}
 """The inputs of each network that is quantised."""
@@ -97,16 +97,7 @@ def save_samples(file: Path, samples: Mapping[str, Samples]) -> None:
         arrays[f"{network}.ids"] = np.array(one.ids, np.str_)
         for name, values in one.inputs.items():
             arrays[f"{network}.{name}"] = values
-    partial = file.with_name(f"{file.name}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-        partial.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise CalibrationError(f"{file}: cannot be written: {error.strerror}") from error
+    write_whole(file, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
 
 
 def load_samples(file: Path, networks: Sequence[str] = tuple(INPUTS)) -> dict[str, Samples]:

@@ -5,13 +5,13 @@ With it a network is quantised without asking the samples again.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from .errors import CalibrationError
+from .whole_file import write_whole
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,15 +49,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def save_table(file: Path, table: Table) -> None:
     """Raises CalibrationError."""
     text = msgspec.json.format(msgspec.json.encode(table), indent=1)
-    partial = file.with_name(f"{file.name}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(text + b"\n")
-        partial.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise CalibrationError(f"{file}: cannot be written: {error.strerror}") from error
+    write_whole(file, lambda stream: stream.write(text + b"\n"))
 
 
 def load_table(file: Path) -> Table | None:

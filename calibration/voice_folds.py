@@ -16,20 +16,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engines.bundle import LABELS, Manifest
+from ..engines.bundle import Manifest
 from ..engines.fusion import calibrate as calibrate_logits
 from ..engines.golden import golden_input
 from ..training.checkpoint import load_weights
 from ..training.data.cache import FeatureCache
 from ..training.data.ravdess import EMOTIONS8, TEST_FOLDS, find_voice_clips, split_actors
 from ..training.data.voices import VoiceSet, load_voices
-from ..training.metrics import score
 from ..training.models.voice import SevenLabels
 from ..training.onnx_export import export_onnx
 from ..training.voice import VoiceRecipe, build_voice, mel_windows, open_mel, window_ends
 from .answers import ask
 from .choose import name_voice
-from .compare import Row
+from .compare import Row, make_row
 from .errors import CalibrationError
 from .recipe import Options, calibrate
 from .samples import Samples, check_samples
@@ -126,20 +125,9 @@ def _make_rows(name: str, tests: Sequence[_Test]) -> list[Row]:
     rows = []
     for precision in ("fp32", "int8"):
         opinions = np.concatenate([test.opinions[precision] for test in tests])
-        figures = score(opinions, truth, LABELS)
-        agreement = (opinions.argmax(axis=1) == full.argmax(axis=1)).mean()
-        rows.append(
-            Row(
-                name,
-                precision,
-                figures["accuracy"],
-                figures["uar"],
-                figures["ece"],
-                float(agreement),
-                len(truth),
-                max(test.sizes[precision] for test in tests),
-            )
-        )
+        agreement = float((opinions.argmax(axis=1) == full.argmax(axis=1)).mean())
+        num_bytes = max(test.sizes[precision] for test in tests)
+        rows.append(make_row(name, precision, opinions, truth, agreement, num_bytes))
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -93,13 +94,17 @@ def test_full_disk(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     save_table(file, table)
     before = file.read_bytes()
 
-    def fill(self: Path, data: bytes) -> Any:
-        with self.open("wb") as stream:
-            stream.write(data[:5])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    class FullDisk(io.FileIO):
+        def write(self, data: Any) -> int:
+            super().write(bytes(data)[:5])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_bytes", fill)
-    with pytest.raises(CalibrationError, match=r"face\.json: cannot be written: No space left"):
-        save_table(file, msgspec.structs.replace(table, used="entropy"))
+    def open_there(path: Path, mode: str) -> FullDisk:
+        return FullDisk(path, mode)
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", open_there)
+        with pytest.raises(CalibrationError, match=r"face\.json: cannot be written: No space left"):
+            save_table(file, msgspec.structs.replace(table, used="entropy"))
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
