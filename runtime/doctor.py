@@ -16,6 +16,7 @@ from pathlib import Path
 from ..kernels.cuda_device import has_gpu
 from .board import read_governor
 from .checks import Check, is_writable
+from .doctor_board import check_board
 from .doctor_gpu import (
     check_capture,
     check_engine_cache,
@@ -64,6 +65,7 @@ def run_checks(
         "numba.cuda": lambda: check_kernels(gpu),
         "capture": lambda: check_capture(reads_on_gpu(), list_cameras(str(sys_root / "dev"))),
         "engines": lambda: check_engine_cache(gpu, environment),
+        "board": lambda: check_board(sys_root),
         "governor": lambda: check_governor(sys_root),
         "memory": lambda: check_memory(sys_root),
         "cache": lambda: check_cache(environment),
