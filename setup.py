@@ -16,6 +16,7 @@ PACKAGES = (
     "training.evaluation",
     "training.models",
     "runtime",
+    "runtime.benchmark",
     "runtime.sources",
     "runtime.sinks",
 )
@@ -33,5 +34,6 @@ setup(
         "emotion_edge.calibration": ["py.typed", "lists/*"],
         "emotion_edge.training": ["py.typed", "presets/*"],
         "emotion_edge.training.evaluation": ["report.html"],
+        "emotion_edge.runtime.benchmark": ["report.html"],
     },
 )

@@ -7,13 +7,12 @@ import logging
 
 from ..kernels.cuda_device import has_gpu
 from .base import Engine, EngineError, Report, say_nothing
-from .bundle import FUSION, Bundle, ModelEntry
+from .bundle import FUSION, PRECISIONS, Bundle, ModelEntry
 from .plan import BuildOptions, convert_model
 
 log = logging.getLogger(__name__)
 
 ENGINES = ("auto", "tensorrt", "onnx", "null")
-PRECISIONS = ("auto", "fp32", "fp16", "int8")
 
 
 def open_engine(

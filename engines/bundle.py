@@ -21,6 +21,7 @@ LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 MODALITIES = ("face", "voice")
 FUSION = "fusion"
 """Name of the third network, which reads what the networks of both modalities saw."""
+PRECISIONS = ("auto", "fp32", "fp16", "int8")
 VARIANTS = ("int8",)
 EMBEDDING_SIZE = 256
 """Numbers in the "embedding" of either network."""
@@ -55,6 +56,10 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Time from one run of the voice network to the next."""
     face_find_hz: float = 8.0
     """How often a picture is searched for a face."""
+    camera_fps: float = 0.0
+    """Pictures a second that are looked at, the others are passed over; 0: all."""
+    precision: str = "auto"
+    """Of the networks, one of `PRECISIONS`, where the configuration leaves it open."""
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,8 +179,7 @@ def _read(file: Path, limit: int) -> bytes:
 
 def _check_manifest(file: Path, manifest: Manifest) -> None:
     def require(holds: bool, field: str, found: object, allowed: str) -> None:
-        if not holds:
-            raise BundleError(f"{file}: {field} is {found!r}, allowed: {allowed}")
+        _require(file, holds, field, found, allowed)
 
     require(manifest.format == FORMAT, "format", manifest.format, str(FORMAT))
     require(tuple(manifest.labels) == LABELS, "labels", manifest.labels, ", ".join(LABELS))
@@ -183,14 +187,7 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
     names = [level.name for level in manifest.levels]
     require(len(set(names)) == len(names), "levels", names, "each name once")
     for level in manifest.levels:
-        where = f"levels[{level.name}]"
-        sized = MIN_FACE_PX <= level.face_px <= MAX_FACE_PX and level.face_px % 4 == 0
-        sizes = f"a multiple of 4 from {MIN_FACE_PX} to {MAX_FACE_PX}"
-        require(sized, f"{where}.face_px", level.face_px, sizes)
-        hop = level.voice_hop_ms
-        require(10 <= hop <= 5_000, f"{where}.voice_hop_ms", hop, "10 to 5000")
-        rate = level.face_find_hz
-        require(0.1 <= rate <= 120, f"{where}.face_find_hz", rate, "0.1 to 120")
+        _check_level(file, level)
     known = set(manifest.models) <= set(MODALITIES) and bool(manifest.models)
     require(known, "models", sorted(manifest.models), " and/or ".join(MODALITIES))
     for name, network in manifest.networks.items():
@@ -231,6 +228,28 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
     for name in manifest.files:
         inside = "\\" not in name and PurePosixPath(name).name == name and name not in ("", "..")
         require(inside, "files", name, "plain file names, inside the bundle folder")
+
+
+def _require(file: Path, holds: bool, field: str, found: object, allowed: str) -> None:
+    if not holds:
+        raise BundleError(f"{file}: {field} is {found!r}, allowed: {allowed}")
+
+
+def _check_level(file: Path, level: Level) -> None:
+    def require(holds: bool, field: str, found: object, allowed: str) -> None:
+        _require(file, holds, f"levels[{level.name}].{field}", found, allowed)
+
+    sized = MIN_FACE_PX <= level.face_px <= MAX_FACE_PX and level.face_px % 4 == 0
+    sizes = f"a multiple of 4 from {MIN_FACE_PX} to {MAX_FACE_PX}"
+    require(sized, "face_px", level.face_px, sizes)
+    hop = level.voice_hop_ms
+    require(10 <= hop <= 5_000, "voice_hop_ms", hop, "10 to 5000")
+    rate = level.face_find_hz
+    require(0.1 <= rate <= 120, "face_find_hz", rate, "0.1 to 120")
+    fps = level.camera_fps
+    require(fps == 0 or 1 <= fps <= 240, "camera_fps", fps, "0 (all), 1 to 240")
+    known = level.precision in PRECISIONS
+    require(known, "precision", level.precision, ", ".join(PRECISIONS))
 
 
 def _check_file(folder: Path, name: str, entry: FileEntry) -> None:

@@ -69,7 +69,7 @@ class EngineCache:
 
     def find_file(self, prefix: str, key: str) -> Path:
         """`prefix` is bundle, network and precision."""
-        return self.folder / f"{_clean(prefix)}-{key[:16]}.engine"
+        return self.folder / f"{clean_name(prefix)}-{key[:16]}.engine"
 
     def load(self, prefix: str, key: str) -> bytes | None:
         """The engine, or None where there is none that can be trusted; the log says why."""
@@ -160,7 +160,7 @@ class EngineCache:
             os.close(handle)
 
     def _drop_old(self, prefix: str, newest: Path) -> None:
-        pattern = re.compile(re.escape(_clean(prefix)) + r"-[0-9a-f]{16}\.engine")
+        pattern = re.compile(re.escape(clean_name(prefix)) + r"-[0-9a-f]{16}\.engine")
         others = [
             (file.stat().st_mtime_ns, file)
             for file in self.folder.iterdir()
@@ -171,7 +171,7 @@ class EngineCache:
             _beside(file).unlink(missing_ok=True)
 
 
-def _clean(text: str) -> str:
+def clean_name(text: str) -> str:
     """A bundle may have any name; a file may not."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".")
 

@@ -1,4 +1,4 @@
-"""The command line `emotion-edge`: run, build, doctor."""
+"""The command line `emotion-edge`: run, build, profile, doctor."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ is stored or sent."""
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """What `run` and `emotion-bench` share."""
     parser.add_argument("--source", help="camera, /dev/videoN, demo or a file (default: auto)")
+    add_config_arguments(parser)
+    parser.add_argument("--seconds", metavar="N", type=positive, help="stop after this long")
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """What everything shares that is configured."""
     parser.add_argument("--bundle", metavar="DIR", help="models to use (default: those that ship)")
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML configuration")
     parser.add_argument(
@@ -48,7 +54,6 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         dest="settings",
         help="override one setting of the configuration; may be repeated",
     )
-    parser.add_argument("--seconds", metavar="N", type=positive, help="stop after this long")
 
 
 def positive(text: str) -> float:
@@ -105,6 +110,12 @@ def build_parser() -> argparse.ArgumentParser:
     add_build_arguments(
         commands.add_parser("build", help="prepare the networks for this machine's NVIDIA GPU")
     )
+    profile = commands.add_parser(
+        "profile", help="measure what each quality level costs on this machine, and keep it"
+    )
+    add_config_arguments(profile)
+    profile.add_argument("--json", metavar="FILE", type=Path, help="write all figures to FILE")
+    profile.set_defaults(source=None)
     doctor = commands.add_parser("doctor", help="check what a run needs and say what to do")
     doctor.add_argument("--bundle", metavar="DIR", type=Path, help="check this bundle")
     return parser
@@ -135,11 +146,18 @@ def run(args: argparse.Namespace) -> int:
             live = LiveRun(config, sinks)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: live.stop())
+            signal.signal(signal.SIGUSR1, lambda *_: live.request_trace())
             try:
                 live.run(args.seconds)
             except StoppedEarly as stopped:
                 log.info("%s", stopped)
     return 0
+
+
+def profile(args: argparse.Namespace) -> int:
+    from .profile_command import run_profile
+
+    return run_profile(build_config(args, ["level=''"]), args.json)
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -166,7 +184,8 @@ def guard(command: Callable[[argparse.Namespace], int], args: argparse.Namespace
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    return guard({"run": run, "build": run_build, "doctor": doctor}[args.command], args)
+    commands = {"run": run, "build": run_build, "profile": profile, "doctor": doctor}
+    return guard(commands[args.command], args)
 
 
 if __name__ == "__main__":

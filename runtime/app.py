@@ -10,20 +10,27 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 from .board import open_board
 from .build_report import report_build
 from .clock import MonotonicClock
 from .config import Config
 from .faces import FaceFinder
+from .memory import spared_from_collection
 from .messages import AudioChunk, AudioSource, Health, Sink, VideoFrame, VideoSource
+from .metrics import start_metrics
+from .monitor import Monitor
 from .opening import Runtime, open_runtime
-from .priority import run_in_background
+from .pacing import Pacer
+from .priority import HELPERS, run_first, run_in_background
 from .ring import FrameRing
 from .sinks import SinkClosed
 from .sources import Sources, open_media, open_sources
 from .sources.playback import merge_events
 from .sync import Synchroniser
+from .trace_writer import TraceWriter
 from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -33,7 +40,6 @@ BLIND_TICK_NS = 250_000_000
 SWITCH_INTERVAL_S = 5e-4
 """How long another thread may keep the interpreter from the one that makes results; Python's 5 ms
 raise the median latency by a third on two cores."""
-MONITOR_PERIOD_NS = 500_000_000
 JOIN_TIMEOUT_S = 5.0
 
 
@@ -44,7 +50,6 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
     media = open_media(config.source.name)
     with open_runtime(config, clock, report_build) as runtime:
         end_ns = None if seconds is None else round(seconds * 1e9)
-        search_ns = round(1e9 / runtime.level.face_find_hz)
         search_due_ns = 0
         for event in _with_ticks(merge_events(media), media.has_video):
             t_ns = event if isinstance(event, int) else event.t_ns
@@ -56,7 +61,7 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
             frame = event if isinstance(event, VideoFrame) else None
             if frame is not None and t_ns >= search_due_ns:
                 runtime.finder.search(frame)
-                search_due_ns = t_ns + search_ns
+                search_due_ns = t_ns + runtime.finder.period_ns
             now_ns = clock.now_ns()
             box = runtime.finder.box_in(frame) if frame is not None else None
             window = runtime.synchroniser.window(t_ns, frame, box, wait=False)
@@ -88,49 +93,61 @@ class LiveRun:
         config: Config,
         sinks: Sequence[Sink],
         *,
-        replay_fps: float | None = None,
+        played: Sources | None = None,
         on_health: Callable[[Health], None] | None = None,
+        on_open: Callable[[Runtime], None] | None = None,
     ) -> None:
+        """`played` is read in place of what the configuration names, and closed at the end.
+        `on_open` is called once everything is open, before the first picture is read."""
         self._config = config
         self._sinks = sinks
-        self._replay_fps = replay_fps
+        self._played = played
         self._on_health = on_health
+        self._on_open = on_open
         self._stop = threading.Event()
         self._frames = FrameRing()
         self._clock = MonotonicClock()
         self._failure: BaseException | None = None
+        self._trace_writer: TraceWriter | None = None
 
     def stop(self) -> None:
         if not self._stop.is_set():  # a second signal must not meet the first inside `set`
             self._stop.set()
             self._frames.end()
 
+    def request_trace(self) -> None:
+        """Write the times of the newest pictures, where a folder is configured; for a signal."""
+        if self._trace_writer is not None:
+            self._trace_writer.request()
+
     def run(self, seconds: float | None = None) -> Runtime:
         """Until the source ends, `stop`, or `seconds` after the first picture. Raises StoppedEarly
         for a `stop` while an engine is being built, which then is given up."""
-        source = self._config.source
+        config = self._config
         with (
             Watchdog(self._clock) as watchdog,
             open_runtime(
                 self._config,
                 self._clock,
                 lambda text: self._report_build(text, watchdog),
+                controlled=True,
             ) as runtime,
-            open_sources(
-                source.name,
-                clock=self._clock,
-                microphone=source.microphone,
-                loop=source.loop,
-                width=source.width_px,
-                height=source.height_px,
-                camera_fps=source.camera_fps,
-                capture=source.capture,
-                for_gpu=runtime.on_gpu,
-                replay_fps=self._replay_fps,
-            ) as sources,
+            self._open_sources(runtime.on_gpu) as sources,
+            ExitStack() as stack,
         ):
+            if config.trace.folder:
+                self._trace_writer = TraceWriter(runtime.trace, Path(config.trace.folder))
+            monitor = Monitor(runtime, open_board(), watchdog, self._trace_writer, self._on_health)
+            if config.metrics.port:
+                read = lambda: (runtime.latency, monitor.newest)  # noqa: E731
+                server = start_metrics(config.metrics.address, config.metrics.port, read)
+                stack.enter_context(server)
             sys.setswitchinterval(SWITCH_INTERVAL_S)
-            threads = self._start_threads(runtime, sources, watchdog)
+            if self._on_open is not None:
+                self._on_open(runtime)
+            stack.enter_context(spared_from_collection(config.realtime.freeze))
+            threads = self._start_threads(runtime, sources, monitor)
+            stack.enter_context(run_first(config.realtime.priority))
             watchdog.ready(f"reading {sources.name}")
             try:
                 self._loop(runtime, watchdog, seconds)
@@ -150,22 +167,35 @@ class LiveRun:
             raise self._failure
         return runtime
 
+    def _open_sources(self, on_gpu: bool) -> Sources:
+        if self._played is not None:
+            return self._played
+        source = self._config.source
+        return open_sources(
+            source.name,
+            clock=self._clock,
+            microphone=source.microphone,
+            loop=source.loop,
+            width=source.width_px,
+            height=source.height_px,
+            camera_fps=source.camera_fps,
+            capture=source.capture,
+            for_gpu=on_gpu,
+        )
+
     def _report_build(self, text: str, watchdog: Watchdog) -> None:
         if self._stop.is_set():
             raise StoppedEarly("stopped while an engine was being built")
         report_build(text, watchdog)
 
     def _start_threads(
-        self, runtime: Runtime, sources: Sources, watchdog: Watchdog
+        self, runtime: Runtime, sources: Sources, monitor: Monitor
     ) -> list[threading.Thread]:
-        bodies: dict[str, Callable[[], None]] = {
-            "monitor": lambda: self._monitor(runtime, watchdog)
-        }
+        bodies: dict[str, Callable[[], None]] = {"monitor": lambda: self._look_after(monitor)}
         video, audio = sources.video, sources.audio
         if video is not None:
-            period_ns = round(1e9 / runtime.level.face_find_hz)
-            bodies["video"] = lambda: self._capture_video(video)
-            bodies["face-finder"] = lambda: self._find_faces(runtime.finder, period_ns)
+            bodies["video"] = lambda: self._capture_video(video, runtime.pacer)
+            bodies["face-finder"] = lambda: self._find_faces(runtime.finder)
         if audio is not None:
             bodies["audio"] = lambda: self._capture_audio(
                 audio, runtime.synchroniser, alone=video is None
@@ -187,24 +217,33 @@ class LiveRun:
                 self._failure = error
                 self.stop()
 
-    def _find_faces(self, finder: FaceFinder, period_ns: int) -> None:
-        run_in_background()
-        finder.run(self._frames.newest, period_ns, self._clock, self._stop)
+    def _find_faces(self, finder: FaceFinder) -> None:
+        with run_first(self._config.realtime.priority, HELPERS) as first:
+            if not first:
+                run_in_background()
+            finder.run(self._frames.newest, self._clock, self._stop)
 
-    def _capture_video(self, source: VideoSource) -> None:
-        while not self._stop.is_set():
-            frame = source.read()
-            if frame is None:
-                break
-            self._frames.put(frame)
+    def _look_after(self, monitor: Monitor) -> None:
+        with run_first(self._config.realtime.priority, HELPERS):
+            monitor.run(self._stop)
+
+    def _capture_video(self, source: VideoSource, pacer: Pacer) -> None:
+        with run_first(self._config.realtime.priority):
+            while not self._stop.is_set():
+                frame = source.read()
+                if frame is None:
+                    break
+                if pacer.wants(frame.t_ns):
+                    self._frames.put(frame)
         self._frames.end()
 
     def _capture_audio(self, source: AudioSource, to: Synchroniser, alone: bool) -> None:
-        while not self._stop.is_set():
-            chunk = source.read()
-            if chunk is None:
-                break
-            to.add_audio(chunk)
+        with run_first(self._config.realtime.priority):
+            while not self._stop.is_set():
+                chunk = source.read()
+                if chunk is None:
+                    break
+                to.add_audio(chunk)
         if alone:
             self._frames.end()
 
@@ -231,43 +270,3 @@ class LiveRun:
             window = sync.window(t_ns, frame, box, wait, dropped)
             runtime.process(window, t_ns, woke_ns, self._sinks)
             watchdog.progress()
-
-    def _monitor(self, runtime: Runtime, watchdog: Watchdog) -> None:
-        board = open_board()
-        due, frames_before = self._clock.now_ns(), 0
-        while not self._clock.sleep_until_ns(due := due + MONITOR_PERIOD_NS, self._stop):
-            watchdog.tick()
-            frames = runtime.latency.count
-            fps = (frames - frames_before) / (MONITOR_PERIOD_NS / 1e9)
-            frames_before = frames
-            health = measure_health(runtime, fps, board.read().temperature_c)
-            watchdog.status(
-                f"{fps:.0f} fps, p99 {health.latency_p99_ms:.1f} ms, {health.misses} misses"
-            )
-            if self._on_health is not None:
-                self._on_health(health)
-
-
-def measure_health(runtime: Runtime, fps: float, temperature_c: float | None) -> Health:
-    p50, p95, p99 = runtime.latency.percentiles_ms(50, 95, 99)
-    sync = runtime.synchroniser
-    bad = {f"{name}_not_finite": n for name, n in runtime.pipeline.bad_outputs.items()}
-    return Health(
-        t_ns=runtime.clock.now_ns(),
-        frames=runtime.latency.count,
-        fps=fps,
-        latency_p50_ms=p50,
-        latency_p95_ms=p95,
-        latency_p99_ms=p99,
-        misses=runtime.latency.misses,
-        drops={
-            "frames": runtime.dropped_frames,
-            "audio_gaps": sync.audio_clock.gaps,
-            "audio_overrun_samples": sync.overrun_samples,
-            **bad,
-        },
-        skew_ms=runtime.skew_ns / 1e6,
-        drift_ppm=sync.audio_clock.drift_ppm,
-        temperature_c=temperature_c,
-        level=runtime.level.name,
-    )

@@ -73,6 +73,26 @@ class Output(Section, frozen=True):
     """Any of "console", "jsonl:FILE", "jsonl:-", "null"."""
 
 
+class Realtime(Section, frozen=True):
+    priority: bool = True
+    """The threads that results wait for go before all ordinary ones, where that is permitted."""
+    freeze: bool = True
+    """Python does not search what was made at the start for garbage."""
+
+
+class Metrics(Section, frozen=True):
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """Figures for Prometheus are served here; 0: nowhere."""
+    address: str = "127.0.0.1"
+    """Who may ask: this machine only, unless another of its addresses is given."""
+
+
+class Trace(Section, frozen=True):
+    folder: str = ""
+    """Where the times of the newest pictures are written when one is late (once a minute at most,
+    10 files are kept) or the program gets SIGUSR1; empty: nowhere."""
+
+
 class Config(Section, frozen=True):
     """Everything a run can be told."""
 
@@ -82,10 +102,13 @@ class Config(Section, frozen=True):
     voice: Voice = Voice()
     sync: Sync = Sync()
     output: Output = Output()
+    realtime: Realtime = Realtime()
+    metrics: Metrics = Metrics()
+    trace: Trace = Trace()
     bundle: str = ""
     """Folder of the bundle; empty: the one that ships."""
     level: str = ""
-    """Name of the bundle's quality level; empty: the first."""
+    """Name of the bundle's quality level to stay at; empty: the best that holds the budget."""
     budget_ms: Annotated[float, Meta(gt=0, le=10_000)] = 45.0
     """Capture to result."""
 

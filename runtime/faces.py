@@ -87,6 +87,8 @@ class FaceFinder:
     """Finds and follows one face. `search` does it now; `run` is the body of its own thread."""
 
     def __init__(self, detector: Detector, lost_after_s: float) -> None:
+        self.period_ns = 125_000_000
+        """From one search to the next; may be changed while `run` goes on."""
         self._detector = detector
         self._lost_after_s = lost_after_s
         self._steady = SteadyBox(lost_after_s)
@@ -116,7 +118,6 @@ class FaceFinder:
     def run(
         self,
         newest: Callable[[], VideoFrame | None],
-        period_ns: int,
         clock: Clock,
         stop: threading.Event,
     ) -> None:
@@ -131,6 +132,6 @@ class FaceFinder:
                     self.search(frame)
                 except cv2.error as error:
                     log.warning("face search failed: %s", error.err)
-            due = max(due + period_ns, clock.now_ns())
+            due = max(due + self.period_ns, clock.now_ns())
             if clock.sleep_until_ns(due, stop):
                 return

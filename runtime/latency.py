@@ -1,42 +1,110 @@
-"""How late results are: the newest figures in fixed memory, percentiles on demand."""
+"""How late results are: percentiles of the last seconds and since the start, misses by cause.
+
+In: what each result took, in all and by stage. Out: figures, on demand and for any thread.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from operator import itemgetter
+
 import numpy as np
 
-from .messages import Float32
+from .histogram import Histogram
+
+STAGES = ("wait", "sync", "preprocess", "face", "voice", "fusion", "publish")
+"""In the order in which a picture goes through them. What is given as "publish" with a result is
+the time that handing over the one before took, which is no part of this one's latency."""
+RECENT_NS = 10_000_000_000
+"""How long each of the two histograms of what is recent is filled."""
+
+read_stages = itemgetter(*STAGES)
+"""A result's `stages_us` as a tuple in the order of `STAGES`."""
 
 
 class LatencyLog:
-    """The last `capacity` values of each stage and of the whole, and the misses of the budget."""
+    """Histograms of a run, and the misses of its budget. One thread adds; any thread may read."""
 
-    def __init__(self, budget_ms: float, capacity: int = 4096) -> None:
+    def __init__(self, budget_ms: float) -> None:
         self.budget_ms = budget_ms
         self.count = 0
         self.misses = 0
-        self._capacity = capacity
-        self._total = np.zeros(capacity, np.float32)
-        self._stages: dict[str, Float32] = {}
+        self.misses_by_cause = dict.fromkeys(STAGES, 0)
+        self.total = Histogram()
+        """Capture to result, since the start."""
+        self.stages: Mapping[str, Histogram] = {name: Histogram() for name in STAGES}
+        """Since the start, of the results for which the stage had something to do."""
+        self._of_stages = tuple(self.stages.values())
+        self._budget_us = budget_ms * 1e3
+        self._recent = Histogram()
+        self._begun_ns = -(1 << 62)
+        self._before = Histogram()
+        self._windows = ((self._begun_ns, self._recent), (self._begun_ns, self._before))
 
-    def add(self, latency_us: float, stages_us: dict[str, float]) -> None:
-        at = self.count % self._capacity
-        self._total[at] = latency_us / 1e3
-        for name, value in stages_us.items():
-            if name not in self._stages:
-                self._stages[name] = np.zeros(self._capacity, np.float32)
-            self._stages[name][at] = value / 1e3
+    def add(self, latency_us: float, stages_us: Mapping[str, float], now_ns: int) -> str | None:
+        """Count one result that was ready at `now_ns`. The stage at fault when it was over the
+        budget, else None. A stage of 0 us had nothing to do."""
+        if not 0 <= now_ns - self._begun_ns < RECENT_NS:
+            self._take_turns(now_ns)
         self.count += 1
-        self.misses += latency_us / 1e3 > self.budget_ms
+        self.total.record(latency_us)
+        self._recent.record(latency_us)
+        took_us = read_stages(stages_us)
+        for histogram, us in zip(self._of_stages, took_us, strict=True):
+            if us:
+                histogram.record(us)
+        if latency_us <= self._budget_us:
+            return None
+        cause = self._find_cause(took_us)
+        self.misses += 1
+        self.misses_by_cause[cause] += 1
+        return cause
+
+    def recent(self, now_ns: int) -> Histogram:
+        """Capture to result over the last 10 to 20 s before `now_ns`; the caller's own copy."""
+        merged = Histogram()
+        for begun_ns, histogram in self._windows:
+            if now_ns - begun_ns < 2 * RECENT_NS:
+                merged.add(histogram)
+        return merged
+
+    def recent_percentiles_ms(self, now_ns: int, *ranks: float) -> list[float]:
+        """Of `recent`; 0 when there is nothing recent. Rank 100 is the largest."""
+        return [us / 1e3 for us in self.recent(now_ns).percentiles(*ranks)]
 
     def percentiles_ms(self, *ranks: float) -> list[float]:
-        """Of capture to result; 0 before the first result."""
-        return self._rank(self._total, ranks)
+        """Of capture to result since the start; 0 before the first result."""
+        return [us / 1e3 for us in self.total.percentiles(*ranks)]
 
     def stage_percentiles_ms(self, *ranks: float) -> dict[str, list[float]]:
-        return {name: self._rank(values, ranks) for name, values in self._stages.items()}
+        """Since the start, of the stages that ever had something to do."""
+        return {
+            name: [us / 1e3 for us in histogram.percentiles(*ranks)]
+            for name, histogram in self.stages.items()
+            if histogram.count
+        }
 
-    def _rank(self, values: Float32, ranks: tuple[float, ...]) -> list[float]:
-        known = values[: min(self.count, self._capacity)]
-        if not len(known):
-            return [0.0] * len(ranks)
-        return [float(v) for v in np.percentile(known, ranks)]
+    def _take_turns(self, now_ns: int) -> None:
+        """The older half of what is recent is emptied and filled anew. A reader who is at it just
+        now misses that half, or sees the first of what is new in it."""
+        self._before.clear()
+        self._recent, self._before = self._before, self._recent
+        self._windows = ((now_ns, self._recent), (self._begun_ns, self._before))
+        self._begun_ns = now_ns
+
+    def _find_cause(self, took_us: tuple[float, ...]) -> str:
+        """The stage that took longest beyond its own median; where the medians alone are over the
+        budget nothing is out of the ordinary, and it is the longest stage.
+
+        A picture that mostly waited for the last result to be handed over is put down to that.
+        """
+        took = np.array(took_us)
+        typical = np.array([histogram.percentiles(50)[0] for histogram in self._of_stages])
+        beyond = took - typical
+        publish = len(STAGES) - 1
+        usual_us = float(typical[:publish][took[:publish] > 0].sum())
+        at_fault = took if usual_us > self._budget_us else beyond
+        cause = STAGES[int(at_fault[:publish].argmax())]
+        if cause == "wait" and beyond[publish] > beyond[0] / 2:
+            return "publish"
+        return cause

@@ -6,11 +6,14 @@ Every `t_ns` is CLOCK_MONOTONIC nanoseconds at the moment of *capture*, never of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .board import BoardStatus
 
 Float32 = NDArray[np.float32]
 
@@ -106,15 +109,21 @@ class Health:
     latency_p50_ms: float
     latency_p95_ms: float
     latency_p99_ms: float
+    latency_max_ms: float
+    """The percentiles are of the last seconds, the largest is of the whole run."""
     misses: int
     """Results later than the budget."""
-    drops: dict[str, int] = field(default_factory=dict)
+    misses_by_cause: Mapping[str, int] = field(default_factory=dict)
+    """By the stage that took longest beyond what it usually takes."""
+    drops: Mapping[str, int] = field(default_factory=dict)
     """Lost frames, samples and model outputs, by cause."""
     skew_ms: float = 0.0
     drift_ppm: float = 0.0
     """The sound card's clock against ours."""
     temperature_c: float | None = None
     level: str = ""
+    level_switches: int = 0
+    board: BoardStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

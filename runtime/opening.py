@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-from msgspec.structs import replace
 
-from ..engines import ENGINES, open_engine
-from ..engines.base import Engine, EngineError, GpuHangsError, Report, say_nothing
-from ..engines.bundle import DEFAULT_BUNDLE, Bundle, Level, load_bundle
-from ..engines.golden import prove_engine
-from ..engines.plan import BuildOptions
+from ..engines import ENGINES
+from ..engines.base import Feed, GpuHangsError, Report, say_nothing
+from ..engines.bundle import DEFAULT_BUNDLE, Bundle, Level, Manifest, load_bundle
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config, ConfigError
 from .faces import FaceFinder, open_detector
 from .latency import LatencyLog
+from .level_profile import Setup, profile_levels
+from .levels import RunLevel, open_levels
 from .messages import CapturePath, Sink, Window
+from .pacing import Pacer
 from .pipeline import Pipeline
+from .quality import QualityController
 from .sync import Synchroniser
+from .trace import Trace
 
 log = logging.getLogger(__name__)
 
@@ -38,21 +40,44 @@ class Runtime:
     """What both ways of running share."""
 
     bundle: Bundle
-    level: Level
+    levels: Sequence[RunLevel]
+    """Those that can run here, best first."""
     pipeline: Pipeline
     synchroniser: Synchroniser
     finder: FaceFinder
     latency: LatencyLog
+    trace: Trace
     clock: Clock
+    pacer: Pacer = field(default_factory=Pacer)
+    quality: QualityController | None = None
+    """None when the level is pinned, and in a replay."""
+    level_switches: int = 0
     dropped_frames: int = 0
     skew_ns: int = 0
     """Of the newest window."""
     on_gpu: bool = False
     """The GPU reads the pictures."""
-    engines: Mapping[str, str] = field(default_factory=dict)
-    """What each network runs on, such as "tensorrt fp16"."""
     capture_path: CapturePath | None = None
     """How the pictures of a live run came in, as it was at its end; None without any."""
+    _at: int = 0
+
+    @property
+    def level(self) -> Level:
+        return self.levels[self._at].level
+
+    @property
+    def engines(self) -> Mapping[str, str]:
+        """What each network runs on, such as "tensorrt fp16"."""
+        networks = self.levels[self._at].engines
+        return {name: f"{one.name} {one.precision}" for name, one in networks.items()}
+
+    def use_level(self, index: int) -> None:
+        """From the next picture on."""
+        self._at = index
+        level = self.level
+        self.pipeline.use_level(level, self.levels[index].engines)
+        self.finder.period_ns = round(1e9 / level.face_find_hz)
+        self.pacer.use_rate(level.camera_fps)
 
     def process(
         self, window: Window, captured_ns: int, woke_ns: int, sinks: Sequence[Sink]
@@ -62,13 +87,40 @@ class Runtime:
             estimate = self.pipeline.estimate(window, captured_ns, woke_ns)
         except GpuHangsError as error:
             end_at_once(str(error))
-        self.latency.add(estimate.latency_us, estimate.stages_us)
-        self.dropped_frames += window.dropped_frames
-        self.skew_ns = window.skew_ns
         before = self.clock.now_ns()
         for sink in sinks:
             sink.publish(estimate)
-        self.pipeline.note_published((self.clock.now_ns() - before) / 1e3)
+        now_ns = self.clock.now_ns()
+        self.pipeline.note_published((now_ns - before) / 1e3)
+        cause = self.latency.add(estimate.latency_us, estimate.stages_us, now_ns)
+        self.trace.add(estimate, captured_ns, woke_ns, window.dropped_frames, cause)
+        self.dropped_frames += window.dropped_frames
+        self.skew_ns = window.skew_ns
+        if self.quality is not None and window.frame is not None:
+            self._control(self.quality, now_ns, estimate.latency_us, estimate.stages_us)
+
+    def _control(
+        self,
+        quality: QualityController,
+        now_ns: int,
+        latency_us: float,
+        stages_us: Mapping[str, float],
+    ) -> None:
+        wait_us = stages_us["wait"] + stages_us["sync"]
+        switch = quality.observe(
+            now_ns,
+            wait_us / 1e3,
+            (latency_us - wait_us) / 1e3,
+            face=stages_us["face"] > 0,
+            voice=stages_us["voice"] > 0,
+        )
+        if switch is not None:
+            before = self.level.name
+            self.use_level(switch.level)
+            self.level_switches += 1
+            text = f"level {before} -> {self.level.name}: {switch.reason}"
+            self.trace.note(now_ns, text)
+            log.warning("%s", text)
 
 
 def end_at_once(reason: str) -> NoReturn:
@@ -77,92 +129,74 @@ def end_at_once(reason: str) -> NoReturn:
     os._exit(EXIT_GPU_HANGS)
 
 
-def find_level(bundle: Bundle, name: str) -> Level:
-    """The quality level called `name`, or the best. Raises ConfigError."""
-    levels = bundle.manifest.levels
-    for level in levels:
-        if name in ("", level.name):
-            return level
-    raise ConfigError(f"level is {name!r}, allowed: {', '.join(level.name for level in levels)}")
-
-
 @contextmanager
-def open_runtime(config: Config, clock: Clock, report: Report = say_nothing) -> Iterator[Runtime]:
+def open_runtime(
+    config: Config, clock: Clock, report: Report = say_nothing, *, controlled: bool = False
+) -> Iterator[Runtime]:
     """Verify the bundle, open and prove the engines, warm everything up. `report` is told while
-    TensorRT builds an engine, which takes minutes."""
+    TensorRT builds an engine, which takes minutes. With `controlled`, and no level in the
+    configuration, the level follows what the machine can do; else it stays as it is."""
     bundle = load_bundle(Path(config.bundle) if config.bundle else DEFAULT_BUNDLE)
     manifest = bundle.manifest
-    level = find_level(bundle, config.level)
     if config.engines.name not in ENGINES:
         raise ConfigError(f"engines.name is {config.engines.name!r}, allowed: {', '.join(ENGINES)}")
     detector = open_detector(config.face.yunet_file)
     with ExitStack() as stack:
-        engines: dict[str, Engine] = {}
-        for network in manifest.networks:
-            engines[network] = stack.enter_context(_open_network(config, bundle, network, report))
-        # Only TensorRT reads what a kernel has left in the GPU's memory.
-        on_gpu = all(engines[name].name == "tensorrt" for name in manifest.models)
-        wanted = "auto" if on_gpu else "cpu"
-        preprocessor = stack.enter_context(open_preprocessor(wanted, manifest.image, manifest.mel))
-        _warm_up(engines, preprocessor, level)
+        levels = open_levels(stack, config, bundle, report)
+        preprocessor = stack.enter_context(open_preprocessor_for(levels, manifest))
+        for one in levels:
+            for name, feed in make_feeds(one, preprocessor).items():
+                one.engines[name].warm_up(feed)
+        best = levels[0]
         pipeline = Pipeline(
             manifest,
-            engines,
+            best.engines,
             preprocessor,
-            level,
+            best.level,
             clock,
             config.output.smoothing_s,
             config.voice.min_level_db,
         )
         synchroniser = Synchroniser(preprocessor.mel, config.sync.max_wait_ms)
+        runtime = Runtime(
+            bundle,
+            levels,
+            pipeline,
+            synchroniser,
+            FaceFinder(detector, config.face.lost_after_s),
+            LatencyLog(config.budget_ms),
+            Trace([one.level.name for one in levels]),
+            clock,
+            on_gpu=preprocessor.name == "cuda",
+        )
+        runtime.use_level(0)
+        if controlled and not config.level:
+            setup = Setup(bundle, levels, preprocessor, config.engines.num_threads, clock)
+            runtime.quality = QualityController(profile_levels(setup), config.budget_ms)
         try:
-            yield Runtime(
-                bundle,
-                level,
-                pipeline,
-                synchroniser,
-                FaceFinder(detector, config.face.lost_after_s),
-                LatencyLog(config.budget_ms),
-                clock,
-                on_gpu=preprocessor.name == "cuda",
-                engines={name: f"{one.name} {one.precision}" for name, one in engines.items()},
-            )
+            yield runtime
         finally:
             pipeline.wipe()
             synchroniser.ring.clear()
 
 
-def _open_network(config: Config, bundle: Bundle, network: str, report: Report) -> Engine:
-    """Open and prove; "auto" falls back from a TensorRT engine that answers wrongly. Raises
-    EngineError."""
-    chosen = config.engines
-    options = BuildOptions(
-        (config.level,) if config.level else (), chosen.dla_core if chosen.dla_core >= 0 else None
-    )
-    engine = open_engine(
-        chosen.name, bundle, network, chosen.num_threads, chosen.precision, options, report
-    )
-    if chosen.name != "null":
-        try:
-            prove_engine(engine, bundle, network)
-        except EngineError as error:
-            engine.close()
-            if (chosen.name, engine.name) != ("auto", "tensorrt"):
-                raise
-            log.warning("running on ONNX Runtime instead of TensorRT: %s", error)
-            on_onnx = replace(config, engines=replace(chosen, name="onnx"))
-            return _open_network(on_onnx, bundle, network, report)
-    return engine
+def open_preprocessor_for(levels: Sequence[RunLevel], manifest: Manifest) -> Preprocessor:
+    """The one whose output the levels' networks can read."""
+    # Only TensorRT reads what a kernel has left in the GPU's memory.
+    on_gpu = all(one.engines[name].name == "tensorrt" for one in levels for name in manifest.models)
+    return open_preprocessor("auto" if on_gpu else "cpu", manifest.image, manifest.mel)
 
 
-def _warm_up(engines: Mapping[str, Engine], preprocessor: Preprocessor, level: Level) -> None:
-    """From pixels and sound to answers, on the very arrays that a frame will bring: a CUDA graph
-    is captured for their addresses."""
-    side = level.face_px
-    blank = np.zeros((side, side, 3), np.uint8)
-    if "face" in engines:
+def make_feeds(one: RunLevel, preprocessor: Preprocessor) -> dict[str, Feed]:
+    """Made of nothing seen and nothing heard, but in the very arrays that a frame will bring: a
+    CUDA graph is captured for their addresses."""
+    feeds: dict[str, Feed] = {}
+    side = one.level.face_px
+    if "face" in one.engines:
+        blank = np.zeros((side, side, 3), np.uint8)
         image = preprocessor.face(blank, (0.0, 0.0, float(side)), side)
-        engines["face"].warm_up({"image": image})
-    if "voice" in engines:
+        feeds["face"] = {"image": image}
+    if "voice" in one.engines:
         mel, mask = preprocessor.mel.window()
-        engines["voice"].warm_up({"mel": mel, "mask": mask})
+        feeds["voice"] = {"mel": mel, "mask": mask}
+    return feeds

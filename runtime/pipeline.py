@@ -61,6 +61,12 @@ class Pipeline:
         self._published_us = 0.0
         self._index = 0
 
+    def use_level(self, level: Level, engines: Mapping[str, Engine]) -> None:
+        """From the next window on. `engines` are the same networks, at the level's precision."""
+        self.level = level
+        self._engines = engines
+        self._voice_due_ns = None
+
     def wants_voice(self, t_ns: int) -> bool:
         """Whether the voice network is to run on the window at `t_ns`."""
         if not self.level.voice or "voice" not in self._engines:

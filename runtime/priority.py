@@ -1,13 +1,47 @@
-"""Which threads may be late: they step back for the one that makes results."""
+"""Which threads go first, and which may be late."""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 BACKGROUND_NICE = 10
+FIRST = os.SCHED_RR | os.SCHED_RESET_ON_FORK
+"""Before every ordinary thread of the machine; threads and processes that are started stay
+ordinary. The kernel keeps a twentieth of the time for those (sched(7), sched_rt_runtime_us)."""
+DEVICES, RESULTS, HELPERS = 4, 2, 1
+"""Real-time priorities, the first of them for what stands in for hardware. Those who only help need
+one as well: an ordinary thread that is put aside while it holds the interpreter would keep the
+results waiting, whatever their priority."""
 
 
 def run_in_background() -> None:
     """Lower the calling thread's priority; on Linux a nice value belongs to a thread."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICE)
+    thread = threading.get_native_id()
+    if os.getpriority(os.PRIO_PROCESS, thread) < BACKGROUND_NICE:
+        os.setpriority(os.PRIO_PROCESS, thread, BACKGROUND_NICE)
+
+
+@contextmanager
+def run_first(wanted: bool, priority: int = RESULTS) -> Iterator[bool]:
+    """Let the calling thread go first -> whether it does: where that is `wanted` and permitted
+    (CAP_SYS_NICE or an RLIMIT_RTPRIO). Afterwards it is as it was."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    first = False
+    if wanted:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, FIRST, os.sched_param(priority))
+            first = True
+    try:
+        yield first
+    finally:
+        if first:
+            os.sched_setscheduler(0, *before)
+
+
+def may_go_first() -> bool:
+    """Whether `run_first` is permitted here."""
+    with run_first(True) as first:
+        return first

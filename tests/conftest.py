@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ TESTS = Path(__file__).parent
 if not has_gpu():
     # Before anything loads Numba: its CUDA kernels then run in Python. It changes nothing else.
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Profiles and engines of the tests are not those of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMOTION_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ CHECKOUT = Path(__file__).parent.parent
 FOLDERS = ("kernels", "engines", "training", "calibration", "runtime")
 # Where the name to import is not the name to install.
 DISTRIBUTIONS = {
+    "prometheus_client": "prometheus-client",
     "cv2": "opencv-python-headless",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
@@ -71,7 +72,7 @@ def test_every_import_is_declared() -> None:
         re.split(r"[^\w-]", requirement)[0].lower()
         for requirement in importlib.metadata.requires("emotion-edge") or []
     }
-    known = sys.stdlib_module_names | {"emotion_edge", *FOLDERS}
+    known = sys.stdlib_module_names | {"emotion_edge", "_typeshed", *FOLDERS}
     undeclared = {
         f"{path.relative_to(ROOT)}: {name}"
         for folder in FOLDERS

@@ -22,6 +22,7 @@ __all__ = [
     "Media",
     "Playback",
     "Sources",
+    "is_camera",
     "list_cameras",
     "open_audio",
     "open_media",
@@ -66,22 +67,20 @@ def open_sources(
     camera_fps: float = 30,
     capture: str = "auto",
     for_gpu: bool = False,
-    replay_fps: float | None = None,
 ) -> Sources:
     """Everything a run reads from, in real time.
 
     A camera goes with `microphone` ("auto", "none", "default", an index or a name); both are
     opened again when they fail. `capture` and `for_gpu` say how it is read, see `CameraOpener`. The
-    demo and a file bring their own sound: there `loop` starts over at the end, and `replay_fps`
-    delivers the pictures at exactly that rate.
+    demo and a file bring their own sound: there `loop` starts over at the end.
     """
     name = source
     if source == "auto":
         name = next(iter(list_cameras()), "demo")
         if name == "demo":
             _LOG.warning("no camera (no /dev/video* that captures): showing the demo instead")
-    if not _is_camera(name):
-        playback = Playback(open_media(name), clock, loop=loop, fps=replay_fps)
+    if not is_camera(name):
+        playback = Playback(open_media(name), clock, loop=loop)
         return Sources(playback.video, playback.audio, name)
     video = open_video(
         name,
@@ -115,7 +114,7 @@ def open_video(
     for_gpu: bool = False,
 ) -> VideoSource:
     """Pictures alone. `fps`: what a camera is asked for, or the rate a file is re-timed to."""
-    if _is_camera(name):
+    if is_camera(name):
         device = name
         if name == "camera":
             found = list_cameras()
@@ -161,7 +160,7 @@ def open_media(name: str, *, sample_rate_hz: int = 16000) -> Media:
         from .demo import Demo
 
         return Demo()
-    if _is_camera(name) or name == "auto":
+    if is_camera(name) or name == "auto":
         raise SourceError(f"{name!r} cannot be replayed; give a file or demo")
     if not Path(name).exists():
         raise SourceError(f"source {name}: no such file ({_ALLOWED})")
@@ -170,5 +169,6 @@ def open_media(name: str, *, sample_rate_hz: int = 16000) -> Media:
     return MediaFile(name, sample_rate_hz)
 
 
-def _is_camera(name: str) -> bool:
+def is_camera(name: str) -> bool:
+    """Whether `name` is a device, which knows no end and no other speed than its own."""
     return name == "camera" or name.startswith(("/dev/", "csi://"))

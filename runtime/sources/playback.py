@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ..clock import Clock
 from ..messages import AudioChunk, CapturePath, SourceError, VideoFrame
-from ..priority import run_in_background
+from ..priority import DEVICES, run_first, run_in_background
 
 _FRAMES_AHEAD = 4  # 11 MB at 1280x720; covers a decoder that is late by 100 ms
 _CHUNKS_AHEAD = 20  # 200 ms
@@ -75,10 +75,12 @@ class Playback:
         fps: float | None = None,
         video: bool = True,
         audio: bool = True,
+        background: bool = True,
     ) -> None:
         """`fps`: re-time the pictures to exactly this rate; the sound keeps its own time.
 
-        `video=False` or `audio=False` leaves that one out.
+        `video=False` or `audio=False` leaves that one out. With `background`, decoding steps back
+        for all else; without, it goes before all else, as hardware does.
         """
         if fps is not None and not fps > 0:
             raise SourceError(f"a rate of {fps} pictures a second cannot be played")
@@ -90,9 +92,10 @@ class Playback:
                 frames = media.frames(loop=loop)
                 if fps is not None:
                     frames = _retime(frames, fps)
-                self.video = PlayedVideo(frames, start, media)
+                self.video = PlayedVideo(frames, start, media, background)
             if audio and media.has_audio:
-                self.audio = PlayedAudio(media.chunks(loop=loop), start, media.sample_rate_hz)
+                chunks = media.chunks(loop=loop)
+                self.audio = PlayedAudio(chunks, start, media.sample_rate_hz, background)
             for track in (self.video, self.audio):
                 if track is not None:
                     track.wait_ready()
@@ -137,8 +140,10 @@ class _Track(Generic[Item]):
         ahead: int,
         due_ns: Callable[[Item], int],
         name: str,
+        background: bool,
     ) -> None:
         self._items = items
+        self._background = background
         self._start = start
         self._ahead = ahead
         self._due_ns = due_ns
@@ -187,7 +192,14 @@ class _Track(Generic[Item]):
         self.close()
 
     def _decode(self) -> None:
-        run_in_background()  # it is ahead by a few items; the results are not
+        if self._background:
+            run_in_background()  # it is ahead by a few items; the results are not
+            self._fill()
+            return
+        with run_first(True, DEVICES):  # as a camera, which no program can keep from its work
+            self._fill()
+
+    def _fill(self) -> None:
         try:
             for item in self._items:
                 with self._changed:
@@ -212,9 +224,18 @@ class _Track(Generic[Item]):
 class PlayedVideo(_Track[VideoFrame]):
     """A VideoSource: each picture is delivered at its own time."""
 
-    def __init__(self, frames: Iterator[VideoFrame], start: _Start, media: Media) -> None:
+    def __init__(
+        self, frames: Iterator[VideoFrame], start: _Start, media: Media, background: bool
+    ) -> None:
         self._media = media
-        super().__init__(frames, start, _FRAMES_AHEAD, lambda frame: frame.t_ns, "decode-video")
+        super().__init__(
+            frames,
+            start,
+            _FRAMES_AHEAD,
+            lambda frame: frame.t_ns,
+            "decode-video",
+            background,
+        )
 
     @property
     def path(self) -> CapturePath:
@@ -225,7 +246,13 @@ class PlayedVideo(_Track[VideoFrame]):
 class PlayedAudio(_Track[AudioChunk]):
     """An AudioSource: each chunk is delivered when its last sample is "captured"."""
 
-    def __init__(self, chunks: Iterator[AudioChunk], start: _Start, sample_rate_hz: int) -> None:
+    def __init__(
+        self,
+        chunks: Iterator[AudioChunk],
+        start: _Start,
+        sample_rate_hz: int,
+        background: bool,
+    ) -> None:
         self.sample_rate_hz = sample_rate_hz
         super().__init__(
             chunks,
@@ -233,6 +260,7 @@ class PlayedAudio(_Track[AudioChunk]):
             _CHUNKS_AHEAD,
             lambda chunk: _end_ns(chunk, sample_rate_hz),
             "decode-audio",
+            background,
         )
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from emotion_edge.engines.bundle import FusionEntry, load_bundle, write_manifest
 from emotion_edge.kernels import open_preprocessor
-from emotion_edge.runtime import app, opening
-from emotion_edge.runtime.app import LiveRun, measure_health, run_replay
+from emotion_edge.runtime import app, monitor, opening
+from emotion_edge.runtime.app import LiveRun, run_replay
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
 from emotion_edge.runtime.config import Config, ConfigError, load_config
 from emotion_edge.runtime.messages import (
@@ -29,7 +29,7 @@ from emotion_edge.runtime.messages import (
     VideoFrame,
     Window,
 )
-from emotion_edge.runtime.opening import Runtime, open_runtime
+from emotion_edge.runtime.opening import Runtime
 from emotion_edge.runtime.ring import AudioRing
 from emotion_edge.runtime.sinks import SinkClosed
 from emotion_edge.runtime.sources import Sources
@@ -332,23 +332,6 @@ def test_sound_is_wiped_at_the_end(configure: Callable[..., Config]) -> None:
     assert not kept[:count].any()
 
 
-def test_health(configure: Callable[..., Config]) -> None:
-    """What the monitor would say about a finished run."""
-    runtime = run_replay(configure("demo", "budget_ms=0.001"), [], 1)
-    health = measure_health(runtime, 30.0, 55.5)
-    assert (health.frames, health.misses, health.fps) == (30, 30, 30.0)
-    assert 0 < health.latency_p50_ms <= health.latency_p95_ms <= health.latency_p99_ms
-    assert health.drops == {
-        "frames": 0,
-        "audio_gaps": 0,
-        "audio_overrun_samples": 0,
-        "face_not_finite": 0,
-        "voice_not_finite": 0,
-    }
-    assert abs(health.drift_ppm) < 1
-    assert (health.temperature_c, health.level) == (55.5, "high")
-
-
 @pytest.fixture
 def fused_bundle(null_bundle: Path, tmp_path: Path) -> Path:
     """The null bundle with a fusion network."""
@@ -377,18 +360,10 @@ def test_bundle_with_a_fusion_network(
     for label, value in last.probabilities.items():
         low, high = sorted((last.face[label], last.voice[label]))
         assert low - 0.05 <= value <= high + 0.05
-    assert measure_health(runtime, 30.0, None).drops["fusion_not_finite"] == 0
+    assert runtime.pipeline.bad_outputs["fusion"] == 0
     memory = runtime.pipeline._memory
     assert memory is not None
     assert not any(array.any() for array in memory.feed(last.t_ns, voice=False).values())
-
-
-def test_dropped_pictures_add_up(configure: Callable[..., Config]) -> None:
-    """What each window says was overwritten unseen is in the health report."""
-    with open_runtime(configure("demo"), FakeClock()) as runtime:
-        for _ in range(2):
-            runtime.process(Window(0, None, None, None, None, 0, 3), 0, 0, [])
-    assert measure_health(runtime, 0, None).drops["frames"] == 6
 
 
 # Devices that come and go
@@ -542,7 +517,7 @@ def test_microphone_that_vanishes_and_returns(live: LiveMaker) -> None:
     assert phases == [False, True, False, True]
     assert all(e.face is not None for e in sink.estimates[15:])
     assert max(e.skew_ns for e in sink.estimates) < SECOND
-    assert measure_health(runtime, 0, None).drops["audio_gaps"] == 1
+    assert runtime.synchroniser.audio_clock.gaps == 1
 
 
 class MutedMicrophone(Microphone):
@@ -565,7 +540,7 @@ def test_nothing_is_said_about_the_past(
     """Neither pictures nor fresh sound: no estimates, and the monitor goes on looking."""
     sources = Sources(None, MutedMicrophone(0.4), "fake")
     monkeypatch.setattr(app, "open_sources", lambda *_, **__: sources)
-    monkeypatch.setattr(app, "MONITOR_PERIOD_NS", SECOND // 10)
+    monkeypatch.setattr(monitor, "PERIOD_NS", SECOND // 10)
     monkeypatch.setattr(Synchroniser, "MAX_SKEW_NS", 3 * SECOND // 10)
     seen: list[Health] = []
 
@@ -633,8 +608,8 @@ def test_seconds_of_a_live_run(live: LiveMaker) -> None:
     """Counted from the first picture."""
     run, sink = live(Camera(), None)
     run.run(0.3)
-    assert sink.estimates[-1].t_ns - sink.estimates[0].t_ns < 0.3 * SECOND
-    assert 3 <= sink.estimates[-1].index <= 12
+    assert 3 <= len(sink.estimates)
+    assert 0 < sink.estimates[-1].t_ns - sink.estimates[0].t_ns < 0.3 * SECOND
 
 
 def test_live_replay_ends_with_the_film(

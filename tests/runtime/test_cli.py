@@ -11,13 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from emotion_edge.engines.bundle import LABELS
-from emotion_edge.runtime import bench
 from emotion_edge.runtime.__main__ import main
-from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.sources.demo import draw_face
 
 KEYS = [
@@ -269,88 +266,3 @@ def test_settings_in_a_file(
     levels = [json.loads(line)["level"] for line in out.read_text().splitlines()]
     assert levels == ["low"] * 3
     assert capsys.readouterr() == ("", "")
-
-
-# emotion-bench
-
-
-def test_bench_writes_its_figures(
-    tmp_path: Path, null_engine: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """All the frozen keys, and figures that fit together."""
-    file = tmp_path / "bench.json"
-    options = ["--seconds", "0.7", "--fps", "20", "--json", str(file)]
-    assert bench.main([*options, *null_engine]) == 0
-    report = json.loads(file.read_text())
-    assert set(report) >= {
-        *("latency_ms", "stages_ms", "budget_ms", "misses", "frames", "dropped", "estimates"),
-        *("rss_mb", "machine", "versions", "bundle"),
-    }
-    latency = report["latency_ms"]
-    assert list(latency) == ["p50", "p90", "p99", "max"]
-    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"]
-    assert list(report["stages_ms"]) == STAGES
-    assert all(list(figures) == ["p50", "p99"] for figures in report["stages_ms"].values())
-    assert report["budget_ms"] == 45.0
-    assert report["estimates"] + report["dropped"] == report["frames"]
-    assert report["frames"] == pytest.approx(0.7 * 20, abs=2)
-    assert len(report["bundle"]) == 64
-    assert report["versions"]["numpy"] == np.__version__
-    assert 30 < report["rss_mb"] < 4000
-    assert report["capture"] == {
-        "copies_per_frame": 2,
-        "clock_domain": "media time since the start, on the monotonic clock",
-        "zero_copy": "none",
-    }
-    assert report["engines"] == {"face": "null fp32", "voice": "null fp32"}
-    assert report["preprocessor"] == "cpu"
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "capture to result" in printed
-    assert "face on null fp32, voice on null fp32; input prepared on cpu" in printed
-    assert "capture: 2 copies a frame, clock media time since the start" in printed
-
-
-def test_bench_asserts_the_budget(
-    null_engine: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Over budget is code 1 and a line that says by how much."""
-    options = ["--seconds", "0.3", "--assert-budget", "--set", "budget_ms=0.001"]
-    assert bench.main([*options, *null_engine]) == 1
-    assert "over budget: p99 is" in capsys.readouterr().err
-
-
-def test_bench_refuses_like_run(
-    tmp_path: Path, null_engine: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The same one line and code 2."""
-    assert bench.main(["--source", "none.mp4", *null_engine]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("values", "rank", "want"),
-    [
-        ([5], 50, 5),
-        ([1, 2], 50, 1),
-        ([1, 2, 3, 4], 50, 2),
-        (range(1, 101), 99, 99),
-        ([3, 1], 99, 3),
-    ],
-)
-def test_percentile_is_a_value_that_occurred(values: list[float], rank: float, want: float) -> None:
-    """Nearest rank, as a budget is about results that there were."""
-    assert bench.percentile(values, rank) == want
-
-
-def test_dropped_pictures_are_counted() -> None:
-    """By the gaps in the numbers, from the first one after the warm-up on."""
-    recorder = bench.Recorder()
-    for index in [0, 1, 40, 41, 43, 46]:
-        t_ns = round(index / 30 * 1e9)
-        stages = dict.fromkeys(STAGES, 1000.0)
-        recorder.publish(
-            Estimate(t_ns, index, None, 0.0, {}, {}, None, None, True, 0, 46_000.0, stages, "")
-        )
-    figures = bench.summarise(recorder, 45.0)
-    assert (figures["frames"], figures["estimates"], figures["dropped"]) == (7, 4, 3)
-    assert figures["misses"] == 4

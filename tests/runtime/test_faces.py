@@ -242,11 +242,12 @@ def test_run_searches_each_picture_once_and_stops() -> None:
             stop.set()
         return frames.get(len(asked_ns) // 2)
 
-    finder.run(newest, STEP_NS, clock, stop)
+    finder.period_ns = STEP_NS
+    finder.run(newest, clock, stop)
     assert asked_ns == [n * STEP_NS for n in range(10)]
     assert detector.seen == [1, 2, 3, 4]
     assert finder.box is not None
-    finder.run(newest, STEP_NS, clock, stop)
+    finder.run(newest, clock, stop)
     assert len(asked_ns) == 10
 
 
@@ -290,9 +291,8 @@ def test_run_waits_without_delay_when_stopped() -> None:
         return None
 
     finder = FaceFinder(Script([]), 0.7)
-    thread = threading.Thread(
-        target=finder.run, args=(newest, 3_600 * 10**9, MonotonicClock(), stop)
-    )
+    finder.period_ns = 3_600 * 10**9
+    thread = threading.Thread(target=finder.run, args=(newest, MonotonicClock(), stop))
     thread.start()
     assert searched.wait(5)
     stop.set()
@@ -322,7 +322,7 @@ def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> N
         return frame
 
     with caplog.at_level(logging.WARNING):
-        finder.run(newest, STEP_NS, clock, stop)
+        finder.run(newest, clock, stop)
     assert len(caplog.records) == 1
     assert "face search failed" in caplog.text
     assert finder.box is not None

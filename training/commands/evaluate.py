@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...engines import PRECISIONS
-from ...engines.bundle import load_bundle
+from ...engines.bundle import PRECISIONS, load_bundle
 from ..data import DatasetError
 
 

@@ -1,0 +1,1 @@
+"""What `emotion-bench` measures: scenarios, the recorder, figures, networks alone."""

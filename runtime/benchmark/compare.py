@@ -1,0 +1,229 @@
+"""Two reports of emotion-bench, figure by figure: which differences are more than noise.
+
+In: reports as in the JSON file. Out: what makes them hard to compare, and for each figure its
+ratio new / old beside the spread of repeated runs.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..config import ConfigError
+from .checked_json import check_shape, read_json
+
+FORMAT = 2
+WITHIN_NOISE = "within noise"
+UNKNOWN = "unknown"
+SAME_RUN = ("source", "scenario", "level", "fps", "budget_ms", "engines", "preprocessor", "bundle")
+HEAD = ("figure", "old", "new", "ratio", "noise", "verdict")
+MAX_SHOWN = 60
+"""Letters of a value in a warning."""
+
+Report = Mapping[str, Any]
+Figure = Callable[[Report], float | None]
+_Number = Annotated[float, Meta(ge=0.0)]
+_Count = Annotated[int, Meta(ge=0)]
+
+
+class _Latency(msgspec.Struct):
+    p50: _Number
+    p99: _Number
+    max: _Number
+
+
+class _Percentiles(msgspec.Struct):
+    p50: _Number
+    p99: _Number
+
+
+class _Repeat(msgspec.Struct):
+    latency_ms: _Latency
+    misses: _Count
+    frames: _Count
+
+
+class _Report(msgspec.Struct):
+    """What a comparison needs of a report."""
+
+    latency_ms: _Latency
+    networks_ms: _Percentiles
+    stages_ms: dict[str, _Percentiles]
+    misses: _Count
+    frames: _Count
+    rss_mb: _Number
+    first_result_s: _Number
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    repeats: list[_Repeat] = []
+    models: dict[str, _Percentiles] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of both reports."""
+
+    name: str
+    unit: str
+    old: float
+    new: float
+    ratio: float | None
+    """new / old; None when the old one is 0."""
+    band: float | None
+    """How far repeats lie apart, (max - min) / median, in the report where that is more; infinite
+    when the median is 0 and not all are, None when neither report has two repeats."""
+    verdict: str
+    """"faster" or "slower" ("less" or "more" for what is no time), `WITHIN_NOISE`, or `UNKNOWN`
+    without a band."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    differences: tuple[str, ...]
+    """What was not the same, one line each; empty when the two can be compared."""
+    rows: tuple[Row, ...]
+
+
+def load_report(file: Path) -> dict[str, Any]:
+    """A report that `compare_reports` can read. Raises ConfigError, one line that names the file
+    and the field."""
+    report = read_json(file)
+    if not isinstance(report, dict) or "latency_ms" not in report:
+        raise ConfigError(f"{file}: no report of emotion-bench: there is no field latency_ms")
+    if report.get("format") != FORMAT:
+        found = show_value(report.get("format"))
+        raise ConfigError(f"{file}: format {found}; only {FORMAT} can be compared")
+    check_shape(file, report, _Report)
+    return report
+
+
+def compare_reports(old: Report, new: Report) -> Comparison:
+    """Both as `load_report` or emotion-bench gives them."""
+    return Comparison(tuple(_list_differences(old, new)), tuple(_list_rows(old, new)))
+
+
+def print_comparison(comparison: Comparison) -> None:
+    console = Console()
+    for line in comparison.differences:
+        console.print(Text(f"not the same: {line}", "yellow"))
+    table = Table(
+        title=Text("New against old", "bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+    for heading in HEAD:
+        table.add_column(heading, justify="left" if heading in ("figure", "verdict") else "right")
+    styles = {"faster": "green", "less": "green", "slower": "red", "more": "red"}
+    for row in comparison.rows:
+        table.add_row(*(Text(cell) for cell in show_row(row)), style=styles.get(row.verdict, ""))
+    console.print(table)
+    for line in list_notes(comparison):
+        console.print(Text(line))
+
+
+def list_notes(comparison: Comparison) -> list[str]:
+    """What stands under the table."""
+    if any(row.verdict == UNKNOWN for row in comparison.rows):
+        return ["Noise is unknown for figures that no run was repeated for: give --repeats."]
+    return []
+
+
+def show_row(row: Row) -> tuple[str, str, str, str, str, str]:
+    """The cells below `HEAD`."""
+    return (
+        f"{row.name}, {row.unit}",
+        f"{row.old:.2f}",
+        f"{row.new:.2f}",
+        "–" if row.ratio is None else f"{row.ratio:.3f}",
+        "–" if row.band is None or math.isinf(row.band) else f"± {100 * row.band:.1f} %",
+        row.verdict,
+    )
+
+
+def show_value(value: Any) -> str:
+    """Some value of a report in a few letters that can be printed."""
+    text = "".join(letter if letter.isprintable() else "�" for letter in str(value))
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def _list_differences(old: Report, new: Report) -> Iterator[str]:
+    groups = [("", {k: old.get(k) for k in SAME_RUN}, {k: new.get(k) for k in SAME_RUN})]
+    groups += [(f"{name} ", old[name], new[name]) for name in ("machine", "versions")]
+    for group, one, other in groups:
+        for key in [*one, *(key for key in other if key not in one)]:
+            # Clock rates of the moment differ between any two runs.
+            if key != "cpu_freq_mhz" and one.get(key) != other.get(key):
+                yield (
+                    f"{group}{show_value(key)}: {show_value(one.get(key))} then,"
+                    f" {show_value(other.get(key))} now"
+                )
+
+
+def _list_rows(old: Report, new: Report) -> Iterator[Row]:
+    for name, unit, figure in _name_figures(old):
+        before, after = figure(old), figure(new)
+        if before is not None and after is not None:
+            bands = [band for report in (old, new) if (band := _spread(report, figure)) is not None]
+            yield _compare(name, unit, before, after, max(bands, default=None))
+
+
+def _name_figures(report: Report) -> Iterator[tuple[str, str, Figure]]:
+    """Name, unit and how it is read out of a report or out of one of its repeats."""
+    for rank in ("p50", "p99", "max"):
+        yield f"latency {rank}", "ms", partial(_look_up, "latency_ms", rank)
+    for rank in ("p50", "p99"):
+        yield f"networks {rank}", "ms", partial(_look_up, "networks_ms", rank)
+    for group, what in (("stages_ms", "stage"), ("models", "model")):
+        for name in report.get(group, {}):
+            for rank in ("p50", "p99"):
+                shown = f"{what} {show_value(name)} {rank}"
+                yield shown, "ms", partial(_look_up, group, name, rank)
+    yield "misses", "% of pictures", _share_missed
+    yield "memory", "MB resident", partial(_look_up, "rss_mb")
+    yield "first result", "s", partial(_look_up, "first_result_s")
+
+
+def _look_up(*path_and_report: Any) -> float | None:
+    """The keys to follow, then the report."""
+    *path, found = path_and_report
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return None if found is None else float(found)
+
+
+def _share_missed(report: Report) -> float:
+    return 100.0 * report["misses"] / max(1, report["frames"])
+
+
+def _compare(name: str, unit: str, before: float, after: float, band: float | None) -> Row:
+    better, worse = ("faster", "slower") if unit in ("ms", "s") else ("less", "more")
+    verdict = better if after < before else worse
+    if band is None:
+        verdict = UNKNOWN
+    elif after == before or math.isinf(band) or abs(after - before) <= band * before:
+        verdict = WITHIN_NOISE
+    return Row(name, unit, before, after, after / before if before else None, band, verdict)
+
+
+def _spread(report: Report, figure: Figure) -> float | None:
+    values = [value for value in map(figure, report.get("repeats", ())) if value is not None]
+    if len(values) < 2:
+        return None
+    apart, median = max(values) - min(values), statistics.median(values)
+    if not median:
+        return math.inf if apart else 0.0
+    return apart / median

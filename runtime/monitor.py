@@ -1,0 +1,114 @@
+"""How the run is doing, twice a second: sensors and figures go to the controller, to systemd and
+into `Health`; a trace is written when it is time to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from .board import Board, BoardStatus
+from .messages import Health
+from .opening import Runtime
+from .trace_writer import TraceWriter
+from .watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+PERIOD_NS = 500_000_000
+OVERLOAD_PERIOD_NS = 60_000_000_000
+"""How often it is said that the budget cannot be held."""
+
+
+class Monitor:
+    """`run` is the body of its own thread; `newest` may be read from any."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        board: Board,
+        watchdog: Watchdog,
+        trace_writer: TraceWriter | None = None,
+        on_health: Callable[[Health], None] | None = None,
+    ) -> None:
+        self.newest: Health | None = None
+        self._runtime = runtime
+        self._board = board
+        self._watchdog = watchdog
+        self._trace_writer = trace_writer
+        self._on_health = on_health
+        self._counted = runtime.clock.now_ns(), 0
+        self._overload_said_ns: int | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`."""
+        clock = self._runtime.clock
+        due = clock.now_ns()
+        while not clock.sleep_until_ns(due := due + PERIOD_NS, stop):
+            self.look()
+
+    def look(self) -> None:
+        """Once."""
+        runtime = self._runtime
+        self._watchdog.tick()
+        before_ns, before = self._counted
+        self._counted = now_ns, count = runtime.clock.now_ns(), runtime.latency.count
+        fps = (count - before) * 1e9 / max(1, now_ns - before_ns)
+        board = self._board.read()
+        if runtime.quality is not None:
+            runtime.quality.note_board(board)
+        health = self.newest = measure_health(runtime, fps, board)
+        self._watchdog.status(
+            f"{fps:.0f} fps, p99 {health.latency_p99_ms:.1f} ms, {health.misses} misses,"
+            f" level {health.level}"
+        )
+        self._say_overload(health.t_ns)
+        if self._trace_writer is not None:
+            self._trace_writer.tick(health.t_ns, health.misses)
+        if self._on_health is not None:
+            self._on_health(health)
+
+    def _say_overload(self, now_ns: int) -> None:
+        quality = self._runtime.quality
+        if quality is None or not quality.overloaded:
+            return
+        said_ns = self._overload_said_ns
+        if said_ns is None or now_ns - said_ns >= OVERLOAD_PERIOD_NS:
+            self._overload_said_ns = now_ns
+            log.warning(
+                "budget_ms is %g, and not even level %s holds it: p99 is about to be %.0f ms",
+                self._runtime.latency.budget_ms,
+                self._runtime.level.name,
+                quality.predict_ms(quality.level),
+            )
+
+
+def measure_health(runtime: Runtime, fps: float, board: BoardStatus) -> Health:
+    now_ns, latency = runtime.clock.now_ns(), runtime.latency
+    p50, p95, p99 = latency.recent_percentiles_ms(now_ns, 50, 95, 99)
+    sync = runtime.synchroniser
+    bad = {f"{name}_not_finite": n for name, n in runtime.pipeline.bad_outputs.items()}
+    return Health(
+        t_ns=now_ns,
+        frames=latency.count,
+        fps=fps,
+        latency_p50_ms=p50,
+        latency_p95_ms=p95,
+        latency_p99_ms=p99,
+        latency_max_ms=latency.total.max_us / 1e3,
+        misses=latency.misses,
+        misses_by_cause=dict(latency.misses_by_cause),
+        drops={
+            "frames": runtime.dropped_frames,
+            "passed_over": runtime.pacer.passed_over,
+            "audio_gaps": sync.audio_clock.gaps,
+            "audio_overrun_samples": sync.overrun_samples,
+            **bad,
+        },
+        skew_ms=runtime.skew_ns / 1e6,
+        drift_ppm=sync.audio_clock.drift_ppm,
+        temperature_c=board.temperature_c,
+        level=runtime.level.name,
+        level_switches=runtime.level_switches,
+        board=board,
+    )

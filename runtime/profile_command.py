@@ -1,0 +1,105 @@
+"""`emotion-edge profile`: measures what each quality level costs on this machine, shows it, and
+stores it for the runs to come. A run that finds no profile measures by itself, in more of a hurry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..engines import ENGINES
+from ..engines.bundle import DEFAULT_BUNDLE, Level, load_bundle
+from .build_report import report_build
+from .clock import MonotonicClock
+from .config import Config, ConfigError
+from .level_profile import Setup, describe_setup, profile_anew
+from .levels import open_levels
+from .opening import open_preprocessor_for
+from .quality import LevelCost
+
+CAMERA_FPS = 30.0
+"""Where a level looks at every picture there is."""
+
+
+def run_profile(config: Config, json_file: Path | None) -> int:
+    """Measure every level of the bundle, whatever is stored. Prints a table, and writes the
+    figures to `json_file`. Raises BundleError, ConfigError, EngineError and PreprocessorError."""
+    if config.engines.name not in ENGINES:
+        raise ConfigError(f"engines.name is {config.engines.name!r}, allowed: {', '.join(ENGINES)}")
+    bundle = load_bundle(Path(config.bundle) if config.bundle else DEFAULT_BUNDLE)
+    with ExitStack() as stack:
+        levels = open_levels(stack, config, bundle, report_build)
+        preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))
+        setup = Setup(bundle, levels, preprocessor, config.engines.num_threads, MonotonicClock())
+        costs, file = profile_anew(setup)
+        measured_of = describe_setup(setup)
+    rows = list_figures([one.level for one in levels], costs, config.budget_ms)
+    print_table(rows, config.budget_ms, file)
+    if json_file is not None:
+        report = {"budget_ms": config.budget_ms, "levels": rows, "measured_of": measured_of}
+        try:
+            json_file.write_text(json.dumps(report, indent=2) + "\n")
+        except OSError as error:
+            raise ConfigError(f"--json {json_file}: {error.strerror}") from error
+    return 0
+
+
+def list_figures(
+    levels: Sequence[Level], costs: Sequence[LevelCost], budget_ms: float
+) -> list[dict[str, Any]]:
+    """One row a level, as in the JSON file: the costs, ms; `full_ms` of a picture with a face on
+    which the voice is due; `load_ms_per_s` of one second at the level's rates; `no_gain` for a
+    level that is cheaper than the one above it neither for a picture nor for a second."""
+    rows: list[dict[str, Any]] = []
+    for level, cost in zip(levels, costs, strict=True):
+        fps = level.camera_fps or CAMERA_FPS
+        voice_hz = min(fps, 1000 / level.voice_hop_ms)
+        load = fps * cost.expect(face=True, voice=False) + voice_hz * cost.voice_ms
+        full = cost.full_ms
+        above = rows[-1] if rows else None
+        rows.append(
+            {
+                **asdict(cost),
+                "full_ms": round(full, 4),
+                "load_ms_per_s": round(load, 2),
+                "fits": full <= budget_ms,
+                "no_gain": above is not None
+                and round(full, 4) >= above["full_ms"]
+                and round(load, 2) >= above["load_ms_per_s"],
+            }
+        )
+    return rows
+
+
+def print_table(rows: Sequence[dict[str, Any]], budget_ms: float, file: Path | None) -> None:
+    table = Table(title="what a picture costs when nothing else runs, ms")
+    table.add_column("level")
+    for heading in ("base", "face", "voice", "full", "ms a second", f"fits {budget_ms:g} ms"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = [f"{row[name]:.2f}" for name in ("base_ms", "face_ms", "voice_ms", "full_ms")]
+        load = f"{row['load_ms_per_s']:.0f} ({row['load_ms_per_s'] / 1000:.1%})"
+        table.add_row(Text(row["name"]), *cells, load, "yes" if row["fits"] else "no")
+    console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
+    console.print(table, soft_wrap=False)
+    console.print(
+        "full: with a face, the voice due; ms a second: of one core, at the level's rates"
+    )
+    for above, row in pairwise(rows):
+        if row["no_gain"]:
+            console.print(
+                f"level {row['name']} costs no less than {above['name']} on this machine",
+                style="yellow",
+            )
+    if not any(row["fits"] for row in rows):
+        console.print(f"no level holds the budget of {budget_ms:g} ms", style="red")
+    console.print(f"stored in {file}" if file is not None else "not stored")

@@ -1,0 +1,257 @@
+"""The quality controller: which level the next pictures are worth, from nothing but what it is
+told.
+
+In: what each picture waited and took, and the board's sensors. Out: the level to go on at. It knows
+no clock and no device. What a picture will take at another level is predicted as
+
+    waiting + slow-down x the level's cost on this machine when nothing else runs
+
+where waiting and slow-down are each followed by a Kalman filter whose noise is learned from its own
+errors, as in Wan et al., "ALERT: Accurate Learning for Energy and Timeliness" (USENIX ATC 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .board import BoardStatus
+
+P99_SIGMAS = 2.33
+FIT = 0.9
+"""Share of the budget that a level may be predicted to use for us to go down to it..."""
+CLIMB = 0.7
+"""... and to go up to it."""
+MISSES_ALLOWED = 2.5
+MISSES_MEMORY_NS = 10_000_000_000
+"""So many misses in about this long (1 % of 30 pictures a second) are too many, however little the
+prediction thinks of them."""
+HOLD_NS = 1_500_000_000
+"""Nothing climbs sooner than this after a change..."""
+MAX_PATIENCE_NS = 600_000_000_000
+"""... and after climbs that failed not for longer than this."""
+FAILED_CLIMB_NS = 10_000_000_000
+"""A fall this soon after a climb means that the climb was wrong."""
+PRESSED_PATIENCE_NS = 30_000_000_000
+"""As long as the processor is as sought after as when a level failed, it is not tried again before
+this: a light level runs smoothly beside a load that a heavy one would stumble over."""
+RELIEVED = 0.6
+"""Share of the pressure at the fall below which that load has gone."""
+MIN_PRESSURE = 0.2
+"""Less than this is no load to speak of."""
+PRESSURE_SETTLES_NS = 1_500_000_000
+"""The sensors are read twice a second: what they say so long after a fall belongs to it."""
+COOL_DOWN_NS = 30_000_000_000
+"""No climb for this long after the board has throttled itself."""
+FORCED_STEP_NS = 5_000_000_000
+"""A board in need is given this long to feel a step before the next."""
+MIN_MEMORY_MB = 100.0
+MAX_MEMORY_PRESSURE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class LevelCost:
+    """What a picture takes at one level when nothing else runs, ms, without any waiting."""
+
+    name: str
+    base_ms: float
+    """Preprocessing, fusion and all else that each picture needs."""
+    face_ms: float
+    voice_ms: float
+    """More when the voice network is due; 0 for a level without voice."""
+
+    def expect(self, face: bool, voice: bool) -> float:
+        return self.base_ms + face * self.face_ms + voice * self.voice_ms
+
+    @property
+    def full_ms(self) -> float:
+        """Of a picture with a face on which the voice is due."""
+        return self.base_ms + self.face_ms + self.voice_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A change of level."""
+
+    level: int
+    reason: str
+
+
+class _Tracker:
+    """Follows a figure that wanders and scatters: its mean, and how far single values lie off."""
+
+    MEMORY = 0.85
+    """Weight of what was known about the noise, per picture."""
+    CLIP_SIGMAS = 3.0
+    """One value further off is an accident; a few of them in a row are the new normal."""
+
+    def __init__(self, mean: float, scatter: float) -> None:
+        self.mean = mean
+        self._floor = scatter**2
+        self._noise = self._floor
+        self._wander = self._floor / 10
+        self._doubt = self._floor
+
+    def update(self, value: float) -> None:
+        doubt = self._doubt + self._wander
+        total = doubt + self._noise
+        limit = self.CLIP_SIGMAS * math.sqrt(total)
+        error = min(max(value - self.mean, -limit), limit)
+        gain = doubt / total
+        self.mean += gain * error
+        self._doubt = (1 - gain) * doubt
+        keep, learn = self.MEMORY, 1 - self.MEMORY
+        self._wander = max(self._floor / 10, keep * self._wander + learn * (gain * error) ** 2)
+        self._noise = max(self._floor, keep * self._noise + learn * error**2)
+
+    @property
+    def variance(self) -> float:
+        """Of the next value."""
+        return self._doubt + self._noise
+
+
+class QualityController:
+    """One stream of pictures. `observe` is called by one thread; `note_board` may be by another."""
+
+    def __init__(self, costs: Sequence[LevelCost], budget_ms: float) -> None:
+        """`costs` of every level, best first. ValueError when there is none."""
+        if not costs:
+            raise ValueError("no level to choose from")
+        self.level = 0
+        self._costs = tuple(costs)
+        self._budget_ms = budget_ms
+        self._slow_down = _Tracker(1.0, 0.1)
+        self._wait = _Tracker(1.0, 0.5)
+        self._misses = 0.0
+        self._newest_ns: int | None = None
+        self._changed_ns = 0
+        self._climbed_ns: int | None = None
+        self._patience_ns = HOLD_NS
+        self._fallen = False
+        self._pressure: float | None = None
+        self._pressure_at_fall = 0.0
+        self._throttle_events: dict[str, int] = {}
+        self._cool_ns = 0
+        self._board: BoardStatus | None = None
+        self._need = ""
+
+    @property
+    def overloaded(self) -> bool:
+        """Not even the lowest level is predicted to hold the budget."""
+        return self.level == len(self._costs) - 1 and self.predict_ms(self.level) > self._budget_ms
+
+    def predict_ms(self, level: int) -> float:
+        """The 99th percentile of capture to result at `level`, as things are."""
+        cost = self._costs[level].full_ms
+        spread = math.sqrt(self._wait.variance + cost**2 * self._slow_down.variance)
+        return self._wait.mean + cost * self._slow_down.mean + P99_SIGMAS * spread
+
+    def note_board(self, board: BoardStatus) -> None:
+        """The sensors, about twice a second; taken into account with the next picture."""
+        self._board = board
+
+    def observe(
+        self, t_ns: int, wait_ms: float, work_ms: float, face: bool, voice: bool
+    ) -> Switch | None:
+        """One picture at the current level: how long it waited, how long it took, which networks
+        ran. `t_ns` is now. A switch means that `level` has changed already."""
+        if not (0 <= wait_ms < math.inf and 0 <= work_ms < math.inf):
+            return None
+        self._keep_time(t_ns)
+        expected = self._costs[self.level].expect(face, voice)
+        self._slow_down.update(work_ms / max(expected, 1e-3))
+        self._wait.update(wait_ms)
+        missed = wait_ms + work_ms > self._budget_ms
+        self._misses += missed
+        board, self._board = self._board, None
+        if board is not None:
+            self._need = self._read_board(t_ns, board)
+        if self.level < len(self._costs) - 1:
+            if self._need and t_ns - self._changed_ns >= FORCED_STEP_NS:
+                return self._fall(t_ns, self.level + 1, self._need)
+            now_ms = self.predict_ms(self.level)
+            if now_ms > self._budget_ms:
+                return self._fall(
+                    t_ns,
+                    self._best_fit(self.level + 1, FIT),
+                    f"p99 is about to be {now_ms:.0f} ms, {self._budget_ms:g} allowed",
+                )
+            if self._misses > MISSES_ALLOWED:
+                fitting = self._best_fit(self.level + 1, FIT)
+                return self._fall(t_ns, fitting, "too many pictures were late")
+        if self.level > 0 and not self._need and self._may_climb(t_ns):
+            better = self._best_fit(0, CLIMB)
+            if better < self.level:
+                return self._climb(t_ns, better)
+        return None
+
+    def _keep_time(self, t_ns: int) -> None:
+        """A clock that went back starts all waiting anew: nothing then waits for longer than once
+        more."""
+        if self._newest_ns is None:
+            self._newest_ns = self._changed_ns = t_ns
+        passed_ns = t_ns - self._newest_ns
+        if passed_ns < 0:
+            self._changed_ns = t_ns
+            self._cool_ns = min(self._cool_ns, t_ns + COOL_DOWN_NS)
+            self._climbed_ns = None
+        else:
+            self._misses *= math.exp(-passed_ns / MISSES_MEMORY_NS)
+        self._newest_ns = t_ns
+
+    def _read_board(self, t_ns: int, board: BoardStatus) -> str:
+        """Why a step down is due before any latency shows it; empty when it is not."""
+        if board.cpu_pressure is not None:
+            self._pressure = board.cpu_pressure
+            if self._fallen and t_ns - self._changed_ns < PRESSURE_SETTLES_NS:
+                self._pressure_at_fall = max(self._pressure_at_fall, board.cpu_pressure)
+        # A counter that went back belongs to a driver that was loaded again.
+        known, events = self._throttle_events, board.throttle_events
+        more = any(count > known.get(cause, count) for cause, count in events.items())
+        known.update(events)
+        if more:
+            self._cool_ns = t_ns + COOL_DOWN_NS
+            return "the board throttles itself"
+        if board.memory_available_mb < MIN_MEMORY_MB:
+            return f"{board.memory_available_mb:.0f} MB of memory left"
+        if (board.memory_pressure or 0.0) > MAX_MEMORY_PRESSURE:
+            return "programs wait for memory"
+        return ""
+
+    def _best_fit(self, first: int, share: float) -> int:
+        """The best level from `first` on that uses at most `share` of the budget, else the last."""
+        for level in range(first, len(self._costs)):
+            if self.predict_ms(level) <= share * self._budget_ms:
+                return level
+        return len(self._costs) - 1
+
+    def _fall(self, t_ns: int, level: int, reason: str) -> Switch:
+        climb = self._climbed_ns
+        failed = climb is not None and t_ns - climb < FAILED_CLIMB_NS
+        self._patience_ns = min(2 * self._patience_ns, MAX_PATIENCE_NS) if failed else HOLD_NS
+        self._pressure_at_fall = self._pressure or 0.0
+        self._fallen = True
+        return self._change(t_ns, level, reason)
+
+    def _climb(self, t_ns: int, level: int) -> Switch:
+        self._climbed_ns = t_ns
+        return self._change(
+            t_ns, level, f"p99 would be {self.predict_ms(level):.0f} ms of {self._budget_ms:g}"
+        )
+
+    def _change(self, t_ns: int, level: int, reason: str) -> Switch:
+        self.level = level
+        self._changed_ns = t_ns
+        self._misses = 0.0
+        return Switch(level, reason)
+
+    def _may_climb(self, t_ns: int) -> bool:
+        held_ns = t_ns - self._changed_ns
+        if held_ns < HOLD_NS or t_ns < self._cool_ns:
+            return False
+        if self._pressure is None or self._pressure_at_fall < MIN_PRESSURE:
+            return held_ns >= self._patience_ns
+        if self._pressure < RELIEVED * self._pressure_at_fall:
+            return True
+        return held_ns >= max(PRESSED_PATIENCE_NS, self._patience_ns)

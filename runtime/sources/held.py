@@ -1,0 +1,75 @@
+"""A clip held in memory: pictures and sound that cost nothing while they are played.
+
+A camera's pictures do not come later because the processor is busy; a file's do, as somebody has
+to decode them. So a benchmark decodes before it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ..messages import AudioChunk, Float32, VideoFrame
+from .playback import Media, merge_events
+
+MAX_HELD_BYTES = 400_000_000
+"""About five seconds at 1280x720."""
+MAX_HELD_NS = 20_000_000_000
+_CHUNK_S = 0.01
+
+
+class HeldMedia:
+    """The beginning of `media`, as much as fits."""
+
+    copies_per_frame = 0
+
+    def __init__(self, media: Media, max_bytes: int = MAX_HELD_BYTES) -> None:
+        self.sample_rate_hz = media.sample_rate_hz
+        self._frames: list[VideoFrame] = []
+        pieces: list[Float32] = []
+        sound_start_ns = 0
+        self.held_bytes = 0
+        end_ns = 0
+        for event in merge_events(media):
+            if event.t_ns >= MAX_HELD_NS or self.held_bytes >= max_bytes:
+                break
+            end_ns = event.t_ns
+            if isinstance(event, VideoFrame):
+                self._frames.append(event)
+                self.held_bytes += event.image.nbytes
+            else:
+                if not pieces:
+                    sound_start_ns = event.t_ns
+                pieces.append(event.samples)
+        self.has_video, self.has_audio = bool(self._frames), bool(pieces)
+        if self.has_video:  # a round ends one picture after the last
+            times = [frame.t_ns for frame in self._frames]
+            step_ns = (times[-1] - times[0]) // max(1, len(times) - 1) or 1_000_000_000 // 30
+            end_ns = times[-1] + step_ns
+        self._period_ns = end_ns
+        self._sound = np.zeros(round(end_ns * self.sample_rate_hz / 1e9), np.float32)
+        if pieces:
+            sound = np.concatenate(pieces)
+            first = min(len(self._sound), round(sound_start_ns * self.sample_rate_hz / 1e9))
+            self._sound[first : first + len(sound)] = sound[: len(self._sound) - first]
+
+    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+        index = shift_ns = 0
+        while True:
+            for frame in self._frames:
+                yield replace(frame, t_ns=shift_ns + frame.t_ns, index=index)
+                index += 1
+            if not loop:
+                return
+            shift_ns += self._period_ns
+
+    def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
+        size = round(self.sample_rate_hz * _CHUNK_S)
+        first, total = 0, len(self._sound)
+        while loop or first < total:
+            samples = self._sound.take(range(first, first + size), mode="wrap")
+            t_ns = first * 1_000_000_000 // self.sample_rate_hz
+            yield AudioChunk(t_ns, first, samples if loop else samples[: total - first])
+            first += size

@@ -1,0 +1,147 @@
+"""What is said of a run twice a second, and to whom."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.runtime.app import run_replay
+from emotion_edge.runtime.board import BoardStatus
+from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.config import Config, load_config
+from emotion_edge.runtime.messages import Health, Window
+from emotion_edge.runtime.monitor import PERIOD_NS, Monitor, measure_health
+from emotion_edge.runtime.opening import Runtime, open_runtime
+from emotion_edge.runtime.quality import LevelCost, QualityController
+from emotion_edge.runtime.trace_writer import TraceWriter
+from emotion_edge.runtime.watchdog import Watchdog
+
+SECOND = 1_000_000_000
+BOARD = BoardStatus(10.0, 4000.0, 300.0, 55.5, None)
+
+
+class Sensors:
+    """A board that says what it is told to."""
+
+    def __init__(self) -> None:
+        self.status = BOARD
+
+    def read(self) -> BoardStatus:
+        return self.status
+
+
+@pytest.fixture
+def configure(null_bundle: Path) -> Callable[..., Config]:
+    """A function (settings) -> a configuration of the demo with the null engine."""
+    fixed = ["source.name=demo", f"bundle='{null_bundle}'", "engines.name=null"]
+    return lambda *settings: load_config(None, [*fixed, *settings])
+
+
+@pytest.fixture
+def runtime(configure: Callable[..., Config]) -> Iterator[Runtime]:
+    """On a fake clock, with a controller."""
+    with open_runtime(configure(), FakeClock(SECOND)) as runtime:
+        costs = [LevelCost(name, 0.1, 5.0, 0.0) for name in ("high", "low")]
+        runtime.quality = QualityController(costs, 45.0)
+        yield runtime
+
+
+def make_monitor(runtime: Runtime, sensors: Sensors | None = None, **given: object) -> Monitor:
+    watchdog = Watchdog(runtime.clock, {})
+    return Monitor(runtime, sensors or Sensors(), watchdog, **given)  # type: ignore[arg-type]
+
+
+def test_health(configure: Callable[..., Config]) -> None:
+    """What the monitor would say about a finished run."""
+    runtime = run_replay(configure("budget_ms=0.001"), [], 1)
+    health = measure_health(runtime, 30.0, BOARD)
+    assert (health.frames, health.misses, health.fps) == (30, 30, 30.0)
+    assert 0 < health.latency_p50_ms <= health.latency_p95_ms <= health.latency_p99_ms
+    assert health.latency_p99_ms <= health.latency_max_ms
+    assert sum(health.misses_by_cause.values()) == 30
+    assert health.drops == {
+        "frames": 0,
+        "passed_over": 0,
+        "audio_gaps": 0,
+        "audio_overrun_samples": 0,
+        "face_not_finite": 0,
+        "voice_not_finite": 0,
+    }
+    assert abs(health.drift_ppm) < 1
+    assert (health.temperature_c, health.level, health.level_switches) == (55.5, "high", 0)
+    assert health.board == BOARD
+
+
+def test_dropped_pictures_add_up(runtime: Runtime) -> None:
+    """What each window says was overwritten unseen is in the health report."""
+    for _ in range(2):
+        runtime.process(Window(0, None, None, None, None, 0, 3), 0, 0, [])
+    assert measure_health(runtime, 0, BOARD).drops["frames"] == 6
+
+
+def test_it_looks_twice_a_second_until_the_end(runtime: Runtime) -> None:
+    """Each time with the pictures a second since the last."""
+    stop = threading.Event()
+    seen: list[Health] = []
+
+    def look(health: Health) -> None:
+        seen.append(health)
+        for _ in range(15):
+            runtime.process(Window(0, None, None, None, None, 0, 0), 0, 0, [])
+        if len(seen) == 3:
+            stop.set()
+
+    monitor = make_monitor(runtime, on_health=look)
+    monitor.run(stop)
+    assert [health.t_ns for health in seen] == [SECOND + n * PERIOD_NS for n in (1, 2, 3)]
+    assert [health.fps for health in seen] == [0, 30, 30]
+    assert monitor.newest is seen[-1]
+
+
+def test_the_controller_hears_of_the_board(runtime: Runtime) -> None:
+    """A board that throttles itself costs a level with the next picture."""
+    sensors = Sensors()
+    monitor = make_monitor(runtime, sensors)
+    quality = runtime.quality
+    assert quality is not None
+    for count in (1, 2):
+        sensors.status = replace(BOARD, throttle_events={"thermal": count})
+        monitor.look()
+        quality.observe(count * 10 * SECOND, 0.1, 5.0, True, False)
+    assert quality.level == 1
+
+
+def test_an_overload_is_said_once_a_minute(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In one line with the budget, the level and what it takes."""
+    runtime.quality = QualityController([LevelCost("low", 0.1, 5.0, 0.0)], 1.0)
+    runtime.latency.budget_ms = 1.0
+    monitor = make_monitor(runtime)
+    assert isinstance(runtime.clock, FakeClock)
+    for _ in range(10):
+        runtime.quality.observe(runtime.clock.now_ns(), 0.1, 5.1, True, False)
+    with caplog.at_level(logging.WARNING, "emotion_edge"):
+        for _ in range(250):  # 125 s
+            monitor.look()
+            runtime.clock.advance(PERIOD_NS)
+    assert len(caplog.messages) == 3
+    assert "budget_ms is 1, and not even level high holds it: p99 is about to be" in caplog.text
+
+
+def test_a_late_picture_leaves_a_trace(runtime: Runtime, tmp_path: Path) -> None:
+    """And a picture in time leaves none."""
+    monitor = make_monitor(runtime, trace_writer=TraceWriter(runtime.trace, tmp_path))
+    window = Window(0, None, None, None, None, 0, 0)
+    now_ns = runtime.clock.now_ns()
+    runtime.process(window, now_ns, now_ns, [])
+    monitor.look()
+    assert list(tmp_path.iterdir()) == []
+    runtime.process(window, now_ns - SECOND, now_ns, [])
+    monitor.look()
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,75 @@
+"""Which threads go first."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from emotion_edge.runtime.priority import (
+    BACKGROUND_NICE,
+    FIRST,
+    RESULTS,
+    run_first,
+    run_in_background,
+)
+
+
+def get_policy() -> tuple[int, int]:
+    return os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+
+
+def test_first_and_back() -> None:
+    """Inside it goes first where that is permitted; afterwards it is as it was."""
+    before = get_policy()
+    with run_first(True) as first:
+        inside = get_policy()
+        started: list[tuple[int, int]] = []
+        thread = threading.Thread(target=lambda: started.append(get_policy()))
+        thread.start()
+        thread.join()
+    assert get_policy() == before
+    if not first:
+        pytest.skip("this user may not raise a thread's priority")
+    assert inside == (FIRST, RESULTS)
+    assert started == [(os.SCHED_OTHER, 0)]
+
+
+def test_not_wanted() -> None:
+    """Then nothing is touched."""
+    before = get_policy()
+    with run_first(False) as first:
+        assert not first
+        assert get_policy() == before
+
+
+def test_not_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ordinary user's run goes on as it is."""
+    before = get_policy()
+
+    def refuse(pid: int, policy: int, parameter: os.sched_param) -> None:
+        if policy == FIRST:
+            raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    with run_first(True) as first:
+        assert not first
+        assert get_policy() == before
+
+
+def test_background() -> None:
+    """The calling thread alone; one that is further back already stays where it is."""
+    found: list[int] = []
+
+    def step_back(first: int) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), first)
+        run_in_background()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    for nice in (os.getpriority(os.PRIO_PROCESS, 0), 15):
+        thread = threading.Thread(target=step_back, args=(nice,))
+        thread.start()
+        thread.join()
+    assert found[0] >= BACKGROUND_NICE
+    assert found[1] == 15

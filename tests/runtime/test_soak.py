@@ -1,0 +1,113 @@
+"""A day of the whole pipeline on a fake clock: nothing grows, nothing is lost."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from pathlib import Path
+
+import psutil
+
+from emotion_edge.runtime.board import BoardStatus
+from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.config import load_config
+from emotion_edge.runtime.messages import AudioChunk, Estimate, VideoFrame
+from emotion_edge.runtime.monitor import Monitor
+from emotion_edge.runtime.opening import Runtime, open_runtime
+from emotion_edge.runtime.quality import LevelCost, QualityController
+from emotion_edge.runtime.sources.demo import draw_face, speak
+from emotion_edge.runtime.watchdog import Watchdog
+
+SECOND = 1_000_000_000
+RATE = 16_000
+HOURS = 24
+FACE = draw_face(0.5)
+VOICE = speak(0, 4 * RATE)
+
+
+class Counter:
+    """A sink that counts."""
+
+    def __init__(self) -> None:
+        self.estimates = 0
+        self.voices = 0
+
+    def publish(self, estimate: Estimate) -> None:
+        self.estimates += 1
+        self.voices += estimate.voice is not None
+
+    def close(self) -> None: ...
+
+
+class Sensors:
+    """A board that is well."""
+
+    def read(self) -> BoardStatus:
+        return BoardStatus(10.0, 4000.0, 300.0, 55.5, None, cpu_pressure=0.1)
+
+
+class Day:
+    """Pictures and sound by the hour."""
+
+    def __init__(self, runtime: Runtime, clock: FakeClock, sink: Counter) -> None:
+        self.pictures = 0
+        self._runtime, self._clock, self._sink = runtime, clock, sink
+        self._samples = 0
+
+    def see(self) -> None:
+        t_ns = self._clock.now_ns()
+        frame = VideoFrame(t_ns, self.pictures, FACE)
+        self._runtime.finder.search(frame) if self.pictures % 200 == 0 else None
+        window = self._runtime.synchroniser.window(
+            t_ns, frame, self._runtime.finder.box_in(frame), wait=False
+        )
+        self._runtime.process(window, t_ns, t_ns, [self._sink])
+        self.pictures += 1
+
+    def hear(self, samples: int) -> None:
+        at = self._samples % (len(VOICE) - samples)
+        t_ns = self._clock.now_ns() - samples * SECOND // RATE
+        chunk = AudioChunk(t_ns, self._samples, VOICE[at : at + samples])
+        self._runtime.synchroniser.add_audio(chunk)
+        self._samples += samples
+
+    def spend_hour(self, monitor: Monitor) -> None:
+        """Half a minute as it comes, and then a picture every ten seconds without a word."""
+        for _ in range(30 * 30):
+            self._clock.advance(SECOND // 30)
+            self.hear(RATE // 30)
+            self.see()
+            if self.pictures % 15 == 0:
+                monitor.look()
+        for _ in range(357):
+            self._clock.advance(10 * SECOND)
+            self.see()
+            monitor.look()
+        self._samples += round(3570 * RATE)  # the microphone was away
+
+
+def test_a_day(null_bundle: Path) -> None:
+    """Not one more thread, descriptor or object, and one estimate for each picture."""
+    fixed = ["source.name=demo", f"bundle='{null_bundle}'", "engines.name=null"]
+    clock, sink, process = FakeClock(SECOND), Counter(), psutil.Process()
+    with open_runtime(load_config(None, fixed), clock) as runtime:
+        costs = [LevelCost(one.level.name, 0.1, 5.0, 0.0) for one in runtime.levels]
+        runtime.quality = QualityController(costs, 45.0)
+        monitor = Monitor(runtime, Sensors(), Watchdog(clock, {}))
+        day = Day(runtime, clock, sink)
+        day.spend_hour(monitor)
+        gc.collect()
+        objects, rss = len(gc.get_objects()), process.memory_info().rss
+        threads, files = threading.active_count(), process.num_fds()
+        for _ in range(1, HOURS):
+            day.spend_hour(monitor)
+        gc.collect()
+        assert clock.now_ns() > HOURS * 3_590 * SECOND
+        assert sink.estimates == day.pictures == runtime.latency.count
+        assert sink.voices > HOURS * 800
+        assert runtime.latency.misses == 0
+        assert runtime.level_switches == 0
+        assert threading.active_count() == threads
+        assert process.num_fds() == files
+        assert len(gc.get_objects()) <= objects + 100
+        assert process.memory_info().rss <= 1.02 * rss
