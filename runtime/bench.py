@@ -132,7 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--hogs",
         metavar="N",
         type=int,
-        help="contended: N ordinary processes (default: a real-time neighbour that leaves a seventh"
+        help="contended: N ordinary processes (default: a real-time neighbour that leaves an eighth"
         f" of each core, where permitted; else {PER_CORE} a core)",
     )
     add(

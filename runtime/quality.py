@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from .board import BoardStatus
 
 P99_SIGMAS = 2.33
+MEMORY_NS = 200_000_000
+"""How long what was learned about noise lasts, so that 30 pictures a second..."""
+MIN_MEMORY = 0.7
+"""... or the eight of the lowest level tell within a second that a load has come or gone."""
 FIT = 0.9
 """Share of the budget that a level may be predicted to use for us to go down to it..."""
 CLIMB = 0.7
@@ -81,9 +85,7 @@ class Switch:
 class _Tracker:
     """Follows a figure that wanders and scatters: its mean, and how far single values lie off."""
 
-    MEMORY = 0.85
-    """Weight of what was known about the noise, per picture."""
-    CLIP_SIGMAS = 3.0
+    CLIP_SIGMAS = 6.0
     """One value further off is an accident; a few of them in a row are the new normal."""
 
     def __init__(self, mean: float, scatter: float) -> None:
@@ -93,7 +95,8 @@ class _Tracker:
         self._wander = self._floor / 10
         self._doubt = self._floor
 
-    def update(self, value: float) -> None:
+    def update(self, value: float, keep: float) -> None:
+        """`keep` is the weight of what was known about the noise."""
         doubt = self._doubt + self._wander
         total = doubt + self._noise
         limit = self.CLIP_SIGMAS * math.sqrt(total)
@@ -101,7 +104,7 @@ class _Tracker:
         gain = doubt / total
         self.mean += gain * error
         self._doubt = (1 - gain) * doubt
-        keep, learn = self.MEMORY, 1 - self.MEMORY
+        learn = 1 - keep
         self._wander = max(self._floor / 10, keep * self._wander + learn * (gain * error) ** 2)
         self._noise = max(self._floor, keep * self._noise + learn * error**2)
 
@@ -129,7 +132,7 @@ class QualityController:
         self._climbed_ns: int | None = None
         self._patience_ns = HOLD_NS
         self._fallen = False
-        self._pressure: float | None = None
+        self._pressure = 0.0
         self._pressure_at_fall = 0.0
         self._throttle_events: dict[str, int] = {}
         self._cool_ns = 0
@@ -158,10 +161,11 @@ class QualityController:
         ran. `t_ns` is now. A switch means that `level` has changed already."""
         if not (0 <= wait_ms < math.inf and 0 <= work_ms < math.inf):
             return None
-        self._keep_time(t_ns)
+        passed_ns = self._keep_time(t_ns)
+        keep = max(MIN_MEMORY, math.exp(-passed_ns / MEMORY_NS))
         expected = self._costs[self.level].expect(face, voice)
-        self._slow_down.update(work_ms / max(expected, 1e-3))
-        self._wait.update(wait_ms)
+        self._slow_down.update(work_ms / max(expected, 1e-3), keep)
+        self._wait.update(wait_ms, keep)
         missed = wait_ms + work_ms > self._budget_ms
         self._misses += missed
         board, self._board = self._board, None
@@ -186,9 +190,9 @@ class QualityController:
                 return self._climb(t_ns, better)
         return None
 
-    def _keep_time(self, t_ns: int) -> None:
-        """A clock that went back starts all waiting anew: nothing then waits for longer than once
-        more."""
+    def _keep_time(self, t_ns: int) -> int:
+        """Nanoseconds since the picture before. A clock that went back starts all waiting anew:
+        nothing then waits for longer than once more."""
         if self._newest_ns is None:
             self._newest_ns = self._changed_ns = t_ns
         passed_ns = t_ns - self._newest_ns
@@ -196,16 +200,17 @@ class QualityController:
             self._changed_ns = t_ns
             self._cool_ns = min(self._cool_ns, t_ns + COOL_DOWN_NS)
             self._climbed_ns = None
-        else:
-            self._misses *= math.exp(-passed_ns / MISSES_MEMORY_NS)
+            passed_ns = 0
+        self._misses *= math.exp(-passed_ns / MISSES_MEMORY_NS)
         self._newest_ns = t_ns
+        return passed_ns
 
     def _read_board(self, t_ns: int, board: BoardStatus) -> str:
         """Why a step down is due before any latency shows it; empty when it is not."""
-        if board.cpu_pressure is not None:
-            self._pressure = board.cpu_pressure
-            if self._fallen and t_ns - self._changed_ns < PRESSURE_SETTLES_NS:
-                self._pressure_at_fall = max(self._pressure_at_fall, board.cpu_pressure)
+        # Others may wait for the processor, or it may be busy with others and only we wait.
+        self._pressure = max(board.cpu_pressure or 0.0, board.cpu_percent / 100)
+        if self._fallen and t_ns - self._changed_ns < PRESSURE_SETTLES_NS:
+            self._pressure_at_fall = max(self._pressure_at_fall, self._pressure)
         # A counter that went back belongs to a driver that was loaded again.
         known, events = self._throttle_events, board.throttle_events
         more = any(count > known.get(cause, count) for cause, count in events.items())
@@ -230,7 +235,7 @@ class QualityController:
         climb = self._climbed_ns
         failed = climb is not None and t_ns - climb < FAILED_CLIMB_NS
         self._patience_ns = min(2 * self._patience_ns, MAX_PATIENCE_NS) if failed else HOLD_NS
-        self._pressure_at_fall = self._pressure or 0.0
+        self._pressure_at_fall = self._pressure
         self._fallen = True
         return self._change(t_ns, level, reason)
 
@@ -250,7 +255,7 @@ class QualityController:
         held_ns = t_ns - self._changed_ns
         if held_ns < HOLD_NS or t_ns < self._cool_ns:
             return False
-        if self._pressure is None or self._pressure_at_fall < MIN_PRESSURE:
+        if self._pressure_at_fall < MIN_PRESSURE:
             return held_ns >= self._patience_ns
         if self._pressure < RELIEVED * self._pressure_at_fall:
             return True

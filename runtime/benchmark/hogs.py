@@ -22,8 +22,8 @@ from . import hog
 
 PER_CORE = 8
 """Ordinary processes unless another number is asked for: what is left of a core is a ninth."""
-SHARE = 0.85
-"""Of every core, for a real-time neighbour: what is left is as slow as a seventh of the core."""
+SHARE = 0.87
+"""Of every core, for a real-time neighbour: what is left is as slow as an eighth of the core."""
 
 
 def list_cores() -> list[int]:

@@ -608,7 +608,7 @@ def test_seconds_of_a_live_run(live: LiveMaker) -> None:
     """Counted from the first picture."""
     run, sink = live(Camera(), None)
     run.run(0.3)
-    assert 3 <= len(sink.estimates)
+    assert len(sink.estimates) >= 3
     assert 0 < sink.estimates[-1].t_ns - sink.estimates[0].t_ns < 0.3 * SECOND
 
 
