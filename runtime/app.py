@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from .board import open_board
@@ -24,7 +24,7 @@ from .metrics import start_metrics
 from .monitor import Monitor
 from .opening import Runtime, open_runtime
 from .pacing import Pacer
-from .priority import HELPERS, run_first, run_in_background
+from .priority import HELPERS, list_threads, raise_threads, run_first, run_in_background
 from .ring import FrameRing
 from .sinks import SinkClosed
 from .sources import Sources, open_media, open_sources
@@ -123,31 +123,17 @@ class LiveRun:
     def run(self, seconds: float | None = None) -> Runtime:
         """Until the source ends, `stop`, or `seconds` after the first picture. Raises StoppedEarly
         for a `stop` while an engine is being built, which then is given up."""
-        config = self._config
-        with (
-            Watchdog(self._clock) as watchdog,
-            open_runtime(
-                self._config,
-                self._clock,
-                lambda text: self._report_build(text, watchdog),
-                controlled=True,
-            ) as runtime,
-            self._open_sources(runtime.on_gpu) as sources,
-            ExitStack() as stack,
-        ):
-            if config.trace.folder:
-                self._trace_writer = TraceWriter(runtime.trace, Path(config.trace.folder))
-            monitor = Monitor(runtime, open_board(), watchdog, self._trace_writer, self._on_health)
-            if config.metrics.port:
-                read = lambda: (runtime.latency, monitor.newest)  # noqa: E731
-                server = start_metrics(config.metrics.address, config.metrics.port, read)
-                stack.enter_context(server)
+        with ExitStack() as stack:
+            watchdog = stack.enter_context(Watchdog(self._clock))
+            runtime = stack.enter_context(self._open_runtime(watchdog))
+            sources = stack.enter_context(self._open_sources(runtime.on_gpu))
+            monitor = self._make_monitor(runtime, watchdog, stack)
             sys.setswitchinterval(SWITCH_INTERVAL_S)
             if self._on_open is not None:
                 self._on_open(runtime)
-            stack.enter_context(spared_from_collection(config.realtime.freeze))
+            stack.enter_context(spared_from_collection(self._config.realtime.freeze))
             threads = self._start_threads(runtime, sources, monitor)
-            stack.enter_context(run_first(config.realtime.priority))
+            stack.enter_context(run_first(self._config.realtime.priority))
             watchdog.ready(f"reading {sources.name}")
             try:
                 self._loop(runtime, watchdog, seconds)
@@ -166,6 +152,34 @@ class LiveRun:
         if self._failure is not None:
             raise self._failure
         return runtime
+
+    @contextmanager
+    def _open_runtime(self, watchdog: Watchdog) -> Iterator[Runtime]:
+        before = list_threads()
+        with open_runtime(
+            self._config,
+            self._clock,
+            lambda text: self._report_build(text, watchdog),
+            controlled=True,
+        ) as runtime:
+            if self._config.realtime.priority:
+                raise_threads(list_threads() - before)
+            yield runtime
+
+    def _make_monitor(self, runtime: Runtime, watchdog: Watchdog, stack: ExitStack) -> Monitor:
+        """And what else shows how the run is doing; closes with `stack`."""
+        config = self._config
+        if config.trace.folder:
+            self._trace_writer = TraceWriter(runtime.trace, Path(config.trace.folder))
+        monitor = Monitor(runtime, open_board(), watchdog, self._trace_writer, self._on_health)
+        if config.metrics.port:
+            server = start_metrics(
+                config.metrics.address,
+                config.metrics.port,
+                lambda: (runtime.latency, monitor.newest),
+            )
+            stack.enter_context(server)
+        return monitor
 
     def _open_sources(self, on_gpu: bool) -> Sources:
         if self._played is not None:

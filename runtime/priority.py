@@ -41,6 +41,19 @@ def run_first(wanted: bool, priority: int = RESULTS) -> Iterator[bool]:
             os.sched_setscheduler(0, *before)
 
 
+def list_threads() -> set[int]:
+    """Numbers of this process's threads, those of libraries among them."""
+    return {int(name) for name in os.listdir("/proc/self/task")}  # noqa: PTH208  no paths wanted
+
+
+def raise_threads(threads: set[int]) -> None:
+    """Let them go first with the results, where that is permitted: a network's own threads are
+    waited for by a thread that keeps ordinary ones from running."""
+    for thread in threads:
+        with suppress(PermissionError, ProcessLookupError):
+            os.sched_setscheduler(thread, FIRST, os.sched_param(RESULTS))
+
+
 def may_go_first() -> bool:
     """Whether `run_first` is permitted here."""
     with run_first(True) as first:
