@@ -73,6 +73,12 @@ def _find_facts(report: Report) -> Iterator[tuple[str, str]]:
         times = ", ".join(NONE if one is None else f"{one:.1f}" for one in back)
         yield "Back at the best level", f"{times} s after the load's end"
     yield "Level", f"{report['level']}, {len(report.get('level_switches') or ())} switches"
+    counting = report.get("accounting_us")
+    if counting:
+        yield (
+            "Controller and accounting",
+            f"{counting['p50']:.0f} µs a picture, p99 {counting['p99']:.0f} µs",
+        )
     held = f", {report['held_mb']:.0f} MB of them the source" if report.get("held_mb") else ""
     yield "Memory", f"{report['rss_mb']:.0f} MB resident{held}"
     yield "First result", f"{report['first_result_s']:.1f} s after the start"

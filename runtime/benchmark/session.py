@@ -24,6 +24,7 @@ from ..priority import may_go_first
 from ..sources import is_camera, open_media
 from ..sources.held import MAX_HELD_BYTES, HeldMedia
 from ..trace import Trace
+from .accounting import time_accounting
 from .bandwidth import open_bandwidth
 from .baseline import run_baseline
 from .compare import FORMAT
@@ -97,6 +98,9 @@ def run_session(session: Session) -> tuple[dict[str, Any], Trace]:
         **combine_repeats([run.figures for run in runs]),
         "beside": beside,
         "models": time_models(config, bundle),
+        "accounting_us": time_accounting(
+            [one.level.name for one in runs[0].runtime.levels], config.budget_ms
+        ),
         "first_result_s": round(runs[0].first_result_s - prepared_s, 2),
         "rss_mb": round(rss_mb, 1),
         "held_mb": round(held_bytes / 1e6, 1),

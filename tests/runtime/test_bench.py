@@ -92,6 +92,7 @@ def test_all_the_figures(
     assert len(report["percentile_curve"]["rank"]) == len(report["percentile_curve"]["latency_ms"])
     assert len(report["repeats"]) == 2
     assert report["beside"] == {}
+    assert 0 < report["accounting_us"]["p50"] <= report["accounting_us"]["p99"] < 300
     assert list(report["models"]) == ["face 64 px fp32", "voice fp32", "face 48 px fp32"]
     assert len(report["bundle"]) == 64
     assert report["versions"]["numpy"] == np.__version__

@@ -58,6 +58,21 @@ def test_not_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
         assert get_policy() == before
 
 
+def test_the_threads_of_a_library() -> None:
+    """Those that came meanwhile go first with the results; one that has ended is no error."""
+    before = list_threads()
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    assert thread.native_id is not None
+    assert list_threads() - before == {thread.native_id}
+    raise_threads({thread.native_id, 1 << 22})
+    policy = os.sched_getscheduler(thread.native_id)
+    stop.set()
+    thread.join()
+    assert policy == (FIRST if may_go_first() else os.SCHED_OTHER)
+
+
 def test_background() -> None:
     """The calling thread alone; one that is further back already stays where it is."""
     found: list[int] = []

@@ -142,6 +142,17 @@ def test_a_load_that_a_light_level_slips_past_is_not_tested_again_and_again() ->
     assert plant.controller.level == 0
 
 
+def test_a_busy_processor_is_pressure_too() -> None:
+    """Beside a load that goes first, a light level hardly waits; the load is there all the same."""
+    plant = make_plant()
+    plant.run(10)
+    busy = make_board(cpu_percent=95.0, cpu_pressure=0.1)
+    plant.run(25, slow_down=lambda level: 6.0 if level < 2 else 1.0, board=busy)
+    assert len(plant.switches) <= 3
+    plant.run(3)
+    assert plant.controller.level == 0
+
+
 def test_the_same_without_any_word_of_pressure() -> None:
     """Each climb that fails doubles the patience before the next."""
     plant = make_plant(tells_pressure=False)

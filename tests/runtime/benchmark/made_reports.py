@@ -98,6 +98,7 @@ def make_full_report(seconds: float = 20.0, points: int = 600, load: float = 6.0
             for place, name in enumerate(names)
         ],
         "back_at_top_s": [1.4, None],
+        "accounting_us": {"p50": 5.6, "p99": 11.6},
         "beside": {
             "pinned": {**make_figures(2, seconds, points, 2.3 * load), "level": "high"},
             "baseline": {
