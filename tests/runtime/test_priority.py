@@ -11,6 +11,9 @@ from emotion_edge.runtime.priority import (
     BACKGROUND_NICE,
     FIRST,
     RESULTS,
+    list_threads,
+    may_go_first,
+    raise_threads,
     run_first,
     run_in_background,
 )
