@@ -163,8 +163,9 @@ class QualityController:
             return None
         passed_ns = self._keep_time(t_ns)
         keep = max(MIN_MEMORY, math.exp(-passed_ns / MEMORY_NS))
-        expected = self._costs[self.level].expect(face, voice)
-        self._slow_down.update(work_ms / max(expected, 1e-3), keep)
+        if face or voice:  # without a network there is too little work to tell anything by
+            expected = self._costs[self.level].expect(face, voice)
+            self._slow_down.update(work_ms / max(expected, 1e-3), keep)
         self._wait.update(wait_ms, keep)
         missed = wait_ms + work_ms > self._budget_ms
         self._misses += missed

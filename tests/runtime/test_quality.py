@@ -100,6 +100,19 @@ def test_one_late_picture_changes_nothing() -> None:
     assert plant.switches == []
 
 
+def test_an_empty_picture_tells_nothing_of_the_machine() -> None:
+    """Nobody to look at, nobody to hear: what little work there is may take ten times as long."""
+    plant = make_plant()
+    plant.run(10)
+    controller, chance = plant.controller, random.Random(0)
+    for number in range(3000):
+        work_ms = 0.5 * math.exp(chance.gauss(0, 1))
+        switch = controller.observe(
+            plant.t_ns + number * SECOND // 30, 0.5, work_ms, face=False, voice=False
+        )
+        assert switch is None
+
+
 def test_a_wind_up_goes_down_at_once_and_a_wind_down_comes_back() -> None:
     """Level by level as the machine gets slower, and back to the top when it is as it was."""
     plant = make_plant()
