@@ -6,6 +6,7 @@ Building takes minutes on a small board and is done once, for each bundle and ea
 from __future__ import annotations
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 from ..engines.base import EngineError
@@ -20,15 +21,13 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", metavar="DIR", type=Path, help="models to build")
     precision = parser.add_mutually_exclusive_group()
     for name in ("fp16", "int8", "fp32"):
-        default = " (default)" if name == "fp16" else ""
         precision.add_argument(
             f"--{name}",
             action="store_const",
             const=name,
             dest="precision",
-            help=f"compute in {name.upper()}{default}",
+            help=f"compute in {name.upper()} (default: what each level wants, else FP16)",
         )
-    parser.set_defaults(precision="fp16")
     parser.add_argument(
         "--level",
         metavar="NAME",
@@ -65,21 +64,27 @@ def run_build(args: argparse.Namespace) -> int:
             report_build(text, watchdog)
 
         num_built = 0
-        for network in bundle.manifest.models:
-            check_precision(bundle, network, args.precision)
-            with open_tensorrt(
-                bundle, network, args.precision, options, report, args.force
-            ) as engine:
+        wanted = [args.precision] if args.precision else _list_precisions(bundle, args.levels)
+        for precision, network in product(wanted, bundle.manifest.models):
+            check_precision(bundle, network, precision)
+            with open_tensorrt(bundle, network, precision, options, report, args.force) as engine:
                 prove_engine(engine, bundle, network)
                 seconds = engine.build_seconds
                 state = f"built in {seconds:.0f} s" if seconds else "up to date"
                 sizes = ", ".join("x".join(map(str, shape)) for shape in engine.shapes)
                 place = engine.file or "not stored"
-                print(f"{network:<6} {args.precision:<5} {sizes}  {state}  {place}")
+                print(f"{network:<6} {precision:<5} {sizes}  {state}  {place}")
                 num_built += seconds > 0
     if not num_built:
         print("up to date")
     return 0
+
+
+def _list_precisions(bundle: Bundle, levels: list[str]) -> list[str]:
+    """What a run at these levels, or at all, would want of TensorRT."""
+    chosen = [level for level in bundle.manifest.levels if not levels or level.name in levels]
+    wanted = ["fp16" if level.precision == "auto" else level.precision for level in chosen]
+    return list(dict.fromkeys(wanted))
 
 
 def _check_levels(bundle: Bundle, wanted: list[str]) -> None:

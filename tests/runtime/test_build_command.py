@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -74,6 +76,23 @@ def test_precision_and_levels(gpu: StandIn, capsys: pytest.CaptureFixture[str]) 
         ["face", "fp32", f"1x3x{best.face_px}x{best.face_px}"],
         ["voice", "fp32", "1x64x300"],
     ]
+
+
+def test_what_the_levels_want(
+    gpu: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A bundle with a level at 8 bits: a run would need those engines too."""
+    folder = shutil.copytree(DEFAULT_BUNDLE, tmp_path / "bundle")
+    manifest = folder / "bundle.json"
+    fields = json.loads(manifest.read_text())
+    fields["levels"][-1]["precision"] = "int8"
+    manifest.write_text(json.dumps(fields))
+    code, lines, _ = build(capsys, "--bundle", str(folder))
+    assert code == 0
+    found = [tuple(line.split()[:2]) for line in lines]
+    assert found == [(n, p) for p in ("fp16", "int8") for n in ("face", "voice")]
+    code, lines, _ = build(capsys, "--bundle", str(folder), "--level", fields["levels"][0]["name"])
+    assert [line.split()[1] for line in lines[:2]] == ["fp16", "fp16"]
 
 
 def test_folder_that_cannot_be_written(
