@@ -25,6 +25,7 @@ from .doctor_gpu import (
     check_tensorrt,
 )
 from .messages import SourceError
+from .priority import RESULTS, may_go_first
 from .sources.audio_devices import list_microphones
 from .sources.camera import list_cameras
 
@@ -67,6 +68,7 @@ def run_checks(
         "engines": lambda: check_engine_cache(gpu, environment),
         "board": lambda: check_board(sys_root),
         "governor": lambda: check_governor(sys_root),
+        "priority": check_priority,
         "memory": lambda: check_memory(sys_root),
         "cache": lambda: check_cache(environment),
     }
@@ -180,6 +182,15 @@ def check_governor(sys_root: Path) -> Check:
         how = f"echo performance | sudo tee {files}"
         return Check("governor", "warn", f"{governor} adds latency after every pause: {how}")
     return Check("governor", "ok", governor)
+
+
+def check_priority(may_go_first: Callable[[], bool] = may_go_first) -> Check:
+    """Without it a busy machine makes results late, and the quality level goes down."""
+    if may_go_first():
+        return Check("priority", "ok", "results go before other programs")
+    limit = f'echo "$USER - rtprio {RESULTS}" | sudo tee /etc/security/limits.d/emotion-edge.conf'
+    how = f"{limit}, then log in again"
+    return Check("priority", "warn", f"results cannot go before other programs: {how}")
 
 
 def check_memory(sys_root: Path) -> Check:

@@ -96,6 +96,14 @@ def test_wrong_jetson_utils() -> None:
     assert "pip uninstall jetson-utils" in check.message
 
 
+@pytest.mark.parametrize(("permitted", "state"), [(True, "ok"), (False, "warn")])
+def test_priority(permitted: bool, state: str) -> None:
+    """Whether results may go first; if not, what to write where."""
+    check = doctor.check_priority(lambda: permitted)
+    assert check.state == state
+    assert permitted or "rtprio 2" in check.message
+
+
 @pytest.mark.parametrize(
     ("governor", "state"), [(None, "ok"), ("performance\n", "ok"), ("powersave\n", "warn")]
 )
