@@ -137,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
                 raise ConfigError(str(error)) from error
             stack.callback(sink.close)
             sinks.append(sink)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it would end a replay
         if args.pace == "max":
             try:
                 run_replay(config, sinks, args.seconds)

@@ -16,7 +16,7 @@ from pathlib import Path
 from .board import open_board
 from .build_report import report_build
 from .clock import MonotonicClock
-from .config import Config
+from .config import Config, ConfigError
 from .faces import FaceFinder
 from .memory import spared_from_collection
 from .messages import AudioChunk, AudioSource, Health, Sink, VideoFrame, VideoSource
@@ -121,8 +121,11 @@ class LiveRun:
             self._trace_writer.request()
 
     def run(self, seconds: float | None = None) -> Runtime:
-        """Until the source ends, `stop`, or `seconds` after the first picture. Raises StoppedEarly
-        for a `stop` while an engine is being built, which then is given up."""
+        """Until the source ends, `stop`, or `seconds` after the first picture. Raises ConfigError,
+        and StoppedEarly for a `stop` while an engine is being built, which then is given up."""
+        folder = self._config.trace.folder
+        if folder and not Path(folder).is_dir():
+            raise ConfigError(f"trace.folder is {folder!r}: no such folder")
         with ExitStack() as stack:
             watchdog = stack.enter_context(Watchdog(self._clock))
             runtime = stack.enter_context(self._open_runtime(watchdog))
@@ -132,10 +135,11 @@ class LiveRun:
             if self._on_open is not None:
                 self._on_open(runtime)
             stack.enter_context(spared_from_collection(self._config.realtime.freeze))
-            threads = self._start_threads(runtime, sources, monitor)
-            stack.enter_context(run_first(self._config.realtime.priority))
-            watchdog.ready(f"reading {sources.name}")
+            threads: list[threading.Thread] = []
             try:
+                self._start_threads(runtime, sources, monitor, threads)
+                stack.enter_context(run_first(self._config.realtime.priority))
+                watchdog.ready(f"reading {sources.name}")
                 self._loop(runtime, watchdog, seconds)
             except SinkClosed:
                 log.info("nobody reads the output any more")
@@ -167,7 +171,7 @@ class LiveRun:
             yield runtime
 
     def _make_monitor(self, runtime: Runtime, watchdog: Watchdog, stack: ExitStack) -> Monitor:
-        """And what else shows how the run is doing; closes with `stack`."""
+        """And what else shows how the run is doing; closes with `stack`. Raises ConfigError."""
         config = self._config
         if config.trace.folder:
             self._trace_writer = TraceWriter(runtime.trace, Path(config.trace.folder))
@@ -177,6 +181,7 @@ class LiveRun:
                 config.metrics.address,
                 config.metrics.port,
                 lambda: (runtime.latency, monitor.newest),
+                first=config.realtime.priority,
             )
             stack.enter_context(server)
         return monitor
@@ -203,8 +208,13 @@ class LiveRun:
         report_build(text, watchdog)
 
     def _start_threads(
-        self, runtime: Runtime, sources: Sources, monitor: Monitor
-    ) -> list[threading.Thread]:
+        self,
+        runtime: Runtime,
+        sources: Sources,
+        monitor: Monitor,
+        threads: list[threading.Thread],
+    ) -> None:
+        """Those that were started are in `threads`."""
         bodies: dict[str, Callable[[], None]] = {"monitor": lambda: self._look_after(monitor)}
         video, audio = sources.video, sources.audio
         if video is not None:
@@ -214,13 +224,10 @@ class LiveRun:
             bodies["audio"] = lambda: self._capture_audio(
                 audio, runtime.synchroniser, alone=video is None
             )
-        threads = [
-            threading.Thread(target=self._guard, args=(body,), name=name, daemon=True)
-            for name, body in bodies.items()
-        ]
-        for thread in threads:
+        for name, body in bodies.items():
+            thread = threading.Thread(target=self._guard, args=(body,), name=name, daemon=True)
             thread.start()
-        return threads
+            threads.append(thread)
 
     def _guard(self, body: Callable[[], None]) -> None:
         """A thread that fails ends the run; its error is raised from `run`."""

@@ -66,7 +66,13 @@ def run_build(args: argparse.Namespace) -> int:
         num_built = 0
         wanted = [args.precision] if args.precision else _list_precisions(bundle, args.levels)
         for precision, network in product(wanted, bundle.manifest.models):
-            check_precision(bundle, network, precision)
+            try:
+                check_precision(bundle, network, precision)
+            except EngineError as error:
+                if args.precision:
+                    raise
+                print(f"{network:<6} {precision:<5} left out: {error}")
+                continue
             with open_tensorrt(bundle, network, precision, options, report, args.force) as engine:
                 prove_engine(engine, bundle, network)
                 seconds = engine.build_seconds

@@ -25,7 +25,7 @@ from .doctor_gpu import (
     check_tensorrt,
 )
 from .messages import SourceError
-from .priority import RESULTS, may_go_first
+from .priority import DEVICES, may_go_first
 from .sources.audio_devices import list_microphones
 from .sources.camera import list_cameras
 
@@ -188,7 +188,7 @@ def check_priority(may_go_first: Callable[[], bool] = may_go_first) -> Check:
     """Without it a busy machine makes results late, and the quality level goes down."""
     if may_go_first():
         return Check("priority", "ok", "results go before other programs")
-    limit = f'echo "$USER - rtprio {RESULTS}" | sudo tee /etc/security/limits.d/emotion-edge.conf'
+    limit = f'echo "$USER - rtprio {DEVICES}" | sudo tee /etc/security/limits.d/emotion-edge.conf'
     how = f"{limit}, then log in again"
     return Check("priority", "warn", f"results cannot go before other programs: {how}")
 

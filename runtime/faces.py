@@ -63,11 +63,13 @@ class SteadyBox:
         self._lost_after_ns = lost_after_s * 1e9
         self.box: FaceBox | None = None
 
-    def update(self, t_ns: int, found: Found | None) -> FaceBox | None:
-        """`found` in the picture of `t_ns`, or None -> the steady box, or None when it is lost."""
+    def update(self, t_ns: int, found: Found | None, period_ns: int = 0) -> FaceBox | None:
+        """`found` in the picture of `t_ns`, or None -> the steady box, or None when it is lost: for
+        long enough, and in more than one search when these are `period_ns` apart."""
         old = self.box
         if found is None:
-            if old is not None and t_ns - old.t_ns > self._lost_after_ns:
+            lost_after_ns = max(self._lost_after_ns, 1.5 * period_ns)
+            if old is not None and t_ns - old.t_ns > lost_after_ns:
                 self.box = None
             return self.box
         if old is None:
@@ -112,7 +114,7 @@ class FaceFinder:
             self._steady = SteadyBox(self._lost_after_s)
         found = self._detector.detect(frame.image, frame.format)
         chosen = choose_face(found, width, height, self.box_in(frame)) if found else None
-        self._newest = (height, width), self._steady.update(frame.t_ns, chosen)
+        self._newest = (height, width), self._steady.update(frame.t_ns, chosen, self.period_ns)
         return self.box
 
     def run(

@@ -81,6 +81,8 @@ class Setup:
     num_threads: int
     """As configured, for each network; 0: half of the cores."""
     clock: Clock
+    dla_core: int = -1
+    """As configured."""
 
 
 def profile_levels(
@@ -138,6 +140,7 @@ def describe_setup(setup: Setup) -> dict[str, str]:
         "levels": msgspec.json.encode(levels).decode(),
         "preprocessor": setup.preprocessor.name,
         "num_threads": str(setup.num_threads),
+        "dla_core": str(setup.dla_core),
         **{name: str(machine[name]) for name in MACHINE},
         **{name: _find_version(name) for name in PACKAGES},
     }

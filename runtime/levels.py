@@ -40,13 +40,14 @@ def find_level(bundle: Bundle, name: str) -> Level:
 
 
 def open_levels(
-    stack: ExitStack, config: Config, bundle: Bundle, report: Report
+    stack: ExitStack, config: Config, bundle: Bundle, report: Report, *, only_one: bool = False
 ) -> tuple[RunLevel, ...]:
-    """Open and prove the networks of the level that is asked for, or of all. A level whose
+    """Open and prove the networks of the level that is asked for; else of all, or with `only_one`
+    of the best. A level whose
     networks cannot be opened is left out with a warning, unless none is left or it was asked for:
     then EngineError is raised. The networks close with `stack`."""
     every = bundle.manifest.levels
-    wanted = [find_level(bundle, config.level)] if config.level else every
+    wanted = [find_level(bundle, config.level)] if config.level or only_one else every
     opened: dict[str, Mapping[str, Engine] | EngineError] = {}
     levels: list[RunLevel] = []
     failure: EngineError | None = None

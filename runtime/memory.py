@@ -1,5 +1,4 @@
-"""Memory that does not get in the way: what was made at the start is neither searched for garbage
-nor taken away."""
+"""What was made at the start does not get in the way: it is not searched for garbage."""
 
 from __future__ import annotations
 

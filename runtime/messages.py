@@ -117,6 +117,8 @@ class Health:
     """By the stage that took longest beyond what it usually takes."""
     drops: Mapping[str, int] = field(default_factory=dict)
     """Lost frames, samples and model outputs, by cause."""
+    passed_over: int = 0
+    """Pictures that the level did not want."""
     skew_ms: float = 0.0
     drift_ppm: float = 0.0
     """The sound card's clock against ours."""

@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from contextlib import suppress
 from socketserver import TCPServer, ThreadingMixIn
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from .config import ConfigError
-from .priority import run_in_background
+from .priority import HELPERS, run_first, run_in_background
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -42,7 +41,8 @@ class _Server(ThreadingMixIn, WSGIServer):
     # service who we are, which may take long without a network.
     daemon_threads = True
 
-    def __init__(self, address: str, port: int, app: WSGIApplication) -> None:
+    def __init__(self, address: str, port: int, app: WSGIApplication, first: bool) -> None:
+        self.first = first
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
         self.address_family = found[0][0]
         super().__init__((address, port), _Handler)
@@ -52,6 +52,10 @@ class _Server(ThreadingMixIn, WSGIServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        with run_first(self.first, HELPERS):
+            super().process_request_thread(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         # Called while the exception is being handled.
@@ -86,10 +90,11 @@ class MetricsServer:
         self.close()
 
 
-def start_metrics(address: str, port: int, read: Read) -> MetricsServer:
+def start_metrics(address: str, port: int, read: Read, *, first: bool = False) -> MetricsServer:
     """Serve what `read` gives: a run's latency log and its newest health, None before the first.
 
-    `read` is called from other threads. Port 0 takes any that is free. ConfigError when the address
+    `read` is called from other threads, which go before ordinary ones with `first`: they hold the
+    interpreter. Port 0 takes any that is free. ConfigError when the address
     cannot be used or prometheus-client is missing.
     """
     try:
@@ -100,7 +105,7 @@ def start_metrics(address: str, port: int, read: Read) -> MetricsServer:
             " pip install 'emotion-edge[metrics]'"
         ) from error
     try:
-        server = _Server(address, port, make_app(read))
+        server = _Server(address, port, make_app(read), first)
     except (OSError, UnicodeError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
@@ -110,6 +115,7 @@ def start_metrics(address: str, port: int, read: Read) -> MetricsServer:
 
 
 def _serve(server: _Server) -> None:
-    with suppress(OSError):  # where even this is not permitted it goes on as it is
-        run_in_background()
-    server.serve_forever()
+    with run_first(server.first, HELPERS) as first:
+        if not first:
+            run_in_background()
+        server.serve_forever()

@@ -100,11 +100,11 @@ def measure_health(runtime: Runtime, fps: float, board: BoardStatus) -> Health:
         misses_by_cause=dict(latency.misses_by_cause),
         drops={
             "frames": runtime.dropped_frames,
-            "passed_over": runtime.pacer.passed_over,
             "audio_gaps": sync.audio_clock.gaps,
             "audio_overrun_samples": sync.overrun_samples,
             **bad,
         },
+        passed_over=runtime.pacer.passed_over,
         skew_ms=runtime.skew_ns / 1e6,
         drift_ppm=sync.audio_clock.drift_ppm,
         temperature_c=board.temperature_c,

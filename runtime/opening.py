@@ -96,21 +96,26 @@ class Runtime:
         self.trace.add(estimate, captured_ns, woke_ns, window.dropped_frames, cause)
         self.dropped_frames += window.dropped_frames
         self.skew_ns = window.skew_ns
-        if self.quality is not None and window.frame is not None:
-            self._control(self.quality, now_ns, estimate.latency_us, estimate.stages_us)
+        if self.quality is not None:
+            stages_us = estimate.stages_us
+            waited_us = stages_us["wait"] + stages_us["sync"]
+            work_us = estimate.latency_us - waited_us
+            if window.frame is None:
+                waited_us = 0.0  # how old the newest sound is
+            self._control(self.quality, now_ns, waited_us / 1e3, work_us / 1e3, stages_us)
 
     def _control(
         self,
         quality: QualityController,
         now_ns: int,
-        latency_us: float,
+        waited_ms: float,
+        work_ms: float,
         stages_us: Mapping[str, float],
     ) -> None:
-        wait_us = stages_us["wait"] + stages_us["sync"]
         switch = quality.observe(
             now_ns,
-            wait_us / 1e3,
-            (latency_us - wait_us) / 1e3,
+            waited_ms,
+            work_ms,
             face=stages_us["face"] > 0,
             voice=stages_us["voice"] > 0,
         )
@@ -142,7 +147,7 @@ def open_runtime(
         raise ConfigError(f"engines.name is {config.engines.name!r}, allowed: {', '.join(ENGINES)}")
     detector = open_detector(config.face.yunet_file)
     with ExitStack() as stack:
-        levels = open_levels(stack, config, bundle, report)
+        levels = open_levels(stack, config, bundle, report, only_one=not controlled)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, manifest))
         for one in levels:
             for name, feed in make_feeds(one, preprocessor).items():
@@ -171,7 +176,14 @@ def open_runtime(
         )
         runtime.use_level(0)
         if controlled and not config.level:
-            setup = Setup(bundle, levels, preprocessor, config.engines.num_threads, clock)
+            setup = Setup(
+                bundle,
+                levels,
+                preprocessor,
+                config.engines.num_threads,
+                clock,
+                config.engines.dla_core,
+            )
             runtime.quality = QualityController(profile_levels(setup), config.budget_ms)
         try:
             yield runtime

@@ -28,17 +28,20 @@ def run_in_background() -> None:
 def run_first(wanted: bool, priority: int = RESULTS) -> Iterator[bool]:
     """Let the calling thread go first -> whether it does: where that is `wanted` and permitted
     (CAP_SYS_NICE or an RLIMIT_RTPRIO). Afterwards it is as it was."""
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
     first = False
     if wanted:
-        with suppress(PermissionError):
+        with suppress(OSError):  # some sandboxes know ordinary threads only
+            policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
             os.sched_setscheduler(0, FIRST, os.sched_param(priority))
             first = True
     try:
         yield first
     finally:
         if first:
-            os.sched_setscheduler(0, *before)
+            try:
+                os.sched_setscheduler(0, policy, parameter)
+            except PermissionError:  # the flag may be taken back by CAP_SYS_NICE only, see sched(7)
+                os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, parameter)
 
 
 def list_threads() -> set[int]:
@@ -50,11 +53,11 @@ def raise_threads(threads: set[int]) -> None:
     """Let them go first with the results, where that is permitted: a network's own threads are
     waited for by a thread that keeps ordinary ones from running."""
     for thread in threads:
-        with suppress(PermissionError, ProcessLookupError):
+        with suppress(OSError):
             os.sched_setscheduler(thread, FIRST, os.sched_param(RESULTS))
 
 
-def may_go_first() -> bool:
+def may_go_first(priority: int = RESULTS) -> bool:
     """Whether `run_first` is permitted here."""
-    with run_first(True) as first:
+    with run_first(True, priority) as first:
         return first

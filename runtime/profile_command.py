@@ -39,7 +39,14 @@ def run_profile(config: Config, json_file: Path | None) -> int:
     with ExitStack() as stack:
         levels = open_levels(stack, config, bundle, report_build)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))
-        setup = Setup(bundle, levels, preprocessor, config.engines.num_threads, MonotonicClock())
+        setup = Setup(
+            bundle,
+            levels,
+            preprocessor,
+            config.engines.num_threads,
+            MonotonicClock(),
+            config.engines.dla_core,
+        )
         costs, file = profile_anew(setup)
         measured_of = describe_setup(setup)
     rows = list_figures([one.level for one in levels], costs, config.budget_ms)

@@ -94,6 +94,7 @@ def _describe_latency(log: LatencyLog) -> Iterator[Metric]:
 def _describe_health(health: Health) -> Iterator[Metric]:
     yield _gauge("fps", "Results a second.", health.fps)
     yield _count_each("drops", "What was lost, by cause.", "cause", health.drops)
+    yield _counter("pictures_passed_over", "Those the level did not want.", health.passed_over)
     level = {"level": health.level}
     yield InfoMetricFamily(f"{PREFIX}level", "The quality level in use.", value=level)
     yield _counter("level_switches", "Changes of the quality level.", health.level_switches)

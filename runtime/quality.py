@@ -35,7 +35,7 @@ HOLD_NS = 1_500_000_000
 """Nothing climbs sooner than this after a change..."""
 MAX_PATIENCE_NS = 600_000_000_000
 """... and after climbs that failed not for longer than this."""
-FAILED_CLIMB_NS = 10_000_000_000
+FAILED_CLIMB_NS = 60_000_000_000
 """A fall this soon after a climb means that the climb was wrong."""
 PRESSED_PATIENCE_NS = 30_000_000_000
 """As long as the processor is as sought after as when a level failed, it is not tried again before
@@ -48,6 +48,8 @@ PRESSURE_SETTLES_NS = 1_500_000_000
 """The sensors are read twice a second: what they say so long after a fall belongs to it."""
 COOL_DOWN_NS = 30_000_000_000
 """No climb for this long after the board has throttled itself."""
+THROTTLED = 0.5
+"""Share of the budget that is not enough when the board halves its clocks."""
 FORCED_STEP_NS = 5_000_000_000
 """A board in need is given this long to feel a step before the next."""
 MIN_MEMORY_MB = 100.0
@@ -163,15 +165,19 @@ class QualityController:
             return None
         passed_ns = self._keep_time(t_ns)
         keep = max(MIN_MEMORY, math.exp(-passed_ns / MEMORY_NS))
-        if face or voice:  # without a network there is too little work to tell anything by
-            expected = self._costs[self.level].expect(face, voice)
-            self._slow_down.update(work_ms / max(expected, 1e-3), keep)
+        cost = self._costs[self.level]
+        expected = cost.expect(face, voice)
+        # Where no network ran there is too little work to divide by.
+        of_ms = expected if face or voice else cost.full_ms
+        self._slow_down.update(1.0 + (work_ms - expected) / max(of_ms, 1e-3), keep)
         self._wait.update(wait_ms, keep)
         missed = wait_ms + work_ms > self._budget_ms
         self._misses += missed
         board, self._board = self._board, None
         if board is not None:
-            self._need = self._read_board(t_ns, board)
+            need = self._read_board(t_ns, board)
+            waits = t_ns - self._changed_ns < FORCED_STEP_NS
+            self._need = need or (self._need if waits else "")
         if self.level < len(self._costs) - 1:
             if self._need and t_ns - self._changed_ns >= FORCED_STEP_NS:
                 return self._fall(t_ns, self.level + 1, self._need)
@@ -218,7 +224,8 @@ class QualityController:
         known.update(events)
         if more:
             self._cool_ns = t_ns + COOL_DOWN_NS
-            return "the board throttles itself"
+            if self.predict_ms(self.level) > THROTTLED * self._budget_ms:
+                return "the board throttles itself"
         if board.memory_available_mb < MIN_MEMORY_MB:
             return f"{board.memory_available_mb:.0f} MB of memory left"
         if (board.memory_pressure or 0.0) > MAX_MEMORY_PRESSURE:
@@ -235,19 +242,24 @@ class QualityController:
     def _fall(self, t_ns: int, level: int, reason: str) -> Switch:
         climb = self._climbed_ns
         failed = climb is not None and t_ns - climb < FAILED_CLIMB_NS
-        self._patience_ns = min(2 * self._patience_ns, MAX_PATIENCE_NS) if failed else HOLD_NS
+        if failed:
+            self._patience_ns = min(2 * self._patience_ns, MAX_PATIENCE_NS)
+        else:
+            self._patience_ns = max(self._patience_ns // 2, HOLD_NS)
         self._pressure_at_fall = self._pressure
         self._fallen = True
         return self._change(t_ns, level, reason)
 
     def _climb(self, t_ns: int, level: int) -> Switch:
         self._climbed_ns = t_ns
+        self._fallen = False
         return self._change(
             t_ns, level, f"p99 would be {self.predict_ms(level):.0f} ms of {self._budget_ms:g}"
         )
 
     def _change(self, t_ns: int, level: int, reason: str) -> Switch:
         self.level = level
+        self._need = ""
         self._changed_ns = t_ns
         self._misses = 0.0
         return Switch(level, reason)

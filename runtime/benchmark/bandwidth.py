@@ -86,8 +86,10 @@ class CgroupV1:
         self._parent = parent
         self._cores = cores
         for left_over in parent.glob("emotion-bench-*"):
-            with suppress(OSError):  # somebody is in it
-                left_over.rmdir()
+            owner = left_over.name.rpartition("-")[2]
+            if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+                with suppress(OSError):
+                    left_over.rmdir()
         self._group = parent / f"emotion-bench-{os.getpid()}"
         self._group.mkdir()
         try:

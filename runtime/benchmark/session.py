@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from ..board import describe_machine
 from ..config import Config, ConfigError
 from ..messages import CapturePath
-from ..priority import may_go_first
+from ..priority import DEVICES, may_go_first
 from ..sources import is_camera, open_media
 from ..sources.held import MAX_HELD_BYTES, HeldMedia
 from ..trace import Trace
@@ -60,7 +60,7 @@ def run_session(session: Session) -> tuple[dict[str, Any], Trace]:
     """The report, and the newest pictures of the last run. Raises ConfigError for a source that
     does not fit the scenario, and what a run raises."""
     config, scenario, fps = session.config, session.scenario, session.fps
-    before_results = session.hogs == 0 and may_go_first()
+    before_results = session.hogs == 0 and may_go_first(DEVICES)
     if scenario.name == "throttled" or (scenario.name == "contended" and not before_results):
         # To a thread that goes first, neither the load of ordinary ones nor a quota means anything.
         config = replace(config, realtime=replace(config.realtime, priority=False))
@@ -81,14 +81,15 @@ def run_session(session: Session) -> tuple[dict[str, Any], Trace]:
             beside["pinned"] = measure(best, phases, fps, media, disturbance).figures
     bundle = runs[0].runtime.bundle
     if session.baseline is not None:
-        beside["baseline"] = run_baseline(
-            session.baseline,
-            config.source.name,
-            session.seconds,
-            fps,
-            bundle.path,
-            config.budget_ms,
-        )
+        with end_cleanly():
+            beside["baseline"] = run_baseline(
+                session.baseline,
+                config.source.name,
+                session.seconds,
+                fps,
+                bundle.path,
+                config.budget_ms,
+            )
     report = {
         "format": FORMAT,
         "scenario": scenario.name,

@@ -35,7 +35,6 @@ class HeldMedia:
         for event in merge_events(media):
             if event.t_ns >= MAX_HELD_NS or self.held_bytes >= max_bytes:
                 break
-            end_ns = event.t_ns
             if isinstance(event, VideoFrame):
                 self._frames.append(event)
                 self.held_bytes += event.image.nbytes
@@ -43,6 +42,7 @@ class HeldMedia:
                 if not pieces:
                     sound_start_ns = event.t_ns
                 pieces.append(event.samples)
+                end_ns = event.t_ns + round(event.samples.size / self.sample_rate_hz * 1e9)
         self.has_video, self.has_audio = bool(self._frames), bool(pieces)
         if self.has_video:  # a round ends one picture after the last
             times = [frame.t_ns for frame in self._frames]

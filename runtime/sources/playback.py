@@ -192,24 +192,13 @@ class _Track(Generic[Item]):
         self.close()
 
     def _decode(self) -> None:
-        if self._background:
-            run_in_background()  # it is ahead by a few items; the results are not
-            self._fill()
-            return
-        with run_first(True, DEVICES):  # as a camera, which no program can keep from its work
-            self._fill()
-
-    def _fill(self) -> None:
         try:
-            for item in self._items:
-                with self._changed:
-                    self._changed.wait_for(
-                        lambda: len(self._queue) < self._ahead or self._stop.is_set()
-                    )
-                    if self._stop.is_set():
-                        return
-                    self._queue.append(item)
-                    self._changed.notify_all()
+            if self._background:
+                run_in_background()  # it is ahead by a few items; the results are not
+                self._fill()
+            else:
+                with run_first(True, DEVICES):  # as a camera, which no program keeps from its work
+                    self._fill()
         except Exception as error:  # noqa: BLE001 - the reader raises it where it can be seen
             self._error = error
         finally:
@@ -218,6 +207,17 @@ class _Track(Generic[Item]):
                 close()  # frees the decoder now, in the thread that used it
             with self._changed:
                 self._ended = True
+                self._changed.notify_all()
+
+    def _fill(self) -> None:
+        for item in self._items:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: len(self._queue) < self._ahead or self._stop.is_set()
+                )
+                if self._stop.is_set():
+                    return
+                self._queue.append(item)
                 self._changed.notify_all()
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 import shutil
+import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -610,6 +612,45 @@ def test_seconds_of_a_live_run(live: LiveMaker) -> None:
     run.run(0.3)
     assert len(sink.estimates) >= 3
     assert 0 < sink.estimates[-1].t_ns - sink.estimates[0].t_ns < 0.3 * SECOND
+
+
+def test_figures_and_traces_of_a_live_run(
+    configure: Callable[..., Config],
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    no_thread_left: None,
+    tmp_path: Path,
+) -> None:
+    """Served while it runs, written when asked for; the level follows the controller."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    sources = Sources(Camera(), Microphone(), "fake")  # type: ignore[arg-type]
+    monkeypatch.setattr(app, "open_sources", lambda *_, **__: sources)
+    monkeypatch.setattr(monitor, "PERIOD_NS", SECOND // 20)
+    settings = [f"metrics.port={port}", f"trace.folder='{tmp_path}'", "budget_ms=0.001"]
+    said: list[str] = []
+
+    def look(health: Health) -> None:
+        if health.level == "low" and not said:
+            url = f"http://127.0.0.1:{port}/metrics"
+            said.append(urllib.request.urlopen(url, timeout=30).read().decode())
+            run.request_trace()
+        elif said and any(tmp_path.iterdir()):
+            run.stop()
+
+    run = LiveRun(configure("camera", *settings), [collector], on_health=look)
+    runtime = run.run(60)
+    assert {e.level for e in collector.estimates} == {"high", "low"}
+    assert runtime.level_switches == 1
+    assert runtime.quality is not None
+    assert runtime.quality.overloaded
+    assert 'emotion_edge_level_info{level="low"} 1.0' in said[0]
+
+
+def test_trace_folder_that_is_missing(configure: Callable[..., Config]) -> None:
+    """Said before anything is opened."""
+    with pytest.raises(ConfigError, match=r"trace.folder is 'nowhere': no such folder"):
+        LiveRun(configure("demo", "trace.folder=nowhere"), []).run(1)
 
 
 def test_live_replay_ends_with_the_film(

@@ -101,7 +101,7 @@ def test_priority(permitted: bool, state: str) -> None:
     """Whether results may go first; if not, what to write where."""
     check = doctor.check_priority(lambda: permitted)
     assert check.state == state
-    assert permitted or "rtprio 2" in check.message
+    assert permitted or "rtprio 4" in check.message
 
 
 @pytest.mark.parametrize(

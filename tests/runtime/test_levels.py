@@ -129,7 +129,7 @@ def test_what_changes_with_the_level(configure: Callable[..., Config]) -> None:
         level = runtime.pipeline.level
         return level.name, level.face_px, runtime.finder.period_ns, wanted
 
-    with open_runtime(configure(), FakeClock()) as runtime:
+    with open_runtime(configure(), FakeClock(), controlled=True) as runtime:
         assert describe(runtime) == ("high", 64, 125_000_000, 30)
         runtime.use_level(2)
         assert describe(runtime)[:3] == ("low", 48, 500_000_000)

@@ -261,7 +261,7 @@ def test_listens_on_loopback_only(served: tuple[Run, MetricsServer]) -> None:
 def test_client_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Is sent away, and neither keeps others waiting nor the end of the run."""
     assert metrics._Handler.timeout == metrics.CLIENT_TIMEOUT_S
-    monkeypatch.setattr(metrics._Handler, "timeout", 0.05)
+    monkeypatch.setattr(metrics._Handler, "timeout", 1.0)
     with (
         start_metrics("127.0.0.1", 0, Run().read) as server,
         socket.create_connection(("127.0.0.1", server.port), 10) as silent,

@@ -85,7 +85,7 @@ def test_a_run_finds_it(
     (file,) = cache.iterdir()
     stands_still = FakeClock()
     config = load_config(None, [f"bundle='{null_bundle}'", "engines.name=null"])
-    with open_runtime(config, stands_still) as runtime:
+    with open_runtime(config, stands_still, controlled=True) as runtime:
         manifest = runtime.bundle.manifest
         preprocessor = CpuPreprocessor(manifest.image, manifest.mel)
         costs = profile_levels(Setup(runtime.bundle, runtime.levels, preprocessor, 0, stands_still))

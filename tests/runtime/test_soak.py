@@ -107,7 +107,7 @@ def test_a_day(null_bundle: Path) -> None:
         assert sink.voices > HOURS * 800
         assert runtime.latency.misses == 0
         assert runtime.level_switches == 0
-        assert threading.active_count() == threads
-        assert process.num_fds() == files
+        assert threading.active_count() <= threads
+        assert process.num_fds() <= files
         assert len(gc.get_objects()) <= objects + 100
         assert process.memory_info().rss <= 1.02 * rss

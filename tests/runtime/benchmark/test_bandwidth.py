@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -175,4 +176,5 @@ def test_first_version_for_real(how: str) -> None:
         assert found is not None
         left_over = Path(found) / f"emotion-bench-{process.pid}"
         assert (left_over / "cgroup.procs").read_text() == ""
-        left_over.rmdir()
+        with suppress(FileNotFoundError):  # another bench tidies up as well
+            left_over.rmdir()

@@ -112,6 +112,6 @@ def test_naive_baseline_runs() -> None:
     """The script that ships sees the demo for 2 s and gets results."""
     found = run_baseline(NAIVE, "demo", 2.0, 15.0, DEFAULT_BUNDLE, 45.0)
     assert found["estimates"] > 0
-    assert 25 <= found["frames"] <= 31
+    assert 0 < found["frames"] <= 61
     assert found["frames"] == found["estimates"] + found["dropped"]
     assert found["latency_ms"]["p50"] > 0
