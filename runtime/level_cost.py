@@ -76,17 +76,17 @@ def measure_levels(
             num_rounds += 1
     finally:
         mel.restart(0)
-    return tuple(_conclude(one, kinds[_kind_of(one)]) for one in levels)
+    return tuple(_conclude(one, kinds[kind_of(one)]) for one in levels)
 
 
-def _kind_of(one: RunLevel) -> tuple[int, int]:
+def kind_of(one: RunLevel) -> tuple[int, int]:
     return one.level.face_px, id(one.engines)
 
 
 def _sort(levels: Sequence[RunLevel]) -> dict[tuple[int, int], _Kind]:
     kinds: dict[tuple[int, int], _Kind] = {}
     for one in levels:
-        which = _kind_of(one)
+        which = kind_of(one)
         voice = one.level.voice or (which in kinds and kinds[which].level.voice)
         level = replace(one.level, voice=voice, voice_hop_ms=2 * STEP_MS)
         kinds[which] = _Kind(level, one.engines)

@@ -28,7 +28,7 @@ from ..engines.tensorrt_library import load_tensorrt
 from ..kernels import Preprocessor
 from .board import describe_machine
 from .clock import Clock
-from .level_cost import MAX_COST_MS, measure_levels
+from .level_cost import MAX_COST_MS, kind_of, measure_levels
 from .levels import RunLevel
 from .quality import LevelCost
 
@@ -122,7 +122,7 @@ def profile_anew(
     folder."""
     key_parts = describe_setup(setup)
     file = _find_file(setup, key_parts, folder, environment)
-    kinds = {(one.level.face_px, id(one.engines)) for one in setup.levels}
+    kinds = set(map(kind_of, setup.levels))
     costs = _measure(setup, COMMAND_S * len(kinds))
     return costs, file if _store(file, key_parts, costs, "command") else None
 

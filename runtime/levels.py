@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from ..engines import open_engine
+from ..engines import ENGINES, open_engine
 from ..engines.base import Engine, EngineError, Report
 from ..engines.bundle import Bundle, Level
 from ..engines.golden import prove_engine
@@ -43,9 +43,11 @@ def open_levels(
     stack: ExitStack, config: Config, bundle: Bundle, report: Report, *, only_one: bool = False
 ) -> tuple[RunLevel, ...]:
     """Open and prove the networks of the level that is asked for; else of all, or with `only_one`
-    of the best. A level whose
-    networks cannot be opened is left out with a warning, unless none is left or it was asked for:
-    then EngineError is raised. The networks close with `stack`."""
+    of the best. A level whose networks cannot be opened is left out with a warning, unless none is
+    left or it was asked for: then EngineError is raised. ConfigError for names that do not exist.
+    The networks close with `stack`."""
+    if config.engines.name not in ENGINES:
+        raise ConfigError(f"engines.name is {config.engines.name!r}, allowed: {', '.join(ENGINES)}")
     every = bundle.manifest.levels
     wanted = [find_level(bundle, config.level)] if config.level or only_one else every
     opened: dict[str, Mapping[str, Engine] | EngineError] = {}

@@ -13,12 +13,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from ..engines import ENGINES
 from ..engines.base import Feed, GpuHangsError, Report, say_nothing
 from ..engines.bundle import DEFAULT_BUNDLE, Bundle, Level, Manifest, load_bundle
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
-from .config import Config, ConfigError
+from .config import Config
 from .faces import FaceFinder, open_detector
 from .latency import LatencyLog
 from .level_profile import Setup, profile_levels
@@ -143,8 +142,6 @@ def open_runtime(
     configuration, the level follows what the machine can do; else it stays as it is."""
     bundle = load_bundle(Path(config.bundle) if config.bundle else DEFAULT_BUNDLE)
     manifest = bundle.manifest
-    if config.engines.name not in ENGINES:
-        raise ConfigError(f"engines.name is {config.engines.name!r}, allowed: {', '.join(ENGINES)}")
     detector = open_detector(config.face.yunet_file)
     with ExitStack() as stack:
         levels = open_levels(stack, config, bundle, report, only_one=not controlled)

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..engines import ENGINES
 from ..engines.bundle import DEFAULT_BUNDLE, Level, load_bundle
 from .build_report import report_build
 from .clock import MonotonicClock
@@ -33,8 +32,6 @@ CAMERA_FPS = 30.0
 def run_profile(config: Config, json_file: Path | None) -> int:
     """Measure every level of the bundle, whatever is stored. Prints a table, and writes the
     figures to `json_file`. Raises BundleError, ConfigError, EngineError and PreprocessorError."""
-    if config.engines.name not in ENGINES:
-        raise ConfigError(f"engines.name is {config.engines.name!r}, allowed: {', '.join(ENGINES)}")
     bundle = load_bundle(Path(config.bundle) if config.bundle else DEFAULT_BUNDLE)
     with ExitStack() as stack:
         levels = open_levels(stack, config, bundle, report_build)

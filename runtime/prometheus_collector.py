@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from .board import BoardStatus
+from .board import MB, BoardStatus
 from .histogram import Histogram
 from .latency import LatencyLog
 from .messages import Health
@@ -38,7 +38,6 @@ LATENCY_BOUNDS_S = (
 )
 # fmt: on
 STAGE_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-MB = 1024 * 1024
 
 
 class RuntimeCollector(Collector):

@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from ..config import ConfigError
 from .checked_json import check_shape, read_json
+from .summary import figures_of
 
 GRACE_S = 60.0
 """For starting, loading and stopping."""
@@ -97,9 +98,7 @@ def _run(command: list[str], program: Path, timeout_s: float) -> None:
 
 def _summarise(result: dict[str, Any], name: str, budget_ms: float) -> dict[str, Any]:
     latency = np.array(result["latency_ms"], np.float64)
-    # Nearest rank: a latency that was measured, not one between two.
-    ranked = np.percentile(latency, RANKS, method="inverted_cdf")
-    figures = {f"p{rank}": float(value) for rank, value in zip(RANKS, ranked, strict=True)}
+    figures = figures_of(latency, *RANKS)
     figures.update(max=float(latency.max()), mean=float(latency.mean()))
     return {
         "program": name,
