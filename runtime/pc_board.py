@@ -62,7 +62,8 @@ def _free_name(taken: dict[str, str], name: str) -> str:
 
 
 class PcBoard:
-    """Any Linux machine. To be made and read on one thread: psutil keeps a CPU load for each."""
+    """Any Linux machine. To be read on one thread: psutil keeps a CPU load for each, and the first
+    that it gives to a thread is 0."""
 
     def __init__(self, sys_root: Path = Path("/"), clock: Clock | None = None) -> None:
         root = str(sys_root).rstrip("/")

@@ -171,8 +171,7 @@ class QualityController:
         of_ms = expected if face or voice else cost.full_ms
         self._slow_down.update(1.0 + (work_ms - expected) / max(of_ms, 1e-3), keep)
         self._wait.update(wait_ms, keep)
-        missed = wait_ms + work_ms > self._budget_ms
-        self._misses += missed
+        self._misses += wait_ms + work_ms > self._budget_ms
         board, self._board = self._board, None
         if board is not None:
             need = self._read_board(t_ns, board)

@@ -1,4 +1,4 @@
-"""What these tests share: estimates, and a recording made of them."""
+"""What these tests share: estimates, a recording made of them, and reports."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from emotion_edge.runtime.benchmark.recorder import Recorder, Recording
 from emotion_edge.runtime.latency import STAGES
 from emotion_edge.runtime.messages import Estimate
 
+from .made_reports import make_full_report, make_report
+
 MS = 1_000_000
 LEVELS = (Level("high", 64), Level("low", 48, camera_fps=15.0))
 
@@ -26,6 +28,18 @@ def make_runtime() -> Any:
         latency=SimpleNamespace(misses_by_cause=dict.fromkeys(STAGES, 0)),
         dropped_frames=0,
     )
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    """A short steady run, with nothing that is not always there."""
+    return make_report()
+
+
+@pytest.fixture
+def full_report() -> dict[str, Any]:
+    """A contended run with every part."""
+    return make_full_report()
 
 
 class Run:

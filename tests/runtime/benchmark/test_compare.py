@@ -21,19 +21,7 @@ from emotion_edge.runtime.benchmark.compare import (
 )
 from emotion_edge.runtime.config import ConfigError
 
-from .made_reports import make_full_report, make_report
-
-
-@pytest.fixture
-def report() -> dict[str, Any]:
-    """A short steady run, with nothing that is not always there."""
-    return make_report()
-
-
-@pytest.fixture
-def full_report() -> dict[str, Any]:
-    """A contended run with every part."""
-    return make_full_report()
+from .made_reports import make_report
 
 
 def with_repeats(report: dict[str, Any], *p99_ms: float) -> dict[str, Any]:

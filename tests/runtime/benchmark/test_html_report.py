@@ -15,22 +15,10 @@ from emotion_edge.runtime.benchmark.compare import compare_reports
 from emotion_edge.runtime.benchmark.html_report import PLOTS, render_page, write_html
 from emotion_edge.runtime.config import ConfigError
 
-from .made_reports import make_full_report, make_report
+from .made_reports import make_report
 
 pytest.importorskip("matplotlib", reason="the page needs matplotlib")
 pytest.importorskip("jinja2", reason="the page needs jinja2")
-
-
-@pytest.fixture
-def report() -> dict[str, Any]:
-    """A short steady run, with nothing that is not always there."""
-    return make_report()
-
-
-@pytest.fixture
-def full_report() -> dict[str, Any]:
-    """A contended run with every part."""
-    return make_full_report()
 
 
 class Page(HTMLParser):

@@ -10,20 +10,6 @@ from emotion_edge.runtime.benchmark.findings import list_warnings
 from emotion_edge.runtime.benchmark.tables import list_tables
 from emotion_edge.runtime.benchmark.text_report import print_report
 
-from .made_reports import make_full_report, make_report
-
-
-@pytest.fixture
-def report() -> dict[str, Any]:
-    """A short steady run, with nothing that is not always there."""
-    return make_report()
-
-
-@pytest.fixture
-def full_report() -> dict[str, Any]:
-    """A contended run with every part."""
-    return make_full_report()
-
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
