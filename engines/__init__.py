@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 
 from ..kernels.cuda_device import has_gpu
 from .base import Engine, EngineError, Report, say_nothing
@@ -11,6 +12,10 @@ from .bundle import FUSION, PRECISIONS, Bundle, ModelEntry
 from .plan import BuildOptions, convert_model
 
 log = logging.getLogger(__name__)
+
+# From 1.29 on ONNX Runtime reports to Microsoft what it runs on, unless it is told not to before it
+# is loaded. Nothing that is loaded before this package may load it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 ENGINES = ("auto", "tensorrt", "onnx", "null")
 

@@ -8,14 +8,17 @@ file and the field.
 from __future__ import annotations
 
 import hashlib
+import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ..kernels.spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
+from .signature import SIGNATURE_BYTES, PublicKey
 
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 MODALITIES = ("face", "voice")
@@ -30,12 +33,21 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100
 FORMAT = 1
 MANIFEST = "bundle.json"
 DEFAULT_BUNDLE = Path(__file__).parent / "default"
+SIGNATURE = "bundle.json.sig"
+"""Over the bytes of `bundle.json`, which holds the hashes of all other files; see `signature`."""
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 256 << 20
+MAX_FILES = 64
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]{0,99}")
+"""Of letters that every file system and archive can write, and no hidden file."""
 
 
 class BundleError(ValueError):
     """A bundle that must not be run; one line with the file, the field and what is wrong."""
+
+    def __init__(self, text: str) -> None:
+        """What a bundle says of itself may hold anything, orders to a terminal too."""
+        super().__init__("".join(letter if letter.isprintable() else "?" for letter in text))
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,29 +161,64 @@ class Bundle:
         return self.path / entry.file
 
 
-def load_bundle(path: Path) -> Bundle:
-    """Read and verify a bundle. Raises BundleError."""
+class _Format(msgspec.Struct, frozen=True):
+    """What is looked at first: all else may be otherwise in another format."""
+
+    format: int
+
+
+def load_bundle(path: Path, public_key: PublicKey | None = None) -> Bundle:
+    """Read and verify a bundle, each file once; with a key, also that it was signed with that.
+    Raises BundleError."""
     file = path / MANIFEST
-    if not path.is_dir():
-        raise BundleError(f"{path}: no such bundle folder")
-    data = _read(file, MAX_MANIFEST_BYTES)
     try:
+        if not path.is_dir():
+            raise BundleError(f"{path}: no such bundle folder")
+        data = _read(file, MAX_MANIFEST_BYTES)
+        if public_key is not None:
+            check_signature(path, data, public_key)
+        manifest = parse_manifest(data, file)
+        for name, entry in manifest.files.items():
+            _check_file(path, name, entry)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
+
+
+def parse_manifest(data: bytes, file: Path) -> Manifest:
+    """The bytes of a `bundle.json`, every field checked; `file` is what it is called in a
+    BundleError."""
+    try:
+        found = msgspec.json.decode(data, type=_Format).format
+        _require(file, found == FORMAT, "format", found, str(FORMAT))
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.ValidationError as error:
         raise BundleError(f"{file}: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{file}: not JSON: {error}") from error
     _check_manifest(file, manifest)
-    for name, entry in manifest.files.items():
-        _check_file(path, name, entry)
-    return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
+    return manifest
+
+
+def check_signature(folder: Path, manifest: bytes, public_key: PublicKey) -> None:
+    """Of the `bundle.json` in `folder`, which has the bytes `manifest`. Raises BundleError."""
+    file = folder / SIGNATURE
+    if not file.exists():
+        raise BundleError(
+            f"{folder}: not signed ({SIGNATURE} is missing), a signature with the key"
+            f" {public_key.file} is wanted"
+        )
+    if not public_key.verify(_read(file, SIGNATURE_BYTES), manifest):
+        raise BundleError(f"{file}: not a signature of this {MANIFEST} with {public_key.file}")
 
 
 def _read(file: Path, limit: int) -> bytes:
     try:
-        size = file.stat().st_size
-        if size > limit:
-            raise BundleError(f"{file}: {size} bytes, at most {limit} allowed")
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would not come back
+            raise BundleError(f"{file}: cannot be read: not a file")
+        if status.st_size > limit:
+            raise BundleError(f"{file}: {status.st_size} bytes, at most {limit} allowed")
         return file.read_bytes()
     except OSError as error:
         raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
@@ -181,11 +228,12 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
     def require(holds: bool, field: str, found: object, allowed: str) -> None:
         _require(file, holds, field, found, allowed)
 
-    require(manifest.format == FORMAT, "format", manifest.format, str(FORMAT))
     require(tuple(manifest.labels) == LABELS, "labels", manifest.labels, ", ".join(LABELS))
     require(bool(manifest.levels), "levels", manifest.levels, "at least one level")
     names = [level.name for level in manifest.levels]
     require(len(set(names)) == len(names), "levels", names, "each name once")
+    readable = all(name and name.isprintable() for name in names)
+    require(readable, "levels", names, "names that can be read")
     for level in manifest.levels:
         _check_level(file, level)
     known = set(manifest.models) <= set(MODALITIES) and bool(manifest.models)
@@ -225,9 +273,11 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
         require(len(golden) == count, f"{FUSION}.golden_weights", golden, f"{count} numbers")
     below = manifest.abstain_below
     require(0 <= below < 1, "abstain_below", below, "0 up to, not including, 1")
+    count = len(manifest.files)
+    require(count <= MAX_FILES, "files", f"{count} files", f"at most {MAX_FILES}")
     for name in manifest.files:
-        inside = "\\" not in name and PurePosixPath(name).name == name and name not in ("", "..")
-        require(inside, "files", name, "plain file names, inside the bundle folder")
+        plain = _FILE_NAME.fullmatch(name) is not None and name not in (MANIFEST, SIGNATURE)
+        require(plain, "files", name, "plain file names, inside the bundle folder")
 
 
 def _require(file: Path, holds: bool, field: str, found: object, allowed: str) -> None:

@@ -8,19 +8,20 @@ handed out; a folder that cannot be written costs a build at each start and noth
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import msgspec
 
 from .base import EngineError
+from .durable import make_folder, replace_file
+from .file_lock import hold_lock
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ KEPT_BEFORE = 1
 """Engines of the same network and precision that stay beside the newest: a step back to the
 bundle or the JetPack of before needs no build."""
 LOCK_WAIT_S = 1800.0
-LOCK_POLL_S = 0.5
-LOCK_REPORT_S = 5.0
+SYSTEM_CACHE = Path("/var/cache/emotion-edge")
+"""Of the service; whoever works on its device shares it."""
 _HASH_LENGTH = 64
 
 
@@ -43,12 +44,15 @@ class EngineEntry(msgspec.Struct, frozen=True):
 
 
 def find_cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """systemd's cache directory, else EMOTION_EDGE_CACHE, else the user's. Raises EngineError."""
+    """systemd's cache directory, else EMOTION_EDGE_CACHE, else the service's where there is one,
+    else the user's. Raises EngineError."""
     directory = environment.get("CACHE_DIRECTORY", "").split(":")[0]
     if directory:
         return Path(directory) / "engines"
     if chosen := environment.get("EMOTION_EDGE_CACHE"):
         return Path(chosen)
+    if SYSTEM_CACHE.is_dir():
+        return SYSTEM_CACHE / "engines"
     home = environment.get("XDG_CACHE_HOME")
     try:
         return (Path(home) if home else Path.home() / ".cache") / "emotion-edge" / "engines"
@@ -124,40 +128,30 @@ class EngineCache:
         with suppress(OSError):
             _replace(self.folder / name, hashlib.sha256(data).hexdigest().encode() + data)
 
-    @contextmanager
     def lock(
         self,
         report: Callable[[str], None],
         wait_s: float = LOCK_WAIT_S,
         sleep: Callable[[float], None] = time.sleep,
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """One build at a time: two would measure each other, and a small board has no memory for
-        both. The system lets go of a lock whose process dies. Raises EngineError after `wait_s`.
+        both. Entering raises EngineError after `wait_s`.
 
         A folder that cannot be written locks nobody out.
         """
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(self.folder / "build.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-        except OSError as error:
-            log.debug("%s: no lock: %s", self.folder, error)
-            yield
-            return
-        try:
-            waited_s = 0.0
-            while not _try_lock(handle):
-                if waited_s >= wait_s:
-                    raise EngineError(
-                        f"{self.folder}: another process has been building for over"
-                        f" {wait_s / 60:.0f} minutes; end it and try again"
-                    )
-                if waited_s % LOCK_REPORT_S == 0:
-                    report("waiting for another process that builds an engine")
-                sleep(LOCK_POLL_S)
-                waited_s += LOCK_POLL_S
-            yield
-        finally:
-            os.close(handle)
+        with suppress(OSError):
+            make_folder(self.folder, 0o700)
+        gave_up = EngineError(
+            f"{self.folder}: another process has been building for over"
+            f" {wait_s / 60:.0f} minutes; end it and try again"
+        )
+        return hold_lock(
+            self.folder / "build.lock",
+            wait_s,
+            gave_up,
+            lambda: report("waiting for another process that builds an engine"),
+            sleep,
+        )
 
     def _drop_old(self, prefix: str, newest: Path) -> None:
         pattern = re.compile(re.escape(clean_name(prefix)) + r"-[0-9a-f]{16}\.engine")
@@ -181,36 +175,9 @@ def _beside(file: Path) -> Path:
 
 
 def _replace(file: Path, data: bytes) -> None:
-    """All of it or what was there before, whenever the power fails. Who writes holds the lock,
-    so the temporary name needs no number, and one left by a killed build is written over."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = file.with_name(file.name + ".part")
-    try:
-        with draft.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(file)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
-        raise
-    handle = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):  # a file system without locks
-            raise
-    return True
+    """Who writes holds the lock, and so is alone."""
+    make_folder(file.parent, 0o700)
+    replace_file(file, data)
 
 
 def _explain_write(folder: Path, error: OSError) -> str:

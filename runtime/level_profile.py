@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from ..engines.base import EngineError
 from ..engines.bundle import Bundle
+from ..engines.durable import make_folder, replace_file
 from ..engines.engine_cache import clean_name, find_cache_folder, hash_key
 from ..engines.gpu import open_gpu
 from ..engines.tensorrt_library import load_tensorrt
@@ -195,18 +196,16 @@ def _store(
     costs: Sequence[LevelCost],
     measured: Literal["start", "command"],
 ) -> bool:
-    """In one step. Nothing waits for the disk: what a power cut leaves of it is not JSON, and
-    costs a measurement."""
+    """In one step, which a power cut does not halve."""
     entries = [CostEntry(c.name, c.base_ms, c.face_ms, c.voice_ms) for c in costs]
     profile = LevelProfile(FORMAT, hash_key(key_parts), measured, dict(key_parts), entries)
     draft = file.with_name(f"{file.name}.{os.getpid()}.part")  # another start may write it too
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
-        draft.replace(file)
+        make_folder(file.parent, 0o700)
+        replace_file(
+            file, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n", draft
+        )
     except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
         log.warning(
             "%s: the profile of the levels is not stored (%s), they are measured at each start:"
             " set EMOTION_EDGE_CACHE to a folder that can be written",

@@ -20,10 +20,13 @@ if not has_gpu():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Profiles and engines of the tests are not those of the user."""
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Profiles, engines and bundles of the tests are not those of the user, nor of a device."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CACHE_DIRECTORY", raising=False)
+        patch.delenv("STATE_DIRECTORY", raising=False)
         patch.setenv("EMOTION_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("EMOTION_EDGE_STATE", str(tmp_path_factory.mktemp("state")))
         yield
 
 

@@ -90,7 +90,7 @@ def test_interrupted_build_stops(
 
 
 CHILD = """
-import os, sys, time
+import os, stat, sys, time
 from pathlib import Path
 sys.path.append(sys.argv[1])
 import trt_stand_in
@@ -101,7 +101,7 @@ def stop():
 if sys.argv[3] == "building":
     gpu.on_build = stop
 elif sys.argv[3] == "writing":
-    os.fsync = lambda handle: stop()
+    os.fsync = lambda handle: stat.S_ISREG(os.fstat(handle).st_mode) and stop()
 from emotion_edge.engines import open_engine
 from emotion_edge.engines.bundle import load_bundle
 bundle = load_bundle(Path(sys.argv[2]))

@@ -360,7 +360,7 @@ def test_a_folder_in_its_place(machine: Machine, caplog: pytest.LogCaptureFixtur
 @pytest.mark.parametrize(
     ("number", "says"), [(errno.EROFS, "Read-only"), (errno.ENOSPC, "No space")]
 )
-@pytest.mark.parametrize("method", ["mkdir", "write_bytes", "replace"])
+@pytest.mark.parametrize("method", ["mkdir", "write", "replace"])
 def test_folder_that_cannot_be_written(
     machine: Machine,
     caplog: pytest.LogCaptureFixture,
@@ -374,7 +374,7 @@ def test_folder_that_cannot_be_written(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, method, refuse)
+    monkeypatch.setattr(os, method, refuse)
     with caplog.at_level(logging.WARNING, LOGGER):
         assert machine.start() == costs()
         assert profile_anew(machine.setup, folder=machine.folder) == (costs(), None)

@@ -1,0 +1,227 @@
+"""`emotion-edge bundle install|list|rollback|sign`: what an operator does about the models of a
+device. A run takes the bundle that is chosen here when it starts (`engines/bundle_choice.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..engines.base import EngineError
+from ..engines.bundle import MANIFEST, SIGNATURE, Bundle, BundleError, check_signature, load_bundle
+from ..engines.bundle_archive import open_source, unpack
+from ..engines.bundle_choice import call
+from ..engines.bundle_selection import (
+    MAX_FAILED_STARTS,
+    SHIPPED,
+    SYSTEM_STATE,
+    Selection,
+    find_state_folder,
+)
+from ..engines.bundle_store import BundleStore
+from ..engines.durable import replace_file
+from ..engines.engine_cache import clean_name
+from ..engines.signature import PublicKey, load_private_key, load_public_key
+from .build_report import report_build
+from .config import Config, ConfigError, load_config
+from .service_config import add_config_argument, find_service_config
+
+RESTART = "restart the service to use it: sudo systemctl restart emotion-edge"
+
+EPILOG = f"""\
+FILE is an uncompressed tar archive of the files of a bundle, made by
+  tar -cf FILE -C DIR .
+DIR is the folder itself.
+
+Bundles lie in the folder "bundles" of the state folder: {SYSTEM_STATE} where there is one, else
+EMOTION_EDGE_STATE or ~/.local/state/emotion-edge. As root the commands become the owner of that
+folder before they touch it, so DIR must be readable by that user; a FILE need not be.
+
+A bundle that was installed is on trial until it has started once. One that fails to start
+{MAX_FAILED_STARTS} times is given up, and the one before runs again.
+
+A key pair, the private half for who makes bundles, the public half for the device:
+  openssl genpkey -algorithm ed25519 -out private.pem && chmod 600 private.pem
+  openssl pkey -in private.pem -pubout -out public.pem
+With `public_key: /etc/emotion-edge/public.pem` in the configuration only bundles that are signed
+with that key are installed and run, and the one that ships."""
+
+
+def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    actions = parser.add_subparsers(dest="action", required=True)
+    install = actions.add_parser(
+        "install", help="check a bundle, prove it on this machine, and choose it"
+    )
+    install.add_argument("source", metavar="FILE|DIR", type=Path, help="what to install")
+    rollback = actions.add_parser("rollback", help="choose the bundle before; again: the other")
+    listing = actions.add_parser("list", help="show what is installed")
+    for action in (install, rollback, listing):
+        add_config_argument(action)
+        action.add_argument(
+            "--set",
+            metavar="a.b=v",
+            action="append",
+            default=[],
+            dest="settings",
+            help="override one setting of the configuration; may be repeated",
+        )
+    sign = actions.add_parser("sign", help=f"write {SIGNATURE} into a bundle")
+    sign.add_argument("folder", metavar="DIR", type=Path, help="the bundle")
+    sign.add_argument(
+        "--key", metavar="PRIVATE.pem", type=Path, required=True, help="an Ed25519 private key"
+    )
+
+
+def run_bundle(args: argparse.Namespace) -> int:
+    """Raises BundleError, ConfigError and EngineError."""
+    if args.action == "sign":
+        return _sign(args.folder, args.key)
+    # What the service asks for, such as a signature, holds for what is installed for it.
+    config = load_config(args.config or find_service_config(), args.settings)
+    key = load_public_key(Path(config.public_key)) if config.public_key else None
+    state = find_state_folder()
+    with ExitStack() as stack:
+        # While it is still root, as which it could read what the owner of the store cannot.
+        source = stack.enter_context(open_source(args.source)) if args.action == "install" else -1
+        become_owner(state)
+        store = BundleStore(state)
+        if args.action == "list":
+            return _list(store, key)
+        if args.action == "rollback":
+            # One level is enough to get going again.
+            name = store.roll_back(key, lambda bundle: _prove(config, bundle, 1), _say)
+            _say(f"{call(name)} is chosen")
+        else:
+            parcel = stack.enter_context(unpack(source, args.source))
+            if not store.install(parcel, key, lambda bundle: _prove_all(config, bundle), _say):
+                _say(f"{args.source}: is the current bundle already")
+                return 0
+            _say(f"{args.source}: installed as {call(parcel.sha256[:16])}, and chosen")
+    if config.bundle:
+        _say(f"but the configuration names another: bundle is {config.bundle!r}, not empty")
+    _say(RESTART)
+    return 0
+
+
+def become_owner(folder: Path) -> None:
+    """Where root runs this for a service with a user of its own: what is made shall be the
+    service's, and what is read was brought by anybody. The groups of that user open the GPU."""
+    if os.geteuid() != 0 or not folder.is_dir():
+        return
+    status = folder.stat()
+    if status.st_uid == 0:
+        return
+    try:
+        user = pwd.getpwuid(status.st_uid)
+    except KeyError:  # a user of a container, say
+        os.setgroups([])
+        os.setgid(status.st_gid)
+    else:
+        os.initgroups(user.pw_name, user.pw_gid)
+        os.setgid(user.pw_gid)
+        os.environ["HOME"] = user.pw_dir
+    os.setuid(status.st_uid)
+
+
+def _prove_all(config: Config, bundle: Bundle) -> None:
+    _prove(config, bundle, 1 if config.level else len(bundle.manifest.levels))
+
+
+def _prove(config: Config, bundle: Bundle, num_levels: int) -> None:
+    """Just what a run will do: TensorRT's engines are built, and all networks answer the golden
+    input. Raises EngineError, and ConfigError for a level that the bundle lacks."""
+    from .levels import open_levels
+
+    with ExitStack() as stack:
+        opened = open_levels(stack, config, bundle, report_build)
+    if len(opened) < num_levels:
+        raise EngineError(
+            f"{bundle.path}: only {len(opened)} of {num_levels} levels can run on this machine"
+        )
+
+
+def _sign(folder: Path, key_file: Path) -> int:
+    bundle = load_bundle(folder)
+    key = load_private_key(key_file)
+    if key_file.stat().st_mode & 0o077:
+        _say(f"warning: {key_file} can be read by others: chmod 600 {key_file}")
+    file = folder / SIGNATURE
+    try:
+        replace_file(file, key.sign((folder / MANIFEST).read_bytes()))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
+    _say(f"{bundle.manifest.name}: {file} written")
+    return 0
+
+
+def _list(store: BundleStore, key: PublicKey | None) -> int:
+    """One line a bundle, the one that ships first; then what is wrong."""
+    try:
+        names = [SHIPPED, *store.list_names()]
+    except OSError as error:
+        raise BundleError(f"{store.folder}: cannot be read: {error.strerror}; try sudo") from error
+    remarks = []
+    try:
+        selection = store.read_selection()
+    except BundleError as error:
+        selection = Selection()
+        remarks.append(f"{error}; the bundle that ships is used")
+    rows = [("bundle", "name", "date", "MB", "signed", "state")]
+    for name in names:
+        folder = store.find_folder(name)
+        states = _list_states(selection, name)
+        try:
+            manifest = store.load(name, None).manifest
+            date = time.strftime("%Y-%m-%d", time.localtime(folder.stat().st_mtime))
+        except (BundleError, OSError) as error:
+            remarks.append(str(error))
+            states.append("damaged")
+            title, date, size = "?", "?", "?"
+        else:
+            title = clean_name(manifest.name)
+            size = f"{sum(entry.bytes for entry in manifest.files.values()) / 1e6:.1f}"
+        signed = _look_for_signature(folder, key) if name else "ships"
+        rows.append((name or "-", title, date, size, signed, ", ".join(states)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        _say("  ".join(cells).rstrip())
+    for remark in remarks:
+        _say(remark)
+    return 0
+
+
+def _list_states(selection: Selection, name: str) -> list[str]:
+    states = []
+    if name == selection.current:
+        states.append("current")
+        if selection.on_trial:
+            failed = selection.failed_starts
+            states.append(f"on trial ({failed} starts so far)" if failed else "on trial")
+    elif name == selection.previous:
+        states.append("previous")
+    if name and name == selection.failed:
+        states.append("failed to start")
+    return states
+
+
+def _look_for_signature(folder: Path, key: PublicKey | None) -> str:
+    if key is None:
+        return "not checked"
+    try:
+        check_signature(folder, (folder / MANIFEST).read_bytes(), key)
+    except (BundleError, OSError):
+        return "no"
+    return "yes"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
