@@ -1,0 +1,154 @@
+"""A monitor that comes and goes: it is found, lit at its preferred mode, lost and found again.
+
+In: pictures of its size. Out: they are on the monitor, or `trouble` says why not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .connectors import Connector, list_connectors
+from .drm_device import Handle, KmsError
+from .kms import Display, Pixels, Rect
+from .kms_output import find_output
+
+log = logging.getLogger(__name__)
+
+LOOK_NS = 1_000_000_000
+"""How often /sys is looked at, which costs microseconds."""
+PROBE_NS = 5_000_000_000
+"""How often the driver is asked all the same: nvidia-drm of JetPack 6 (r36.5) leaves the status in
+/sys as it was until somebody asks (NVIDIA/open-gpu-kernel-modules, pull request 1127)."""
+_CARD = re.compile(r"/dev/dri/(card[0-9]+|by-path/[^/]+-card)")
+
+OpenHandle = Callable[[str], Handle]
+
+
+class HotplugDisplay:
+    """The first connected monitor of a card. For one thread, except that `trouble` and `showing`
+    may be read from any. Nothing raises."""
+
+    def __init__(
+        self, card: str, sys_root: Path = Path("/"), open_handle: OpenHandle = Handle
+    ) -> None:
+        """`card`: a device, or "" for the first with a monitor. ValueError when it is no card."""
+        if card and not _CARD.fullmatch(card):
+            raise ValueError(f"screen {card!r} is no display card: it is called /dev/dri/cardN")
+        self.trouble = ""
+        self.showing = False
+        """The newest picture is on a monitor that is connected."""
+        self._card = card
+        self._sys_root = sys_root
+        self._open_handle = open_handle
+        self._handle: Handle | None = None
+        self._display: Display | None = None
+        self._seen: list[Connector] | None = None
+        self._look_ns: int | None = None
+        self._probe_ns = 0
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(width, height) of the pictures that it wants; None while there is no monitor."""
+        if self._display is None:
+            return None
+        return self._display.output.width, self._display.output.height
+
+    def look(self, now_ns: int) -> bool:
+        """Whether a monitor has come or gone, at most once a second. True: there is another one,
+        which has shown nothing yet."""
+        if self._look_ns is not None and now_ns - self._look_ns < LOOK_NS:
+            return False
+        self._look_ns = now_ns
+        seen = list_connectors(self._sys_root)
+        if seen == self._seen and now_ns - self._probe_ns < PROBE_NS:
+            return False
+        self._probe_ns = now_ns
+        changed = self._probe(seen)
+        # Anew: asking may have changed what /sys says.
+        self._seen = list_connectors(self._sys_root)
+        return changed
+
+    def show(self, pixels: Pixels, rects: Sequence[Rect]) -> None:
+        """Put the picture on the monitor; `rects` are what has changed since the last one."""
+        display = self._display
+        if display is None:
+            return
+        try:
+            display.show(pixels, rects)
+        except KmsError as error:
+            self._drop(f"screen: {error}")
+            self._seen = None  # to be tried again at the next look
+            return
+        if not self.showing:
+            output = display.output
+            log.info("screen: showing %dx%d", output.width, output.height)
+        self._note("")
+        self.showing = True
+
+    def close(self) -> None:
+        """Give the display back, black."""
+        self._drop(self.trouble)
+
+    def _probe(self, seen: list[Connector]) -> bool:
+        if self._handle is not None and self._display is not None:
+            try:
+                output = find_output(self._handle)
+            except KmsError as error:
+                self._drop(f"screen: {error}")
+                return False
+            if output == self._display.output:
+                return False
+            if output is None:
+                self._drop("screen: no monitor")
+                return False
+            self._drop("")
+        return self._open_first(seen)
+
+    def _open_first(self, seen: list[Connector]) -> bool:
+        cards = [self._card] if self._card else list(dict.fromkeys(c.card for c in seen))
+        troubles = []
+        for card in cards:
+            try:
+                if self._open(card):
+                    return True
+            except KmsError as error:
+                troubles.append(str(error))
+        if not cards:
+            troubles.append("no display hardware")
+        self._note(f"screen: {(troubles or ['no monitor'])[0]}")
+        return False
+
+    def _open(self, card: str) -> bool:
+        path = self._sys_root / card.lstrip("/")
+        handle = self._open_handle(os.path.realpath(path))
+        try:
+            output = find_output(handle)
+            display = Display(handle, output) if output is not None else None
+        except KmsError:
+            handle.close()
+            raise
+        if display is None:
+            handle.close()
+            return False
+        self._handle, self._display = handle, display
+        return True
+
+    def _drop(self, trouble: str) -> None:
+        self.showing = False
+        self._note(trouble)
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+    def _note(self, trouble: str) -> None:
+        """One line in the log when it begins, and one when it is over."""
+        if bool(trouble) != bool(self.trouble):
+            log.warning("%s", trouble or "screen is back")
+        self.trouble = trouble
