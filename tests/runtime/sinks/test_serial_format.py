@@ -1,0 +1,234 @@
+"""Lines and frames for a serial port: the frozen bytes, and what scripts/read_serial reads."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import os
+import runpy
+import select
+import subprocess
+import sys
+import tty
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emotion_edge.engines.bundle import LABELS
+from emotion_edge.runtime.messages import Estimate
+from emotion_edge.runtime.sinks.serial_format import encode_frame, encode_line, stuff_bytes
+
+READER = Path(__file__).parents[3] / "scripts/read_serial"
+SHARES = (0.01, 0.02, 0.03, 0.81, 0.04, 0.04, 0.05)
+ESTIMATE = Estimate(
+    t_ns=1_234_567_890,
+    index=7,
+    label="happy",
+    confidence=0.81234567,
+    probabilities=dict(zip(LABELS, SHARES, strict=True)),
+    modalities={"face": 0.7, "voice": 0.3},
+    face=None,
+    voice=None,
+    abstained=False,
+    skew_ns=0,
+    latency_us=12_345.678,
+    stages_us={},
+    level="full",
+)
+NOTHING = replace(
+    ESTIMATE, label=None, confidence=0.0, probabilities={}, modalities={}, abstained=True
+)
+Decode = Callable[[bytes], dict[str, Any] | None]
+
+needs_reader = pytest.mark.skipif(
+    not READER.exists(), reason="the scripts are not part of the installed package"
+)
+
+
+@pytest.fixture(scope="module")
+def decode_frame() -> Decode:
+    decode: Decode = runpy.run_path(str(READER))["decode_frame"]
+    return decode
+
+
+share = st.floats(0, 1)
+estimates = st.builds(
+    lambda t_ns, label, latency_us, confidence, shares, face, voice: replace(
+        ESTIMATE,
+        t_ns=t_ns,
+        label=label,
+        latency_us=latency_us,
+        confidence=confidence,
+        probabilities=dict(zip(LABELS, shares, strict=True)),
+        modalities={"face": face, "voice": voice},
+    ),
+    st.integers(0, 2**63 - 1),
+    st.sampled_from((None, *LABELS)),
+    st.floats(0, 1e8),
+    share,
+    st.lists(share, min_size=7, max_size=7),
+    share,
+    share,
+)
+
+
+def test_line_has_the_frozen_keys() -> None:
+    """Others read these: the order, the names, the units and the digits stay."""
+    line = encode_line(ESTIMATE)
+    assert line.endswith(b"}\n")
+    assert list(json.loads(line).items()) == [
+        ("t_ms", 1234),
+        ("label", "happy"),
+        ("confidence", 0.812),
+        ("probabilities", list(SHARES)),
+        ("face", 0.7),
+        ("voice", 0.3),
+        ("latency_ms", 12.3),
+    ]
+
+
+def test_frame_has_the_frozen_bytes() -> None:
+    """Every field by hand, stuffed: no 0 byte but the last."""
+    fields = bytes.fromhex("01037b00d2040000bb1f6400c8002c01a41f90019001f401581bb80b")
+    assert binascii.crc_hqx(fields, 0xFFFF) == 0x7A66
+    stuffed = "0401037b03d2040104bb1f6402c8112c01a41f90019001f401581bb80b667a00"
+    assert encode_frame(ESTIMATE).hex() == stuffed
+
+
+def test_crc_is_the_documented_one() -> None:
+    """The check value of CRC-16/CCITT-FALSE in every catalogue."""
+    assert binascii.crc_hqx(b"123456789", 0xFFFF) == 0x29B1
+
+
+@pytest.mark.parametrize(
+    ("data", "stuffed"),
+    [
+        ("", "01"),
+        ("00", "0101"),
+        ("0000", "010101"),
+        ("11220033", "0311220233"),
+        ("1100", "021101"),
+    ],
+)
+def test_stuffing(data: str, stuffed: str) -> None:
+    """Lengths instead of zeros, also at the ends."""
+    assert stuff_bytes(bytes.fromhex(data)).hex() == stuffed
+
+
+def test_nothing_to_say() -> None:
+    """In words of both formats."""
+    fields = json.loads(encode_line(NOTHING))
+    assert (fields["label"], fields["probabilities"], fields["face"]) == (None, [], 0)
+    assert encode_frame(NOTHING)[1:3] == b"\x01\xff"
+
+
+def test_numbers_that_are_not_finite() -> None:
+    """A network that went wrong must not make a line unreadable; NumPy's numbers are fine."""
+    wrong = dict.fromkeys(LABELS, float("nan")) | {"sad": float("inf")}
+    estimate = replace(ESTIMATE, probabilities=wrong, confidence=float(np.float32(0.5)))
+    line = json.loads(encode_line(estimate), parse_constant=pytest.fail)
+    assert line["probabilities"] == [None] * 7
+    assert line["confidence"] == 0.5
+    assert len(encode_frame(estimate)) == 32
+
+
+@given(estimates)
+def test_sizes(estimate: Estimate) -> None:
+    """What a reader may rely on when it sets memory aside."""
+    line = encode_line(estimate)
+    assert len(line) <= 200
+    assert line.count(b"\n") == 1
+    frame = encode_frame(estimate)
+    assert len(frame) == 32
+    assert frame.index(0) == 31
+
+
+@needs_reader
+@given(estimate=estimates)
+def test_reader_gets_everything_back(decode_frame: Decode, estimate: Estimate) -> None:
+    """Each field of a frame, to half of its last digit."""
+    fields = decode_frame(encode_frame(estimate)[:-1])
+    assert fields is not None
+    assert fields["t_ms"] == estimate.t_ns // 1_000_000 % 2**32
+    assert fields["label"] == estimate.label
+    assert fields["latency_ms"] == pytest.approx(min(estimate.latency_us / 1e3, 6553.5), abs=0.051)
+    numbers = [fields["confidence"], *fields["probabilities"], fields["face"], fields["voice"]]
+    expected = [
+        estimate.confidence,
+        *estimate.probabilities.values(),
+        *estimate.modalities.values(),
+    ]
+    assert numbers == pytest.approx(expected, abs=0.000_051)
+
+
+@needs_reader
+@settings(derandomize=True)  # one in 65536 does deceive a CRC of 16 bits
+@given(estimate=estimates, bit=st.integers(0, 31 * 8 - 1))
+def test_reader_is_not_deceived(decode_frame: Decode, estimate: Estimate, bit: int) -> None:
+    """Any bit that fell over on the way: refused, unless it changed nothing."""
+    frame = encode_frame(estimate)[:-1]
+    damaged = bytearray(frame)
+    damaged[bit // 8] ^= 1 << bit % 8
+    parts = bytes(damaged).split(b"\0")  # a 0 byte that came about ends a frame
+    assert all(decode_frame(part) in (None, decode_frame(frame)) for part in parts)
+
+
+@needs_reader
+@given(data=st.binary(max_size=80).map(lambda data: data.replace(b"\0", b"\1")))
+def test_reader_refuses_noise(decode_frame: Decode, data: bytes) -> None:
+    """Whatever comes before the first frame."""
+    assert decode_frame(data) is None
+
+
+@needs_reader
+def test_reader_refuses_another_version(decode_frame: Decode) -> None:
+    """A later format may mean something else by the same bytes."""
+    fields = bytes([2, *bytes(27)])
+    crc = binascii.crc_hqx(fields, 0xFFFF).to_bytes(2, "little")
+    assert decode_frame(stuff_bytes(fields + crc)) is None
+    first = bytes([1, *bytes(27)])
+    crc = binascii.crc_hqx(first, 0xFFFF).to_bytes(2, "little")
+    assert decode_frame(stuff_bytes(first + crc)) is not None
+
+
+@needs_reader
+def test_reader_names_the_labels() -> None:
+    """It stands alone, so it has a list of its own."""
+    assert runpy.run_path(str(READER))["LABELS"] == LABELS
+
+
+@needs_reader
+@pytest.mark.parametrize(
+    ("name", "encode", "noise"),
+    [
+        ("json", encode_line, b'abilities":[0.1]}\n\n[3]\n'),
+        ("binary", encode_frame, b"\x01\x02\x03\0\0"),
+    ],
+)
+def test_reader_on_a_line(name: str, encode: Callable[[Estimate], bytes], noise: bytes) -> None:
+    """The program itself: what was cut off is passed over, the rest is printed at once."""
+    ours, theirs = os.openpty()
+    tty.setraw(theirs)
+    command = [sys.executable, str(READER), os.ttyname(theirs), "--format", name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            printed = select.poll()
+            printed.register(process.stdout, select.POLLIN)
+            # It empties the line when it opens it, so more is sent until something is printed.
+            os.write(ours, noise + encode(ESTIMATE))
+            while not printed.poll(100):
+                os.write(ours, noise + encode(ESTIMATE))
+            fields = json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+    os.close(ours)
+    os.close(theirs)
+    assert (fields["t_ms"], fields["label"], fields["latency_ms"]) == (1234, "happy", 12.3)
+    assert fields["probabilities"] == list(SHARES)
