@@ -1,0 +1,210 @@
+# Sourced by setup_jetson, build_image and flash: the steps that make a system a device. Each takes its
+# root folder, does what is missing there and says in one line what that was. What was interrupted is
+# done again.
+# shellcheck shell=bash
+# shellcheck source-path=SCRIPTDIR source=target.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/target.sh"
+
+checkout=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+program=/opt/emotion-edge
+sources=(kernels engines calibration training runtime __init__.py pyproject.toml setup.py README.md
+    LICENSE)
+packages=(python3 python3-venv libportaudio2 v4l-utils)
+compile_packages=(gcc libc6-dev python3-dev portaudio19-dev)  # PyAudio has no wheel
+
+list_installed() {
+    awk '/^Package: /{name = $2} /^Status: .* installed$/{print name}' "${1%/}/var/lib/dpkg/status"
+}
+
+# install_packages FOLDER NAME...
+install_packages() {
+    local target=$1 missing
+    shift
+    mapfile -t missing < <(printf '%s\n' "$@" | grep -vxFf <(list_installed "$target"))
+    if ((${#missing[@]} == 0)); then
+        say packages "there already"
+        return
+    fi
+    on "$target" dpkg --configure -a
+    on "$target" apt-get -qq -o DPkg::Lock::Timeout=300 update ||
+        echo "apt could not bring its lists of packages up to date" >&2
+    on "$target" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -y \
+        --no-install-recommends install "${missing[@]}" ||
+        stop 4 "apt could not install ${missing[*]}: see above, connect the network, run this again"
+    did packages "installed ${missing[*]}"
+}
+
+# create_user FOLDER: the user and its groups, as systemd/emotion-edge.sysusers says.
+create_user() {
+    local before
+    before=$(cat "${1%/}/etc/passwd" "${1%/}/etc/group")
+    put "$checkout/systemd/emotion-edge.sysusers" "$1" /etc/sysusers.d/emotion-edge.conf || true
+    on "$1" systemd-sysusers emotion-edge.conf
+    if [[ $before != "$(cat "${1%/}/etc/passwd" "${1%/}/etc/group")" ]]; then
+        did user "$user made"
+    elif [[ ! $dry_run ]]; then
+        say user "$user is there already"
+    fi
+}
+
+# hash_checkout FILE...: of what is in them, whatever their dates.
+hash_checkout() {
+    (cd -- "$checkout" && find "$@" -type f ! -path '*/__pycache__/*' -print0 | sort -z |
+        xargs -0 sha256sum | sha256sum | cut -c1-16)
+}
+
+# copy_sources FOLDER: what the program is built of. Never built in the checkout itself: what an
+# earlier build has left there would be packed too.
+copy_sources() {
+    mkdir -p -- "$1"
+    (cd -- "$checkout" && tar -c --exclude=__pycache__ "${sources[@]}") | tar -x -C "$1"
+}
+
+# make_venv FOLDER [OPTION]: its pip comes last; without, it was interrupted.
+make_venv() {
+    local target=$1 at=${1%/} wanted=false
+    shift
+    [[ $* != *--system-site-packages* ]] || wanted=true
+    if [[ -x $at$program/venv/bin/pip ]] &&
+        grep -q "include-system-site-packages = $wanted" "$at$program/venv/pyvenv.cfg"; then
+        say venv "there already"
+        return
+    fi
+    act rm -f "$at$program/installed"
+    on "$target" python3 -m venv --clear "$@" "$program/venv"
+    did venv "made"
+}
+
+# pip_install FOLDER ARGUMENT...
+pip_install() {
+    local target=$1 from=()
+    shift
+    if [[ $wheels && $target == / ]]; then
+        from=(--no-index --find-links "$wheels")
+    elif [[ $wheels ]]; then
+        from=(--no-index --find-links /mnt)
+    fi
+    # What has to be compiled finds CUDA's compiler, where there is one.
+    on "$target" env PATH=/usr/local/cuda/bin:/usr/bin:/bin "$program/venv/bin/pip" install --quiet \
+        --disable-pip-version-check --no-cache-dir --no-compile "${from[@]}" "$@" ||
+        stop 4 "pip failed, see above: connect the network or give --wheels DIR, and run this again"
+}
+
+# find_wheels DIR: sets `wheels`.
+find_wheels() {
+    compgen -G "$1/emotion_edge-*.whl" >/dev/null ||
+        stop 2 "--wheels $1: it must have emotion_edge-*.whl and all that this needs"
+    wheels=$(realpath -- "$1")
+}
+
+# install_program FOLDER EXTRAS: from the wheels, else from the checkout with the package index. The
+# stamp, which is written last, says what is installed in full.
+install_program() {
+    local target=$1 at=${1%/} extras=$2 stamp=${1%/}$program/installed what key
+    if [[ $wheels ]]; then
+        what="emotion-edge[$extras]"
+        key="$what $(cat -- "$wheels"/emotion_edge-*.whl | sha256sum)"
+    else
+        what=$program/sources
+        key="$extras $(hash_checkout "${sources[@]}")"
+    fi
+    if [[ -f $stamp && $(<"$stamp") == "$key" ]]; then
+        say program "up to date"
+        return
+    fi
+    act rm -f "$stamp"
+    if [[ ! $wheels ]]; then
+        act rm -rf "$at$what"
+        act copy_sources "$at$what"
+        what+="[$extras]"
+    fi
+    if compgen -G "$at$program/venv/lib/python3*/site-packages/emotion_edge-*" >/dev/null; then
+        # What it needs first: the version of itself need not have changed.
+        pip_install "$target" "$what"
+        pip_install "$target" --force-reinstall --no-deps "$what"
+    else
+        pip_install "$target" "$what"
+    fi
+    act rm -rf "$at$program/sources"
+    date_kernels "$at"
+    compile_python "$target"
+    for name in emotion-edge emotion-bench; do
+        act ln -sfn "$program/venv/bin/$name" "$at/usr/local/bin/$name"
+    done
+    [[ $target != / ]] || act sync  # the stamp must not survive a power cut that the files have not
+    [[ $dry_run ]] || echo "$key" >"$stamp"
+    did program "installed in $program/venv"
+}
+
+# compile_python FOLDER: who runs the program may not write there. Some libraries have files for other
+# versions of Python, that is no error.
+compile_python() { on "$1" "$program/venv/bin/python" -m compileall -q "$program/venv/lib" >/dev/null || true; }
+
+# date_kernels FOLDER: Numba believes in compiled code if the date of its file is still the same, and
+# looks at no other file, though code of several is compiled into one. So their date tells what is
+# in all of them; in whole seconds, more is lost when a file system is copied.
+date_kernels() {
+    local folder
+    [[ ! $dry_run ]] || return 0
+    for folder in "$1$program"/venv/lib/python3*/site-packages/emotion_edge/kernels; do
+        touch -d "@$((16#$(cat -- "$folder"/*.py | sha256sum | cut -c1-7) + 1000000000))" \
+            "$folder"/*.py
+    done
+}
+
+# install_files FOLDER: units, device rules, folders, and the configuration unless it was edited.
+install_files() {
+    local at=${1%/} files=$checkout/systemd edited=/etc/emotion-edge/config.yaml changed=() unit
+    for unit in emotion-edge emotion-edge-build; do
+        ! put "$files/$unit.service" "$1" "/etc/systemd/system/$unit.service" || changed+=("$unit")
+        ! put "$files/sandbox.conf" "$1" "/etc/systemd/system/$unit.service.d/10-sandbox.conf" ||
+            changed+=("$unit's sandbox")
+        [[ ! $l4t ]] ||
+            ! put "$files/jetson.conf" "$1" "/etc/systemd/system/$unit.service.d/20-jetson.conf" ||
+            changed+=("$unit's GPU")
+    done
+    ! put "$files/emotion-edge.rules" "$1" /etc/udev/rules.d/70-emotion-edge.rules ||
+        changed+=("device rules")
+    ! put "$files/emotion-edge.tmpfiles" "$1" /etc/tmpfiles.d/emotion-edge.conf ||
+        changed+=(folders)
+    on "$1" systemd-tmpfiles --create emotion-edge.conf
+    # Untouched is what is the same as the one that was shipped before.
+    if [[ ! -f $at$edited ]] || cmp --silent -- "$at$edited" "$at$program/config.yaml"; then
+        ! put "$files/config.yaml" "$1" "$edited" || changed+=(config.yaml)
+    elif ! cmp --silent -- "$at$edited" "$files/config.yaml"; then
+        say config "$edited was edited and is kept; $program/config.yaml is the new default"
+    fi
+    put "$files/config.yaml" "$1" "$program/config.yaml" || true
+    if ((${#changed[@]})); then
+        did files "installed: $(printf '%s, ' "${changed[@]}" | sed 's/, $//')"
+    else
+        say files "there already"
+    fi
+}
+
+# compile_kernels FOLDER: into the service's cache, so that no start has to. NUMBA_CPU_NAME says for which
+# processor, if not for this one.
+compile_kernels() {
+    as_user "$1" env ${NUMBA_CPU_NAME:+NUMBA_CPU_NAME="$NUMBA_CPU_NAME"} \
+        "$program/venv/bin/emotion-edge" run --source demo --pace max --seconds 1 --output "null" \
+        --set engines.name="null" || stop 1 "the program does not run, see above"
+    did kernels "compiled in $cache/numba"
+}
+
+# enable_units FOLDER
+enable_units() {
+    on "$1" systemctl --quiet enable emotion-edge.service emotion-edge-build.service
+    did units "start at every boot"
+}
+
+# provision_machine FOLDER EXTRAS: all that any Debian or Ubuntu gets.
+provision_machine() {
+    local all=("${packages[@]}")
+    [[ $wheels ]] || all+=("${compile_packages[@]}")
+    install_packages "$1" "${all[@]}"
+    create_user "$1"
+    make_venv "$1"
+    install_program "$1" "$2"
+    install_files "$1"
+    enable_units "$1"
+}

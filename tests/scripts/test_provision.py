@@ -1,0 +1,334 @@
+"""The steps of scripts/provision*.sh, on made-up root folders; what they would run there is written
+down. The virtual device's image is made by them for real."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
+SYSTEMD = SCRIPTS.parent / "systemd"
+RELEASE = "# R36 (release), REVISION: 4.3, GCID: 1\n"
+POWER_MODES = """\
+< POWER_MODEL ID=0 NAME=15W >
+CPU_ONLINE CORE_0 1
+< POWER_MODEL ID=1 NAME=25W >
+< POWER_MODEL ID=2 NAME=MAXN_SUPER >
+< PM_CONFIG DEFAULT=1 >
+"""
+
+pytestmark = pytest.mark.skipif(
+    not SYSTEMD.exists(), reason="the scripts are not part of the installed package"
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The root folder of a Jetson as NVIDIA ships it, as far as the steps look at it."""
+    root = tmp_path / "a root"
+    files = {
+        "etc/os-release": 'ID=ubuntu\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n',
+        "etc/nv_tegra_release": RELEASE,
+        "etc/passwd": "root:x:0:0::/root:/bin/bash\n",
+        "etc/group": "root:x:0:\n",
+        "etc/nvpmodel.conf": POWER_MODES,
+        "var/lib/nvpmodel/status": "pmode:0000\n",
+        "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit\0",
+        "var/lib/dpkg/status": "Package: git\nStatus: install ok installed\n\n"
+        "Package: cmake\nStatus: deinstall ok config-files\n",
+        "etc/systemd/system/multi-user.target.wants/nvgetty.service": "",
+        "lib/systemd/system/gdm3.service": "",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    for name in ("usr/local/bin", "etc/modprobe.d"):
+        (root / name).mkdir(parents=True)
+    (root / "etc/systemd/system/default.target").symlink_to("/lib/systemd/system/graphical.target")
+    return root
+
+
+def run(root: Path, steps: str) -> subprocess.CompletedProcess[str]:
+    """In a shell that has the recipe; a command for the system itself is only written down, in
+    `commands`, and fails where `broken` names it."""
+    setup = f"""set -euo pipefail
+        source "{SCRIPTS}/provision_jetson.sh"
+        root="{root}"
+        on() {{ shift; echo "$*" >>"{root.parent}/commands"; [[ "$*" != ${{broken:-no}}* ]]; }}
+        """
+    (root.parent / "commands").write_text("")
+    return subprocess.run(
+        ["bash", "-c", setup + steps], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def commands(root: Path) -> list[str]:
+    return (root.parent / "commands").read_text().splitlines()
+
+
+def test_packages_that_are_missing(root: Path) -> None:
+    """Only those; one that was removed and left its configuration is missing."""
+    result = run(root, 'install_packages "$root" git cmake gcc')
+    assert result.stdout == "packages     installed cmake gcc\n"
+    assert commands(root)[0] == "dpkg --configure -a"
+    assert commands(root)[-1].endswith("--no-install-recommends install cmake gcc")
+
+
+def test_packages_that_are_there(root: Path) -> None:
+    """No network is needed then."""
+    result = run(root, 'install_packages "$root" git')
+    assert result.stdout == "packages     there already\n"
+    assert commands(root) == []
+
+
+def test_packages_without_network(root: Path) -> None:
+    """Lists that cannot be fetched may still do; a package that cannot is one clear line."""
+    result = run(root, 'broken="apt-get -qq" install_packages "$root" gcc')
+    assert result.returncode == 0
+    result = run(root, 'broken="env DEBIAN" install_packages "$root" gcc')
+    assert result.returncode == 4
+    assert result.stderr == (
+        "apt could not install gcc: see above, connect the network, run this again\n"
+    )
+
+
+def test_files(root: Path) -> None:
+    """Where they belong; a second time nothing is done."""
+    result = run(root, 'find_system "$root"; install_files "$root"')
+    assert result.returncode == 0, result.stderr
+    for unit in ("emotion-edge", "emotion-edge-build"):
+        folder = root / "etc/systemd/system"
+        assert (folder / f"{unit}.service").read_text() == (SYSTEMD / f"{unit}.service").read_text()
+        dropins = sorted(path.name for path in (folder / f"{unit}.service.d").iterdir())
+        assert dropins == ["10-sandbox.conf", "20-jetson.conf"]
+    assert (root / "etc/udev/rules.d/70-emotion-edge.rules").exists()
+    assert (root / "etc/tmpfiles.d/emotion-edge.conf").exists()
+    assert commands(root) == ["systemd-tmpfiles --create emotion-edge.conf"]
+    again = run(root, 'find_system "$root"; install_files "$root"')
+    assert again.stdout == "files        there already\n"
+
+
+def test_jetson_drop_in_is_for_a_jetson(root: Path) -> None:
+    (root / "etc/nv_tegra_release").unlink()
+    run(root, 'find_system "$root"; install_files "$root"')
+    assert not list(root.rglob("20-jetson.conf"))
+
+
+def test_edited_configuration_is_kept(root: Path) -> None:
+    """What was shipped is brought up to date; what somebody has edited stays, which is said."""
+    edited, shipped = root / "etc/emotion-edge/config.yaml", root / "opt/emotion-edge/config.yaml"
+    run(root, 'install_files "$root"')
+    assert edited.read_text() == shipped.read_text() == (SYSTEMD / "config.yaml").read_text()
+    edited.write_text("profile: general\n")
+    shipped.write_text("profile: general\n")
+    run(root, 'install_files "$root"')
+    assert edited.read_text() == (SYSTEMD / "config.yaml").read_text()
+    edited.write_text("budget_ms: 60\n")
+    result = run(root, 'install_files "$root"')
+    assert edited.read_text() == "budget_ms: 60\n"
+    assert "config.yaml was edited and is kept" in result.stdout
+
+
+def test_interrupted_environment_is_made_anew(root: Path) -> None:
+    """pip comes last. A program that was in it counts no more; nor does one of another kind."""
+    venv = root / "opt/emotion-edge/venv"
+    (venv / "bin").mkdir(parents=True)
+    installed = root / "opt/emotion-edge/installed"
+    installed.write_text("key\n")
+    run(root, 'make_venv "$root" --system-site-packages')
+    made = "python3 -m venv --clear --system-site-packages /opt/emotion-edge/venv"
+    assert commands(root) == [made]
+    assert not installed.exists()
+    (venv / "bin/pip").touch(0o755)
+    (venv / "pyvenv.cfg").write_text("include-system-site-packages = true\n")
+    assert run(root, 'make_venv "$root" --system-site-packages').stdout.endswith("there already\n")
+    run(root, 'make_venv "$root"')
+    assert commands(root) == ["python3 -m venv --clear /opt/emotion-edge/venv"]
+
+
+def test_program_from_wheels(root: Path, tmp_path: Path) -> None:
+    """Without the network; once, and again when the wheel has changed or pip has failed."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    wheel = wheels / "emotion_edge-0.1.0-py3-none-any.whl"
+    wheel.write_text("one")
+    (root / "opt/emotion-edge").mkdir(parents=True)
+    steps = f'date_kernels() {{ :; }}; find_wheels "{wheels}"; install_program "$root" mic,serial'
+    result = run(root, steps)
+    assert result.returncode == 0, result.stderr
+    pip = [command for command in commands(root) if "pip install" in command]
+    assert len(pip) == 1
+    assert pip[0].endswith("--no-index --find-links /mnt emotion-edge[mic,serial]")
+    link = root / "usr/local/bin/emotion-edge"
+    assert str(link.readlink()) == "/opt/emotion-edge/venv/bin/emotion-edge"
+    assert run(root, steps).stdout == "program      up to date\n"
+
+    (
+        root / "opt/emotion-edge/venv/lib/python3.10/site-packages/emotion_edge-0.1.0.dist-info"
+    ).mkdir(parents=True)
+    wheel.write_text("two")
+    failed = run(root, f"broken='env PATH'; {steps}")
+    assert failed.returncode == 4
+    assert failed.stderr == (
+        "pip failed, see above: connect the network or give --wheels DIR, and run this again\n"
+    )
+    assert run(root, steps).returncode == 0
+    assert any("--force-reinstall --no-deps" in command for command in commands(root))
+
+
+def test_program_from_the_checkout(root: Path) -> None:
+    """From a copy without compiled files, which is removed afterwards."""
+    look = 'on() { ls "$root/opt/emotion-edge/sources" >>"$root/../seen"; }; date_kernels() { :; }'
+    steps = f'{look}; install_program "$root" mic'
+    result = run(root, steps)
+    assert result.returncode == 0, result.stderr
+    seen = (root.parent / "seen").read_text().split()
+    assert {"kernels", "runtime", "pyproject.toml", "setup.py"} <= set(seen)
+    assert "tests" not in seen
+    assert not (root / "opt/emotion-edge/sources").exists()
+    assert run(root, steps).stdout == "program      up to date\n"
+
+
+def test_wheels_without_the_program(tmp_path: Path, root: Path) -> None:
+    result = run(root, f'find_wheels "{tmp_path}"')
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"--wheels {tmp_path}: it must have emotion_edge-*.whl")
+
+
+def test_date_of_kernels_tells_their_content(root: Path) -> None:
+    """Numba looks at the date of one file only: a change of any changes the date of all, and the
+    same content has the same date on every machine."""
+    kernels = root / "opt/emotion-edge/venv/lib/python3.10/site-packages/emotion_edge/kernels"
+    kernels.mkdir(parents=True)
+
+    def dates() -> set[int]:
+        assert run(root, 'date_kernels "$root"').returncode == 0
+        return {path.stat().st_mtime_ns for path in kernels.iterdir()}
+
+    (kernels / "face.py").write_text("a")
+    (kernels / "simd.py").write_text("b")
+    first = dates()
+    assert len(first) == 1
+    assert next(iter(first)) % 1_000_000_000 == 0
+    (kernels / "simd.py").write_text("c")
+    second = dates()
+    assert first.isdisjoint(second)
+    (kernels / "simd.py").write_text("b")
+    assert dates() == first
+
+
+def test_desktop_console_and_monitor(root: Path) -> None:
+    """Off, off and on; a second time nothing is done."""
+    steps = 'free_serial_port "$root"; set_modeset "$root"; leave_desktop "$root"'
+    assert run(root, steps).returncode == 0
+    assert commands(root) == [
+        "systemctl --quiet disable nvgetty.service",
+        "systemctl --quiet set-default multi-user.target",
+        "systemctl --quiet disable gdm3.service",
+    ]
+    assert "nvidia_drm modeset=1" in (root / "etc/modprobe.d/emotion-edge.conf").read_text()
+    target = root / "etc/systemd/system/default.target"
+    target.unlink()
+    target.symlink_to("/lib/systemd/system/multi-user.target")
+    (root / "etc/systemd/system/multi-user.target.wants/nvgetty.service").unlink()
+    again = run(root, steps)
+    assert commands(root) == []
+    assert again.stdout.count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("l4t", "branch"),
+    [("R36 (release), REVISION: 4.3", "v1"), ("R39 (release), REVISION: 2.0", "master")],
+)
+def test_branch_of_jetson_utils(root: Path, l4t: str, branch: str) -> None:
+    """v1 is for JetPack 6's Python, master for JetPack 7's. Once for each version of the system."""
+    (root / "etc/nv_tegra_release").write_text(f"# {l4t}, GCID: 1\n")
+    (root / "opt/emotion-edge").mkdir(parents=True)
+    steps = 'find_system "$root"; build_jetson_utils "$root"'
+    result = run(root, steps)
+    assert result.returncode == 0, result.stderr
+    assert f"--branch {branch} https://github.com/dusty-nv/jetson-utils" in commands(root)[0]
+    assert run(root, steps).stdout == "jetson-utils there already\n"
+    assert commands(root) == []
+
+
+def test_jetson_utils_without_network(root: Path) -> None:
+    result = run(root, 'l4t=36.4.3; broken="git clone" build_jetson_utils "$root"')
+    assert result.returncode == 4
+    assert result.stderr.startswith("jetson-utils cannot be fetched: connect the network")
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted", "said"),
+    [
+        ("Orin Nano", "", "power        25W\n"),
+        ("Orin Nano", "15W", "power        15W already\n"),
+        ("Orin Nano", "MAXN_SUPER", "power        MAXN_SUPER\n"),
+        ("AGX Orin", "", "power        left as it is: this board has neither 30W 50W\n"),
+    ],
+)
+def test_power_mode(root: Path, model: str, wanted: str, said: str) -> None:
+    """By name, whatever number it has."""
+    program = f"""nvpmodel() {{ echo "pmode:000$2" >"{root}/var/lib/nvpmodel/status"; }}"""
+    result = run(root, f'{program}; board="{model}"; set_power_mode "$root" {wanted}')
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == said
+
+
+def test_power_mode_that_needs_a_restart(root: Path) -> None:
+    """nvpmodel asks for one, and gets no answer."""
+    program = "nvpmodel() { read -r answer && exit 3; return 1; }"
+    result = run(root, f'{program}; board="Orin Nano"; set_power_mode "$root" <<<yes')
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "power        25W needs a restart: sudo nvpmodel -m 1\n"
+
+
+def test_unknown_power_mode(root: Path) -> None:
+    result = run(root, 'board="Orin Nano"; set_power_mode "$root" 60W')
+    assert result.returncode == 2
+    assert result.stderr == "--power-mode 60W: allowed: 15W 25W MAXN_SUPER\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        (
+            "etc/os-release",
+            "ID=fedora\nPRETTY_NAME=Fedora\n",
+            "has Fedora: Debian, Ubuntu or a Jetson",
+        ),
+        (
+            "etc/nv_tegra_release",
+            "# R35 (release), REVISION: 4.1,\n",
+            "Jetson Linux 35.4.1 is not supp",
+        ),
+        (
+            "proc/device-tree/model",
+            "NVIDIA Jetson AGX Thor\0",
+            "the board NVIDIA Jetson AGX Thor is not",
+        ),
+        ("proc/device-tree/model", "", "the board without a device tree is not supported"),
+    ],
+)
+def test_unsupported_systems(root: Path, file: str, text: str, said: str) -> None:
+    (root / file).write_text(text)
+    result = run(root, 'find_system "$root"; find_board "$root"')
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_kernels_are_compiled_as_the_service(root: Path) -> None:
+    """By its user, into its cache; a program that does not run is said."""
+    run(root, 'NUMBA_CPU_NAME=generic compile_kernels "$root"')
+    command = commands(root)[0]
+    assert command.startswith(
+        "setpriv --reuid emotion-edge --regid emotion-edge --init-groups env "
+    )
+    assert "NUMBA_CACHE_DIR=/var/cache/emotion-edge/numba" in command
+    assert "NUMBA_CPU_NAME=generic" in command
+    result = run(root, 'broken=setpriv compile_kernels "$root"')
+    assert result.returncode == 1
+    assert result.stderr == "the program does not run, see above\n"

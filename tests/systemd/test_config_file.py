@@ -1,0 +1,76 @@
+"""The configuration that ships, and what names it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from emotion_edge.runtime.config import Config, load_config
+from emotion_edge.runtime.doctor_service import CONFIG
+
+from .unit_root import SHIPPED, read_setting
+
+FILE = SHIPPED / "config.yaml"
+
+
+def test_it_loads() -> None:
+    """Every key exists, every value is allowed."""
+    config = load_config(FILE)
+    assert config.profile == "general"
+    assert config.wait_for_devices
+    assert not config.metrics.port
+
+
+def test_people_are_told() -> None:
+    """An indicator is on, and the picture of whoever passes is not shown."""
+    config = load_config(FILE)
+    assert config.indicator.kind == "screen"
+    assert "screen" in config.output.sinks
+    assert not config.screen.picture
+
+
+def test_devices_have_the_names_of_the_rules() -> None:
+    """What udev makes is what is opened."""
+    rules = (SHIPPED / "emotion-edge.rules").read_text()
+    names = set(re.findall(r'SYMLINK\+="([^"]+)"', rules)) | {"emotion-edge-serial"}
+    config = load_config(FILE)
+    assert config.source.name.removeprefix("/dev/") in names
+    assert f"serial:/dev/{'emotion-edge-serial'}" in config.output.sinks
+
+
+def test_alternatives_that_it_names_are_allowed() -> None:
+    """What the comments say one may write."""
+    for setting in ("serial.format=binary", "source.name=csi://0", "source.microphone=none"):
+        load_config(FILE, [setting])
+    load_config(FILE, ["indicator.kind=file", "indicator.file=/sys/class/leds/x/brightness"])
+
+
+def test_what_it_repeats_is_the_default() -> None:
+    """Beside devices, sinks and the indicator it changes nothing that it does not say."""
+    default = msgspec.to_builtins(Config())
+    shipped = yaml.safe_load(FILE.read_text())
+    for section in ("screen", "serial"):
+        for key, value in shipped[section].items():
+            assert default[section][key] == value, key
+    for key in ("microphone", "width_px", "height_px", "camera_fps"):
+        assert default["source"][key] == shipped["source"][key]
+
+
+def test_service_reads_it() -> None:
+    """The unit, the doctor and the file's own words name one place."""
+    assert f"--config /{CONFIG}" in read_setting("emotion-edge.service", "ExecStart")
+    assert f"/{CONFIG}" in FILE.read_text()
+
+
+@pytest.mark.parametrize(
+    "block", re.findall(r"```yaml\n(.*?)```", (SHIPPED / "README.md").read_text(), re.DOTALL)
+)
+def test_examples_of_the_readme(tmp_path: Path, block: str) -> None:
+    """Each loads."""
+    file = tmp_path / "config.yaml"
+    file.write_text(block)
+    load_config(file)

@@ -1,0 +1,121 @@
+"""The udev rules, matched by hand against devices as the kernel describes them.
+
+`udevadm verify` checks them too where it is new enough (systemd 254).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+
+import pytest
+
+from .unit_root import SHIPPED, run_tool
+
+FILE = SHIPPED / "emotion-edge.rules"
+TERM = re.compile(r'([A-Z]+(?:\{[^}]+\})?)(==|!=|\+=|:=|=)"([^"]*)"')
+
+Device = Mapping[str, str]
+
+UARTA = {"SUBSYSTEM": "tty", "KERNEL": "ttyTHS1", "KERNELS": "3100000.serial"}
+UART_OF_THE_M2_SLOT = {"SUBSYSTEM": "tty", "KERNEL": "ttyTHS2", "KERNELS": "3140000.serial"}
+CONSOLE = {"SUBSYSTEM": "tty", "KERNEL": "ttyTCU0", "KERNELS": "tcu"}
+ADAPTER = {"SUBSYSTEM": "tty", "KERNEL": "ttyUSB1", "SUBSYSTEMS": "usb"}
+ARDUINO = {"SUBSYSTEM": "tty", "KERNEL": "ttyACM0", "SUBSYSTEMS": "usb"}
+CAMERA = {
+    "SUBSYSTEM": "video4linux",
+    "KERNEL": "video3",
+    "ENV{ID_BUS}": "usb",
+    "ENV{ID_V4L_CAPABILITIES}": ":capture:",
+    "ATTR{index}": "0",
+}
+METADATA = {**CAMERA, "KERNEL": "video4", "ENV{ID_V4L_CAPABILITIES}": ":", "ATTR{index}": "1"}
+INFRARED = {**CAMERA, "KERNEL": "video5", "ATTR{index}": "2"}
+SENSOR = {
+    "SUBSYSTEM": "video4linux",
+    "KERNEL": "video0",
+    "ENV{ID_V4L_CAPABILITIES}": ":capture:",
+    "ATTR{index}": "0",
+}
+SERIAL, SERIAL_USB, VIDEO = "emotion-edge-serial", "emotion-edge-serial-usb", "emotion-edge-camera"
+
+
+def read_rules() -> list[list[tuple[str, str, str]]]:
+    """Each rule's terms: (key, operator, value)."""
+    rules = []
+    for line in FILE.read_text().splitlines():
+        if line and not line.startswith("#"):
+            assert re.fullmatch(rf"{TERM.pattern}(, {TERM.pattern})*", line), line
+            rules.append(TERM.findall(line))
+    return rules
+
+
+def find_names(device: Device, action: str = "add") -> tuple[set[str], int]:
+    """The names udev gives to `device`, and the priority with which it does."""
+    names: set[str] = set()
+    priority = 0
+    device = {**device, "ACTION": action}
+    for rule in read_rules():
+        matches = [term for term in rule if term[1] in ("==", "!=")]
+        if not all(
+            any(fnmatch.fnmatchcase(device.get(key, ""), way) for way in value.split("|"))
+            == (operator == "==")
+            for key, operator, value in matches
+        ):
+            continue
+        for key, _, value in rule:
+            if key == "GOTO":
+                return names, priority
+            if key == "SYMLINK":
+                names.update(value.split())
+            if key == "OPTIONS" and value.startswith("link_priority="):
+                priority = int(value.removeprefix("link_priority="))
+    return names, priority
+
+
+@pytest.mark.parametrize(
+    ("device", "names"),
+    [
+        (UARTA, {SERIAL}),
+        (UART_OF_THE_M2_SLOT, set()),
+        (CONSOLE, set()),
+        (ADAPTER, {SERIAL, SERIAL_USB}),
+        (ARDUINO, {SERIAL, SERIAL_USB}),
+        (CAMERA, {VIDEO}),
+        (METADATA, set()),
+        (INFRARED, set()),
+        (SENSOR, set()),
+    ],
+)
+def test_names(device: Device, names: set[str]) -> None:
+    """What gets a name, and what does not."""
+    assert find_names(device)[0] == names
+    assert find_names(device, "change")[0] == names
+
+
+def test_nothing_is_done_when_a_device_goes() -> None:
+    """udev takes its links away by itself."""
+    assert find_names(CAMERA, "remove") == (set(), 0)
+
+
+def test_uart_of_the_board_goes_before_an_adapter() -> None:
+    """Else a port that is unplugged for a moment would be found elsewhere afterwards."""
+    assert find_names(UARTA)[1] > find_names(ADAPTER)[1]
+
+
+def test_serial_ports_are_for_their_group() -> None:
+    """And for nobody else."""
+    for rule in read_rules():
+        terms = {key: value for key, _, value in rule}
+        if terms.get("SUBSYSTEM") == "tty":
+            assert (terms["GROUP"], terms["MODE"]) == ("dialout", "0660")
+
+
+def test_udev_takes_the_file() -> None:
+    """Every label that is gone to exists; where udevadm can say so, all else is right too."""
+    terms = [term for rule in read_rules() for term in rule]
+    labels = {value for key, _, value in terms if key == "LABEL"}
+    assert {value for key, _, value in terms if key == "GOTO"} == labels
+    done = run_tool("udevadm", "verify", FILE)
+    assert done.returncode == 0, done.stderr

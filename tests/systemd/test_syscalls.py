@@ -1,0 +1,94 @@
+"""The program under the system-call filter of its unit, which needs no systemd to be tried."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.runtime.priority import may_go_first
+
+from .unit_root import read_settings, run_tool
+
+SCRIPT = Path(__file__).with_name("run_filtered.py")
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@cache
+def expand(name: str) -> frozenset[str]:
+    """A system call, or all of a set such as @system-service."""
+    if not name.startswith("@"):
+        return frozenset({name})
+    done = run_tool("systemd-analyze", "syscall-filter", name)
+    members = (line.strip() for line in done.stdout.splitlines()[1:])
+    return expand_all([member for member in members if member and not member.startswith("#")])
+
+
+def expand_all(names: list[str]) -> frozenset[str]:
+    return frozenset(call for name in names for call in expand(name))
+
+
+def list_allowed() -> frozenset[str]:
+    """What the units allow; systemd adds @default by itself."""
+    allowed = expand("@default")
+    for key, value in read_settings("sandbox.conf"):
+        if key == "SystemCallFilter":
+            names = expand_all(value.removeprefix("~").split())
+            allowed = allowed - names if value.startswith("~") else allowed | names
+    return allowed
+
+
+@pytest.fixture(scope="module")
+def run_filtered() -> Run:
+    """Runs Python with these arguments under the filter."""
+    try:
+        ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        pytest.skip("libseccomp is not installed")
+    allowed = ",".join(sorted(list_allowed()))
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, SCRIPT, allowed, sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+        )
+
+    return run
+
+
+def test_program_runs(run_filtered: Run) -> None:
+    """Real networks, compiled kernels, threads: estimates come and nothing complains."""
+    run = ("-m", "emotion_edge.runtime", "run", "--source", "demo", "--seconds", "1")
+    done = run_filtered(*run, "--output", "jsonl:-")
+    assert (done.returncode, done.stderr) == (0, "")
+    estimates = [json.loads(line) for line in done.stdout.splitlines()]
+    assert estimates[-1]["label"]
+
+
+def test_filter_is_on(run_filtered: Run, tmp_path: Path) -> None:
+    """That the test above has tried something: the owner of a file cannot be changed, even by
+    root."""
+    file = tmp_path / "file"
+    file.touch()
+    done = run_filtered("-c", f"import os; os.chown({str(file)!r}, {os.geteuid()}, {os.getegid()})")
+    assert done.returncode == 1
+    assert "PermissionError" in done.stderr
+
+
+def test_threads_may_go_first(run_filtered: Run) -> None:
+    """As far as they may without it."""
+    code = "from emotion_edge.runtime.priority import *; print(may_go_first()); run_in_background()"
+    done = run_filtered("-c", code)
+    assert (done.stdout.strip(), done.stderr) == (str(may_go_first()), "")

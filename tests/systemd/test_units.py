@@ -1,0 +1,154 @@
+"""The units, as systemd's own tools see them and as the program needs them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.kernels.cuda_device import DEVICE_NODES
+from emotion_edge.runtime import __main__ as program
+from emotion_edge.runtime.build_report import PATIENCE_S
+from emotion_edge.runtime.priority import DEVICES
+
+from .unit_root import SHIPPED, UNITS, make_root, read_setting, read_settings, run_tool
+
+SERVICE, BUILD = UNITS
+MOST_EXPOSURE = 8
+"""In tenths, as systemd-analyze takes it."""
+
+
+@pytest.mark.parametrize("jetson", [False, True])
+@pytest.mark.parametrize("unit", UNITS)
+def test_verify_is_clean(tmp_path: Path, unit: str, jetson: bool) -> None:
+    """No unknown setting, no missing program, no loop of ordering."""
+    root = make_root(tmp_path, jetson=jetson)
+    done = run_tool("systemd-analyze", f"--root={root}", "verify", unit)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ("WatchdogSecs=10", "WatchdogSecs"),
+        ("WatchdogSec=soon", "soon"),
+        ("ExecStartPre=/no/such", "/no/such"),
+    ],
+)
+def test_verify_would_tell(tmp_path: Path, wrong: str, complaint: str) -> None:
+    """That the test above would see a wrong drop-in."""
+    root = make_root(tmp_path)
+    drop_in = root / "etc/systemd/system" / f"{SERVICE}.d/30-wrong.conf"
+    drop_in.write_text(f"[Service]\n{wrong}\n")
+    done = run_tool("systemd-analyze", f"--root={root}", "verify", SERVICE)
+    assert complaint in done.stderr
+
+
+@pytest.mark.parametrize("jetson", [False, True])
+@pytest.mark.parametrize("unit", UNITS)
+def test_exposure(tmp_path: Path, unit: str, jetson: bool) -> None:
+    """At most 0.8, and each point that remains is explained."""
+    root = make_root(tmp_path, jetson=jetson)
+    command = ("systemd-analyze", f"--root={root}", "security", "--offline=yes", unit)
+    done = run_tool(*command, f"--threshold={MOST_EXPOSURE}", "--no-pager")
+    assert done.returncode == 0, done.stdout + done.stderr
+    points = json.loads(run_tool(*command, "--json=short").stdout)
+    remaining = {point["name"] for point in points if point["exposure"] not in (None, "0.0")}
+    readme = (SHIPPED / "README.md").read_text()
+    explained = re.findall(r"^\| `([^`]+)` \| 0\.\d \|", readme, re.MULTILINE)
+    assert remaining <= set(explained)
+
+
+def test_exposure_would_tell(tmp_path: Path) -> None:
+    """That a unit without its drop-in would not pass."""
+    root = make_root(tmp_path)
+    (root / "etc/systemd/system" / f"{SERVICE}.d/10-sandbox.conf").unlink()
+    command = ("systemd-analyze", f"--root={root}", "security", "--offline=yes", SERVICE)
+    assert run_tool(*command, f"--threshold={MOST_EXPOSURE}", "--no-pager").returncode != 0
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_program_takes_its_arguments(unit: str) -> None:
+    """What ExecStart says is what the command line knows."""
+    path, *arguments = read_setting(unit, "ExecStart").split()
+    assert path == "/opt/emotion-edge/venv/bin/emotion-edge"
+    assert program.build_parser().parse_args(arguments).command == arguments[0]
+
+
+def test_user_is_named_in_the_unit_itself() -> None:
+    """Without its drop-in a unit still is not root's."""
+    for unit in UNITS:
+        assert read_setting(unit, "User") == read_setting(unit, "Group") == "emotion-edge"
+
+
+def test_hang_is_over_in_time() -> None:
+    """From the watchdog's bite to the next start there are less than five seconds."""
+    abort_s = float(read_setting(SERVICE, "TimeoutAbortSec"))
+    restart_s = float(read_setting(SERVICE, "RestartSec").removesuffix("ms")) / 1000
+    assert read_setting(SERVICE, "WatchdogSec") == "10"
+    assert abort_s + restart_s < 5
+
+
+def test_restart_limits() -> None:
+    """What was told wrongly is not tried again, and the rest not for ever."""
+    assert read_setting(SERVICE, "Restart") == "on-failure"
+    assert read_setting(SERVICE, "RestartPreventExitStatus") == str(program.EXIT_TOLD_WRONGLY)
+    assert read_setting(SERVICE, "StartLimitIntervalSec", "Unit") == "5min"
+    assert 5 <= int(read_setting(SERVICE, "StartLimitBurst", "Unit")) <= 20
+
+
+def test_threads_may_go_first() -> None:
+    """Real-time priorities up to that of the devices, and nothing that forbids them."""
+    assert int(read_setting(SERVICE, "LimitRTPRIO")) == DEVICES
+    sandbox = read_settings("sandbox.conf")
+    keys = {key for key, _ in sandbox}
+    assert not keys & {"RestrictRealtime", "MemoryDenyWriteExecute", "CPUQuota", "CPUWeight"}
+    filters = [value for key, value in sandbox if key == "SystemCallFilter"]
+    assert {"sched_setscheduler", "setpriority"} <= set(filters[-1].split())
+
+
+def test_build_asks_in_time() -> None:
+    """Its reports lengthen a time-out that is longer than the wait for the first of them."""
+    assert read_setting(BUILD, "NotifyAccess") == "main"
+    assert read_setting(BUILD, "TimeoutStartSec") == "10min"
+    assert PATIENCE_S < 600
+
+
+def test_build_runs_where_there_is_a_gpu() -> None:
+    """Its conditions are the device nodes by which the program knows one."""
+    conditions = [value for key, value in read_settings(BUILD, "Unit") if key.startswith("Cond")]
+    assert all(condition.startswith("|/dev/") for condition in conditions)
+    for pattern in DEVICE_NODES:
+        stem = re.split(r"[\[*]", pattern)[0]
+        assert any(condition.startswith(f"|/dev/{stem}") for condition in conditions), pattern
+
+
+def test_no_picture_reaches_a_disk() -> None:
+    """No core dump, no swap, no temporary file outside of memory, no telemetry."""
+    sandbox = read_settings("sandbox.conf")
+    assert {
+        ("LimitCORE", "0"),
+        ("CoredumpFilter", "elf-headers"),
+        ("MemorySwapMax", "0"),
+        ("PrivateNetwork", "yes"),
+        ("Environment", "ORT_DISABLE_TELEMETRY=1"),
+    } <= set(sandbox)
+    assert any("TMPDIR=%t/" in value for key, value in sandbox if key == "Environment")
+
+
+def test_devices_are_classes_that_are_loaded() -> None:
+    """Each class whose driver is a module has it loaded before a unit starts: by the unit that is
+    started once."""
+
+    def join(name: str, wanted: str) -> set[str]:
+        values = [value for key, value in read_settings(name, "Unit") if key == wanted]
+        return {unit for value in values for unit in value.split() if "modprobe@" in unit}
+
+    modules = ("videodev", "snd", "drm", "usbserial", "cdc_acm")
+    expected = {f"modprobe@{module}.service" for module in modules}
+    assert join(BUILD, "Wants") == join("sandbox.conf", "After") == expected
+    assert not join("sandbox.conf", "Wants") | join(SERVICE, "Wants")
+    assert read_setting(SERVICE, "Also", "Install") == BUILD
+    assert ("DevicePolicy", "closed") in read_settings("sandbox.conf")
