@@ -78,7 +78,10 @@ class CpuPreprocessor:
         return out
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Overwrite what is left of faces and voices."""
+        for array in (*self._outputs.values(), *self._scratch.values(), self._row):
+            array.fill(0)
+        self.mel.wipe()
 
     def __enter__(self) -> CpuPreprocessor:
         return self

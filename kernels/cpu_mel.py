@@ -165,13 +165,12 @@ class StreamingLogMel(MelGrid):
         half = spec.fft_size // 2
         super().__init__(spec, np.zeros(1 + spec.window))
         self._columns = np.zeros((spec.num_mels, 2 * self._capacity), np.float32)
+        self._scratch = np.zeros((5, half + 1 + LANES)), np.zeros(spec.num_mels, np.float32)
         self._constants = (
             *(spec.preemphasis, spec.floor, spec.mean, spec.std),
             hann_window(spec),
             twiddles(half),
             *pack_filters(spec),
-            np.zeros((5, half + 1 + LANES)),
-            np.zeros(spec.num_mels, np.float32),
         )
         self._mel = np.zeros((1, spec.num_mels, spec.num_frames), np.float32)
         self._mask = np.zeros((1, spec.num_frames), np.float32)
@@ -188,6 +187,7 @@ class StreamingLogMel(MelGrid):
             self._columns,
             self._levels,
             *self._constants,
+            *self._scratch,
         )
         return int(self._num_columns - before)
 
@@ -205,6 +205,13 @@ class StreamingLogMel(MelGrid):
         self._mask[0, :missing] = 0.0
         self._mask[0, missing:] = 1.0
         return self._mel, self._mask
+
+    def wipe(self) -> None:
+        """Overwrite everything heard with zeros."""
+        self.restart(0)
+        windows = (self._mel, self._mask)
+        for array in (self._sound, self._columns, self._levels, *windows, *self._scratch):
+            array.fill(0)
 
 
 def compile_push() -> None:

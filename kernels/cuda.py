@@ -109,15 +109,17 @@ class CudaPreprocessor:
         return result
 
     def close(self) -> None:
-        """Wait for what is enqueued and let go of the buffers. The context stays: others are in
-        it. What fails is only logged: after an error of the GPU every call fails, and that error
-        is the one to be read."""
+        """Wait for what is enqueued, overwrite what is left of faces and voices, and let go of the
+        buffers. The context stays: others are in it. What fails is only logged: after an error of
+        the GPU every call fails, and that error is the one to be read."""
         try:
             if self._outputs:
                 with one_line_errors():
                     self.stream.synchronize()
         except PreprocessorError as error:
             log.warning("closing the preprocessor: %s", error)
+        if self._outputs:
+            self._wipe()
         self._outputs.clear()
         self._wrapped.clear()
         self._staging = None
@@ -150,6 +152,13 @@ class CudaPreprocessor:
             out,
         )
         return result
+
+    def _wipe(self) -> None:
+        """The driver gives memory of the GPU to nobody else before it is overwritten; what lies in
+        the host's is overwritten here."""
+        if self._staging is not None:
+            self._staging.host[:] = 0
+        self.mel.wipe()
 
     def _make_output(self, size_px: int) -> None:
         from numba import cuda

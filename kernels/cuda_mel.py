@@ -132,6 +132,13 @@ class CudaStreamingLogMel(MelGrid):
         self._window_grid()(self._columns, start, count, self._mel, self._mask)
         return self._window
 
+    def wipe(self) -> None:
+        """Overwrite what lies of the sound in the host's memory."""
+        for staging in self._stagings:
+            staging.host[:] = 0
+        for array in (self._sound, self._levels):
+            array.fill(0)
+
     def _mel_grid(self, num_columns: int) -> Any:
         """Made once per number by Numba, which keeps it."""
         return self._mel_kernel[num_columns, THREADS, self._stream, self._shared_bytes]

@@ -29,7 +29,8 @@ class MappedMemory:
     """At least `size` bytes from a page boundary on. A context manager; `close` may be called
     twice.
 
-    `close` takes it from the GPU. The memory itself goes with the last array that looks at it.
+    `close` overwrites it with zeros and takes it from the GPU. The memory itself goes with the last
+    array that looks at it.
     """
 
     def __init__(self, size: int, pin: Pin | None = None) -> None:
@@ -52,8 +53,9 @@ class MappedMemory:
                 raise MapError(f"{size} bytes cannot be page-locked: {reason}") from error
 
     def close(self) -> None:
-        """Nothing on the GPU may be using it any more."""
+        """Nothing on the GPU may be using it any more. What lay there is overwritten."""
         self.device_ptr = 0
+        self.array.fill(0)
         unpin, self._unpin = self._unpin, None
         if unpin is not None:
             try:

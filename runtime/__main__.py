@@ -1,4 +1,4 @@
-"""The command line `emotion-edge`: run, build, profile, doctor."""
+"""The command line `emotion-edge`: run, build, bundle, profile, doctor."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from ..engines.base import EngineError
 from ..engines.bundle import BundleError
 from ..kernels.cuda_device import PreprocessorError
 from .build_command import add_build_arguments, run_build
+from .bundle_command import add_bundle_arguments, run_bundle
 from .config import Config, ConfigError, load_config
+from .indicator import IndicatorError
 from .messages import SourceError
 
 log = logging.getLogger(__name__)
 
-USER_ERRORS = (ConfigError, BundleError, SourceError, EngineError, PreprocessorError)
-"""What the user can mend: one line and exit code 2. All else is ours and shows its trace."""
-EXIT_USER_ERROR = 2
+OUTSIDE_ERRORS = (BundleError, SourceError, EngineError, PreprocessorError, IndicatorError)
+"""Something that was given or is connected is not as it must be; another start may find it so. One
+line, like a ConfigError. All else is ours and shows its trace."""
+EXIT_TOLD_WRONGLY = 2
+EXIT_OUTSIDE = 4
 
 RUN_EPILOG = """\
 examples:
@@ -105,10 +109,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SINK",
         nargs="+",
         action="extend",
-        help="any of: console, jsonl:FILE, jsonl:- (standard output), null",
+        help="any of: console, jsonl:FILE, jsonl:- (standard output), screen, serial:DEVICE, null",
     )
     add_build_arguments(
         commands.add_parser("build", help="prepare the networks for this machine's NVIDIA GPU")
+    )
+    add_bundle_arguments(
+        commands.add_parser("bundle", help="install, list, roll back and sign bundles of models")
     )
     profile = commands.add_parser(
         "profile", help="measure what each quality level costs on this machine, and keep it"
@@ -118,6 +125,12 @@ def build_parser() -> argparse.ArgumentParser:
     profile.set_defaults(source=None)
     doctor = commands.add_parser("doctor", help="check what a run needs and say what to do")
     doctor.add_argument("--bundle", metavar="DIR", type=Path, help="check this bundle")
+    doctor.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="check what this configuration asks for (default: the service's, where there is one)",
+    )
     return parser
 
 
@@ -132,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
         sinks = []
         for spec in specs:
             try:
-                sink = open_sink(spec, config.budget_ms)
+                sink = open_sink(spec, config)
             except ValueError as error:
                 raise ConfigError(str(error)) from error
             stack.callback(sink.close)
@@ -164,28 +177,35 @@ def profile(args: argparse.Namespace) -> int:
 def doctor(args: argparse.Namespace) -> int:
     from .doctor import run_doctor
 
-    return run_doctor(args.bundle)
+    return run_doctor(args.bundle, load_config(args.config) if args.config else None)
 
 
 def guard(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a command; the user's mistakes become one line on stderr and exit code 2."""
+    """Run a command; what people can mend becomes one line on stderr and an exit code: 2 for what
+    the program was told, 4 for what it found."""
     level = os.environ.get("EMOTION_EDGE_LOG", "WARNING").upper()
     if not isinstance(logging.getLevelName(level), int):
         print(f"EMOTION_EDGE_LOG is {level}, allowed: DEBUG, INFO, WARNING, ERROR", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return EXIT_TOLD_WRONGLY
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
         return command(args)
-    except USER_ERRORS as error:
+    except (ConfigError, *OUTSIDE_ERRORS) as error:
         print(f"{' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return EXIT_TOLD_WRONGLY if isinstance(error, ConfigError) else EXIT_OUTSIDE
     except KeyboardInterrupt:
         return 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    commands = {"run": run, "build": run_build, "profile": profile, "doctor": doctor}
+    commands = {
+        "run": run,
+        "build": run_build,
+        "bundle": run_bundle,
+        "profile": profile,
+        "doctor": doctor,
+    }
     return guard(commands[args.command], args)
 
 

@@ -18,9 +18,18 @@ from .build_report import report_build
 from .clock import MonotonicClock
 from .config import Config, ConfigError
 from .faces import FaceFinder
+from .indicator import Indicator, IndicatorError, open_indicator
 from .memory import spared_from_collection
-from .messages import AudioChunk, AudioSource, Health, Sink, VideoFrame, VideoSource
-from .metrics import start_metrics
+from .messages import (
+    AudioChunk,
+    AudioSource,
+    Health,
+    MayFail,
+    ShowsPicture,
+    Sink,
+    VideoFrame,
+    VideoSource,
+)
 from .monitor import Monitor
 from .opening import Runtime, open_runtime
 from .pacing import Pacer
@@ -41,6 +50,7 @@ SWITCH_INTERVAL_S = 5e-4
 """How long another thread may keep the interpreter from the one that makes results; Python's 5 ms
 raise the median latency by a third on two cores."""
 JOIN_TIMEOUT_S = 5.0
+INDICATOR_PERIOD_NS = 1_000_000_000
 
 
 def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = None) -> Runtime:
@@ -83,6 +93,11 @@ def _with_ticks(
 
 class StoppedEarly(Exception):
     """`LiveRun.stop` was called before the run had begun."""
+
+
+def is_excused(source: object, indicator: Indicator) -> bool:
+    """There are no pictures for a reason that is known, and that is looked after."""
+    return not indicator.lit or (isinstance(source, MayFail) and bool(source.trouble))
 
 
 class LiveRun:
@@ -128,19 +143,26 @@ class LiveRun:
             raise ConfigError(f"trace.folder is {folder!r}: no such folder")
         with ExitStack() as stack:
             watchdog = stack.enter_context(Watchdog(self._clock))
+            indicator = stack.enter_context(open_indicator(self._config.indicator, self._sinks))
             runtime = stack.enter_context(self._open_runtime(watchdog))
+            self._turn_on(indicator, watchdog)
             sources = stack.enter_context(self._open_sources(runtime.on_gpu))
-            monitor = self._make_monitor(runtime, watchdog, stack)
+            watched = (sources.video, sources.audio, indicator, *self._sinks)
+            monitor = self._make_monitor(runtime, watchdog, watched, stack)
             sys.setswitchinterval(SWITCH_INTERVAL_S)
             if self._on_open is not None:
                 self._on_open(runtime)
+            if self._config.screen.picture:
+                for sink in self._sinks:
+                    if isinstance(sink, ShowsPicture):
+                        sink.show_picture(self._frames.newest)
             stack.enter_context(spared_from_collection(self._config.realtime.freeze))
             threads: list[threading.Thread] = []
             try:
-                self._start_threads(runtime, sources, monitor, threads)
+                self._start_threads(runtime, sources, indicator, monitor, threads)
                 stack.enter_context(run_first(self._config.realtime.priority))
                 watchdog.ready(f"reading {sources.name}")
-                self._loop(runtime, watchdog, seconds)
+                self._loop(runtime, watchdog, lambda: is_excused(sources.video, indicator), seconds)
             except SinkClosed:
                 log.info("nobody reads the output any more")
             finally:
@@ -148,6 +170,8 @@ class LiveRun:
                     runtime.capture_path = sources.video.path
                 self.stop()
                 watchdog.stopping()
+                if self._played is None:  # else whoever plays them will play them again
+                    self._frames.wipe()  # before its memory goes with the camera
                 sources.close()
                 for thread in threads:
                     thread.join(JOIN_TIMEOUT_S)
@@ -155,6 +179,7 @@ class LiveRun:
                         log.error("thread %s did not stop", thread.name)
         if self._failure is not None:
             raise self._failure
+        runtime.choice.confirm()
         return runtime
 
     @contextmanager
@@ -170,13 +195,37 @@ class LiveRun:
                 raise_threads(list_threads() - before)
             yield runtime
 
-    def _make_monitor(self, runtime: Runtime, watchdog: Watchdog, stack: ExitStack) -> Monitor:
+    def _turn_on(self, indicator: Indicator, watchdog: Watchdog) -> None:
+        """Nothing is read before people can see that it will be. Raises IndicatorError."""
+        said = False
+        while True:
+            try:
+                return indicator.turn_on()
+            except IndicatorError as error:
+                if not self._config.wait_for_devices:
+                    raise
+                if not said:
+                    said = True
+                    log.warning("the camera is not read yet: %s", error)
+                    watchdog.ready(f"not capturing: {error}")
+            watchdog.progress()
+            watchdog.tick()
+            if self._clock.sleep_until_ns(self._clock.now_ns() + INDICATOR_PERIOD_NS, self._stop):
+                raise StoppedEarly("stopped while waiting for the capture indicator")
+
+    def _make_monitor(
+        self, runtime: Runtime, watchdog: Watchdog, watched: Sequence[object], stack: ExitStack
+    ) -> Monitor:
         """And what else shows how the run is doing; closes with `stack`. Raises ConfigError."""
         config = self._config
         if config.trace.folder:
             self._trace_writer = TraceWriter(runtime.trace, Path(config.trace.folder))
-        monitor = Monitor(runtime, open_board(), watchdog, self._trace_writer, self._on_health)
+        monitor = Monitor(
+            runtime, open_board(), watchdog, self._trace_writer, self._on_health, watched
+        )
         if config.metrics.port:
+            from .metrics import start_metrics  # takes as long as all the rest of the runtime
+
             server = start_metrics(
                 config.metrics.address,
                 config.metrics.port,
@@ -200,6 +249,8 @@ class LiveRun:
             camera_fps=source.camera_fps,
             capture=source.capture,
             for_gpu=on_gpu,
+            microphone_chunk_ms=source.microphone_chunk_ms,
+            wait=self._config.wait_for_devices,
         )
 
     def _report_build(self, text: str, watchdog: Watchdog) -> None:
@@ -211,6 +262,7 @@ class LiveRun:
         self,
         runtime: Runtime,
         sources: Sources,
+        indicator: Indicator,
         monitor: Monitor,
         threads: list[threading.Thread],
     ) -> None:
@@ -218,7 +270,7 @@ class LiveRun:
         bodies: dict[str, Callable[[], None]] = {"monitor": lambda: self._look_after(monitor)}
         video, audio = sources.video, sources.audio
         if video is not None:
-            bodies["video"] = lambda: self._capture_video(video, runtime.pacer)
+            bodies["video"] = lambda: self._capture_video(video, indicator, runtime.pacer)
             bodies["face-finder"] = lambda: self._find_faces(runtime.finder)
         if audio is not None:
             bodies["audio"] = lambda: self._capture_audio(
@@ -248,13 +300,16 @@ class LiveRun:
         with run_first(self._config.realtime.priority, HELPERS):
             monitor.run(self._stop)
 
-    def _capture_video(self, source: VideoSource, pacer: Pacer) -> None:
+    def _capture_video(self, source: VideoSource, indicator: Indicator, pacer: Pacer) -> None:
         with run_first(self._config.realtime.priority):
             while not self._stop.is_set():
+                if not indicator.lit:
+                    self._stop.wait(BLIND_TICK_NS / 1e9)
+                    continue
                 frame = source.read()
                 if frame is None:
                     break
-                if pacer.wants(frame.t_ns):
+                if indicator.lit and pacer.wants(frame.t_ns):  # it may have been awaited for hours
                     self._frames.put(frame)
         self._frames.end()
 
@@ -268,7 +323,13 @@ class LiveRun:
         if alone:
             self._frames.end()
 
-    def _loop(self, runtime: Runtime, watchdog: Watchdog, seconds: float | None) -> None:
+    def _loop(
+        self,
+        runtime: Runtime,
+        watchdog: Watchdog,
+        excused: Callable[[], bool],
+        seconds: float | None,
+    ) -> None:
         clock, sync = self._clock, runtime.synchroniser
         end_ns: int | None = None
         while not self._stop.is_set():
@@ -277,6 +338,8 @@ class LiveRun:
             if frame is None:
                 if self._frames.ended:
                     return
+                if excused():
+                    watchdog.progress()
                 t_ns = sync.newest_sound_ns()
                 if t_ns is None or woke_ns - t_ns > sync.MAX_SKEW_NS:
                     continue

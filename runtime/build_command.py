@@ -10,15 +10,20 @@ from itertools import product
 from pathlib import Path
 
 from ..engines.base import EngineError
-from ..engines.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from ..engines.bundle import Bundle
+from ..engines.bundle_choice import choose_bundle
 from .build_report import report_build
 from .clock import MonotonicClock
-from .config import ConfigError
+from .config import ConfigError, load_config
+from .service_config import add_config_argument, find_service_config
 from .watchdog import Watchdog
 
 
 def add_build_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundle", metavar="DIR", type=Path, help="models to build")
+    parser.add_argument(
+        "--bundle", metavar="DIR", type=Path, help="models to build (default: those of a run)"
+    )
+    add_config_argument(parser)
     precision = parser.add_mutually_exclusive_group()
     for name in ("fp16", "int8", "fp32"):
         precision.add_argument(
@@ -43,7 +48,8 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_build(args: argparse.Namespace) -> int:
     """Print one line for each engine. Raises BundleError, ConfigError and EngineError."""
-    bundle = load_bundle(args.bundle or DEFAULT_BUNDLE)
+    config = load_config(args.config or find_service_config())
+    bundle = choose_bundle(str(args.bundle or config.bundle), config.public_key).bundle
     _check_levels(bundle, args.levels)
     from ..engines import check_precision
     from ..engines.golden import prove_engine

@@ -24,6 +24,9 @@ class Source(Section, frozen=True):
     Jetson), "demo" or a file."""
     microphone: str = "auto"
     """With a camera: "auto", "none", "default", an index or part of a device's name."""
+    microphone_chunk_ms: Annotated[float, Meta(ge=5, le=200)] = 10.0
+    """How much sound the driver hands over at once: a slow machine loses less with more, and
+    results wait longer."""
     width_px: Annotated[int, Meta(ge=64, le=4096)] = 1280
     height_px: Annotated[int, Meta(ge=64, le=4096)] = 720
     camera_fps: Annotated[float, Meta(ge=1, le=240)] = 30.0
@@ -70,7 +73,32 @@ class Output(Section, frozen=True):
     smoothing_s: Annotated[float, Meta(ge=0, le=30)] = 0.5
     """Time constant of the calm of the output; 0 shows every picture's own."""
     sinks: tuple[str, ...] = ("console",)
-    """Any of "console", "jsonl:FILE", "jsonl:-", "null"."""
+    """Any of "console", "jsonl:FILE", "jsonl:-", "screen" (or "screen:/dev/dri/cardN"),
+    "serial:DEVICE", "null"."""
+
+
+class Screen(Section, frozen=True):
+    notice: str = "Reads apparent emotion, not what a person feels. Nothing is recorded or sent."
+    """Always shown."""
+    picture: bool = False
+    """Show the camera's picture too."""
+
+
+class Serial(Section, frozen=True):
+    baud: Annotated[int, Meta(ge=1200, le=4_000_000)] = 115_200
+    """Bits a second, as at the other end."""
+    format: Literal["json", "binary"] = "json"
+    """A line of JSON, or a frame of bytes, see `runtime/sinks/serial_format.py`."""
+    max_hz: Annotated[float, Meta(gt=0, le=240)] = 10.0
+    """Estimates a second at most; of more, the newest are sent."""
+
+
+class Indicator(Section, frozen=True):
+    kind: Literal["none", "screen", "file"] = "none"
+    """What shows people that the camera is read. It is on before the first picture is, or none
+    is. "screen": the screen sink; "file": `file`, such as an LED's brightness."""
+    file: str = ""
+    """"1" is written to it at the start, "0" at the end."""
 
 
 class Realtime(Section, frozen=True):
@@ -105,8 +133,19 @@ class Config(Section, frozen=True):
     realtime: Realtime = Realtime()
     metrics: Metrics = Metrics()
     trace: Trace = Trace()
+    screen: Screen = Screen()
+    serial: Serial = Serial()
+    indicator: Indicator = Indicator()
+    profile: Literal["general", "workplace", "school"] = "general"
+    """What it is used for; the last two are refused."""
+    wait_for_devices: bool = False
+    """A camera, microphone or indicator that is missing at the start is waited for, as one that is
+    lost later always is; else it ends the run."""
     bundle: str = ""
-    """Folder of the bundle; empty: the one that ships."""
+    """Folder of the bundle; empty: the newest that was installed, else the one that ships."""
+    public_key: str = ""
+    """PEM file of an Ed25519 key: only bundles signed with it are installed and run, and the one
+    that ships."""
     level: str = ""
     """Name of the bundle's quality level to stay at; empty: the best that holds the budget."""
     budget_ms: Annotated[float, Meta(gt=0, le=10_000)] = 45.0
@@ -120,6 +159,13 @@ def load_config(file: Path | None, settings: Sequence[str] = ()) -> Config:
     for setting in settings:
         put_setting(tree, setting)
     try:
-        return msgspec.convert(tree, Config, strict=False)
+        config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(explain_problem(origin, tree, Config(), str(error))) from error
+    if config.profile != "general":
+        raise ConfigError(
+            f"{origin}: profile is {config.profile!r}: refused. Reading emotions of people at work"
+            " or in education is prohibited in the EU (AI Act, Regulation (EU) 2024/1689, Article"
+            " 5(1)(f)), and this program is not made for it anywhere. Allowed: general"
+        )
+    return config

@@ -6,6 +6,7 @@ tests can show them a broken machine. None of them changes anything.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from ..kernels.cuda_device import has_gpu
 from .board import read_governor
 from .checks import Check, is_writable
+from .config import Config, ConfigError, load_config
 from .doctor_board import check_board
 from .doctor_gpu import (
     check_capture,
@@ -24,8 +26,13 @@ from .doctor_gpu import (
     check_kernels,
     check_tensorrt,
 )
+from .doctor_indicator import check_indicator
+from .doctor_screen import check_screen
+from .doctor_serial import check_serial
+from .doctor_service import check_config, check_jetpack, check_service, check_user
 from .messages import SourceError
 from .priority import DEVICES, may_go_first
+from .service_config import find_service_config
 from .sources.audio_devices import list_microphones
 from .sources.camera import list_cameras
 
@@ -33,21 +40,31 @@ FOLDERS = Path(__file__).parent.parent
 MIN_MEMORY_MB = 512
 
 
-def run_doctor(bundle: Path | None = None) -> int:
+def run_doctor(bundle: Path | None = None, config: Config | None = None) -> int:
     """Print every check on a line of its own. The exit code: 1 when one failed."""
-    checks = run_checks(bundle)
+    checks = run_checks(bundle, config or find_config())
     for check in checks:
         print(f"{check.state:<4}  {check.name:<10}  {check.message}")
     return int(any(check.state == "fail" for check in checks))
 
 
+def find_config() -> Config:
+    """The service's configuration where there is one that can be read, else the default."""
+    try:
+        return load_config(find_service_config())
+    except ConfigError:  # check_config says so
+        return Config()
+
+
 def run_checks(
     bundle: Path | None = None,
+    config: Config = Config(),  # noqa: B008 - frozen
     sys_root: Path = Path("/"),
     environment: Mapping[str, str] = os.environ,
 ) -> list[Check]:
-    """Every check in turn; without `bundle` the one that ships is looked at. Raises nothing."""
+    """Every check in turn, for what `config` asks of the machine. Raises nothing."""
     gpu = has_gpu(sys_root / "dev")
+    ports = [spec.partition(":")[2] for spec in config.output.sinks if spec.startswith("serial:")]
     found: dict[str, Check] = {}
 
     def reads_on_gpu() -> bool:
@@ -56,9 +73,16 @@ def run_checks(
 
     checks: dict[str, Callable[[], Check]] = {
         "python": check_python,
-        "bundle": lambda: check_bundle(bundle or FOLDERS / "engines" / "default"),
+        "bundle": lambda: check_bundle(bundle, config),
         "camera": lambda: check_cameras(sys_root),
         "microphone": lambda: check_microphone(sys_root),
+        "screen": lambda: check_screen(sys_root),
+        **{f"serial {port}": functools.partial(check_serial, port, sys_root) for port in ports},
+        "indicator": lambda: check_indicator(config.indicator, sys_root),
+        "service": lambda: check_service(sys_root),
+        "user": lambda: check_user(sys_root),
+        "config": lambda: check_config(sys_root),
+        "jetpack": lambda: check_jetpack(sys_root),
         "opencv": check_opencv,
         "jetson": check_jetson_utils,
         "gpu": lambda: check_gpu(gpu),
@@ -93,15 +117,16 @@ def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Chec
     return Check("python", "ok", text)
 
 
-def check_bundle(path: Path) -> Check:
-    """Loads it the way a run does, every checksum included."""
-    from ..engines.bundle import BundleError, load_bundle
+def check_bundle(path: Path | None, config: Config) -> Check:
+    """Chooses and loads it the way a run does, every checksum included."""
+    from ..engines.bundle import BundleError
+    from ..engines.bundle_choice import choose_bundle
 
     try:
-        load_bundle(path)
-    except BundleError as error:
+        chosen = choose_bundle(str(path or config.bundle), config.public_key).bundle
+    except (BundleError, ConfigError) as error:
         return Check("bundle", "fail", str(error))
-    return Check("bundle", "ok", str(path))
+    return Check("bundle", "ok", f"{chosen.path} ({chosen.manifest.name})")
 
 
 def may_open(path: Path) -> bool:

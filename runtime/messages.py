@@ -6,9 +6,9 @@ Every `t_ns` is CLOCK_MONOTONIC nanoseconds at the moment of *capture*, never of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,8 @@ class Health:
     skew_ms: float = 0.0
     drift_ppm: float = 0.0
     """The sound card's clock against ours."""
+    troubles: tuple[str, ...] = ()
+    """What is missing or fails now, and is tried again: a camera, a screen."""
     temperature_c: float | None = None
     level: str = ""
     level_switches: int = 0
@@ -174,6 +176,29 @@ class Sink(Protocol):
     def publish(self, estimate: Estimate) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class MayFail(Protocol):
+    """Something that may fail for a while and comes back by itself. It logs both, once each."""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong now, in a few words; "" when nothing is."""
+
+
+@runtime_checkable
+class ShowsTroubles(Protocol):
+    """A sink that tells people what is wrong."""
+
+    def show_troubles(self, troubles: tuple[str, ...]) -> None: ...
+
+
+@runtime_checkable
+class ShowsPicture(Protocol):
+    """A sink that can show what the camera sees."""
+
+    def show_picture(self, newest: Callable[[], VideoFrame | None]) -> None: ...
 
 
 class SourceError(OSError):

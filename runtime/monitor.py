@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .board import Board, BoardStatus
-from .messages import Health
+from .messages import Health, MayFail, ShowsTroubles
 from .opening import Runtime
 from .trace_writer import TraceWriter
 from .watchdog import Watchdog
@@ -16,6 +16,8 @@ from .watchdog import Watchdog
 log = logging.getLogger(__name__)
 
 PERIOD_NS = 500_000_000
+SETTLED_NS = 10_000_000_000
+"""A run that lives this long has begun well: a bundle on trial has stood it."""
 OVERLOAD_PERIOD_NS = 60_000_000_000
 """How often it is said that the budget cannot be held."""
 
@@ -30,14 +32,19 @@ class Monitor:
         watchdog: Watchdog,
         trace_writer: TraceWriter | None = None,
         on_health: Callable[[Health], None] | None = None,
+        watched: Sequence[object] = (),
     ) -> None:
+        """`watched`: sources and sinks. Of those that may fail, the troubles are gathered; those
+        that show troubles are told."""
         self.newest: Health | None = None
+        self._watched = watched
         self._runtime = runtime
         self._board = board
         self._watchdog = watchdog
         self._trace_writer = trace_writer
         self._on_health = on_health
         self._counted = runtime.clock.now_ns(), 0
+        self._settles_ns: int | None = runtime.clock.now_ns() + SETTLED_NS
         self._overload_said_ns: int | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -57,12 +64,20 @@ class Monitor:
         board = self._board.read()
         if runtime.quality is not None:
             runtime.quality.note_board(board)
-        health = self.newest = measure_health(runtime, fps, board)
-        self._watchdog.status(
+        troubles = list_troubles(self._watched)
+        health = self.newest = measure_health(runtime, fps, board, troubles)
+        figures = (
             f"{fps:.0f} fps, p99 {health.latency_p99_ms:.1f} ms, {health.misses} misses,"
             f" level {health.level}"
         )
+        self._watchdog.status("; ".join([*troubles, figures]))
+        for one in self._watched:
+            if isinstance(one, ShowsTroubles):
+                one.show_troubles(troubles)
         self._say_overload(health.t_ns)
+        if self._settles_ns is not None and health.t_ns >= self._settles_ns:
+            self._settles_ns = None
+            runtime.choice.confirm()
         if self._trace_writer is not None:
             self._trace_writer.tick(health.t_ns, health.misses)
         if self._on_health is not None:
@@ -83,7 +98,15 @@ class Monitor:
             )
 
 
-def measure_health(runtime: Runtime, fps: float, board: BoardStatus) -> Health:
+def list_troubles(watched: Sequence[object]) -> tuple[str, ...]:
+    """Of all that may fail, what is wrong now."""
+    troubles = (one.trouble for one in watched if isinstance(one, MayFail))
+    return tuple(trouble for trouble in troubles if trouble)  # read once: it may end meanwhile
+
+
+def measure_health(
+    runtime: Runtime, fps: float, board: BoardStatus, troubles: tuple[str, ...] = ()
+) -> Health:
     now_ns, latency = runtime.clock.now_ns(), runtime.latency
     p50, p95, p99 = latency.recent_percentiles_ms(now_ns, 50, 95, 99)
     sync = runtime.synchroniser
@@ -107,6 +130,7 @@ def measure_health(runtime: Runtime, fps: float, board: BoardStatus) -> Health:
         passed_over=runtime.pacer.passed_over,
         skew_ms=runtime.skew_ns / 1e6,
         drift_ppm=sync.audio_clock.drift_ppm,
+        troubles=troubles,
         temperature_c=board.temperature_c,
         level=runtime.level.name,
         level_switches=runtime.level_switches,

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
 from ..engines.base import Feed, GpuHangsError, Report, say_nothing
-from ..engines.bundle import DEFAULT_BUNDLE, Bundle, Level, Manifest, load_bundle
+from ..engines.bundle import Bundle, Level, Manifest
+from ..engines.bundle_choice import Choice, choose_bundle
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
@@ -38,7 +38,8 @@ EXIT_GPU_HANGS = 3
 class Runtime:
     """What both ways of running share."""
 
-    bundle: Bundle
+    choice: Choice
+    """Of the bundle, which is on trial after an update."""
     levels: Sequence[RunLevel]
     """Those that can run here, best first."""
     pipeline: Pipeline
@@ -59,6 +60,10 @@ class Runtime:
     capture_path: CapturePath | None = None
     """How the pictures of a live run came in, as it was at its end; None without any."""
     _at: int = 0
+
+    @property
+    def bundle(self) -> Bundle:
+        return self.choice.bundle
 
     @property
     def level(self) -> Level:
@@ -140,8 +145,8 @@ def open_runtime(
     """Verify the bundle, open and prove the engines, warm everything up. `report` is told while
     TensorRT builds an engine, which takes minutes. With `controlled`, and no level in the
     configuration, the level follows what the machine can do; else it stays as it is."""
-    bundle = load_bundle(Path(config.bundle) if config.bundle else DEFAULT_BUNDLE)
-    manifest = bundle.manifest
+    choice = choose_bundle(config.bundle, config.public_key, starting=controlled)
+    bundle, manifest = choice.bundle, choice.bundle.manifest
     detector = open_detector(config.face.yunet_file)
     with ExitStack() as stack:
         levels = open_levels(stack, config, bundle, report, only_one=not controlled)
@@ -161,7 +166,7 @@ def open_runtime(
         )
         synchroniser = Synchroniser(preprocessor.mel, config.sync.max_wait_ms)
         runtime = Runtime(
-            bundle,
+            choice,
             levels,
             pipeline,
             synchroniser,
@@ -186,7 +191,7 @@ def open_runtime(
             yield runtime
         finally:
             pipeline.wipe()
-            synchroniser.ring.clear()
+            synchroniser.wipe()
 
 
 def open_preprocessor_for(levels: Sequence[RunLevel], manifest: Manifest) -> Preprocessor:

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..engines.bundle import DEFAULT_BUNDLE, Level, load_bundle
+from ..engines.bundle import Level
+from ..engines.bundle_choice import choose_bundle
 from .build_report import report_build
 from .clock import MonotonicClock
 from .config import Config, ConfigError
@@ -32,7 +33,7 @@ CAMERA_FPS = 30.0
 def run_profile(config: Config, json_file: Path | None) -> int:
     """Measure every level of the bundle, whatever is stored. Prints a table, and writes the
     figures to `json_file`. Raises BundleError, ConfigError, EngineError and PreprocessorError."""
-    bundle = load_bundle(Path(config.bundle) if config.bundle else DEFAULT_BUNDLE)
+    bundle = choose_bundle(config.bundle, config.public_key).bundle
     with ExitStack() as stack:
         levels = open_levels(stack, config, bundle, report_build)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))

@@ -24,6 +24,8 @@ class FrameRing:
 
     def put(self, frame: VideoFrame) -> None:
         with self._changed:
+            if self._ended:
+                return
             self._dropped += self._fresh
             self._frame, self._fresh = frame, True
             self._changed.notify_all()
@@ -52,6 +54,13 @@ class FrameRing:
     @property
     def ended(self) -> bool:
         return self._ended
+
+    def wipe(self) -> None:
+        """Overwrite the picture with zeros and forget it."""
+        with self._changed:
+            if self._frame is not None and self._frame.image.flags.writeable:
+                self._frame.image.fill(0)
+            self._frame, self._fresh = None, False
 
 
 class AudioRing:

@@ -176,6 +176,11 @@ class Synchroniser:
             return None
         return round(self.audio_clock.time_of(self.ring.end_sample))
 
+    def wipe(self) -> None:
+        """Overwrite all sound with zeros."""
+        self.ring.clear()
+        self._scratch.fill(0)
+
     def window(
         self,
         t_ns: int,

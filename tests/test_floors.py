@@ -30,6 +30,8 @@ ONLY_IN = {
     "pyaudio": ("runtime",),
     "av": ("runtime", "training", "calibration"),
     "serial": ("runtime",),
+    "PIL": ("runtime",),
+    "cryptography": ("engines/signature.py",),
     "jetson_utils": ("runtime",),
     "jetson_utils_python": ("runtime",),
     "tensorrt": ("engines", "kernels"),

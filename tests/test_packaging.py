@@ -19,7 +19,9 @@ FOLDERS = ("kernels", "engines", "training", "calibration", "runtime")
 # Where the name to import is not the name to install.
 DISTRIBUTIONS = {
     "prometheus_client": "prometheus-client",
+    "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "serial": "pyserial",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
     "llvmlite": "numba",
@@ -81,6 +83,20 @@ def test_every_import_is_declared() -> None:
         if (distribution := DISTRIBUTIONS.get(name, name)) and distribution not in declared
     }
     assert undeclared == set()
+
+
+def test_every_extra_that_is_named_is_there() -> None:
+    """What people are told to install is what the installation knows."""
+    extras = set(importlib.metadata.metadata("emotion-edge").get_all("Provides-Extra") or [])
+    named = {
+        name
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*.py")
+        for names in re.findall(r"emotion-edge\[([\w,]+)\]", path.read_text())
+        for name in names.split(",")
+    }
+    assert {"screen", "serial", "signed", "metrics"} <= named
+    assert named <= extras
 
 
 def _list_top_level_imports(path: Path) -> set[str]:

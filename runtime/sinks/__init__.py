@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..config import Config
 from ..messages import Estimate, Sink
 
 
@@ -19,11 +20,12 @@ class NullSink:
         pass
 
 
-def open_sink(spec: str, budget_ms: float = 45.0) -> Sink:
-    """The sink that `spec` names: "console", "jsonl:FILE" ("jsonl:-" is stdout) or "null".
+def open_sink(spec: str, config: Config = Config()) -> Sink:  # noqa: B008 - frozen
+    """The sink that `spec` names: "console", "jsonl:FILE" ("jsonl:-" is stdout), "screen",
+    "screen:/dev/dri/cardN", "serial:DEVICE" or "null".
 
-    `budget_ms` is what the console compares latency with. A spec that names no sink, or a file
-    that cannot be written, is a ValueError of one line.
+    A spec that names no sink, a file that cannot be written or a library that is missing is a
+    ValueError of one line.
     """
     kind, _, target = spec.partition(":")
     if spec == "null":
@@ -31,7 +33,15 @@ def open_sink(spec: str, budget_ms: float = 45.0) -> Sink:
     if spec == "console":
         from .console import ConsoleSink
 
-        return ConsoleSink(budget_ms=budget_ms)
+        return ConsoleSink(budget_ms=config.budget_ms)
+    if kind == "screen":
+        from .screen import ScreenSink
+
+        return ScreenSink(target, config.screen.notice, config.budget_ms)
+    if kind == "serial" and target:
+        from .serial_line import SerialSink
+
+        return SerialSink(target, config.serial)
     if kind == "jsonl" and target:
         from .jsonl import JsonlSink
 
@@ -39,4 +49,5 @@ def open_sink(spec: str, budget_ms: float = 45.0) -> Sink:
             return JsonlSink(target)
         except OSError as error:
             raise ValueError(f"cannot write {target!r}: {error.strerror}") from error
-    raise ValueError(f"output {spec!r} is not one of: console, jsonl:FILE, jsonl:-, null")
+    allowed = "console, jsonl:FILE, jsonl:-, screen, screen:/dev/dri/cardN, serial:DEVICE, null"
+    raise ValueError(f"output {spec!r} is not one of: {allowed}")

@@ -7,6 +7,7 @@ is given must work or raises SourceError; "auto" takes what there is and warns w
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +68,15 @@ def open_sources(
     camera_fps: float = 30,
     capture: str = "auto",
     for_gpu: bool = False,
+    microphone_chunk_ms: float = 10,
+    wait: bool = False,
 ) -> Sources:
     """Everything a run reads from, in real time.
 
     A camera goes with `microphone` ("auto", "none", "default", an index or a name); both are
-    opened again when they fail. `capture` and `for_gpu` say how it is read, see `CameraOpener`. The
-    demo and a file bring their own sound: there `loop` starts over at the end.
+    opened again when they fail, and with `wait` also when they are not there at first. `capture`
+    and `for_gpu` say how it is read, see `CameraOpener`. The demo and a file bring their own sound:
+    there `loop` starts over at the end.
     """
     name = source
     if source == "auto":
@@ -90,9 +94,14 @@ def open_sources(
         fps=camera_fps,
         capture=capture,
         for_gpu=for_gpu,
+        wait=wait,
     )
     try:
-        audio = None if microphone == "none" else open_audio(microphone, clock=clock)
+        audio = (
+            None
+            if microphone == "none"
+            else open_audio(microphone, clock=clock, chunk_ms=microphone_chunk_ms, wait=wait)
+        )
     except SourceError as error:
         if microphone != "auto":
             video.close()
@@ -112,45 +121,66 @@ def open_video(
     fps: float | None = None,
     capture: str = "auto",
     for_gpu: bool = False,
+    wait: bool = False,
 ) -> VideoSource:
     """Pictures alone. `fps`: what a camera is asked for, or the rate a file is re-timed to."""
     if is_camera(name):
-        device = name
-        if name == "camera":
-            found = list_cameras()
-            if not found:
-                raise SourceError(f'"camera": there is no /dev/video* that captures; {_ALLOWED}')
-            device = found[0]
-        opener = CameraOpener(
-            device,
-            clock,
-            capture=capture,
-            width=width,
-            height=height,
-            fps=fps or 30,
-            for_gpu=for_gpu,
-        )
-        return supervise_video(f"camera {device}", opener, clock)
+
+        @functools.cache  # each device is opened again in the way that worked
+        def find_opener(device: str) -> CameraOpener:
+            return CameraOpener(
+                device,
+                clock,
+                capture=capture,
+                width=width,
+                height=height,
+                fps=fps or 30,
+                for_gpu=for_gpu,
+            )
+
+        def open_first() -> VideoSource:
+            return find_opener(_first_camera())()
+
+        if name == "camera":  # one that was unplugged may come back under another number
+            return supervise_video("camera", open_first, clock, wait=wait)
+        return supervise_video(f"camera {name}", find_opener(name), clock, wait=wait)
     playback = Playback(open_media(name), clock, loop=loop, fps=fps, audio=False)
     if playback.video is None:
         raise SourceError(f"{name} holds no picture")
     return playback.video
 
 
-def open_audio(name: str, *, clock: Clock, loop: bool = False) -> AudioSource:
+def _first_camera() -> str:
+    found = list_cameras()
+    if not found:
+        raise SourceError(f'"camera": there is no /dev/video* that captures; {_ALLOWED}')
+    return found[0]
+
+
+def open_audio(
+    name: str,
+    *,
+    clock: Clock,
+    loop: bool = False,
+    chunk_ms: float = 10,
+    wait: bool = False,
+) -> AudioSource:
     """Sound alone: "auto" or "default" (the system's microphone), an index, a name, demo, file."""
     if name == "demo" or "/" in name or Path(name).is_file():
         playback = Playback(open_media(name), clock, loop=loop, video=False)
         if playback.audio is None:
             raise SourceError(f"{name} holds no sound")
         return playback.audio
+    from .audio_devices import import_pyaudio
     from .microphone import Microphone
 
+    import_pyaudio()  # a library that is missing does not come by itself
     device = None if name in {"auto", "default"} else name
     return supervise_audio(
         f"microphone {name}" if device else "microphone",
-        lambda: Microphone(clock, device=device),
+        lambda: Microphone(clock, device=device, chunk_ms=chunk_ms),
         clock,
+        wait=wait,
     )
 
 

@@ -21,7 +21,7 @@ from .audio_devices import find_input, import_pyaudio, quiet_stderr
 
 _LOG = logging.getLogger(__name__)
 
-_SLOTS = 100  # buffers of 10 ms: one second
+_SLOTS = 100  # buffers
 _STALL_S = 1.0
 _LOOK_S = 0.1
 """While nothing arrives, how often to ask whether the stream is still alive."""
@@ -45,7 +45,7 @@ class _Note:
 
 
 class Microphone:
-    """An AudioSource over one input device: 16 kHz mono in chunks of about 10 ms.
+    """An AudioSource over one input device: 16 kHz mono in chunks of `chunk_ms`.
 
     `device`: None for the system's default, an index, or a part of a device's name.
     Raises SourceError when it cannot be opened, stops, or is silent for a second.
@@ -57,6 +57,7 @@ class Microphone:
         *,
         device: str | int | None = None,
         sample_rate_hz: int = 16000,
+        chunk_ms: float = 10,
         stall_s: float = _STALL_S,
     ) -> None:
         self.sample_rate_hz = sample_rate_hz
@@ -65,12 +66,14 @@ class Microphone:
         self.overflows = 0
         """Times the host said it lost sound."""
         self._clock = clock
+        self._chunk_ms = chunk_ms
         self._stall_s = stall_s
         self._warned = False
         self._closed = False
         self._changed = threading.Condition()
         self._written = self._taken = self._next_sample = 0
         self._lost = 0  # samples at the device's rate that the host lost, so far
+        self._ring = np.zeros((0, 0, 0), np.float32)
         self._pa: Any = None
         self._stream: Any = None
         self._expected_ns = 0
@@ -89,7 +92,7 @@ class Microphone:
             self._converter = ChunkResampler(self._rate_hz, self._channels, sample_rate_hz)
 
     def read(self) -> AudioChunk | None:
-        """The next 10 ms or so. None when closed."""
+        """The next chunk. None when closed."""
         while True:
             taken = self._take()
             if taken is None:
@@ -121,6 +124,7 @@ class Microphone:
             if step is not None:
                 with contextlib.suppress(OSError):  # it may be gone already
                     step()
+        self._ring.fill(0)
 
     def __enter__(self) -> Microphone:
         return self
@@ -135,7 +139,7 @@ class Microphone:
         reasons = []
         for rate_hz, channels in dict.fromkeys(((self.sample_rate_hz, 1), own, (own[0], 1))):
             self._rate_hz, self._channels = rate_hz, channels
-            buffer = rate_hz // 100
+            buffer = round(rate_hz * self._chunk_ms / 1e3)
             self._ring = np.zeros((_SLOTS, buffer, channels), np.float32)
             self._notes: list[_Note | None] = [None] * _SLOTS
             try:

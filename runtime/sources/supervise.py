@@ -30,6 +30,9 @@ Item = TypeVar("Item", bound=VideoFrame | AudioChunk)
 Item_co = TypeVar("Item_co", covariant=True)
 
 
+_NEVER_OPENED = CapturePath(copies_per_frame=0, clock_domain="unknown", zero_copy="none")
+
+
 class _Source(Protocol[Item_co]):
     def read(self) -> Item_co | None: ...
 
@@ -39,8 +42,9 @@ class _Source(Protocol[Item_co]):
 class Supervised(Generic[Item]):
     """A source that comes back: after a failure it is opened again, after 0.5 s, then 1, 2, 4, 5.
 
-    The first opening happens in the constructor and must work (SourceError), unless `source` is
-    given: one that is open already. `read` returns None only at the end or when closed.
+    The first opening happens in the constructor and must work (SourceError), unless `wait`: then
+    a device that is not there yet is one that was lost. `read` returns None only at the end or
+    when closed.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Supervised(Generic[Item]):
         open_source: Callable[[], _Source[Item]],
         clock: Clock,
         renumber: Callable[[Item, Item | None, bool], Item],
+        wait: bool,
     ) -> None:
         """`renumber(item, previous item, first after a failure)` keeps the counting going."""
         self.name = name
@@ -58,10 +63,21 @@ class Supervised(Generic[Item]):
         self._renumber = renumber
         self._stop = threading.Event()
         self._lock = threading.Lock()  # guards _source against a close from another thread
-        self._source: _Source[Item] | None = open_source()
         self._previous: Item | None = None
         self._lost = False
         self._delay_ns = FIRST_DELAY_NS
+        self._source: _Source[Item] | None = None
+        try:
+            self._source = open_source()
+        except SourceError as error:
+            if not wait:
+                raise
+            self._give_up(error)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it now; "" when nothing is."""
+        return f"{self.name} is missing" if self._lost else ""
 
     def read(self) -> Item | None:
         while not self._stop.is_set():
@@ -132,20 +148,22 @@ class Supervised(Generic[Item]):
 class SupervisedVideo(Supervised[VideoFrame]):
     """A VideoSource that comes back; the indices go on where they stopped."""
 
-    def __init__(self, name: str, open_source: Callable[[], VideoSource], clock: Clock) -> None:
+    def __init__(
+        self, name: str, open_source: Callable[[], VideoSource], clock: Clock, wait: bool
+    ) -> None:
         self._offset = 0
-        self._camera: VideoSource
+        self._camera: VideoSource | None = None
 
         def open_and_keep() -> VideoSource:
             self._camera = open_source()
             return self._camera
 
-        super().__init__(name, open_and_keep, clock, self._continue)
+        super().__init__(name, open_and_keep, clock, self._continue, wait)
 
     @property
     def path(self) -> CapturePath:
         """That of the newest opening; while the camera is away, of the last."""
-        return self._camera.path
+        return _NEVER_OPENED if self._camera is None else self._camera.path
 
     def _continue(self, frame: VideoFrame, previous: VideoFrame | None, fresh: bool) -> VideoFrame:
         if fresh:
@@ -154,16 +172,18 @@ class SupervisedVideo(Supervised[VideoFrame]):
 
 
 def supervise_video(
-    name: str, open_source: Callable[[], VideoSource], clock: Clock
+    name: str, open_source: Callable[[], VideoSource], clock: Clock, *, wait: bool = False
 ) -> SupervisedVideo:
     """The indices go on where they stopped."""
-    return SupervisedVideo(name, open_source, clock)
+    return SupervisedVideo(name, open_source, clock, wait)
 
 
 class SupervisedAudio(Supervised[AudioChunk]):
     """An AudioSource that comes back; the sample index jumps by the time that was lost."""
 
-    def __init__(self, name: str, open_source: Callable[[], AudioSource], clock: Clock) -> None:
+    def __init__(
+        self, name: str, open_source: Callable[[], AudioSource], clock: Clock, wait: bool
+    ) -> None:
         self.sample_rate_hz = 0
         self._offset = 0
 
@@ -175,7 +195,7 @@ class SupervisedAudio(Supervised[AudioChunk]):
             self.sample_rate_hz = source.sample_rate_hz
             return source
 
-        super().__init__(name, open_at_same_rate, clock, self._continue)
+        super().__init__(name, open_at_same_rate, clock, self._continue, wait)
 
     def _continue(self, chunk: AudioChunk, previous: AudioChunk | None, fresh: bool) -> AudioChunk:
         if fresh and previous is not None:
@@ -190,7 +210,7 @@ class SupervisedAudio(Supervised[AudioChunk]):
 
 
 def supervise_audio(
-    name: str, open_source: Callable[[], AudioSource], clock: Clock
+    name: str, open_source: Callable[[], AudioSource], clock: Clock, *, wait: bool = False
 ) -> SupervisedAudio:
     """The sample index goes on, with a gap as long as the device was away."""
-    return SupervisedAudio(name, open_source, clock)
+    return SupervisedAudio(name, open_source, clock, wait)

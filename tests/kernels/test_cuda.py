@@ -212,7 +212,8 @@ def test_close_may_be_called_twice() -> None:
 def test_closing_after_an_error_of_the_gpu(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is raised is what went wrong first, not that closing fails as well."""
+    """What is raised is what went wrong first, not that closing fails as well; the host's memory
+    is overwritten all the same."""
     try:
         preprocessor = CudaPreprocessor(ImageSpec(), TINY)
     except PreprocessorError as error:
@@ -221,10 +222,15 @@ def test_closing_after_an_error_of_the_gpu(
     def fail() -> None:
         raise RuntimeError("an illegal memory access")
 
+    preprocessor.face(make_picture("bgr8"), BOX, 16)
+    assert preprocessor._staging is not None
+    host = preprocessor._staging.host
+    assert np.any(host)
     monkeypatch.setattr(preprocessor.stream, "synchronize", fail)
     with pytest.raises(ValueError, match="first"), preprocessor:
         raise ValueError("first")
     assert "CUDA cannot be used: an illegal memory access" in caplog.text
+    assert not np.any(host)
 
 
 @pytest.mark.parametrize("node", ["nvidia0", "nvhost-gpu", "nvgpu/igpu0"])

@@ -276,3 +276,23 @@ def test_what_cannot_be_a_face_is_refused(
     """Before any memory is touched, and with what was wrong."""
     with pytest.raises(ValueError, match=message):
         preprocessor.face(image, box, size_px)
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_nothing_of_a_face_is_left(open_with: OpenWith, pixel_format: str) -> None:
+    """Closing overwrites what lies of pictures in the host's memory, in every format."""
+    preprocessor = open_with(SPEC, MelSpec())
+    view = make_picture(40, 60, pixel_format, padding=3)
+    preprocessor.face(view, (5.0, 5.0, 20.0), 16, pixel_format)
+    held = list_host_arrays(preprocessor)
+    assert any(array.any() for array in held)
+    preprocessor.close()
+    preprocessor.close()
+    assert not any(array.any() for array in held)
+
+
+def list_host_arrays(preprocessor: Any) -> list[NDArray[Any]]:
+    """What a preprocessor keeps of pictures where the CPU reads it."""
+    if preprocessor.name == "cuda":
+        return [] if preprocessor._staging is None else [preprocessor._staging.host]
+    return [*preprocessor._outputs.values(), *preprocessor._scratch.values(), preprocessor._row]

@@ -55,8 +55,21 @@ def test_plain_memory_is_whole_pages() -> None:
         ctypes.memset(memory.address + 5, 9, 1)
         assert memory.array[5] == 9
         array = memory.array
-    array[:] = 3  # still there: an array looks at it
+    assert not array.any()  # overwritten, and still there: an array looks at it
+    array[:] = 3
     memory.close()
+    assert not array.any()
+
+
+def test_memory_is_overwritten_while_it_is_held() -> None:
+    """Before the driver lets its pages go, which the system may then give to others."""
+    seen: list[bool] = []
+    memory = MappedMemory(
+        10, lambda owner, address, size: (77, lambda: seen.append(bool(memory.array.any())))
+    )
+    memory.array[:] = 200
+    memory.close()
+    assert seen == [False]
 
 
 @pytest.mark.parametrize("pointer", [77, ctypes.c_uint64(77), CuDevicePtr()])

@@ -4,6 +4,7 @@ and the spec; and which columns a window holds."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -278,3 +279,22 @@ def test_buffers_are_reused(preprocessor: Preprocessor) -> None:
     second = mel.window()
     assert first[0] is second[0]
     assert first[1] is second[1]
+
+
+def test_nothing_of_the_sound_is_left(open_with: OpenWith) -> None:
+    """Closing overwrites what lies in the host's memory: sound, spectra, columns, levels."""
+    preprocessor = open_with(ImageSpec(), MelSpec(num_frames=20))
+    preprocessor.mel.push(make_noise(3_000))
+    preprocessor.mel.window()
+    held = list_host_arrays(preprocessor.mel)
+    assert all(array.any() for array in held)
+    preprocessor.close()
+    assert not any(array.any() for array in held)
+
+
+def list_host_arrays(mel: Any) -> list[NDArray[Any]]:
+    """What a log-mel keeps of the sound where the CPU reads it."""
+    if hasattr(mel, "_stagings"):
+        used = [staging.host for staging in mel._stagings if np.any(staging.host)]
+        return [mel._sound, mel._levels, *used]
+    return [mel._sound, mel._columns, mel._levels, mel._mel, mel._mask, *mel._scratch]

@@ -1,8 +1,10 @@
-"""What the tests of the runtime share: films made on the spot and a sink that keeps."""
+"""What the tests of the runtime share: films made on the spot, a sink that keeps, runs without
+models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.runtime import level_profile
+from emotion_edge.runtime.config import Config, load_config
 from emotion_edge.runtime.messages import Estimate
 
 Picture = tuple[float, NDArray[np.uint8]]
@@ -41,6 +44,25 @@ def _measures_levels_in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def collector() -> Collector:
     return Collector()
+
+
+@pytest.fixture
+def configure(null_bundle: Path) -> Callable[..., Config]:
+    """A function (source, settings) -> a configuration with the null engine."""
+
+    def make(source: object, *settings: str) -> Config:
+        fixed = [f"source.name='{source}'", f"bundle='{null_bundle}'", "engines.name=null"]
+        return load_config(None, [*fixed, *settings])
+
+    return make
+
+
+@pytest.fixture
+def no_thread_left() -> Iterator[None]:
+    """Whatever the test starts must have ended with it."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) - before == set()
 
 
 def write_film(

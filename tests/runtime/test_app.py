@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,10 @@ from emotion_edge.engines.bundle import FusionEntry, load_bundle, write_manifest
 from emotion_edge.kernels import open_preprocessor
 from emotion_edge.runtime import app, monitor, opening
 from emotion_edge.runtime.app import LiveRun, run_replay
-from emotion_edge.runtime.clock import FakeClock, MonotonicClock
-from emotion_edge.runtime.config import Config, ConfigError, load_config
+from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.config import Config, ConfigError
 from emotion_edge.runtime.messages import (
     AudioChunk,
-    CapturePath,
     Estimate,
     Health,
     SourceError,
@@ -39,23 +38,14 @@ from emotion_edge.runtime.sources.demo import draw_face, speak
 from emotion_edge.runtime.sources.supervise import supervise_audio, supervise_video
 from emotion_edge.runtime.sync import Synchroniser
 
+from .devices import Camera, Microphone
+
 if TYPE_CHECKING:
     from .conftest import Collector
 
 RATE = 16_000
 SECOND = 1_000_000_000
 FilmMaker = Callable[..., Path]
-
-
-@pytest.fixture
-def configure(null_bundle: Path) -> Callable[..., Config]:
-    """A function (source, settings) -> a configuration with the null engine."""
-
-    def make(source: object, *settings: str) -> Config:
-        fixed = [f"source.name='{source}'", f"bundle='{null_bundle}'", "engines.name=null"]
-        return load_config(None, [*fixed, *settings])
-
-    return make
 
 
 @pytest.fixture
@@ -183,11 +173,17 @@ def test_flash_and_click_keep_their_offset(
     monkeypatch.setattr(Runtime, "process", spy_window)
     monkeypatch.setattr(AudioRing, "put", spy_sound)
     # The runtime's log-mel, to see in which column the click arrives.
-    mels = []
+    columns: list[tuple[int, NDArray[np.float32]]] = []
 
     def spy_preprocessor(*what: Any) -> object:
         preprocessor = open_preprocessor(*what)
-        mels.append(preprocessor.mel)
+        mel, close = preprocessor.mel, preprocessor.close
+
+        def look_and_close() -> None:
+            columns.append((mel.num_columns, mel.levels_db(mel.num_columns).copy()))
+            close()
+
+        monkeypatch.setattr(preprocessor, "close", look_and_close)
         return preprocessor
 
     monkeypatch.setattr(opening, "open_preprocessor", spy_preprocessor)
@@ -204,8 +200,8 @@ def test_flash_and_click_keep_their_offset(
     click = int(np.argmax(loudness > 0.5 * loudness.max()))
     offset_ms = (click - flash.audio_sample) / RATE * 1e3
     assert offset_ms == pytest.approx((click_s - flash_s) * 1e3, abs=5.0)
-    levels = mels[0].levels_db(mels[0].num_columns)
-    column = mels[0].num_columns - len(levels) + int(np.argmax(levels))
+    ((num_columns, levels),) = columns
+    column = num_columns - len(levels) + int(np.argmax(levels))
     assert column * 160 <= click + 40
     assert click < column * 160 + 400
 
@@ -369,67 +365,6 @@ def test_bundle_with_a_fusion_network(
 
 
 # Devices that come and go
-
-
-class Camera:
-    """30 pictures a second from `begin` on; fails after `count`."""
-
-    def __init__(self, count: int | None = None) -> None:
-        self._clock = MonotonicClock()
-        self._stop = threading.Event()
-        self._next_ns = self._clock.now_ns()
-        self._numbers = iter(range(count)) if count is not None else itertools.count()
-        self.path = CapturePath(2, "v4l2 monotonic", "none")
-
-    def read(self) -> VideoFrame | None:
-        self._next_ns += SECOND // 30
-        if self._clock.sleep_until_ns(self._next_ns, self._stop):
-            return None
-        index = next(self._numbers, None)
-        if index is None:
-            raise SourceError("unplugged")
-        return VideoFrame(self._clock.now_ns(), index, FACE)
-
-    def close(self) -> None:
-        self._stop.set()
-
-
-class Microphone:
-    """10 ms of the demo's voice at a time; fails after `seconds`."""
-
-    sample_rate_hz = RATE
-
-    def __init__(self, seconds: float = 3600.0) -> None:
-        self._clock = MonotonicClock()
-        self._stop = threading.Event()
-        self._start_ns = self._clock.now_ns()
-        self._seconds = seconds
-        self._count = 0
-
-    def read(self) -> AudioChunk | None:
-        first = self._count * 160
-        if first >= self._seconds * RATE:
-            raise SourceError("unplugged")
-        self._count += 1
-        t_ns = self._start_ns + first * SECOND // RATE
-        if self._clock.sleep_until_ns(t_ns + SECOND // 100, self._stop):
-            return None
-        return AudioChunk(t_ns, first, VOICE[first % len(VOICE) :][:160])
-
-    def close(self) -> None:
-        self._stop.set()
-
-
-FACE = draw_face(0.5)
-VOICE = speak(0, 10 * RATE)
-
-
-@pytest.fixture
-def no_thread_left() -> Iterator[None]:
-    """Whatever the test starts must have ended with it."""
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) - before == set()
 
 
 @pytest.fixture

@@ -58,9 +58,9 @@ def measure(tmp_path: Path, null_engine: list[str], clip: Path) -> Callable[...,
     return run
 
 
-def refuse(capsys: pytest.CaptureFixture[str], *options: str) -> str:
+def refuse(capsys: pytest.CaptureFixture[str], *options: str, code: int = 2) -> str:
     """The one line that is said to a mistake."""
-    assert bench.main([*options]) == 2
+    assert bench.main([*options]) == code
     out, errors = capsys.readouterr()
     assert out == ""
     assert len(errors.splitlines()) == 1
@@ -207,7 +207,6 @@ def test_over_budget(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--source", "none.mp4"], "source none.mp4: no such file"),
         (["--scenario", "windy"], "--scenario windy: allowed: steady, contended, throttled,"),
         (["--scenario", "contended", "--hogs", "0"], "--hogs 0: at least 1"),
         (["--hogs", "3"], "--hogs 3: only --scenario contended has any use for it"),
@@ -228,6 +227,12 @@ def test_mistakes(
 ) -> None:
     """One line and code 2, before anything is measured."""
     assert says in refuse(capsys, *options, *null_engine)
+
+
+def test_clip_that_is_missing(null_engine: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Code 4, as of a run."""
+    line = refuse(capsys, "--source", "none.mp4", *null_engine, code=4)
+    assert "source none.mp4: no such file" in line
 
 
 def test_a_silent_clip_has_no_sound_to_lose(

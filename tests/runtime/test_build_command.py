@@ -126,18 +126,20 @@ def test_keeps_systemd_patient(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "says", "code"),
     [
-        (["--bundle", "nowhere"], "nowhere: no such bundle folder"),
-        (["--level", "best"], "--level 'best': allowed: high"),
-        (["--dla", "0"], "deep-learning accelerator 0 asked for, this board has none"),
+        (["--bundle", "nowhere"], "nowhere: no such bundle folder", 4),
+        (["--level", "best"], "--level 'best': allowed: high", 2),
+        (["--dla", "0"], "deep-learning accelerator 0 asked for, this board has none", 4),
     ],
 )
 @pytest.mark.usefixtures("gpu")
-def test_user_errors(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
-    """One line and code 2."""
-    code, lines, errors = build(capsys, *arguments)
-    assert (code, lines, len(errors.splitlines())) == (2, [], 1)
+def test_user_errors(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], says: str, code: int
+) -> None:
+    """One line; code 2 for a wrong argument, 4 for what is not there."""
+    left, lines, errors = build(capsys, *arguments)
+    assert (left, lines, len(errors.splitlines())) == (code, [], 1)
     assert says in errors
 
 
@@ -147,7 +149,7 @@ def test_golden_input_that_comes_out_otherwise(
     """An engine that answers wrongly is found out now, not at the next start."""
     gpu.is_off_by = 1.0
     code, _, errors = build(capsys)
-    assert (code, len(errors.splitlines())) == (2, 1)
+    assert (code, len(errors.splitlines())) == (4, 1)
     assert "answers the golden input" in errors
 
 
@@ -205,7 +207,7 @@ def test_without_tensorrt(
     """Why not, and that nothing is lost."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     code, lines, errors = build(capsys)
-    assert (code, lines, len(errors.splitlines())) == (2, [], 1)
+    assert (code, lines, len(errors.splitlines())) == (4, [], 1)
     assert errors.startswith("TensorRT is ")
     assert errors.endswith("; ONNX Runtime needs no build\n")
 

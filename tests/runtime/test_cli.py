@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import signal
@@ -13,8 +14,13 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.engines.bundle import LABELS
-from emotion_edge.runtime.__main__ import main
+from emotion_edge.engines.base import EngineError
+from emotion_edge.engines.bundle import LABELS, BundleError
+from emotion_edge.kernels import PreprocessorError
+from emotion_edge.runtime.__main__ import guard, main
+from emotion_edge.runtime.config import ConfigError
+from emotion_edge.runtime.indicator import IndicatorError
+from emotion_edge.runtime.messages import SourceError
 from emotion_edge.runtime.sources.demo import draw_face
 
 KEYS = [
@@ -106,11 +112,11 @@ def test_closed_pipe_is_a_clean_end(null_engine: list[str], pace: str, output: s
     assert (process.returncode, errors) == (0, "")
 
 
-def test_user_error_in_a_process_of_its_own() -> None:
-    """One line and code 2, with nothing around it."""
+def test_missing_file_in_a_process_of_its_own() -> None:
+    """One line and code 4, with nothing around it."""
     with start("--source", "nowhere.mp4", "--pace", "max") as process:
         out, errors = process.communicate(timeout=TIMEOUT_S)
-    assert (process.returncode, out) == (2, "")
+    assert (process.returncode, out) == (4, "")
     assert len(errors.splitlines()) == 1
     assert "nowhere.mp4" in errors
 
@@ -137,14 +143,14 @@ def test_no_torch_in_the_runtime() -> None:
     assert done.stdout.strip() == "[]"
 
 
-# The user's mistakes, in this process
+# What people can mend, in this process. Told wrongly: 2; something outside is wrong: 4.
 
 
-def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line on stderr with which `run` refuses."""
-    code = main(["run", "--pace", "max", "--seconds", "1", *map(str, arguments)])
+def refuse(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:
+    """The one line on stderr with which `run` refuses, and its exit code."""
+    left = main(["run", "--pace", "max", "--seconds", "1", *map(str, arguments)])
     printed = capsys.readouterr()
-    assert (code, printed.out) == (2, "")
+    assert (left, printed.out) == (code, "")
     assert printed.err.endswith("\n")
     assert len(printed.err.splitlines()) == 1
     assert "Traceback" not in printed.err
@@ -154,16 +160,16 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--source", "none.mp4"], ["none.mp4", "no such file"]),
-        (["--source", "/dev/video99"], ["/dev/video99", "cannot be replayed"]),
-        (["--source", ""], ["is a folder"]),
         (["--set", "sauce.name=x"], ["unknown key sauce"]),
         (["--set", "budget_ms"], ["a.b=value"]),
         (["--set", "level=best"], ["level is 'best'", "high, low"]),
         (["--set", "engines.name=fast"], ["engines.name is 'fast'", "onnx"]),
-        (["--set", "face.yunet_file=none.onnx"], ["face.yunet_file", "none.onnx"]),
         (["--config", "none.yaml"], ["none.yaml", "No such file"]),
         (["--output", "jsonn:x"], ["jsonn:x", "console, jsonl:FILE"]),
+        (["--output", "serial:"], ["'serial:'", "serial:DEVICE"]),
+        (["--output", "null", "screen:card0"], ["'card0'", "/dev/dri/cardN"]),
+        (["--set", "profile=school"], ["profile is 'school'", "Article 5(1)(f)"]),
+        (["--set", "profile=workplace"], ["profile is 'workplace'", "Article 5(1)(f)"]),
         (["--output", "jsonl:/none/out"], ["/none/out", "No such file"]),
         (["--output", "null", "console", "x"], ["'x'"]),
     ],
@@ -174,10 +180,76 @@ def test_user_errors(
     arguments: list[str],
     says: list[str],
 ) -> None:
-    """One line that names what was given, code 2, no traceback."""
+    """One line that names what was given, code 2, no traceback: no restart would help."""
     line = refuse(capsys, "--source", "demo", "--output", "null", *null_engine, *arguments)
     for part in says:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--source", "none.mp4"], ["none.mp4", "no such file"]),
+        (["--source", "/dev/video99"], ["/dev/video99", "cannot be replayed"]),
+        (["--source", ""], ["is a folder"]),
+        (["--set", "face.yunet_file=none.onnx"], ["face.yunet_file", "none.onnx"]),
+    ],
+)
+def test_what_is_missing_outside(
+    capsys: pytest.CaptureFixture[str],
+    null_engine: list[str],
+    arguments: list[str],
+    says: list[str],
+) -> None:
+    """Code 4: it may be there at the next start."""
+    options = ["--source", "demo", "--output", "null", *null_engine, *arguments]
+    line = refuse(capsys, *options, code=4)
+    for part in says:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("setting x is 1, allowed: 2"), 2),
+        (BundleError("bundle is damaged"), 4),
+        (SourceError("camera is gone"), 4),
+        (EngineError("engine is of another GPU"), 4),
+        (PreprocessorError("no driver"), 4),
+        (IndicatorError("indicator cannot be turned on"), 4),
+    ],
+)
+def test_exit_code_of_each_error(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    """2 is never restarted by systemd, 4 is: each says the same line."""
+
+    def fail(_: argparse.Namespace) -> int:
+        raise error
+
+    assert guard(fail, argparse.Namespace()) == code
+    assert capsys.readouterr() == ("", f"{error}\n")
+
+
+def test_our_bugs_show_their_trace() -> None:
+    """They are not caught, so that Python ends with code 1."""
+
+    def fail(_: argparse.Namespace) -> int:
+        raise ValueError("a bug of ours")
+
+    with pytest.raises(ValueError, match="a bug of ours"):
+        guard(fail, argparse.Namespace())
+
+
+def test_indicator_that_cannot_be_turned_on(
+    capsys: pytest.CaptureFixture[str], null_engine: list[str]
+) -> None:
+    """Nothing is captured, and the line says why."""
+    options = ["--set", "indicator.kind=file", "--set", "indicator.file=/sys/class/leds/none/x"]
+    code = main(["run", "--source", "demo", "--output", "null", *options, *null_engine])
+    out, errors = capsys.readouterr()
+    assert (code, out, len(errors.splitlines())) == (4, "", 1)
+    assert "indicator /sys/class/leds/none/x cannot be turned on: No such file" in errors
 
 
 def truncate(file: Path) -> None:
@@ -205,12 +277,14 @@ def test_damaged_bundle(
     folder = tmp_path / "bundle"
     shutil.copytree(null_bundle, folder)
     damage(folder)
-    assert says in refuse(capsys, "--source", "demo", "--output", "null", "--bundle", folder)
+    options = ["--source", "demo", "--output", "null", "--bundle", folder]
+    assert says in refuse(capsys, *options, code=4)
 
 
 def test_bundle_without_networks(capsys: pytest.CaptureFixture[str], null_bundle: Path) -> None:
     """Files that are no networks are the engine's to refuse, in one line too."""
-    line = refuse(capsys, "--source", "demo", "--output", "null", "--bundle", null_bundle)
+    options = ["--source", "demo", "--output", "null", "--bundle", null_bundle]
+    line = refuse(capsys, *options, code=4)
     assert "face.onnx" in line
     assert "cannot open it" in line
 
@@ -248,7 +322,7 @@ def test_any_file_name_is_taken_as_it_is(
     capsys: pytest.CaptureFixture[str], null_engine: list[str], name: str
 ) -> None:
     """No name is read as YAML."""
-    line = refuse(capsys, "--source", name, "--output", "null", *null_engine)
+    line = refuse(capsys, "--source", name, "--output", "null", *null_engine, code=4)
     assert f"source {name}: no such file" in line
 
 

@@ -26,6 +26,7 @@ def test_defaults() -> None:
         "source": {
             "name": "auto",
             "microphone": "auto",
+            "microphone_chunk_ms": 10.0,
             "width_px": 1280,
             "height_px": 720,
             "camera_fps": 30.0,
@@ -40,7 +41,17 @@ def test_defaults() -> None:
         "realtime": {"priority": True, "freeze": True},
         "metrics": {"port": 0, "address": "127.0.0.1"},
         "trace": {"folder": ""},
+        "screen": {
+            "notice": "Reads apparent emotion, not what a person feels."
+            " Nothing is recorded or sent.",
+            "picture": False,
+        },
+        "serial": {"baud": 115_200, "format": "json", "max_hz": 10.0},
+        "indicator": {"kind": "none", "file": ""},
+        "profile": "general",
+        "wait_for_devices": False,
         "bundle": "",
+        "public_key": "",
         "level": "",
         "budget_ms": 45.0,
     }
@@ -116,6 +127,14 @@ def test_empty_file_is_all_defaults(tmp_path: Path, text: str) -> None:
         ("source.width_px=64", "source.width_px", 64),
         ("source.capture=v4l2", "source.capture", "v4l2"),
         ("voice.min_level_db=-100", "voice.min_level_db", -100.0),
+        ("source.microphone_chunk_ms=40", "source.microphone_chunk_ms", 40.0),
+        ("output.sinks=[screen, serial:/dev/x]", "output.sinks", ("screen", "serial:/dev/x")),
+        ("screen.picture=true", "screen.picture", True),
+        ("serial.format=binary", "serial.format", "binary"),
+        ("serial.baud=9600", "serial.baud", 9600),
+        ("indicator.kind=screen", "indicator.kind", "screen"),
+        ("wait_for_devices=true", "wait_for_devices", True),
+        ("profile=general", "profile", "general"),
     ],
 )
 def test_settings_that_work(setting: str, path: str, value: object) -> None:
@@ -139,7 +158,10 @@ def refuse(file: Path | None, *settings: str) -> str:
     ("setting", "says"),
     [
         # key, value, what is allowed
-        ("source.nam=x", ["source.nam", "allowed: name, microphone, width_px"]),
+        (
+            "source.nam=x",
+            ["source.nam", "allowed: name, microphone, microphone_chunk_ms, width_px"],
+        ),
         ("sauce.name=x", ["unknown key sauce", "allowed: source, engines, face"]),
         ("budget_ms=fast", ["budget_ms is 'fast'", "float"]),
         ("budget_ms=0", ["budget_ms is '0'", "> 0"]),
@@ -152,6 +174,12 @@ def refuse(file: Path | None, *settings: str) -> str:
         ("source.width_px=63", ["source.width_px is '63'", ">= 64"]),
         ("source.capture=gst", ["source.capture is 'gst'", "allowed: auto, v4l2, opencv, jetson"]),
         ("source.loop=perhaps", ["source.loop is 'perhaps'", "bool"]),
+        ("source.microphone_chunk_ms=4", ["source.microphone_chunk_ms is '4'", ">= 5"]),
+        ("serial.baud=300", ["serial.baud is '300'", ">= 1200"]),
+        ("serial.max_hz=0", ["serial.max_hz is '0'", "> 0"]),
+        ("serial.format=xml", ["serial.format is 'xml'", "allowed: json, binary"]),
+        ("indicator.kind=led", ["indicator.kind is 'led'", "allowed: none, screen, file"]),
+        ("profile=shop", ["profile is 'shop'", "allowed: general, workplace, school"]),
         ("engines.num_threads=65", ["engines.num_threads is '65'", "<= 64"]),
         ("output.sinks=console", ["output.sinks is 'console'", "array"]),
         ("output.sinks=[console, {a: b}]", ["output.sinks[1]", "'a': 'b'", "str"]),
@@ -209,11 +237,33 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_limits_are_finite() -> None:
     """No number without bounds: neither infinity nor a typing error of a zero too many."""
-    for section in ("source", "engines", "face", "voice", "sync", "output"):
+    for section in ("source", "engines", "face", "voice", "sync", "output", "serial"):
         for field in msgspec.structs.fields(type(getattr(Config(), section))):
-            if field.type in (bool, str) or field.name == "sinks":
+            if field.type in (bool, str) or field.name in ("sinks", "format"):
                 continue
             with pytest.raises(ConfigError):
                 load_config(None, [f"{section}.{field.name}={math.inf}"])
+            too_much = 10_000_000 if field.name == "baud" else 1_000_000
             with pytest.raises(ConfigError):
-                load_config(None, [f"{section}.{field.name}=1000000"])
+                load_config(None, [f"{section}.{field.name}={too_much}"])
+
+
+@pytest.mark.parametrize("profile", ["workplace", "school"])
+@pytest.mark.parametrize("given", ["file", "setting"])
+def test_prohibited_uses_are_refused(tmp_path: Path, profile: str, given: str) -> None:
+    """Wherever it is said, with the law that prohibits it and what is left."""
+    if given == "file":
+        file = write(tmp_path, f"profile: {profile}\n")
+        message, origin = refuse(file), str(file)
+    else:
+        message, origin = refuse(None, f"profile={profile}"), "configuration"
+    assert message.startswith(f"{origin}: profile is '{profile}': refused.")
+    assert "Regulation (EU) 2024/1689, Article 5(1)(f)" in message
+    assert message.endswith("Allowed: general")
+
+
+def test_a_refused_profile_cannot_be_hidden(tmp_path: Path) -> None:
+    """What the command line says goes before the file, both ways round."""
+    file = write(tmp_path, "profile: school\n")
+    assert load_config(file, ["profile=general"]).profile == "general"
+    assert "refused" in refuse(write(tmp_path, "profile: general\n"), "profile=workplace")

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.runtime import doctor
+from emotion_edge.engines.bundle import DEFAULT_BUNDLE
+from emotion_edge.runtime import doctor, service_config
+from emotion_edge.runtime.__main__ import main
+from emotion_edge.runtime.config import Config, Indicator, Output
 from emotion_edge.runtime.doctor import Check
 from emotion_edge.runtime.messages import SourceError
 
@@ -71,12 +74,80 @@ def test_microphone_states(tmp_path: Path) -> None:
     assert found == Check("microphone", "ok", "USB microphone")
 
 
-def test_bundle_problem_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["argument", "configuration"])
+def test_bundle_problem_is_one_line(tmp_path: Path, given: str) -> None:
     """What the bundle's reader refuses is passed on in its own words."""
-    check = doctor.check_bundle(tmp_path / "missing")
+    missing = tmp_path / "missing"
+    if given == "argument":
+        check = doctor.check_bundle(missing, Config())
+    else:
+        check = doctor.check_bundle(None, Config(bundle=str(missing)))
     assert check.state == "fail"
-    assert "missing" in check.message
+    assert str(missing) in check.message
     assert "\n" not in check.message
+
+
+def test_bundle_of_a_run(tmp_path: Path, null_bundle: Path) -> None:
+    """The argument goes before the configuration; without both it is the one that ships. A key
+    that cannot be read is a problem too."""
+    configured = Config(bundle=str(tmp_path / "missing"))
+    assert doctor.check_bundle(null_bundle, configured) == Check(
+        "bundle", "ok", f"{null_bundle} (null)"
+    )
+    shipped = doctor.check_bundle(None, Config())
+    assert shipped.state == "ok"
+    assert shipped.message.startswith(str(DEFAULT_BUNDLE))
+    no_key = doctor.check_bundle(None, Config(public_key=str(tmp_path / "none.pem")))
+    assert no_key.state == "fail"
+    assert "none.pem" in no_key.message
+
+
+def run_checks(root: Path, config: Config = Config()) -> dict[str, Check]:  # noqa: B008 - frozen
+    checks = doctor.run_checks(root, config, sys_root=root, environment={})
+    return {check.name: check for check in checks}
+
+
+def test_checks_of_a_kiosk(tmp_path: Path) -> None:
+    """On a machine that has nothing of what the configuration asks for, each thing has its line;
+    nothing is asked of one that is no kiosk."""
+    at_home = run_checks(tmp_path)
+    for name in ("screen", "indicator", "service", "user", "config", "jetpack"):
+        assert at_home[name].state == "ok"
+    assert not any(name.startswith("serial") for name in at_home)
+    sinks = ("screen", "serial:/dev/ttyS9", "null", "serial:/dev/ttyS8")
+    light = Indicator(kind="file", file="/sys/class/leds/green/brightness")
+    checks = doctor.run_checks(
+        tmp_path, Config(output=Output(sinks=sinks), indicator=light), tmp_path, {}
+    )
+    missing = [check for check in checks if check.name in ("serial", "indicator")]
+    assert [check.state for check in missing] == ["warn", "warn", "fail"]
+    for check, device in zip(missing, ("ttyS9", "ttyS8", "leds/green"), strict=True):
+        assert device in check.message
+
+
+def test_configuration_that_is_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The one that is named, else the service's, else the defaults."""
+    seen: list[Config] = []
+
+    def note(bundle: Path | None, config: Config) -> list[Check]:
+        seen.append(config)
+        return []
+
+    monkeypatch.setattr(doctor, "run_checks", note)
+    service, other = tmp_path / "config.yaml", tmp_path / "other.yaml"
+    monkeypatch.setattr(service_config, "SERVICE_CONFIG", service)
+    other.write_text("budget_ms: 30\n")
+    assert main(["doctor", "--config", str(other)]) == 0
+    assert main(["doctor"]) == 0
+    service.write_text("budget_ms: 20\n")
+    assert main(["doctor"]) == 0
+    service.write_text("budget_ms: fast\n")  # has a line of its own
+    assert main(["doctor"]) == 0
+    assert [config.budget_ms for config in seen] == [30, 45, 20, 45]
+    assert main(["doctor", "--config", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml" in capsys.readouterr().err
 
 
 def test_two_builds_of_opencv() -> None:
@@ -150,7 +221,7 @@ def test_cache_folder(tmp_path: Path) -> None:
 
 def test_broken_check_is_a_failed_line(tmp_path: Path) -> None:
     """An empty root has no /proc/meminfo: its check fails, the others still run."""
-    checks = {check.name: check for check in doctor.run_checks(tmp_path, tmp_path, {})}
+    checks = run_checks(tmp_path)
     assert checks["memory"].state == "fail"
     assert "FileNotFoundError" in checks["memory"].message
     assert checks["camera"].state == "warn"
@@ -173,7 +244,7 @@ def test_capture_is_tried_as_a_run_would(
         return Check("capture", "ok", "as told")
 
     monkeypatch.setattr(doctor, "check_capture", check_capture)
-    doctor.run_checks(tmp_path, tmp_path, {})
+    doctor.run_checks(tmp_path, sys_root=tmp_path, environment={})
     assert asked == [not broken]
 
 
@@ -183,7 +254,7 @@ def test_exit_code(
 ) -> None:
     """One line per check; only a failure is an error."""
     checks = [Check("python", "ok", "3.10"), Check("camera", state, "what to do")]  # type: ignore[arg-type]
-    monkeypatch.setattr(doctor, "run_checks", lambda bundle: checks)
+    monkeypatch.setattr(doctor, "run_checks", lambda bundle, config: checks)
     assert doctor.run_doctor() == code
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["ok    python      3.10", f"{state:<4}  camera      what to do"]

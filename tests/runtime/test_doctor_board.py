@@ -82,5 +82,6 @@ def test_machine_that_tells_nothing(tmp_path: Path) -> None:
 def test_doctor_looks_at_the_board(tmp_path: Path) -> None:
     """It is one of its checks."""
     root = build_jetson(tmp_path, ORIN_NANO)
-    found = {check.name: check for check in doctor.run_checks(tmp_path, root, {})}
+    checks = doctor.run_checks(tmp_path, sys_root=root, environment={})
+    found = {check.name: check for check in checks}
     assert "power mode MAXN_SUPER" in found["board"].message

@@ -45,6 +45,7 @@ HEALTH = Health(
     t_ns=1,
     frames=4,
     fps=29.5,
+    troubles=("camera is missing", "microphone is missing"),
     latency_p50_ms=9.0,
     latency_p95_ms=10.0,
     latency_p99_ms=11.0,
@@ -152,6 +153,7 @@ def test_health(fetch: Callable[..., str]) -> None:
     """In base units."""
     samples = parse(fetch())
     assert find(samples, "fps") == 29.5
+    assert find(samples, "troubles") == 2
     assert find(samples, "drops_total", cause="frames") == 7
     assert find(samples, "drops_total", cause="audio_gaps") == 2
     assert find(samples, "level_info", level="lean") == 1

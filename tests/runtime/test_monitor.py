@@ -10,12 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from emotion_edge.engines.bundle_choice import Choice
 from emotion_edge.runtime.app import run_replay
 from emotion_edge.runtime.board import BoardStatus
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, load_config
-from emotion_edge.runtime.messages import Health, Window
-from emotion_edge.runtime.monitor import PERIOD_NS, Monitor, measure_health
+from emotion_edge.runtime.messages import Estimate, Health, Window
+from emotion_edge.runtime.monitor import (
+    PERIOD_NS,
+    SETTLED_NS,
+    Monitor,
+    list_troubles,
+    measure_health,
+)
 from emotion_edge.runtime.opening import Runtime, open_runtime
 from emotion_edge.runtime.quality import LevelCost, QualityController
 from emotion_edge.runtime.trace_writer import TraceWriter
@@ -144,3 +151,100 @@ def test_a_late_picture_leaves_a_trace(runtime: Runtime, tmp_path: Path) -> None
     runtime.process(window, now_ns - SECOND, now_ns, [])
     monitor.look()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+class Device:
+    """It may fail."""
+
+    def __init__(self) -> None:
+        self.trouble = ""
+
+
+class Sign:
+    """A sink that people see."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, ...]] = []
+
+    def publish(self, estimate: Estimate) -> None: ...
+
+    def close(self) -> None: ...
+
+    def show_troubles(self, troubles: tuple[str, ...]) -> None:
+        self.shown.append(troubles)
+
+
+class Said(Watchdog):
+    """What systemd is told."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime.clock, {})
+        self.lines: list[str] = []
+
+    def status(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_troubles_are_gathered_and_shown(runtime: Runtime) -> None:
+    """Of all that may fail, in their order: in the health, first in the status line, and to those
+    who show them, also that they are over. What cannot fail has none."""
+    camera, serial, sign, said = Device(), Device(), Sign(), Said(runtime)
+    watched = (camera, None, serial, sign, object())
+    monitor = Monitor(runtime, Sensors(), said, watched=watched)
+
+    def look() -> tuple[str, ...]:
+        monitor.look()
+        assert monitor.newest is not None
+        return monitor.newest.troubles
+
+    both = ("camera is missing", "serial /dev/ttyS9 is missing")
+    assert look() == ()
+    camera.trouble, serial.trouble = both
+    assert look() == both
+    camera.trouble = ""
+    assert look() == both[1:]
+    serial.trouble = ""
+    assert look() == ()
+    assert sign.shown == [(), both, both[1:], ()]
+    figures = "0 fps, p99 0.0 ms, 0 misses, level high"
+    assert said.lines == [
+        figures,
+        f"camera is missing; serial /dev/ttyS9 is missing; {figures}",
+        f"serial /dev/ttyS9 is missing; {figures}",
+        figures,
+    ]
+
+
+class Flickering:
+    """Fails at every second look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @property
+    def trouble(self) -> str:
+        self.looks += 1
+        return "lamp is out" if self.looks % 2 else ""
+
+
+def test_trouble_that_ends_while_it_is_looked_at() -> None:
+    """Is there or is not; it is never empty words."""
+    for num_looks in range(4):
+        lamp = Flickering()
+        lamp.looks = num_looks
+        assert list_troubles((lamp,)) in ((), ("lamp is out",))
+
+
+def test_a_run_that_has_settled_is_confirmed_once(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle on trial has stood it after ten seconds of looking, no look earlier."""
+    confirmed: list[int] = []
+    monkeypatch.setattr(Choice, "confirm", lambda _: confirmed.append(runtime.clock.now_ns()))
+    monitor = make_monitor(runtime)
+    assert isinstance(runtime.clock, FakeClock)
+    begin_ns = runtime.clock.now_ns()
+    for _ in range(60):  # 30 s
+        runtime.clock.advance(PERIOD_NS)
+        monitor.look()
+    assert confirmed == [begin_ns + SETTLED_NS]

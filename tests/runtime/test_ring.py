@@ -45,9 +45,42 @@ def test_end_wakes_the_reader() -> None:
     ring.end()
     reader.join(5)
     assert taken == [(None, 0)]
-    ring.put(make_frame(7))
     assert ring.ended
+    ring = FrameRing()
+    ring.put(make_frame(7))
+    ring.end()
     assert ring.take(30.0)[0] is ring.newest()
+    assert ring.take(30.0) == (None, 0)
+
+
+def test_nothing_comes_after_the_end() -> None:
+    """A picture that its thread was still reading is not kept: nobody would overwrite it."""
+    ring = FrameRing()
+    ring.end()
+    ring.put(make_frame(7))
+    assert ring.newest() is None
+    assert ring.take(0) == (None, 0)
+
+
+def test_picture_is_wiped() -> None:
+    """Overwritten for whoever still holds it, and forgotten, taken or not; twice is as good as
+    once. One that may not be written is the source's to overwrite."""
+    for take in (False, True):
+        ring = FrameRing()
+        frame = VideoFrame(0, 0, np.full((4, 5, 3), 200, np.uint8))
+        ring.put(frame)
+        if take:
+            ring.take(0)
+        ring.wipe()
+        ring.wipe()
+        assert not frame.image.any()
+        assert ring.newest() is None
+        assert ring.take(0) == (None, 0)
+    mapped = np.full((4, 5, 3), 200, np.uint8)
+    mapped.flags.writeable = False
+    ring.put(VideoFrame(0, 0, mapped))
+    ring.wipe()
+    assert ring.newest() is None
 
 
 @given(

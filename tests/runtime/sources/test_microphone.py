@@ -138,6 +138,30 @@ def test_chunks_carry_the_time_of_the_converter(pa: StandIn, clock: FakeClock) -
             assert np.array_equal(chunk.samples, RAMP)
 
 
+@pytest.mark.parametrize(("chunk_ms", "count"), [(5, 80), (40, 640), (12.5, 200)])
+def test_length_of_a_chunk(pa: StandIn, clock: FakeClock, chunk_ms: float, count: int) -> None:
+    """As the driver is asked for, and as it is read."""
+    with Microphone(clock, chunk_ms=chunk_ms) as microphone:
+        assert pa.stream.options["frames_per_buffer"] == count
+        pa.stream.send(np.full(count, 0.5, np.float32))
+        chunk = microphone.read()
+        assert chunk is not None
+        assert chunk.samples.shape == (count,)
+
+
+def test_sound_is_overwritten_at_the_end(pa: StandIn, clock: FakeClock) -> None:
+    """What the driver handed over, read or not."""
+    microphone = Microphone(clock)
+    pa.stream.send(np.full(160, 0.5, np.float32))
+    pa.stream.send(np.full(160, 0.25, np.float32))
+    assert microphone.read() is not None
+    ring = microphone._ring
+    assert ring.any()
+    microphone.close()
+    microphone.close()
+    assert not ring.any()
+
+
 def test_a_stream_clock_that_is_set_does_not_matter(pa: StandIn, clock: FakeClock) -> None:
     """ALSA's stream time may be the wall clock; an hour of correction leaves our times alone."""
     with Microphone(clock) as microphone:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 
 from emotion_edge.runtime import sources
 from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.messages import AudioChunk, SourceError, VideoFrame
+from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
+from emotion_edge.runtime.monitor import list_troubles
 
 MakeClip = Callable[..., Path]
 
@@ -171,3 +174,121 @@ def test_camera_options_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [("csi://0", {**wish, "fps": 25})]
     with pytest.raises(SourceError, match="cannot be replayed"):
         sources.open_media("csi://0")
+
+
+class Cameras:
+    """What is plugged in; each gives `count` pictures of its own number, then fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: FakeClock, count: int = 2) -> None:
+        self.clock, self.count = clock, count
+        self.plugged: list[list[str]] = []
+        """At each look, one after the other; the last stays."""
+        self.openers: list[str] = []
+        self.opened: list[str] = []
+        monkeypatch.setattr(sources, "list_cameras", self.look)
+        monkeypatch.setattr(sources, "CameraOpener", self.make_opener)
+
+    def look(self) -> list[str]:
+        return self.plugged.pop(0) if len(self.plugged) > 1 else self.plugged[0]
+
+    def make_opener(self, device: str, *_: object, **__: object) -> Callable[[], Numbered]:
+        self.openers.append(device)
+
+        def open_device() -> Numbered:
+            self.opened.append(device)
+            return Numbered(device, self.clock, self.count)
+
+        return open_device
+
+
+class Numbered:
+    """A camera whose pictures hold its number."""
+
+    def __init__(self, device: str, clock: FakeClock, count: int) -> None:
+        self.clock, self.left = clock, count
+        self.image = np.full((2, 2, 3), int(device[-1]), np.uint8)
+        self.path = CapturePath(0, device, "none")
+
+    def read(self) -> VideoFrame:
+        if self.left == 0:
+            raise SourceError("unplugged")
+        self.left -= 1
+        self.clock.advance(33_000_000)
+        return VideoFrame(self.clock.now_ns(), 0, self.image)
+
+    def close(self) -> None: ...
+
+
+def test_camera_that_comes_back_under_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "camera" looks up the first that captures at each opening; each device keeps the opener
+    that knows which way of reading it worked."""
+    clock = FakeClock()
+    cameras = Cameras(monkeypatch, clock)
+    cameras.plugged = [["/dev/video0"], [], ["/dev/video1", "/dev/video2"], ["/dev/video0"]]
+    video = sources.open_video("camera", clock=clock)
+    read = [video.read() for _ in range(6)]
+    assert [int(frame.image[0, 0, 0]) for frame in read if frame] == [0, 0, 1, 1, 0, 0]
+    assert cameras.opened == ["/dev/video0", "/dev/video1", "/dev/video0"]
+    assert cameras.openers == ["/dev/video0", "/dev/video1"]
+
+
+def test_camera_by_its_device_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever names a device gets that one, whatever else is plugged in."""
+    clock = FakeClock()
+    cameras = Cameras(monkeypatch, clock, count=1)
+    cameras.plugged = [["/dev/video1"]]
+    video = sources.open_video("/dev/video0", clock=clock)
+    assert [video.read() is not None for _ in range(2)] == [True, True]
+    assert cameras.opened == ["/dev/video0"] * 2
+
+
+@pytest.mark.usefixtures("no_microphone")
+def test_missing_devices_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With `wait`: neither ends the start, each is named as what is wrong, and the camera is read
+    as soon as it is there."""
+    clock = FakeClock()
+    cameras = Cameras(monkeypatch, clock)
+    cameras.plugged = [[], [], ["/dev/video3"]]
+    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
+    with (
+        caplog.at_level(logging.INFO),
+        sources.open_sources("camera", clock=clock, microphone="USB", wait=True) as opened,
+    ):
+        both = (opened.video, opened.audio)
+        assert list_troubles(both) == ("camera is missing", "microphone USB is missing")
+        assert opened.video is not None
+        frame = opened.video.read()
+        assert frame is not None
+        assert frame.image[0, 0, 0] == 3
+        assert list_troubles(both) == ("microphone USB is missing",)
+    first, *others = (record.getMessage() for record in caplog.records)
+    assert first.startswith('camera lost: "camera": there is no /dev/video* that captures')
+    assert others == ["microphone USB lost: there is no microphone", "camera is back"]
+
+
+@pytest.mark.usefixtures("camera")
+def test_missing_library_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyAudio does not come by itself: said at once, as without `wait`."""
+    monkeypatch.setitem(sys.modules, "pyaudio", None)
+    with pytest.raises(SourceError, match="PyAudio"):
+        sources.open_sources("camera", clock=FakeClock(), microphone="default", wait=True)
+    with sources.open_sources("camera", clock=FakeClock(), wait=True) as opened:
+        assert opened.audio is None
+
+
+@pytest.mark.usefixtures("camera")
+def test_microphone_options_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which one, and how much sound it hands over at once."""
+    seen: list[dict[str, object]] = []
+
+    def open_microphone(_: object, **options: object) -> Still:
+        seen.append(options)
+        return Still(AudioChunk(0, 0, np.zeros(1, np.float32)))
+
+    monkeypatch.setattr("emotion_edge.runtime.sources.microphone.Microphone", open_microphone)
+    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
+    for options in ({"microphone": "USB"}, {"microphone": "default", "microphone_chunk_ms": 40.0}):
+        sources.open_sources("camera", clock=FakeClock(), **options).close()
+    assert seen == [{"device": "USB", "chunk_ms": 10}, {"device": None, "chunk_ms": 40.0}]

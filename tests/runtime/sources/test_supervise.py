@@ -92,6 +92,85 @@ def test_first_opening_must_work() -> None:
     clock = FakeClock()
     with pytest.raises(SourceError, match="no such device"):
         supervise_video("camera", Opener(clock, "no such device"), clock)
+    microphone = Opener(clock, "no such device")
+    with pytest.raises(SourceError, match="no such device"):
+        supervise_audio("microphone", microphone, clock)  # type: ignore[arg-type]
+
+
+def test_first_opening_may_be_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    """With `wait` a camera that is not there yet is one that was lost: said once, looked for ever
+    more slowly, and read from its first picture on."""
+    clock = FakeClock()
+    opener = Opener(clock, *["no such device"] * 4, 2)
+    with caplog.at_level(logging.INFO):
+        camera = supervise_video("camera", opener, clock, wait=True)
+        assert camera.trouble == "camera is missing"
+        assert camera.path.clock_domain == "unknown"
+        frames = [camera.read() for _ in range(2)]
+    assert [frame.index for frame in frames if frame] == [0, 1]
+    assert np.diff(opener.times_ms).tolist() == [0, 500, 1000, 2000]
+    assert camera.trouble == ""
+    assert camera.path is opener.cameras[0].path
+    assert [record.getMessage() for record in caplog.records] == [
+        "camera lost: no such device",
+        "camera is back",
+    ]
+
+
+def test_waiting_ends_with_a_close() -> None:
+    """Also before there ever was a device."""
+    camera = supervise_video("camera", Opener(FakeClock(), "gone"), MonotonicClock(), wait=True)
+    camera.close()
+    assert camera.read() is None
+
+
+def test_only_a_missing_device_is_waited_for() -> None:
+    """A mistake of ours is none that time mends."""
+
+    def open_wrongly() -> FlakyCamera:
+        raise ValueError("a bug of ours")
+
+    with pytest.raises(ValueError, match="a bug of ours"):
+        supervise_video("camera", open_wrongly, FakeClock(), wait=True)
+
+
+def test_trouble_lasts_until_there_is_a_picture() -> None:
+    """A device that opens and gives nothing is not back."""
+    clock = FakeClock()
+    seen: list[str] = []
+
+    class Watched(FlakyCamera):
+        def read(self) -> VideoFrame | None:
+            seen.append(camera.trouble)
+            return super().read()
+
+    script = iter([1, 0, 1])
+    camera = supervise_video("camera /dev/video9", lambda: Watched(clock, next(script)), clock)
+    assert camera.trouble == ""
+    camera.read()
+    camera.read()
+    lost = "camera /dev/video9 is missing"
+    assert seen == ["", "", lost, lost]
+    assert camera.trouble == ""
+
+
+def test_microphone_that_is_waited_for() -> None:
+    """Its rate is known when it is there, and its samples are counted from then on."""
+    clock = FakeClock()
+    script: list[FakeMicrophone | None] = [None, FakeMicrophone(sound(clock, 2))]
+
+    def open_microphone() -> FakeMicrophone:
+        microphone = script.pop(0)
+        if microphone is None:
+            raise SourceError("no such device")
+        return microphone
+
+    microphone = supervise_audio("microphone", open_microphone, clock, wait=True)
+    assert microphone.trouble == "microphone is missing"
+    chunks = [microphone.read() for _ in range(2)]
+    assert [chunk.first_sample for chunk in chunks if chunk] == [0, 160]
+    assert microphone.trouble == ""
+    assert microphone.sample_rate_hz == 16000
 
 
 def test_end_of_source_is_not_a_failure() -> None:
