@@ -1,0 +1,107 @@
+"""The product in the virtual device: what a test asks of it and does to it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .machine import Machine, RigError
+
+Recovered = Callable[[str, float], None]
+"""Notes what a fault took, for the table at the end of the tests."""
+
+SERVICE = "emotion-edge"
+CONFIG = "/etc/emotion-edge/config.yaml"
+COMMAND = "/opt/emotion-edge/venv/bin/emotion-edge"
+POLL_S = 0.3
+
+
+@dataclass(frozen=True)
+class Device:
+    """The machine with the service in it."""
+
+    machine: Machine
+
+    def run(self, command: str, *, timeout_s: float = 120, check: bool = True) -> str:
+        return self.machine.run(command, timeout_s=timeout_s, check=check)
+
+    def show(self, name: str) -> str:
+        """One property of the service, such as "ActiveState"."""
+        return self.run(f"systemctl show --property {name} --value {SERVICE}")
+
+    @property
+    def process(self) -> int:
+        return int(self.show("MainPID"))
+
+    def journal(self, *options: str) -> str:
+        """What the service has said."""
+        return self.run(f"journalctl --unit {SERVICE} --output cat --no-pager {' '.join(options)}")
+
+    def estimates(self, timeout_s: float) -> Iterator[dict[str, Any]]:
+        """Those that arrive on the serial port from now on."""
+        for line in self.machine.serial_lines(timeout_s):
+            if line.startswith("{") and line.endswith("}"):
+                yield json.loads(line)
+
+    def wait_estimate(self, timeout_s: float, **wanted: object) -> float:
+        """Seconds until one arrives that is made from now on."""
+        start_s = time.monotonic()
+        for _ in self.estimates(timeout_s):
+            return time.monotonic() - start_s
+        raise RigError(f"no estimate in {timeout_s} s; {self.explain()}")
+
+    def wait(self, what: str, holds: Callable[[], bool], timeout_s: float) -> float:
+        """Seconds until `holds`."""
+        start_s = time.monotonic()
+        while not holds():
+            if time.monotonic() - start_s > timeout_s:
+                raise RigError(f"{what}: not in {timeout_s} s; {self.explain()}")
+            time.sleep(POLL_S)
+        return time.monotonic() - start_s
+
+    def wait_ready(self, timeout_s: float = 60) -> float:
+        return self.wait("READY", lambda: self.show("ActiveState") == "active", timeout_s)
+
+    def wait_status(self, text: str, timeout_s: float) -> float:
+        """Seconds until the status line has `text`."""
+        return self.wait(text, lambda: text in self.show("StatusText"), timeout_s)
+
+    def wait_well(self, timeout_s: float) -> float:
+        """Seconds until the status line names no trouble and pictures come."""
+
+        def well() -> bool:
+            status = self.show("StatusText")
+            return " fps" in status and ";" not in status and not status.startswith("0 fps")
+
+        return self.wait("all is well", well, timeout_s)
+
+    def configure(self, *changes: tuple[str, str]) -> None:
+        """Replace parts of the configuration and start the service anew; does not wait."""
+        for old, new in changes:
+            self.run(f"grep -qF '{old}' {CONFIG} && sed -i 's|{old}|{new}|' {CONFIG}")
+        self.run(f"systemctl restart --no-block {SERVICE}")
+
+    def add_code(self, code: str) -> None:
+        """Have every Python of the service run `code` first, from its next start on."""
+        folder, drop_in = "/opt/added", f"/run/systemd/system/{SERVICE}.service.d"
+        self.run(
+            f"mkdir -p {folder} {drop_in}\n"
+            f"cat >{folder}/sitecustomize.py <<'END'\n{code}\nEND\n"
+            f"chmod -R a+rX {folder}\n"
+            f"printf '[Service]\\nEnvironment=PYTHONPATH={folder}\\n' >{drop_in}/added.conf\n"
+            "systemctl daemon-reload"
+        )
+
+    def explain(self) -> str:
+        status = self.run(f"systemctl status --no-pager --lines 20 {SERVICE}", check=False)
+        return f"{status}\n"
+
+
+def play_film(device: Device, clip: Path) -> None:
+    """Into /dev/video0, as a camera would, until the machine is loaded anew."""
+    device.machine.push(clip, "/opt/films")
+    device.run(f"systemd-run --quiet --unit film rig-camera /opt/films/{clip.name}")

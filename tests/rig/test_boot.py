@@ -1,0 +1,77 @@
+"""From power on to estimates, and what systemd makes of the service."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .device import COMMAND, SERVICE, Device
+from .machine import Machine
+
+SERVICE_FROM_BOOT_S = 90
+PERCENT_EXPOSURE = 8
+
+
+@pytest.mark.rig_core
+def test_power_on_to_estimates(booted: Machine) -> None:
+    """It is ready by itself, sends estimates, shows itself on the monitor and has no trouble."""
+    device = Device(booted)
+    assert device.show("ActiveState") == "active"
+    assert device.show("NRestarts") == "0"
+    device.wait_estimate(5)
+    estimate = next(device.estimates(5))
+    assert {"t_ms", "label", "confidence", "probabilities", "latency_ms"} <= set(estimate)
+    width, height, pixels = booted.screen()
+    assert (width, height) == (1280, 800)
+    assert len(set(pixels)) > 20
+
+
+@pytest.mark.rig_core
+def test_runs_without_privileges(device: Device) -> None:
+    """As its own user, without capabilities, with system calls filtered, in real time."""
+    status = device.run(f"cat /proc/{device.process}/status")
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Uid"].split()[0] == device.run("id -u emotion-edge")
+    assert fields["CapEff"].strip("0") == ""
+    assert fields["NoNewPrivs"] == "1"
+    assert fields["Seccomp"] == "2"
+    classes = device.run(f"ps -L -o cls= -p {device.process}").split()
+    assert "RR" in classes
+
+
+@pytest.mark.rig_core
+def test_exposure(device: Device) -> None:
+    """systemd's own judgement of the running unit."""
+    report = device.run(f"systemd-analyze security --no-pager --json=short {SERVICE}")
+    total = device.run(f"systemd-analyze security --no-pager {SERVICE} | tail -1")
+    assert json.loads(report)
+    exposure = float(total.split("exposure level for")[1].split(":")[1].split()[0])
+    assert exposure * 10 <= PERCENT_EXPOSURE, total
+
+
+def test_other_devices_are_closed(device: Device) -> None:
+    """In the service's own surroundings, other devices than its own cannot be opened."""
+    inside = f"nsenter --target {device.process} --mount --setuid $(id -u {SERVICE}) -- "
+    for name in ("vda", "mem", "input/event0", "watchdog0", "kmsg"):
+        answer = device.run(f"{inside} head -c 1 /dev/{name} 2>&1 >/dev/null", check=False)
+        assert "denied" in answer or "not permitted" in answer or "No such" in answer, (
+            name,
+            answer,
+        )
+
+
+def test_stops_in_order(device: Device) -> None:
+    """SIGTERM: it ends by itself, with code 0, and the monitor is given back."""
+    device.run(f"systemctl stop {SERVICE}", timeout_s=30)
+    assert device.show("Result") == "success"
+    assert device.show("ExecMainStatus") == "0"
+
+
+def test_doctor_is_content(device: Device) -> None:
+    """No check fails on a device that works."""
+    answer = device.run(
+        f"runuser -u {SERVICE} -- {COMMAND} doctor --config /etc/emotion-edge/config.yaml",
+        check=False,
+    )
+    assert "fail" not in [line.split()[0] for line in answer.splitlines()], answer

@@ -1,0 +1,61 @@
+"""What build_image has done ahead of the first start, and scripts/setup_jetson on the running
+virtual device, with what only a Jetson has left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .device import CONFIG, SERVICE, Device
+
+CHECKOUT = Path(__file__).parents[2]
+FOLDER = "/root/checkout"
+SETUP = f"{FOLDER}/scripts/setup_jetson"
+CACHE = "/var/cache/emotion-edge/numba"
+UNIT = f"/etc/systemd/system/{SERVICE}.service"
+NEW = '-type f -newermt "$(uptime --since)"'
+SETUP_TIMEOUT_S = 500
+
+
+@pytest.mark.rig_core
+def test_start_compiled_nothing(device: Device) -> None:
+    """Neither kernels nor Python: that would take minutes on a small board, at each start of one
+    whose program cannot be written."""
+    assert device.run(f"find {CACHE} {NEW}") == ""
+    assert device.run(f"find /opt /usr {NEW}") == ""
+    assert int(device.run(f"find {CACHE} -name '*.nbc' | wc -l")) >= 4
+
+
+@pytest.mark.timeout(1200)
+def test_setup_mends_and_keeps(device: Device, image: Path) -> None:
+    """What is missing comes back, what was edited stays, and a second run changes nothing. The
+    kernels that are compiled already serve the program that was installed anew."""
+    for name in ("scripts", "systemd"):
+        device.machine.push(CHECKOUT / name, FOLDER)
+    for wheel in (image / "wheels").glob("emotion_edge-*.whl"):
+        device.machine.push(wheel, "/root/wheels")
+    refused = device.run(f"{SETUP} 2>&1; echo exit $?")
+    assert "no Jetson Linux" in refused
+    assert refused.endswith("exit 2")
+
+    config = device.run(f"cat {CONFIG}")
+    device.run(
+        f"rm /usr/local/bin/emotion-edge /opt/emotion-edge/installed {UNIT}.d/10-sandbox.conf"
+        f" && systemctl disable {SERVICE} && gpasswd --delete emotion-edge render"
+    )
+    setup = f"{SETUP} --any-machine --wheels /root/wheels"
+    said = device.run(setup, timeout_s=SETUP_TIMEOUT_S)
+    assert "program      installed in /opt/emotion-edge/venv" in said
+    assert f"files        installed: {SERVICE}'s sandbox\n" in said
+    assert device.run("readlink /usr/local/bin/emotion-edge").endswith("/venv/bin/emotion-edge")
+    assert device.run(f"systemctl is-enabled {SERVICE}") == "enabled"
+    assert "render" in device.run("id --name --groups emotion-edge").split()
+    assert device.run(f"cat {CONFIG}") == config
+    assert device.run(f"find {CACHE} {NEW}") == ""
+    device.wait_ready(120)
+
+    again = device.run(setup, timeout_s=SETUP_TIMEOUT_S)
+    for step in ("packages", "venv", "files"):
+        assert f"{step:<12} there already" in again
+    assert "program      up to date" in again
