@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from emotion_edge.runtime.config import Config, load_config
-from emotion_edge.runtime.doctor_service import CONFIG
+from emotion_edge.runtime.service_config import SERVICE_CONFIG
 
 from .unit_root import SHIPPED, read_setting
 
@@ -62,8 +62,8 @@ def test_what_it_repeats_is_the_default() -> None:
 
 def test_service_reads_it() -> None:
     """The unit, the doctor and the file's own words name one place."""
-    assert f"--config /{CONFIG}" in read_setting("emotion-edge.service", "ExecStart")
-    assert f"/{CONFIG}" in FILE.read_text()
+    assert f"--config {SERVICE_CONFIG}" in read_setting("emotion-edge.service", "ExecStart")
+    assert str(SERVICE_CONFIG) in FILE.read_text()
 
 
 @pytest.mark.parametrize(
