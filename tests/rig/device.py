@@ -17,6 +17,9 @@ Recovered = Callable[[str, float], None]
 SERVICE = "emotion-edge"
 CONFIG = "/etc/emotion-edge/config.yaml"
 COMMAND = "/opt/emotion-edge/venv/bin/emotion-edge"
+PYTHON = "/opt/emotion-edge/venv/bin/python"
+READY = "ready"
+"""The snapshot of the machine when the service was ready."""
 POLL_S = 0.3
 
 
@@ -47,7 +50,7 @@ class Device:
             if line.startswith("{") and line.endswith("}"):
                 yield json.loads(line)
 
-    def wait_estimate(self, timeout_s: float, **wanted: object) -> float:
+    def wait_estimate(self, timeout_s: float) -> float:
         """Seconds until one arrives that is made from now on."""
         start_s = time.monotonic()
         for _ in self.estimates(timeout_s):
@@ -64,7 +67,15 @@ class Device:
         return time.monotonic() - start_s
 
     def wait_ready(self, timeout_s: float = 60) -> float:
-        return self.wait("READY", lambda: self.show("ActiveState") == "active", timeout_s)
+        """Seconds until it is; a start that has been given up is an error at once."""
+
+        def ready() -> bool:
+            state = self.show("ActiveState")
+            if state == "failed":
+                raise RigError(f"it has failed; {self.explain()}")
+            return state == "active"
+
+        return self.wait("READY", ready, timeout_s)
 
     def wait_status(self, text: str, timeout_s: float) -> float:
         """Seconds until the status line has `text`."""
@@ -96,12 +107,23 @@ class Device:
             "systemctl daemon-reload"
         )
 
+    def count(self, text: str) -> int:
+        """How many lines of the journal have it."""
+        return sum(text in line for line in self.journal().splitlines())
+
+    def play_film(self, clip: Path, fps: float = 30) -> None:
+        """Into /dev/video0, as a camera would, over and over until the machine is loaded anew."""
+        self.machine.push(clip, "/opt/films")
+        self._start("film", f"rig-camera /opt/films/{clip.name} --fps {fps}")
+
+    def play_sound(self, wave: Path) -> None:
+        """To the microphone, once."""
+        self.machine.push(wave, "/opt/films")
+        self._start("sound", f"aplay --quiet --device plughw:0,0 /opt/films/{wave.name}")
+
+    def _start(self, unit: str, command: str) -> None:
+        self.run(f"systemd-run --quiet --unit {unit} {command}")
+
     def explain(self) -> str:
         status = self.run(f"systemctl status --no-pager --lines 20 {SERVICE}", check=False)
         return f"{status}\n"
-
-
-def play_film(device: Device, clip: Path) -> None:
-    """Into /dev/video0, as a camera would, until the machine is loaded anew."""
-    device.machine.push(clip, "/opt/films")
-    device.run(f"systemd-run --quiet --unit film rig-camera /opt/films/{clip.name}")

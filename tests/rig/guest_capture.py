@@ -1,6 +1,6 @@
 """Runs in the virtual device: reads one camera with our V4L2 source and prints what came, as JSON.
 
-It needs NumPy and a part of the package beside it (see test_capture.py), nothing else.
+Of the project it needs what is installed there.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 from emotion_edge.runtime.clock import MonotonicClock
 from emotion_edge.runtime.messages import VideoFrame

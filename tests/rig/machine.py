@@ -133,10 +133,15 @@ class Machine:
     def push(self, source: Path, folder: str) -> None:
         """Copy a file or a folder into `folder` of the machine, and onto its disk."""
         pack = ["tar", "-c", "-C", str(source.resolve().parent), source.name]
-        unpack = f"mkdir -p {folder} && tar -x --no-same-owner -C {folder} && sync -f {folder}"
+        unpack = f"mkdir -p {folder} && tar -x --touch --no-same-owner -C {folder} && sync -f {folder}"
         with subprocess.Popen(pack, stdout=subprocess.PIPE) as tar:
             to = self._ssh("root@127.0.0.1", unpack)
             subprocess.run(to, stdin=tar.stdout, check=True, timeout=300)
+
+    def pull(self, file: str) -> bytes:
+        """What is in a file of the machine."""
+        command = self._ssh("root@127.0.0.1", f"cat {file}")
+        return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
 
     def serial_lines(self, timeout_s: float) -> Iterator[str]:
         """What comes out of the serial port from now on, line by line; the first may be cut."""

@@ -1,21 +1,10 @@
-"""Our V4L2 capture on real drivers of the kernel, in a virtual device.
-
-EMOTION_EDGE_RIG names a folder with a rig.py: a module that looks after a Linux VM (`pid`,
-`stop`), runs commands in it (`run`) and copies files to it (`push`). The VM has v4l2loopback as
-/dev/video0 with its player rig-camera, vivid as /dev/video10, v4l2-ctl, and NumPy in /opt/rig. A VM
-that is running is used and left running; else `rig.py start --fresh --limit 900` boots one.
-"""
+"""Our V4L2 capture on real drivers of the kernel: vivid, and v4l2loopback with its player."""
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import itertools
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,17 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import emotion_edge.runtime
 from emotion_edge.kernels.reference import to_rgb
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
+from .device import PYTHON, READY, SERVICE
+from .machine import Machine
 
-PACKAGE = Path(emotion_edge.runtime.__file__).parent.parent
-PARTS = (
-    *("__init__.py", "kernels/mapped.py", "kernels/pixels.py", "runtime/__init__.py"),
-    *("runtime/clock.py", "runtime/messages.py", "runtime/priority.py", "runtime/sources"),
-)
-"""What the capture is made of; `kernels/__init__.py` would want more than NumPy."""
 LOOPBACK, VIVID = "/dev/video0", "/dev/video10"
 PLAYER = "rig-capture-test"
 
@@ -41,64 +24,32 @@ Capture = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def rig() -> Iterator[Any]:
-    """The machine, running."""
-    folder = os.environ.get("EMOTION_EDGE_RIG")
-    if not folder:
-        pytest.skip("no virtual device: EMOTION_EDGE_RIG names the folder of its rig.py")
-    spec = importlib.util.spec_from_file_location("rig", Path(folder) / "rig.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    ours = module.pid() is None
-    if ours:
-        # As a program of its own, which the machine outlives.
-        start = [sys.executable, str(Path(folder) / "rig.py"), "start", "--fresh", "--limit", "900"]
-        subprocess.run(start, check=True, timeout=250)
-    yield module
-    if ours:
-        module.stop()
-
-
-def run(rig: Any, command: str) -> bytes:
-    done = rig.run(command, timeout=60, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    return bytes(done.stdout)
+def rig(booted: Machine) -> Machine:
+    """The machine without the service, which would hold the camera."""
+    booted.load(READY)
+    booted.run(f"systemctl stop {SERVICE}")
+    booted.push(Path(__file__).parent / "guest_capture.py", "/opt/capture")
+    return booted
 
 
 @pytest.fixture(scope="module")
-def capture(rig: Any, tmp_path_factory: pytest.TempPathFactory) -> Capture:
+def capture(rig: Machine) -> Capture:
     """A function (device, options) -> what guest_capture.py printed."""
-    folder = tmp_path_factory.mktemp("guest") / "capture"
-    for part in PARTS:
-        target = folder / "emotion_edge" / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if part == "runtime/sources":
-            shutil.copytree(PACKAGE / part, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(PACKAGE / part, target)
-    (folder / "emotion_edge/kernels/__init__.py").touch()
-    shutil.copy(Path(__file__).parent / "guest_capture.py", folder)
-    run(rig, "rm -rf /opt/capture")
-    rig.push(folder, "/opt")
 
     def read(device: str, options: str = "") -> dict[str, Any]:
-        answer = run(
-            rig, f"cd /opt/capture && /opt/rig/bin/python guest_capture.py {device} {options}"
-        )
-        return dict(json.loads(answer))
+        command = f"cd /opt/capture && {PYTHON} guest_capture.py {device} {options}"
+        return dict(json.loads(rig.run(command)))
 
     return read
 
 
 @pytest.fixture
-def vivid(rig: Any) -> Iterator[None]:
+def vivid(rig: Machine) -> Iterator[None]:
     """A still picture without writing on it, and no injected fault afterwards."""
-    run(rig, f"v4l2-ctl -d {VIVID} --set-ctrl=test_pattern=4,osd_text_mode=2")
+    rig.run(f"v4l2-ctl -d {VIVID} --set-ctrl=test_pattern=4,osd_text_mode=2")
     yield
     faults = "percentage_of_dropped_buffers=0,test_pattern=0,osd_text_mode=0"
-    run(rig, f"v4l2-ctl -d {VIVID} --set-ctrl={faults}")
+    rig.run(f"v4l2-ctl -d {VIVID} --set-ctrl={faults}")
 
 
 def indices(answer: dict[str, Any]) -> list[int]:
@@ -121,7 +72,7 @@ def check_times(answer: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures("vivid")
 @pytest.mark.parametrize("memory", ["", "--mmap"])
-def test_every_layout_is_the_same_picture(rig: Any, capture: Capture, memory: str) -> None:
+def test_every_layout_is_the_same_picture(rig: Machine, capture: Capture, memory: str) -> None:
     """NV12, YUYV and RGB24, rows as long as they are and 46 bytes longer, in our memory and in the
     driver's: vivid's coloured squares come out alike."""
     pictures = {}
@@ -129,7 +80,7 @@ def test_every_layout_is_the_same_picture(rig: Any, capture: Capture, memory: st
         for more in (0, 46):
             options = f"--format {name} --count 5 --more-row-bytes {more} {memory}"
             answer = capture(VIVID, options)
-            image = np.load(io.BytesIO(run(rig, "cat /tmp/picture.npy")))
+            image = np.load(io.BytesIO(rig.pull("/tmp/picture.npy")))
             row_bytes = {"NV12": 640, "YUYV": 1280}.get(name, 1920)
             assert answer["strides"][0] == row_bytes + more
             assert answer["path"][0] == (1 if memory else 0)
@@ -188,18 +139,18 @@ def test_close_wakes_a_read(capture: Capture) -> None:
     assert 0.9 < answer["seconds"] < 1.5
 
 
-def test_loopback_gives_whole_pictures(rig: Any, capture: Capture, tmp_path: Path) -> None:
+def test_loopback_gives_whole_pictures(rig: Machine, capture: Capture, tmp_path: Path) -> None:
     """v4l2loopback has no user memory: copied once. Each played picture is of one luma, so a torn
     one would show two; the driver's stamps are on CLOCK_MONOTONIC."""
     clip = np.full((60, 480, 640, 2), 128, np.uint8)
     clip[..., 0] = 16 + 3 * np.arange(60)[:, None, None]
     clip.tofile(tmp_path / "luma.yuyv")
     rig.push(tmp_path / "luma.yuyv", "/opt/films")
-    run(rig, f"systemd-run -q -u {PLAYER} rig-camera /opt/films/luma.yuyv; sleep 1.5")
+    rig.run(f"systemd-run -q -u {PLAYER} rig-camera /opt/films/luma.yuyv; sleep 1.5")
     try:
         answer = capture(LOOPBACK, "--size 640 480 --count 40")
     finally:
-        run(rig, f"systemctl stop {PLAYER}")
+        rig.run(f"systemctl stop {PLAYER}")
     assert answer["path"] == [1, "v4l2 monotonic", "none"]
     assert answer["format"] == "yuyv"
     assert all(frame["least"] == frame["most"] for frame in answer["frames"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from .device import Device, Recovered
+from .film import write_babble
 
 WATCHDOG_S = 10
 GRACE_S = 5
@@ -51,9 +53,16 @@ def test_stopped_process_is_replaced(device: Device, recovered: Recovered) -> No
     device.wait_estimate(40)
 
 
-def test_stuck_network_is_replaced(device: Device, recovered: Recovered) -> None:
+@pytest.fixture
+def babble(tmp_path: Path) -> Path:
+    """Ten minutes of what passes for a voice."""
+    return write_babble(tmp_path / "babble.wav", 600)
+
+
+def test_stuck_network_is_replaced(device: Device, babble: Path, recovered: Recovered) -> None:
     """A network that never answers: threads go on, estimates do not, the watchdog restarts it."""
     device.add_code(STICK)
+    device.play_sound(babble)
     device.run("systemctl restart emotion-edge", timeout_s=90)
     device.wait_estimate(20)
     before = device.process

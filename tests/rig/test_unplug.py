@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from .device import Device, Recovered, play_film
+from .device import Device, Recovered
 from .machine import Machine
 
 VIVID = "/sys/bus/platform/drivers/vivid"
@@ -18,10 +18,6 @@ CONNECTOR = "/sys/class/drm/card0-Virtual-1/status"
 CAMERA_LOST = "camera /dev/emotion-edge-camera is missing"
 LOST_S = 15
 BACK_S = 30
-
-
-def count_lines(device: Device, text: str) -> int:
-    return sum(text in line for line in device.journal().splitlines())
 
 
 def check_same_process(device: Device, before: int) -> None:
@@ -43,8 +39,8 @@ def test_camera_unplugged(device: Device, recovered: Recovered) -> None:
     device.run(f"echo vivid.0 >{VIVID}/bind")
     recovered("camera plugged in again", device.wait_well(BACK_S))
     check_same_process(device, before)
-    assert count_lines(device, "emotion-edge-camera lost") == 1
-    assert count_lines(device, "emotion-edge-camera is back") == 1
+    assert device.count("emotion-edge-camera lost") == 1
+    assert device.count("emotion-edge-camera is back") == 1
 
 
 @pytest.mark.parametrize("fault", ["disconnect=1", "inject_fatal_streaming_error=1"])
@@ -52,7 +48,7 @@ def test_stream_breaks(device: Device, recovered: Recovered, fault: str) -> None
     """The driver ends the stream: it is opened anew."""
     before = device.process
     device.run(f"v4l2-ctl -d /dev/video10 --set-ctrl={fault}")
-    device.wait("the loss", lambda: count_lines(device, "emotion-edge-camera lost") == 1, LOST_S)
+    device.wait("the loss", lambda: device.count("emotion-edge-camera lost") == 1, LOST_S)
     device.run("v4l2-ctl -d /dev/video10 --set-ctrl=disconnect=0", check=False)
     recovered(f"stream broken ({fault.split('=', maxsplit=1)[0]})", device.wait_well(BACK_S))
     check_same_process(device, before)
@@ -81,7 +77,7 @@ def film(tmp_path: Path) -> Path:
 
 def test_frozen_camera(device: Device, film: Path, recovered: Recovered) -> None:
     """A camera that is there and gives no picture any more: found out, and used when it goes on."""
-    play_film(device, film)
+    device.play_film(film)
     device.configure(
         ("/dev/emotion-edge-camera", "/dev/video0"), ("camera_fps: 15", "camera_fps: 10")
     )
@@ -99,7 +95,7 @@ def test_microphone_unplugged(device: Device, recovered: Recovered) -> None:
     """The card goes: pictures go on, the status line says so; back: sound again."""
     before = device.process
     device.run("echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/unbind")
-    device.wait_status("microphone Loopback is missing", LOST_S)
+    device.wait_status("microphone hw:0,1 is missing", LOST_S)
     device.wait_estimate(10)
     device.run("echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/bind")
     recovered("microphone plugged in again", device.wait_well(BACK_S))
@@ -148,9 +144,10 @@ def test_serial_adapter_unplugged(fresh: Machine, tmp_path: Path, recovered: Rec
         line.connect(str(path))
 
         def listen() -> None:
-            while data := line.recv(4096):
-                if b'"label"' in data:
-                    heard.set()
+            with suppress(OSError):
+                while data := line.recv(4096):
+                    if b'"label"' in data:
+                        heard.set()
 
         threading.Thread(target=listen, daemon=True).start()
         return line, heard
@@ -162,7 +159,8 @@ def test_serial_adapter_unplugged(fresh: Machine, tmp_path: Path, recovered: Rec
     device.wait_ready(90)
     assert heard.wait(30), device.explain()
     before = device.process
-    os.close(line.detach())
+    line.shutdown(socket.SHUT_RDWR)
+    line.close()
     device.wait_status(f"serial {name}", LOST_S)
     device.run("sleep 3")
     line, heard = plug()
@@ -177,5 +175,5 @@ def test_user_without_groups(device: Device) -> None:
     for group in ("video", "dialout"):
         device.run(f"gpasswd --delete emotion-edge {group}")
     device.run("systemctl restart --no-block emotion-edge")
-    device.wait("the reason", lambda: "permission" in device.journal("--lines 30"), 60)
-    assert "usermod -aG" in device.journal("--lines 30")
+    device.wait("the reason", lambda: "group dialout" in device.journal("--lines 30"), 60)
+    assert "group video" in device.journal("--lines 30")

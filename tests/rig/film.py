@@ -1,0 +1,73 @@
+"""Films and sounds that a virtual device's camera and microphone are given."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 16_000
+WIDTH_PX, HEIGHT_PX = 640, 480
+
+
+def write_wave(file: Path, samples: NDArray[np.int16]) -> Path:
+    """Mono, at 16 kHz."""
+    with wave.open(str(file), "wb") as to:
+        to.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+        to.writeframes(samples.astype("<i2").tobytes())
+    return file
+
+
+def write_babble(file: Path, seconds: float) -> Path:
+    """Noise that comes and goes as syllables do: a voice, for all that its level tells."""
+    t_s = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    noise = np.random.default_rng(1).normal(scale=3000, size=t_s.size)
+    return write_wave(file, (np.sin(np.pi * 2 * t_s) ** 4 * noise).astype(np.int16))
+
+
+def write_film(clip: Path, folder: Path, *, fps: int, repeats: int) -> tuple[Path, Path]:
+    """A clip as YUYV pictures of 640x480 for rig-camera, once, and its sound as a WAV file, so many
+    times: both last equally long, so they stay together."""
+    with av.open(str(clip)) as container:
+        graph = av.filter.Graph()
+        source = graph.add_buffer(template=container.streams.video[0])
+        rate = graph.add("fps", str(fps))
+        scale = graph.add(
+            "scale",
+            f"{WIDTH_PX}:{HEIGHT_PX}:force_original_aspect_ratio=increase",
+        )
+        crop = graph.add("crop", f"{WIDTH_PX}:{HEIGHT_PX}")
+        pixels = graph.add("format", "yuyv422")
+        graph.link_nodes(source, rate, scale, crop, pixels, graph.add("buffersink")).configure()
+        pictures = []
+        for frame in container.decode(video=0):
+            graph.push(frame)
+            pictures += _pull(graph)
+        graph.push(None)
+        pictures += _pull(graph)
+    with av.open(str(clip)) as container:
+        resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
+        frames = [*container.decode(audio=0), None]
+        parts = [part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)]
+    samples = np.zeros(len(pictures) * SAMPLE_RATE // fps, np.int16)
+    sound = np.concatenate(parts)[: samples.size]
+    samples[: sound.size] = sound
+    film = folder / f"{clip.stem}.yuyv"
+    film.write_bytes(b"".join(pictures))
+    return film, write_wave(folder / f"{clip.stem}.wav", np.tile(samples, repeats))
+
+
+def _pull(graph: av.filter.Graph) -> list[bytes]:
+    """What has come out of it."""
+    pictures = []
+    while True:
+        try:
+            frame = graph.pull()
+        except (BlockingIOError, EOFError):
+            return pictures
+        plane = frame.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        pictures.append(rows[:, : 2 * WIDTH_PX].tobytes())
