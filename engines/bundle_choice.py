@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from .bundle import DEFAULT_BUNDLE, Bundle, BundleError, load_bundle
 from .bundle_selection import SHIPPED, Selection, find_state_folder
@@ -34,19 +36,35 @@ class Choice:
     """Where a trial is going on, though maybe of another that was passed over."""
     name: str = SHIPPED
     """Of an installed bundle."""
+    failed_before: int = 0
+    """Starts on trial that had failed before this one."""
 
     def confirm(self) -> None:
-        """The run is proven and has begun: the trial is over. Raises nothing; once is enough."""
+        """The run goes well: the trial is over. Raises nothing; once is enough."""
+        if self._change(lambda selection: selection.end_trial()):
+            log.info("bundle %s has started well, its trial is over", self.name)
+
+    def forgive(self) -> None:
+        """This start does not count, and the trial goes on: whatever ends the run or keeps it from
+        results is not the bundle. Raises nothing; once is enough."""
+        self._change(lambda selection: replace(selection, failed_starts=self.failed_before))
+
+    def _change(self, change: Callable[[Selection], Selection]) -> bool:
+        """Whether the trial still was going on, and what came of it is on the disk."""
         if self.trial is None:
-            return
+            return False
         try:
             with self.trial.lock_selection():
-                selection = self.trial.read_selection()
-                if selection.current == self.name and selection.on_trial:
-                    self.trial.write_selection(selection.end_trial())
-                    log.info("bundle %s has started well, its trial is over", self.name)
+                before = self.trial.read_selection()
+                if before.current != self.name or not before.on_trial:
+                    return False
+                after = change(before)
+                if after != before:
+                    self.trial.write_selection(after)
         except (BundleError, OSError) as error:
-            log.warning("the trial of bundle %s cannot be ended: %s", self.name, error)
+            log.warning("the trial of bundle %s cannot be brought up to date: %s", self.name, error)
+            return False
+        return True
 
 
 def choose_bundle(
@@ -116,7 +134,8 @@ def _load_best(
             if name != SHIPPED:
                 log.error("%s is passed over: %s", call(name), error)
             continue
-        return Choice(bundle, store if starting and selection.on_trial else None, name)
+        on_trial = starting and selection.on_trial
+        return Choice(bundle, store if on_trial else None, name, selection.failed_starts)
     assert failure is not None
     raise failure
 

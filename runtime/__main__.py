@@ -48,7 +48,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """What everything shares that is configured."""
-    parser.add_argument("--bundle", metavar="DIR", help="models to use (default: those that ship)")
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="models to use (default: the configuration's, else the installed ones that are chosen,"
+        " else those that ship)",
+    )
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML configuration")
     parser.add_argument(
         "--set",
@@ -136,7 +141,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     # Imported here, so that --help and a mistyped option answer at once.
-    from .app import LiveRun, StoppedEarly, run_replay
+    from .app import LiveRun, StoppedEarly
+    from .replay import run_replay
     from .sinks import SinkClosed, open_sink
 
     config = build_config(args)

@@ -1,8 +1,4 @@
-"""Runs: owns the threads, and takes all of them down again.
-
-`run_live` has a thread per source and one for the face finder; `run_replay` (`--pace max`) plays
-a file in lock-step, on the file's own time, so that the same file gives the same answers.
-"""
+"""A run in real time: owns the threads, and takes all of them down again."""
 
 from __future__ import annotations
 
@@ -20,26 +16,19 @@ from .config import Config, ConfigError
 from .faces import FaceFinder
 from .indicator import Indicator, IndicatorError, open_indicator
 from .memory import spared_from_collection
-from .messages import (
-    AudioChunk,
-    AudioSource,
-    Health,
-    MayFail,
-    ShowsPicture,
-    Sink,
-    VideoFrame,
-    VideoSource,
-)
+from .messages import AudioSource, Health, ShowsPicture, Sink, VideoSource
 from .monitor import Monitor
 from .opening import Runtime, open_runtime
 from .pacing import Pacer
 from .priority import HELPERS, list_threads, raise_threads, run_first, run_in_background
 from .ring import FrameRing
 from .sinks import SinkClosed
-from .sources import Sources, open_media, open_sources
-from .sources.playback import merge_events
+from .sources import Sources, open_sources
+from .sources.supervise import is_awaited
+from .state_disk import StateDisk
 from .sync import Synchroniser
 from .trace_writer import TraceWriter
+from .trial import judge
 from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -50,54 +39,10 @@ SWITCH_INTERVAL_S = 5e-4
 """How long another thread may keep the interpreter from the one that makes results; Python's 5 ms
 raise the median latency by a third on two cores."""
 JOIN_TIMEOUT_S = 5.0
-INDICATOR_PERIOD_NS = 1_000_000_000
-
-
-def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = None) -> Runtime:
-    """Play a file or the demo as fast as it goes. All `t_ns` are on the file's own time; the
-    clock only measures how long the work took."""
-    clock = MonotonicClock()
-    media = open_media(config.source.name)
-    with open_runtime(config, clock, report_build) as runtime:
-        end_ns = None if seconds is None else round(seconds * 1e9)
-        search_due_ns = 0
-        for event in _with_ticks(merge_events(media), media.has_video):
-            t_ns = event if isinstance(event, int) else event.t_ns
-            if end_ns is not None and t_ns >= end_ns:
-                break
-            if isinstance(event, AudioChunk):
-                runtime.synchroniser.add_audio(event)
-                continue
-            frame = event if isinstance(event, VideoFrame) else None
-            if frame is not None and t_ns >= search_due_ns:
-                runtime.finder.search(frame)
-                search_due_ns = t_ns + runtime.finder.period_ns
-            now_ns = clock.now_ns()
-            box = runtime.finder.box_in(frame) if frame is not None else None
-            window = runtime.synchroniser.window(t_ns, frame, box, wait=False)
-            runtime.process(window, now_ns, now_ns, sinks)
-    return runtime
-
-
-def _with_ticks(
-    events: Iterator[VideoFrame | AudioChunk], has_video: bool
-) -> Iterator[VideoFrame | AudioChunk | int]:
-    """Without pictures, a time every `BLIND_TICK_NS` stands in for them."""
-    due = BLIND_TICK_NS
-    for event in events:
-        while not has_video and event.t_ns >= due:
-            yield due
-            due += BLIND_TICK_NS
-        yield event
 
 
 class StoppedEarly(Exception):
     """`LiveRun.stop` was called before the run had begun."""
-
-
-def is_excused(source: object, indicator: Indicator) -> bool:
-    """There are no pictures for a reason that is known, and that is looked after."""
-    return not indicator.lit or (isinstance(source, MayFail) and bool(source.trouble))
 
 
 class LiveRun:
@@ -145,10 +90,10 @@ class LiveRun:
             watchdog = stack.enter_context(Watchdog(self._clock))
             indicator = stack.enter_context(open_indicator(self._config.indicator, self._sinks))
             runtime = stack.enter_context(self._open_runtime(watchdog))
-            self._turn_on(indicator, watchdog)
-            sources = stack.enter_context(self._open_sources(runtime.on_gpu))
-            watched = (sources.video, sources.audio, indicator, *self._sinks)
-            monitor = self._make_monitor(runtime, watchdog, watched, stack)
+            stack.enter_context(judge(runtime))
+            self._turn_on(indicator)
+            sources = stack.enter_context(self._open_sources(runtime.on_gpu, indicator))
+            monitor = self._make_monitor(runtime, watchdog, sources, indicator, stack)
             sys.setswitchinterval(SWITCH_INTERVAL_S)
             if self._on_open is not None:
                 self._on_open(runtime)
@@ -161,8 +106,13 @@ class LiveRun:
             try:
                 self._start_threads(runtime, sources, indicator, monitor, threads)
                 stack.enter_context(run_first(self._config.realtime.priority))
-                watchdog.ready(f"reading {sources.name}")
-                self._loop(runtime, watchdog, lambda: is_excused(sources.video, indicator), seconds)
+                watchdog.ready(indicator.trouble or f"reading {sources.name}")
+                self._loop(
+                    runtime,
+                    monitor,
+                    lambda: not indicator.lit or is_awaited(sources.video),
+                    seconds,
+                )
             except SinkClosed:
                 log.info("nobody reads the output any more")
             finally:
@@ -177,9 +127,8 @@ class LiveRun:
                     thread.join(JOIN_TIMEOUT_S)
                     if thread.is_alive():
                         log.error("thread %s did not stop", thread.name)
-        if self._failure is not None:
-            raise self._failure
-        runtime.choice.confirm()
+            if self._failure is not None:
+                raise self._failure
         return runtime
 
     @contextmanager
@@ -195,33 +144,33 @@ class LiveRun:
                 raise_threads(list_threads() - before)
             yield runtime
 
-    def _turn_on(self, indicator: Indicator, watchdog: Watchdog) -> None:
+    def _turn_on(self, indicator: Indicator) -> None:
         """Nothing is read before people can see that it will be. Raises IndicatorError."""
-        said = False
-        while True:
-            try:
-                return indicator.turn_on()
-            except IndicatorError as error:
-                if not self._config.wait_for_devices:
-                    raise
-                if not said:
-                    said = True
-                    log.warning("the camera is not read yet: %s", error)
-                    watchdog.ready(f"not capturing: {error}")
-            watchdog.progress()
-            watchdog.tick()
-            if self._clock.sleep_until_ns(self._clock.now_ns() + INDICATOR_PERIOD_NS, self._stop):
-                raise StoppedEarly("stopped while waiting for the capture indicator")
+        try:
+            indicator.turn_on()
+        except IndicatorError:
+            if not self._config.wait_for_devices:
+                raise  # else the monitor goes on trying
 
     def _make_monitor(
-        self, runtime: Runtime, watchdog: Watchdog, watched: Sequence[object], stack: ExitStack
+        self,
+        runtime: Runtime,
+        watchdog: Watchdog,
+        sources: Sources,
+        indicator: Indicator,
+        stack: ExitStack,
     ) -> Monitor:
         """And what else shows how the run is doing; closes with `stack`. Raises ConfigError."""
         config = self._config
         if config.trace.folder:
             self._trace_writer = TraceWriter(runtime.trace, Path(config.trace.folder))
         monitor = Monitor(
-            runtime, open_board(), watchdog, self._trace_writer, self._on_health, watched
+            runtime,
+            open_board(),
+            watchdog,
+            self._trace_writer,
+            self._on_health,
+            (indicator, StateDisk(), sources.video, sources.audio, *self._sinks),
         )
         if config.metrics.port:
             from .metrics import start_metrics  # takes as long as all the rest of the runtime
@@ -235,7 +184,7 @@ class LiveRun:
             stack.enter_context(server)
         return monitor
 
-    def _open_sources(self, on_gpu: bool) -> Sources:
+    def _open_sources(self, on_gpu: bool, indicator: Indicator) -> Sources:
         if self._played is not None:
             return self._played
         source = self._config.source
@@ -251,6 +200,7 @@ class LiveRun:
             for_gpu=on_gpu,
             microphone_chunk_ms=source.microphone_chunk_ms,
             wait=self._config.wait_for_devices,
+            may_read=lambda: indicator.lit,
         )
 
     def _report_build(self, text: str, watchdog: Watchdog) -> None:
@@ -274,7 +224,7 @@ class LiveRun:
             bodies["face-finder"] = lambda: self._find_faces(runtime.finder)
         if audio is not None:
             bodies["audio"] = lambda: self._capture_audio(
-                audio, runtime.synchroniser, alone=video is None
+                audio, indicator, runtime.synchroniser, alone=video is None
             )
         for name, body in bodies.items():
             thread = threading.Thread(target=self._guard, args=(body,), name=name, daemon=True)
@@ -303,9 +253,6 @@ class LiveRun:
     def _capture_video(self, source: VideoSource, indicator: Indicator, pacer: Pacer) -> None:
         with run_first(self._config.realtime.priority):
             while not self._stop.is_set():
-                if not indicator.lit:
-                    self._stop.wait(BLIND_TICK_NS / 1e9)
-                    continue
                 frame = source.read()
                 if frame is None:
                     break
@@ -313,20 +260,23 @@ class LiveRun:
                     self._frames.put(frame)
         self._frames.end()
 
-    def _capture_audio(self, source: AudioSource, to: Synchroniser, alone: bool) -> None:
+    def _capture_audio(
+        self, source: AudioSource, indicator: Indicator, to: Synchroniser, alone: bool
+    ) -> None:
         with run_first(self._config.realtime.priority):
             while not self._stop.is_set():
                 chunk = source.read()
                 if chunk is None:
                     break
-                to.add_audio(chunk)
+                if indicator.lit:
+                    to.add_audio(chunk)
         if alone:
             self._frames.end()
 
     def _loop(
         self,
         runtime: Runtime,
-        watchdog: Watchdog,
+        monitor: Monitor,
         excused: Callable[[], bool],
         seconds: float | None,
     ) -> None:
@@ -339,7 +289,7 @@ class LiveRun:
                 if self._frames.ended:
                     return
                 if excused():
-                    watchdog.progress()
+                    monitor.progress()
                 t_ns = sync.newest_sound_ns()
                 if t_ns is None or woke_ns - t_ns > sync.MAX_SKEW_NS:
                     continue
@@ -353,4 +303,4 @@ class LiveRun:
             box = runtime.finder.box_in(frame) if frame is not None else None
             window = sync.window(t_ns, frame, box, wait, dropped)
             runtime.process(window, t_ns, woke_ns, self._sinks)
-            watchdog.progress()
+            monitor.progress()

@@ -12,9 +12,11 @@ from pathlib import Path
 from ..engines.base import EngineError
 from ..engines.bundle import Bundle
 from ..engines.bundle_choice import choose_bundle
+from ..engines.engine_cache import find_cache_folder
 from .build_report import report_build
 from .clock import MonotonicClock
 from .config import ConfigError, load_config
+from .owner import become_owner
 from .service_config import add_config_argument, find_service_config
 from .watchdog import Watchdog
 
@@ -49,6 +51,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
 def run_build(args: argparse.Namespace) -> int:
     """Print one line for each engine. Raises BundleError, ConfigError and EngineError."""
     config = load_config(args.config or find_service_config())
+    become_owner(find_cache_folder().parent)
     bundle = choose_bundle(str(args.bundle or config.bundle), config.public_key).bundle
     _check_levels(bundle, args.levels)
     from ..engines import check_precision

@@ -5,8 +5,7 @@ device. A run takes the bundle that is chosen here when it starts (`engines/bund
 from __future__ import annotations
 
 import argparse
-import os
-import pwd
+import hashlib
 import sys
 import time
 from contextlib import ExitStack
@@ -29,6 +28,7 @@ from ..engines.engine_cache import clean_name
 from ..engines.signature import PublicKey, load_private_key, load_public_key
 from .build_report import report_build
 from .config import Config, ConfigError, load_config
+from .owner import become_owner
 from .service_config import add_config_argument, find_service_config
 
 RESTART = "restart the service to use it: sudo systemctl restart emotion-edge"
@@ -42,8 +42,9 @@ Bundles lie in the folder "bundles" of the state folder: {SYSTEM_STATE} where th
 EMOTION_EDGE_STATE or ~/.local/state/emotion-edge. As root the commands become the owner of that
 folder before they touch it, so DIR must be readable by that user; a FILE need not be.
 
-A bundle that was installed is on trial until it has started once. One that fails to start
-{MAX_FAILED_STARTS} times is given up, and the one before runs again.
+A bundle that was installed is on trial until the service has run well with it for 25 s, or has
+ended in order after results; runs by hand do not count. After {MAX_FAILED_STARTS} starts that
+failed it is given up, and the one before runs again.
 
 A key pair, the private half for who makes bundles, the public half for the device:
   openssl genpkey -algorithm ed25519 -out private.pem && chmod 600 private.pem
@@ -96,7 +97,7 @@ def run_bundle(args: argparse.Namespace) -> int:
             return _list(store, key)
         if args.action == "rollback":
             # One level is enough to get going again.
-            name = store.roll_back(key, lambda bundle: _prove(config, bundle, 1), _say)
+            name = store.roll_back(key, lambda bundle: _prove_one(config, bundle), _say)
             _say(f"{call(name)} is chosen")
         else:
             parcel = stack.enter_context(unpack(source, args.source))
@@ -110,28 +111,14 @@ def run_bundle(args: argparse.Namespace) -> int:
     return 0
 
 
-def become_owner(folder: Path) -> None:
-    """Where root runs this for a service with a user of its own: what is made shall be the
-    service's, and what is read was brought by anybody. The groups of that user open the GPU."""
-    if os.geteuid() != 0 or not folder.is_dir():
-        return
-    status = folder.stat()
-    if status.st_uid == 0:
-        return
-    try:
-        user = pwd.getpwuid(status.st_uid)
-    except KeyError:  # a user of a container, say
-        os.setgroups([])
-        os.setgid(status.st_gid)
-    else:
-        os.initgroups(user.pw_name, user.pw_gid)
-        os.setgid(user.pw_gid)
-        os.environ["HOME"] = user.pw_dir
-    os.setuid(status.st_uid)
-
-
 def _prove_all(config: Config, bundle: Bundle) -> None:
     _prove(config, bundle, 1 if config.level else len(bundle.manifest.levels))
+
+
+def _prove_one(config: Config, bundle: Bundle) -> None:
+    from .levels import drop_unknown_level
+
+    _prove(drop_unknown_level(config, bundle), bundle, 1)
 
 
 def _prove(config: Config, bundle: Bundle, num_levels: int) -> None:
@@ -154,7 +141,10 @@ def _sign(folder: Path, key_file: Path) -> int:
         _say(f"warning: {key_file} can be read by others: chmod 600 {key_file}")
     file = folder / SIGNATURE
     try:
-        replace_file(file, key.sign((folder / MANIFEST).read_bytes()))
+        data = (folder / MANIFEST).read_bytes()
+        if hashlib.sha256(data).hexdigest() != bundle.sha256:
+            raise BundleError(f"{folder}: {MANIFEST} was changed while it was read: not signed")
+        replace_file(file, key.sign(data))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
     _say(f"{bundle.manifest.name}: {file} written")
@@ -162,19 +152,19 @@ def _sign(folder: Path, key_file: Path) -> int:
 
 
 def _list(store: BundleStore, key: PublicKey | None) -> int:
-    """One line a bundle, the one that ships first; then what is wrong."""
+    """One line a bundle, the one that ships first, one that is gone too; then what is wrong."""
+    remarks = []
     try:
-        names = [SHIPPED, *store.list_names()]
+        there = store.list_names()
     except OSError as error:
         raise BundleError(f"{store.folder}: cannot be read: {error.strerror}; try sudo") from error
-    remarks = []
     try:
         selection = store.read_selection()
     except BundleError as error:
         selection = Selection()
         remarks.append(f"{error}; the bundle that ships is used")
     rows = [("bundle", "name", "date", "MB", "signed", "state")]
-    for name in names:
+    for name in sorted({SHIPPED, *there} | selection.in_use):
         folder = store.find_folder(name)
         states = _list_states(selection, name)
         try:
@@ -182,7 +172,7 @@ def _list(store: BundleStore, key: PublicKey | None) -> int:
             date = time.strftime("%Y-%m-%d", time.localtime(folder.stat().st_mtime))
         except (BundleError, OSError) as error:
             remarks.append(str(error))
-            states.append("damaged")
+            states.append("damaged" if folder.is_dir() else "missing")
             title, date, size = "?", "?", "?"
         else:
             title = clean_name(manifest.name)

@@ -1,7 +1,8 @@
-"""What a look of the doctor at something comes to."""
+"""What a look of the doctor at something comes to, and what several of them ask."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,11 @@ class Check:
     message: str
 
 
+def may_open(path: Path) -> bool:
+    """To read and to write."""
+    return os.access(path, os.R_OK | os.W_OK)
+
+
 def is_writable(folder: Path) -> bool:
     """By trying: a permission says nothing about a read-only file system."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -25,3 +31,8 @@ def is_writable(folder: Path) -> bool:
             return True
     except OSError:
         return False
+
+
+def join_group(group: str) -> str:
+    """What to type where a device is its group's."""
+    return f"sudo usermod -aG {group} $USER, then log in again"

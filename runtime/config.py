@@ -78,7 +78,9 @@ class Output(Section, frozen=True):
 
 
 class Screen(Section, frozen=True):
-    notice: str = "Reads apparent emotion, not what a person feels. Nothing is recorded or sent."
+    notice: Annotated[str, Meta(min_length=1)] = (
+        "Reads apparent emotion, not what a person feels. No picture or sound is kept or sent."
+    )
     """Always shown."""
     picture: bool = False
     """Show the camera's picture too."""
@@ -95,10 +97,12 @@ class Serial(Section, frozen=True):
 
 class Indicator(Section, frozen=True):
     kind: Literal["none", "screen", "file"] = "none"
-    """What shows people that the camera is read. It is on before the first picture is, or none
-    is. "screen": the screen sink; "file": `file`, such as an LED's brightness."""
+    """What shows people that camera and microphone are read. It is on before the first picture or
+    sound is; while it is out, both are closed. "screen": the screen sink's "Camera on"; "file":
+    `file`, such as an LED's brightness."""
     file: str = ""
-    """"1" is written to it at the start, "0" at the end."""
+    """At the start an LED's `max_brightness` is written to it, or 1 where there is none; at the end
+    0."""
 
 
 class Realtime(Section, frozen=True):
@@ -140,7 +144,8 @@ class Config(Section, frozen=True):
     """What it is used for; the last two are refused."""
     wait_for_devices: bool = False
     """A camera, microphone or indicator that is missing at the start is waited for, as one that is
-    lost later always is; else it ends the run."""
+    lost later always is; else it ends the run, but for a microphone that is "auto". That one is
+    waited for quietly as long as it was never there."""
     bundle: str = ""
     """Folder of the bundle; empty: the newest that was installed, else the one that ships."""
     public_key: str = ""

@@ -1,7 +1,8 @@
 """`emotion-edge doctor`: looks at everything a run needs and says, one line each, what to do.
 
 Checks are small functions from the machine to `Check`s. What they look at is passed in, so that
-tests can show them a broken machine. None of them changes anything.
+tests can show them a broken machine. None of them changes anything, but that the indicator is on
+while a picture is read.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pathlib import Path
 
 from ..kernels.cuda_device import has_gpu
 from .board import read_governor
-from .checks import Check, is_writable
+from .checks import Check, is_writable, join_group, may_open
 from .config import Config, ConfigError, load_config
 from .doctor_board import check_board
+from .doctor_bundle import check_bundle
 from .doctor_gpu import (
     check_capture,
     check_engine_cache,
@@ -29,7 +31,15 @@ from .doctor_gpu import (
 from .doctor_indicator import check_indicator
 from .doctor_screen import check_screen
 from .doctor_serial import check_serial
-from .doctor_service import check_config, check_jetpack, check_service, check_user
+from .doctor_service import (
+    check_config,
+    check_folders,
+    check_jetpack,
+    check_service,
+    check_user,
+    is_installed,
+    is_running,
+)
 from .messages import SourceError
 from .priority import DEVICES, may_go_first
 from .service_config import find_service_config
@@ -48,21 +58,24 @@ def run_doctor(bundle: Path | None = None, config: Config | None = None) -> int:
     return int(any(check.state == "fail" for check in checks))
 
 
-def find_config() -> Config:
-    """The service's configuration where there is one that can be read, else the default."""
+def find_config() -> Config | None:
+    """The service's configuration where there is one, else the default; None for one that is
+    refused."""
     try:
         return load_config(find_service_config())
     except ConfigError:  # check_config says so
-        return Config()
+        return None
 
 
 def run_checks(
     bundle: Path | None = None,
-    config: Config = Config(),  # noqa: B008 - frozen
+    config: Config | None = Config(),  # noqa: B008 - frozen
     sys_root: Path = Path("/"),
     environment: Mapping[str, str] = os.environ,
 ) -> list[Check]:
-    """Every check in turn, for what `config` asks of the machine. Raises nothing."""
+    """Every check in turn, for what `config` asks of the machine; without one, as it is refused,
+    for the defaults, and no camera is read. Raises nothing."""
+    is_refused, config = config is None, config or Config()
     gpu = has_gpu(sys_root / "dev")
     ports = [spec.partition(":")[2] for spec in config.output.sinks if spec.startswith("serial:")]
     found: dict[str, Check] = {}
@@ -70,6 +83,15 @@ def run_checks(
     def reads_on_gpu() -> bool:
         """As a run would."""
         return gpu and all(found[name].state == "ok" for name in ("gpu", "tensorrt", "numba.cuda"))
+
+    def look_at_capture() -> Check:
+        """What is not allowed to a run is not allowed here, and nothing is taken from one."""
+        if is_refused:
+            return Check("capture", "warn", "not tried: the configuration is refused")
+        if is_running(sys_root):
+            return Check("capture", "ok", "not tried: the service is using it")
+        cameras = list_cameras(str(sys_root / "dev"))
+        return check_capture(reads_on_gpu(), cameras, config.indicator, sys_root)
 
     checks: dict[str, Callable[[], Check]] = {
         "python": check_python,
@@ -81,6 +103,7 @@ def run_checks(
         "indicator": lambda: check_indicator(config.indicator, sys_root),
         "service": lambda: check_service(sys_root),
         "user": lambda: check_user(sys_root),
+        "folders": lambda: check_folders(sys_root),
         "config": lambda: check_config(sys_root),
         "jetpack": lambda: check_jetpack(sys_root),
         "opencv": check_opencv,
@@ -88,11 +111,11 @@ def run_checks(
         "gpu": lambda: check_gpu(gpu),
         "tensorrt": lambda: check_tensorrt(gpu),
         "numba.cuda": lambda: check_kernels(gpu),
-        "capture": lambda: check_capture(reads_on_gpu(), list_cameras(str(sys_root / "dev"))),
+        "capture": look_at_capture,
         "engines": lambda: check_engine_cache(gpu, environment),
         "board": lambda: check_board(sys_root),
         "governor": lambda: check_governor(sys_root),
-        "priority": check_priority,
+        "priority": lambda: check_priority(sys_root),
         "memory": lambda: check_memory(sys_root),
         "cache": lambda: check_cache(environment),
     }
@@ -115,26 +138,6 @@ def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Chec
     if version >= (3, 14):
         return Check("python", "warn", f"{text} is newer than what is tested (3.10 to 3.13)")
     return Check("python", "ok", text)
-
-
-def check_bundle(path: Path | None, config: Config) -> Check:
-    """Chooses and loads it the way a run does, every checksum included."""
-    from ..engines.bundle import BundleError
-    from ..engines.bundle_choice import choose_bundle
-
-    try:
-        chosen = choose_bundle(str(path or config.bundle), config.public_key).bundle
-    except (BundleError, ConfigError) as error:
-        return Check("bundle", "fail", str(error))
-    return Check("bundle", "ok", f"{chosen.path} ({chosen.manifest.name})")
-
-
-def may_open(path: Path) -> bool:
-    return os.access(path, os.R_OK | os.W_OK)
-
-
-def join_group(group: str) -> str:
-    return f"sudo usermod -aG {group} $USER, then log in again"
 
 
 def check_cameras(sys_root: Path, may_open: Callable[[Path], bool] = may_open) -> Check:
@@ -209,10 +212,12 @@ def check_governor(sys_root: Path) -> Check:
     return Check("governor", "ok", governor)
 
 
-def check_priority(may_go_first: Callable[[], bool] = may_go_first) -> Check:
+def check_priority(sys_root: Path, may_go_first: Callable[[], bool] = may_go_first) -> Check:
     """Without it a busy machine makes results late, and the quality level goes down."""
     if may_go_first():
         return Check("priority", "ok", "results go before other programs")
+    if is_installed(sys_root):
+        return Check("priority", "ok", "the service's results go first (LimitRTPRIO= of its unit)")
     limit = f'echo "$USER - rtprio {DEVICES}" | sudo tee /etc/security/limits.d/emotion-edge.conf'
     how = f"{limit}, then log in again"
     return Check("priority", "warn", f"results cannot go before other programs: {how}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from ..engines.base import EngineError
@@ -15,8 +16,10 @@ from ..engines.gpu import Gpu, open_gpu, read_l4t_release
 from ..engines.tensorrt_library import load_tensorrt
 from ..kernels import PreprocessorError, open_preprocessor
 from ..kernels.spec import ImageSpec, MelSpec
+from . import config
 from .checks import Check, is_writable
 from .clock import MonotonicClock
+from .indicator import IndicatorError, open_indicator
 from .messages import SourceError
 from .sources.capture import CameraOpener
 
@@ -84,20 +87,29 @@ def check_engine_cache(shows: bool, environment: Mapping[str, str]) -> Check:
 def check_capture(
     for_gpu: bool,
     cameras: Collection[str],
+    indicator: config.Indicator,
+    sys_root: Path = Path("/"),
     make_opener: Callable[..., CameraOpener] = CameraOpener,
 ) -> Check:
-    """How a run would read the first camera: opened, one picture read, closed. `for_gpu`: it has
-    kernels that would read the pictures where they lie."""
+    """How a run would read the first camera: opened, one picture read, closed, and all the time
+    people can see it, or it is not done. `for_gpu`: it has kernels that would read the pictures
+    where they lie."""
     if not cameras:
         return Check("capture", "ok", "no camera to try")
+    if indicator.kind == "screen":
+        return Check("capture", "ok", "not tried: the indicator is the screen, which a run shows")
     opener = make_opener(next(iter(cameras)), MonotonicClock(), for_gpu=for_gpu)
     try:
-        source = opener()
-        try:
-            source.read()
-            path = source.path
-        finally:
-            source.close()
+        with open_indicator(indicator, (), sys_root) as light:
+            light.turn_on()
+            source = opener()
+            try:
+                source.read()
+                path = source.path
+            finally:
+                source.close()
+    except (config.ConfigError, IndicatorError) as error:
+        return Check("capture", "warn", f"not tried: {error}")
     except SourceError as error:
         return Check("capture", "warn", f"{error} (does another program read it?)")
     copies = f"{path.copies_per_frame} {'copy' if path.copies_per_frame == 1 else 'copies'}"

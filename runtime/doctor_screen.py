@@ -7,21 +7,16 @@ Manager); this has looked at no Jetson yet.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from .board import is_jetson
-from .checks import Check
+from .checks import Check, join_group, may_open
 from .sinks.connectors import Connector, list_connectors
 
 MODESET = (
     "echo 'options nvidia-drm modeset=1' | sudo tee /etc/modprobe.d/nvidia-drm.conf, then restart"
 )
-
-
-def may_open(path: Path) -> bool:
-    return os.access(path, os.R_OK | os.W_OK)
 
 
 def check_screen(sys_root: Path = Path("/"), may_open: Callable[[Path], bool] = may_open) -> Check:
@@ -37,8 +32,8 @@ def check_screen(sys_root: Path = Path("/"), may_open: Callable[[Path], bool] = 
         return Check("screen", "ok", "no display hardware")
     closed = [c.card for c in connectors if not may_open(find_device(sys_root, c))]
     if len(closed) == len(connectors):
-        how = "sudo usermod -aG video $USER, then log in again"
-        return Check("screen", "fail", f"no permission for {closed[0]}: join group video: {how}")
+        hint = join_group("video")
+        return Check("screen", "fail", f"no permission for {closed[0]}: {hint}")
     connected = [c for c in connectors if c.status == "connected" and c.card not in closed]
     if not connected:
         names = ", ".join(connector.name for connector in connectors)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .board import is_jetson, name_jetpack, read_l4t
-from .checks import Check
+from .checks import Check, join_group, may_open
 from .sinks.serial_line import load_pyserial
 from .sysfs import list_names, read_text
 
@@ -24,10 +24,6 @@ HEADER_UART = "3100000"
 BROKEN_DMA = "6.2"
 UNIT_FOLDERS = ("etc/systemd/system", "run/systemd/generator")
 ADDRESS = re.compile(r"/([0-9a-f]+)\.serial(?=/)")
-
-
-def may_open(path: Path) -> bool:
-    return os.access(path, os.R_OK | os.W_OK)
 
 
 def check_serial(
@@ -49,8 +45,7 @@ def check_serial(
     if not is_device(path):
         return Check("serial", "fail", f"{port} is no device")
     if not may_open(path):
-        how = "sudo usermod -aG dialout $USER, then log in again"
-        return Check("serial", "fail", f"no permission for {port}: {how}")
+        return Check("serial", "fail", f"no permission for {port}: {join_group('dialout')}")
     name = Path(os.path.realpath(path)).name
     user = find_other_user(name, sys_root)
     if user:

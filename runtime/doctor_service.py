@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .board import is_jetson, name_jetpack, read_l4t
@@ -22,6 +23,14 @@ UNIT_FOLDERS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/sys
 USER = "emotion-edge"
 GROUPS = ("video", "render", "audio", "dialout")
 """Of the devices: cameras and GPU, the GPU's render node, sound, serial ports."""
+FOLDERS = (
+    "var/lib/emotion-edge",
+    "var/lib/emotion-edge/bundles",
+    "var/cache/emotion-edge",
+    "var/cache/emotion-edge/engines",
+    "var/cache/emotion-edge/numba",
+)
+"""What the service writes to."""
 L4T_VERSIONS = (((36, 4), (37,)), ((39,), (40,)))
 """From, and below: JetPack 6 since 6.1 (6.0 has TensorRT 8), and 7 since 7.2 (before, it was for
 Thor alone)."""
@@ -117,6 +126,18 @@ def check_service(
     return Check("service", "ok", ", ".join(facts))
 
 
+def is_running(
+    sys_root: Path = Path("/"), show: Callable[[], Mapping[str, str]] = show_unit
+) -> bool:
+    """Whether the service may have its devices open; also where systemd does not say."""
+    if not is_installed(sys_root):
+        return False
+    try:
+        return show().get("ActiveState", "inactive") not in ("inactive", "failed")
+    except subprocess.TimeoutExpired:
+        return True
+
+
 def is_installed(sys_root: Path) -> bool:
     return any((sys_root / folder / UNIT).exists() for folder in UNIT_FOLDERS)
 
@@ -140,9 +161,26 @@ def check_user(sys_root: Path = Path("/")) -> Check:
     members = _read_names(sys_root / "etc/group", field=3)
     missing = [group for group in GROUPS if USER not in members.get(group, ())]
     if missing:
-        how = f"sudo usermod -aG {','.join(missing)} {USER} && sudo systemctl restart {USER}"
+        how = f"sudo usermod -aG {','.join(missing)} {USER} && sudo systemctl restart {UNIT}"
         return Check("user", "fail", f"{USER} is not in {', '.join(missing)}: {how}")
     return Check("user", "ok", f"{USER}, in {', '.join(GROUPS)}")
+
+
+def check_folders(sys_root: Path = Path("/")) -> Check:
+    """Whether the service's folders are its own. Where root has made one, no engine is kept."""
+    if not is_installed(sys_root):
+        return Check("folders", "ok", NOT_INSTALLED)
+    user, *_ = _read_names(sys_root / "etc/passwd", field=2).get(USER, [""])
+    foreign = []
+    for folder in FOLDERS:
+        with suppress(FileNotFoundError, PermissionError):  # later, or not for us to look at
+            if str((sys_root / folder).stat().st_uid) != user:
+                foreign.append(f"/{folder}")
+    if foreign:
+        names = " ".join(foreign)
+        how = f"sudo chown -R {USER}: {names}"
+        return Check("folders", "warn", f"not the service's, which keeps nothing there: {how}")
+    return Check("folders", "ok", f"{USER}'s own")
 
 
 def check_config(sys_root: Path = Path("/")) -> Check:

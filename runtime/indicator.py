@@ -1,5 +1,5 @@
-"""What shows people that the camera is read: an LED, a GPIO line, or the screen. No picture is
-read while it is not on. `sys_root` stands in for / in tests.
+"""What shows people that camera and microphone are read: an LED, a GPIO line, or the screen.
+Neither is read while it is not on. `sys_root` stands in for / in tests.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import stat
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from . import config
 from .clock import Clock, MonotonicClock
 from .config import ConfigError
+from .messages import ShowsCamera
 from .sysfs import read_bytes, read_number, read_text
 
 logger = logging.getLogger(__name__)
@@ -47,50 +48,59 @@ class Light(Protocol):
         """By looking."""
 
 
-@runtime_checkable
-class Screen(Protocol):
-    """A sink that people see."""
-
-    @property
-    def showing(self) -> bool:
-        """Whether a monitor shows it just now."""
-
-
 class Indicator:
-    """A light with the promise that the camera is read only while it is on."""
+    """A light with the promise that camera and microphone are read only while it is on."""
 
-    def __init__(self, light: Light) -> None:
+    def __init__(self, light: Light, screens: Sequence[ShowsCamera] = ()) -> None:
+        """`screens` say the same as the light, and are not waited for."""
         self.lit = False
-        """Whether pictures may be read; asked before each of them."""
+        """Whether pictures and sound may be read; asked before each of them."""
+        self.trouble = ""
+        """Why they may not, in one line."""
         self._light = light
+        self._screens = screens
         self._wanted = False
-        self._failed = False
+        self._was_on = False
 
     def turn_on(self) -> None:
-        """Raises IndicatorError when it cannot be turned on; it may be tried again."""
-        self._light.turn_on()
-        self.lit = self._wanted = True
+        """Raises IndicatorError when it cannot be turned on; `look` tries again."""
+        self._wanted = True
+        try:
+            self._light.turn_on()
+        except IndicatorError as error:
+            self._settle(f"not capturing: {error}")
+            raise
+        self._settle("")
 
-    @property
-    def trouble(self) -> str:
-        """Looks at the light, and turns it on again where it went out: why that failed, or "".
-        For one thread, twice a second."""
-        trouble = ""
-        if self._wanted and not self._light.is_on():
-            self.lit = False
-            try:
-                self._light.turn_on()
-            except IndicatorError as error:
-                trouble = str(error)
-        if bool(trouble) != self._failed:
-            self._failed = bool(trouble)
-            logger.warning("%s", f"camera not read: {trouble}" if trouble else "indicator is back")
-        self.lit = self._wanted and not trouble
-        return trouble
+    def look(self) -> None:
+        """Turn it on again where it went out. For one thread, twice a second."""
+        if not self._wanted or (self.lit and self._light.is_on()):
+            return
+        self.lit = False
+        try:
+            self._light.turn_on()
+        except IndicatorError as error:
+            self._settle(f"not capturing: {error}")
+        else:
+            self._settle("")
+
+    def _settle(self, trouble: str) -> None:
+        """One line in the log when trouble begins, and one when it is over."""
+        before, self.trouble = self.trouble, trouble
+        if bool(trouble) != bool(before):
+            logger.warning("%s", trouble or "indicator is back")
+        lit = not trouble
+        for screen in self._screens:
+            screen.show_camera(lit)
+        self.lit = lit
+        self._was_on = self._was_on or lit
 
     def turn_off(self) -> None:
-        """At the end. Does nothing when it was not turned on, and never raises."""
-        wanted, self._wanted, self.lit = self._wanted, False, False
+        """At the end. Does nothing when it never was on, and never raises."""
+        wanted = self._wanted and self._was_on
+        self._wanted = self.lit = False
+        for screen in self._screens:
+            screen.show_camera(False)
         if wanted:
             try:
                 self._light.turn_off()
@@ -108,14 +118,14 @@ def open_indicator(
     settings: config.Indicator, sinks: Sequence[object], sys_root: Path = Path("/")
 ) -> Indicator:
     """The indicator that the configuration names, not turned on yet. Raises ConfigError."""
+    screens = [sink for sink in sinks if isinstance(sink, ShowsCamera)]
     if settings.kind == "file":
-        return Indicator(FileLight(settings.file, sys_root))
+        return Indicator(FileLight(settings.file, sys_root), screens)
     if settings.kind == "screen":
-        screen = next((sink for sink in sinks if isinstance(sink, Screen)), None)
-        if screen is None:
+        if not screens:
             raise ConfigError('indicator.kind is "screen", and output.sinks has no "screen"')
-        return Indicator(ScreenLight(screen))
-    return Indicator(NoLight())
+        return Indicator(ScreenLight(screens[0]), screens[1:])
+    return Indicator(NoLight(), screens)
 
 
 class NoLight:
@@ -130,24 +140,27 @@ class NoLight:
 
 
 class ScreenLight:
-    """The screen, which says what is going on as long as it shows anything."""
+    """The screen, which says that the camera is on before it is."""
 
-    def __init__(self, screen: Screen, clock: Clock | None = None) -> None:
+    def __init__(self, screen: ShowsCamera, clock: Clock | None = None) -> None:
         self._screen = screen
         self._clock = clock or MonotonicClock()
-        self._start_ns = self._clock.now_ns()
+        self._give_up_ns: int | None = None
 
     def turn_on(self) -> None:
-        """A screen that was opened just now is waited for."""
+        """The first time, the screen is given a while: it may have been opened just now."""
+        self._screen.show_camera(True)
+        if self._give_up_ns is None:
+            self._give_up_ns = self._clock.now_ns() + SCREEN_START_NS
         never = threading.Event()
         while not self._screen.showing:
             now_ns = self._clock.now_ns()
-            if now_ns >= self._start_ns + SCREEN_START_NS:
+            if now_ns >= self._give_up_ns:
                 raise IndicatorError("the screen is the indicator, and no monitor shows it")
             self._clock.sleep_until_ns(now_ns + SCREEN_POLL_NS, never)
 
     def turn_off(self) -> None:
-        """Its sink does, when it is closed."""
+        self._screen.show_camera(False)
 
     def is_on(self) -> bool:
         return self._screen.showing

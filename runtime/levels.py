@@ -39,6 +39,22 @@ def find_level(bundle: Bundle, name: str) -> Level:
     raise ConfigError(f"level is {name!r}, allowed: {', '.join(level.name for level in levels)}")
 
 
+def drop_unknown_level(config: Config, bundle: Bundle) -> Config:
+    """For a bundle that was chosen on the device, the configuration without a level that it lacks:
+    an update, or the way back from one, must not keep the program from starting. A bundle that the
+    configuration names itself does not change behind its back, so there it stays an error."""
+    names = [level.name for level in bundle.manifest.levels]
+    if config.bundle or config.level in ("", *names):
+        return config
+    log.warning(
+        "level is %r, and the bundle %s has %s: the level is chosen by what the machine can do",
+        config.level,
+        bundle.manifest.name,
+        ", ".join(names),
+    )
+    return replace(config, level="")
+
+
 def open_levels(
     stack: ExitStack, config: Config, bundle: Bundle, report: Report, *, only_one: bool = False
 ) -> tuple[RunLevel, ...]:

@@ -188,6 +188,33 @@ class MayFail(Protocol):
 
 
 @runtime_checkable
+class NeedsLook(Protocol):
+    """Something that finds out how it is when it is looked at, from one thread, twice a second."""
+
+    def look(self) -> None: ...
+
+
+@runtime_checkable
+class RunsThread(Protocol):
+    """A sink with a thread of its own. A mistake of ours there ends the run, as anywhere else."""
+
+    @property
+    def failure(self) -> Exception | None:
+        """What has ended the thread; None while it goes on."""
+
+
+@runtime_checkable
+class ShowsCamera(Protocol):
+    """A sink that tells people whether the camera may be read."""
+
+    @property
+    def showing(self) -> bool:
+        """Whether what `show_camera` was last told can be seen just now."""
+
+    def show_camera(self, on: bool) -> None: ...
+
+
+@runtime_checkable
 class ShowsTroubles(Protocol):
     """A sink that tells people what is wrong."""
 

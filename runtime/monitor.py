@@ -1,5 +1,5 @@
 """How the run is doing, twice a second: sensors and figures go to the controller, to systemd and
-into `Health`; a trace is written when it is time to."""
+into `Health`; indicator and disk are looked after; a trace is written when it is time to."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import threading
 from collections.abc import Callable, Sequence
 
 from .board import Board, BoardStatus
-from .messages import Health, MayFail, ShowsTroubles
+from .messages import Health, MayFail, NeedsLook, RunsThread, ShowsTroubles
 from .opening import Runtime
 from .trace_writer import TraceWriter
+from .trial import Trial
 from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
 PERIOD_NS = 500_000_000
-SETTLED_NS = 10_000_000_000
-"""A run that lives this long has begun well: a bundle on trial has stood it."""
 OVERLOAD_PERIOD_NS = 60_000_000_000
 """How often it is said that the budget cannot be held."""
 
@@ -34,8 +33,9 @@ class Monitor:
         on_health: Callable[[Health], None] | None = None,
         watched: Sequence[object] = (),
     ) -> None:
-        """`watched`: sources and sinks. Of those that may fail, the troubles are gathered; those
-        that show troubles are told."""
+        """`watched`: the indicator, the disk, sources and sinks. Those that need it are looked at;
+        of those that may fail, the troubles are gathered; those that show troubles are told; what
+        has ended the thread of one is raised by `look`."""
         self.newest: Health | None = None
         self._watched = watched
         self._runtime = runtime
@@ -44,7 +44,8 @@ class Monitor:
         self._trace_writer = trace_writer
         self._on_health = on_health
         self._counted = runtime.clock.now_ns(), 0
-        self._settles_ns: int | None = runtime.clock.now_ns() + SETTLED_NS
+        self._trial = Trial(runtime.choice, runtime.clock.now_ns())
+        self._moves = False
         self._overload_said_ns: int | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -54,10 +55,19 @@ class Monitor:
         while not clock.sleep_until_ns(due := due + PERIOD_NS, stop):
             self.look()
 
+    def progress(self) -> None:
+        """The main thread has made a result, or knows why it cannot. Called for every picture."""
+        self._moves = True
+        self._watchdog.progress()
+
     def look(self) -> None:
         """Once."""
         runtime = self._runtime
         self._watchdog.tick()
+        for one in self._watched:
+            if isinstance(one, NeedsLook):
+                one.look()
+        raise_failures(self._watched)
         before_ns, before = self._counted
         self._counted = now_ns, count = runtime.clock.now_ns(), runtime.latency.count
         fps = (count - before) * 1e9 / max(1, now_ns - before_ns)
@@ -75,9 +85,8 @@ class Monitor:
             if isinstance(one, ShowsTroubles):
                 one.show_troubles(troubles)
         self._say_overload(health.t_ns)
-        if self._settles_ns is not None and health.t_ns >= self._settles_ns:
-            self._settles_ns = None
-            runtime.choice.confirm()
+        moves, self._moves = self._moves, False
+        self._trial.look(health.t_ns, health.frames, moves)
         if self._trace_writer is not None:
             self._trace_writer.tick(health.t_ns, health.misses)
         if self._on_health is not None:
@@ -102,6 +111,13 @@ def list_troubles(watched: Sequence[object]) -> tuple[str, ...]:
     """Of all that may fail, what is wrong now."""
     troubles = (one.trouble for one in watched if isinstance(one, MayFail))
     return tuple(trouble for trouble in troubles if trouble)  # read once: it may end meanwhile
+
+
+def raise_failures(watched: Sequence[object]) -> None:
+    """What has ended a sink's own thread, which without estimates nobody else would hear of."""
+    for one in watched:
+        if isinstance(one, RunsThread) and one.failure is not None:
+            raise one.failure
 
 
 def measure_health(

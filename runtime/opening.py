@@ -21,7 +21,7 @@ from .config import Config
 from .faces import FaceFinder, open_detector
 from .latency import LatencyLog
 from .level_profile import Setup, profile_levels
-from .levels import RunLevel, open_levels
+from .levels import RunLevel, drop_unknown_level, open_levels
 from .messages import CapturePath, Sink, Window
 from .pacing import Pacer
 from .pipeline import Pipeline
@@ -145,9 +145,12 @@ def open_runtime(
     """Verify the bundle, open and prove the engines, warm everything up. `report` is told while
     TensorRT builds an engine, which takes minutes. With `controlled`, and no level in the
     configuration, the level follows what the machine can do; else it stays as it is."""
-    choice = choose_bundle(config.bundle, config.public_key, starting=controlled)
+    detector = open_detector(config.face.yunet_file)  # before a start of the bundle is counted
+    choice = choose_bundle(
+        config.bundle, config.public_key, starting=controlled and is_service(os.environ)
+    )
     bundle, manifest = choice.bundle, choice.bundle.manifest
-    detector = open_detector(config.face.yunet_file)
+    config = drop_unknown_level(config, bundle)
     with ExitStack() as stack:
         levels = open_levels(stack, config, bundle, report, only_one=not controlled)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, manifest))
@@ -192,6 +195,12 @@ def open_runtime(
         finally:
             pipeline.wipe()
             synchroniser.wipe()
+
+
+def is_service(environment: Mapping[str, str]) -> bool:
+    """Whether systemd has started us, as a service that tells when it is ready. What a person runs
+    beside it says nothing about a bundle's trial, whether it fails or not."""
+    return bool(environment.get("NOTIFY_SOCKET"))
 
 
 def open_preprocessor_for(levels: Sequence[RunLevel], manifest: Manifest) -> Preprocessor:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -18,12 +18,14 @@ from rich.text import Text
 
 from ..engines.bundle import Level
 from ..engines.bundle_choice import choose_bundle
+from ..engines.engine_cache import find_cache_folder
 from .build_report import report_build
 from .clock import MonotonicClock
 from .config import Config, ConfigError
 from .level_profile import Setup, describe_setup, profile_anew
 from .levels import open_levels
 from .opening import open_preprocessor_for
+from .owner import become_owner
 from .quality import LevelCost
 
 CAMERA_FPS = 30.0
@@ -33,8 +35,11 @@ CAMERA_FPS = 30.0
 def run_profile(config: Config, json_file: Path | None) -> int:
     """Measure every level of the bundle, whatever is stored. Prints a table, and writes the
     figures to `json_file`. Raises BundleError, ConfigError, EngineError and PreprocessorError."""
-    bundle = choose_bundle(config.bundle, config.public_key).bundle
     with ExitStack() as stack:
+        # Opened while it is still root, who may write where the owner of the cache may not.
+        report_to = stack.enter_context(open_report(json_file)) if json_file is not None else None
+        become_owner(find_cache_folder().parent)
+        bundle = choose_bundle(config.bundle, config.public_key).bundle
         levels = open_levels(stack, config, bundle, report_build)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))
         setup = Setup(
@@ -46,16 +51,25 @@ def run_profile(config: Config, json_file: Path | None) -> int:
             config.engines.dla_core,
         )
         costs, file = profile_anew(setup)
-        measured_of = describe_setup(setup)
-    rows = list_figures([one.level for one in levels], costs, config.budget_ms)
-    print_table(rows, config.budget_ms, file)
-    if json_file is not None:
-        report = {"budget_ms": config.budget_ms, "levels": rows, "measured_of": measured_of}
-        try:
-            json_file.write_text(json.dumps(report, indent=2) + "\n")
-        except OSError as error:
-            raise ConfigError(f"--json {json_file}: {error.strerror}") from error
+        rows = list_figures([one.level for one in levels], costs, config.budget_ms)
+        print_table(rows, config.budget_ms, file)
+        if report_to is not None:
+            measured_of = describe_setup(setup)
+            report = {"budget_ms": config.budget_ms, "levels": rows, "measured_of": measured_of}
+            try:
+                with report_to:
+                    report_to.write(json.dumps(report, indent=2) + "\n")
+            except OSError as error:
+                raise ConfigError(f"--json {json_file}: {error.strerror}") from error
     return 0
+
+
+def open_report(file: Path) -> TextIO:
+    """Raises ConfigError."""
+    try:
+        return file.open("w")
+    except OSError as error:
+        raise ConfigError(f"--json {file}: {error.strerror}") from error
 
 
 def list_figures(

@@ -101,7 +101,7 @@ find_system() {
 
 # JetPack 6.0 (36.2 and 36.3) has TensorRT 8.6, which is too old; 7.0 and 7.1 (38) are for Thor only.
 check_l4t() {
-    [[ $1 =~ ^(36\.[4-9]|39\.) ]] ||
+    [[ $1 =~ ^(36\.([4-9]|[1-9][0-9])|39)(\.|$) ]] ||
         stop 2 "Jetson Linux ${1:-unknown} is not supported: 36.4 or newer (JetPack 6.1, 6.2) or 39 (7.2) is"
 }
 

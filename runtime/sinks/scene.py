@@ -57,7 +57,7 @@ class SceneMaker:
         self._budget_ms = budget_ms
         self._estimate: Estimate | None = None
         self._arrived_ns = 0
-        self._picture_ns: int | None = None
+        self._camera_on = False
         self._eased = dict.fromkeys((*labels, *MODALITIES), 0.0)
         self._eased_ns = 0
         self._numbers_ns: int | None = None
@@ -76,9 +76,6 @@ class SceneMaker:
             self.labels = tuple(estimate.probabilities)
             self._eased = dict.fromkeys((*self.labels, *MODALITIES), 0.0)
             self._numbers_ns = None
-        before = self._estimate
-        if estimate.face is not None or (before is not None and before.index != estimate.index):
-            self._picture_ns = now_ns
         if now_ns - self._arrived_ns > PATIENCE_NS:
             self._counted = None  # the pause says nothing about the speed
         self._estimate = estimate
@@ -90,6 +87,10 @@ class SceneMaker:
     def say_trouble(self, troubles: tuple[str, ...]) -> None:
         self._trouble = ", ".join(troubles)
 
+    def say_camera(self, on: bool) -> None:
+        """Whether the camera may be read; this is said before it is, and while it is."""
+        self._camera_on = on
+
     def make(self, now_ns: int) -> Scene:
         """What is to be seen now."""
         estimate = self._estimate
@@ -100,9 +101,6 @@ class SceneMaker:
         weights = dict(estimate.modalities) if estimate and estimate.probabilities else {}
         self._ease({**shares, **{name: weights.get(name, 0.0) for name in MODALITIES}}, now_ns)
         self._count_up(headline, estimate, shares, weights, now_ns)
-        since_picture_ns = (
-            PATIENCE_NS + 1 if self._picture_ns is None else now_ns - self._picture_ns
-        )
         return Scene(
             headline=headline,
             label=label,
@@ -111,7 +109,7 @@ class SceneMaker:
             percents=self._percents,
             speed=self._speed if estimate else "",
             late=self._late,
-            camera_on=since_picture_ns <= PATIENCE_NS,
+            camera_on=self._camera_on,
             trouble=self._trouble,
         )
 

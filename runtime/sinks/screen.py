@@ -1,7 +1,7 @@
 """Estimates on a monitor, full screen, without a desktop.
 
-In: estimates, of which the newest is shown; what is wrong; the camera's pictures where they are
-wanted. Out: pictures on the first connected monitor, and whether there is one.
+In: estimates, of which the newest is shown; what is wrong; that the camera is on; its pictures
+where they are wanted. Out: pictures on the first connected monitor, and whether they are seen.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ PICTURE_NS = 200_000_000
 """Between two of the camera's pictures."""
 STALE_NS = 2_000_000_000
 """A picture that is older is taken off the screen."""
+HANGS_NS = 10_000_000_000
+"""Our thread looks every second; one that has not for so long waits for a driver that hangs."""
 CLOSE_LIMIT_S = 3.0
 
 
@@ -57,9 +59,12 @@ class ScreenSink:
         self._taken = 0
         self._count = 0
         self._troubles: tuple[str, ...] = ()
+        self._camera_on = self._camera_shown = False
         self._newest_picture: Callable[[], VideoFrame | None] | None = None
         self._picture_due_ns = 0
-        self._failed = False
+        self._looked_ns = self._clock.now_ns()
+        self.failure: Exception | None = None
+        """A mistake of ours that has ended the thread."""
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
@@ -68,15 +73,22 @@ class ScreenSink:
     @property
     def trouble(self) -> str:
         """ "" when estimates are on a monitor, else why they are not."""
-        return "screen: stopped by an error" if self._failed else self._display.trouble
+        return "screen: its driver does not answer" if self._hangs else self._display.trouble
 
     @property
     def showing(self) -> bool:
-        """The picture, and with it the notice, is on a monitor that is connected."""
-        return self._display.showing and not self._failed
+        """What `show_camera` was last told is on a monitor that is connected, with the notice."""
+        seen = self._display.showing and self._camera_shown == self._camera_on
+        return seen and not self._hangs and self.failure is None
+
+    @property
+    def _hangs(self) -> bool:
+        return self._clock.now_ns() - self._looked_ns > HANGS_NS
 
     def publish(self, estimate: Estimate) -> None:
-        """Keep it for the next drawing: microseconds."""
+        """Keep it for the next drawing: microseconds. Raises what has ended the thread."""
+        if self.failure is not None:
+            raise self.failure
         self._count += 1
         self._newest = self._count, estimate
         self._wake.set()
@@ -85,6 +97,12 @@ class ScreenSink:
         """What is wrong with the run, to be read by people in front of the screen."""
         if troubles != self._troubles:
             self._troubles = troubles
+            self._wake.set()
+
+    def show_camera(self, on: bool) -> None:
+        """Whether the camera may be read, to be known by people in front of the screen."""
+        if on != self._camera_on:
+            self._camera_on = on
             self._wake.set()
 
     def show_picture(self, newest: Callable[[], VideoFrame | None]) -> None:
@@ -109,15 +127,13 @@ class ScreenSink:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                began_ns = self._clock.now_ns()
+                began_ns = self._looked_ns = self._clock.now_ns()
                 wait_ns = self._turn(began_ns)
                 self._wake.wait(wait_ns / 1e9)
                 self._wake.clear()
                 self._clock.sleep_until_ns(began_ns + TICK_NS, self._stop)
-        except Exception:
-            # The run goes on without a screen, whatever is wrong with our drawing.
-            log.exception("the screen has stopped")
-            self._failed = True
+        except Exception as error:  # noqa: BLE001  it must not vanish with the thread
+            self.failure = error
         finally:
             self._display.close()
             if self._view is not None:
@@ -131,6 +147,8 @@ class ScreenSink:
             self._taken, estimate = newest
             self._scenes.take(estimate, self._taken, now_ns)
         self._scenes.say_trouble(self._troubles)
+        camera_on = self._camera_on
+        self._scenes.say_camera(camera_on)
         size = self._display.size
         if size is None:
             return LOOK_NS
@@ -140,6 +158,7 @@ class ScreenSink:
         if changed or fresh or redrawn:
             whole = [Rect(0, 0, *size)]
             self._display.show(view.pixels, whole if redrawn else changed)
+        self._camera_shown = camera_on
         if not self._scenes.settled:
             return TICK_NS
         return LOOK_NS if self._newest_picture is None else PICTURE_NS

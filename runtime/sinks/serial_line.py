@@ -47,6 +47,7 @@ REASONS = {
     errno.EIO: "no such device",
     errno.EAGAIN: "another program has it open",
     errno.ENOTTY: "not a serial port",
+    errno.EACCES: "no permission: join group dialout",
 }
 
 
@@ -59,6 +60,8 @@ class SerialSink:
         check_port(port)
         self.trouble = ""
         """Why nothing is sent just now, in one line; "" while all is well."""
+        self.failure: Exception | None = None
+        """A mistake of ours that has ended the thread."""
         self._open = load_pyserial()
         self._port = port
         self._settings = settings
@@ -74,7 +77,9 @@ class SerialSink:
         self._thread.start()
 
     def publish(self, estimate: Estimate) -> None:
-        """Keep it as the newest and wake the thread."""
+        """Keep it as the newest and wake the thread. Raises what has ended it."""
+        if self.failure is not None:
+            raise self.failure
         self._newest = estimate
         if not self._closed:
             os.eventfd_write(self._fresh, 1)
@@ -100,7 +105,7 @@ class SerialSink:
         self.close()
 
     def _run(self) -> None:
-        with suppress(_Stopped):
+        try:
             while True:
                 try:
                     with self._opened() as port:
@@ -109,6 +114,10 @@ class SerialSink:
                     self._say(f"serial {self._port}: {explain_error(error)}")
                 self._wait(None, timeout_s=self._delay_s)
                 self._delay_s = min(2 * self._delay_s, LONGEST_DELAY_S)
+        except _Stopped:
+            pass
+        except Exception as error:  # noqa: BLE001  it must not vanish with the thread
+            self.failure = error
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..clock import Clock
@@ -17,7 +18,7 @@ from ..messages import AudioSource, SourceError, VideoSource
 from .camera import list_cameras
 from .capture import CameraOpener
 from .playback import Media, Playback
-from .supervise import supervise_audio, supervise_video
+from .supervise import NO_WAITING, Waiting, supervise_audio, supervise_video
 
 __all__ = [
     "Media",
@@ -70,14 +71,17 @@ def open_sources(
     for_gpu: bool = False,
     microphone_chunk_ms: float = 10,
     wait: bool = False,
+    may_read: Callable[[], bool] = lambda: True,
 ) -> Sources:
     """Everything a run reads from, in real time.
 
     A camera goes with `microphone` ("auto", "none", "default", an index or a name); both are
-    opened again when they fail, and with `wait` also when they are not there at first. `capture`
-    and `for_gpu` say how it is read, see `CameraOpener`. The demo and a file bring their own sound:
-    there `loop` starts over at the end.
+    opened again when they fail, and closed while `may_read` says no. With `wait` who reads them
+    opens them, and waits for what is not there at first: quietly for a microphone that is "auto".
+    `capture` and `for_gpu` say how it is read, see `CameraOpener`. The demo and a file bring their
+    own sound: there `loop` starts over at the end.
     """
+    waiting = Waiting(wait, may_read=may_read)
     name = source
     if source == "auto":
         name = next(iter(list_cameras()), "demo")
@@ -94,13 +98,13 @@ def open_sources(
         fps=camera_fps,
         capture=capture,
         for_gpu=for_gpu,
-        wait=wait,
+        waiting=waiting,
     )
     try:
         audio = (
             None
             if microphone == "none"
-            else open_audio(microphone, clock=clock, chunk_ms=microphone_chunk_ms, wait=wait)
+            else open_audio(microphone, clock=clock, chunk_ms=microphone_chunk_ms, waiting=waiting)
         )
     except SourceError as error:
         if microphone != "auto":
@@ -121,7 +125,7 @@ def open_video(
     fps: float | None = None,
     capture: str = "auto",
     for_gpu: bool = False,
-    wait: bool = False,
+    waiting: Waiting = NO_WAITING,
 ) -> VideoSource:
     """Pictures alone. `fps`: what a camera is asked for, or the rate a file is re-timed to."""
     if is_camera(name):
@@ -142,8 +146,8 @@ def open_video(
             return find_opener(_first_camera())()
 
         if name == "camera":  # one that was unplugged may come back under another number
-            return supervise_video("camera", open_first, clock, wait=wait)
-        return supervise_video(f"camera {name}", find_opener(name), clock, wait=wait)
+            return supervise_video("camera", open_first, clock, waiting)
+        return supervise_video(f"camera {name}", find_opener(name), clock, waiting)
     playback = Playback(open_media(name), clock, loop=loop, fps=fps, audio=False)
     if playback.video is None:
         raise SourceError(f"{name} holds no picture")
@@ -163,7 +167,7 @@ def open_audio(
     clock: Clock,
     loop: bool = False,
     chunk_ms: float = 10,
-    wait: bool = False,
+    waiting: Waiting = NO_WAITING,
 ) -> AudioSource:
     """Sound alone: "auto" or "default" (the system's microphone), an index, a name, demo, file."""
     if name == "demo" or "/" in name or Path(name).is_file():
@@ -180,7 +184,7 @@ def open_audio(
         f"microphone {name}" if device else "microphone",
         lambda: Microphone(clock, device=device, chunk_ms=chunk_ms),
         clock,
-        wait=wait,
+        replace(waiting, quietly=waiting.at_first and name == "auto"),
     )
 
 

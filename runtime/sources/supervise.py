@@ -1,6 +1,7 @@
 """Opens a failed camera or microphone again, while the other one goes on.
 
-In: a function that opens the device. Out: a source whose `read` waits through the failures.
+In: a function that opens the device, and one that says whether it may be open. Out: a source whose
+`read` waits through the failures, and with the device closed while it may not be read.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from ..clock import Clock
@@ -25,12 +26,32 @@ _LOG = logging.getLogger(__name__)
 
 FIRST_DELAY_NS = 500_000_000
 LONGEST_DELAY_NS = 5_000_000_000
+ATTEMPT_LIMIT_NS = 30_000_000_000
+"""A device that has given nothing so long after it was opened, or tried to be, hangs in its driver:
+the slowest cameras take a few seconds, and there is another attempt within five."""
+REST_NS = 100_000_000
+"""How often it is asked whether the device may be open again."""
 
 Item = TypeVar("Item", bound=VideoFrame | AudioChunk)
 Item_co = TypeVar("Item_co", covariant=True)
 
 
 _NEVER_OPENED = CapturePath(copies_per_frame=0, clock_domain="unknown", zero_copy="none")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What to do about a device that is not there, or may not be read."""
+
+    at_first: bool = False
+    """`read` opens the device, and waits for one that was never there; else it must be there."""
+    quietly: bool = False
+    """That one was never there is no trouble: nobody has said that there is one."""
+    may_read: Callable[[], bool] = lambda: True
+    """While it says no, the device is closed."""
+
+
+NO_WAITING = Waiting()
 
 
 class _Source(Protocol[Item_co]):
@@ -42,9 +63,8 @@ class _Source(Protocol[Item_co]):
 class Supervised(Generic[Item]):
     """A source that comes back: after a failure it is opened again, after 0.5 s, then 1, 2, 4, 5.
 
-    The first opening happens in the constructor and must work (SourceError), unless `wait`: then
-    a device that is not there yet is one that was lost. `read` returns None only at the end or
-    when closed.
+    The first opening happens in the constructor and must work (SourceError), unless it is waited
+    for. `read` returns None only at the end or when closed.
     """
 
     def __init__(
@@ -53,9 +73,9 @@ class Supervised(Generic[Item]):
         open_source: Callable[[], _Source[Item]],
         clock: Clock,
         renumber: Callable[[Item, Item | None, bool], Item],
-        wait: bool,
+        waiting: Waiting,
     ) -> None:
-        """`renumber(item, previous item, first after a failure)` keeps the counting going."""
+        """`renumber(item, previous item, first since it was opened)` keeps the counting going."""
         self.name = name
         self.failures = 0
         self._open = open_source
@@ -64,23 +84,32 @@ class Supervised(Generic[Item]):
         self._stop = threading.Event()
         self._lock = threading.Lock()  # guards _source against a close from another thread
         self._previous: Item | None = None
+        self._waiting = waiting
         self._lost = False
+        self._given = False  # something has come since it was opened
+        self._tried_ns = clock.now_ns()
         self._delay_ns = FIRST_DELAY_NS
-        self._source: _Source[Item] | None = None
-        try:
-            self._source = open_source()
-        except SourceError as error:
-            if not wait:
-                raise
-            self._give_up(error)
+        self._source: _Source[Item] | None = None if waiting.at_first else open_source()
 
     @property
     def trouble(self) -> str:
         """What is wrong with it now; "" when nothing is."""
-        return f"{self.name} is missing" if self._lost else ""
+        return f"{self.name} is missing" if self._lost and self._is_missed else ""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Nothing comes from it because it is being opened or looked for, and this goes on."""
+        return not self._given and self._clock.now_ns() - self._tried_ns < ATTEMPT_LIMIT_NS
+
+    @property
+    def _is_missed(self) -> bool:
+        return not self._waiting.quietly or self._previous is not None
 
     def read(self) -> Item | None:
         while not self._stop.is_set():
+            if not self._waiting.may_read():
+                self._rest()
+                continue
             source = self._source
             try:
                 if source is None:
@@ -94,22 +123,19 @@ class Supervised(Generic[Item]):
                 continue
             if item is None:
                 return None
-            fresh = self._lost
-            if fresh:
+            if self._lost:
                 # Only sound or a picture proves it: some devices open and then fail at once.
-                _LOG.warning("%s is back", self.name)
+                _LOG.log(self._log_level, "%s is back", self.name)
                 self._lost = False
                 self._delay_ns = FIRST_DELAY_NS
-            self._previous = self._renumber(item, self._previous, fresh)
+            first, self._given = not self._given, True
+            self._previous = self._renumber(item, self._previous, first)
             return self._previous
         return None
 
     def close(self) -> None:
         self._stop.set()
-        with self._lock:
-            source, self._source = self._source, None
-        if source is not None:
-            source.close()
+        self._close_source()
 
     def __enter__(self) -> Supervised[Item]:
         return self
@@ -117,7 +143,24 @@ class Supervised(Generic[Item]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def _log_level(self) -> int:
+        return logging.WARNING if self._is_missed else logging.INFO
+
+    def _close_source(self) -> None:
+        self._given = False
+        with self._lock:
+            source, self._source = self._source, None
+        if source is not None:
+            source.close()
+
+    def _rest(self) -> None:
+        # Open, its driver would go on filling buffers, to be read when it is allowed again.
+        self._close_source()
+        self._clock.sleep_until_ns(self._clock.now_ns() + REST_NS, self._stop)
+
     def _reopen(self) -> _Source[Item]:
+        self._tried_ns = self._clock.now_ns()
         source = self._open()
         with self._lock:
             if not self._stop.is_set():
@@ -127,16 +170,13 @@ class Supervised(Generic[Item]):
         return source
 
     def _give_up(self, error: SourceError) -> None:
-        with self._lock:
-            source, self._source = self._source, None
-        if source is not None:
-            source.close()
+        self._close_source()
         if self._stop.is_set():
             return
         if not self._lost:
             self._lost = True
             self.failures += 1
-            _LOG.warning("%s lost: %s", self.name, error)
+            _LOG.log(self._log_level, "%s lost: %s", self.name, error)
         else:
             _LOG.debug("%s still lost: %s", self.name, error)
 
@@ -149,7 +189,7 @@ class SupervisedVideo(Supervised[VideoFrame]):
     """A VideoSource that comes back; the indices go on where they stopped."""
 
     def __init__(
-        self, name: str, open_source: Callable[[], VideoSource], clock: Clock, wait: bool
+        self, name: str, open_source: Callable[[], VideoSource], clock: Clock, waiting: Waiting
     ) -> None:
         self._offset = 0
         self._camera: VideoSource | None = None
@@ -158,31 +198,31 @@ class SupervisedVideo(Supervised[VideoFrame]):
             self._camera = open_source()
             return self._camera
 
-        super().__init__(name, open_and_keep, clock, self._continue, wait)
+        super().__init__(name, open_and_keep, clock, self._continue, waiting)
 
     @property
     def path(self) -> CapturePath:
         """That of the newest opening; while the camera is away, of the last."""
         return _NEVER_OPENED if self._camera is None else self._camera.path
 
-    def _continue(self, frame: VideoFrame, previous: VideoFrame | None, fresh: bool) -> VideoFrame:
-        if fresh:
+    def _continue(self, frame: VideoFrame, previous: VideoFrame | None, first: bool) -> VideoFrame:
+        if first:
             self._offset = previous.index + 1 - frame.index if previous is not None else 0
         return replace(frame, index=frame.index + self._offset) if self._offset else frame
 
 
 def supervise_video(
-    name: str, open_source: Callable[[], VideoSource], clock: Clock, *, wait: bool = False
+    name: str, open_source: Callable[[], VideoSource], clock: Clock, waiting: Waiting = NO_WAITING
 ) -> SupervisedVideo:
     """The indices go on where they stopped."""
-    return SupervisedVideo(name, open_source, clock, wait)
+    return SupervisedVideo(name, open_source, clock, waiting)
 
 
 class SupervisedAudio(Supervised[AudioChunk]):
     """An AudioSource that comes back; the sample index jumps by the time that was lost."""
 
     def __init__(
-        self, name: str, open_source: Callable[[], AudioSource], clock: Clock, wait: bool
+        self, name: str, open_source: Callable[[], AudioSource], clock: Clock, waiting: Waiting
     ) -> None:
         self.sample_rate_hz = 0
         self._offset = 0
@@ -195,22 +235,27 @@ class SupervisedAudio(Supervised[AudioChunk]):
             self.sample_rate_hz = source.sample_rate_hz
             return source
 
-        super().__init__(name, open_at_same_rate, clock, self._continue, wait)
+        super().__init__(name, open_at_same_rate, clock, self._continue, waiting)
 
-    def _continue(self, chunk: AudioChunk, previous: AudioChunk | None, fresh: bool) -> AudioChunk:
-        if fresh and previous is not None:
+    def _continue(self, chunk: AudioChunk, previous: AudioChunk | None, first: bool) -> AudioChunk:
+        if first and previous is not None:
             since_ns = chunk.t_ns - previous.t_ns
             samples = round(since_ns * self.sample_rate_hz / 1e9)
             # At least one sample is missing, whatever the clocks say: a gap must show.
-            first = previous.first_sample + max(samples, previous.samples.size + 1)
-            self._offset = first - chunk.first_sample
+            number = previous.first_sample + max(samples, previous.samples.size + 1)
+            self._offset = number - chunk.first_sample
         if not self._offset:
             return chunk
         return replace(chunk, first_sample=chunk.first_sample + self._offset)
 
 
 def supervise_audio(
-    name: str, open_source: Callable[[], AudioSource], clock: Clock, *, wait: bool = False
+    name: str, open_source: Callable[[], AudioSource], clock: Clock, waiting: Waiting = NO_WAITING
 ) -> SupervisedAudio:
     """The sample index goes on, with a gap as long as the device was away."""
-    return SupervisedAudio(name, open_source, clock, wait)
+    return SupervisedAudio(name, open_source, clock, waiting)
+
+
+def is_awaited(source: object) -> bool:
+    """Whether nothing comes from `source` for a reason that is known, and that is looked after."""
+    return isinstance(source, Supervised) and source.is_awaited

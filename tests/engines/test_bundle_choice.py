@@ -118,12 +118,43 @@ def test_new_bundle_that_does_not(device: Device, caplog: pytest.LogCaptureFixtu
     assert device.selection == Selection(current=device.names["one"], failed=device.names["two"])
 
 
+def test_start_that_does_not_count(device: Device) -> None:
+    """What fails is not the bundle: its trial goes on with as many failures as before, however
+    often that is said and however long it goes on."""
+    for _ in range(10):
+        choice = device.start()
+        assert (title(choice), device.selection.failed_starts) == ("two", 1)
+        choice.forgive()
+        choice.forgive()
+        assert (device.selection.on_trial, device.selection.failed_starts) == (True, 0)
+    device.start()
+    choice = device.start()
+    assert device.selection.failed_starts == 2
+    choice.forgive()
+    choice.forgive()
+    assert device.selection.failed_starts == 1
+    device.start()
+    assert title(device.start()) == "one"
+
+
+def test_forgiven_and_then_confirmed(device: Device) -> None:
+    """A run waits for its camera, and then goes well; to say so again changes nothing."""
+    choice = device.start()
+    choice.forgive()
+    choice.confirm()
+    confirmed = device.selection
+    assert confirmed == Selection(current=device.names["two"], previous=device.names["one"])
+    choice.forgive()
+    assert device.selection == confirmed
+
+
 def test_who_only_looks_counts_nothing(device: Device) -> None:
     """A command sees what the next start will take."""
     before = device.selection
     for _ in range(5):
         choice = device.choose()
         choice.confirm()
+        choice.forgive()
         assert title(choice) == "two"
     assert device.selection == before
     device.start()
@@ -225,7 +256,7 @@ def test_state_folder_that_cannot_be_written(
             "starts of a new bundle are not counted"
         ]
         choice.confirm()
-        assert ["cannot be ended" in line for line in told(caplog)] == [True]
+        assert ["cannot be brought up to date" in line for line in told(caplog)] == [True]
     assert device.selection == before
     device.start()
     device.start()
@@ -269,6 +300,7 @@ def test_chosen_anew_meanwhile(device: Device, monkeypatch: pytest.MonkeyPatch) 
     stepped = device.selection
     assert (stepped.current, stepped.failed_starts) == (device.names["one"], 0)
     choice.confirm()
+    choice.forgive()
     assert device.selection == stepped
 
 

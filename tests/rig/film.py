@@ -60,6 +60,27 @@ def write_film(clip: Path, folder: Path, *, fps: int, repeats: int) -> tuple[Pat
     return film, write_wave(folder / f"{clip.stem}.wav", np.tile(samples, repeats))
 
 
+def write_replay(film: Path, sound: Path, file: Path, *, fps: int, repeats: int) -> Path:
+    """The film, so many times, with as much of its sound, as one file without any loss."""
+    pictures = np.fromfile(film, np.uint8).reshape(-1, HEIGHT_PX, 2 * WIDTH_PX)
+    with av.open(str(file), "w") as to:
+        video = to.add_stream("rawvideo", fps, width=WIDTH_PX, height=HEIGHT_PX, pix_fmt="yuyv422")
+        audio = to.add_stream("pcm_s16le", SAMPLE_RATE, layout="mono")
+        for number in range(repeats * len(pictures)):
+            frame = av.VideoFrame.from_ndarray(
+                pictures[number % len(pictures)].reshape(HEIGHT_PX, WIDTH_PX, 2), "yuyv422"
+            )
+            frame.pts = number
+            to.mux(video.encode(frame))
+        with wave.open(str(sound)) as source:
+            count = repeats * len(pictures) * SAMPLE_RATE // fps
+            samples = np.frombuffer(source.readframes(count), "<i2")
+        whole = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
+        whole.sample_rate = SAMPLE_RATE
+        to.mux(audio.encode(whole))
+    return file
+
+
 def _pull(graph: av.filter.Graph) -> list[bytes]:
     """What has come out of it."""
     pictures = []

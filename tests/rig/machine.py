@@ -133,7 +133,9 @@ class Machine:
     def push(self, source: Path, folder: str) -> None:
         """Copy a file or a folder into `folder` of the machine, and onto its disk."""
         pack = ["tar", "-c", "-C", str(source.resolve().parent), source.name]
-        unpack = f"mkdir -p {folder} && tar -x --touch --no-same-owner -C {folder} && sync -f {folder}"
+        unpack = (
+            f"mkdir -p {folder} && tar -x --touch --no-same-owner -C {folder} && sync -f {folder}"
+        )
         with subprocess.Popen(pack, stdout=subprocess.PIPE) as tar:
             to = self._ssh("root@127.0.0.1", unpack)
             subprocess.run(to, stdin=tar.stdout, check=True, timeout=300)

@@ -51,18 +51,19 @@ def test_exposure(device: Device) -> None:
 
 
 def test_other_devices_are_closed(device: Device) -> None:
-    """In the service's own surroundings, other devices than its own cannot be opened."""
-    inside = f"nsenter --target {device.process} --mount --setuid $(id -u {SERVICE}) -- "
-    for name in ("vda", "mem", "input/event0", "watchdog0", "kmsg"):
-        answer = device.run(f"{inside} head -c 1 /dev/{name} 2>&1 >/dev/null", check=False)
-        assert "denied" in answer or "not permitted" in answer or "No such" in answer, (
-            name,
-            answer,
-        )
+    """Even root can open none of them from within the service; its own can be opened."""
+    group = f"/sys/fs/cgroup/system.slice/{SERVICE}.service/cgroup.procs"
+
+    def open_inside(name: str) -> str:
+        return device.run(f"echo $$ >{group}; : <>/dev/{name} 2>&1", check=False)
+
+    assert open_inside("video10") == ""
+    for name in ("vda", "mem", "input/event0", "watchdog0", "kmsg", "ttyS0"):
+        assert "Operation not permitted" in open_inside(name), name
 
 
 def test_stops_in_order(device: Device) -> None:
-    """SIGTERM: it ends by itself, with code 0, and the monitor is given back."""
+    """SIGTERM: it ends by itself, with code 0."""
     device.run(f"systemctl stop {SERVICE}", timeout_s=30)
     assert device.show("Result") == "success"
     assert device.show("ExecMainStatus") == "0"
@@ -74,4 +75,6 @@ def test_doctor_is_content(device: Device) -> None:
         f"runuser -u {SERVICE} -- {COMMAND} doctor --config /etc/emotion-edge/config.yaml",
         check=False,
     )
-    assert "fail" not in [line.split()[0] for line in answer.splitlines()], answer
+    marks = [line.split()[0] for line in answer.splitlines() if line.strip()]
+    assert marks.count("ok") >= 10, answer
+    assert "fail" not in marks, answer

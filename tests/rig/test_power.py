@@ -20,7 +20,10 @@ def boots_well(machine: Machine) -> Device:
     device = Device(machine)
     device.wait_ready(90)
     device.wait_estimate(30)
-    assert "fail" not in device.run(f"{COMMAND} bundle list", check=False)
+    bundles = device.run(f"{COMMAND} bundle list")
+    assert "damaged" not in bundles, bundles
+    assert "missing" not in bundles, bundles
+    assert "passed over" not in device.journal()
     return device
 
 

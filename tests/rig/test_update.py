@@ -13,6 +13,7 @@ import pytest
 from emotion_edge.engines.bundle import DEFAULT_BUNDLE
 
 from .device import COMMAND, Device, Recovered
+from .film import write_babble
 from .machine import Machine
 from .test_power import boots_well
 
@@ -21,17 +22,35 @@ CUTS = 5
 SEED = 20261124
 
 
-FAIL = """
+AUTUMN = """
+import time
 import emotion_edge.engines.bundle_choice as module
 choose = module.choose_bundle
-def fail(*arguments, **options):
+def choose_and_break(*arguments, **options):
     choice = choose(*arguments, **options)
     if choice.bundle.manifest.name == 'autumn':
-        raise SystemExit(1)
+        break_it()
     return choice
-module.choose_bundle = fail
+module.choose_bundle = choose_and_break
 """
-"""Put into the program: the start of one bundle fails after it was chosen."""
+FAULTS = {
+    "fails": """
+def break_it():
+    raise SystemExit(1)
+""",
+    "hangs": """
+from emotion_edge.engines import null
+def break_it():
+    infer, begin = null.NullEngine.infer, time.monotonic()
+    def stick(self, feed):
+        while time.monotonic() - begin > 10:
+            time.sleep(1)
+        return infer(self, feed)
+    null.NullEngine.infer = stick
+""",
+}
+"""Put into the program: one bundle ends the start once it is chosen, or is proven, runs, and then
+does not answer any more."""
 
 
 def make_bundle(folder: Path, name: str, *, broken: bool = False) -> Path:
@@ -62,14 +81,22 @@ def test_install_and_roll_back(device: Device, tmp_path: Path) -> None:
     device.wait_estimate(20)
 
 
-def test_given_up_by_itself(device: Device, tmp_path: Path, recovered: Recovered) -> None:
-    """A bundle whose start is killed twice: the one before runs again."""
+@pytest.mark.parametrize("fault", FAULTS)
+def test_given_up_by_itself(
+    device: Device, tmp_path: Path, recovered: Recovered, fault: str
+) -> None:
+    """A bundle that twice fails or hangs before it has settled: the one before runs again."""
     device.machine.push(make_bundle(tmp_path, "autumn"), "/opt")
+    device.play_sound(write_babble(tmp_path / "babble.wav", 600))
     device.run(f"{INSTALL} /opt/autumn.tar", timeout_s=300)
-    device.add_code(FAIL)
-    device.run("systemctl restart --no-block emotion-edge; sleep 1")
-    recovered("bundle that fails twice: estimates", device.wait_estimate(120))
-    assert "has failed to start 2 times" in device.journal()
+    device.add_code(AUTUMN + FAULTS[fault])
+    device.run("systemctl restart --no-block emotion-edge")
+    took_s = device.wait(
+        "the way back", lambda: bool(device.count("has failed to start 2 times")), 150
+    )
+    recovered(f"bundle that {fault} twice: estimates", took_s + device.wait_estimate(60))
+    assert "autumn" not in device.run(f"{COMMAND} bundle list | grep current", check=False)
+    device.wait_well(30)
 
 
 @pytest.mark.parametrize("damage", ["signature", "format", "path"])

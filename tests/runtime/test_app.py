@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from emotion_edge.engines.bundle import FusionEntry, load_bundle, write_manifest
 from emotion_edge.kernels import open_preprocessor
 from emotion_edge.runtime import app, monitor, opening
-from emotion_edge.runtime.app import LiveRun, run_replay
+from emotion_edge.runtime.app import LiveRun
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, ConfigError
 from emotion_edge.runtime.messages import (
@@ -31,6 +31,7 @@ from emotion_edge.runtime.messages import (
     Window,
 )
 from emotion_edge.runtime.opening import Runtime
+from emotion_edge.runtime.replay import run_replay
 from emotion_edge.runtime.ring import AudioRing
 from emotion_edge.runtime.sinks import SinkClosed
 from emotion_edge.runtime.sources import Sources

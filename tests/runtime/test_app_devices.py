@@ -14,13 +14,14 @@ import pytest
 
 from emotion_edge.engines.bundle_choice import Choice
 from emotion_edge.runtime import app, monitor
-from emotion_edge.runtime.app import LiveRun, StoppedEarly
-from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.config import Config
+from emotion_edge.runtime.app import LiveRun
+from emotion_edge.runtime.clock import FakeClock, MonotonicClock
+from emotion_edge.runtime.config import Config, ConfigError
 from emotion_edge.runtime.indicator import Indicator, IndicatorError
-from emotion_edge.runtime.messages import Health, SourceError, VideoFrame
-from emotion_edge.runtime.sources import Sources
-from emotion_edge.runtime.sources.supervise import supervise_video
+from emotion_edge.runtime.messages import AudioChunk, Health, SourceError, VideoFrame
+from emotion_edge.runtime.sources import Sources, supervise
+from emotion_edge.runtime.sources.supervise import Waiting, supervise_audio, supervise_video
+from emotion_edge.runtime.sync import Synchroniser
 
 from .devices import SECOND, Camera, Microphone
 
@@ -74,19 +75,61 @@ class NotedCamera(Camera):
         super().close()
 
 
+class NotedMicrophone(Microphone):
+    """Notes the same."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__()
+        self.events = events
+        self.reads = 0
+
+    def read(self) -> AudioChunk | None:
+        self.reads += 1
+        return super().read()
+
+    def close(self) -> None:
+        self.events.append("microphone closed")
+        super().close()
+
+
 class Stage:
-    """A camera behind a lamp, and what happens in which order."""
+    """A camera and a microphone behind a lamp, and what happens in which order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[str] = []
         self.lamp = Lamp(self.events)
-        self.camera = NotedCamera(self.events)
+        self.make_camera: Callable[[list[str]], NotedCamera] = NotedCamera
+        self.with_sound = False
+        self.cameras: list[NotedCamera] = []
+        self.microphones: list[NotedMicrophone] = []
         monkeypatch.setattr(app, "open_indicator", lambda *_: Indicator(self.lamp))
         monkeypatch.setattr(app, "open_sources", self.open_sources)
 
-    def open_sources(self, *_: object, **__: object) -> Sources:
-        self.events.append("sources opened")
-        return Sources(self.camera, None, "fake")
+    @property
+    def reads(self) -> int:
+        """Pictures and pieces of sound so far."""
+        return sum(device.reads for device in (*self.cameras, *self.microphones))
+
+    def open_sources(
+        self, *_: object, may_read: Callable[[], bool], wait: bool, **__: object
+    ) -> Sources:
+        """As the program does it, but for the devices themselves."""
+        waiting, clock = Waiting(wait, may_read=may_read), MonotonicClock()
+        video = supervise_video("camera", self.open_camera, clock, waiting)
+        if not self.with_sound:
+            return Sources(video, None, "fake")
+        audio = supervise_audio("microphone", self.open_microphone, clock, waiting)
+        return Sources(video, audio, "fake")
+
+    def open_camera(self) -> NotedCamera:
+        self.events.append("camera opened")
+        self.cameras.append(self.make_camera(self.events))
+        return self.cameras[-1]
+
+    def open_microphone(self) -> NotedMicrophone:
+        self.events.append("microphone opened")
+        self.microphones.append(NotedMicrophone(self.events))
+        return self.microphones[-1]
 
 
 @pytest.fixture
@@ -94,7 +137,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """The monitor looks often, and what is waited for is tried often."""
     monkeypatch.setattr(monitor, "PERIOD_NS", SECOND // 50)
     monkeypatch.setattr(app, "BLIND_TICK_NS", SECOND // 100)
-    monkeypatch.setattr(app, "INDICATOR_PERIOD_NS", SECOND // 100)
+    monkeypatch.setattr(supervise, "REST_NS", SECOND // 100)
     return Stage(monkeypatch)
 
 
@@ -139,7 +182,7 @@ def test_light_is_on_before_anything_is_read(
     run = LiveRun(configure("camera"), [collector])
     collector.on_publish = lambda _: run.stop()
     run.run()
-    assert stage.events[:3] == ["light on", "sources opened", "first picture"]
+    assert stage.events[:3] == ["light on", "camera opened", "first picture"]
     assert stage.events[-1] == "light off"
     assert "camera closed" in stage.events
     assert not stage.lamp.on
@@ -175,34 +218,34 @@ def test_light_is_waited_for(
     systemd: Systemd,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With `wait_for_devices`: ready, alive and saying so, but reading nothing until it is on; then
-    as ever. The log has one line."""
+    """With `wait_for_devices`: ready, alive and saying so to all who ask, but with no device opened
+    until it is on; then as ever. The log has one line when it begins and one when it is over."""
     stage.lamp.broken = True
-    run = LiveRun(configure("camera", "wait_for_devices=true"), [collector])
-    collector.on_publish = lambda _: run.stop()
-    before: list[list[str]] = []
-    mended = threading.Event()
-    try_on = stage.lamp.turn_on
+    stage.with_sound = True
+    dark: list[int] = []
+    screen = PictureScreen()
 
-    def mend_late() -> None:
-        systemd.count_pings()  # its queue is short
-        if stage.lamp.tries == 8:
-            before.append([*stage.events, *systemd.messages])
-            stage.lamp.broken = False
-            mended.set()
-        try_on()
+    def look(health: Health) -> None:
+        pings = systemd.count_pings()  # its queue is short
+        if health.troubles:
+            assert health.troubles == (f"not capturing: {OUT}",)
+            assert stage.events == []
+            dark.append(pings)
+            stage.lamp.broken = len(dark) < 20
 
-    stage.lamp.turn_on = mend_late  # type: ignore[method-assign]
+    run = LiveRun(configure("camera", "wait_for_devices=true"), [collector, screen], on_health=look)
+    collector.on_publish = lambda _: run.stop() if stage.microphones else None
     with caplog.at_level(logging.WARNING):
         run.run()
-    assert mended.is_set()
-    first, *others = before[0]
-    assert first == f"READY=1\nSTATUS=not capturing: {OUT}"
-    assert set(others) == {"WATCHDOG=1"}
-    assert len(others) > 3
-    assert "READY=1\nSTATUS=reading fake" in systemd.messages
-    assert stage.events[:3] == ["light on", "sources opened", "first picture"]
-    assert caplog.messages == [f"the camera is not read yet: {OUT}"]
+    ready = [message for message in systemd.messages if message.startswith("READY=1")]
+    assert ready == [f"READY=1\nSTATUS=not capturing: {OUT}"]
+    assert any(line.startswith(f"STATUS=not capturing: {OUT}; 0 fps") for line in systemd.messages)
+    assert dark[-1] > 5
+    assert screen.troubles[0] == (f"not capturing: {OUT}",)
+    assert screen.troubles[-1] == ()
+    assert stage.events[0] == "light on"
+    assert {"camera opened", "microphone opened"} <= set(stage.events[1:])
+    assert caplog.messages == [f"not capturing: {OUT}", "indicator is back"]
 
 
 def test_waiting_for_the_light_can_be_stopped(
@@ -210,50 +253,47 @@ def test_waiting_for_the_light_can_be_stopped(
 ) -> None:
     """By `stop`, from anywhere; nothing was opened, and nothing is turned off."""
     stage.lamp.broken = True
-    run = LiveRun(configure("camera", "wait_for_devices=true"), [])
-    stage.lamp.turn_on = lambda: refuse_and_stop(run)  # type: ignore[method-assign]
-    with pytest.raises(StoppedEarly, match="waiting for the capture indicator"):
-        run.run()
+    run = LiveRun(configure("camera", "wait_for_devices=true"), [], on_health=lambda _: run.stop())
+    run.run()
     assert stage.events == []
-
-
-def refuse_and_stop(run: LiveRun) -> None:
-    run.stop()
-    raise IndicatorError(OUT)
 
 
 def test_light_that_goes_out(
     configure: Callable[..., Config], collector: Collector, stage: Stage, systemd: Systemd
 ) -> None:
-    """No further picture is read until it is on again, with the run alive and saying why; then it
-    goes on where it was."""
-    lamp, camera = stage.lamp, stage.camera
-    dark: list[tuple[int, int, int]] = []
-    """Each time the monitor has looked while it is dark: pictures read, estimates, pings."""
+    """Camera and microphone are closed, and opened when it is on again, with the run alive and
+    saying why; then it goes on where it was."""
+    lamp = stage.lamp
+    stage.with_sound = True
+    dark: list[tuple[int, int]] = []
+    """Each time the monitor has looked while it is dark: what was read, pings."""
 
     def look(health: Health) -> None:
         if health.troubles:
-            assert health.troubles == (OUT,)
-            dark.append((camera.reads, len(collector.estimates), systemd.count_pings()))
+            assert health.troubles == (f"not capturing: {OUT}",)
+            dark.append((stage.reads, systemd.count_pings()))
             if len(dark) == 20:
+                assert set(stage.events[-2:]) == {"camera closed", "microphone closed"}
                 lamp.broken = False
-        elif dark and len(collector.estimates) > dark[-1][1] + 3:
+        elif dark and stage.reads > dark[-1][0] + 10 and stage.cameras[-1].reads > 3:
             run.stop()
-        elif not dark and len(collector.estimates) > 3:
+        elif not dark and collector.estimates and stage.microphones[0].reads:
             lamp.broken = True
 
     run = LiveRun(configure("camera"), [collector], on_health=look)
     run.run()
-    reads, estimates, pings = zip(*dark, strict=True)
-    # One picture may be on its way just then: it is read to its end, and not taken.
-    assert reads[-1] <= reads[0] + 1
-    assert estimates[-1] <= estimates[0] + 1
+    reads, pings = zip(*dark, strict=True)
+    # One picture and one sound may be on their way just then: read to their end, and not taken.
+    assert reads[-1] <= reads[0] + 2
     assert pings[-1] >= pings[0] + 5
-    assert any(f"STATUS={OUT}; " in message for message in systemd.messages)
-    assert camera.reads > reads[-1] + 3
+    assert any(f"STATUS=not capturing: {OUT}; " in message for message in systemd.messages)
+    assert (len(stage.cameras), len(stage.microphones)) == (2, 2)
+    assert stage.microphones[1].reads > 0
+    indices = [estimate.index for estimate in collector.estimates]
+    assert indices == sorted(indices)
 
 
-def test_picture_that_comes_after_the_light_went_out(
+def test_what_comes_after_the_light_went_out(
     configure: Callable[..., Config], collector: Collector, stage: Stage
 ) -> None:
     """A camera may be awaited for hours: what it gives when the light is off is not looked at."""
@@ -281,11 +321,43 @@ def test_picture_that_comes_after_the_light_went_out(
             if len(looks) == 10:
                 run.stop()
 
-    stage.camera = LateCamera(stage.events)
+    stage.make_camera = LateCamera
     run = LiveRun(configure("camera"), [collector], on_health=look)
     run.run()
-    assert stage.camera.reads == 1
+    assert stage.reads == 1
     assert collector.estimates == []
+
+
+def test_sound_that_comes_after_the_light_went_out(
+    configure: Callable[..., Config], stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with pictures."""
+    heard: list[AudioChunk] = []
+    dark, read = threading.Event(), threading.Event()
+
+    class LateMicrophone(NotedMicrophone):
+        def read(self) -> AudioChunk | None:
+            stage.lamp.broken = True
+            assert dark.wait(30)
+            read.set()
+            return super().read()
+
+    looks: list[Health] = []
+
+    def look(health: Health) -> None:
+        if health.troubles:
+            dark.set()
+        if read.is_set():
+            looks.append(health)
+            if len(looks) == 10:
+                run.stop()
+
+    stage.with_sound = True
+    monkeypatch.setattr(Synchroniser, "add_audio", lambda _, chunk: heard.append(chunk))
+    monkeypatch.setattr(stage, "open_microphone", lambda: LateMicrophone(stage.events))
+    run = LiveRun(configure("camera"), [], on_health=look)
+    run.run()
+    assert heard == []
 
 
 # The camera
@@ -309,7 +381,7 @@ class SilentCamera(Camera):
         return None
 
 
-@pytest.mark.parametrize("kind", ["missing", "silent"])
+@pytest.mark.parametrize("kind", ["missing", "silent", "hangs"])
 def test_only_a_missing_camera_is_patiently_waited_for(
     configure: Callable[..., Config],
     collector: Collector,
@@ -319,30 +391,52 @@ def test_only_a_missing_camera_is_patiently_waited_for(
     kind: str,
 ) -> None:
     """While one that is known to be missing is looked for, systemd is told that all is alive,
-    though there never was an estimate. One that hangs gets no ping, so the program is restarted."""
-    gone = threading.Event()
-    missing = supervise_video("camera", wait_for_nothing(gone), FakeClock(), wait=True)
-    video = missing if kind == "missing" else SilentCamera()
-    monkeypatch.setattr(app, "open_sources", lambda *_, **__: Sources(video, None, "fake"))
-    seen: list[Health] = []
+    though there never was an estimate. One that gives nothing, or whose driver holds up what looks
+    for it, gets no ping, so the program is restarted."""
+    gone, clock = threading.Event(), FakeClock()
+    opened = iter([wait_for_nothing(gone)])
+
+    def hang() -> Camera:
+        open_nothing = next(opened, None)
+        if open_nothing is not None:
+            return open_nothing()
+        clock.advance(supervise.ATTEMPT_LIMIT_NS)  # and it is not back yet
+        gone.wait()
+        raise SourceError("the end of the test")
+
+    open_camera = {
+        "missing": wait_for_nothing(gone),
+        "silent": SilentCamera,
+        "hangs": hang,
+    }[kind]
+    seen: list[tuple[str, ...]] = []
 
     def look(health: Health) -> None:
-        seen.append(health)
         systemd.count_pings()  # its queue is short
+        seen.append(health.troubles)
         if len(seen) == 25:
+            gone.set()
             run.stop()
 
+    video: object = supervise_video("camera", open_camera, clock, Waiting(True))
+    if kind == "silent":
+        video = SilentCamera()
+    monkeypatch.setattr(app, "open_sources", lambda *_, **__: Sources(video, None, "fake"))  # type: ignore[arg-type]
     run = LiveRun(configure("camera"), [collector], on_health=look)
     run.run()
     assert collector.estimates == []
+    pings = systemd.count_pings()
     if kind == "missing":
-        assert seen[-1].troubles == ("camera is missing",)
-        assert systemd.count_pings() > 5
+        assert seen[-1] == ("camera is missing",)
+        assert pings > 5
         status = "STATUS=camera is missing; 0 fps, p99 0.0 ms, 0 misses, level high"
         assert status in systemd.messages
+    elif kind == "silent":
+        assert seen[-1] == ()
+        assert pings == 0
     else:
-        assert seen[-1].troubles == ()
-        assert systemd.count_pings() == 0
+        assert seen[-1] == ("camera is missing",)
+        assert pings <= 2  # before it hung
 
 
 def test_missing_devices_of_a_configuration_are_waited_for(
@@ -372,6 +466,7 @@ class PictureScreen:
     def __init__(self) -> None:
         self.newest: Callable[[], VideoFrame | None] | None = None
         self.troubles: list[tuple[str, ...]] = []
+        self.failure: Exception | None = None
 
     def publish(self, estimate: object) -> None: ...
 
@@ -418,52 +513,108 @@ def test_screen_is_told_what_is_wrong(
     """A sink that shows troubles hears of the camera's, and of another sink's own."""
     screen = PictureScreen()
     collector.trouble = "serial /dev/ttyS9 is missing"  # type: ignore[attr-defined]
-    missing = supervise_video("camera", wait_for_nothing(threading.Event()), FakeClock(), wait=True)
+    gone = threading.Event()
+    missing = supervise_video("camera", wait_for_nothing(gone), FakeClock(), Waiting(True))
     monkeypatch.setattr(app, "open_sources", lambda *_, **__: Sources(missing, None, "fake"))
 
-    def look(_: Health) -> None:
-        run.stop()
+    def look(health: Health) -> None:
+        if len(health.troubles) == 2:
+            run.stop()
 
     run = LiveRun(configure("camera"), [collector, screen], on_health=look)
     run.run()
-    assert screen.troubles == [("camera is missing", "serial /dev/ttyS9 is missing")]
+    assert screen.troubles[-1] == ("camera is missing", "serial /dev/ttyS9 is missing")
+
+
+@pytest.mark.parametrize("lit", [True, False])
+def test_bug_in_the_thread_of_a_sink(
+    configure: Callable[..., Config], stage: Stage, lit: bool
+) -> None:
+    """Ends the run, also when there is no estimate that the sink would refuse."""
+    stage.lamp.broken = not lit
+    sink = PictureScreen()
+    sink.failure = RuntimeError("a bug of ours")
+    run = LiveRun(configure("camera", "wait_for_devices=true"), [sink])
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        run.run()
 
 
 # The bundle
 
 
+def note(choice: Choice, found: list[Choice]) -> None:
+    found.append(choice)
+
+
+class Verdicts:
+    """What becomes of the bundle of each run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.confirmed: list[Choice] = []
+        self.forgiven: list[Choice] = []
+        # No methods of a list: they would not be bound to the choice.
+        monkeypatch.setattr(Choice, "confirm", lambda choice: note(choice, self.confirmed))
+        monkeypatch.setattr(Choice, "forgive", lambda choice: note(choice, self.forgiven))
+
+
 @pytest.fixture
-def confirmed(monkeypatch: pytest.MonkeyPatch) -> list[Choice]:
-    """The bundles that have stood their trial."""
-    found: list[Choice] = []
-
-    def confirm(choice: Choice) -> None:
-        found.append(choice)
-
-    monkeypatch.setattr(Choice, "confirm", confirm)
-    return found
+def verdicts(monkeypatch: pytest.MonkeyPatch) -> Verdicts:
+    return Verdicts(monkeypatch)
 
 
 def test_orderly_end_confirms_the_bundle(
-    configure: Callable[..., Config], stage: Stage, confirmed: list[Choice]
+    configure: Callable[..., Config], stage: Stage, verdicts: Verdicts
 ) -> None:
-    """Also of a run that was too short for the monitor to say so."""
+    """Also of a run that was too short to settle."""
     runtime = LiveRun(configure("camera"), []).run(0.1)
-    assert confirmed == [runtime.choice]
+    assert (verdicts.confirmed, verdicts.forgiven) == ([runtime.choice], [])
 
 
-def test_failure_does_not_confirm_the_bundle(
+def test_run_that_saw_nothing_confirms_nothing(
+    configure: Callable[..., Config], stage: Stage, verdicts: Verdicts
+) -> None:
+    """Told to stop while it waits for its light: the start does not count, and that is all."""
+    stage.lamp.broken = True
+    settings = configure("camera", "wait_for_devices=true")
+    run = LiveRun(settings, [], on_health=lambda _: run.stop())
+    runtime = run.run()
+    assert (verdicts.confirmed, verdicts.forgiven) == ([], [runtime.choice])
+
+
+def test_failures_of_devices_are_not_the_bundles(
     configure: Callable[..., Config],
     stage: Stage,
-    confirmed: list[Choice],
+    verdicts: Verdicts,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Neither of a thread, nor of what was to be opened, nor of the light."""
+    """Of a source, while it runs or when it is opened, of the light, of a port that is taken."""
     sources = Sources(Camera(3), Microphone(), "fake")
-    monkeypatch.setattr(app, "open_sources", lambda *_, **__: sources)
-    with pytest.raises(SourceError, match="unplugged"):
-        LiveRun(configure("camera"), []).run()
+    with monkeypatch.context() as patch:
+        patch.setattr(app, "open_sources", lambda *_, **__: sources)
+        with pytest.raises(SourceError, match="unplugged"):
+            LiveRun(configure("camera"), []).run()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match="cannot be listened on"):
+            LiveRun(configure("camera", f"metrics.port={port}"), []).run()
     stage.lamp.broken = True
     with pytest.raises(IndicatorError):
         LiveRun(configure("camera"), []).run()
-    assert confirmed == []
+    assert (verdicts.confirmed, len(verdicts.forgiven)) == ([], 3)
+
+
+def test_bug_counts_against_the_bundle(
+    configure: Callable[..., Config],
+    stage: Stage,
+    verdicts: Verdicts,
+    collector: Collector,
+) -> None:
+    """What it brought may be what the program stumbles over."""
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    collector.on_publish = fail
+    with pytest.raises(ZeroDivisionError):
+        LiveRun(configure("camera"), [collector]).run()
+    assert (verdicts.confirmed, verdicts.forgiven) == ([], [])

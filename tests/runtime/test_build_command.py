@@ -17,6 +17,7 @@ import pytest
 
 from emotion_edge.engines import build as build_module
 from emotion_edge.engines.bundle import DEFAULT_BUNDLE, load_bundle
+from emotion_edge.runtime import build_command
 from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.build_report import report_build
 
@@ -25,6 +26,10 @@ from cuda_stand_in import StandIn
 from trt_stand_in import use_stand_in
 
 TIMEOUT_S = 60
+
+
+class BecameOwner(Exception):
+    """The test has seen enough."""
 
 
 @pytest.fixture
@@ -189,6 +194,21 @@ def test_run_is_stopped_while_it_builds(
         if thread.name == "tensorrt-build":
             thread.join(TIMEOUT_S)
     assert "the build was cancelled" in gpu.calls
+
+
+def test_as_the_owner_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before anything is read of a bundle or written: what root makes the service cannot use."""
+    folders: list[Path] = []
+
+    def become_owner(folder: Path) -> None:
+        folders.append(folder)
+        raise BecameOwner
+
+    monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "service" / "engines"))
+    monkeypatch.setattr(build_command, "become_owner", become_owner)
+    with pytest.raises(BecameOwner):
+        main(["build", "--bundle", "/none"])
+    assert folders == [tmp_path / "service"]
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

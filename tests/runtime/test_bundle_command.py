@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.engines.bundle import DEFAULT_BUNDLE, MANIFEST, load_bundle
+from emotion_edge.engines.bundle import DEFAULT_BUNDLE, MANIFEST, Bundle, load_bundle
 from emotion_edge.engines.bundle_choice import choose_bundle
 from emotion_edge.engines.bundle_selection import Selection
 from emotion_edge.engines.bundle_store import BundleStore
 from emotion_edge.runtime import bundle_command, service_config
 from emotion_edge.runtime.__main__ import main
-from emotion_edge.runtime.bundle_command import RESTART, become_owner
+from emotion_edge.runtime.bundle_command import RESTART
 
 sys.path.append(str(Path(__file__).parent.parent / "engines"))  # the tests are no package
 from cuda_stand_in import StandIn
@@ -242,6 +242,26 @@ def test_goes_back_to_what_can_run(
     assert (code, lines[0]) == (0, f"bundle {load_bundle(real).sha256[:16]} is chosen")
 
 
+def test_goes_back_to_a_bundle_without_the_level(
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    selection: Callable[[], Selection],
+    null: Path,
+    tmp_path: Path,
+) -> None:
+    """That the configuration names what only the newer bundle has must not keep it installed."""
+    newer = rename(shutil.copytree(null, tmp_path / "newer"), "newer")
+    edit(newer, lambda fields: fields["levels"][0].update(name="newest"))
+    for folder in (null, newer):
+        assert bundle(capsys, "install", folder, *NULL)[0] == 0
+        choose_bundle(starting=True).confirm()
+    code, lines, _ = bundle(capsys, "rollback", *NULL, "--set", "level=newest")
+    name = load_bundle(null).sha256[:16]
+    assert (code, lines[0]) == (0, f"bundle {name} is chosen")
+    assert selection().current == name
+    assert "level is 'newest'" in caplog.text
+
+
 # The list
 
 
@@ -275,6 +295,19 @@ def test_list(capsys: pytest.CaptureFixture[str], state: Path, null: Path, tmp_p
     lines = bundle(capsys, "list")[1]
     assert "damaged" in lines[-2]
     assert lines[1].endswith("ships        current")
+
+
+def test_list_of_what_is_gone(
+    capsys: pytest.CaptureFixture[str], selection: Callable[[], Selection], state: Path, null: Path
+) -> None:
+    """The current bundle has a line though its folder has none."""
+    bundle(capsys, "install", null, *NULL)
+    name = selection().current
+    shutil.rmtree(state / "bundles" / name)
+    lines = bundle(capsys, "list")[1]
+    assert lines[2].startswith(f"{name}  ?")
+    assert lines[2].endswith("current, on trial, missing")
+    assert lines[3].endswith("no such bundle folder")
 
 
 # Signatures
@@ -328,6 +361,22 @@ def test_signs_only_what_is_whole(
     assert not (null / "bundle.json.sig").exists()
 
 
+def test_signs_what_it_has_checked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, null: Path, keys: Any
+) -> None:
+    """And not what somebody has put in its place since."""
+
+    def swap(folder: Path) -> Bundle:
+        checked = load_bundle(folder)
+        rename(folder, "other")
+        return checked
+
+    monkeypatch.setattr(bundle_command, "load_bundle", swap)
+    code, _, errors = bundle(capsys, "sign", null, "--key", keys.private)
+    assert (code, errors) == (4, f"{null}: {MANIFEST} was changed while it was read: not signed\n")
+    assert not (null / "bundle.json.sig").exists()
+
+
 def test_keys_of_the_help(capsys: pytest.CaptureFixture[str], tmp_path: Path, null: Path) -> None:
     """The commands in the help make keys that work, and openssl itself can sign."""
     pytest.importorskip("cryptography", reason="cryptography is in the signed extra")
@@ -351,48 +400,6 @@ def test_keys_of_the_help(capsys: pytest.CaptureFixture[str], tmp_path: Path, nu
 
 
 # Whose it is
-
-
-class Root:
-    """What root would do, in the order in which it must be done."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: int) -> None:
-        self.calls: list[tuple[str, object]] = []
-        monkeypatch.setattr(os, "geteuid", lambda: 0)
-        for name in ("initgroups", "setgroups", "setgid", "setuid"):
-            monkeypatch.setattr(os, name, lambda *a, n=name: self.calls.append((n, a)))
-        real = Path.stat
-
-        def owned(path: Path, **options: Any) -> os.stat_result:
-            status = real(path, **options)
-            return os.stat_result((*status[:4], owner, 77, *status[6:10]))
-
-        monkeypatch.setattr(Path, "stat", owned)
-
-
-def test_becomes_the_owner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Groups first: afterwards it may not any more. The user's folders are then its own."""
-    entry = pwd.struct_passwd(("kiosk", "x", 4711, 4712, "", "/var/lib/kiosk", "/bin/false"))
-    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {4711: entry}[uid])
-    monkeypatch.setenv("HOME", "/root")
-    root = Root(monkeypatch, 4711)
-    become_owner(tmp_path)
-    wanted = [("initgroups", ("kiosk", 4712)), ("setgid", (4712,)), ("setuid", (4711,))]
-    assert root.calls == wanted
-    assert os.environ["HOME"] == "/var/lib/kiosk"
-    other = Root(monkeypatch, 99)  # without a name
-    become_owner(tmp_path)
-    assert other.calls == [("setgroups", ([],)), ("setgid", (77,)), ("setuid", (99,))]
-
-
-def test_stays_who_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where root owns the folder, where there is none yet, and who is not root."""
-    for owner, euid, folder in ((0, 0, tmp_path), (5, 0, tmp_path / "none"), (5, 5, tmp_path)):
-        with monkeypatch.context() as patch:
-            root = Root(patch, owner)
-            patch.setattr(os, "geteuid", lambda euid=euid: euid)
-            become_owner(folder)
-            assert root.calls == []
 
 
 AS_NOBODY = """

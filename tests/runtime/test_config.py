@@ -43,7 +43,7 @@ def test_defaults() -> None:
         "trace": {"folder": ""},
         "screen": {
             "notice": "Reads apparent emotion, not what a person feels."
-            " Nothing is recorded or sent.",
+            " No picture or sound is kept or sent.",
             "picture": False,
         },
         "serial": {"baud": 115_200, "format": "json", "max_hz": 10.0},
@@ -175,6 +175,7 @@ def refuse(file: Path | None, *settings: str) -> str:
         ("source.capture=gst", ["source.capture is 'gst'", "allowed: auto, v4l2, opencv, jetson"]),
         ("source.loop=perhaps", ["source.loop is 'perhaps'", "bool"]),
         ("source.microphone_chunk_ms=4", ["source.microphone_chunk_ms is '4'", ">= 5"]),
+        ("screen.notice=''", ["screen.notice is ''", "length >= 1"]),
         ("serial.baud=300", ["serial.baud is '300'", ">= 1200"]),
         ("serial.max_hz=0", ["serial.max_hz is '0'", "> 0"]),
         ("serial.format=xml", ["serial.format is 'xml'", "allowed: json, binary"]),

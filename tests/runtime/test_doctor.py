@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.engines.bundle import DEFAULT_BUNDLE
-from emotion_edge.runtime import doctor, service_config
+from emotion_edge.runtime import doctor, doctor_service, service_config
 from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.config import Config, Indicator, Output
 from emotion_edge.runtime.doctor import Check
@@ -74,34 +73,6 @@ def test_microphone_states(tmp_path: Path) -> None:
     assert found == Check("microphone", "ok", "USB microphone")
 
 
-@pytest.mark.parametrize("given", ["argument", "configuration"])
-def test_bundle_problem_is_one_line(tmp_path: Path, given: str) -> None:
-    """What the bundle's reader refuses is passed on in its own words."""
-    missing = tmp_path / "missing"
-    if given == "argument":
-        check = doctor.check_bundle(missing, Config())
-    else:
-        check = doctor.check_bundle(None, Config(bundle=str(missing)))
-    assert check.state == "fail"
-    assert str(missing) in check.message
-    assert "\n" not in check.message
-
-
-def test_bundle_of_a_run(tmp_path: Path, null_bundle: Path) -> None:
-    """The argument goes before the configuration; without both it is the one that ships. A key
-    that cannot be read is a problem too."""
-    configured = Config(bundle=str(tmp_path / "missing"))
-    assert doctor.check_bundle(null_bundle, configured) == Check(
-        "bundle", "ok", f"{null_bundle} (null)"
-    )
-    shipped = doctor.check_bundle(None, Config())
-    assert shipped.state == "ok"
-    assert shipped.message.startswith(str(DEFAULT_BUNDLE))
-    no_key = doctor.check_bundle(None, Config(public_key=str(tmp_path / "none.pem")))
-    assert no_key.state == "fail"
-    assert "none.pem" in no_key.message
-
-
 def run_checks(root: Path, config: Config = Config()) -> dict[str, Check]:  # noqa: B008 - frozen
     checks = doctor.run_checks(root, config, sys_root=root, environment={})
     return {check.name: check for check in checks}
@@ -111,7 +82,7 @@ def test_checks_of_a_kiosk(tmp_path: Path) -> None:
     """On a machine that has nothing of what the configuration asks for, each thing has its line;
     nothing is asked of one that is no kiosk."""
     at_home = run_checks(tmp_path)
-    for name in ("screen", "indicator", "service", "user", "config", "jetpack"):
+    for name in ("screen", "indicator", "service", "user", "folders", "config", "jetpack"):
         assert at_home[name].state == "ok"
     assert not any(name.startswith("serial") for name in at_home)
     sinks = ("screen", "serial:/dev/ttyS9", "null", "serial:/dev/ttyS8")
@@ -129,9 +100,9 @@ def test_configuration_that_is_checked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """The one that is named, else the service's, else the defaults."""
-    seen: list[Config] = []
+    seen: list[Config | None] = []
 
-    def note(bundle: Path | None, config: Config) -> list[Check]:
+    def note(bundle: Path | None, config: Config | None) -> list[Check]:
         seen.append(config)
         return []
 
@@ -145,7 +116,7 @@ def test_configuration_that_is_checked(
     assert main(["doctor"]) == 0
     service.write_text("budget_ms: fast\n")  # has a line of its own
     assert main(["doctor"]) == 0
-    assert [config.budget_ms for config in seen] == [30, 45, 20, 45]
+    assert [config and config.budget_ms for config in seen] == [30, 45, 20, None]
     assert main(["doctor", "--config", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml" in capsys.readouterr().err
 
@@ -168,11 +139,14 @@ def test_wrong_jetson_utils() -> None:
 
 
 @pytest.mark.parametrize(("permitted", "state"), [(True, "ok"), (False, "warn")])
-def test_priority(permitted: bool, state: str) -> None:
-    """Whether results may go first; if not, what to write where."""
-    check = doctor.check_priority(lambda: permitted)
+def test_priority(tmp_path: Path, permitted: bool, state: str) -> None:
+    """Whether results may go first; if not, what to write where. A service has it by its unit."""
+    check = doctor.check_priority(tmp_path, lambda: permitted)
     assert check.state == state
     assert permitted or "rtprio 4" in check.message
+    make_file(tmp_path, f"etc/systemd/system/{doctor_service.UNIT}")
+    check = doctor.check_priority(tmp_path, lambda: permitted)
+    assert (check.state, "log in" in check.message) == ("ok", False)
 
 
 @pytest.mark.parametrize(
@@ -239,13 +213,57 @@ def test_capture_is_tried_as_a_run_would(
         monkeypatch.setattr(doctor, f"check_{name}", lambda shows, check=check: check)
     asked: list[bool] = []
 
-    def check_capture(for_gpu: bool, cameras: Collection[str]) -> Check:
+    light = Indicator(kind="file", file="/run/light")
+
+    def check_capture(
+        for_gpu: bool, cameras: Collection[str], indicator: Indicator, sys_root: Path
+    ) -> Check:
+        assert (indicator, sys_root) == (light, tmp_path)
         asked.append(for_gpu)
         return Check("capture", "ok", "as told")
 
     monkeypatch.setattr(doctor, "check_capture", check_capture)
-    doctor.run_checks(tmp_path, sys_root=tmp_path, environment={})
+    doctor.run_checks(tmp_path, Config(indicator=light), sys_root=tmp_path, environment={})
     assert asked == [not broken]
+
+
+@pytest.fixture
+def no_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera that must not be touched."""
+
+    def check_capture(*_: object) -> Check:
+        raise AssertionError("a camera was read")
+
+    monkeypatch.setattr(doctor, "check_capture", check_capture)
+
+
+@pytest.mark.usefixtures("no_capture")
+@pytest.mark.parametrize(
+    "setting", ["profile: workplace", "profile: school", "indicator: {kind: x}"]
+)
+def test_no_capture_where_a_run_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    setting: str,
+) -> None:
+    """By the service's configuration, or by the one that is named."""
+    service = make_file(tmp_path, "config.yaml", setting)
+    monkeypatch.setattr(service_config, "SERVICE_CONFIG", service)
+    assert doctor.find_config() is None
+    checks = doctor.run_checks(tmp_path, doctor.find_config(), tmp_path, {})
+    (check,) = [check for check in checks if check.name == "capture"]
+    assert check == Check("capture", "warn", "not tried: the configuration is refused")
+    assert main(["doctor", "--config", str(service)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("no_capture")
+def test_no_capture_beside_the_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It has the camera, and its light; one calm line."""
+    monkeypatch.setattr(doctor, "is_running", lambda sys_root: sys_root == tmp_path)
+    check = run_checks(tmp_path)["capture"]
+    assert check == Check("capture", "ok", "not tried: the service is using it")
 
 
 @pytest.mark.parametrize(("state", "code"), [("ok", 0), ("warn", 0), ("fail", 1)])

@@ -15,6 +15,7 @@ from emotion_edge.engines.gpu import Gpu
 from emotion_edge.kernels import PreprocessorError
 from emotion_edge.runtime import doctor_gpu
 from emotion_edge.runtime.checks import Check
+from emotion_edge.runtime.config import Indicator
 from emotion_edge.runtime.messages import CapturePath, SourceError, VideoFrame
 
 ORIN = Gpu("Orin", 8, "8.7", True, driver=None)
@@ -94,16 +95,19 @@ class Opener:
         self.path = CapturePath(copies, "not known yet", "pinned")
         self.error = error
         self.asked: dict[str, object] = {}
-        self.closed = 0
+        self.opened = self.closed = 0
+        self.on_read: Callable[[], object] = lambda: None
 
     def make(self, device: str, clock: object, **options: object) -> Opener:
         self.device, self.asked = device, options
         return self
 
     def __call__(self) -> Opener:
+        self.opened += 1
         return self
 
     def read(self) -> VideoFrame:
+        self.on_read()
         if self.error is not None:
             raise self.error
         self.path = CapturePath(self.path.copies_per_frame, "v4l2 monotonic", "pinned")
@@ -113,11 +117,21 @@ class Opener:
         self.closed += 1
 
 
+def look(
+    opener: Opener,
+    for_gpu: bool,
+    *cameras: str,
+    indicator: Indicator = Indicator(),  # noqa: B008 - frozen
+    sys_root: Path = Path("/"),
+) -> Check:
+    return doctor_gpu.check_capture(for_gpu, cameras, indicator, sys_root, opener.make)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("copies", "text"), [(0, "0 copies"), (1, "1 copy"), (2, "2 copies")])
 def test_capture_is_what_was_seen(copies: int, text: str) -> None:
     """One picture is read first: until then the clock is a hope."""
     opener = Opener(copies)
-    check = doctor_gpu.check_capture(True, ["/dev/video2", "/dev/video4"], opener.make)  # type: ignore[arg-type]
+    check = look(opener, True, "/dev/video2", "/dev/video4")
     assert check.state == "ok"
     assert check.message == (
         f"/dev/video2 through v4l2: {text} a frame, clock v4l2 monotonic, zero-copy pinned"
@@ -129,11 +143,42 @@ def test_capture_is_what_was_seen(copies: int, text: str) -> None:
 def test_capture_that_fails() -> None:
     """A camera in use is named with its reason and closed; without one there is nothing to say."""
     opener = Opener(error=SourceError("camera /dev/video0 failed: Device or resource busy"))
-    check = doctor_gpu.check_capture(False, ["/dev/video0"], opener.make)  # type: ignore[arg-type]
+    check = look(opener, False, "/dev/video0")
     assert check.state == "warn"
     assert "busy" in check.message
     assert opener.closed == 1
-    assert doctor_gpu.check_capture(False, []).state == "ok"
+    assert look(opener, False).state == "ok"
+
+
+LIGHT = Indicator(kind="file", file="/run/light")
+
+
+def test_capture_is_seen(tmp_path: Path) -> None:
+    """The light is on while the picture is read, and off afterwards, also where that fails."""
+    light = tmp_path / "run/light"
+    light.parent.mkdir()
+    light.write_text("0\n")
+    for error, state in ((None, "ok"), (SourceError("camera /dev/video0 is gone"), "warn")):
+        opener = Opener(error=error)
+        seen: list[str] = []
+        opener.on_read = lambda seen=seen: seen.append(light.read_text())  # type: ignore[misc]
+        assert look(opener, False, "/dev/video0", indicator=LIGHT, sys_root=tmp_path).state == state
+        assert seen == ["1\n"]
+        assert light.read_text() == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("indicator", "state"),
+    [(Indicator(kind="screen"), "ok"), (LIGHT, "warn"), (Indicator(kind="file", file="x"), "warn")],
+)
+def test_no_capture_that_nobody_sees(tmp_path: Path, indicator: Indicator, state: str) -> None:
+    """A screen is a run's own; a light that is missing, or is none, cannot be turned on. The
+    camera is not even opened."""
+    opener = Opener()
+    check = look(opener, False, "/dev/video0", indicator=indicator, sys_root=tmp_path)
+    assert check.state == state
+    assert check.message.startswith("not tried: ")
+    assert opener.opened == 0
 
 
 def test_real_kernels_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

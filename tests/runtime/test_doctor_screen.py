@@ -45,7 +45,7 @@ def test_no_permission(tmp_path: Path) -> None:
     add_connector(tmp_path, "card0-HDMI-A-1", "connected", "1920x1080\n")
     check = check_screen(tmp_path, may_open=lambda path: False)
     assert check.state == "fail"
-    assert "no permission for /dev/dri/card0: join group video: sudo usermod" in check.message
+    assert "no permission for /dev/dri/card0: sudo usermod -aG video $USER" in check.message
 
 
 @pytest.mark.parametrize("render_only", [False, True])

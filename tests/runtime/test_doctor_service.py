@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -13,12 +14,15 @@ import pytest
 from emotion_edge.runtime import doctor_service
 from emotion_edge.runtime.checks import Check
 from emotion_edge.runtime.doctor_service import (
+    FOLDERS,
     NOT_INSTALLED,
     UNIT,
     check_config,
+    check_folders,
     check_jetpack,
     check_service,
     check_user,
+    is_running,
     show_unit,
     verify_unit,
 )
@@ -79,7 +83,9 @@ def test_not_installed(tmp_path: Path) -> None:
         raise AssertionError
 
     assert check_service(tmp_path, fail) == Check("service", "ok", NOT_INSTALLED)
+    assert not is_running(tmp_path, fail)
     assert check_user(tmp_path) == Check("user", "ok", NOT_INSTALLED)
+    assert check_folders(tmp_path) == Check("folders", "ok", NOT_INSTALLED)
     assert check_config(tmp_path) == Check("config", "ok", NOT_INSTALLED)
 
 
@@ -163,6 +169,7 @@ def test_systemd_that_hangs(device: Path) -> None:
     def hang() -> Mapping[str, str]:
         raise subprocess.TimeoutExpired("systemctl", 5)
 
+    assert is_running(device, hang)
     check = check_service(device, hang, say_nothing)
     assert check == Check("service", "warn", "systemd has not answered for 5 s")
 
@@ -211,10 +218,43 @@ def test_user(device: Path) -> None:
     check = check_user(device)
     assert check.state == "fail"
     assert check.message.startswith("emotion-edge is not in audio, dialout: ")
-    assert "sudo usermod -aG audio,dialout emotion-edge" in check.message
+    how = "sudo usermod -aG audio,dialout emotion-edge && sudo systemctl restart"
+    assert f"{how} emotion-edge.service" in check.message
     (device / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\nrubbish\n")
     check = check_user(device)
     assert (check.state, "sudo systemd-sysusers" in check.message) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("state", "running"),
+    [
+        ("active", True),
+        ("activating", True),
+        ("deactivating", True),
+        ("failed", False),
+        ("inactive", False),
+    ],
+)
+def test_may_have_its_devices(device: Path, state: str, running: bool) -> None:
+    """Between two starts too; not where no systemd runs."""
+    assert is_running(device, show(ActiveState=state)) is running
+    assert not is_running(device, dict)
+
+
+def test_folders(device: Path) -> None:
+    """Those that are there are the service's; what root has made first keeps it out."""
+    passwd = device / "etc/passwd"
+    passwd.write_text(f"emotion-edge:x:{os.getuid()}:1::/:/bin/false\n")
+    for folder in FOLDERS[:-1]:
+        (device / folder).mkdir(parents=True)
+    assert check_folders(device) == Check("folders", "ok", "emotion-edge's own")
+    passwd.write_text(f"emotion-edge:x:{os.getuid() + 1}:1::/:/bin/false\n")
+    check = check_folders(device)
+    assert check.state == "warn"
+    names = " ".join(f"/{folder}" for folder in FOLDERS[:-1])
+    assert check.message.endswith(f"sudo chown -R emotion-edge: {names}")
+    (device / "etc/passwd").write_text("")  # check_user speaks of that
+    assert check_folders(device).state == "warn"
 
 
 def test_config(device: Path) -> None:

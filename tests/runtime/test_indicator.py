@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -18,6 +19,7 @@ from emotion_edge.runtime.indicator import (
     ScreenLight,
     open_indicator,
 )
+from emotion_edge.runtime.monitor import list_troubles
 
 from .board_trees import link, make_unreadable, write_files
 
@@ -32,11 +34,21 @@ class FakeScreen:
 
     def __init__(self, looks: int = 0) -> None:
         self.looks = looks
+        self.told: list[bool] = []
 
     @property
     def showing(self) -> bool:
         self.looks -= 1
         return self.looks < 0
+
+    def show_camera(self, on: bool) -> None:
+        self.told.append(on)
+
+
+def look(indicator: Indicator) -> str:
+    """What is wrong, once the monitor has looked."""
+    indicator.look()
+    return indicator.trouble
 
 
 @pytest.fixture
@@ -73,7 +85,7 @@ def test_on_and_off(root: Path, file: str, on: str) -> None:
         with indicator:
             indicator.turn_on()
             assert indicator.lit
-            assert indicator.trouble == ""
+            assert look(indicator) == ""
             assert (root / file).read_text() == on
             raise KeyError
 
@@ -96,17 +108,17 @@ def test_goes_out_and_comes_back(root: Path, caplog: pytest.LogCaptureFixture) -
     with open_file(root, LED) as indicator:
         indicator.turn_on()
         (root / LED).write_text("0\n")
-        assert indicator.trouble == ""
+        assert look(indicator) == ""
         assert (root / LED).read_text() == "255\n"
         (root / DEVICE).rename(root / "away")
         for _ in range(3):
-            assert "No such file or directory" in indicator.trouble
+            assert "No such file or directory" in look(indicator)
             assert not indicator.lit
         (root / "away").rename(root / DEVICE)
-        assert indicator.trouble == ""
+        assert look(indicator) == ""
         assert indicator.lit
     assert caplog.messages == [
-        f"camera not read: indicator /{LED} cannot be turned on: No such file or directory",
+        f"not capturing: indicator /{LED} cannot be turned on: No such file or directory",
         "indicator is back",
     ]
 
@@ -119,7 +131,7 @@ def test_led_that_comes_back_elsewhere(root: Path) -> None:
         (root / "sys/class/leds/green").unlink()
         link(root / "sys/class/leds/green", root / "sys/devices/green2")
         (root / LED).write_text("0\n")
-        assert indicator.trouble == ""
+        assert look(indicator) == ""
         assert (root / LED).read_text() == "255\n"
 
 
@@ -133,7 +145,7 @@ def test_trigger_would_switch_it(root: Path) -> None:
     (root / DEVICE / "trigger").write_text("[none] heartbeat\n")
     indicator.turn_on()
     (root / DEVICE / "trigger").write_text(TRIGGERS)
-    assert "heartbeat" in indicator.trouble
+    assert "heartbeat" in look(indicator)
     assert not indicator.lit
 
 
@@ -174,10 +186,10 @@ def test_one_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     with open_file(root, GPIO) as indicator:
         indicator.turn_on()
         (root / GPIO).write_text("0\n")
-        assert indicator.trouble == ""
+        assert look(indicator) == ""
         assert (root / GPIO).read_text() == "1\n"
         (root / GPIO).unlink()
-        assert indicator.trouble != ""
+        assert look(indicator) != ""
 
 
 @pytest.mark.parametrize(
@@ -208,7 +220,7 @@ def test_link_out_of_its_place(root: Path) -> None:
         indicator.turn_on()
         (root / "run/lamp/state").unlink()
         (root / "run/lamp/state").symlink_to(root / "home/letter.txt")
-        assert "no file under /sys or /run" in indicator.trouble
+        assert "no file under /sys or /run" in look(indicator)
     assert (root / "home/letter.txt").read_text() == "12"
 
 
@@ -250,23 +262,84 @@ def test_screen(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatc
     seen = []
     for looks in (0, 10**6, 0):
         screen.looks = looks
-        seen.append((indicator.trouble, indicator.lit))
-    why = "the screen is the indicator, and no monitor shows it"
+        seen.append((look(indicator), indicator.lit))
+    why = "not capturing: the screen is the indicator, and no monitor shows it"
     assert seen == [("", True), (why, False), ("", True)]
     assert len(caplog.messages) == 2
+    assert set(screen.told) == {True}
     indicator.turn_off()
+    assert screen.told[-1] is False
+
+
+def test_screen_says_so_before_it_counts_as_on() -> None:
+    """What is waited for is the view with the camera on, not any view."""
+    screen = FakeScreen()
+
+    def show_camera(on: bool) -> None:
+        screen.looks = 3  # drawn and flipped a little later
+        screen.told.append(on)
+
+    screen.show_camera = show_camera  # type: ignore[method-assign]
+    clock = FakeClock()
+    ScreenLight(screen, clock).turn_on()
+    assert (screen.told, clock.now_ns()) == ([True], 3 * 50_000_000)
+
+
+@pytest.mark.parametrize("kind", ["none", "file"])
+def test_screen_beside_another_indicator(root: Path, kind: Literal["none", "file"]) -> None:
+    """It says what the light says, though nobody waits for it."""
+    screen = FakeScreen(10**6)
+    settings = config.Indicator(kind=kind, file=f"/{LED}")
+    with open_indicator(settings, [object(), screen], root) as indicator:
+        assert screen.told == []
+        indicator.turn_on()
+        assert indicator.lit
+        assert screen.told == [True]
+        if kind == "file":
+            (root / DEVICE).rename(root / "away")
+            assert look(indicator) != ""
+            assert screen.told[-1] is False
+    assert screen.told[-1] is False
+
+
+def test_one_that_was_not_there_at_first(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Turned on by a later look, with a line when it failed and one when it is on."""
+    with open_file(root, "run/lamp/later") as indicator:
+        with pytest.raises(IndicatorError):
+            indicator.turn_on()
+        assert not indicator.lit
+        assert "not capturing: indicator /run/lamp/later" in look(indicator)
+        (root / "run/lamp/later").write_text("0")
+        assert look(indicator) == ""
+        assert indicator.lit
+    assert (root / "run/lamp/later").read_text() == "0\n"
+    assert len(caplog.messages) == 2
+
+
+def test_trouble_is_looked_up_by_one_alone(root: Path) -> None:
+    """Asking what is wrong turns nothing on: any thread may."""
+    with open_file(root, LED) as indicator:
+        indicator.turn_on()
+        (root / LED).write_text("0\n")
+        assert list_troubles([indicator]) == ()
+        assert (root / LED).read_text() == "0\n"
+        indicator.look()
+        assert (root / LED).read_text() == "255\n"
 
 
 def test_screen_that_was_opened_just_now() -> None:
-    """Is given three seconds, once."""
+    """Is given three seconds from when it is asked first, once, however long that is after it was
+    opened."""
     clock = FakeClock()
     ScreenLight(FakeScreen(50), clock).turn_on()
     assert clock.now_ns() == 50 * 50_000_000
     light = ScreenLight(FakeScreen(10**6), clock)
+    clock.advance(60_000_000_000)  # engines are built
+    begin_ns = clock.now_ns()
     for _ in range(2):
         with pytest.raises(IndicatorError, match="no monitor shows it"):
             light.turn_on()
-        assert clock.now_ns() == 50 * 50_000_000 + 3_000_000_000
+        assert clock.now_ns() == begin_ns + 3_000_000_000
 
 
 def test_screen_that_is_not_configured() -> None:
@@ -280,7 +353,7 @@ def test_none(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG), open_indicator(config.Indicator(), []) as indicator:
         indicator.turn_on()
         assert indicator.lit
-        assert indicator.trouble == ""
+        assert look(indicator) == ""
     assert not caplog.messages
 
 

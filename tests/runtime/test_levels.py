@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 
 from emotion_edge.engines.base import EngineError, say_nothing
 from emotion_edge.engines.bundle import Bundle, Level, load_bundle, write_manifest
+from emotion_edge.engines.bundle_selection import Selection
+from emotion_edge.engines.bundle_store import BundleStore
 from emotion_edge.runtime import levels
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, ConfigError, load_config
-from emotion_edge.runtime.levels import RunLevel, find_level, open_levels
+from emotion_edge.runtime.levels import RunLevel, drop_unknown_level, find_level, open_levels
 from emotion_edge.runtime.opening import Runtime, open_runtime
 
 LEVELS = [
@@ -118,6 +121,44 @@ def test_names(bundle: Bundle) -> None:
     assert find_level(bundle, "low").name == "low"
     with pytest.raises(ConfigError, match="level is 'best', allowed: high, medium, low"):
         find_level(bundle, "best")
+
+
+def test_level_of_another_bundle(
+    bundle: Bundle, configure: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bundle that was chosen on the device may lack what the configuration names: one warning.
+    Where the configuration names the bundle too, it is wrong."""
+    with caplog.at_level(logging.WARNING, "emotion_edge"):
+        for known in (Config(), Config(level="low"), configure("level=best")):
+            assert drop_unknown_level(known, bundle) is known
+        assert caplog.messages == []
+        assert drop_unknown_level(Config(level="best"), bundle) == Config()
+    (line,) = caplog.messages
+    assert line.startswith("level is 'best', and the bundle null has high, medium, low: ")
+
+
+def test_start_after_a_rollback(
+    null_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The bundle before lacks the level that came with the new one: the program starts, and the
+    level follows what the machine can do."""
+    monkeypatch.setenv("EMOTION_EDGE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "cache"))
+    store = BundleStore(tmp_path / "state")
+    name = load_bundle(null_bundle).sha256[:16]
+    shutil.copytree(null_bundle, store.find_folder(name))
+    store.write_selection(Selection(current=name))
+    config = load_config(None, ["engines.name=null", "level=newest"])
+    with (
+        caplog.at_level(logging.WARNING, "emotion_edge"),
+        open_runtime(config, FakeClock(), controlled=True) as runtime,
+    ):
+        assert [one.level.name for one in runtime.levels] == ["high", "low"]
+        assert runtime.quality is not None
+    assert len([line for line in caplog.messages if "newest" in line]) == 1
 
 
 def test_what_changes_with_the_level(configure: Callable[..., Config]) -> None:

@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 
 from emotion_edge.engines.bundle_choice import Choice
-from emotion_edge.runtime.app import run_replay
 from emotion_edge.runtime.board import BoardStatus
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, load_config
 from emotion_edge.runtime.messages import Estimate, Health, Window
 from emotion_edge.runtime.monitor import (
     PERIOD_NS,
-    SETTLED_NS,
     Monitor,
     list_troubles,
     measure_health,
 )
 from emotion_edge.runtime.opening import Runtime, open_runtime
 from emotion_edge.runtime.quality import LevelCost, QualityController
+from emotion_edge.runtime.replay import run_replay
 from emotion_edge.runtime.trace_writer import TraceWriter
+from emotion_edge.runtime.trial import SETTLED_NS
 from emotion_edge.runtime.watchdog import Watchdog
 
 SECOND = 1_000_000_000
@@ -235,16 +235,48 @@ def test_trouble_that_ends_while_it_is_looked_at() -> None:
         assert list_troubles((lamp,)) in ((), ("lamp is out",))
 
 
-def test_a_run_that_has_settled_is_confirmed_once(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+class Judged:
+    """Stands in for the choice of a bundle on trial: notes when it stood it."""
+
+    def __init__(self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.confirmed: list[int] = []
+        clock = runtime.clock
+        monkeypatch.setattr(Choice, "confirm", lambda _: self.confirmed.append(clock.now_ns()))
+
+
+@pytest.mark.parametrize("kind", ["alive", "hangs", "hangs at once"])
+def test_only_a_run_that_goes_on_settles(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """A bundle on trial has stood it after ten seconds of looking, no look earlier."""
-    confirmed: list[int] = []
-    monkeypatch.setattr(Choice, "confirm", lambda _: confirmed.append(runtime.clock.now_ns()))
+    """Confirmed once, 25 s after the first result; never when the results end or never come, for
+    however long the monitor goes on looking."""
+    judged = Judged(runtime, monkeypatch)
     monitor = make_monitor(runtime)
     assert isinstance(runtime.clock, FakeClock)
-    begin_ns = runtime.clock.now_ns()
-    for _ in range(60):  # 30 s
+    first_ns = runtime.clock.now_ns() + PERIOD_NS
+    last = {"alive": 10**6, "hangs": 40, "hangs at once": 0}[kind]
+    for number in range(240):  # two minutes
+        if number < last:
+            runtime.process(Window(0, None, None, None, None, 0, 0), 0, 0, [])
+            monitor.progress()
         runtime.clock.advance(PERIOD_NS)
         monitor.look()
-    assert confirmed == [begin_ns + SETTLED_NS]
+    assert judged.confirmed == ([first_ns + SETTLED_NS] if kind == "alive" else [])
+
+
+class Broken(Device):
+    """A sink whose own thread has ended."""
+
+    def __init__(self, failure: Exception | None) -> None:
+        super().__init__()
+        self.failure = failure
+
+
+def test_bug_in_the_thread_of_a_sink_ends_the_run(runtime: Runtime) -> None:
+    """Though no estimate comes that the sink would refuse."""
+    sink = Broken(None)
+    monitor = make_monitor(runtime, watched=(sink,))
+    monitor.look()
+    sink.failure = KeyError("a bug of ours")
+    with pytest.raises(KeyError, match="a bug of ours"):
+        monitor.look()

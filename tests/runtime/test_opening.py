@@ -14,7 +14,7 @@ from emotion_edge.engines.base import EngineError, GpuHangsError
 from emotion_edge.runtime import opening
 from emotion_edge.runtime.clock import MonotonicClock
 from emotion_edge.runtime.config import load_config
-from emotion_edge.runtime.messages import Window
+from emotion_edge.runtime.messages import SourceError, Window
 from emotion_edge.runtime.opening import open_runtime
 
 sys.path.append(str(Path(__file__).parent.parent / "engines"))  # the tests are no package
@@ -87,3 +87,37 @@ def test_gpu_that_hangs_ends_the_process(
             runtime.process(window, 0, 0, [])
     assert left.value.code == opening.EXIT_GPU_HANGS
     assert capsys.readouterr().err == "face fp16: the GPU has not answered for 5 s\n"
+
+
+@pytest.mark.parametrize(
+    ("controlled", "socket", "counted"),
+    [(True, "/run/systemd/notify", True), (True, "", False), (False, "/run/systemd/notify", False)],
+)
+def test_only_starts_of_the_service_are_counted(
+    monkeypatch: pytest.MonkeyPatch, controlled: bool, socket: str, counted: bool
+) -> None:
+    """A run by hand or a benchmark, which ends by Ctrl-C, says nothing about a bundle on trial."""
+    monkeypatch.setenv("NOTIFY_SOCKET", socket)
+    asked: list[bool] = []
+
+    def choose(*_: object, starting: bool) -> None:
+        asked.append(starting)
+        raise EngineError("far enough")
+
+    monkeypatch.setattr(opening, "choose_bundle", choose)
+    with (
+        pytest.raises(EngineError, match="far enough"),
+        open_runtime(load_config(None), MonotonicClock(), controlled=controlled),
+    ):
+        pass
+    assert asked == [counted]
+
+
+def test_what_is_not_the_bundles_fails_before_it_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A face finder that cannot be had is not held against it."""
+    monkeypatch.setattr(opening, "choose_bundle", lambda *_, **__: pytest.fail("was chosen"))
+    config = load_config(None, [f"face.yunet_file='{tmp_path / 'none.onnx'}'"])
+    with pytest.raises(SourceError, match=r"none\.onnx"):
+        open_runtime(config, MonotonicClock()).__enter__()

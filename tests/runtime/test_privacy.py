@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from emotion_edge import kernels
 from emotion_edge.kernels.cpu import CpuPreprocessor
 from emotion_edge.kernels.cpu_mel import StreamingLogMel
-from emotion_edge.runtime import app
-from emotion_edge.runtime.app import LiveRun, run_replay
+from emotion_edge.runtime import app, replay
+from emotion_edge.runtime.app import LiveRun
 from emotion_edge.runtime.config import Config, load_config
 from emotion_edge.runtime.embeddings import EmbeddingMemory
 from emotion_edge.runtime.messages import VideoFrame
 from emotion_edge.runtime.opening import Runtime, open_runtime
+from emotion_edge.runtime.replay import run_replay
 from emotion_edge.runtime.ring import FrameRing
 from emotion_edge.runtime.sources import Sources
 from emotion_edge.runtime.sync import Synchroniser
@@ -105,7 +106,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
             found.keep(runtime)
             yield runtime
 
-    monkeypatch.setattr(app, "open_runtime", open_and_keep)
+    monkeypatch.setattr(replay, "open_runtime", open_and_keep)
     return found
 
 
@@ -312,21 +313,32 @@ def test_only_configured_sockets(home: dict[str, str], tmp_path: Path) -> None:
     assert all(f'sun_path="{notify}"' in call for call in sent)
 
 
-def test_onnx_runtime_is_told_to_tell_nobody(home: dict[str, str]) -> None:
+REPLAY = ["run", "--source", "demo", "--pace", "max", "--seconds", "0.1", "--output", "null"]
+
+
+@pytest.mark.parametrize(
+    ("code", "options"),
+    [
+        ("from emotion_edge.runtime.__main__ import main; sys.exit(main(sys.argv[1:]))", REPLAY),
+        ("import emotion_edge.calibration.quantize", []),
+    ],
+)
+def test_onnx_runtime_is_told_to_tell_nobody(
+    home: dict[str, str], code: str, options: list[str]
+) -> None:
     """Before it is loaded, whatever the environment says."""
-    code = (
+    watch = (
         "import os, sys\n"
         "class Watch:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'onnxruntime':\n"
         "            print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
         "sys.meta_path.insert(0, Watch())\n"
-        "from emotion_edge.runtime.__main__ import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
     )
-    options = ["run", "--source", "demo", "--pace", "max", "--seconds", "0.1", "--output", "null"]
+    if "calibration" in code:
+        pytest.importorskip("onnx", reason="onnx is in the train extra")
     done = subprocess.run(
-        [sys.executable, "-c", code, *options],
+        [sys.executable, "-c", watch + code, *options],
         env=home | {"ORT_DISABLE_TELEMETRY": "0"},
         capture_output=True,
         text=True,

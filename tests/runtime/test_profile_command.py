@@ -14,7 +14,7 @@ import pytest
 import emotion_edge.kernels
 from emotion_edge.engines.bundle import DEFAULT_BUNDLE, Level, load_bundle
 from emotion_edge.kernels.cpu import CpuPreprocessor
-from emotion_edge.runtime import level_profile
+from emotion_edge.runtime import level_profile, profile_command
 from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import load_config
@@ -28,6 +28,10 @@ from trt_stand_in import use_stand_in
 
 TIMEOUT_S = 60
 MS = ("base_ms", "face_ms", "voice_ms")
+
+
+class BecameOwner(Exception):
+    """The test has seen enough."""
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +131,28 @@ def test_folder_that_cannot_be_written(
     code, lines, _ = profile(capsys, *null_engine)
     assert (code, lines[-1]) == (0, "not stored")
     assert "EMOTION_EDGE_CACHE" in caplog.text
+
+
+def test_as_the_owner_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before anything is read of a bundle or written: what root makes the service cannot use."""
+    folders: list[Path] = []
+
+    def become_owner(folder: Path) -> None:
+        folders.append(folder)
+        raise BecameOwner
+
+    monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "service" / "engines"))
+    monkeypatch.setattr(profile_command, "become_owner", become_owner)
+    with pytest.raises(BecameOwner):
+        main(["profile", "--bundle", "/none", "--json", str(tmp_path / "x.json")])
+    assert folders == [tmp_path / "service"]
+    assert (tmp_path / "x.json").exists()  # opened while root may
+
+
+def test_full_disk(capsys: pytest.CaptureFixture[str], null_engine: list[str]) -> None:
+    """The figures that were asked for are not there: one line."""
+    code, _, errors = profile(capsys, *null_engine, "--json", "/dev/full")
+    assert (code, errors) == (2, ["--json /dev/full: No space left on device"])
 
 
 def test_budget_that_nothing_holds(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from emotion_edge.runtime.doctor_service import L4T_VERSIONS
+
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 SYSTEMD = SCRIPTS.parent / "systemd"
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 1\n"
@@ -318,6 +320,17 @@ def test_unsupported_systems(root: Path, file: str, text: str, said: str) -> Non
     assert result.returncode == 2
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "l4t",
+    ["35.6.1", "36.3.0", "36.4", "36.4.7", "36.5.0", "36.10.1", "37.0", "38.4", "39.2.0", "40.0"],
+)
+def test_jetpack_that_is_supported(root: Path, l4t: str) -> None:
+    """The scripts take what the doctor takes."""
+    version = tuple(map(int, l4t.split(".")))
+    supported = any(low <= version < high for low, high in L4T_VERSIONS)
+    assert (run(root, f"check_l4t {l4t}").returncode == 0) == supported
 
 
 def test_kernels_are_compiled_as_the_service(root: Path) -> None:

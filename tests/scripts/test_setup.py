@@ -120,7 +120,7 @@ def test_host_without_the_tools(tmp_path: Path) -> None:
             (only / name).symlink_to(found)
     result = run("build_image", "debian", tmp_path / "out", PATH=str(only))
     assert result.returncode == 4
-    assert result.stderr.startswith("this needs on Debian 12: sudo apt install mmdebstrap cpio ")
+    assert result.stderr.startswith("this needs on Debian 12: sudo apt install qemu-system-x86 ")
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emotion_edge.runtime.checks import Check
-from emotion_edge.runtime.doctor_service import GROUPS, USER, check_user
+from emotion_edge.runtime.doctor_service import FOLDERS, GROUPS, USER, check_user
 
 from .unit_root import SHIPPED, make_root, run_tool
 
@@ -51,6 +51,17 @@ def test_folders(root: Path) -> None:
         ("var/lib/emotion-edge", user, 0o750),
         ("var/lib/emotion-edge/bundles", user, 0o750),
         ("var/cache/emotion-edge", user, 0o750),
+        ("var/cache/emotion-edge/engines", user, 0o700),
+        ("var/cache/emotion-edge/numba", user, 0o700),
     ):
         status = (root / name).stat()
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (owner, mode), name
+    assert all((root / name).stat().st_uid == user for name in FOLDERS)
+
+
+def test_folder_that_root_has_made(root: Path) -> None:
+    """Is the user's again at the next boot."""
+    engines = root / "var/cache/emotion-edge/engines"
+    engines.mkdir(parents=True)
+    run_tool("systemd-tmpfiles", f"--root={root}", "--create", SHIPPED / "emotion-edge.tmpfiles")
+    assert engines.stat().st_uid != 0

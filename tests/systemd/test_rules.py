@@ -112,6 +112,12 @@ def test_serial_ports_are_for_their_group() -> None:
             assert (terms["GROUP"], terms["MODE"]) == ("dialout", "0660")
 
 
+def test_no_modem_is_looked_for_on_an_adapter() -> None:
+    """ModemManager would send it commands, which come out at the other end."""
+    (rule,) = [rule for rule in read_rules() if ("KERNEL", "==", "ttyUSB*|ttyACM*") in rule]
+    assert ("ENV{ID_MM_DEVICE_IGNORE}", "=", "1") in rule
+
+
 def test_udev_takes_the_file() -> None:
     """Every label that is gone to exists; where udevadm can say so, all else is right too."""
     terms = [term for rule in read_rules() for term in rule]

@@ -46,6 +46,17 @@ def test_verify_would_tell(tmp_path: Path, wrong: str, complaint: str) -> None:
     assert complaint in done.stderr
 
 
+@pytest.mark.parametrize(
+    "block", re.findall(r"```ini\n(.*?)```", (SHIPPED / "README.md").read_text(), re.DOTALL)
+)
+def test_drop_ins_of_the_readme(tmp_path: Path, block: str) -> None:
+    """Each can be added; nothing in it is misspelt."""
+    root = make_root(tmp_path)
+    (root / "etc/systemd/system" / f"{SERVICE}.d/30-readme.conf").write_text(block)
+    done = run_tool("systemd-analyze", f"--root={root}", "verify", SERVICE)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("jetson", [False, True])
 @pytest.mark.parametrize("unit", UNITS)
 def test_exposure(tmp_path: Path, unit: str, jetson: bool) -> None:

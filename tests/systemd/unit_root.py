@@ -11,7 +11,7 @@ import pytest
 SHIPPED = Path(__file__).parents[2] / "systemd"
 UNITS = ("emotion-edge.service", "emotion-edge-build.service")
 SYSTEM_UNITS = Path("/usr/lib/systemd/system")
-PROGRAMS = ("opt/emotion-edge/venv/bin/emotion-edge", "sbin/modprobe")
+PROGRAMS = ("opt/emotion-edge/venv/bin/emotion-edge", "sbin/modprobe", "bin/sh")
 
 Setting = tuple[str, str]
 

@@ -7,7 +7,7 @@ from emotion_edge.runtime.messages import Estimate
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 FUSED = dict(zip(LABELS, (0.01, 0.02, 0.03, 0.81, 0.04, 0.04, 0.05), strict=True))
 FRAME_NS = 1_000_000_000 // 30
-NOTICE = "Reads apparent emotion, not what a person feels. Nothing is recorded or sent."
+NOTICE = "Reads apparent emotion, not what a person feels. No picture or sound is kept or sent."
 ESTIMATE = Estimate(
     t_ns=0,
     index=0,

@@ -42,11 +42,21 @@ def make() -> SceneMaker:
 
 
 def test_before_the_first_estimate() -> None:
-    """Nothing is claimed, not even that the camera is on."""
+    """Nothing is claimed, not even that the camera is on, until it is said."""
     scene = make().make(0)
     assert (scene.headline, scene.label, scene.confidence) == (WAITING, None, "")
     assert not any(scene.shares.values())
     assert not scene.camera_on
+
+
+def test_camera_is_on_before_anything_is_seen() -> None:
+    """When it is said, and as long: estimates prove nothing, neither with pictures nor without."""
+    maker = make()
+    maker.say_camera(True)
+    assert maker.make(0).camera_on
+    assert maker.make(9 * SECOND_NS).camera_on
+    maker.say_camera(False)
+    assert not run(maker, ESTIMATE, 1)[-1].camera_on
 
 
 def test_estimate() -> None:
@@ -58,7 +68,6 @@ def test_estimate() -> None:
     assert scene.percents["happy"] == "81 %"
     assert (scene.percents["face"], scene.percents["voice"]) == ("70 %", "30 %")
     assert (scene.speed, scene.late) == ("30 fps   12 ms", False)
-    assert scene.camera_on
     assert maker.settled
 
 
@@ -112,12 +121,11 @@ def test_speed_is_quiet() -> None:
 
 
 def test_nobody_there() -> None:
-    """Said calmly; the camera still is on when pictures come."""
+    """Said calmly."""
     nobody = replace(ESTIMATE, label=None, probabilities={}, face=None, voice=None, modalities={})
     nobody = replace(nobody, confidence=0.0, abstained=True)
     scene = run(make(), nobody, 1)[-1]
     assert (scene.headline, scene.label, scene.confidence) == (NOTHING, None, "")
-    assert scene.camera_on
     assert not any(scene.shares.values())
     assert scene.percents.get("happy", "") == ""
 
@@ -140,21 +148,8 @@ def test_estimates_that_stop() -> None:
     assert (scene.headline, scene.label, scene.speed) == (WAITING, None, "")
     assert not any(scene.shares.values())
     assert not any(scene.percents.values())
-    assert not scene.camera_on
     maker.take(replace(ESTIMATE, index=31, t_ns=9 * SECOND_NS), 31, 9 * SECOND_NS)
     assert maker.make(9 * SECOND_NS).speed == "12 ms"  # and not 0 fps
-
-
-def test_sound_alone() -> None:
-    """Estimates that go on without new pictures: the camera is off after two seconds."""
-    maker = make()
-    run(maker, ESTIMATE, 1)
-    sound = replace(ESTIMATE, face=None, index=29)
-    for n in range(30, 120):
-        maker.take(replace(sound, t_ns=n * FRAME_NS), n, n * FRAME_NS)
-    scene = maker.make(120 * FRAME_NS)
-    assert scene.headline == "Happy"
-    assert not scene.camera_on
 
 
 def test_other_labels() -> None:

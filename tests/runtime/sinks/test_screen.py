@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +13,20 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.messages import MayFail, ShowsPicture, ShowsTroubles, VideoFrame
+from emotion_edge.runtime.messages import (
+    MayFail,
+    RunsThread,
+    ShowsCamera,
+    ShowsPicture,
+    ShowsTroubles,
+    VideoFrame,
+)
 from emotion_edge.runtime.sinks import drm_abi as abi
 from emotion_edge.runtime.sinks.hotplug import LOOK_NS
 from emotion_edge.runtime.sinks.scene import PATIENCE_NS, Scene
-from emotion_edge.runtime.sinks.screen import PICTURE_NS, STALE_NS, ScreenSink
+from emotion_edge.runtime.sinks.screen import HANGS_NS, PICTURE_NS, STALE_NS, ScreenSink
 from emotion_edge.runtime.sinks.screen_layout import SMALL, lay_out
-from emotion_edge.runtime.sinks.screen_view import ACCENTS, ScreenView
+from emotion_edge.runtime.sinks.screen_view import ACCENTS, GREEN, ScreenView
 
 from .fake_card import FakeCard, FakeHandle, make_mode
 from .screen_estimates import ESTIMATE, FRAME_NS, NOTICE
@@ -88,6 +94,8 @@ def test_is_what_the_runtime_asks_for(kiosk: Kiosk) -> None:
     assert isinstance(kiosk.sink, MayFail)
     assert isinstance(kiosk.sink, ShowsTroubles)
     assert isinstance(kiosk.sink, ShowsPicture)
+    assert isinstance(kiosk.sink, ShowsCamera)
+    assert isinstance(kiosk.sink, RunsThread)
 
 
 def test_notice_before_any_estimate(kiosk: Kiosk) -> None:
@@ -96,6 +104,44 @@ def test_notice_before_any_estimate(kiosk: Kiosk) -> None:
     wanted = ScreenView(1280, 720, NOTICE).pixels
     np.testing.assert_array_equal(kiosk.card.shown, wanted)
     assert kiosk.sink.trouble == ""
+
+
+def test_camera_on_is_seen_before_it_counts(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the camera is on must have been flipped onto the monitor, not only be wanted; and so
+    with off. What is shown is as it is said."""
+    assert wait_for(lambda: kiosk.sink.showing)
+    plain = kiosk.card.shown
+    wanted = ScreenView(1280, 720, NOTICE)
+    wanted.draw(replace(Scene(), camera_on=True))
+    seen: list[bool] = []
+    flip = FakeHandle.read_events
+
+    def look_and_flip(handle: FakeHandle, timeout_s: float) -> bytes:
+        seen.append(kiosk.sink.showing)
+        return flip(handle, timeout_s)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeHandle, "read_events", look_and_flip)
+        kiosk.sink.show_camera(True)
+        assert wait_for(lambda: kiosk.sink.showing)
+    assert seen[:1] == [False]
+    np.testing.assert_array_equal(kiosk.card.shown, wanted.pixels)
+    kiosk.sink.show_camera(False)
+    assert wait_for(lambda: kiosk.sink.showing)
+    np.testing.assert_array_equal(kiosk.card.shown, plain)
+
+
+def test_camera_on_is_not_seen_without_a_monitor(kiosk: Kiosk) -> None:
+    """It is said on the one that comes."""
+    assert wait_for(lambda: kiosk.sink.showing)
+    kiosk.card.unplug()
+    assert kiosk.push(lambda: kiosk.sink.trouble == "screen: no monitor")
+    kiosk.sink.show_camera(True)
+    kiosk.publish()
+    assert not kiosk.sink.showing
+    kiosk.card.plug()
+    assert kiosk.push(lambda: kiosk.sink.showing)
+    assert kiosk.shows(GREEN)
 
 
 def test_newest_estimate(kiosk: Kiosk) -> None:
@@ -248,6 +294,10 @@ def test_driver_that_hangs(
 
     monkeypatch.setattr(FakeHandle, "read_events", hang)
     assert kiosk.push(hanging.is_set)
+    assert kiosk.sink.showing  # a slow one
+    kiosk.clock.advance(HANGS_NS + 1)
+    assert not kiosk.sink.showing
+    assert kiosk.sink.trouble == "screen: its driver does not answer"
     kiosk.publish()
     kiosk.sink.close()
     assert "has not answered" in caplog.text
@@ -255,20 +305,21 @@ def test_driver_that_hangs(
     over.set()
 
 
-def test_error_of_our_own(
-    kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The run goes on without a screen, and it is said; the monitor is given back."""
+def test_error_of_our_own(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is not swallowed: it waits to be raised where the run ends. The monitor is given back."""
 
     def fail(self: ScreenView, scene: object) -> None:
         raise RuntimeError("a mistake")
 
     assert wait_for(lambda: kiosk.sink.showing)
+    assert kiosk.sink.failure is None
     monkeypatch.setattr(ScreenView, "draw", fail)
-    caplog.set_level(logging.CRITICAL)
-    assert kiosk.push(lambda: kiosk.sink.trouble == "screen: stopped by an error")
+    kiosk.sink.show_troubles(("anything",))
+    assert wait_for(lambda: kiosk.sink.failure is not None)
     assert not kiosk.sink.showing
     assert wait_for(lambda: kiosk.card.num_open == 0)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        kiosk.publish()
 
 
 def test_wrong_card() -> None:

@@ -325,6 +325,24 @@ def test_delay_grows(
     assert said.empty()
 
 
+def test_error_of_our_own(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is not swallowed with the thread: it waits to be raised where the run ends. The port is given
+    back."""
+
+    def fail(_: object) -> bytes:
+        raise KeyError("a mistake")
+
+    monkeypatch.setitem(serial_line.ENCODERS, "json", fail)
+    with SerialSink(str(line.port), FAST) as sink:
+        assert sink.failure is None
+        sink.publish(ESTIMATE)
+        sink._thread.join(TIMEOUT_S)
+        assert isinstance(sink.failure, KeyError)
+        assert list_open_files().count(line.terminal) == 1  # our own of the test
+        with pytest.raises(KeyError, match="a mistake"):
+            sink.publish(ESTIMATE)
+
+
 def test_port_that_another_program_has(line: Line, said: Queue[str]) -> None:
     """Two who write would mix their lines."""
     other = os.open(line.terminal, os.O_RDWR | os.O_NOCTTY)
@@ -386,7 +404,7 @@ def test_imports_pyserial_only_where_used() -> None:
     [
         (FileNotFoundError(2, "No such file or directory"), "no such device"),
         (OSError(5, "Input/output error"), "no such device"),
-        (PermissionError(13, "Permission denied"), "permission denied"),
+        (PermissionError(13, "Permission denied"), "no permission: join group dialout"),
         (termios.error(71, "Protocol error"), "protocol error"),
         (
             ValueError("Failed to set custom baud rate (1201)"),

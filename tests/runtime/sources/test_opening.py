@@ -246,8 +246,8 @@ def test_camera_by_its_device_is_no_other(monkeypatch: pytest.MonkeyPatch) -> No
 def test_missing_devices_are_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With `wait`: neither ends the start, each is named as what is wrong, and the camera is read
-    as soon as it is there."""
+    """With `wait`: neither ends the start, each is named as what is wrong once it was looked for,
+    and the camera is read as soon as it is there."""
     clock = FakeClock()
     cameras = Cameras(monkeypatch, clock)
     cameras.plugged = [[], [], ["/dev/video3"]]
@@ -257,15 +257,71 @@ def test_missing_devices_are_waited_for(
         sources.open_sources("camera", clock=clock, microphone="USB", wait=True) as opened,
     ):
         both = (opened.video, opened.audio)
-        assert list_troubles(both) == ("camera is missing", "microphone USB is missing")
+        assert list_troubles(both) == ()
         assert opened.video is not None
         frame = opened.video.read()
         assert frame is not None
         assert frame.image[0, 0, 0] == 3
-        assert list_troubles(both) == ("microphone USB is missing",)
+        assert list_troubles(both) == ()
     first, *others = (record.getMessage() for record in caplog.records)
     assert first.startswith('camera lost: "camera": there is no /dev/video* that captures')
-    assert others == ["microphone USB lost: there is no microphone", "camera is back"]
+    assert others == ["camera is back"]
+
+
+@pytest.mark.usefixtures("camera", "no_microphone")
+@pytest.mark.parametrize(("name", "missed"), [("auto", False), ("USB", True), ("default", True)])
+def test_microphone_is_missed_when_it_was_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, missed: bool
+) -> None:
+    """With `wait` and "auto", one that never was there is nothing that people are told of."""
+    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
+    with sources.open_sources("camera", clock=FakeClock(), microphone=name, wait=True) as opened:
+        assert opened.audio is not None
+        tries = stop_after(monkeypatch, opened.audio, 3)
+        assert opened.audio.read() is None
+        assert len(tries) == 3
+        assert bool(list_troubles((opened.audio,))) == missed
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, source: object, count: int) -> list[int]:
+    """Each wait for the device, of which the last one is told to stop."""
+    tries: list[int] = []
+
+    def wait() -> bool:
+        tries.append(len(tries))
+        return len(tries) == count
+
+    monkeypatch.setattr(source, "_wait", wait)
+    return tries
+
+
+def test_devices_are_not_opened_while_they_may_not_be_read(
+    camera: Still, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither camera nor microphone, from the first moment on."""
+    sound = Still(AudioChunk(0, 0, np.zeros(1, np.float32)))
+    opened: list[str] = []
+    clock = FakeClock()
+
+    def open_one(name: str, device: Still) -> Still:
+        assert clock.now_ns() > 0
+        opened.append(name)
+        return device
+
+    monkeypatch.setattr(sources, "CameraOpener", lambda *a, **k: lambda: open_one("camera", camera))
+    monkeypatch.setattr(
+        "emotion_edge.runtime.sources.microphone.Microphone",
+        lambda *a, **k: open_one("microphone", sound),
+    )
+    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
+    with sources.open_sources(
+        "camera", clock=clock, wait=True, may_read=lambda: clock.now_ns() > 10**9
+    ) as both:
+        assert both.video is not None
+        assert both.audio is not None
+        assert both.video.read() is camera.item
+        assert both.audio.read() is sound.item
+    assert opened == ["camera", "microphone"]
 
 
 @pytest.mark.usefixtures("camera")

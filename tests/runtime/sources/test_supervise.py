@@ -12,7 +12,13 @@ import pytest
 
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
 from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
-from emotion_edge.runtime.sources.supervise import supervise_audio, supervise_video
+from emotion_edge.runtime.sources.stamps import DriverStamps
+from emotion_edge.runtime.sources.supervise import (
+    ATTEMPT_LIMIT_NS,
+    Waiting,
+    supervise_audio,
+    supervise_video,
+)
 
 MS = 1_000_000
 
@@ -103,12 +109,12 @@ def test_first_opening_may_be_waited_for(caplog: pytest.LogCaptureFixture) -> No
     clock = FakeClock()
     opener = Opener(clock, *["no such device"] * 4, 2)
     with caplog.at_level(logging.INFO):
-        camera = supervise_video("camera", opener, clock, wait=True)
-        assert camera.trouble == "camera is missing"
+        camera = supervise_video("camera", opener, clock, Waiting(at_first=True))
+        assert (camera.trouble, opener.times_ms) == ("", [])  # who reads it opens it
         assert camera.path.clock_domain == "unknown"
         frames = [camera.read() for _ in range(2)]
     assert [frame.index for frame in frames if frame] == [0, 1]
-    assert np.diff(opener.times_ms).tolist() == [0, 500, 1000, 2000]
+    assert np.diff(opener.times_ms).tolist() == [500, 1000, 2000, 4000]
     assert camera.trouble == ""
     assert camera.path is opener.cameras[0].path
     assert [record.getMessage() for record in caplog.records] == [
@@ -119,7 +125,9 @@ def test_first_opening_may_be_waited_for(caplog: pytest.LogCaptureFixture) -> No
 
 def test_waiting_ends_with_a_close() -> None:
     """Also before there ever was a device."""
-    camera = supervise_video("camera", Opener(FakeClock(), "gone"), MonotonicClock(), wait=True)
+    camera = supervise_video(
+        "camera", Opener(FakeClock(), "gone"), MonotonicClock(), Waiting(at_first=True)
+    )
     camera.close()
     assert camera.read() is None
 
@@ -130,8 +138,9 @@ def test_only_a_missing_device_is_waited_for() -> None:
     def open_wrongly() -> FlakyCamera:
         raise ValueError("a bug of ours")
 
+    camera = supervise_video("camera", open_wrongly, FakeClock(), Waiting(at_first=True))
     with pytest.raises(ValueError, match="a bug of ours"):
-        supervise_video("camera", open_wrongly, FakeClock(), wait=True)
+        camera.read()
 
 
 def test_trouble_lasts_until_there_is_a_picture() -> None:
@@ -165,8 +174,7 @@ def test_microphone_that_is_waited_for() -> None:
             raise SourceError("no such device")
         return microphone
 
-    microphone = supervise_audio("microphone", open_microphone, clock, wait=True)
-    assert microphone.trouble == "microphone is missing"
+    microphone = supervise_audio("microphone", open_microphone, clock, Waiting(at_first=True))
     chunks = [microphone.read() for _ in range(2)]
     assert [chunk.first_sample for chunk in chunks if chunk] == [0, 160]
     assert microphone.trouble == ""
@@ -246,3 +254,140 @@ def test_microphone_with_another_rate_is_not_taken() -> None:
     microphone.read()
     microphone.read()
     assert script == []
+
+
+def test_microphone_that_nobody_has_promised(caplog: pytest.LogCaptureFixture) -> None:
+    """ "auto" on a machine without one is waited for without a word; one that was there and went is
+    missed like any other."""
+    clock = FakeClock()
+    troubles: list[str] = []
+    script = [None, None, FakeMicrophone(sound(clock, 1)), None, FakeMicrophone(sound(clock, 1))]
+
+    def open_microphone() -> FakeMicrophone:
+        troubles.append(microphone.trouble)
+        found = script.pop(0)
+        if found is None:
+            raise SourceError("no such device")
+        return found
+
+    waiting = Waiting(at_first=True, quietly=True)
+    microphone = supervise_audio("microphone", open_microphone, clock, waiting)
+    with caplog.at_level(logging.WARNING):
+        microphone.read()
+        assert (caplog.messages, microphone.trouble) == ([], "")
+        microphone.read()
+    assert troubles == ["", "", "", *["microphone is missing"] * 2]
+    assert caplog.messages == ["microphone lost: microphone fake has stopped", "microphone is back"]
+
+
+class DrivenCamera:
+    """One with a driver: it fills buffers while the stream is on, whether they are read or not, and
+    gives them in their order."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock, self.stamps = clock, DriverStamps("fake")
+        self.began_ns, self.taken, self.closed = clock.now_ns(), 0, False
+        self.path = CapturePath(1, "test", "none")
+        self.captured_ns: list[int] = []
+        """When each picture that was read was really taken."""
+
+    def read(self) -> VideoFrame | None:
+        due_ns = self.began_ns + (self.taken + 1) * 33 * MS
+        self.clock.advance(max(0, due_ns - self.clock.now_ns()))
+        self.taken += 1
+        self.captured_ns.append(due_ns)
+        t_ns = self.stamps.capture_ns(due_ns, self.clock.now_ns())
+        return VideoFrame(t_ns, self.taken - 1, np.zeros((2, 2, 3), np.uint8))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_picture_taken_in_the_dark_is_never_read() -> None:
+    """While it may not be read the camera is closed, so that its driver holds nothing of that time
+    to be given out later, dated as now. The indices go on."""
+    clock = FakeClock()
+    cameras: list[DrivenCamera] = []
+    dark = [0, 600_000 * MS]  # from when until when: ten minutes
+
+    def open_camera() -> DrivenCamera:
+        assert may_read()
+        cameras.append(DrivenCamera(clock))
+        return cameras[-1]
+
+    def may_read() -> bool:
+        return not dark[0] <= clock.now_ns() < dark[1]
+
+    camera = supervise_video("camera", open_camera, clock, Waiting(True, may_read=may_read))
+    frames = [camera.read() for _ in range(3)]
+    assert len(cameras) == 1  # in the dark it is not even opened
+    dark = [clock.now_ns(), clock.now_ns() + 60_000 * MS]
+    frames += [camera.read() for _ in range(2)]
+    assert [frame.index for frame in frames if frame] == [0, 1, 2, 3, 4]
+    assert [one.closed for one in cameras] == [True, False]
+    captured_ns = [t_ns for one in cameras for t_ns in one.captured_ns]
+    assert [frame.t_ns for frame in frames if frame] == captured_ns
+    assert not any(dark[0] < t_ns <= dark[1] for t_ns in captured_ns)
+    assert (camera.trouble, camera.failures) == ("", 0)
+
+
+def test_sound_goes_on_after_a_rest() -> None:
+    """With a gap as long as the device was closed."""
+    clock = FakeClock()
+    lit = iter([True, True, False, False, True, True])
+    waiting = Waiting(may_read=lambda: next(lit))
+    microphone = supervise_audio(
+        "microphone", lambda: FakeMicrophone(sound(clock, 9)), clock, waiting
+    )
+    chunks = [microphone.read() for _ in range(3)]
+    assert [chunk.first_sample for chunk in chunks if chunk] == [0, 160, 3520]
+    assert [chunk.t_ns // MS for chunk in chunks if chunk] == [0, 10, 220]
+
+
+def test_rest_ends_with_a_close() -> None:
+    """Also of a device that was never opened."""
+    waiting = Waiting(at_first=True, may_read=lambda: False)
+    camera = supervise_video("camera", Opener(FakeClock()), MonotonicClock(), waiting)
+    reader = threading.Thread(target=camera.read)
+    reader.start()
+    camera.close()
+    reader.join(5)
+    assert not reader.is_alive()
+
+
+def test_awaited_as_long_as_attempts_go_on() -> None:
+    """A device that is looked for is a good reason for no pictures, for hours; a driver that holds
+    an attempt up, in opening or reading, is none, and neither is a camera that works."""
+    clock = FakeClock()
+    seen: list[bool] = []
+
+    class Hanging(FlakyCamera):
+        def read(self) -> VideoFrame | None:
+            seen.append(camera.is_awaited)
+            clock.advance(ATTEMPT_LIMIT_NS)
+            seen.append(camera.is_awaited)
+            return super().read()
+
+    def open_camera() -> FlakyCamera:
+        seen.append(camera.is_awaited)
+        step = script.pop(0)
+        if step == "hang":
+            clock.advance(ATTEMPT_LIMIT_NS)
+            seen.append(camera.is_awaited)
+        if step == "silent":
+            return Hanging(clock, 1)
+        if step == "good":
+            return FlakyCamera(clock, 1)
+        raise SourceError("no such device")
+
+    script = ["none"] * 200 + ["good"]
+    camera = supervise_video("camera", open_camera, clock, Waiting(at_first=True))
+    camera.read()
+    assert len(seen) == 201
+    assert all(seen)
+    assert not camera.is_awaited
+    seen.clear()
+    script = ["none", "hang", "none", "silent"]
+    camera.read()
+    assert seen == [True, True, False, True, True, True, False]
+    assert not camera.is_awaited

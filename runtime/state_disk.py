@@ -1,0 +1,42 @@
+"""Whether an update and its trial could be kept: the disk under systemd's state folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+LEAST_FREE_BYTES = 1 << 20
+
+
+class StateDisk:
+    """Nothing is written during a run, so a full or read-only disk ends none. People must know all
+    the same: the next update would fail."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        """Outside a systemd service there is nothing to look at."""
+        self.trouble = ""
+        self._folder = environment.get("STATE_DIRECTORY", "").split(":")[0]
+
+    def look(self) -> None:
+        """One line in the log when trouble begins, and one when it is over."""
+        if not self._folder:
+            return
+        try:
+            trouble = judge_disk(os.statvfs(self._folder))
+        except OSError as error:
+            trouble = f"disk: {error.strerror}: {self._folder}"
+        before, self.trouble = self.trouble, trouble
+        if bool(trouble) != bool(before):
+            log.warning("%s", trouble or "disk can be written again")
+
+
+def judge_disk(status: os.statvfs_result) -> str:
+    """What is wrong with it; "" when nothing is."""
+    if status.f_flag & os.ST_RDONLY:
+        return "disk: read-only"
+    if status.f_frsize * status.f_bavail < LEAST_FREE_BYTES:
+        return "disk: full"
+    return ""

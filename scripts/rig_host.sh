@@ -1,0 +1,26 @@
+# Sourced by build_image and test: what this machine, a Debian 12, needs to make and run the virtual
+# device of tests/rig.
+# shellcheck shell=bash
+
+rig_python=python3.11
+# A command or file, and the package that has it.
+rig_packages=(qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils ssh:openssh-client
+    mmdebstrap:mmdebstrap cpio:cpio busybox:busybox-static depmod:kmod mke2fs:e2fsprogs gcc:gcc
+    make:make /usr/include/portaudio.h:portaudio19-dev)
+
+# find_rig_kernel: sets `kernel_package` and `kernel`, those of the virtual device.
+find_rig_kernel() {
+    kernel_package=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: //p')
+    kernel=${kernel_package#linux-image-}
+}
+
+# list_missing: the packages, a line each.
+list_missing() {
+    local entry kernel_package kernel
+    for entry in "${rig_packages[@]}"; do
+        [[ -e ${entry%:*} ]] || command -v "${entry%:*}" >/dev/null || echo "${entry#*:}"
+    done
+    "$rig_python" -c 'import ensurepip, venv' 2>/dev/null || printf 'python3-%s\n' venv dev
+    find_rig_kernel
+    [[ $kernel && -d /usr/src/linux-headers-$kernel ]] || echo linux-headers-amd64
+}

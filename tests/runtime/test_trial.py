@@ -1,0 +1,113 @@
+"""When a bundle on trial has stood it, and which failures are not its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from emotion_edge.engines.base import EngineError
+from emotion_edge.engines.bundle_choice import Choice
+from emotion_edge.runtime.config import ConfigError
+from emotion_edge.runtime.indicator import IndicatorError
+from emotion_edge.runtime.messages import SourceError
+from emotion_edge.runtime.opening import Runtime
+from emotion_edge.runtime.trial import SETTLED_NS, Trial, judge
+
+ROOT = Path(__file__).parents[2]
+HALF_NS = 500_000_000
+
+
+class Verdicts:
+    """Stands in for a `Choice`: notes what becomes of it."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def confirm(self) -> None:
+        self.said.append("confirmed")
+
+    def forgive(self) -> None:
+        self.said.append("forgiven")
+
+
+@pytest.fixture
+def verdicts() -> Verdicts:
+    return Verdicts()
+
+
+def go_on(trial: Trial, begin_ns: int, seconds: float, results: int, *, moves: bool = True) -> int:
+    """Looks for so long -> the time of the next."""
+    end_ns = begin_ns + round(seconds * 1e9)
+    for now_ns in range(begin_ns, end_ns, HALF_NS):
+        trial.look(now_ns, results, moves)
+    return end_ns
+
+
+def test_is_longer_than_two_watchdogs() -> None:
+    """A hang ends the run before it could be taken for a good one."""
+    unit = (ROOT / "systemd" / "emotion-edge.service").read_text()
+    (watchdog_s,) = re.findall(r"^WatchdogSec=([0-9]+)$", unit, re.MULTILINE)
+    assert 2 * int(watchdog_s) * 1_000_000_000 < SETTLED_NS
+
+
+def test_results_for_long_enough(verdicts: Verdicts) -> None:
+    """From the first of them; said once."""
+    trial = Trial(cast("Choice", verdicts), 0)
+    at_ns = go_on(trial, 0, 25, 1)
+    assert verdicts.said == []
+    go_on(trial, at_ns, 60, 100)
+    assert verdicts.said == ["confirmed"]
+
+
+def test_hangs_at_its_first_picture_after_a_wait(verdicts: Verdicts) -> None:
+    """A light or a camera is awaited for an hour: that start did not fail, but nothing is proven.
+    Then the results stop: it is not confirmed."""
+    trial = Trial(cast("Choice", verdicts), 0)
+    at_ns = go_on(trial, 0, 3600, 0)
+    assert verdicts.said == ["forgiven"]
+    at_ns = go_on(trial, at_ns, 5, 3)
+    go_on(trial, at_ns, 3600, 3, moves=False)
+    assert verdicts.said == ["forgiven"]
+
+
+def test_wait_before_and_between(verdicts: Verdicts) -> None:
+    """Results after a wait settle it; a camera that is away for a while does not begin it anew."""
+    trial = Trial(cast("Choice", verdicts), 0)
+    at_ns = go_on(trial, 0, 40, 0)
+    go_on(trial, at_ns, 26, 7)  # the last 25 s excused
+    assert verdicts.said == ["forgiven", "confirmed"]
+
+
+def end(verdicts: Verdicts, results: int, error: Exception | None) -> None:
+    runtime = SimpleNamespace(choice=verdicts, latency=SimpleNamespace(count=results))
+    with judge(cast("Runtime", runtime)):
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize(("results", "verdict"), [(1, "confirmed"), (0, "forgiven")])
+def test_orderly_end(verdicts: Verdicts, results: int, verdict: str) -> None:
+    """Told to stop: well if it has done something, else nothing is known."""
+    end(verdicts, results, None)
+    assert verdicts.said == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (SourceError("no such camera"), ["forgiven"]),
+        (IndicatorError("no lamp"), ["forgiven"]),
+        (ConfigError("metrics.port is taken"), ["forgiven"]),
+        (EngineError("face gave nonsense"), []),
+        (RuntimeError("a bug, perhaps of what is in the bundle"), []),
+    ],
+)
+def test_failures(verdicts: Verdicts, error: Exception, said: list[str]) -> None:
+    """Those that are certainly another's do not count; all are passed on."""
+    with pytest.raises(type(error)):
+        end(verdicts, 5, error)
+    assert verdicts.said == said
