@@ -73,6 +73,9 @@ def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor
     """
     if name not in PREPROCESSORS:
         raise ValueError(f"preprocessor {name!r} is not one of {', '.join(PREPROCESSORS)}")
+    from .kernel_cache import keep_readable
+
+    keep_readable()
     # Numba's simulator has its own idea of the GPU's memory, which no engine can read.
     if name == "cuda" or (name == "auto" and has_gpu() and not simulated()):
         from .cuda import CudaPreprocessor

@@ -20,6 +20,8 @@ COMMAND = "/opt/emotion-edge/venv/bin/emotion-edge"
 PYTHON = "/opt/emotion-edge/venv/bin/python"
 READY = "ready"
 """The snapshot of the machine when the service was ready."""
+FILMS = "/opt/films"
+PLAY = "aplay --quiet --device plughw:0,0"
 POLL_S = 0.3
 
 
@@ -111,18 +113,25 @@ class Device:
         """How many lines of the journal have it."""
         return sum(text in line for line in self.journal().splitlines())
 
-    def play_film(self, clip: Path, fps: float = 30) -> None:
+    def play_film(self, clip: Path) -> None:
         """Into /dev/video0, as a camera would, over and over until the machine is loaded anew."""
-        self.machine.push(clip, "/opt/films")
-        self._start("film", f"rig-camera /opt/films/{clip.name} --fps {fps}")
+        self._play("film", f"exec rig-camera {self._push(clip)}")
 
     def play_sound(self, wave: Path) -> None:
         """To the microphone, once."""
-        self.machine.push(wave, "/opt/films")
-        self._start("sound", f"aplay --quiet --device plughw:0,0 /opt/films/{wave.name}")
+        self._play("sound", f"exec {PLAY} {self._push(wave)}")
 
-    def _start(self, unit: str, command: str) -> None:
-        self.run(f"systemd-run --quiet --unit {unit} {command}")
+    def play_both(self, clip: Path, wave: Path, fps: float) -> None:
+        """Both, begun together."""
+        camera = f"rig-camera {self._push(clip)} --fps {fps}"
+        self._play("film", f"{PLAY} {self._push(wave)} & exec {camera}")
+
+    def _push(self, file: Path) -> str:
+        self.machine.push(file, FILMS)
+        return f"{FILMS}/{file.name}"
+
+    def _play(self, unit: str, command: str) -> None:
+        self.run(f"systemd-run --quiet --unit {unit} sh -c '{command}'")
 
     def explain(self) -> str:
         status = self.run(f"systemctl status --no-pager --lines 20 {SERVICE}", check=False)

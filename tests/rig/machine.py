@@ -17,7 +17,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 READY_TIMEOUT_S = 180
 LOAD_TIMEOUT_S = 60
@@ -40,7 +40,11 @@ class RigError(RuntimeError):
 
 class Machine:
     """One machine. `image` is the folder that build_image made, `folder` holds what this machine
-    writes; the image itself is never written. A context manager that ends it."""
+    writes; the image itself is never written. A context manager that ends it.
+
+    One runs at a time, each would slow the other: one that starts ends the one before."""
+
+    _newest: ClassVar[Machine | None] = None
 
     def __init__(self, image: Path, folder: Path) -> None:
         self._image = image
@@ -183,8 +187,11 @@ class Machine:
     def _launch(self, more: list[str]) -> None:
         if self.running:
             raise RigError("it is running already")
-        (self._folder / "console").unlink(missing_ok=True)
-        (self._folder / "ssh").unlink(missing_ok=True)
+        if Machine._newest is not None:
+            Machine._newest.cut()
+        Machine._newest = self
+        for name in ("console", "ssh", "qmp"):
+            (self._folder / name).unlink(missing_ok=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]

@@ -6,11 +6,21 @@ import json
 
 import pytest
 
-from .device import COMMAND, SERVICE, Device
+from .device import COMMAND, PYTHON, SERVICE, Device
 from .machine import Machine
 
 SERVICE_FROM_BOOT_S = 90
 PERCENT_EXPOSURE = 8
+
+LIST_OPENED = """
+import os, sys
+here = "/proc/" + sys.argv[1]
+for number in os.listdir(here + "/fd"):
+    flags = open(here + "/fdinfo/" + number).read().split("flags:")[1].split()[0]
+    if int(flags, 8) & 3:
+        print(os.readlink(here + "/fd/" + number))
+"""
+"""What a process has open for writing."""
 
 
 @pytest.mark.rig_core
@@ -60,6 +70,20 @@ def test_other_devices_are_closed(device: Device) -> None:
     assert open_inside("video10") == ""
     for name in ("vda", "mem", "input/event0", "watchdog0", "kmsg", "ttyS0"):
         assert "Operation not permitted" in open_inside(name), name
+
+
+def test_keeps_and_sends_nothing(device: Device) -> None:
+    """While it runs: no file open for writing but devices, no connection but systemd's and the
+    journal's, and nothing of its own has been written since the machine was switched on."""
+    opened = device.run(f"{PYTHON} -c '{LIST_OPENED}' {device.process}").splitlines()
+    assert sum(name.startswith("/dev/") for name in opened) >= 4, opened
+    own = ("/dev/", "anon_inode:", "pipe:", "socket:")
+    assert [name for name in opened if not name.startswith(own)] == []
+    for protocol in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet"):
+        table = device.run(f"cat /proc/{device.process}/net/{protocol} 2>/dev/null", check=False)
+        assert len(table.splitlines()) <= 1, table
+    new = f'-user {SERVICE} -type f -newermt "$(uptime --since)"'
+    assert device.run(f"find / -xdev {new}; find /run {new}") == ""
 
 
 def test_stops_in_order(device: Device) -> None:

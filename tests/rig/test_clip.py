@@ -24,7 +24,8 @@ REPEATS = 200
 """Ten minutes, more than the test takes."""
 REPLAYED = 4
 COUNT = 40
-NEAR = 0.05
+NEAR = 0.1
+"""The fusion network looks back at the last faces; here they are further apart than on a PC."""
 MOST = 0.9
 
 
@@ -56,8 +57,7 @@ def test_same_as_the_file(device: Device, shared_data: Path, tmp_path: Path, nam
     film, sound = write_film(shared_data / "clips" / name, tmp_path, fps=FPS, repeats=REPEATS)
     file = write_replay(film, sound, tmp_path / "film.nut", fps=FPS, repeats=REPLAYED)
     on_pc = replay(file, tmp_path)
-    device.play_film(film, FPS)
-    device.play_sound(sound)
+    device.play_both(film, sound, FPS)
     device.configure(
         ("/dev/emotion-edge-camera", "/dev/video0"),
         ('name: "null"', "name: onnx"),
