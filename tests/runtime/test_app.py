@@ -476,7 +476,7 @@ def test_nothing_is_said_about_the_past(
     no_thread_left: None,
 ) -> None:
     """Neither pictures nor fresh sound: no estimates, and the monitor goes on looking."""
-    sources = Sources(None, MutedMicrophone(0.4), "fake")
+    sources = Sources(None, MutedMicrophone(1.2), "fake")
     monkeypatch.setattr(app, "open_sources", lambda *_, **__: sources)
     monkeypatch.setattr(monitor, "PERIOD_NS", SECOND // 10)
     monkeypatch.setattr(Synchroniser, "MAX_SKEW_NS", 3 * SECOND // 10)
@@ -484,12 +484,12 @@ def test_nothing_is_said_about_the_past(
 
     def look(health: Health) -> None:
         seen.append(health)
-        if len(seen) == 13:
+        if len(seen) == 25:
             run.stop()
 
     run = LiveRun(configure("camera"), [collector], on_health=look)
     run.run()
-    assert 1 <= len(collector.estimates) <= 3
+    assert 1 <= len(collector.estimates) <= 7
     assert max(e.latency_us for e in collector.estimates) < 600_000
     assert seen[-1].frames == len(collector.estimates)
 

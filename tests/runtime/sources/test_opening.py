@@ -49,6 +49,7 @@ def no_microphone(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise SourceError("there is no microphone")
 
+    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
     monkeypatch.setattr("emotion_edge.runtime.sources.microphone.Microphone", refuse)
 
 
