@@ -12,6 +12,7 @@ from emotion_edge.kernels.cuda_device import DEVICE_NODES
 from emotion_edge.runtime import __main__ as program
 from emotion_edge.runtime.build_report import PATIENCE_S
 from emotion_edge.runtime.priority import DEVICES
+from emotion_edge.runtime.trial import SETTLED_NS
 
 from .unit_root import SHIPPED, UNITS, make_root, read_setting, read_settings, run_tool
 
@@ -27,6 +28,12 @@ def test_verify_is_clean(tmp_path: Path, unit: str, jetson: bool) -> None:
     root = make_root(tmp_path, jetson=jetson)
     done = run_tool("systemd-analyze", f"--root={root}", "verify", unit)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_trial_outlives_the_watchdog() -> None:
+    """A network that hangs ends the run before its bundle could be taken for a good one."""
+    watchdog_s = int(read_setting(SERVICE, "WatchdogSec"))
+    assert 2 * watchdog_s * 1_000_000_000 < SETTLED_NS
 
 
 @pytest.mark.parametrize(
