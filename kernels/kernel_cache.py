@@ -8,8 +8,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numba
-
 log = logging.getLogger(__name__)
 
 
@@ -17,6 +15,8 @@ def keep_readable() -> None:
     """Numba does not even read a cache that it cannot write; compiling anew takes a minute on a
     small board. So it is given a copy for this run, in the folder for temporary files. To be called
     before a kernel is declared. Raises OSError without such a folder."""
+    import numba  # here, as who only asks `can_write` may be without
+
     folder = Path(numba.config.CACHE_DIR)
     if not numba.config.CACHE_DIR or not folder.is_dir() or can_write(folder):
         return

@@ -19,6 +19,7 @@ from .bundle_command import add_bundle_arguments, run_bundle
 from .config import Config, ConfigError, load_config
 from .indicator import IndicatorError
 from .messages import SourceError
+from .service_config import add_set_argument
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +56,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         " else those that ship)",
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML configuration")
-    parser.add_argument(
-        "--set",
-        metavar="a.b=v",
-        action="append",
-        default=[],
-        dest="settings",
-        help="override one setting of the configuration; may be repeated",
-    )
+    add_set_argument(parser)
 
 
 def positive(text: str) -> float:

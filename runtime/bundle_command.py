@@ -29,7 +29,7 @@ from ..engines.signature import PublicKey, load_private_key, load_public_key
 from .build_report import report_build
 from .config import Config, ConfigError, load_config
 from .owner import become_owner
-from .service_config import add_config_argument, find_service_config
+from .service_config import add_config_argument, add_set_argument, find_service_config
 
 RESTART = "restart the service to use it: sudo systemctl restart emotion-edge"
 
@@ -65,14 +65,7 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="show what is installed")
     for action in (install, rollback, listing):
         add_config_argument(action)
-        action.add_argument(
-            "--set",
-            metavar="a.b=v",
-            action="append",
-            default=[],
-            dest="settings",
-            help="override one setting of the configuration; may be repeated",
-        )
+        add_set_argument(action)
     sign = actions.add_parser("sign", help=f"write {SIGNATURE} into a bundle")
     sign.add_argument("folder", metavar="DIR", type=Path, help="the bundle")
     sign.add_argument(

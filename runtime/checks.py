@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from ..kernels.kernel_cache import can_write
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,7 @@ def may_open(path: Path) -> bool:
 
 def is_writable(folder: Path) -> bool:
     """By trying: a permission says nothing about a read-only file system."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            return True
-    except OSError:
-        return False
+    return can_write(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
 
 
 def join_group(group: str) -> str:

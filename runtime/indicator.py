@@ -11,6 +11,7 @@ import re
 import stat
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from .clock import Clock, MonotonicClock
 from .config import ConfigError
 from .messages import ShowsCamera
 from .sysfs import read_bytes, read_number, read_text
+from .trouble import tell_change
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,17 @@ class Indicator:
     def turn_on(self) -> None:
         """Raises IndicatorError when it cannot be turned on; `look` tries again."""
         self._wanted = True
+        self._try_light()
+
+    def look(self) -> None:
+        """Turn it on again where it went out. For one thread, twice a second."""
+        if not self._wanted or (self.lit and self._light.is_on()):
+            return
+        self.lit = False
+        with suppress(IndicatorError):
+            self._try_light()
+
+    def _try_light(self) -> None:
         try:
             self._light.turn_on()
         except IndicatorError as error:
@@ -72,23 +85,8 @@ class Indicator:
             raise
         self._settle("")
 
-    def look(self) -> None:
-        """Turn it on again where it went out. For one thread, twice a second."""
-        if not self._wanted or (self.lit and self._light.is_on()):
-            return
-        self.lit = False
-        try:
-            self._light.turn_on()
-        except IndicatorError as error:
-            self._settle(f"not capturing: {error}")
-        else:
-            self._settle("")
-
     def _settle(self, trouble: str) -> None:
-        """One line in the log when trouble begins, and one when it is over."""
-        before, self.trouble = self.trouble, trouble
-        if bool(trouble) != bool(before):
-            logger.warning("%s", trouble or "indicator is back")
+        self.trouble = tell_change(logger, self.trouble, trouble, "indicator is back")
         lit = not trouble
         for screen in self._screens:
             screen.show_camera(lit)

@@ -21,3 +21,14 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help=f"YAML configuration (default: {SERVICE_CONFIG} where there is one)",
     )
+
+
+def add_set_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        metavar="a.b=v",
+        action="append",
+        default=[],
+        dest="settings",
+        help="override one setting of the configuration; may be repeated",
+    )

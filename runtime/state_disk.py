@@ -6,6 +6,8 @@ import logging
 import os
 from collections.abc import Mapping
 
+from .trouble import tell_change
+
 log = logging.getLogger(__name__)
 
 LEAST_FREE_BYTES = 1 << 20
@@ -21,16 +23,14 @@ class StateDisk:
         self._folder = environment.get("STATE_DIRECTORY", "").split(":")[0]
 
     def look(self) -> None:
-        """One line in the log when trouble begins, and one when it is over."""
+        """Takes microseconds: nothing is written."""
         if not self._folder:
             return
         try:
             trouble = judge_disk(os.statvfs(self._folder))
         except OSError as error:
             trouble = f"disk: {error.strerror}: {self._folder}"
-        before, self.trouble = self.trouble, trouble
-        if bool(trouble) != bool(before):
-            log.warning("%s", trouble or "disk can be written again")
+        self.trouble = tell_change(log, self.trouble, trouble, "disk can be written again")
 
 
 def judge_disk(status: os.statvfs_result) -> str:

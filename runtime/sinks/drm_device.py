@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import Structure
+
+from ..ioctl import call_driver
 
 _NOT_MASTER = (errno.EACCES, errno.EPERM)
 
@@ -35,12 +36,7 @@ class Handle:
 
     def ioctl(self, number: int, argument: Structure) -> None:
         """Raises OSError; the structure is changed in place."""
-        while True:
-            try:
-                fcntl.ioctl(self._fd, number, argument)
-            except InterruptedError:
-                continue
-            return
+        call_driver(self._fd, number, argument)
 
     def map(self, length: int, offset: int) -> mmap.mmap:
         """The memory of a buffer. It keeps the device open until it is closed itself."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..trouble import tell_change
 from .connectors import Connector, list_connectors
 from .drm_device import Handle, KmsError
 from .kms import Display, Pixels, Rect
@@ -148,7 +149,4 @@ class HotplugDisplay:
             self._handle = None
 
     def _note(self, trouble: str) -> None:
-        """One line in the log when it begins, and one when it is over."""
-        if bool(trouble) != bool(self.trouble):
-            log.warning("%s", trouble or "screen is back")
-        self.trouble = trouble
+        self.trouble = tell_change(log, self.trouble, trouble, "screen is back")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from .. import config
 from ..messages import Estimate
+from ..trouble import tell_change
 from .serial_format import ENCODERS, ENDS
 
 if TYPE_CHECKING:
@@ -170,10 +171,7 @@ class SerialSink:
                 self._wait(port, timeout_s=YIELD_S)
 
     def _say(self, trouble: str) -> None:
-        """One line in the log when it begins, and one when it is over."""
-        before, self.trouble = self.trouble, trouble
-        if bool(trouble) != bool(before):
-            logger.warning("%s", trouble or f"serial {self._port} is back")
+        self.trouble = tell_change(logger, self.trouble, trouble, f"serial {self._port} is back")
 
     def _wait(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import mmap
 import os
@@ -12,6 +11,7 @@ from ctypes import Structure
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from ..ioctl import call_driver
 from ..messages import SourceError
 from . import v4l2_abi as abi
 
@@ -41,12 +41,7 @@ class Handle:
 
     def ioctl(self, number: int, argument: Structure | bytes) -> None:
         """Raises OSError; a structure is changed in place."""
-        while True:
-            try:
-                fcntl.ioctl(self._fd, number, argument)
-            except InterruptedError:
-                continue
-            return
+        call_driver(self._fd, number, argument)
 
     def map(self, length: int, offset: int) -> mmap.mmap:
         return mmap.mmap(self._fd, length, prot=mmap.PROT_READ, offset=offset)

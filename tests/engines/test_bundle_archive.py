@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ from emotion_edge.engines.base import say_nothing
 from emotion_edge.engines.bundle import MANIFEST, MAX_FILES, SIGNATURE, Bundle, BundleError
 from emotion_edge.engines.bundle_archive import BLOCK, MAX_HEADERS, open_source, unpack
 from emotion_edge.engines.bundle_store import BundleStore
+
+sys.path.append(str(Path(__file__).parent))  # the tests are no package
+from power_cuts import write_bundle
 
 Change = Callable[[tarfile.TarInfo], object]
 
@@ -303,28 +307,7 @@ def test_file_that_shrinks(bundle: Bundle) -> None:
 def good() -> Iterator[Path]:
     """An archive of a bundle of files that nobody opens."""
     with tempfile.TemporaryDirectory() as folder:
-        yield pack(write_null_bundle(Path(folder) / "null"))
-
-
-def write_null_bundle(folder: Path) -> Path:
-    from emotion_edge.engines.bundle import LABELS, Level, ModelEntry, write_manifest
-    from emotion_edge.kernels.spec import ImageSpec, MelSpec
-
-    folder.mkdir()
-    (folder / "face.onnx").write_bytes(b"no network")
-    fields = {
-        "name": "null",
-        "labels": list(LABELS),
-        "image": ImageSpec(),
-        "mel": MelSpec(),
-        "levels": [Level("high", 64)],
-        "models": {"face": ModelEntry("face.onnx", 1.0, 0.5, [0.0] * len(LABELS))},
-        "abstain_below": 0.0,
-        "metrics": {},
-        "provenance": {},
-    }
-    write_manifest(folder, fields)
-    return folder
+        yield pack(write_bundle(Path(folder) / "null", "null"))
 
 
 def install(data: bytes) -> None:
