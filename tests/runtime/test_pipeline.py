@@ -461,11 +461,11 @@ def test_fusion_sees_the_last_faces() -> None:
     show(bench, voice=50)
     for n in range(1, 7):
         show(bench, face=n)
-        bench.estimate(250 * n)
+        bench.estimate(333 * n)
         show(bench, voice=60)
     assert bench.fusion.shown() == ([3, 4, 5, 6], [1, 1, 1, 1], 60, 1)
     show(bench, face=7, voice=70)
-    bench.estimate(1750)
+    bench.estimate(333 * 7)
     assert bench.fusion.shown() == ([4, 5, 6, 7], [1, 1, 1, 1], 60, 1)
 
 
