@@ -31,6 +31,8 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
                 runtime.synchroniser.add_audio(event)
                 continue
             frame = event if isinstance(event, VideoFrame) else None
+            if frame is not None and not runtime.pacer.wants(t_ns):
+                continue
             if frame is not None and t_ns >= search_due_ns:
                 runtime.finder.search(frame)
                 search_due_ns = t_ns + runtime.finder.period_ns

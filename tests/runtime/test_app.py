@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.engines.bundle import FusionEntry, load_bundle, write_manifest
+from emotion_edge.engines.bundle import FusionEntry, Level, load_bundle, write_manifest
 from emotion_edge.kernels import open_preprocessor
 from emotion_edge.runtime import app, monitor, opening
 from emotion_edge.runtime.app import LiveRun
@@ -342,6 +342,28 @@ def fused_bundle(null_bundle: Path, tmp_path: Path) -> Path:
     fields["fusion"] = FusionEntry("fusion.onnx", 8, 1.0, [0.0] * 7, [0.5, 0.5])
     write_manifest(folder, fields)
     return folder
+
+
+@pytest.fixture
+def slow_bundle(null_bundle: Path, tmp_path: Path) -> Path:
+    """The null bundle, whose only level wants ten frames a second."""
+    folder = shutil.copytree(null_bundle, tmp_path / "slow")
+    manifest = load_bundle(folder).manifest
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+    del fields["format"], fields["files"]
+    fields["levels"] = [Level("slow", 48, voice=False, camera_fps=10)]
+    write_manifest(folder, fields)
+    return folder
+
+
+def test_replay_at_the_rate_of_the_level(
+    configure: Callable[..., Config], collector: Collector, slow_bundle: Path
+) -> None:
+    """As in a live run, frames that the level does not want are skipped and counted."""
+    runtime = run_replay(configure("demo", f"bundle='{slow_bundle}'"), [collector], 2)
+    assert [e.index for e in collector.estimates] == list(range(0, 60, 3))
+    assert runtime.pacer.passed_over == 40
+    assert runtime.dropped_frames == 0
 
 
 def test_bundle_with_a_fusion_network(
