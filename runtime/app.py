@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from .audio_only import AudioOnlyTimer
 from .board import open_board
 from .build_report import report_build
 from .clock import MonotonicClock
@@ -33,8 +34,6 @@ from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-BLIND_TICK_NS = 250_000_000
-"""Without pictures for this long, estimates go on from sound alone, this often."""
 SWITCH_INTERVAL_S = 5e-4
 """How long another thread may keep the interpreter from the one that makes results; Python's 5 ms
 raise the median latency by a third on two cores."""
@@ -281,20 +280,25 @@ class LiveRun:
         seconds: float | None,
     ) -> None:
         clock, sync = self._clock, runtime.synchroniser
+        timer = AudioOnlyTimer(clock.now_ns())
         end_ns: int | None = None
         while not self._stop.is_set():
-            frame, dropped = self._frames.take(BLIND_TICK_NS / 1e9)
+            frame, dropped = self._frames.take(timer.find_wait_ns(clock.now_ns()) / 1e9)
             woke_ns = clock.now_ns()
             if frame is None:
                 if self._frames.ended:
                     return
                 if excused():
                     monitor.progress()
+                if woke_ns < timer.due_ns:
+                    continue
+                timer.note_turn(woke_ns)
                 t_ns = sync.newest_sound_ns()
                 if t_ns is None or woke_ns - t_ns > sync.MAX_SKEW_NS:
                     continue
             else:
                 t_ns = frame.t_ns
+                timer.note_frame(t_ns, woke_ns)
             if seconds is not None:
                 end_ns = end_ns or t_ns + round(seconds * 1e9)
                 if t_ns >= end_ns:

@@ -70,13 +70,20 @@ class EmbeddingMemory:
             self._kept.fill(0.0)
             self._faces.fill(0.0)
 
-    def feed(self, t_ns: int, voice: bool) -> Arrays:
-        """The network's input at `t_ns`, with faces of the second before it, and with the voice
-        if that is present. The next call fills the same arrays."""
-        while self._held and t_ns - self._time_ns(self._held - 1) > MAX_FACE_AGE_NS:
+    def forget_old_faces(self, t_ns: int) -> None:
+        """Those that are more than a second old at `t_ns`; `feed` does the same."""
+        since_ns = t_ns - MAX_FACE_AGE_NS
+        if self._held and self._time_ns(self._held - 1) < since_ns:
+            self._faces.fill(0.0)
+        while self._held and self._time_ns(self._held - 1) < since_ns:
             self._kept[self._newest - self._held + 1] = 0.0
             self._held -= 1
-        row = self._place_faces()
+
+    def feed(self, t_ns: int, face: bool, voice: bool) -> Arrays:
+        """The network's input at `t_ns`: with `face` the faces of the second before it, with
+        `voice` the newest voice. The next call fills the same arrays."""
+        self.forget_old_faces(t_ns)
+        row = self._place_faces() if face else self._faces.shape[1]
         self._faces[0, :row] = 0.0
         self._face_mask[0, :row] = 0.0
         self._face_mask[0, row:] = 1.0

@@ -86,7 +86,10 @@ class Pipeline:
             if face is not None:
                 opinions["face"] = face
         if self._memory is not None and "face" not in opinions:
-            self._memory.forget_faces()
+            if window.frame is None:  # nobody has been seen to leave
+                self._memory.forget_old_faces(window.t_ns)
+            else:
+                self._memory.forget_faces()
         voice = self._listen(window, stages, marks)
         if voice is not None:
             opinions["voice"] = voice
@@ -167,7 +170,7 @@ class Pipeline:
         """Probabilities and the weight of each modality: the fusion network's, or the average of
         the opinions when there is no such network or it gave no numbers."""
         if self._memory is not None:
-            feed = self._memory.feed(t_ns, voice="voice" in opinions)
+            feed = self._memory.feed(t_ns, face="face" in opinions, voice="voice" in opinions)
             answer = self._engines[FUSION].infer(feed)
             fused = calibrate_one(answer["logits"][0].tolist(), self._temperatures[FUSION])
             weights = answer["weights"][0].tolist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .app import BLIND_TICK_NS
+from .audio_only import AudioOnlyTimer
 from .build_report import report_build
 from .clock import MonotonicClock
 from .config import Config
@@ -23,7 +23,8 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
     with open_runtime(config, clock, report_build) as runtime:
         end_ns = None if seconds is None else round(seconds * 1e9)
         search_due_ns = 0
-        for event in _with_ticks(merge_events(media), media.has_video):
+        timer = AudioOnlyTimer(0)
+        for event in _with_turns(merge_events(media, to_last_frame=True), timer):
             t_ns = event if isinstance(event, int) else event.t_ns
             if end_ns is not None and t_ns >= end_ns:
                 break
@@ -31,11 +32,17 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
                 runtime.synchroniser.add_audio(event)
                 continue
             frame = event if isinstance(event, VideoFrame) else None
-            if frame is not None and not runtime.pacer.wants(t_ns):
+            if frame is None:
+                heard_ns = runtime.synchroniser.newest_sound_ns()
+                if heard_ns is None or t_ns - heard_ns > runtime.synchroniser.MAX_SKEW_NS:
+                    continue
+            elif runtime.pacer.wants(t_ns):
+                timer.note_frame(t_ns, t_ns)
+                if t_ns >= search_due_ns:
+                    runtime.finder.search(frame)
+                    search_due_ns = t_ns + runtime.finder.period_ns
+            else:
                 continue
-            if frame is not None and t_ns >= search_due_ns:
-                runtime.finder.search(frame)
-                search_due_ns = t_ns + runtime.finder.period_ns
             now_ns = clock.now_ns()
             box = runtime.finder.box_in(frame) if frame is not None else None
             window = runtime.synchroniser.window(t_ns, frame, box, wait=False)
@@ -43,13 +50,12 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
     return runtime
 
 
-def _with_ticks(
-    events: Iterator[VideoFrame | AudioChunk], has_video: bool
+def _with_turns(
+    events: Iterator[VideoFrame | AudioChunk], timer: AudioOnlyTimer
 ) -> Iterator[VideoFrame | AudioChunk | int]:
-    """Without pictures, a time every `BLIND_TICK_NS` stands in for them."""
-    due = BLIND_TICK_NS
+    """With the times at which `timer` asks for an estimate of audio alone in between."""
     for event in events:
-        while not has_video and event.t_ns >= due:
-            yield due
-            due += BLIND_TICK_NS
+        while event.t_ns > (due_ns := timer.due_ns):
+            yield due_ns
+            timer.note_turn(due_ns)
         yield event

@@ -43,8 +43,11 @@ class Media(Protocol):
         """The sound in pieces of 10 ms, `t_ns` in media time."""
 
 
-def merge_events(media: Media, *, loop: bool = False) -> Iterator[VideoFrame | AudioChunk]:
-    """Pictures and sound in time order: sound that ends by a picture's time comes before it."""
+def merge_events(
+    media: Media, *, loop: bool = False, to_last_frame: bool = False
+) -> Iterator[VideoFrame | AudioChunk]:
+    """Pictures and sound in time order: sound that ends by a picture's time comes before it. With
+    `to_last_frame` media with pictures end with the last of them."""
     frames = media.frames(loop=loop) if media.has_video else iter(())
     chunks = media.chunks(loop=loop) if media.has_audio else iter(())
     frame = next(frames, None)
@@ -53,6 +56,8 @@ def merge_events(media: Media, *, loop: bool = False) -> Iterator[VideoFrame | A
         while frame is not None and frame.t_ns < end_ns:
             yield frame
             frame = next(frames, None)
+        if frame is None and to_last_frame and media.has_video:
+            return
         yield chunk
     if frame is not None:
         yield frame

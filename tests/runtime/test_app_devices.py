@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emotion_edge.engines.bundle_choice import Choice
-from emotion_edge.runtime import app, monitor
+from emotion_edge.runtime import app, audio_only, monitor
 from emotion_edge.runtime.app import LiveRun
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
 from emotion_edge.runtime.config import Config, ConfigError
@@ -136,7 +136,7 @@ class Stage:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """The monitor looks often, and what is waited for is tried often."""
     monkeypatch.setattr(monitor, "PERIOD_NS", SECOND // 50)
-    monkeypatch.setattr(app, "BLIND_TICK_NS", SECOND // 100)
+    monkeypatch.setattr(audio_only, "AUDIO_ONLY_PERIOD_NS", SECOND // 100)
     monkeypatch.setattr(supervise, "REST_NS", SECOND // 100)
     return Stage(monkeypatch)
 

@@ -24,7 +24,7 @@ def embedding(value: float) -> NDArray[np.float32]:
 
 def shown(memory: EmbeddingMemory, t_ms: float, num_faces: int = NUM_FACES) -> list[float]:
     """The values of the faces that the mask shows, oldest first; the rest must be zeros."""
-    feed = memory.feed(round(t_ms * MS), voice=False)
+    feed = memory.feed(round(t_ms * MS), face=True, voice=False)
     faces, mask = feed["faces"][0], feed["face_mask"][0]
     assert faces.shape == (num_faces, 256)
     assert (faces == faces[:, :1]).all()
@@ -41,7 +41,7 @@ def fill(memory: EmbeddingMemory, times_ms: list[float]) -> None:
 
 def test_nothing_at_first() -> None:
     """All zeros, all masked."""
-    feed = EmbeddingMemory(NUM_FACES).feed(0, voice=False)
+    feed = EmbeddingMemory(NUM_FACES).feed(0, face=True, voice=False)
     assert {name: array.shape for name, array in feed.items()} == {
         "faces": (1, 4, 256),
         "face_mask": (1, 4),
@@ -133,7 +133,18 @@ def test_forgotten_faces() -> None:
     assert shown(memory, 400) == []
     fill(memory, [433])
     assert shown(memory, 433) == [433]
-    assert memory.feed(433 * MS, voice=True)["voice"][0, 0] == 7
+    assert memory.feed(433 * MS, face=True, voice=True)["voice"][0, 0] == 7
+
+
+def test_faces_that_are_not_asked_for() -> None:
+    """They are not shown, and stay for the next time."""
+    memory = EmbeddingMemory(NUM_FACES)
+    fill(memory, [100, 400])
+    assert shown(memory, 400) == [100, 400]
+    feed = memory.feed(500 * MS, face=False, voice=True)
+    assert not feed["faces"].any()
+    assert not feed["face_mask"].any()
+    assert shown(memory, 600) == [100, 400]
 
 
 def test_voice() -> None:
@@ -141,10 +152,10 @@ def test_voice() -> None:
     memory = EmbeddingMemory(NUM_FACES)
     for value in (1, 2):
         memory.add("voice", 0, embedding(value))
-    feed = memory.feed(0, voice=True)
+    feed = memory.feed(0, face=True, voice=True)
     assert feed["voice_mask"].tolist() == [[1]]
     assert (feed["voice"] == 2).all()
-    assert memory.feed(0, voice=False)["voice_mask"].tolist() == [[0]]
+    assert memory.feed(0, face=True, voice=False)["voice_mask"].tolist() == [[0]]
 
 
 def test_embeddings_are_copied() -> None:
@@ -154,7 +165,7 @@ def test_embeddings_are_copied() -> None:
     memory.add("face", 0, buffer)
     memory.add("voice", 0, buffer)
     buffer[:] = 9
-    feed = memory.feed(0, voice=True)
+    feed = memory.feed(0, face=True, voice=True)
     assert feed["faces"][0, -1, 0] == 1
     assert feed["voice"][0, 0] == 1
 
@@ -165,7 +176,7 @@ def test_wiped() -> None:
     fill(memory, [0, 400])
     memory.add("voice", 0, embedding(3))
     memory.wipe()
-    assert not any(array.any() for array in memory.feed(400 * MS, voice=False).values())
+    assert not any(array.any() for array in memory.feed(400 * MS, face=True, voice=False).values())
 
 
 def test_no_memory_is_taken_on_the_way() -> None:
@@ -177,7 +188,7 @@ def test_no_memory_is_taken_on_the_way() -> None:
     try:
         for n in range(60, 180):
             memory.add("face", n * 16 * MS, face)
-            memory.feed(n * 16 * MS, voice=True)
+            memory.feed(n * 16 * MS, face=True, voice=True)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

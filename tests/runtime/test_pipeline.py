@@ -483,8 +483,36 @@ def test_lost_face_leaves_the_fusion() -> None:
     show(bench, face=2)
     bench.estimate(566)
     assert bench.fusion.shown() == ([0, 0, 0, 2], [0, 0, 0, 1], 5, 1)
-    bench.estimate(600, frame=False)
-    assert bench.fusion.shown()[1] == [0, 0, 0, 0]
+
+
+def test_faces_outlive_a_window_of_audio_alone() -> None:
+    """It shows the fusion no face, and forgets none that is younger than a second."""
+    bench = Bench(fusion=FUSION)
+    for n in range(4):
+        show(bench, face=n + 1, voice=5)
+        bench.estimate(400 * n)
+        if n:
+            assert bench.fusion.shown()[0] == [0, *range(n - 1, n + 2)][-4:]
+        estimate = bench.estimate(400 * n + 250, face=False, frame=False)
+        assert bench.fusion.shown() == ([0, 0, 0, 0], [0, 0, 0, 0], 5, 1)
+        assert estimate.face is None
+        assert estimate.modalities["face"] == 0
+    show(bench, face=9)
+    bench.estimate(2250)
+    assert bench.fusion.shown()[:2] == ([0, 0, 0, 9], [0, 0, 0, 1])
+
+
+def test_faces_grow_old_without_frames_and_voice() -> None:
+    """Nothing of them is kept, though the fusion is not asked."""
+    bench = Bench(fusion=FUSION)
+    memory = bench.pipeline._memory
+    assert memory is not None
+    show(bench, face=1)
+    shown = memory.feed(0, face=True, voice=False)  # the arrays that each call fills
+    for t_ms, held in ((0, 1), (1000, 1), (1001, 0)):
+        bench.estimate(t_ms, face=t_ms == 0, frame=t_ms == 0, sound=False)
+        assert shown["faces"].any() == bool(held)
+        assert memory.feed(0, face=True, voice=False)["face_mask"].sum() == held
 
 
 def test_faces_before_a_gap_are_not_shown() -> None:
