@@ -13,8 +13,8 @@ import numpy as np
 from .histogram import Histogram
 
 STAGES = ("wait", "sync", "preprocess", "face", "voice", "fusion", "publish")
-"""In the order in which a picture goes through them. What is given as "publish" with a result is
-the time that handing over the one before took, which is no part of this one's latency."""
+"""In the order in which a frame goes through them. "publish" begins when the result is ready, so it
+is no part of that result's latency; the next frame may have to wait for it."""
 RECENT_NS = 10_000_000_000
 """How long each of the two histograms of what is recent is filled."""
 
@@ -41,9 +41,16 @@ class LatencyLog:
         self._before = Histogram()
         self._windows = ((self._begun_ns, self._recent), (self._begun_ns, self._before))
 
-    def add(self, latency_us: float, stages_us: Mapping[str, float], now_ns: int) -> str | None:
-        """Count one result that was ready at `now_ns`. The stage at fault when it was over the
-        budget, else None. A stage of 0 us had nothing to do."""
+    def add(
+        self,
+        latency_us: float,
+        stages_us: Mapping[str, float],
+        now_ns: int,
+        held_up_us: float = 0.0,
+    ) -> str | None:
+        """Count one result that was published by `now_ns`. The stage at fault when it was over the
+        budget, else None. A stage of 0 us had nothing to do; "publish" is this result's own.
+        `held_up_us` is the part of its "wait" in which the sinks took the result before."""
         if not 0 <= now_ns - self._begun_ns < RECENT_NS:
             self._take_turns(now_ns)
         self.count += 1
@@ -55,7 +62,7 @@ class LatencyLog:
                 histogram.record(us)
         if latency_us <= self._budget_us:
             return None
-        cause = self._find_cause(took_us)
+        cause = self._find_cause(took_us, held_up_us)
         self.misses += 1
         self.misses_by_cause[cause] += 1
         return cause
@@ -92,11 +99,11 @@ class LatencyLog:
         self._windows = ((now_ns, self._recent), (self._begun_ns, self._before))
         self._begun_ns = now_ns
 
-    def _find_cause(self, took_us: tuple[float, ...]) -> str:
+    def _find_cause(self, took_us: tuple[float, ...], held_up_us: float) -> str:
         """The stage that took longest beyond its own median; where the medians alone are over the
         budget nothing is out of the ordinary, and it is the longest stage.
 
-        A picture that mostly waited for the last result to be handed over is put down to that.
+        A frame that mostly waited for the result before to be published is put down to that.
         """
         took = np.array(took_us)
         typical = np.array([histogram.percentiles(50)[0] for histogram in self._of_stages])
@@ -105,6 +112,6 @@ class LatencyLog:
         usual_us = float(typical[:publish][took[:publish] > 0].sum())
         at_fault = took if usual_us > self._budget_us else beyond
         cause = STAGES[int(at_fault[:publish].argmax())]
-        if cause == "wait" and beyond[publish] > beyond[0] / 2:
+        if cause == "wait" and held_up_us > took_us[0] / 2:
             return "publish"
         return cause

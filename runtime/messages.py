@@ -94,8 +94,12 @@ class Estimate:
     abstained: bool
     skew_ns: int
     latency_us: float
-    """Capture of the picture to this result."""
+    """From the frame's capture until this estimate is ready for the sinks. Publishing it comes
+    after, and is no part of it. Of audio alone: from the capture of its newest sample."""
     stages_us: dict[str, float]
+    """What each stage took, by its name in `latency.STAGES`. All but "publish" add up to
+    `latency_us`. "publish" is how long the sinks took the estimate *before* this one, 0 for the
+    first: how long they take this one is known only once it is out."""
     level: str
 
 

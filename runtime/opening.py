@@ -60,6 +60,8 @@ class Runtime:
     capture_path: CapturePath | None = None
     """How the pictures of a live run came in, as it was at its end; None without any."""
     _at: int = 0
+    _published_ns: tuple[int, int] = (0, 0)
+    """From when to when the sinks took the newest estimate."""
 
     @property
     def bundle(self) -> Bundle:
@@ -91,13 +93,20 @@ class Runtime:
             estimate = self.pipeline.estimate(window, captured_ns, woke_ns)
         except GpuHangsError as error:
             end_at_once(str(error))
-        before = self.clock.now_ns()
+        before_ns = self.clock.now_ns()
         for sink in sinks:
             sink.publish(estimate)
         now_ns = self.clock.now_ns()
-        self.pipeline.note_published((now_ns - before) / 1e3)
-        cause = self.latency.add(estimate.latency_us, estimate.stages_us, now_ns)
-        self.trace.add(estimate, captured_ns, woke_ns, window.dropped_frames, cause)
+        publish_us = (now_ns - before_ns) / 1e3
+        self.pipeline.note_published(publish_us)
+        own_stages_us = {**estimate.stages_us, "publish": publish_us}
+        began_ns, ended_ns = self._published_ns
+        self._published_ns = before_ns, now_ns
+        held_up_us = max(0, ended_ns - max(began_ns, captured_ns)) / 1e3
+        cause = self.latency.add(estimate.latency_us, own_stages_us, now_ns, held_up_us)
+        self.trace.add(
+            estimate, captured_ns, woke_ns, window.dropped_frames, cause, publish_us=publish_us
+        )
         self.dropped_frames += window.dropped_frames
         self.skew_ns = window.skew_ns
         if self.quality is not None:

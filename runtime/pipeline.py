@@ -109,7 +109,7 @@ class Pipeline:
         )
 
     def note_published(self, took_us: float) -> None:
-        """How long handing over the last estimate took; it is shown with the next."""
+        """How long the sinks took the last estimate; the next one carries it as "publish"."""
         self._published_us = took_us
 
     def wipe(self) -> None:

@@ -35,6 +35,7 @@ class Row:
     """The stage at fault when it was over the budget."""
     latency_us: float
     stages_us: dict[str, float]
+    """By stage, in the order of `STAGES`; "publish" is this result's own."""
 
 
 class Trace:
@@ -58,9 +59,12 @@ class Trace:
         woke_ns: int,
         dropped: int = 0,
         cause: str | None = None,
+        *,
+        publish_us: float = 0.0,
     ) -> None:
         """Keep the times of one result. `cause` is what `LatencyLog.add` said of it; both times are
-        on the run's clock."""
+        on the run's clock. `publish_us` is how long the sinks took this very result: the estimate
+        carries that of the one before."""
         at = self._count % self._capacity * _ROW.size
         self._count += 1
         # One call, which no other thread can see the half of: it holds the interpreter.
@@ -75,7 +79,8 @@ class Trace:
             self._numbers.get(estimate.level, -1),
             -1 if cause is None else self._causes[cause],
             estimate.latency_us,
-            *read_stages(estimate.stages_us),
+            *read_stages(estimate.stages_us)[:-1],
+            publish_us,
         )
 
     def note(self, t_ns: int, text: str) -> None:

@@ -56,9 +56,9 @@ def chrome_events(
     """What is drawn, in groups: first the names, then one group for each picture and event.
 
     The lane of the main thread shows each picture from when that thread woke to its result, in it
-    the stages one after another, and behind it how long handing the result over took; that is known
-    only when the next picture is. A stage that ran twice (preprocessing, for face and for voice) is
-    drawn as one. Waiting overlaps with the picture before, so it has a lane of its own.
+    the stages one after another, and behind it how long publishing the result took. A stage that
+    ran twice (preprocessing, for face and for voice) is drawn as one. Waiting overlaps with the
+    picture before, so it has a lane of its own.
     """
     name = {"ph": "M", "pid": _PID, "tid": _MAIN}
     yield [
@@ -87,9 +87,11 @@ def _draw_picture(row: Row, following: Row | None) -> list[dict[str, object]]:
     }
     # First the slice, then those in it: where two begin at once, that is the order they nest in.
     drawn = [_draw_slice("picture", row.woke_ns, end_ns, args), *slices]
+    published_ns = end_ns + round(row.stages_us[STAGES[-1]] * 1e3)
     if following is not None:
-        published_ns = end_ns + round(following.stages_us[STAGES[-1]] * 1e3)
-        drawn.append(_draw_slice(STAGES[-1], end_ns, min(published_ns, following.woke_ns)))
+        published_ns = min(published_ns, following.woke_ns)
+    if published_ns > end_ns:
+        drawn.append(_draw_slice(STAGES[-1], end_ns, published_ns))
     if row.woke_ns > row.captured_ns:
         wait = {"name": STAGES[0], "cat": "picture", "id": str(row.number)}
         wait_ends = (("b", row.captured_ns), ("e", row.woke_ns))

@@ -35,7 +35,7 @@ ROW = np.dtype(
     ]
 )
 """One estimate, as `_ROW` packs it: `level` counts from the best, `stages_us` is in the order of
-`STAGES`."""
+`STAGES`, with the "publish" of the estimate before."""
 _NO_LEVEL = 255
 
 

@@ -32,9 +32,11 @@ def add(
     /,
     **changed_us: float,
 ) -> str | None:
-    """A usual result but for the stages that are named."""
+    """A usual result but for the stages that are named. With `held_up`, that part of its wait was
+    the result before being published."""
+    held_up_us = changed_us.pop("held_up", 0.0)
     stages = {**stages_us, **changed_us}
-    return log.add(sum(stages.values()) - stages["publish"], stages, now_ns)
+    return log.add(sum(stages.values()) - stages["publish"], stages, now_ns, held_up_us)
 
 
 def make_log(number: int = 100, **changed_us: float) -> LatencyLog:
@@ -164,10 +166,12 @@ def test_cause_on_the_first_result() -> None:
 
 
 def test_cause_is_the_sink_that_held_everything_up() -> None:
-    """A picture that waited while the last result was handed over is put down to that."""
-    assert add(make_log(), wait=60_000.0, publish=58_000.0) == "publish"
-    assert add(make_log(), wait=60_000.0, publish=200.0) == "wait"
-    assert add(make_log(), face=60_000.0, publish=90_000.0) == "face"
+    """A frame that mostly waited for the result before to be published is put down to that; how
+    long its own result took to publish says nothing."""
+    assert add(make_log(), wait=60_000.0, held_up=58_000.0) == "publish"
+    assert add(make_log(), wait=60_000.0, held_up=200.0) == "wait"
+    assert add(make_log(), wait=60_000.0, publish=58_000.0) == "wait"
+    assert add(make_log(), face=60_000.0, held_up=1000.0) == "face"
 
 
 def test_a_stage_that_did_not_run_is_no_cause() -> None:

@@ -33,15 +33,17 @@ def make_estimate(index: int, latency_us: float = 9000.0, level: str = "full") -
 
 
 def test_keeps_what_it_is_given() -> None:
-    """Every field comes back as it was."""
+    """Every field comes back as it was, with the time of publishing that is its own."""
     trace = Trace(["full", "lean"])
-    trace.add(make_estimate(7, 12_345.5, "lean"), 1_000, 2_000, dropped=3, cause="face")
+    first_of_all = make_estimate(7, 12_345.5, "lean")
+    trace.add(first_of_all, 1_000, 2_000, dropped=3, cause="face", publish_us=42.5)
     trace.add(make_estimate(8, level="unheard of"), -5, 4_000)
     first, second = trace.rows()
     assert (first.number, first.index, first.captured_ns, first.woke_ns) == (1, 7, 1_000, 2_000)
     assert (first.dropped, first.level, first.cause) == (3, "lean", "face")
     assert first.latency_us == 12_345.5
-    assert first.stages_us == {name: 7 + number / 8 for number, name in enumerate(STAGES)}
+    stages_us = {name: 7 + number / 8 for number, name in enumerate(STAGES)}
+    assert first.stages_us == {**stages_us, "publish": 42.5}
     assert (second.captured_ns, second.dropped, second.level, second.cause) == (-5, 0, "", None)
 
 

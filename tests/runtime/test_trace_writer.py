@@ -53,10 +53,11 @@ def run_pictures(trace: Trace, gaps_us: list[float], stages: list[dict[str, floa
     """As the main thread does: one after another, each handed over before the next is begun."""
     now_ns = SECOND
     for index, (gap_us, stages_us) in enumerate(zip(gaps_us, stages, strict=True)):
-        now_ns += round((gap_us + stages_us["publish"]) * 1e3)
+        now_ns += round(gap_us * 1e3)
         captured_ns = now_ns - round(stages_us["wait"] * 1e3)
-        trace.add(make_estimate(index, stages_us), captured_ns, now_ns)
-        now_ns += round(sum(stages_us[name] for name in STAGES[1:-1]) * 1e3)
+        estimate = make_estimate(index, stages_us)
+        trace.add(estimate, captured_ns, now_ns, publish_us=stages_us["publish"])
+        now_ns += round(sum(stages_us[name] for name in STAGES[1:]) * 1e3)
 
 
 def list_names(folder: Path) -> list[str]:
@@ -127,8 +128,8 @@ def test_stages_follow_one_another() -> None:
     trace = Trace(["full"])
     first = make_stages(wait=2000.0, sync=100.0, preprocess=500.0, face=4000.0, fusion=200.0)
     second = make_stages(sync=50.0, voice=3000.0, fusion=100.0, publish=700.0)
-    trace.add(make_estimate(1, first), SECOND, SECOND + 2_000_000, 2, "face")
-    trace.add(make_estimate(2, second), SECOND + 33_000_000, SECOND + 33_000_000)
+    trace.add(make_estimate(1, first), SECOND, SECOND + 2_000_000, 2, "face", publish_us=700.0)
+    trace.add(make_estimate(2, second), SECOND + 33_000_000, SECOND + 33_000_000, publish_us=90.0)
     events = draw(trace)
     lane = [(e["name"], e["ts"] - 1_000_000, e["dur"]) for e in events if e["ph"] == "X"]
     assert lane == [
@@ -142,6 +143,7 @@ def test_stages_follow_one_another() -> None:
         ("sync", 33_000, 50),
         ("voice", 33_050, 3000),
         ("fusion", 36_050, 100),
+        ("publish", 36_150, 90),
     ]
     waits = [(e["ph"], e["name"], e["ts"] - 1_000_000) for e in events if e["ph"] in "be"]
     assert waits == [("b", "wait", 0), ("e", "wait", 2000)]
@@ -167,11 +169,13 @@ def test_marks_misses_and_events() -> None:
     ]
 
 
-def test_publish_of_the_newest_is_unknown() -> None:
-    """How long handing over took stands with the next picture; without it nothing is drawn."""
+def test_publishing_ends_before_the_next_frame_begins() -> None:
+    """Rounding must not let the two overlap; what took no time is not drawn."""
     trace = Trace(["full"])
-    trace.add(make_estimate(1, make_stages(face=10.0, publish=5.0)), SECOND, SECOND)
-    assert "publish" not in [event["name"] for event in draw(trace)]
+    trace.add(make_estimate(1, make_stages(face=10.0)), SECOND, SECOND, publish_us=50.0)
+    trace.add(make_estimate(2, make_stages(face=10.0)), SECOND, SECOND + 40_000)
+    published = [e["dur"] for e in draw(trace) if e["name"] == "publish"]
+    assert published == [30]
 
 
 def test_file_can_be_read(tmp_path: Path) -> None:
