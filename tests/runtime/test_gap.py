@@ -1,0 +1,85 @@
+"""Half a minute with a gap of an hour in it: nothing of before the gap speaks for after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.config import Config
+from emotion_edge.runtime.messages import AudioChunk, Estimate, Float32, VideoFrame
+from emotion_edge.runtime.opening import Runtime, open_runtime
+from emotion_edge.runtime.sources.demo import draw_face, speak
+
+from .conftest import Collector
+
+SECOND = 1_000_000_000
+HOUR = 3_600 * SECOND
+RATE = 16_000
+FPS = 30
+FACE = draw_face(0.5)
+VOICE = speak(0, 4 * RATE)
+HUSH = (1e-4 * np.random.default_rng(0).standard_normal(4 * RATE)).astype(np.float32)
+
+
+class Room:
+    """Frames and audio in step, on a clock that the test moves; the face is searched eight times a
+    second, as the finder's thread does, after the frame has been looked at."""
+
+    def __init__(self, runtime: Runtime, clock: FakeClock, sink: Collector) -> None:
+        self.runtime, self.clock, self.sink = runtime, clock, sink
+        self.number = 0
+        self.frames = 0
+
+    def spend(self, seconds: float, audio: Float32 | None, image: object = FACE) -> list[Estimate]:
+        """-> an estimate for each frame."""
+        begin = len(self.sink.estimates)
+        step = RATE // FPS
+        for n in range(round(seconds * FPS)):
+            t_ns = self.clock.now_ns()
+            if audio is not None:
+                at = n * step % (len(audio) - step)
+                chunk = AudioChunk(t_ns, self.number, audio[at : at + step])
+                self.runtime.synchroniser.add_audio(chunk)
+                self.number += step
+            self.clock.advance(step * SECOND // RATE)
+            self.look(image)
+        return self.sink.estimates[begin:]
+
+    def look(self, image: object = FACE) -> Estimate:
+        t_ns = self.clock.now_ns()
+        frame = VideoFrame(t_ns, self.frames, image)  # type: ignore[arg-type]
+        runtime = self.runtime
+        window = runtime.synchroniser.window(t_ns, frame, runtime.finder.box_in(frame), wait=False)
+        runtime.process(window, t_ns, t_ns, [self.sink])
+        if self.frames % (FPS // 8) == 0:
+            runtime.finder.search(frame)
+        self.frames += 1
+        return self.sink.estimates[-1]
+
+
+@pytest.fixture
+def room(configure: Callable[..., Config], collector: Collector) -> Iterator[Room]:
+    clock = FakeClock(SECOND)
+    with open_runtime(configure("demo"), clock) as runtime:
+        yield Room(runtime, clock, collector)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_voice_of_an_hour_ago_is_not_heard(room: Room, counted: bool) -> None:
+    """The microphone comes back into silence: no voice until somebody has spoken since, whether
+    the source counts what was lost or only its stamps show it; and the skew is true."""
+    before = room.spend(4, VOICE)
+    assert before[-1].voice is not None
+    room.clock.advance(HOUR)
+    if counted:
+        room.number += HOUR // SECOND * RATE
+    silent = room.spend(2, HUSH)
+    assert [e.voice for e in silent] == [None] * len(silent)
+    assert all(-100_000 <= e.skew_ns <= 11_000_000 for e in silent)
+    spoken = room.spend(2, VOICE)
+    assert spoken[-1].voice is not None
+    assert all(-100_000 <= e.skew_ns <= 11_000_000 for e in spoken)
+    assert room.runtime.synchroniser.audio_clock.gaps == 1
