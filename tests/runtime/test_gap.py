@@ -20,6 +20,7 @@ HOUR = 3_600 * SECOND
 RATE = 16_000
 FPS = 30
 FACE = draw_face(0.5)
+NOBODY = np.full_like(FACE, 90)
 VOICE = speak(0, 4 * RATE)
 HUSH = (1e-4 * np.random.default_rng(0).standard_normal(4 * RATE)).astype(np.float32)
 
@@ -83,3 +84,13 @@ def test_voice_of_an_hour_ago_is_not_heard(room: Room, counted: bool) -> None:
     assert spoken[-1].voice is not None
     assert all(-100_000 <= e.skew_ns <= 11_000_000 for e in spoken)
     assert room.runtime.synchroniser.audio_clock.gaps == 1
+
+
+def test_face_of_an_hour_ago_is_not_looked_at(room: Room) -> None:
+    """The camera comes back and nobody is there: where the face was is not cropped, not even until
+    the first search."""
+    assert room.spend(2, None)[-1].face is not None
+    room.clock.advance(HOUR)
+    room.frames += 1  # the next search is not due with the first frame
+    assert [e.face for e in room.spend(1, None, NOBODY)] == [None] * FPS
+    assert room.spend(1, None)[-1].face is not None
