@@ -61,6 +61,10 @@ class EmbeddingMemory:
             self._times_ns.clear()
             self._faces.fill(0.0)
 
+    def forget_voice(self) -> None:
+        """It is over, or too old to be shown."""
+        self._voice.fill(0.0)
+
     def feed(self, t_ns: int, voice: bool) -> Arrays:
         """The network's input at `t_ns`, with faces of the second before it, and with the voice
         if that is present. The next call fills the same arrays."""
@@ -77,4 +81,4 @@ class EmbeddingMemory:
     def wipe(self) -> None:
         """Overwrite everything with zeros."""
         self.forget_faces()
-        self._voice.fill(0.0)
+        self.forget_voice()
