@@ -7,11 +7,19 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from emotion_edge.runtime.app import LiveRun
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config
-from emotion_edge.runtime.messages import AudioChunk, Estimate, Float32, VideoFrame
+from emotion_edge.runtime.messages import (
+    AudioChunk,
+    AudioSource,
+    Estimate,
+    Float32,
+    VideoFrame,
+)
 from emotion_edge.runtime.opening import Runtime, open_runtime
 from emotion_edge.runtime.sources.demo import draw_face, speak
+from emotion_edge.runtime.sources.supervise import Waiting, supervise_audio
 
 from .conftest import Collector
 
@@ -84,6 +92,76 @@ def test_voice_of_an_hour_ago_is_not_heard(room: Room, counted: bool) -> None:
     assert spoken[-1].voice is not None
     assert all(-100_000 <= e.skew_ns <= 11_000_000 for e in spoken)
     assert room.runtime.synchroniser.audio_clock.gaps == 1
+
+
+class Light:
+    """An indicator that is out for an hour."""
+
+    def __init__(self, clock: FakeClock, out_ns: int) -> None:
+        self._clock = clock
+        self.out_ns = out_ns
+
+    @property
+    def lit(self) -> bool:
+        return not self.out_ns <= self._clock.now_ns() < self.out_ns + HOUR
+
+
+class Talker:
+    """A microphone beside somebody who talks until the light goes out. The room is looked at for
+    every sixth chunk."""
+
+    sample_rate_hz = RATE
+
+    def __init__(self, room: Room, light: Light) -> None:
+        self._room, self._light = room, light
+        self._number = 0
+        self.closed = False
+
+    def read(self) -> AudioChunk | None:
+        clock, light = self._room.clock, self._light
+        t_ns = clock.now_ns()
+        if light.lit and self._number % 960 == 0:
+            self._room.look(NOBODY)
+        if t_ns >= light.out_ns + HOUR + 2 * SECOND:
+            return None
+        last_minute_ns = light.out_ns + HOUR - 60 * SECOND
+        count = 60 * RATE if light.out_ns <= t_ns < last_minute_ns else 160
+        audio = VOICE if t_ns < light.out_ns else HUSH
+        samples = audio.take(np.arange(self._number, self._number + count), mode="wrap")
+        chunk = AudioChunk(t_ns, self._number, samples)
+        self._number += count
+        clock.advance(count * SECOND // RATE)
+        return chunk
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_voice_of_before_the_light_went_out(
+    room: Room, configure: Callable[..., Config], closed: bool
+) -> None:
+    """For an hour the microphone may not be read: it is closed meanwhile, or what it gives is
+    dropped. The voice of before is not heard afterwards, and the skew is true."""
+    light = Light(room.clock, room.clock.now_ns() + 3 * SECOND)
+    waiting = Waiting(may_read=lambda: light.lit)
+    opened: list[Talker] = []
+
+    def open_talker() -> Talker:
+        opened.append(Talker(room, light))
+        return opened[-1]
+
+    source: AudioSource = open_talker()
+    if closed:
+        source = supervise_audio("microphone", open_talker, room.clock, waiting)
+    run = LiveRun(configure("demo"), [])
+    run._capture_audio(source, light, room.runtime.synchroniser, alone=False)  # type: ignore[arg-type]
+    before = [e for e in room.sink.estimates if e.t_ns < light.out_ns]
+    after = room.sink.estimates[len(before) :]
+    assert before[-1].voice is not None
+    assert len(after) > 30
+    assert [e.voice for e in after] == [None] * len(after)
+    assert all(-100_000 <= e.skew_ns <= 11_000_000 for e in after)
 
 
 def test_face_of_an_hour_ago_is_not_looked_at(room: Room) -> None:
