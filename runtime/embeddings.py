@@ -70,6 +70,10 @@ class EmbeddingMemory:
             self._kept.fill(0.0)
             self._faces.fill(0.0)
 
+    def forget_voice(self) -> None:
+        """It is over, or too old to be shown."""
+        self._voice.fill(0.0)
+
     def forget_old_faces(self, t_ns: int) -> None:
         """Those that are more than a second old at `t_ns`; `feed` does the same."""
         since_ns = t_ns - MAX_FACE_AGE_NS
@@ -93,7 +97,7 @@ class EmbeddingMemory:
     def wipe(self) -> None:
         """Overwrite everything with zeros."""
         self.forget_faces()
-        self._voice.fill(0.0)
+        self.forget_voice()
 
     def _place_faces(self) -> int:
         """Copy a face to each place of the grid, newest last -> the first row that got one."""

@@ -23,6 +23,11 @@ from .messages import FaceBox, SourceError, VideoFrame
 log = logging.getLogger(__name__)
 
 
+MIN_BOX_LIFE_NS = 1_000_000_000
+"""A box may be used for so long at least: a slow camera or a starved finder has none that is newer.
+As long as the newest voice may stand beside a new face."""
+
+
 def open_detector(yunet_file: str) -> Detector:
     """YuNet when a file is given, else OpenCV's bundled Haar cascade. Raises SourceError."""
     cv2.setNumThreads(1)  # the other core belongs to the networks
@@ -67,11 +72,10 @@ class SteadyBox:
         """`found` in the picture of `t_ns`, or None -> the steady box, or None when it is lost: for
         long enough, and in more than one search when these are `period_ns` apart."""
         old = self.box
+        if old is not None and t_ns - old.t_ns > max(self._lost_after_ns, 1.5 * period_ns):
+            old = self.box = None
         if found is None:
-            lost_after_ns = max(self._lost_after_ns, 1.5 * period_ns)
-            if old is not None and t_ns - old.t_ns > lost_after_ns:
-                self.box = None
-            return self.box
+            return old
         if old is None:
             x, y, size = found.x, found.y, found.size
         else:
@@ -103,10 +107,21 @@ class FaceFinder:
         return self._newest[1]
 
     def box_in(self, frame: VideoFrame) -> FaceBox | None:
-        """The newest answer for a picture of this size; read from any thread. A camera that was
-        lost may come back with another, where the box would be somewhere else."""
+        """The newest answer for a picture of this size and time; read from any thread. A camera
+        that was lost may come back with another, where the box would be somewhere else, and a box
+        found before it was lost says nothing about who is there now."""
         size, box = self._newest
-        return box if size == picture_size(frame.image, frame.format) else None
+        if box is None or size != picture_size(frame.image, frame.format):
+            return None
+        return box if frame.t_ns - box.t_ns <= self._box_life_ns else None
+
+    @property
+    def _box_life_ns(self) -> float:
+        """How much older than a picture its box may be: as old as the search allows, and one search
+        more, which is on its way."""
+        period_ns = self.period_ns
+        lost_after_ns = max(self._lost_after_s * 1e9, 1.5 * period_ns)
+        return max(lost_after_ns, MIN_BOX_LIFE_NS) + period_ns
 
     def search(self, frame: VideoFrame) -> FaceBox | None:
         height, width = picture_size(frame.image, frame.format)

@@ -141,6 +141,8 @@ class Pipeline:
                     self._voice = self._run("voice", window.t_ns, feed, stages, marks)
         elif window.t_ns - self._voice_ns > MAX_VOICE_AGE_NS:
             self._voice = None
+        if self._voice is None and self._memory is not None:
+            self._memory.forget_voice()
         return self._voice
 
     def _run(

@@ -66,8 +66,8 @@ class FrameRing:
 class AudioRing:
     """The last seconds of sound, every sample numbered from the first ever put.
 
-    The count goes on without a hole where the source lost samples: how time passed meanwhile is
-    the business of the synchroniser's clock.
+    The count goes on without a hole where the source lost samples. The synchroniser's clock knows
+    when each sample was captured, and which is the first after the last gap.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -105,7 +105,7 @@ class AudioRing:
         (later than asked where they were overwritten), how many."""
         with self._changed:
             first = max(first, self._end - self.capacity)
-            count = min(self._end - first, len(into))
+            count = max(0, min(self._end - first, len(into)))
             at = first % self.capacity
             head = min(count, self.capacity - at)
             into[:head] = self._samples[at : at + head]

@@ -7,12 +7,37 @@ picture's time of capture.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ..kernels import LogMel
 from .messages import AudioChunk, FaceBox, VideoFrame, Window
 from .ring import AudioRing
+
+
+class ClockLine(NamedTuple):
+    """Sample numbers to times, as the audio clock knows them at one moment."""
+
+    sample: int
+    """A sample's number..."""
+    t_ns: float
+    """... its time of capture..."""
+    period_ns: float
+    """... and the time from one sample to the next."""
+    begin: int
+    """The first sample after the last gap: the line says nothing about those before."""
+    settled: float = math.inf
+    """The samples from this number on may come after a gap, or their stamps are only late."""
+
+    def time_of(self, sample: float) -> float:
+        """When sample number `sample` was captured, ns."""
+        return self.t_ns + (sample - self.sample) * self.period_ns
+
+    def sample_at(self, t_ns: float) -> float:
+        """Number of the sample captured at `t_ns`."""
+        return self.sample + (t_ns - self.t_ns) / self.period_ns
 
 
 class AudioClock:
@@ -23,6 +48,9 @@ class AudioClock:
     once a block, with the earliest stamp of that block, relative to what it predicted. Its gains
     begin as those of the least-squares line through all blocks and fall to their steady values
     (N. Morrison, "Introduction to Sequential Smoothing and Prediction", 1969).
+
+    After a gap, in the samples' count or in their stamps, a new line begins. A gap of at most
+    `bridge_samples` is bridged: silence stands for what was lost, and the line's `begin` stays.
 
     `update` is called by one thread; the answers may be read by another.
     """
@@ -38,15 +66,15 @@ class AudioClock:
     GAP_CHUNKS_S = 0.1
     """... when all stamps of this much sound agree: then samples were lost."""
 
-    def __init__(self, rate_hz: int) -> None:
+    def __init__(self, rate_hz: int, bridge_samples: int = 0) -> None:
+        self._bridge_samples = bridge_samples
         self._nominal_ns = 1e9 / rate_hz
         self._block_samples = self.BLOCK_S * rate_hz
         self.gaps = 0
         self._next_sample: int | None = None
         self._end = 0
-        self._line = (0, 0.0, self._nominal_ns)
-        """A sample's number, its time, ns, and the time from one to the next. Replaced as a
-        whole, as the reader may come at any moment."""
+        self.line = ClockLine(0, 0.0, self._nominal_ns, 0)
+        """Replaced as a whole, as the reader may come at any moment."""
         self._rate_blocks = self.HEAD_START
 
     @property
@@ -56,27 +84,36 @@ class AudioClock:
     @property
     def drift_ppm(self) -> float:
         """How much faster than stated the card counts samples."""
-        return (self._nominal_ns / self._line[2] - 1.0) * 1e6
+        return (self._nominal_ns / self.line.period_ns - 1.0) * 1e6
 
-    def update(self, chunk: AudioChunk) -> None:
-        """Take in the stamp of the next chunk, which the ring numbers without a hole."""
+    def update(self, chunk: AudioChunk) -> int:
+        """Take in the stamp of the next chunk -> how many samples of silence the ring is to number
+        before it. Otherwise the ring numbers samples without a hole."""
         first = self._end
-        self._end += len(chunk.samples)
+        silence = 0
         if self._next_sample is None:
-            self._anchor(first, chunk.t_ns)
+            self._anchor(first, chunk.t_ns, first)
         else:
             lost = chunk.first_sample - self._next_sample
-            error = chunk.t_ns - self.time_of(first)
-            if lost or error < -self.GAP_NS:
+            error = chunk.t_ns - self.time_of(first + lost)
+            bridged = 0 < lost <= self._bridge_samples and abs(error) <= self.GAP_NS
+            if bridged:
                 self.gaps += 1
-                self._anchor(first, chunk.t_ns)
+                silence = lost
+                first += lost
+                self._anchor(first, chunk.t_ns, self.line.begin)
+            elif lost or error < -self.GAP_NS:
+                self.gaps += 1
+                self._anchor(first, chunk.t_ns, first)
             else:
                 self._follow(first, error, len(chunk.samples))
+        self._end = first + len(chunk.samples)
         self._next_sample = chunk.first_sample + len(chunk.samples)
+        return silence
 
-    def _anchor(self, sample: int, t_ns: float) -> None:
+    def _anchor(self, sample: int, t_ns: float, begin: int) -> None:
         """Begin a new line at this sample; what is known of the rate stays."""
-        self._line = (sample, float(t_ns), self._line[2])
+        self.line = ClockLine(sample, float(t_ns), self.line.period_ns, begin)
         self._anchor_ns = float(t_ns)
         self._suspect = math.inf
         self._suspect_samples = 0
@@ -86,18 +123,22 @@ class AudioClock:
 
     def _follow(self, first: int, error: float, num_samples: int) -> None:
         if error > self.GAP_NS:
+            if not self._suspect_samples:
+                self.line = self.line._replace(settled=first)
             self._suspect = min(self._suspect, error)
             self._suspect_samples += num_samples
             if self._suspect_samples * self._nominal_ns >= self.GAP_CHUNKS_S * 1e9:
                 self.gaps += 1
-                self._anchor(first, self.time_of(first) + self._suspect)
+                begin = round(self.line.settled)
+                self._anchor(first, self.time_of(first) + self._suspect, begin)
             return
-        self._suspect, self._suspect_samples = math.inf, 0
-        base, base_ns, period_ns = self._line
+        if self._suspect_samples:
+            self._suspect, self._suspect_samples = math.inf, 0
+            self.line = self.line._replace(settled=math.inf)
         if self._blocks == 0:
             # Nothing is known yet: do not wait for the end of the block.
-            self._note(error + base_ns - self._anchor_ns)
-            self._line = (base, self._anchor_ns + self._on_time(), period_ns)
+            self._note(error + self.line.t_ns - self._anchor_ns)
+            self.line = self.line._replace(t_ns=self._anchor_ns + self._on_time())
         else:
             self._note(error)
         if first >= self._block_end:
@@ -126,7 +167,7 @@ class AudioClock:
     def _close_block(self, first: int) -> None:
         """Move the line by what the block has shown, and turn it."""
         error = 0.0 if self._blocks == 0 else self._on_time()
-        period_ns = self._line[2]
+        period_ns = self.line.period_ns
         self._blocks = min(self._blocks + 1, self.STEADY_BLOCKS)
         n = self._blocks
         base_ns = self.time_of(first) + 2 * (2 * n - 1) / (n * (n + 1)) * error
@@ -134,22 +175,24 @@ class AudioClock:
             self._rate_blocks = min(self._rate_blocks + 1, self.STEADY_BLOCKS)
             m = self._rate_blocks
             period_ns += 6 / (m * (m + 1)) * error / self._block_samples
-        self._line = (first, base_ns, period_ns)
+        self.line = ClockLine(first, base_ns, period_ns, self.line.begin)
         self._begin_block(first)
 
     def time_of(self, sample: float) -> float:
         """When sample number `sample` was captured, ns."""
-        base, base_ns, period_ns = self._line
-        return base_ns + (sample - base) * period_ns
+        return self.line.time_of(sample)
 
     def sample_at(self, t_ns: float) -> float:
         """Number of the sample captured at `t_ns`."""
-        base, base_ns, period_ns = self._line
-        return base + (t_ns - base_ns) / period_ns
+        return self.line.sample_at(t_ns)
 
 
 class Synchroniser:
     """Feeds the streaming log-mel and says which of its columns end with a picture.
+
+    The log-mel starts anew after a gap in the audio, so no window mixes what was heard before it
+    with what was heard after it. A gap of at most one hop is bridged with silence: every window of
+    a microphone that drops a few samples now and then would be short otherwise.
 
     `add_audio` is called by the audio thread, the rest by the main thread.
     """
@@ -162,12 +205,15 @@ class Synchroniser:
         self._max_wait_s = max_wait_ms / 1e3
         rate = mel.spec.sample_rate_hz
         self.ring = AudioRing(2 * rate)
-        self.audio_clock = AudioClock(rate)
+        self.audio_clock = AudioClock(rate, mel.spec.hop)
         self.overrun_samples = 0
+        self._begin = self.audio_clock.line.begin
         self._scratch = np.zeros(self.ring.capacity, np.float32)
 
     def add_audio(self, chunk: AudioChunk) -> None:
-        self.audio_clock.update(chunk)
+        silence = self.audio_clock.update(chunk)
+        if silence:
+            chunk = replace(chunk, samples=np.pad(chunk.samples, (silence, 0)))
         self.ring.put(chunk)
 
     def newest_sound_ns(self) -> int | None:
@@ -192,17 +238,14 @@ class Synchroniser:
         """The window at `t_ns`. With `wait`, sound that is late is waited for, within limits."""
         if not self.audio_clock.locked:
             return Window(t_ns, frame, face, None, None, 0, dropped_frames)
-        spec = self._mel.spec
-        at = self.audio_clock.sample_at(t_ns)
-        # The last column that ends by then; one sample of grace for the clock's rounding.
-        end_column = math.floor((at + 1 - spec.window) / spec.hop) + 1
-        end_sample = (end_column - 1) * spec.hop + spec.window
-        if wait and self._max_wait_s > 0 and self._is_live(end_sample):
-            self.ring.wait_for(end_sample, self._max_wait_s)
-        self._push_new_samples()
-        end_column = min(end_column, self._mel.num_columns)
-        end_sample = (end_column - 1) * spec.hop + spec.window
-        skew_ns = round(t_ns - self.audio_clock.time_of(end_sample))
+        if wait and self._max_wait_s > 0:
+            end_sample = self._end_of(self._end_column_at(t_ns, self.audio_clock.line))
+            if self._is_live(end_sample):
+                self.ring.wait_for(end_sample, self._max_wait_s)
+        line = self._push_new_samples()
+        at = line.sample_at(t_ns)
+        end_column = min(self._end_column_at(t_ns, line), self._mel.num_columns)
+        skew_ns = round(t_ns - line.time_of(self._end_of(end_column)))
         # A picture that was held up for long may be older than the columns that are kept.
         kept = self._mel.num_columns - end_column <= self._mel.LATE_COLUMNS
         usable = end_column > self._mel.first_column and skew_ns < self.MAX_SKEW_NS and kept
@@ -215,10 +258,31 @@ class Synchroniser:
         late_ns = (end_sample - self.ring.end_sample) / self._mel.spec.sample_rate_hz * 1e9
         return 0 < late_ns < self.MAX_SKEW_NS
 
-    def _push_new_samples(self) -> None:
-        first, count = self.ring.read(self._mel.next_sample, self._scratch)
-        if first != self._mel.next_sample:
+    def _end_column_at(self, t_ns: int, line: ClockLine) -> int:
+        """The column after the last that ends by `t_ns`."""
+        spec = self._mel.spec
+        # One sample of grace for the clock's rounding.
+        return math.floor((line.sample_at(t_ns) + 1 - spec.window) / spec.hop) + 1
+
+    def _end_of(self, end_column: int) -> int:
+        """The sample after the last one of the columns before `end_column`."""
+        spec = self._mel.spec
+        return (end_column - 1) * spec.hop + spec.window
+
+    def _push_new_samples(self) -> ClockLine:
+        """Give the log-mel the samples since the last gap -> the line that holds for them."""
+        while True:
+            first, count = self.ring.read(self._mel.next_sample, self._scratch)
+            # After the samples: the clock is told of a chunk before the ring gets it.
+            line = self.audio_clock.line
+            if line.begin == self._begin:
+                break
+            self._begin = line.begin
+            self._mel.restart(line.begin)
+        if first > self._mel.next_sample:
             self.overrun_samples += first - self._mel.next_sample
             self._mel.restart(first)
-        if count:
+        count = int(min(count, line.settled - first))
+        if count > 0:
             self._mel.push(self._scratch[:count])
+        return line

@@ -37,6 +37,8 @@ WRITE_TIMEOUT_S = 2.0
 stands still may go on."""
 SETTLE_S = 1.0
 """Works for so long before it is called well: some devices open, take something and fail again."""
+STALE_S = 2.0
+"""An estimate that was published longer ago is not sent: it says nothing about now."""
 YIELD_S = 0.01
 CLOSE_TIMEOUT_S = 2.0
 BITS_PER_BYTE = 10
@@ -68,7 +70,8 @@ class SerialSink:
         self._settings = settings
         self._end = ENDS[settings.format]
         self._encode = ENCODERS[settings.format]
-        self._newest: Estimate | None = None
+        self._newest: tuple[float, Estimate] | None = None
+        """And when it was published, s."""
         self._fresh = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopping = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._delay_s = FIRST_DELAY_S
@@ -81,7 +84,7 @@ class SerialSink:
         """Keep it as the newest and wake the thread. Raises what has ended it."""
         if self.failure is not None:
             raise self.failure
-        self._newest = estimate
+        self._newest = time.monotonic(), estimate
         if not self._closed:
             os.eventfd_write(self._fresh, 1)
 
@@ -145,10 +148,13 @@ class SerialSink:
             if began_s >= self._works_since_s + SETTLE_S:
                 self._delay_s = FIRST_DELAY_S
                 self._say("")
-            estimate = self._newest
-            if not ready or estimate is None:
+            newest = self._newest
+            if not ready or newest is None:
                 continue
             os.eventfd_read(self._fresh)
+            published_s, estimate = newest
+            if began_s - published_s > STALE_S:
+                continue
             data = self._encode(estimate)
             self._write(port, data)
             # A slow line must not be given more than it carries: the system would queue it.

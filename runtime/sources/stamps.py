@@ -21,13 +21,18 @@ class DriverStamps:
         """Whose clock the newest picture's time is from; before the first one, the hope."""
         self._device = device
         self._last_ns = -1
+        self._proven = False
         self._warned = False
 
     def capture_ns(self, driver_ns: int, now_ns: int) -> int:
-        """The driver's time, or `now_ns` (CLOCK_MONOTONIC) when it is older than a second, in the
-        future or no later than the last."""
-        if -_FUTURE_NS <= now_ns - driver_ns <= _TOO_OLD_NS and driver_ns > self._last_ns:
+        """The driver's time, or `now_ns` (CLOCK_MONOTONIC) when it is in the future, no later than
+        the last, or older than a second while no time of this driver has been possible yet. After
+        that an old time is true: whoever reads was kept from reading, and the picture is old."""
+        age_ns = now_ns - driver_ns
+        possible = age_ns >= -_FUTURE_NS and (self._proven or age_ns <= _TOO_OLD_NS)
+        if possible and driver_ns > self._last_ns:
             self.clock_domain = DRIVER_CLOCK
+            self._proven = True
             self._last_ns = driver_ns
             return driver_ns
         self.clock_domain = ARRIVAL

@@ -72,10 +72,11 @@ class Supervised(Generic[Item]):
         name: str,
         open_source: Callable[[], _Source[Item]],
         clock: Clock,
-        renumber: Callable[[Item, Item | None, bool], Item],
+        renumber: Callable[[Item, bool], Item],
         waiting: Waiting,
     ) -> None:
-        """`renumber(item, previous item, first since it was opened)` keeps the counting going."""
+        """`renumber(item, first since it was opened)` keeps the counting going. The numbers alone
+        are kept: what was seen and heard last must not lie here while the device is away."""
         self.name = name
         self.failures = 0
         self._open = open_source
@@ -83,7 +84,7 @@ class Supervised(Generic[Item]):
         self._renumber = renumber
         self._stop = threading.Event()
         self._lock = threading.Lock()  # guards _source against a close from another thread
-        self._previous: Item | None = None
+        self._came = False  # something, ever
         self._waiting = waiting
         self._lost = False
         self._given = False  # something has come since it was opened
@@ -103,7 +104,7 @@ class Supervised(Generic[Item]):
 
     @property
     def _is_missed(self) -> bool:
-        return not self._waiting.quietly or self._previous is not None
+        return not self._waiting.quietly or self._came
 
     def read(self) -> Item | None:
         while not self._stop.is_set():
@@ -129,8 +130,8 @@ class Supervised(Generic[Item]):
                 self._lost = False
                 self._delay_ns = FIRST_DELAY_NS
             first, self._given = not self._given, True
-            self._previous = self._renumber(item, self._previous, first)
-            return self._previous
+            self._came = True
+            return self._renumber(item, first)
         return None
 
     def close(self) -> None:
@@ -192,6 +193,7 @@ class SupervisedVideo(Supervised[VideoFrame]):
         self, name: str, open_source: Callable[[], VideoSource], clock: Clock, waiting: Waiting
     ) -> None:
         self._offset = 0
+        self._next_index: int | None = None
         self._camera: VideoSource | None = None
 
         def open_and_keep() -> VideoSource:
@@ -205,9 +207,10 @@ class SupervisedVideo(Supervised[VideoFrame]):
         """That of the newest opening; while the camera is away, of the last."""
         return _NEVER_OPENED if self._camera is None else self._camera.path
 
-    def _continue(self, frame: VideoFrame, previous: VideoFrame | None, first: bool) -> VideoFrame:
+    def _continue(self, frame: VideoFrame, first: bool) -> VideoFrame:
         if first:
-            self._offset = previous.index + 1 - frame.index if previous is not None else 0
+            self._offset = 0 if self._next_index is None else self._next_index - frame.index
+        self._next_index = frame.index + self._offset + 1
         return replace(frame, index=frame.index + self._offset) if self._offset else frame
 
 
@@ -226,6 +229,8 @@ class SupervisedAudio(Supervised[AudioChunk]):
     ) -> None:
         self.sample_rate_hz = 0
         self._offset = 0
+        self._last: tuple[int, int, int] | None = None
+        """Of the last chunk: its time, its number and how many samples it had."""
 
         def open_at_same_rate() -> AudioSource:
             source = open_source()
@@ -237,16 +242,15 @@ class SupervisedAudio(Supervised[AudioChunk]):
 
         super().__init__(name, open_at_same_rate, clock, self._continue, waiting)
 
-    def _continue(self, chunk: AudioChunk, previous: AudioChunk | None, first: bool) -> AudioChunk:
-        if first and previous is not None:
-            since_ns = chunk.t_ns - previous.t_ns
-            samples = round(since_ns * self.sample_rate_hz / 1e9)
+    def _continue(self, chunk: AudioChunk, first: bool) -> AudioChunk:
+        if first and self._last is not None:
+            last_ns, last_sample, last_size = self._last
+            samples = round((chunk.t_ns - last_ns) * self.sample_rate_hz / 1e9)
             # At least one sample is missing, whatever the clocks say: a gap must show.
-            number = previous.first_sample + max(samples, previous.samples.size + 1)
-            self._offset = number - chunk.first_sample
-        if not self._offset:
-            return chunk
-        return replace(chunk, first_sample=chunk.first_sample + self._offset)
+            self._offset = last_sample + max(samples, last_size + 1) - chunk.first_sample
+        number = chunk.first_sample + self._offset
+        self._last = chunk.t_ns, number, chunk.samples.size
+        return replace(chunk, first_sample=number) if self._offset else chunk
 
 
 def supervise_audio(

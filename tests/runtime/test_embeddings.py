@@ -158,6 +158,16 @@ def test_voice() -> None:
     assert memory.feed(0, face=True, voice=False)["voice_mask"].tolist() == [[0]]
 
 
+def test_forgotten_voice() -> None:
+    """Nothing of it is left, and the faces stay."""
+    memory = EmbeddingMemory(NUM_FACES)
+    fill(memory, [100])
+    memory.add("voice", 0, embedding(7))
+    memory.forget_voice()
+    assert not memory.feed(100 * MS, voice=False)["voice"].any()
+    assert shown(memory, 100) == [100]
+
+
 def test_embeddings_are_copied() -> None:
     """Engines use their output buffers again."""
     memory = EmbeddingMemory(NUM_FACES)

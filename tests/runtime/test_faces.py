@@ -269,6 +269,45 @@ def test_box_of_another_size_of_picture() -> None:
     assert finder.search(small) == FaceBox(60, 40, 40, 1.0, STEP_NS)
 
 
+@pytest.mark.parametrize("lost_after_s", [0.7, 3.0])
+@pytest.mark.parametrize("period_ns", [STEP_NS, 2 * 10**9])
+def test_box_that_is_old_is_not_used(lost_after_s: float, period_ns: int) -> None:
+    """A camera that comes back after an hour: the old box holds for its first pictures no more.
+    One that is as new as a slow camera and the finder's period allow holds."""
+    finder = FaceFinder(Script([Found(500, 300, 200, 1.0)]), lost_after_s)
+    finder.period_ns = period_ns
+    image = np.zeros((720, 1280, 3), np.uint8)
+    box = finder.search(make_frame(image))
+    for age_ns in (-STEP_NS, 0, round(lost_after_s * 1e9), 10**9, period_ns):
+        assert finder.box_in(make_frame(image, age_ns)) == box
+    life_ns = round(max(lost_after_s * 1e9, 1.5 * period_ns, 1e9)) + period_ns
+    for age_ns in (life_ns + 1, 3600 * 10**9):
+        assert finder.box_in(make_frame(image, age_ns)) is None
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_box_that_is_old_is_not_followed(found: bool) -> None:
+    """An hour later the face that is there is framed as it is found, and the one that sat where the
+    old one was is not preferred."""
+    steady = SteadyBox(0.7)
+    steady.update(0, Found(100, 100, 50, 1.0))
+    later = 3600 * 10**9
+    if found:
+        wanted = FaceBox(76, 75, 50, 1.0, later)
+        assert steady.update(later, Found(101, 100, 50, 1.0)) == wanted
+    else:
+        assert steady.update(later, None) is None
+    left, a_bit = Found(220, 180, 100, 1.0), Found(420, 180, 115, 1.0)
+    detector = Script([left])
+    finder = FaceFinder(detector, 0.7)
+    image = np.zeros((360, 640, 3), np.uint8)
+    finder.search(make_frame(image))
+    detector.found = [left, a_bit]
+    new = finder.search(make_frame(image, later))
+    assert new is not None
+    assert new.x + new.size / 2 == a_bit.x
+
+
 @pytest.mark.parametrize("format_name", ["bgr8", "rgb8"])
 def test_detector_is_told_the_order_of_the_channels(format_name: str) -> None:
     """The frame says which channel is first, and the detector must know."""

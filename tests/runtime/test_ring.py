@@ -103,10 +103,10 @@ def test_sound_ring_is_the_end_of_a_list(capacity: int, steps: list[tuple[str, i
             model.extend(range(len(model), len(model) + number))
             assert ring.end_sample == len(model)
             continue
-        first = min(number, len(model))
         into = np.full(room, -1, np.float32)
-        got_first, count = ring.read(first, into)
-        assert got_first == max(first, len(model) - capacity)
+        got_first, count = ring.read(number, into)
+        assert got_first == max(number, len(model) - capacity)
+        assert count == min(room, max(0, len(model) - got_first))
         assert into[:count].tolist() == model[got_first : got_first + room]
         assert (into[count:] == -1).all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -353,3 +354,187 @@ def test_newest_sound() -> None:
     assert sync.newest_sound_ns() is None
     feed(sync, np.zeros(RATE, np.float32), 160)
     assert sync.newest_sound_ns() == pytest.approx(SECOND, abs=1000)
+
+
+# A gap in the audio
+
+HOUR = 3_600 * SECOND
+
+
+@dataclass
+class Stretches:
+    """Audio with a gap, chunk by chunk: each sample's true time of capture is known."""
+
+    sync: Synchroniser
+    chunk: int = 160
+    t_ns: int = 0
+    number: int = 0
+
+    def hear(self, audio: NDArray[np.float32]) -> None:
+        for at in range(0, len(audio), self.chunk):
+            piece = audio[at : at + self.chunk]
+            self.sync.add_audio(AudioChunk(self.t_ns, self.number, piece))
+            self.number += len(piece)
+            self.t_ns += len(piece) * SECOND // RATE
+
+    def lose(self, gap_ns: int, kind: str) -> None:
+        self.t_ns += gap_ns
+        if kind == "counted":
+            self.number += gap_ns * RATE // SECOND
+        elif kind == "started over":
+            self.number = 0
+
+
+def make_noise(num_samples: int, seed: int) -> NDArray[np.float32]:
+    return (0.2 * np.random.default_rng(seed).standard_normal(num_samples)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "gap_ns"),
+    [
+        *itertools.product(("counted", "not counted"), (HOUR, 700_000_000, 60_000_000)),
+        *itertools.product(("started over",), (HOUR, -SECOND, 0)),
+        ("counted", 10_062_500),  # one sample more than a hop
+    ],
+)
+def test_nothing_from_before_a_gap_is_heard_after_it(
+    mel: StreamingLogMel, kind: str, gap_ns: int
+) -> None:
+    """Whether the source counts what was lost, only the stamps show it, or the count begins anew:
+    a window holds new audio alone, is what a fresh log-mel gives, and its skew is true."""
+    sync = make_synchroniser(mel)
+    stretches = Stretches(sync)
+    offset = 4 * RATE + 77
+    for piece in np.array_split(make_noise(offset, seed=1), 4):
+        stretches.hear(piece)
+        sync.window(stretches.t_ns, None, None, wait=False)
+    stretches.lose(gap_ns, kind)
+    begin_ns = stretches.t_ns
+    new = make_noise(RATE, seed=2)
+    heard_ns = None
+    for at in range(0, len(new), 160):
+        stretches.hear(new[at : at + 160])
+        t_ns = stretches.t_ns
+        window = sync.window(t_ns, None, None, wait=False)
+        if window.end_column is None:
+            assert t_ns - begin_ns <= 160_000_000
+            continue
+        if sync.audio_clock.gaps == 0:
+            # Nobody can know of the gap yet, so the newest audio is that of before it.
+            assert abs(window.skew_ns - (t_ns - begin_ns + gap_ns)) < 20_000_000
+            continue
+        heard_ns = heard_ns or t_ns
+        assert -100_000 <= window.skew_ns <= 10_100_000
+        got, mask = mel.window(window.end_column)
+        count = int(mask.sum())
+        assert count * SPEC.hop <= at + 160
+        fresh = StreamingLogMel(SPEC)
+        fresh.restart(offset)
+        fresh.push(new[: at + 160])
+        want, want_mask = fresh.window(window.end_column)
+        np.testing.assert_array_equal(mask, want_mask)
+        np.testing.assert_array_equal(got, want)
+    assert heard_ns is not None
+    assert heard_ns - begin_ns <= 170_000_000
+    assert sync.audio_clock.gaps == 1
+    assert sync.overrun_samples == 0
+
+
+@pytest.mark.parametrize("lost", [1, 80, 160])
+def test_gap_of_up_to_a_hop_is_bridged_with_silence(mel: StreamingLogMel, lost: int) -> None:
+    """The window goes on over it, as if the lost samples had been 0: no column is misplaced."""
+    sync = make_synchroniser(mel)
+    stretches = Stretches(sync)
+    before, after = make_noise(RATE, seed=1), make_noise(RATE, seed=2)
+    stretches.hear(before)
+    sync.window(stretches.t_ns, None, None, wait=False)
+    stretches.lose(lost * SECOND // RATE, "counted")
+    stretches.hear(after)
+    window = sync.window(stretches.t_ns, None, None, wait=False)
+    assert window.end_column is not None
+    got, mask = mel.window(window.end_column)
+    whole = StreamingLogMel(SPEC)
+    whole.push(np.concatenate((before, np.zeros(lost, np.float32), after)))
+    want, want_mask = whole.window(window.end_column)
+    np.testing.assert_array_equal(mask, want_mask)
+    np.testing.assert_array_equal(got, want)
+    assert mask.sum() == (2 * RATE + lost - SPEC.window) // SPEC.hop + 1
+    assert abs(window.skew_ns) <= 10_100_000
+    assert sync.audio_clock.gaps == 1
+    assert sync.audio_clock.time_of(sync.ring.end_sample) == pytest.approx(stretches.t_ns, abs=1e5)
+
+
+@pytest.mark.parametrize("jump_ns", [-SECOND, HOUR])
+def test_short_gap_with_another_time_is_not_bridged(mel: StreamingLogMel, jump_ns: int) -> None:
+    """The count says one sample, the stamps say an hour, or a second back: the stamps are right."""
+    sync = make_synchroniser(mel)
+    stretches = Stretches(sync)
+    stretches.hear(make_noise(2 * RATE, seed=1))
+    stretches.number += 1
+    stretches.t_ns += jump_ns
+    stretches.hear(make_noise(RATE // 10, seed=2))
+    window = sync.window(stretches.t_ns, None, None, wait=False)
+    assert mel.window(window.end_column)[1].sum() == 8
+    assert abs(window.skew_ns) <= 10_100_000
+
+
+def test_late_chunks_are_heard_once_they_are_known_to_be_late(mel: StreamingLogMel) -> None:
+    """Audio whose stamps may mean a gap is held back until that is clear; none of it is lost."""
+    sync = make_synchroniser(mel)
+    audio = make_noise(2 * RATE, seed=3)
+    feed(sync, audio[:RATE], 160)
+    stall_ns = 61_000_000  # a callback that stood still hands over what it owes
+    for n in range(6):
+        at = RATE + n * 160
+        sync.add_audio(AudioChunk(SECOND + stall_ns, at, audio[at : at + 160]))
+        window = sync.window(SECOND + stall_ns, None, None, wait=False)
+        doubted = n < 2  # their stamps are later than the clock expects by more than a gap may be
+        end_column = 98 if doubted else 98 + n + 1
+        assert window.end_column == end_column
+        late_ns = (6 if doubted else 5 - n) * 10_000_000
+        assert window.skew_ns == pytest.approx(late_ns + 6_000_000, abs=100_000)
+    feed(sync, audio, 160, begin=RATE + 960)
+    window = sync.window(2 * SECOND, None, None, wait=False)
+    whole = StreamingLogMel(SPEC)
+    whole.push(audio)
+    np.testing.assert_array_equal(mel.window(window.end_column)[0], whole.window()[0])
+    assert sync.audio_clock.gaps == 0
+
+
+@pytest.mark.parametrize("first", ["read", "added"])
+def test_gap_while_the_ring_is_read(mel: StreamingLogMel, first: str) -> None:
+    """The audio thread may come at any moment: between the clock's answer and the ring's, too."""
+    sync = make_synchroniser(mel)
+    stretches = Stretches(sync)
+    stretches.hear(make_noise(2 * RATE, seed=1))
+    sync.window(stretches.t_ns, None, None, wait=False)
+    stretches.hear(make_noise(1600, seed=2))
+    new = make_noise(1600, seed=3)
+    real_read = sync.ring.read
+    left = [None]
+
+    def read(number: int, into: NDArray[np.float32]) -> tuple[int, int]:
+        answer = real_read(number, into) if first == "read" else (0, 0)
+        if left:
+            left.pop()
+            stretches.lose(HOUR, "counted")
+            stretches.hear(new)
+        return answer if first == "read" else real_read(number, into)
+
+    sync.ring.read = read  # type: ignore[method-assign]
+    window = sync.window(stretches.t_ns + HOUR + SECOND // 10, None, None, wait=False)
+    assert window.end_column is not None
+    assert mel.window(window.end_column)[1].sum() == 8
+    assert abs(window.skew_ns) <= 10_100_000
+
+
+def test_picture_from_before_a_gap_gets_no_audio_from_after_it(mel: StreamingLogMel) -> None:
+    """A picture that was held up over the gap is shown without sound."""
+    sync = make_synchroniser(mel)
+    stretches = Stretches(sync)
+    stretches.hear(make_noise(2 * RATE, seed=1))
+    t_ns = stretches.t_ns
+    stretches.lose(300_000_000, "counted")
+    stretches.hear(make_noise(2 * RATE, seed=2))
+    window = sync.window(t_ns, None, None, wait=False)
+    assert (window.end_column, window.skew_ns) == (None, 0)

@@ -122,6 +122,7 @@ def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serial_line, "LONGEST_DELAY_S", 0.05)
     monkeypatch.setattr(serial_line, "WRITE_TIMEOUT_S", 0.05)
     monkeypatch.setattr(serial_line, "SETTLE_S", 0.01)
+    monkeypatch.setattr(serial_line, "STALE_S", 600.0)  # what a busy machine never reaches
 
 
 def list_open_files() -> list[str]:
@@ -215,6 +216,23 @@ def test_missing_port_is_waited_for(line: Line, said: Queue[str]) -> None:
         assert said.get(timeout=TIMEOUT_S) == f"serial {line.port}: no such device"
         line.plug_in()
         assert line.read_number() == 5
+
+
+def test_old_estimate_is_not_sent(line: Line, said: Queue[str]) -> None:
+    """The adapter comes back an hour after the last estimate: the next one is the first sent."""
+    line.unplug()
+    with SerialSink(str(line.port), FAST) as sink:
+        assert said.get(timeout=TIMEOUT_S) == f"serial {line.port}: no such device"
+        sink.publish(make_estimate(1))
+        assert sink._newest is not None
+        published_s, estimate = sink._newest
+        sink._newest = published_s - 3600.0, estimate
+        line.plug_in()
+        assert said.get(timeout=TIMEOUT_S) == f"serial {line.port} is back"
+        while select.select([sink._fresh], [], [], 0)[0]:
+            time.sleep(0.001)  # until it was looked at
+        sink.publish(make_estimate(2))
+        assert line.read_number() == 2
 
 
 def test_reader_that_sleeps(line: Line, said: Queue[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,23 @@ def test_impossible_time_falls_back_to_arrival(
     assert camera.path.clock_domain == "time of arrival"
 
 
+def test_old_picture_is_not_dated_as_now(
+    stand_in: StandIn, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its driver's clock is known to be ours, and the picture lay there while nobody read: its time
+    stays that of its capture, however long ago."""
+    with Camera("/dev/video0", clock) as camera, caplog.at_level(logging.WARNING):
+        first = camera.read()
+        clock.advance(20_000 * MS)
+        stand_in.age_ms += 15_000
+        late = camera.read()
+    assert first is not None
+    assert late is not None
+    assert late.t_ns == clock.now_ns() - round(stand_in.age_ms * MS)
+    assert camera.path.clock_domain == "v4l2 monotonic"
+    assert not caplog.records
+
+
 def test_a_time_that_stands_still_is_not_believed(stand_in: StandIn, clock: FakeClock) -> None:
     """Two pictures never have the same time."""
     with Camera("/dev/video0", clock) as camera:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -342,6 +343,19 @@ def test_sound_goes_on_after_a_rest() -> None:
     chunks = [microphone.read() for _ in range(3)]
     assert [chunk.first_sample for chunk in chunks if chunk] == [0, 160, 3520]
     assert [chunk.t_ns // MS for chunk in chunks if chunk] == [0, 10, 220]
+
+
+def test_nothing_seen_or_heard_is_kept_while_the_device_is_away() -> None:
+    """To go on counting, numbers are enough: the last frame and chunk are nobody's any more."""
+    clock = FakeClock()
+    camera = supervise_video("camera", Opener(clock, 1, "gone"), clock)
+    microphone = supervise_audio("microphone", lambda: FakeMicrophone(sound(clock, 1)), clock)
+    frame, chunk = camera.read(), microphone.read()
+    assert frame is not None
+    assert chunk is not None
+    kept = weakref.ref(frame.image), weakref.ref(chunk.samples)
+    del frame, chunk
+    assert [one() for one in kept] == [None, None]
 
 
 def test_rest_ends_with_a_close() -> None:
