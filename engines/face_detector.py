@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.bgr_image import resize_to_bgr
 from ..kernels.pixels import picture_size
 from .base import EngineError
 
@@ -22,7 +23,6 @@ MIN_FACE_SHARE = 0.08
 """Smallest face, as a share of the picture's width."""
 
 _TO_GREY = {"bgr8": cv2.COLOR_BGR2GRAY, "rgb8": cv2.COLOR_RGB2GRAY}
-_TO_BGR = {"yuyv": cv2.COLOR_YUV2BGR_YUYV, "nv12": cv2.COLOR_YUV2BGR_NV12}
 
 
 class Found(NamedTuple):
@@ -47,12 +47,10 @@ def open_detector(yunet_file: str | Path = "") -> Detector:
     return YuNetDetector(Path(yunet_file)) if str(yunet_file) else HaarDetector()
 
 
-def _shrink(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """The picture at `SEARCH_WIDTH_PX`, and how many times larger the original is."""
-    height, width = image.shape[:2]
+def _search_size(height: int, width: int) -> tuple[tuple[int, int], float]:
+    """(width, height) of the image at `SEARCH_WIDTH_PX`, and how many times larger it really is."""
     scale = max(1.0, width / SEARCH_WIDTH_PX)
-    size = (max(1, round(width / scale)), max(1, round(height / scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)), scale
+    return (max(1, round(width / scale)), max(1, round(height / scale))), scale
 
 
 class HaarDetector:
@@ -67,14 +65,13 @@ class HaarDetector:
             raise EngineError(f"OpenCV {cv2.__version__} has no {self.FILE}; install 4.8 to 4.x")
 
     def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
-        height, _ = picture_size(image, pixel_format)
+        height, width = picture_size(image, pixel_format)
+        size, scale = _search_size(height, width)
         if pixel_format in _TO_GREY:
-            small, scale = _shrink(image)
-            grey = cv2.cvtColor(small, _TO_GREY[pixel_format])
-        else:  # luma lies there ready
-            small, scale = _shrink(image[..., 0] if pixel_format == "yuyv" else image[:height])
-            grey = small
-        least = max(20, round(small.shape[1] * MIN_FACE_SHARE))
+            grey = cv2.cvtColor(cv2.resize(image, size), _TO_GREY[pixel_format])
+        else:  # luma lies there ready; the cascade evens out contrast, so its range is no matter
+            grey = cv2.resize(image[..., 0] if image.ndim == 3 else image[:height], size)
+        least = max(20, round(size[0] * MIN_FACE_SHARE))
         boxes, _, weights = self._cascade.detectMultiScale3(
             grey, self.STEP, self.NEIGHBOURS, minSize=(least, least), outputRejectLevels=True
         )
@@ -102,16 +99,11 @@ class YuNetDetector:
             raise EngineError(f"{str(file)!r}: not a YuNet: {error.err}") from error
 
     def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
-        picture_size(image, pixel_format)
-        if pixel_format in _TO_BGR:
-            image = np.asarray(cv2.cvtColor(image, _TO_BGR[pixel_format]), np.uint8)
-        small, scale = _shrink(image)
-        if min(small.shape[:2]) < self.MIN_SIDE_PX:
+        size, scale = _search_size(*picture_size(image, pixel_format))
+        if min(size) < self.MIN_SIDE_PX:
             return []
-        if pixel_format == "rgb8":
-            small = np.ascontiguousarray(small[..., ::-1])
-        self._net.setInputSize((small.shape[1], small.shape[0]))
-        _, rows = self._net.detect(small)
+        self._net.setInputSize(size)
+        _, rows = self._net.detect(resize_to_bgr(image, pixel_format, *size))
         return [
             Found(
                 float(x + w / 2) * scale,
@@ -121,5 +113,5 @@ class YuNetDetector:
             )
             for row in (rows if rows is not None else ())
             for x, y, w, h in [row[:4]]
-            if w >= small.shape[1] * MIN_FACE_SHARE * 0.8
+            if w >= size[0] * MIN_FACE_SHARE * 0.8
         ]

@@ -11,7 +11,7 @@ from .cpu_colour import compile_colour, convert_nv12, convert_yuyv
 from .cpu_face import channel_rows, compile_face_pass, face_pass
 from .cpu_mel import StreamingLogMel, compile_push
 from .crop import Box, check_box, check_size, cut, find_crop
-from .pixels import picture_size
+from .pixels import RGB_MATRICES, find_format, picture_size
 from .spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
 
 
@@ -60,7 +60,7 @@ class CpuPreprocessor:
         if (width, bgr) != self._rows_for:
             self._prepare_rows(width, bgr)
         pixels: NDArray[Any] = image
-        if pixel_format in ("yuyv", "nv12") or not image.flags.c_contiguous:
+        if pixel_format in RGB_MATRICES or not image.flags.c_contiguous:
             pixels, box = self._take_crop(image, box, size_px, pixel_format)
         out = self._outputs[size_px]
         face_pass(
@@ -96,17 +96,17 @@ class CpuPreprocessor:
         that it can, and the box in it."""
         height, width = picture_size(image, pixel_format)
         crop = find_crop(box, size_px, height, width)
-        yuv = pixel_format in ("yuyv", "nv12")
-        scratch = self._find_scratch("colours" if yuv else "pixels", height * width * 3)
+        matrix = RGB_MATRICES.get(pixel_format)
+        scratch = self._find_scratch("pixels" if matrix is None else "colours", height * width * 3)
         pixels = scratch[: crop.height * crop.width * 3].reshape(crop.height, crop.width, 3)
         blocks = cut(image, pixel_format, height, crop)
-        if pixel_format == "nv12":
-            convert_nv12(*blocks, pixels.reshape(crop.height, -1))
-        elif pixel_format == "yuyv":
-            pairs = blocks[0].reshape(crop.height, -1)
-            convert_yuyv(pairs, pixels.reshape(crop.height, -1))
-        else:
+        if matrix is None:
             np.copyto(pixels, blocks[0])
+        elif find_format(pixel_format).layout == "nv12":
+            convert_nv12(*blocks, matrix, pixels.reshape(crop.height, -1))
+        else:
+            pairs = blocks[0].reshape(crop.height, -1)
+            convert_yuyv(pairs, matrix, pixels.reshape(crop.height, -1))
         return pixels, crop.move(box)
 
     def _find_scratch(self, name: str, size: int) -> NDArray[Any]:

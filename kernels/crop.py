@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from .pixels import find_format
 from .reference import TAP_NUDGE, WIDE_STEP
 from .spec import MAX_FACE_PX
 
@@ -76,6 +77,6 @@ def cut(image: NDArray[Any], pixel_format: str, height: int, crop: Crop) -> list
     """Views of the bytes of `crop`: one (rows, bytes ...) block, for nv12 two."""
     columns = slice(crop.left, crop.right)
     blocks = [image[crop.top : crop.bottom, columns]]
-    if pixel_format == "nv12":
+    if find_format(pixel_format).layout == "nv12":
         blocks.append(image[height + crop.top // 2 : height + crop.bottom // 2, columns])
     return blocks

@@ -22,7 +22,7 @@ from .cuda_device import (
     wrap_bytes,
 )
 from .device_array import DeviceArray
-from .pixels import FORMATS, picture_size
+from .pixels import FORMATS, LAYOUTS, find_format, picture_size
 from .spec import MIN_FACE_PX, ImageSpec, MelSpec
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,9 @@ class CudaPreprocessor:
             self._face_pass = cuda_face
             self._face_dtype = face_dtype
             self._face_kernel = cuda_face.compile_face_pass(face_dtype)
-            self._scaling = cuda.to_device(cuda_face.channel_scaling(image))
+            self._channels = {
+                name: cuda.to_device(cuda_face.channel_table(image, name)) for name in FORMATS
+            }
             self._outputs: dict[int, tuple[Any, DeviceArray]] = {}
             self._wrapped: dict[tuple[int, int], Any] = {}
             self._staging: Staging | None = None
@@ -87,7 +89,8 @@ class CudaPreprocessor:
         if size_px not in self._outputs:
             self._make_output(size_px)
         check_box(box, height, width)
-        row_bytes = width * _BYTES_PER_PIXEL[pixel_format]
+        bytes_per_pixel = _BYTES_PER_PIXEL[find_format(pixel_format).layout]
+        row_bytes = width * bytes_per_pixel
         pitch = image.strides[0]
         whole_rows = image[0].flags.c_contiguous and pitch >= row_bytes
         if device_ptr and whole_rows:
@@ -100,7 +103,7 @@ class CudaPreprocessor:
         for block in cut(image, pixel_format, height, crop):
             np.copyto(staging.host[at : at + block.size].reshape(block.shape), block)
             at += block.size
-        pitch = crop.width * _BYTES_PER_PIXEL[pixel_format]
+        pitch = crop.width * bytes_per_pixel
         box = crop.move(box)
         result = self._enqueue(
             staging.device, pixel_format, pitch, crop.width, crop.height, box, size_px
@@ -143,12 +146,12 @@ class CudaPreprocessor:
         out, result = self._outputs[size_px]
         self._face_grid(size_px)(
             data,
-            FORMATS.index(pixel_format),
+            LAYOUTS.index(find_format(pixel_format).layout),
             pitch,
             width,
             height,
             *self._face_pass.place_box(box, size_px),
-            self._scaling,
+            self._channels[pixel_format],
             out,
         )
         return result

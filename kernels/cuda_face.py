@@ -14,26 +14,22 @@ import numpy as np
 from numba import cuda
 
 from .crop import Box
-from .pixels import FORMATS
-from .reference import KB, KR, TAP_NUDGE, WIDE_STEP
+from .pixels import LAYOUTS, RGB_MATRICES
+from .reference import TAP_NUDGE, WIDE_STEP
 from .spec import ImageSpec
 
 BLOCK = (32, 8)
 """Threads across and down: a warp writes 32 neighbours of a row."""
 OUTPUT_DTYPES = ("float32", "float16")
 
-_BGR, _RGB, _YUYV, _ = range(len(FORMATS))  # in this order
+_BGR, _RGB, _YUYV, _ = range(len(LAYOUTS))  # in this order
+_Y, _CB, _CR, _OFFSET, _FACTOR, _SUMMAND = range(6)  # columns of `channel_table`
 _ONE = 1 << 32
 _FRACTION = _ONE - 1
 _FAR = float(1 << 28)
 """Beyond this every place is outside any picture."""
 _SHARE = np.float32(2.0**-32)
 _HALF, _ZERO, _FULL = np.float32(0.5), np.float32(0.0), np.float32(255.0)
-_BLACK, _GREY, _LUMA = np.float32(16.0), np.float32(128.0), np.float32(255 / 219)
-_RED = np.float32(2 * (1 - KR) * 255 / 224)
-_BLUE = np.float32(2 * (1 - KB) * 255 / 224)
-_GREEN_RED = np.float32(-KR / (1 - KR - KB) * 2 * (1 - KR) * 255 / 224)
-_GREEN_BLUE = np.float32(-KB / (1 - KR - KB) * 2 * (1 - KB) * 255 / 224)
 
 
 # Not min() and max(): Numba's own CUDA target, from 0.66 on, fails to compile them (numba#10753).
@@ -58,8 +54,8 @@ def _find_taps(here, there, limit, wide):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit(device=True)
-def _read_pixel(data, layout, pitch, height, column, row):  # type: ignore[no-untyped-def]
-    """Red, green, blue on 0..255 as `reference.to_rgb`."""
+def _read_pixel(data, layout, pitch, height, column, row, matrix):  # type: ignore[no-untyped-def]
+    """Red, green, blue on 0..255 as `reference.to_rgb`. `matrix`: `face_kernel`'s `channels`."""
     if layout <= _RGB:
         at = row * pitch + 3 * column
         first, last = np.float32(data[at]), np.float32(data[at + 2])
@@ -74,14 +70,11 @@ def _read_pixel(data, layout, pitch, height, column, row):  # type: ignore[no-un
         at = row * pitch + column
         group = (height + (row >> 1)) * pitch + 2 * (column >> 1)
         u, v = np.float32(data[group]), np.float32(data[group + 1])
-    y = (np.float32(data[at]) - _BLACK) * _LUMA
-    u -= _GREY
-    v -= _GREY
-    return (
-        _limit(y + _RED * v, _ZERO, _FULL),
-        _limit(y + _GREEN_RED * v + _GREEN_BLUE * u, _ZERO, _FULL),
-        _limit(y + _BLUE * u, _ZERO, _FULL),
-    )
+    y = np.float32(data[at])
+    red = matrix[0, _Y] * y + matrix[0, _CR] * v + matrix[0, _OFFSET]
+    green = matrix[1, _Y] * y + matrix[1, _CB] * u + matrix[1, _CR] * v + matrix[1, _OFFSET]
+    blue = matrix[2, _Y] * y + matrix[2, _CB] * u + matrix[2, _OFFSET]
+    return _limit(red, _ZERO, _FULL), _limit(green, _ZERO, _FULL), _limit(blue, _ZERO, _FULL)
 
 
 @cuda.jit(device=True)
@@ -92,32 +85,32 @@ def _blend(top_left, top_right, bottom_left, bottom_right, across, down):  # typ
 
 
 def face_kernel(  # type: ignore[no-untyped-def]
-    data, layout, pitch, width, height, x_here, x_there, y_here, y_there, step, wide, scaling, out
+    data, layout, pitch, width, height, x_here, x_there, y_here, y_there, step, wide, channels, out
 ):
     """Fill `out` (1, 3, size, size). Arguments: see `place_box`.
 
     `data` uint8: row i of the picture starts at byte i * `pitch`; for nv12 the rows of colour
-    follow those of luma. `scaling` float32 (6,): a factor and a summand for red, green, blue.
+    follow those of luma. `channels` float32 (3, 6): see `channel_table`.
     """
     j, i = cuda.grid(2)
     if i < out.shape[2] and j < out.shape[3]:
         left, right, across = _find_taps(x_here + j * step, x_there + j * step, width, wide)
         upper, lower, down = _find_taps(y_here + i * step, y_there + i * step, height, wide)
-        r0, g0, b0 = _read_pixel(data, layout, pitch, height, left, upper)
-        r1, g1, b1 = _read_pixel(data, layout, pitch, height, right, upper)
-        r2, g2, b2 = _read_pixel(data, layout, pitch, height, left, lower)
-        r3, g3, b3 = _read_pixel(data, layout, pitch, height, right, lower)
+        r0, g0, b0 = _read_pixel(data, layout, pitch, height, left, upper, channels)
+        r1, g1, b1 = _read_pixel(data, layout, pitch, height, right, upper, channels)
+        r2, g2, b2 = _read_pixel(data, layout, pitch, height, left, lower, channels)
+        r3, g3, b3 = _read_pixel(data, layout, pitch, height, right, lower, channels)
         red = _blend(r0, r1, r2, r3, across, down)
         green = _blend(g0, g1, g2, g3, across, down)
         blue = _blend(b0, b1, b2, b3, across, down)
-        out[0, 0, i, j] = red * scaling[0] + scaling[3]
-        out[0, 1, i, j] = green * scaling[1] + scaling[4]
-        out[0, 2, i, j] = blue * scaling[2] + scaling[5]
+        out[0, 0, i, j] = red * channels[0, _FACTOR] + channels[0, _SUMMAND]
+        out[0, 1, i, j] = green * channels[1, _FACTOR] + channels[1, _SUMMAND]
+        out[0, 2, i, j] = blue * channels[2, _FACTOR] + channels[2, _SUMMAND]
 
 
 def face_signature(dtype: str) -> str:
     """Of `face_kernel` with an output of `dtype`."""
-    return f"void(uint8[::1], {', '.join(['int64'] * 10)}, float32[::1], {dtype}[:, :, :, ::1])"
+    return f"void(uint8[::1], {', '.join(['int64'] * 10)}, float32[:, ::1], {dtype}[:, :, :, ::1])"
 
 
 def compile_face_pass(dtype: str) -> Any:
@@ -147,7 +140,13 @@ def count_blocks(size_px: int) -> tuple[int, int]:
     return -(-size_px // BLOCK[0]), -(-size_px // BLOCK[1])
 
 
-def channel_scaling(spec: ImageSpec) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """(6,): what turns R G B on 0..255 into `(pixel / 255 - mean) / std`."""
+def channel_table(spec: ImageSpec, pixel_format: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(3, 6), a row each for red, green, blue: `pixels.RGB_MATRICES`, 0 for R'G'B'; then the factor
+    and the summand that turn 0..255 into `(pixel / 255 - mean) / std`.
+
+    One array and not two, because each argument of a launch costs the CPU time.
+    """
     std = np.array(spec.std)
-    return np.concatenate([1.0 / (255.0 * std), -np.array(spec.mean) / std]).astype(np.float32)
+    matrix = RGB_MATRICES.get(pixel_format, np.zeros((3, 4), np.float32))
+    scaling = (1.0 / (255.0 * std), -np.array(spec.mean) / std)
+    return np.column_stack((matrix, *scaling)).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .cuda import CudaPreprocessor
 from .cuda_device import address_of, make_staging, stream_handle
-from .pixels import FORMATS
+from .pixels import LAYOUTS
 
 NUM_ROUNDS = 100
 FRAME_COLUMNS = 4
@@ -81,7 +81,7 @@ def time_frame(driver: GraphDriver, preprocessor: CudaPreprocessor) -> list[tupl
         ),
         (f"window of {mel.spec.num_frames} columns", time_on_device(driver, stream, mel.window)),
     ]
-    for pixel_format in FORMATS:
+    for pixel_format in LAYOUTS:
         shape = _ROWS[pixel_format]
         memory = make_staging(int(np.prod(shape)), "uint8")
         memory.host[:] = rng.integers(0, 256, memory.host.size, np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .pixels import picture_size
+from .pixels import find_format, picture_size
 from .spec import ImageSpec, MelSpec
 
 WIDE_STEP = 2.5
@@ -14,9 +14,6 @@ WIDE_STEP = 2.5
 TAP_NUDGE = 2.0**-20
 """Added to a quarter point before it is rounded down: one that lies exactly between two pixels is
 the second one's, however the arithmetic of a backend rounds."""
-
-KR, KB = 0.299, 0.114
-"""Shares of red and blue in the luma: ITU-R BT.601-7, 2.5.1."""
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -98,21 +95,24 @@ def face_tensor(
 def to_rgb(image: NDArray[np.uint8], pixel_format: str) -> Float64:
     """Picture -> (height, width, 3), R G B on 0..255, not rounded.
 
-    YUV by ITU-R BT.601-7 in its video range; a pixel takes the colour of the group it is in.
+    Y'CbCr by its own encoding and range, see `pixels.YCbCr`; a pixel takes the colour of the group
+    it is in.
     """
     height, width = picture_size(image, pixel_format)
-    if pixel_format in ("bgr8", "rgb8"):
-        return (image[..., ::-1] if pixel_format == "bgr8" else image).astype(np.float64)
-    if pixel_format == "yuyv":
+    layout, ycbcr = find_format(pixel_format).layout, find_format(pixel_format).ycbcr
+    if ycbcr is None:
+        return (image[..., ::-1] if layout == "bgr8" else image).astype(np.float64)
+    if layout == "yuyv":
         luma = image[..., 0]
         u, v = (np.repeat(image[:, k::2, 1], 2, axis=1) for k in (0, 1))
     else:
         luma, chroma = image[:height], image[height:].reshape(height // 2, width // 2, 2)
         u, v = (chroma[..., k].repeat(2, axis=0).repeat(2, axis=1) for k in (0, 1))
-    y = (luma.astype(np.float64) - 16) * (255 / 219)
-    red = y + 2 * (1 - KR) * (255 / 224) * (v.astype(np.float64) - 128)
-    blue = y + 2 * (1 - KB) * (255 / 224) * (u.astype(np.float64) - 128)
-    green = (y - KR * red - KB * blue) / (1 - KR - KB)
+    kr, kb = ycbcr.kr, ycbcr.kb
+    y = (luma.astype(np.float64) - ycbcr.black) * ycbcr.luma_gain
+    red = y + 2 * (1 - kr) * ycbcr.chroma_gain * (v.astype(np.float64) - 128)
+    blue = y + 2 * (1 - kb) * ycbcr.chroma_gain * (u.astype(np.float64) - 128)
+    green = (y - kr * red - kb * blue) / (1 - kr - kb)
     return np.clip(np.stack([red, green, blue], axis=-1), 0, 255)
 
 

@@ -26,7 +26,13 @@ MAY_IMPORT = {
 FOLDERS = [name for name in MAY_IMPORT if (ROOT / name).is_dir()]
 ONLY_IN = {
     "torch": ("training", "calibration"),
-    "cv2": ("runtime", "training", "calibration", "engines/face_detector.py"),
+    "cv2": (
+        "runtime",
+        "training",
+        "calibration",
+        "engines/face_detector.py",
+        "kernels/bgr_image.py",
+    ),
     "pyaudio": ("runtime",),
     "av": ("runtime", "training", "calibration"),
     "serial": ("runtime",),

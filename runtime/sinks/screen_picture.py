@@ -6,14 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kernels.bgr_image import resize_to_bgr
 from ...kernels.pixels import picture_size
 from ..messages import VideoFrame
-
-_TO_BGR = {
-    "rgb8": cv2.COLOR_RGB2BGR,
-    "yuyv": cv2.COLOR_YUV2BGR_YUYV,
-    "nv12": cv2.COLOR_YUV2BGR_NV12,
-}
 
 
 def shrink_picture(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint32]:
@@ -24,8 +19,6 @@ def shrink_picture(frame: VideoFrame, width: int, height: int) -> NDArray[np.uin
     rows, columns = picture_size(frame.image, frame.format)
     scale = min(width / columns, height / rows)
     size = max(1, int(columns * scale)), max(1, int(rows * scale))
-    code = _TO_BGR.get(frame.format)
-    bgr = frame.image if code is None else cv2.cvtColor(frame.image, code)
-    small = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
+    small = resize_to_bgr(frame.image, frame.format, *size, cv2.INTER_AREA)
     bgrx = cv2.cvtColor(cv2.flip(small, 1), cv2.COLOR_BGR2BGRA)
     return bgrx.view(np.uint32)[..., 0] & np.uint32(0xFFFFFF)

@@ -3,6 +3,9 @@
 OpenCV's V4L2 backend keeps the timestamp of the buffer it took last and returns it as
 CAP_PROP_POS_MSEC (modules/videoio/src/cap_v4l.cpp); for nearly all drivers that is
 CLOCK_MONOTONIC.
+
+Frames are BGR: OpenCV has decoded MJPEG, whose Y'CbCr is BT.601 in full range by definition (JFIF).
+OpenCV takes raw Y'CbCr for BT.601 in limited range, whatever the driver states; `v4l2.py` does not.
 """
 
 from __future__ import annotations

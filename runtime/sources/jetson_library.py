@@ -25,7 +25,8 @@ RAW = "raw"
 """A format that jetson-utils does not know: then it does not convert."""
 CONVERTED = "rgb8"
 FORMATS = {"nv12": "nv12", "yuyv": "yuyv", "yuy2": "yuyv", "rgb8": "rgb8", "bgr8": "bgr8"}
-"""Its names of the formats that `kernels.pixels` has."""
+"""Its names of the formats that `kernels.pixels` has. It tells neither encoding nor range
+of Y'CbCr, so each is taken for BT.601 in limited range."""
 
 # It swaps "none" and "rotate-180" for CSI, because many modules are mounted upside down
 # (gstCamera.cpp). With these the picture comes as the sensor reads it.

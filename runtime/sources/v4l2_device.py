@@ -16,7 +16,7 @@ from ..messages import SourceError
 from . import v4l2_abi as abi
 
 RAW_FORMATS = {"NV12": "nv12", "YUYV": "yuyv", "RGB3": "rgb8", "BGR3": "bgr8"}
-"""What V4L2 calls our pixel formats; the fewer bytes a picture has, the earlier it is taken."""
+"""What V4L2 calls the layouts of `kernels.pixels`; the fewer bytes, the earlier it is taken."""
 
 _NEAR_ENOUGH = 0.95
 """Share of the wanted rate that counts as reaching it: 29.97 is 30."""

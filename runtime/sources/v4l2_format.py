@@ -7,11 +7,34 @@ import logging
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ...kernels.pixels import find_format, name_format
 from ..messages import SourceError
 from . import v4l2_abi as abi
 from .v4l2_device import RAW_FORMATS, Handle, list_raw_formats
 
 _LOG = logging.getLogger(__name__)
+
+_BT601 = frozenset({abi.YCBCR_ENC_601, abi.YCBCR_ENC_XV601, abi.YCBCR_ENC_SYCC})
+_BT709 = frozenset(
+    {
+        abi.YCBCR_ENC_709,
+        abi.YCBCR_ENC_XV709,
+        # Kr, Kb of SMPTE 240M (0.212, 0.087) and BT.2020 (0.2627, 0.0593) are nearer to those of
+        # BT.709 (0.2126, 0.0722) than of BT.601 (0.299, 0.114), and hardly any camera gives them.
+        abi.YCBCR_ENC_SMPTE240M,
+        abi.YCBCR_ENC_BT2020,
+        abi.YCBCR_ENC_BT2020_CONST_LUM,
+    }
+)
+_SPACES_OF_BT709 = frozenset(
+    {
+        abi.COLORSPACE_REC709,
+        abi.COLORSPACE_DCI_P3,
+        abi.COLORSPACE_SMPTE240M,
+        abi.COLORSPACE_BT2020,
+    }
+)
+"""Colour spaces whose default encoding is in `_BT709`: V4L2_MAP_YCBCR_ENC_DEFAULT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +71,40 @@ def agree_on_format(handle: Handle, device: str, width: int, height: int, fps: f
     pix = wanted.fmt.pix
     pix.width, pix.height = width, height
     pix.pixelformat, pix.field = abi.fourcc(chosen.name), abi.FIELD_NONE
+    pix.priv = abi.PRIV_MAGIC
     handle.ioctl(abi.S_FMT, wanted)
     name = abi.fourcc_name(pix.pixelformat)
     if name not in RAW_FORMATS:
         raise SourceError(f"camera {device} gives {name!r}, asked for {chosen.name}")
-    layout = lay_out(RAW_FORMATS[name], pix.width, pix.height, pix.bytesperline, pix.sizeimage)
+    pixel_format = name_pixel_format(RAW_FORMATS[name], pix)
+    layout = lay_out(pixel_format, pix.width, pix.height, pix.bytesperline, pix.sizeimage)
     given_fps = _set_rate(handle, fps)
     _LOG.info(
-        "camera %s: %s %dx%d at %.4g pictures a second",
+        "camera %s: %s (%s) %dx%d at %.4g pictures a second",
         device,
         name,
+        pixel_format,
         pix.width,
         pix.height,
         given_fps,
     )
     return layout
+
+
+def name_pixel_format(layout: str, pix: abi.PixelFormat) -> str:
+    """The format of `kernels.pixels` for frames in `layout` whose driver answered `pix`.
+
+    What the driver leaves open is resolved as in linux/videodev2.h, V4L2_MAP_YCBCR_ENC_DEFAULT and
+    V4L2_MAP_QUANTIZATION_DEFAULT; a number that V4L2 does not have counts as left open.
+    """
+    extended = pix.priv == abi.PRIV_MAGIC  # a kernel before 3.16 leaves those fields undefined
+    encoding = pix.ycbcr_enc if extended else 0
+    quantization = pix.quantization if extended else 0
+    bt709 = encoding in _BT709 or (encoding not in _BT601 and pix.colorspace in _SPACES_OF_BT709)
+    full_range = quantization == abi.QUANTIZATION_FULL_RANGE or (
+        quantization != abi.QUANTIZATION_LIM_RANGE and pix.colorspace == abi.COLORSPACE_JPEG
+    )
+    return name_format(layout, bt709=bt709, full_range=full_range)
 
 
 def lay_out(
@@ -73,13 +115,14 @@ def lay_out(
 
     Raises SourceError for a size that the format cannot have.
     """
-    if (pixel_format in ("nv12", "yuyv") and width % 2) or (pixel_format == "nv12" and height % 2):
+    layout = find_format(pixel_format).layout
+    if (layout in ("nv12", "yuyv") and width % 2) or (layout == "nv12" and height % 2):
         raise SourceError(f"{pixel_format} pictures of {width}x{height} cannot be read")
-    channels = {"nv12": 1, "yuyv": 2}.get(pixel_format, 3)
-    rows = height * 3 // 2 if pixel_format == "nv12" else height
+    channels = {"nv12": 1, "yuyv": 2}.get(layout, 3)
+    rows = height * 3 // 2 if layout == "nv12" else height
     row_bytes = max(row_bytes, width * channels)
     size_bytes = max(size_bytes, rows * row_bytes)
-    if pixel_format == "nv12":
+    if layout == "nv12":
         return Layout(pixel_format, (rows, width), (row_bytes, 1), size_bytes)
     return Layout(pixel_format, (rows, width, channels), (row_bytes, channels, 1), size_bytes)
 

@@ -70,12 +70,11 @@ def test_camera_formats_find_the_same_face(pixel_format: str, more_row_bytes: in
         HaarDetector().detect(raw[:, :-1] if pixel_format == "nv12" else raw[..., 0], pixel_format)
 
 
-@pytest.mark.parametrize("more_row_bytes", [0, 6])
-@pytest.mark.parametrize("pixel_format", ["yuyv", "nv12"])
-def test_yunet_is_shown_the_same_picture(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pixel_format: str, more_row_bytes: int
-) -> None:
-    """Whatever the camera's format, the network gets BGR that differs by rounding alone."""
+@pytest.fixture
+def watched_yunet(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> tuple[YuNetDetector, list[NDArray[np.uint8]]]:
+    """A detector that finds nothing, and the images that its network was shown."""
     seen: list[NDArray[np.uint8]] = []
 
     class Network:
@@ -87,12 +86,38 @@ def test_yunet_is_shown_the_same_picture(
 
     monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: Network())
     (tmp_path / "yunet.onnx").touch()
-    detector = YuNetDetector(tmp_path / "yunet.onnx")
+    return YuNetDetector(tmp_path / "yunet.onnx"), seen
+
+
+@pytest.mark.parametrize("more_row_bytes", [0, 6])
+@pytest.mark.parametrize("pixel_format", ["yuyv", "nv12"])
+def test_yunet_is_shown_the_same_picture(
+    watched_yunet: tuple[YuNetDetector, list[NDArray[np.uint8]]],
+    pixel_format: str,
+    more_row_bytes: int,
+) -> None:
+    """Whatever the camera's format, the network gets BGR that differs by rounding alone."""
+    detector, seen = watched_yunet
     image = draw_face(1.0)
     assert detector.detect(image, "bgr8") == []
     assert detector.detect(to_yuv(image, pixel_format, more_row_bytes), pixel_format) == []
     bgr, raw = (picture.astype(int) for picture in seen)
     assert np.abs(bgr - raw).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "grey"), [("yuyv", 255), ("yuyv-full", 235), ("nv12-709-full", 235)]
+)
+def test_yunet_is_shown_the_range_of_the_camera(
+    watched_yunet: tuple[YuNetDetector, list[NDArray[np.uint8]]], pixel_format: str, grey: int
+) -> None:
+    """Luma of 235 is white in limited range and a light grey in full range."""
+    detector, seen = watched_yunet
+    image = np.full((96, 96, 2) if "yuyv" in pixel_format else (144, 96), 128, np.uint8)
+    luma = image[..., 0] if image.ndim == 3 else image[:96]
+    luma[:] = 235
+    detector.detect(image, pixel_format)
+    assert [np.unique(shown).tolist() for shown in seen] == [[grey]]
 
 
 def test_no_file_means_haar(tmp_path: Path) -> None:

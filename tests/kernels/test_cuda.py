@@ -27,7 +27,7 @@ from emotion_edge.kernels.cpu_mel import StreamingLogMel, compile_push
 from emotion_edge.kernels.cuda import MAX_WRAPPED, CudaPreprocessor
 from emotion_edge.kernels.cuda_device import DEVICE_NODES, has_gpu, wrap_bytes
 from emotion_edge.kernels.cuda_timing import time_on_device
-from emotion_edge.kernels.pixels import FORMATS
+from emotion_edge.kernels.pixels import FORMATS, LAYOUTS, find_format
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 from .tensors import SIMULATED, read_tensor
@@ -38,7 +38,7 @@ BOX = (10.3, -5.5, 40.0)
 
 
 def make_picture(pixel_format: str, padding: int = 0) -> NDArray[np.uint8]:
-    shape = SHAPES[pixel_format]
+    shape = SHAPES[find_format(pixel_format).layout]
     padded = (shape[0], shape[1] + padding, *shape[2:])
     noise = np.random.default_rng(0).integers(0, 256, padded, dtype=np.uint8)
     return noise[:, : shape[1]]
@@ -89,7 +89,7 @@ def test_float16_for_engines_that_want_it() -> None:
         CudaPreprocessor(ImageSpec(), TINY, "int8")
 
 
-@pytest.mark.parametrize("pixel_format", FORMATS)
+@pytest.mark.parametrize("pixel_format", LAYOUTS)
 def test_only_the_bytes_of_the_box_are_staged(
     opened: CudaPreprocessor, monkeypatch: pytest.MonkeyPatch, pixel_format: str
 ) -> None:

@@ -15,7 +15,7 @@ from emotion_edge.kernels import PreprocessorError, reference
 from emotion_edge.kernels.cuda import CudaPreprocessor
 from emotion_edge.kernels.cuda_device import Staging, address_of, has_gpu, make_staging
 from emotion_edge.kernels.cuda_timing import time_frame
-from emotion_edge.kernels.pixels import FORMATS
+from emotion_edge.kernels.pixels import FORMATS, find_format
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 from .tensors import SIMULATED, read_tensor
@@ -41,7 +41,7 @@ def opened() -> Iterator[CudaPreprocessor]:
 
 def make_frame(pixel_format: str) -> tuple[NDArray[np.uint8], int, Staging]:
     """1280x720 noise in mapped memory, where the GPU sees it, and what keeps it."""
-    shape = SHAPES[pixel_format]
+    shape = SHAPES[find_format(pixel_format).layout]
     memory = make_staging(int(np.prod(shape)), "uint8")
     memory.host[:] = np.random.default_rng(0).integers(0, 256, memory.host.size, np.uint8)
     return memory.host.reshape(shape), address_of(memory.device), memory

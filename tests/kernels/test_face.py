@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from emotion_edge.kernels import Preprocessor, reference
 from emotion_edge.kernels.crop import find_crop
-from emotion_edge.kernels.pixels import FORMATS
+from emotion_edge.kernels.pixels import FORMATS, LAYOUTS, find_format
 from emotion_edge.kernels.spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
 
 from .tensors import read_tensor
@@ -32,9 +32,10 @@ def make_picture(
     """Noise. Height and width are made even where the format needs it; `padding` pixels follow
     each row in memory."""
     rng = np.random.default_rng(seed)
-    if pixel_format in ("bgr8", "rgb8"):
+    layout = find_format(pixel_format).layout
+    if layout in ("bgr8", "rgb8"):
         shape: tuple[int, ...] = (height, width, 3)
-    elif pixel_format == "yuyv":
+    elif layout == "yuyv":
         shape = (height, width + width % 2, 2)
     else:
         shape = ((height + height % 2) * 3 // 2, width + width % 2)
@@ -228,29 +229,66 @@ def test_crop_holds_every_tap(origin: float, side: float, limit: int, size_px: i
     assert max(second.max(), first.max()) < crop.right <= min(second.max() + 2, limit)
 
 
-@pytest.mark.parametrize("pixel_format", ["yuyv", "nv12"])
-def test_grey_and_primaries_of_a_camera(preprocessor: Preprocessor, pixel_format: str) -> None:
-    """Video-range YUV of known colours (ITU-R BT.601: Y 81 Cb 90 Cr 240 is red) comes out as these
-    colours; no reference involved."""
-    known = {
+KNOWN_COLOURS = {
+    "": {
         (16, 128, 128): (0, 0, 0),
         (235, 128, 128): (255, 255, 255),
         (81, 90, 240): (255, 0, 0),
         (145, 54, 34): (0, 255, 0),
         (41, 240, 110): (0, 0, 255),
-    }
-    for (y, u, v), rgb in known.items():
-        if pixel_format == "yuyv":
-            picture = np.empty((40, 40, 2), np.uint8)
-            picture[..., 0], picture[:, 0::2, 1], picture[:, 1::2, 1] = y, u, v
-        else:
-            picture = np.full((60, 40), y, np.uint8)
-            picture[40:, 0::2], picture[40:, 1::2] = u, v
-        got = read_tensor(preprocessor.face(picture, (5.0, 5.0, 30.0), 16, pixel_format))[0]
+    },
+    "-full": {
+        (0, 128, 128): (0, 0, 0),
+        (16, 128, 128): (16, 16, 16),
+        (235, 128, 128): (235, 235, 235),
+        (76, 85, 255): (255, 0, 0),
+        (150, 44, 21): (0, 255, 0),
+        (29, 255, 107): (0, 0, 255),
+    },
+    "-709": {
+        (16, 128, 128): (0, 0, 0),
+        (235, 128, 128): (255, 255, 255),
+        (63, 102, 240): (255, 0, 0),
+        (173, 42, 26): (0, 255, 0),
+        (32, 240, 118): (0, 0, 255),
+    },
+    "-709-full": {
+        (235, 128, 128): (235, 235, 235),
+        (54, 99, 255): (255, 0, 0),
+        (182, 30, 12): (0, 255, 0),
+        (18, 255, 116): (0, 0, 255),
+    },
+}
+"""Y'CbCr -> R'G'B' by hand: colour bars of ITU-R BT.601 and BT.709, in limited and full range."""
+
+
+def make_plain(layout: str, y: int, u: int, v: int) -> NDArray[np.uint8]:
+    """40x40 pixels of one colour."""
+    if layout == "yuyv":
+        image = np.empty((40, 40, 2), np.uint8)
+        image[..., 0], image[:, 0::2, 1], image[:, 1::2, 1] = y, u, v
+    else:
+        image = np.full((60, 40), y, np.uint8)
+        image[40:, 0::2], image[40:, 1::2] = u, v
+    return image
+
+
+@pytest.mark.parametrize("encoding", KNOWN_COLOURS)
+@pytest.mark.parametrize("layout", ["yuyv", "nv12"])
+def test_grey_and_primaries_of_a_camera(
+    preprocessor: Preprocessor, layout: str, encoding: str
+) -> None:
+    """Known colours come out as these colours, from the reference and from every backend."""
+    for (y, u, v), rgb in KNOWN_COLOURS[encoding].items():
+        image = make_plain(layout, y, u, v)
+        want = np.tile(np.c_[rgb].reshape(3, 1, 1), (16, 16))
+        truth = reference.to_rgb(image, layout + encoding).transpose(2, 0, 1)[:, :16, :16]
+        np.testing.assert_allclose(truth, want, atol=1.6)
+        got = read_tensor(preprocessor.face(image, (5.0, 5.0, 30.0), 16, layout + encoding))[0]
         pixels = (
             got * np.array(SPEC.std)[:, None, None] + np.array(SPEC.mean)[:, None, None]
         ) * 255
-        np.testing.assert_allclose(pixels, np.tile(np.c_[rgb].reshape(3, 1, 1), (16, 16)), atol=1.5)
+        np.testing.assert_allclose(pixels, want, atol=1.6)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +316,7 @@ def test_what_cannot_be_a_face_is_refused(
         preprocessor.face(image, box, size_px)
 
 
-@pytest.mark.parametrize("pixel_format", FORMATS)
+@pytest.mark.parametrize("pixel_format", LAYOUTS)
 def test_nothing_of_a_face_is_left(open_with: OpenWith, pixel_format: str) -> None:
     """Closing overwrites what lies of pictures in the host's memory, in every format."""
     preprocessor = open_with(SPEC, MelSpec())

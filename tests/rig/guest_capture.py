@@ -43,7 +43,7 @@ class ToldHandle(Handle):
 
 def describe(frame: VideoFrame) -> dict[str, Any]:
     """What a test looks at. The luma tells whether a picture is of one piece."""
-    luma = frame.image[: frame.image.shape[0] * 2 // 3] if frame.format == "nv12" else frame.image
+    luma = frame.image[: frame.image.shape[0] * 2 // 3] if frame.image.ndim == 2 else frame.image
     luma = luma[..., 0] if luma.ndim == 3 else luma
     return {
         "index": frame.index,

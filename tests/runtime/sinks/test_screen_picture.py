@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from emotion_edge.kernels.pixels import FORMATS, find_format
 from emotion_edge.kernels.reference import to_rgb
 from emotion_edge.runtime.messages import VideoFrame
 from emotion_edge.runtime.sinks.screen_picture import shrink_picture
@@ -15,12 +16,12 @@ SHAPES = {"bgr8": (48, 64, 3), "rgb8": (48, 64, 3), "yuyv": (48, 64, 2), "nv12":
 
 def make_image(pixel_format: str) -> NDArray[np.uint8]:
     """Left half one colour, right half another: blocks that every format keeps apart."""
-    image = np.full(SHAPES[pixel_format], 90, np.uint8)
+    image = np.full(SHAPES[find_format(pixel_format).layout], 90, np.uint8)
     image[:, 32:] = 160
     return image
 
 
-@pytest.mark.parametrize("pixel_format", SHAPES)
+@pytest.mark.parametrize("pixel_format", FORMATS)
 def test_every_format(pixel_format: str) -> None:
     """The colours are those of the reference, left and right are as in a mirror."""
     image = make_image(pixel_format)

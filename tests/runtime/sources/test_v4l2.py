@@ -115,6 +115,43 @@ def test_formats_and_longer_rows(
     assert np.unique(frame.image).tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    ("colours", "suffix"),
+    [
+        ((0, 0, 0), ""),  # the driver states nothing
+        ((8, 1, 2), ""),  # sRGB, BT.601, limited range: all of it stated
+        ((8, 0, 1), "-full"),
+        ((8, 2, 1), "-709-full"),
+        ((3, 2, 2), "-709"),
+        ((7, 0, 0), "-full"),  # JPEG
+        ((3, 0, 0), "-709"),  # Rec. 709
+    ],
+)
+@pytest.mark.parametrize("name", ["YUYV", "NV12", "RGB3"])
+def test_a_frame_carries_the_stated_encoding(
+    driver: StandIn, name: str, colours: tuple[int, int, int], suffix: str
+) -> None:
+    """As part of its format; R'G'B' has none."""
+    driver.formats = {name: {(160, 120): 30.0}}
+    driver.colours = colours
+    with open_camera(driver, width=160, height=120) as camera:
+        (frame,) = take(camera, 1)
+    layout = {"YUYV": "yuyv", "NV12": "nv12", "RGB3": "rgb8"}[name]
+    assert frame.format == (layout if name == "RGB3" else layout + suffix)
+    assert picture_size(frame.image, frame.format) == (120, 160)
+
+
+def test_an_old_kernel_states_no_encoding(driver: StandIn) -> None:
+    """Without the magic number the fields after it mean nothing; the colour space does."""
+    driver.extends_formats = False
+    driver.colours = (8, 2, 1)
+    with open_camera(driver) as camera:
+        assert take(camera, 1)[0].format == "yuyv"
+    driver.colours = (7, 2, 2)
+    with open_camera(driver) as camera:
+        assert take(camera, 1)[0].format == "yuyv-full"
+
+
 def test_nv12_is_preferred_and_the_rate_is_asked_for(driver: StandIn) -> None:
     """Half the bytes of RGB; but not at the cost of the rate."""
     driver.formats |= {"NV12": {(640, 480): 30.0}}

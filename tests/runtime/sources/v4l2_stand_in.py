@@ -33,7 +33,11 @@ class StandIn:
             "YUYV": {(640, 480): 30.0, (1280, 720): 10.0},
         }
         """V4L2 format -> size -> fastest rate."""
+        self.colours = (0, 0, 0)
+        """colorspace, ycbcr_enc, quantization, as the driver states them."""
         self.more_row_bytes = 0
+        self.extends_formats = True
+        """As kernels from 3.16 on, which say that fields after `priv` mean something."""
         self.takes_user_memory = True
         self.fills_user_memory = True
         self.stamp_flag = abi.FLAG_TIMESTAMP_MONOTONIC
@@ -147,6 +151,8 @@ class StandIn:
         pix.bytesperline = pix.width * bytes_each + self.more_row_bytes
         rows = pix.height * 3 // 2 if name == "NV12" else pix.height
         pix.sizeimage = pix.bytesperline * rows
+        pix.colorspace, pix.ycbcr_enc, pix.quantization = self.colours
+        pix.priv = abi.PRIV_MAGIC if self.extends_formats else 0
         self.format = abi.PixelFormat.from_buffer_copy(pix)
 
     def _s_parm(self, argument: abi.StreamParm) -> None:

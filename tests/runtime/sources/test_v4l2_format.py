@@ -1,0 +1,82 @@
+"""What a driver's colour fields stand for; `test_v4l2` has them on whole frames."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emotion_edge.kernels.pixels import FORMATS
+from emotion_edge.runtime.sources.v4l2_abi import PRIV_MAGIC, PixelFormat
+from emotion_edge.runtime.sources.v4l2_format import name_pixel_format
+
+
+def name(colorspace: int, encoding: int, quantization: int, priv: int = PRIV_MAGIC) -> str:
+    pix = PixelFormat(
+        colorspace=colorspace, ycbcr_enc=encoding, quantization=quantization, priv=priv
+    )
+    return name_pixel_format("yuyv", pix)
+
+
+@pytest.mark.parametrize(
+    ("colorspace", "expected"),
+    [
+        (0, "yuyv"),  # DEFAULT
+        (1, "yuyv"),  # SMPTE170M
+        (2, "yuyv-709"),  # SMPTE240M: nearest to BT.709
+        (3, "yuyv-709"),  # REC709
+        (4, "yuyv"),  # BT878
+        (5, "yuyv"),  # 470_SYSTEM_M
+        (6, "yuyv"),  # 470_SYSTEM_BG
+        (7, "yuyv-full"),  # JPEG
+        (8, "yuyv"),  # SRGB
+        (9, "yuyv"),  # OPRGB
+        (10, "yuyv-709"),  # BT2020: nearest to BT.709
+        (11, "yuyv"),  # RAW
+        (12, "yuyv-709"),  # DCI_P3
+        (13, "yuyv"),  # there is none yet
+    ],
+)
+def test_defaults_by_colour_space(colorspace: int, expected: str) -> None:
+    """As V4L2_MAP_YCBCR_ENC_DEFAULT and V4L2_MAP_QUANTIZATION_DEFAULT of linux/videodev2.h. What
+    is stated wins, and each field for itself."""
+    assert name(colorspace, 0, 0) == expected
+    assert name(colorspace, 1, 2) == "yuyv"
+    assert name(colorspace, 2, 1) == "yuyv-709-full"
+    assert name(colorspace, 0, 1) == expected.removesuffix("-full") + "-full"
+    assert name(colorspace, 2, 0) == "yuyv-709" + "-full" * (colorspace == 7)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        (1, "yuyv"),  # 601
+        (2, "yuyv-709"),  # 709
+        (3, "yuyv"),  # XV601
+        (4, "yuyv-709"),  # XV709
+        (5, "yuyv"),  # SYCC
+        (6, "yuyv-709"),  # BT2020
+        (7, "yuyv-709"),  # BT2020_CONST_LUM
+        (8, "yuyv-709"),  # SMPTE240M
+    ],
+)
+def test_encodings(encoding: int, expected: str) -> None:
+    """Each one of the kernel's is one of ours."""
+    assert name(1, encoding, 0) == expected
+
+
+@pytest.mark.parametrize("wrong", [99, 128, 0xFFFFFFFF])
+def test_numbers_that_mean_nothing(wrong: int) -> None:
+    """An unknown number counts as not stated."""
+    assert name(7, wrong, wrong) == "yuyv-full"
+    assert name(3, wrong, wrong) == "yuyv-709"
+    assert name(wrong, wrong, wrong) == "yuyv"
+
+
+NUMBERS = st.integers(0, 0xFFFFFFFF)
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+def test_no_number_fails(colorspace: int, encoding: int, quantization: int, priv: int) -> None:
+    """Whatever a driver leaves there, the frame's format is one that the kernels know."""
+    assert name(colorspace, encoding, quantization, priv) in FORMATS
