@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -25,12 +26,22 @@ log = logging.getLogger(__name__)
 
 def open_detector(yunet_file: str) -> Detector:
     """YuNet when a file is given, else OpenCV's bundled Haar cascade. Raises SourceError."""
-    cv2.setNumThreads(1)  # the other core belongs to the networks
     try:
         return face_detector.open_detector(yunet_file)
     except EngineError as error:
         setting = "face.yunet_file " if yunet_file else ""
         raise SourceError(f"{setting}{error}") from error
+
+
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """OpenCV works on one core: the other one belongs to the networks."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def choose_face(found: list[Found], width: int, height: int, previous: FaceBox | None) -> Found:

@@ -19,7 +19,13 @@ from emotion_edge.engines.face_detector import (
     YuNetDetector,
 )
 from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.faces import FaceFinder, SteadyBox, choose_face, open_detector
+from emotion_edge.runtime.faces import (
+    FaceFinder,
+    SteadyBox,
+    choose_face,
+    one_opencv_thread,
+    open_detector,
+)
 from emotion_edge.runtime.messages import FaceBox, SourceError, VideoFrame
 from emotion_edge.runtime.sources.demo import draw_face
 from emotion_edge.runtime.sources.file import MediaFile
@@ -329,6 +335,8 @@ def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_opencv_leaves_the_cores_alone() -> None:
-    """The finder takes one thread, whatever the machine has."""
-    open_detector("")
-    assert cv2.getNumThreads() == 1
+    """The finder takes one thread, whatever the machine has; afterwards it is as it was."""
+    before = cv2.getNumThreads()
+    with one_opencv_thread():
+        assert cv2.getNumThreads() == 1
+    assert cv2.getNumThreads() == before
