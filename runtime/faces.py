@@ -20,6 +20,7 @@ from ..engines.face_detector import Detector, Found
 from ..kernels.pixels import picture_size
 from .clock import Clock
 from .messages import FaceBox, SourceError, VideoFrame
+from .trouble import FaultLog
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,7 @@ class FaceFinder:
         stop: threading.Event,
     ) -> None:
         """Search the newest picture every `period_ns` until `stop`."""
+        faults = FaultLog(log, clock=clock)
         due = clock.now_ns()
         searched = None
         while not stop.is_set():
@@ -143,8 +145,9 @@ class FaceFinder:
                 searched = frame
                 try:
                     self.search(frame)
+                    faults.log_transition("")
                 except cv2.error as error:
-                    log.warning("face search failed: %s", error.err)
+                    faults.log_transition(f"face search failed: {error.err}")
             due = max(due + self.period_ns, clock.now_ns())
             if clock.sleep_until_ns(due, stop):
                 return
