@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,14 @@ from .messages import AudioSource, Health, ShowsPicture, Sink, VideoSource
 from .monitor import Monitor
 from .opening import Runtime, open_runtime
 from .pacing import Pacer
-from .priority import HELPERS, list_threads, raise_threads, run_first, run_in_background
+from .priority import (
+    HELPERS,
+    list_threads,
+    raise_threads,
+    run_first,
+    run_in_background,
+    switching_every,
+)
 from .ring import FrameRing
 from .sinks import SinkClosed
 from .sources import Sources, open_sources
@@ -93,7 +99,7 @@ class LiveRun:
             self._turn_on(indicator)
             sources = stack.enter_context(self._open_sources(runtime.on_gpu, indicator))
             monitor = self._make_monitor(runtime, watchdog, sources, indicator, stack)
-            sys.setswitchinterval(SWITCH_INTERVAL_S)
+            stack.enter_context(switching_every(SWITCH_INTERVAL_S))
             if self._on_open is not None:
                 self._on_open(runtime)
             if self._config.screen.picture:

@@ -16,6 +16,13 @@ class Clock(Protocol):
         """Wait until `t_ns`, or until `stop` is set: True when it was."""
 
 
+def find_next_tick_ns(due_ns: int, period_ns: int, now_ns: int) -> int:
+    """The tick after the one at `due_ns`. After a stall it is the first one that is not in the
+    past: what was missed is not made up for, and the grid stays as it is."""
+    late = -((due_ns - now_ns) // period_ns)  # in periods, rounded up
+    return due_ns + period_ns * max(1, late)
+
+
 class MonotonicClock:
     """The machine's own CLOCK_MONOTONIC, the one every capture driver stamps with."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from ..engines.face_detector import Detector, Found
 from ..kernels.pixels import picture_size
 from .clock import Clock
 from .messages import FaceBox, SourceError, VideoFrame
+from .trouble import FaultLog
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +32,22 @@ As long as the newest voice may stand beside a new face."""
 
 def open_detector(yunet_file: str) -> Detector:
     """YuNet when a file is given, else OpenCV's bundled Haar cascade. Raises SourceError."""
-    cv2.setNumThreads(1)  # the other core belongs to the networks
     try:
         return face_detector.open_detector(yunet_file)
     except EngineError as error:
         setting = "face.yunet_file " if yunet_file else ""
         raise SourceError(f"{setting}{error}") from error
+
+
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """OpenCV works on one core: the other one belongs to the networks."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def choose_face(found: list[Found], width: int, height: int, previous: FaceBox | None) -> Found:
@@ -139,6 +151,7 @@ class FaceFinder:
         stop: threading.Event,
     ) -> None:
         """Search the newest picture every `period_ns` until `stop`."""
+        faults = FaultLog(log, clock=clock)
         due = clock.now_ns()
         searched = None
         while not stop.is_set():
@@ -147,8 +160,9 @@ class FaceFinder:
                 searched = frame
                 try:
                     self.search(frame)
+                    faults.log_transition("")
                 except cv2.error as error:
-                    log.warning("face search failed: %s", error.err)
+                    faults.log_transition(f"face search failed: {error.err}")
             due = max(due + self.period_ns, clock.now_ns())
             if clock.sleep_until_ns(due, stop):
                 return

@@ -20,7 +20,7 @@ from .clock import Clock, MonotonicClock
 from .config import ConfigError
 from .messages import ShowsCamera
 from .sysfs import read_bytes, read_number, read_text
-from .trouble import tell_change
+from .trouble import FaultLog
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,16 @@ class Indicator:
         """`screens` say the same as the light, and are not waited for."""
         self.lit = False
         """Whether pictures and sound may be read; asked before each of them."""
-        self.trouble = ""
-        """Why they may not, in one line."""
+        self._faults = FaultLog(logger, "indicator is back")
         self._light = light
         self._screens = screens
         self._wanted = False
         self._was_on = False
+
+    @property
+    def trouble(self) -> str:
+        """Why they may not, in one line."""
+        return self._faults.fault
 
     def turn_on(self) -> None:
         """Raises IndicatorError when it cannot be turned on; `look` tries again."""
@@ -86,7 +90,7 @@ class Indicator:
         self._settle("")
 
     def _settle(self, trouble: str) -> None:
-        self.trouble = tell_change(logger, self.trouble, trouble, "indicator is back")
+        self._faults.log_transition(trouble)
         lit = not trouble
         for screen in self._screens:
             screen.show_camera(lit)

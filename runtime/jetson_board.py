@@ -54,8 +54,12 @@ SUPPLIES = (("VDD_IN",), ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"))
 MAX_MILLI = 100_000
 MAX_COUNT = 2**32 - 1
 NVMAP_USED = re.compile(rb"^NvMapMemUsed:\s+(\d{1,12}) kB", re.MULTILINE)
-MODE = re.compile(r"pmode:\s*(\d{1,4})")
-MODE_NAME = re.compile(r"<\s*POWER_MODEL\s+ID=(\d{1,4})\s+NAME=([^\s>]+)")
+MODE = re.compile(r"(?<!\S)pmode:\s*0*([0-9]{1,9})(?!\S)")
+"""Such as "pmode:0002 fmode:fan_mode_quiet"."""
+MODE_NAME = re.compile(
+    r"^[ \t]*<\s*POWER_MODEL\s+ID=0*([0-9]{1,9})[ \t]+NAME=[ \t]*([^\s>](?:[^>\n]*[^\s>])?)\s*>",
+    re.MULTILINE,
+)
 
 
 class Rail(NamedTuple):

@@ -184,7 +184,8 @@ class Sink(Protocol):
 
 @runtime_checkable
 class MayFail(Protocol):
-    """Something that may fail for a while and comes back by itself. It logs both, once each."""
+    """Something that may fail for a while and comes back by itself. It logs both, and a change of
+    the cause."""
 
     @property
     def trouble(self) -> str:

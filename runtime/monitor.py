@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from .board import Board, BoardStatus
+from .clock import find_next_tick_ns
 from .messages import Health, MayFail, NeedsLook, RunsThread, ShowsTroubles
 from .opening import Runtime
 from .trace_writer import TraceWriter
@@ -52,7 +53,10 @@ class Monitor:
         """Until `stop`."""
         clock = self._runtime.clock
         due = clock.now_ns()
-        while not clock.sleep_until_ns(due := due + PERIOD_NS, stop):
+        while True:
+            due = find_next_tick_ns(due, PERIOD_NS, clock.now_ns())
+            if clock.sleep_until_ns(due, stop):
+                return
             self.look()
 
     def progress(self) -> None:

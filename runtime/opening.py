@@ -18,7 +18,7 @@ from ..engines.bundle_choice import Choice, choose_bundle
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
-from .faces import FaceFinder, open_detector
+from .faces import FaceFinder, one_opencv_thread, open_detector
 from .latency import LatencyLog
 from .level_profile import Setup, profile_levels
 from .levels import RunLevel, drop_unknown_level, open_levels
@@ -161,6 +161,7 @@ def open_runtime(
     bundle, manifest = choice.bundle, choice.bundle.manifest
     config = drop_unknown_level(config, bundle)
     with ExitStack() as stack:
+        stack.enter_context(one_opencv_thread())
         levels = open_levels(stack, config, bundle, report, only_one=not controlled)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, manifest))
         for one in levels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,6 +43,17 @@ def run_first(wanted: bool, priority: int = RESULTS) -> Iterator[bool]:
                 os.sched_setscheduler(0, policy, parameter)
             except PermissionError:  # the flag may be taken back by CAP_SYS_NICE only, see sched(7)
                 os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, parameter)
+
+
+@contextmanager
+def switching_every(interval_s: float) -> Iterator[None]:
+    """No thread of this process keeps the interpreter from another for longer."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(interval_s)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s + 5e-7)  # Python cuts it down to whole microseconds
 
 
 def list_threads() -> set[int]:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 
-from .trouble import tell_change
+from .trouble import FaultLog
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +19,12 @@ class StateDisk:
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         """Outside a systemd service there is nothing to look at."""
-        self.trouble = ""
+        self._faults = FaultLog(log, "disk can be written again")
         self._folder = environment.get("STATE_DIRECTORY", "").split(":")[0]
+
+    @property
+    def trouble(self) -> str:
+        return self._faults.fault
 
     def look(self) -> None:
         """Takes microseconds: nothing is written."""
@@ -30,7 +34,7 @@ class StateDisk:
             trouble = judge_disk(os.statvfs(self._folder))
         except OSError as error:
             trouble = f"disk: {error.strerror}: {self._folder}"
-        self.trouble = tell_change(log, self.trouble, trouble, "disk can be written again")
+        self._faults.log_transition(trouble)
 
 
 def judge_disk(status: os.statvfs_result) -> str:

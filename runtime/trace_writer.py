@@ -134,7 +134,7 @@ class TraceWriter:
         self._wanted = False
         self._misses = 0
         self._written_ns: int | None = None
-        self._failing = False
+        self._fault = ""
 
     def request(self) -> None:
         """Write at the next `tick`, whatever the budget; a signal handler may call it."""
@@ -142,8 +142,8 @@ class TraceWriter:
 
     def tick(self, now_ns: int, misses: int) -> Path | None:
         """Write if it is time to; `misses` are those of the run so far. The file, if there is a new
-        one. A folder that cannot be written is warned about once, and whenever a trace was asked
-        for."""
+        one. A folder that cannot be written is warned about when the cause is another than before,
+        and whenever a trace was asked for."""
         wanted, self._wanted = self._wanted, False
         missed, self._misses = misses > self._misses, misses
         last_ns = self._written_ns
@@ -155,11 +155,11 @@ class TraceWriter:
         try:
             write_trace(self._trace, path)
         except OSError as error:
-            if wanted or not self._failing:
-                log.warning("no trace in %s: %s", self._folder, error.strerror)
-            self._failing = True
+            before, self._fault = self._fault, error.strerror or str(error)
+            if wanted or self._fault != before:
+                log.warning("no trace in %s: %s", self._folder, self._fault)
             return None
-        self._failing = False
+        self._fault = ""
         log.info("wrote %s", path)
         with suppress(OSError):
             self._drop_old(path)

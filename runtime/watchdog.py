@@ -12,6 +12,7 @@ import socket
 from collections.abc import Mapping
 
 from .clock import Clock
+from .trouble import FaultLog
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Watchdog:
         self._clock = clock
         self._address = environment.get("NOTIFY_SOCKET", "")
         self._socket: socket.socket | None = None
-        self._failed = False
+        self._faults = FaultLog(logger, clock=clock)
         self._progress = False
         self._last_ping_ns: int | None = None
         self.interval_ns = _ping_interval_ns(environment) if self._address else None
@@ -96,11 +97,9 @@ class Watchdog:
         try:
             self._socket.sendto(message.encode(), address)
         except OSError as error:
-            if not self._failed:
-                logger.warning("cannot reach systemd at %s: %s", self._address, error)
-            self._failed = True
+            self._faults.log_transition(f"cannot reach systemd at {self._address}: {error}")
             return False
-        self._failed = False
+        self._faults.log_transition("")
         return True
 
 

@@ -100,16 +100,18 @@ leave_desktop() {
 # the memory down (7, 10, on an AGX 15 W): JetPack 7.2 may crash at boot in them with a monitor on.
 # MAXN asks for more cooling than many housings have. The clocks stay free, jetson_clocks is not used.
 set_power_mode() {
-    local at=${1%/} wanted=(25W 15W) name modes id=
+    local at=${1%/} wanted=(25W 15W) name modes number called id=
     [[ $board != *AGX* ]] || wanted=(30W 50W)
     [[ ! ${2:-} ]] || wanted=("$2")
-    modes=$(sed -n 's/^< *POWER_MODEL *ID=\([0-9]*\) *NAME=\([^ >]*\).*/\2 \1/p' "$at/etc/nvpmodel.conf")
+    modes=$(list_power_modes "$at")
     for name in "${wanted[@]}"; do
-        id=$(awk -v name="$name" '$1 == name {print $2}' <<<"$modes")
+        while read -r number called; do
+            [[ $called != "$name" ]] || id=$number
+        done <<<"$modes"
         [[ ! $id ]] || break
     done
     if [[ ! $id ]]; then
-        [[ ! ${2:-} ]] || stop 2 "--power-mode $2: allowed: $(cut -d' ' -f1 <<<"$modes" | paste -sd' ')"
+        [[ ! ${2:-} ]] || stop 2 "--power-mode $2: allowed: $(cut -d' ' -f2- <<<"${modes:-. none}" | paste -sd' ')"
         say power "left as it is: this board has neither ${wanted[*]}"
     elif is_power_mode "$at" "$id"; then
         say power "$name already"
@@ -124,9 +126,18 @@ set_power_mode() {
     fi
 }
 
-# is_power_mode FOLDER NUMBER: whether it is the present one.
+# list_power_modes FOLDER: number and name of each, a name may have blanks; nothing without nvpmodel.
+list_power_modes() {
+    local mode='POWER_MODEL[[:space:]]+ID=0*([0-9]+)[[:space:]]+NAME=[[:space:]]*([^>]*[^>[:space:]])'
+    [[ ! -f $1/etc/nvpmodel.conf ]] ||
+        sed -nE "s/^[[:space:]]*<[[:space:]]*${mode}[[:space:]]*>.*/\1 \2/p" "$1/etc/nvpmodel.conf"
+}
+
+# is_power_mode FOLDER NUMBER: whether it is the present one, by a file such as
+# "pmode:0002 fmode:fan_mode_quiet".
 is_power_mode() {
     local now
-    now=$(sed -n 's/.*pmode:0*\([0-9]\).*/\1/p' "$1/var/lib/nvpmodel/status" 2>/dev/null)
+    now=$(sed -nE 's/^(.*[[:space:]])?pmode:[[:space:]]*0*([0-9]+)([[:space:]].*)?$/\2/p' \
+        "$1/var/lib/nvpmodel/status" 2>/dev/null)
     [[ $now == "$2" ]]
 }

@@ -69,7 +69,7 @@ def _find_folder(mountinfo: str, kind: str, option: str | None, path: str) -> st
             continue
         root, folder = fields[3], fields[4]
         # In a container the mount begins at the container's own group.
-        inside = path[len(root) :] if root != "/" and path.startswith(root) else path
+        inside = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
         return f"{folder}/{inside.strip('/')}".rstrip("/")
     return None
 

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from ..clock import Clock
+from ..clock import Clock, find_next_tick_ns
 from ..priority import run_in_background
 
 PERIOD_NS = 1_000_000_000
@@ -59,7 +59,7 @@ class SoakLog:
             t_s = (self._clock.now_ns() - begun_ns) / 1e9
             self._table[self._count] = t_s, memory_mb - self._held_mb, threads, files
             self._count += 1
-            due_ns += PERIOD_NS
+            due_ns = find_next_tick_ns(due_ns, PERIOD_NS, self._clock.now_ns())
             if self._clock.sleep_until_ns(due_ns, self._stop):
                 break
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..trouble import tell_change
+from ..trouble import FaultLog
 from .connectors import Connector, list_connectors
 from .drm_device import Handle, KmsError
 from .kms import Display, Pixels, Rect
@@ -39,9 +39,9 @@ class HotplugDisplay:
         """`card`: a device, or "" for the first with a monitor. ValueError when it is no card."""
         if card and not _CARD.fullmatch(card):
             raise ValueError(f"screen {card!r} is no display card: it is called /dev/dri/cardN")
-        self.trouble = ""
         self.showing = False
         """The newest picture is on a monitor that is connected."""
+        self._faults = FaultLog(log, "screen is back")
         self._card = card
         self._sys_root = sys_root
         self._open_handle = open_handle
@@ -50,6 +50,10 @@ class HotplugDisplay:
         self._seen: list[Connector] | None = None
         self._look_ns: int | None = None
         self._probe_ns = 0
+
+    @property
+    def trouble(self) -> str:
+        return self._faults.fault
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -149,4 +153,4 @@ class HotplugDisplay:
             self._handle = None
 
     def _note(self, trouble: str) -> None:
-        self.trouble = tell_change(log, self.trouble, trouble, "screen is back")
+        self._faults.log_transition(trouble)

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ..messages import Estimate
+from ..trouble import FaultLog
 from . import SinkClosed
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class JsonlSink:
         self._patience_ms = patience_ms
         self._buffer = b""
         """A line, or the end of one, that comes before any other: no line is ever cut off."""
-        self._failing = False
+        self._faults = FaultLog(logger, f"{self._name} can be written again")
 
     def publish(self, estimate: Estimate) -> None:
         """Write one line. SinkClosed when the reader of a pipe has gone."""
@@ -55,13 +56,10 @@ class JsonlSink:
             self.close()
             raise SinkClosed(f"nobody reads {self._name} any more") from error
         except OSError as error:
-            if not self._failing:
-                logger.error("cannot write %s: %s; estimates are lost", self._name, error.strerror)
-            self._failing = True
+            fault = f"cannot write {self._name}: {error.strerror}; estimates are lost"
+            self._faults.log_transition(fault, logging.ERROR)
             return
-        if self._failing:
-            logger.info("%s can be written again", self._name)
-        self._failing = False
+        self._faults.log_transition("", logging.INFO)
 
     def close(self) -> None:
         if self._file >= 0:
@@ -76,7 +74,7 @@ class JsonlSink:
 
     def _write_buffer(self) -> None:
         while self._buffer:
-            if not self._poll.poll(0 if self._failing else self._patience_ms):
+            if not self._poll.poll(0 if self._faults.fault else self._patience_ms):
                 raise TimeoutError(errno.ETIMEDOUT, "its reader does not read")
             written = os.write(self._file, self._buffer)
             self._buffer = self._buffer[written:]

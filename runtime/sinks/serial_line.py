@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from .. import config
 from ..messages import Estimate
-from ..trouble import tell_change
+from ..trouble import FaultLog
 from .serial_format import ENCODERS, ENDS
 
 if TYPE_CHECKING:
@@ -61,10 +61,9 @@ class SerialSink:
         """`port` is best a name that stays, such as one in /dev/serial/by-id. One that is missing
         is waited for. ValueError of one line without pyserial, or for what can be no port."""
         check_port(port)
-        self.trouble = ""
-        """Why nothing is sent just now, in one line; "" while all is well."""
         self.failure: Exception | None = None
         """A mistake of ours that has ended the thread."""
+        self._faults = FaultLog(logger, f"serial {port} is back")
         self._open = load_pyserial()
         self._port = port
         self._settings = settings
@@ -79,6 +78,11 @@ class SerialSink:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="serial", daemon=True)
         self._thread.start()
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is sent just now, in one line; "" while all is well."""
+        return self._faults.fault
 
     def publish(self, estimate: Estimate) -> None:
         """Keep it as the newest and wake the thread. Raises what has ended it."""
@@ -177,7 +181,7 @@ class SerialSink:
                 self._wait(port, timeout_s=YIELD_S)
 
     def _say(self, trouble: str) -> None:
-        self.trouble = tell_change(logger, self.trouble, trouble, f"serial {self._port} is back")
+        self._faults.log_transition(trouble)
 
     def _wait(
         self,

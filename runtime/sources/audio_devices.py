@@ -30,16 +30,18 @@ def list_microphones() -> list[str]:
 
 
 def find_input(pa: Any, device: str | int | None) -> dict[str, Any]:
-    """PortAudio's description of one input: the default, by index, or by a part of its name."""
+    """PortAudio's description of one input: the default, by index, else by a part of its name."""
     if device is None:
         try:
             return dict(pa.get_default_input_device_info())
         except OSError as error:
             raise SourceError("there is no microphone (PortAudio has no input device)") from error
     inputs = _inputs(pa)
-    for info in inputs:
-        if str(info["index"]) == str(device) or str(device).lower() in str(info["name"]).lower():
-            return info
+    wanted = str(device).lower()
+    numbered = [info for info in inputs if str(info["index"]) == wanted]
+    named = [info for info in inputs if wanted in str(info["name"]).lower()]
+    if found := numbered or named:
+        return found[0]
     names = ", ".join(f"{info['index']} ({info['name']})" for info in inputs) or "none"
     raise SourceError(f"microphone {device}: no such input device; there are: {names}")
 

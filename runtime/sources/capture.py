@@ -18,6 +18,7 @@ from collections.abc import Callable
 from ...kernels.mapped import find_pin
 from ..clock import Clock
 from ..messages import SourceError, VideoSource
+from ..trouble import FaultLog
 from .camera import check_device
 
 _LOG = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class CameraOpener:
         self._size = (width, height)
         self._fps = fps
         self._for_gpu = for_gpu
+        self._faults = FaultLog(_LOG, clock=clock)
         self._ways: dict[str, Open] = {
             "v4l2": self._open_v4l2,
             "opencv": self._open_opencv,
@@ -73,7 +75,7 @@ class CameraOpener:
             try:
                 source = self._ways[way]()
             except SourceError as error:
-                _LOG.warning("%s; trying another way than %s", error, way)
+                self._faults.log_transition(f"{error}; trying another way than {way}")
                 continue
             self.chosen = way
             return source

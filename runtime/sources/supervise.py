@@ -21,6 +21,7 @@ from ..messages import (
     VideoFrame,
     VideoSource,
 )
+from ..trouble import FaultLog
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Supervised(Generic[Item]):
         self._came = False  # something, ever
         self._waiting = waiting
         self._lost = False
+        self._faults = FaultLog(_LOG, f"{name} is back", clock)
         self._given = False  # something has come since it was opened
         self._tried_ns = clock.now_ns()
         self._delay_ns = FIRST_DELAY_NS
@@ -126,7 +128,7 @@ class Supervised(Generic[Item]):
                 return None
             if self._lost:
                 # Only sound or a picture proves it: some devices open and then fail at once.
-                _LOG.log(self._log_level, "%s is back", self.name)
+                self._faults.log_transition("", self._log_level)
                 self._lost = False
                 self._delay_ns = FIRST_DELAY_NS
             first, self._given = not self._given, True
@@ -177,9 +179,7 @@ class Supervised(Generic[Item]):
         if not self._lost:
             self._lost = True
             self.failures += 1
-            _LOG.log(self._log_level, "%s lost: %s", self.name, error)
-        else:
-            _LOG.debug("%s still lost: %s", self.name, error)
+        self._faults.log_transition(f"{self.name} lost: {error}", self._log_level)
 
     def _wait(self) -> bool:
         delay_ns, self._delay_ns = self._delay_ns, min(2 * self._delay_ns, LONGEST_DELAY_NS)

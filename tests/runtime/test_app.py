@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import shutil
 import socket
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -19,7 +23,7 @@ from numpy.typing import NDArray
 from emotion_edge.engines.bundle import FusionEntry, Level, load_bundle, write_manifest
 from emotion_edge.kernels import open_preprocessor
 from emotion_edge.runtime import app, monitor, opening
-from emotion_edge.runtime.app import LiveRun
+from emotion_edge.runtime.app import SWITCH_INTERVAL_S, LiveRun
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, ConfigError
 from emotion_edge.runtime.messages import (
@@ -643,3 +647,40 @@ def test_live_film_without_picture(
     assert 3 <= len(collector.estimates) <= 6
     assert all(e.face is None for e in collector.estimates)
     assert collector.estimates[-1].voice is not None
+
+
+class EarlyError(Exception):
+    """Raised by what the run calls."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_process_is_left_as_it_was(
+    configure: Callable[..., Config], collector: Collector, no_thread_left: None, fails: bool
+) -> None:
+    """Settings of the interpreter, its collector and OpenCV hold while a run lasts, however it
+    ends."""
+
+    def settings() -> tuple[float, int, bool]:
+        return sys.getswitchinterval(), cv2.getNumThreads(), gc.get_freeze_count() > 0
+
+    def look(_: object) -> None:
+        inside.append(settings())
+        if fails:
+            raise EarlyError
+
+    inside: list[tuple[float, int, bool]] = []
+    threads, interval_s = cv2.getNumThreads(), sys.getswitchinterval()
+    sys.setswitchinterval(7e-3)
+    cv2.setNumThreads(3)
+    before = settings()
+    collector.on_publish = look
+    try:
+        run = LiveRun(configure("demo"), [collector])
+        with pytest.raises(EarlyError) if fails else nullcontext():
+            run.run(0.05)
+        after = settings()
+    finally:
+        sys.setswitchinterval(interval_s)
+        cv2.setNumThreads(threads)
+    assert inside[0] == (pytest.approx(SWITCH_INTERVAL_S), 1, True)
+    assert after == before

@@ -8,7 +8,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_edge.runtime.clock import FakeClock, MonotonicClock
+from emotion_edge.runtime.clock import FakeClock, MonotonicClock, find_next_tick_ns
 
 
 @given(
@@ -46,3 +46,13 @@ def test_monotonic_clock() -> None:
     assert clock.now_ns() >= due_ns - 100_000
     stop.set()
     assert clock.sleep_until_ns(clock.now_ns() + 3_600_000_000_000, stop)
+
+
+@given(st.integers(0, 10**12), st.integers(-(10**12), 10**12), st.integers(1, 10**10))
+def test_next_tick(due_ns: int, late_ns: int, period_ns: int) -> None:
+    """It is on the grid, after the one before, not in the past, and the first such."""
+    now_ns = due_ns + late_ns
+    tick_ns = find_next_tick_ns(due_ns, period_ns, now_ns)
+    assert (tick_ns - due_ns) % period_ns == 0
+    assert tick_ns >= max(due_ns + period_ns, now_ns)
+    assert tick_ns - period_ns < max(due_ns + period_ns, now_ns)

@@ -19,7 +19,13 @@ from emotion_edge.engines.face_detector import (
     YuNetDetector,
 )
 from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.faces import FaceFinder, SteadyBox, choose_face, open_detector
+from emotion_edge.runtime.faces import (
+    FaceFinder,
+    SteadyBox,
+    choose_face,
+    one_opencv_thread,
+    open_detector,
+)
 from emotion_edge.runtime.messages import FaceBox, SourceError, VideoFrame
 from emotion_edge.runtime.sources.demo import draw_face
 from emotion_edge.runtime.sources.file import MediaFile
@@ -367,7 +373,31 @@ def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> N
     assert finder.box is not None
 
 
+def test_searches_that_fail_for_long_do_not_flood(caplog: pytest.LogCaptureFixture) -> None:
+    """A camera whose pictures OpenCV refuses is searched eight times a second."""
+
+    class Broken(HaarDetector):
+        def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
+            cv2.cvtColor(image[..., 0], cv2.COLOR_BGR2GRAY)
+            return []
+
+    stop = threading.Event()
+    image = np.zeros((50, 50, 3), np.uint8)
+    frames = iter([make_frame(image) for _ in range(200)])
+
+    def newest() -> VideoFrame | None:
+        frame = next(frames, None)
+        if frame is None:
+            stop.set()
+        return frame
+
+    FaceFinder(Broken(), 0.7).run(newest, FakeClock(), stop)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
 def test_opencv_leaves_the_cores_alone() -> None:
-    """The finder takes one thread, whatever the machine has."""
-    open_detector("")
-    assert cv2.getNumThreads() == 1
+    """The finder takes one thread, whatever the machine has; afterwards it is as it was."""
+    before = cv2.getNumThreads()
+    with one_opencv_thread():
+        assert cv2.getNumThreads() == 1
+    assert cv2.getNumThreads() == before

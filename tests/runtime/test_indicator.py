@@ -123,6 +123,19 @@ def test_goes_out_and_comes_back(root: Path, caplog: pytest.LogCaptureFixture) -
     ]
 
 
+def test_other_cause_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is gone, and when it is back something else switches it: once each."""
+    with open_file(root, LED) as indicator:
+        indicator.turn_on()
+        (root / DEVICE).rename(root / "away")
+        gone = {look(indicator) for _ in range(3)}
+        (root / "away").rename(root / DEVICE)
+        (root / DEVICE / "trigger").write_text("none [heartbeat]\n")
+        switched = {look(indicator) for _ in range(3)}
+    assert caplog.messages == [*gone, *switched]
+    assert len(caplog.messages) == 2
+
+
 def test_led_that_comes_back_elsewhere(root: Path) -> None:
     """Its name leads to another device now."""
     with open_file(root, LED) as indicator:

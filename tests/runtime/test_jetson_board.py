@@ -13,6 +13,7 @@ from emotion_edge.runtime.jetson_board import (
     JetsonBoard,
     find_power_modes,
     read_power_mode,
+    read_power_mode_id,
 )
 from emotion_edge.runtime.sysfs import SEARCH_READS
 
@@ -200,6 +201,51 @@ def test_power_modes_of_a_long_file(tmp_path: Path) -> None:
     knobs = "< PARAM TYPE=FILE NAME=CPU_ONLINE >\n" * 2000
     write_files(tmp_path, {"etc/nvpmodel.conf": knobs + "< POWER_MODEL ID=0 NAME=MAXN >\n"})
     assert find_power_modes(str(tmp_path)) == {0: "MAXN"}
+
+
+@pytest.mark.parametrize(
+    ("status", "mode"),
+    [
+        ("pmode:0010", 10),
+        ("pmode:00010\n", 10),
+        ("pmode:0002 fmode:fan_mode_quiet\n", 2),
+        ("fmode:quiet pmode:0012\n", 12),
+        ("pmode: 1\n", 1),
+        ("pmode:123456789", 123456789),
+        ("pmode:" + "9" * 4000, None),
+        ("pmode:\n", None),
+        ("pmode:-1\n", None),
+        ("pmode:10x\n", None),
+        ("nopmode:0001\n", None),
+    ],
+)
+def test_number_of_the_power_mode(tmp_path: Path, status: str, mode: int | None) -> None:
+    """All of its digits or none, whatever stands beside them."""
+    write_files(tmp_path, {"var/lib/nvpmodel/status": status})
+    assert read_power_mode_id(str(tmp_path)) == mode
+
+
+def test_names_of_power_modes(tmp_path: Path) -> None:
+    """With blanks in it and around it; what is commented out is none, nor a number too long."""
+    text = (
+        "< POWER_MODEL ID=1 NAME=15W >\n"
+        "# < POWER_MODEL ID=2 NAME=OLD >\n"
+        "  <POWER_MODEL  ID=0010  NAME=Kiosk at  night>\r\n"
+        "< POWER_MODEL ID=11 NAME= >\n"
+        "< POWER_MODEL ID=12 NAME=MODE_(A|B) > # a remark >\n"
+        f"< POWER_MODEL ID={'9' * 5000} NAME=LONG >\n"
+        "< PM_CONFIG DEFAULT=1 >\n"
+    )
+    write_files(tmp_path, {"etc/nvpmodel.conf": text, "var/lib/nvpmodel/status": "pmode:0010"})
+    assert find_power_modes(str(tmp_path)) == {1: "15W", 10: "Kiosk at  night", 12: "MODE_(A|B)"}
+    assert read_power_mode(str(tmp_path)) == "Kiosk at  night"
+
+
+def test_without_a_configuration(tmp_path: Path) -> None:
+    """The number is all that is known; without the status, nothing is."""
+    assert read_power_mode(str(tmp_path)) is None
+    write_files(tmp_path, {"var/lib/nvpmodel/status": "pmode:0010"})
+    assert read_power_mode(str(tmp_path)) == "mode 10"
 
 
 def test_empty_tree(tmp_path: Path) -> None:

@@ -109,6 +109,26 @@ def test_it_looks_twice_a_second_until_the_end(runtime: Runtime) -> None:
     assert monitor.newest is seen[-1]
 
 
+@pytest.mark.parametrize("stall_ns", [10 * SECOND, 10 * SECOND + 1, 10 * SECOND + PERIOD_NS // 3])
+def test_after_a_stall_it_looks_once_and_goes_on(runtime: Runtime, stall_ns: int) -> None:
+    """What was missed meanwhile is not made up for; the looks stay on their grid."""
+    stop = threading.Event()
+    seen: list[int] = []
+
+    def look(health: Health) -> None:
+        seen.append(health.t_ns)
+        if len(seen) == 2:
+            assert isinstance(runtime.clock, FakeClock)
+            runtime.clock.advance(stall_ns)
+        if len(seen) == 5:
+            stop.set()
+
+    make_monitor(runtime, on_health=look).run(stop)
+    missed = -(-stall_ns // PERIOD_NS)
+    ticks = [1, 2, 2 + missed, 3 + missed, 4 + missed]
+    assert seen == [SECOND + n * PERIOD_NS for n in ticks]
+
+
 def test_the_controller_hears_of_the_board(runtime: Runtime) -> None:
     """A board that throttles itself costs a level with the next picture."""
     sensors = Sensors()

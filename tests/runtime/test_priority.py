@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -16,6 +18,7 @@ from emotion_edge.runtime.priority import (
     raise_threads,
     run_first,
     run_in_background,
+    switching_every,
 )
 
 
@@ -118,3 +121,21 @@ def test_background() -> None:
         thread.join()
     assert found[0] >= BACKGROUND_NICE
     assert found[1] == 15
+
+
+@pytest.mark.parametrize("before_s", [0.005, 0.007, 0.0123])
+@pytest.mark.parametrize("fails", [False, True])
+def test_switch_interval_and_back(before_s: float, fails: bool) -> None:
+    """It holds inside, and afterwards it is as it was, to the microsecond and an error or not."""
+    found_s = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(before_s)
+        before_s = sys.getswitchinterval()
+        for _ in range(20):
+            with suppress(KeyError), switching_every(1e-3):
+                assert sys.getswitchinterval() == pytest.approx(1e-3)
+                if fails:
+                    raise KeyError
+        assert sys.getswitchinterval() == before_s
+    finally:
+        sys.setswitchinterval(found_s)

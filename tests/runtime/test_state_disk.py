@@ -45,6 +45,18 @@ def test_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
     ]
 
 
+def test_other_cause_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that is full, and then read-only after an error."""
+    flag = [0]
+    monkeypatch.setattr(os, "statvfs", lambda folder: disk_with(0, flag[0]))
+    disk = StateDisk({"STATE_DIRECTORY": "/state"})
+    for flag[0] in (0, 0, os.ST_RDONLY, os.ST_RDONLY):
+        disk.look()
+    assert caplog.messages == ["disk: full", "disk: read-only"]
+
+
 def test_folder_that_is_gone(tmp_path: Path) -> None:
     """Named with the reason."""
     disk = StateDisk({"STATE_DIRECTORY": str(tmp_path / "gone")})

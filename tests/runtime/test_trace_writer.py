@@ -308,6 +308,23 @@ def test_missing_folder_is_one_warning(tmp_path: Path, caplog: pytest.LogCapture
     assert len(caplog.messages) == 2
 
 
+def test_other_cause_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that is full, and then broken: once each."""
+    codes = [errno.ENOSPC] * 3 + [errno.EIO] * 3
+
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError(codes[0], os.strerror(codes.pop(0)))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    writer = Bench(tmp_path).writer
+    for minute in range(6):
+        writer.tick(minute * 60 * SECOND, minute + 1)
+    assert not codes
+    assert len(caplog.messages) == len(set(caplog.messages)) == 2
+
+
 def test_full_disk_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -155,6 +155,21 @@ def test_lost_ping_is_sent_again(
         assert watchdog.tick()
 
 
+def test_other_cause_is_said(
+    systemd: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its socket is gone, and then nobody listens on the one that is there: once each."""
+    with Watchdog(FakeClock(), make_environment(systemd)) as watchdog:
+        (tmp_path / "notify").unlink()
+        for _ in range(3):
+            watchdog.status("30 fps")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+            listener.bind(str(tmp_path / "notify"))
+        for _ in range(3):
+            watchdog.status("30 fps")
+    assert len(caplog.messages) == len(set(caplog.messages)) == 2
+
+
 def test_close_twice(systemd: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
     """Closing is idempotent, and a call after it does nothing."""
     watchdog = Watchdog(FakeClock(), make_environment(systemd))

@@ -287,6 +287,50 @@ def test_power_mode_that_needs_a_restart(root: Path) -> None:
     assert result.stdout == "power        25W needs a restart: sudo nvpmodel -m 1\n"
 
 
+MANY_MODES = """\
+< POWER_MODEL ID=1 NAME=15W >
+  < POWER_MODEL ID=0010 NAME=Kiosk at night >
+# < POWER_MODEL ID=11 NAME=25W >
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "wanted", "ran", "left"),
+    [
+        ("pmode:0010 fmode:fan_mode_quiet", "Kiosk at night", None, "pmode:0010"),
+        ("pmode:0001", "Kiosk at night", "10", "pmode:0010"),
+        ("pmode:0010", "15W", "1", "pmode:0001"),
+        ("pmode:0010", "", "1", "pmode:0001"),  # 25W is commented out
+        (None, "Kiosk at night", "10", "pmode:0010"),
+    ],
+)
+def test_power_mode_of_two_digits(
+    root: Path, status: str | None, wanted: str, ran: str | None, left: str
+) -> None:
+    """Mode 10 is not mode 1, and a name may have blanks; nothing is set that is so already."""
+    (root / "etc/nvpmodel.conf").write_text(MANY_MODES)
+    file = root / "var/lib/nvpmodel/status"
+    file.unlink() if status is None else file.write_text(f"{status}\n")
+    program = f"""nvpmodel() {{
+        echo "$2" >"{root}/ran"
+        printf "pmode:%04d\\n" "$2" >"{file}"
+    }}"""
+    result = run(root, f'{program}; board="Orin Nano"; set_power_mode "$root" "{wanted}"')
+    assert result.returncode == 0, result.stderr
+    assert ((root / "ran").read_text().strip() if (root / "ran").exists() else None) == ran
+    assert file.read_text().split()[0] == left
+    assert result.stdout.split(maxsplit=1)[1].startswith(wanted or "15W")
+
+
+def test_power_mode_without_a_configuration(root: Path) -> None:
+    """Nothing can be chosen: left as it is, unless a mode was asked for."""
+    (root / "etc/nvpmodel.conf").unlink()
+    result = run(root, 'board="Orin Nano"; set_power_mode "$root"')
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("\n") == 1
+    assert run(root, 'board="Orin Nano"; set_power_mode "$root" 15W').returncode == 2
+
+
 def test_unknown_power_mode(root: Path) -> None:
     result = run(root, 'board="Orin Nano"; set_power_mode "$root" 60W')
     assert result.returncode == 2

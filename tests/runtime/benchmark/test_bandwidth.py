@@ -62,6 +62,7 @@ print(group.exists(), find_own() == before)
         (V1_MOUNTS, "5:cpu,cpuacct:/user/1\n", "/sys/fs/cgroup/cpu,cpuacct/user/1"),
         (CONTAINER, "5:cpu:/docker/ab\n", "/sys/fs/cgroup/cpu"),
         (CONTAINER, "5:cpu:/docker/ab/x\n", "/sys/fs/cgroup/cpu/x"),
+        (CONTAINER, "5:cpu:/docker/abc/x\n", "/sys/fs/cgroup/cpu/docker/abc/x"),
         (V1_MOUNTS, "4:memory:/x\n", None),
         (V2_MOUNTS, "0::/user.slice\n", None),
         ("", "5:cpu:/\n", None),

@@ -39,6 +39,21 @@ def test_growth_after_the_warm_up() -> None:
     assert figures["threads"][0] == 12
 
 
+def test_samples_missed_in_a_stall_are_not_made_up_for() -> None:
+    """A burst of them would be one moment that counts as many."""
+    clock = FakeClock(5 * SECOND)
+    numbers = count()
+
+    def sample() -> Sample:
+        if next(numbers) == 2:
+            clock.advance(10 * SECOND + SECOND // 2)
+        return 150.0, 12.0, 9.0
+
+    log = SoakLog(20.0, HELD, clock, sample)
+    log.run()
+    assert log.describe(0)["t_s"][:5] == [0.0, 1.0, 12.5, 13.0, 14.0]
+
+
 def test_no_growth() -> None:
     """Nothing out of nothing."""
     figures = log_of(((150.0, 12.0, 9.0) for _ in count()), 30).describe(0)

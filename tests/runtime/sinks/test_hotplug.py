@@ -157,6 +157,19 @@ def test_another_program_has_the_display(kiosk: Kiosk, caplog: pytest.LogCapture
     assert len(caplog.messages) == 2
 
 
+def test_other_cause_is_said(kiosk: Kiosk, caplog: pytest.LogCaptureFixture) -> None:
+    """No monitor, and when there is one it may not be used: once each."""
+    caplog.set_level(logging.WARNING)
+    kiosk.card.unplug()
+    troubles = []
+    for may_open in (True, True, False, False):
+        kiosk.card.may_open = may_open
+        kiosk.look(PROBE_NS)
+        troubles.append(kiosk.display.trouble)
+    assert caplog.messages == [troubles[0], troubles[2]]
+    assert troubles[0] != troubles[2]
+
+
 def test_no_permission(kiosk: Kiosk) -> None:
     """The group is named."""
     kiosk.card.may_open = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -117,6 +118,25 @@ def test_disk_that_recovers(
         sink.publish(replace(ESTIMATE, index=5))
     assert [json.loads(line)["index"] for line in path.read_text().splitlines()] == [0, 1, 4]
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO", "ERROR"]
+
+
+def test_other_cause_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that is full, and then broken: once each."""
+    codes = [errno.ENOSPC] * 3 + [errno.EIO] * 3
+
+    def fail(file: int, data: bytes) -> int:
+        raise OSError(codes[0], os.strerror(codes.pop(0)))
+
+    with JsonlSink(tmp_path / "out.jsonl") as sink:
+        monkeypatch.setattr(os, "write", fail)
+        while codes:
+            sink.publish(ESTIMATE)
+        monkeypatch.undo()
+    full, broken = caplog.messages
+    assert os.strerror(errno.ENOSPC) in full
+    assert os.strerror(errno.EIO) in broken
 
 
 def test_closed_pipe_ends_the_run() -> None:

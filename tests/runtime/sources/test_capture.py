@@ -127,6 +127,20 @@ def test_last_way_raises(machine: Machine) -> None:
     assert opener.chosen == ""
 
 
+def test_ways_that_fail_for_long_do_not_flood(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A camera that is awaited and busy is tried every few seconds: the cause is said once, and
+    once more when it is another."""
+    machine.broken = {"v4l2", "opencv"}
+    opener = CameraOpener("/dev/video0", FakeClock(), width=640, height=480)
+    for device in ("/dev/video0", "/dev/video0", "/dev/video1", "/dev/video1"):
+        opener.device = device
+        with pytest.raises(SourceError):
+            opener()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+
 @pytest.mark.parametrize("way", ["jetson", "v4l2", "opencv"])
 def test_a_name_must_work(machine: Machine, way: str) -> None:
     """An explicit choice is taken without a look at the others and never replaced."""

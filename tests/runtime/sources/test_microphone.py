@@ -313,6 +313,14 @@ def test_devices_are_found_by_number_and_by_name(pa: StandIn, clock: FakeClock) 
     assert pa.terminated == 4
 
 
+def test_number_goes_before_a_name_with_digits(pa: StandIn, clock: FakeClock) -> None:
+    """Device 1 is not the first whose name has a 1 in it."""
+    pa.devices[0] = {**pa.devices[1], "index": 0, "name": "HDA Intel PCH: ALC1150 (hw:1,0)"}
+    for device, name in ((1, "USB Mic"), ("1", "USB Mic"), ("1150", pa.devices[0]["name"])):
+        with Microphone(clock, device=device) as microphone:
+            assert microphone.name == name
+
+
 def test_no_microphone_at_all(pa: StandIn, clock: FakeClock) -> None:
     """No input device, or none that opens: one line each."""
     pa.rates = set()

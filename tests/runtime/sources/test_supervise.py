@@ -61,7 +61,7 @@ class Opener:
 
 
 def test_vanished_camera_comes_back(caplog: pytest.LogCaptureFixture) -> None:
-    """The index goes on, each change of state is logged once, the dead device was closed."""
+    """The index goes on, each change is logged once, the dead device was closed."""
     clock = FakeClock()
     opener = Opener(clock, 2, "no such device", "no such device", 2)
     camera = supervise_video("camera /dev/video9", opener, clock)
@@ -70,6 +70,7 @@ def test_vanished_camera_comes_back(caplog: pytest.LogCaptureFixture) -> None:
     assert [frame.index for frame in frames if frame] == [0, 1, 2, 3]
     assert [record.getMessage() for record in caplog.records] == [
         "camera /dev/video9 lost: camera fake gives no pictures",
+        "camera /dev/video9 lost: no such device",
         "camera /dev/video9 is back",
     ]
     assert [fake.closed for fake in opener.cameras] == [1, 0]
@@ -80,6 +81,24 @@ def test_vanished_camera_comes_back(caplog: pytest.LogCaptureFixture) -> None:
     assert [fake.closed for fake in opener.cameras] == [1, 1]
     assert camera.read() is None
     assert camera.path is opener.cameras[1].path
+
+
+def test_causes_that_alternate_do_not_flood(caplog: pytest.LogCaptureFixture) -> None:
+    """An hour in which every second attempt fails in another way."""
+    clock = FakeClock()
+    opener = Opener(clock, 1, *["no such device", "no permission"] * 360, 1)
+    camera = supervise_video("camera", opener, clock)
+    for _ in range(2):
+        camera.read()
+    assert clock.now_ns() > 3500 * 1_000_000_000
+    assert camera.failures == 1
+    assert {record.getMessage() for record in caplog.records} == {
+        "camera lost: camera fake gives no pictures",
+        "camera lost: no such device",
+        "camera lost: no permission",
+        "camera is back",
+    }
+    assert len(caplog.records) < 12
 
 
 def test_back_off_doubles_up_to_five_seconds() -> None:
@@ -278,7 +297,12 @@ def test_microphone_that_nobody_has_promised(caplog: pytest.LogCaptureFixture) -
         assert (caplog.messages, microphone.trouble) == ([], "")
         microphone.read()
     assert troubles == ["", "", "", *["microphone is missing"] * 2]
-    assert caplog.messages == ["microphone lost: microphone fake has stopped", "microphone is back"]
+    lost = "microphone lost: "
+    assert caplog.messages == [
+        f"{lost}microphone fake has stopped",
+        f"{lost}no such device",
+        "microphone is back",
+    ]
 
 
 class DrivenCamera:
