@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections import deque
 from typing import TextIO
@@ -90,8 +91,18 @@ class ConsoleSink:
             self._file.flush()
         except BrokenPipeError as error:
             self.close()
+            drop_unwritten(self._file)
             raise SinkClosed("nobody reads the console any more") from error
         self._printed_ns = estimate.t_ns
+
+
+def drop_unwritten(file: TextIO) -> None:
+    """What lies in the buffer of a file whose reader has gone would fail once more, when the
+    interpreter ends: it goes to /dev/null."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, file.fileno())
+    os.close(nowhere)
+    file.flush()
 
 
 def draw_estimate(estimate: Estimate, fps: float, budget_ms: float) -> Text:

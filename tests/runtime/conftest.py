@@ -3,6 +3,7 @@ models."""
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -55,6 +56,15 @@ def configure(null_bundle: Path) -> Callable[..., Config]:
         return load_config(None, [*fixed, *settings])
 
     return make
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Programs that the test starts heed SIGINT: a shell that starts the tests in the background
+    has it ignored, and what is ignored is inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -21,11 +21,13 @@ class Camera:
     def __init__(self, count: int | None = None) -> None:
         self._clock = MonotonicClock()
         self._stop = threading.Event()
-        self._next_ns = self._clock.now_ns()
+        self._next_ns: int | None = None
         self._numbers = iter(range(count)) if count is not None else itertools.count()
         self.path = CapturePath(2, "v4l2 monotonic", "none")
 
     def read(self) -> VideoFrame | None:
+        if self._next_ns is None:
+            self._next_ns = self._clock.now_ns()
         self._next_ns += SECOND // 30
         if self._clock.sleep_until_ns(self._next_ns, self._stop):
             return None
@@ -46,7 +48,7 @@ class Microphone:
     def __init__(self, seconds: float = 3600.0) -> None:
         self._clock = MonotonicClock()
         self._stop = threading.Event()
-        self._start_ns = self._clock.now_ns()
+        self._start_ns: int | None = None
         self._seconds = seconds
         self._count = 0
 
@@ -55,6 +57,8 @@ class Microphone:
         if first >= self._seconds * RATE:
             raise SourceError("unplugged")
         self._count += 1
+        if self._start_ns is None:  # it is opened long before it is read on a busy machine
+            self._start_ns = self._clock.now_ns()
         t_ns = self._start_ns + first * SECOND // RATE
         if self._clock.sleep_until_ns(t_ns + SECOND // 100, self._stop):
             return None

@@ -488,14 +488,17 @@ def test_microphone_that_vanishes_and_returns(live: LiveMaker) -> None:
 
 
 class MutedMicrophone(Microphone):
-    """Falls silent, as a dead driver does, after `seconds`: no sound, no error."""
+    """Falls silent, as a dead driver does, once `mute` is set: no sound, no error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mute = threading.Event()
 
     def read(self) -> AudioChunk | None:
-        try:
+        if not self.mute.is_set():
             return super().read()
-        except SourceError:
-            self._stop.wait()
-            return None
+        self._stop.wait()
+        return None
 
 
 def test_nothing_is_said_about_the_past(
@@ -505,22 +508,24 @@ def test_nothing_is_said_about_the_past(
     no_thread_left: None,
 ) -> None:
     """Neither pictures nor fresh sound: no estimates, and the monitor goes on looking."""
-    sources = Sources(None, MutedMicrophone(1.2), "fake")
+    microphone = MutedMicrophone()
+    sources = Sources(None, microphone, "fake")
     monkeypatch.setattr(app, "open_sources", lambda *_, **__: sources)
     monkeypatch.setattr(monitor, "PERIOD_NS", SECOND // 10)
     monkeypatch.setattr(Synchroniser, "MAX_SKEW_NS", 3 * SECOND // 10)
-    seen: list[Health] = []
+    collector.on_publish = lambda _: microphone.mute.set()
+    looks_after: list[Health] = []
 
     def look(health: Health) -> None:
-        seen.append(health)
-        if len(seen) == 25:
-            run.stop()
+        if microphone.mute.is_set():
+            looks_after.append(health)
+            if len(looks_after) == 20:
+                run.stop()
 
     run = LiveRun(configure("camera"), [collector], on_health=look)
     run.run()
-    assert 1 <= len(collector.estimates) <= 7
-    assert max(e.latency_us for e in collector.estimates) < 600_000
-    assert seen[-1].frames == len(collector.estimates)
+    assert len(collector.estimates) >= 1
+    assert max(e.stages_us["wait"] for e in collector.estimates) <= 300_000  # however busy it is
 
 
 def test_stop_from_elsewhere(live: LiveMaker) -> None:

@@ -248,9 +248,14 @@ def test_a_silent_clip_has_no_sound_to_lose(
     ("number", "code"), [(signal.SIGTERM, 130), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
 )
 def test_stopped_from_outside(
-    null_bundle: Path, clip: Path, tmp_path: Path, number: signal.Signals, code: int
+    null_bundle: Path,
+    clip: Path,
+    tmp_path: Path,
+    interruptible: None,
+    number: signal.Signals,
+    code: int,
 ) -> None:
-    """It ends at once, and its processes with it: in order, or killed like itself."""
+    """It ends, and its processes with it: in order, or killed like itself."""
     command = [*RUN, "--source", str(clip), "--bundle", str(null_bundle), "--scenario", "contended"]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
         ready.settimeout(TIMEOUT_S)

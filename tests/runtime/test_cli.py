@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -97,13 +98,17 @@ def test_signal_is_a_clean_end(null_engine: list[str], number: signal.Signals) -
         assert list(json.loads(line)) == KEYS
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
     ("pace", "output"), [("max", "jsonl:-"), ("real", "jsonl:-"), ("max", "console")]
 )
-def test_closed_pipe_is_a_clean_end(null_engine: list[str], pace: str, output: str) -> None:
-    """`| head -1`: the reader has seen enough."""
+def test_closed_pipe_is_a_clean_end(
+    null_engine: list[str], pace: str, output: str, unbuffered: str
+) -> None:
+    """`| head -1`: the reader has seen enough, whether Python buffers its output or not."""
     options = ["--source", "demo", "--pace", pace, "--output", output]
-    with start(*options, *null_engine) as process:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with start(*options, *null_engine, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
         process.stdout.close()

@@ -135,5 +135,4 @@ def test_closed_pipe_ends_the_run() -> None:
     sink = ConsoleSink(file=file)
     with pytest.raises(SinkClosed):
         sink.publish(ESTIMATE)
-    with pytest.raises(BrokenPipeError):
-        file.close()
+    file.close()  # as the interpreter does at its end: nothing is left in it to fail again
