@@ -164,7 +164,7 @@ def test_forgotten_voice() -> None:
     fill(memory, [100])
     memory.add("voice", 0, embedding(7))
     memory.forget_voice()
-    assert not memory.feed(100 * MS, voice=False)["voice"].any()
+    assert not memory.feed(100 * MS, face=True, voice=False)["voice"].any()
     assert shown(memory, 100) == [100]
 
 
