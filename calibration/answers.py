@@ -17,7 +17,7 @@ Feeds = Sequence[dict[str, NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class LogitDifference:
     """Of a changed network from the original."""
 
     divergence: float
@@ -41,7 +41,7 @@ def open_session(model: bytes, name: str) -> ort.InferenceSession:
         ) from error
 
 
-def ask(model: bytes, feeds: Feeds, name: str = "network") -> NDArray[np.float64]:
+def compute_logits(model: bytes, feeds: Feeds, name: str = "network") -> NDArray[np.float64]:
     """Logits (N, L) of all samples. Raises CalibrationError."""
     session = open_session(model, name)
     rows = [run_session(session, [LOGITS], feed, name)[0] for feed in feeds]
@@ -64,12 +64,12 @@ def run_session(
         ) from error
 
 
-def compare_answers(
+def compare_logits(
     original: NDArray[np.float64], changed: NDArray[np.float64], temperature: float
-) -> Difference:
+) -> LogitDifference:
     """Both are logits (N, L); `temperature` makes probabilities of them, see `bundle`."""
     p, q = _log_softmax(original / temperature), _log_softmax(changed / temperature)
-    return Difference(
+    return LogitDifference(
         float((np.exp(p) * (p - q)).sum(axis=1).mean()),
         float((original.argmax(axis=1) == changed.argmax(axis=1)).mean()),
         float(np.abs(original - changed).max()),

@@ -33,7 +33,7 @@ NUM_SILENCES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SampleEntry:
     """One line of a list."""
 
     id: str
@@ -48,7 +48,7 @@ def name_voice(actor: int, name: str) -> str:
     return f"ravdess/{actor:02d}/{name}"
 
 
-def read_list(file: Path) -> list[Entry]:
+def read_list(file: Path) -> list[SampleEntry]:
     """Raises CalibrationError with the line that is wrong."""
     try:
         lines = file.read_text(encoding="ascii").splitlines()
@@ -59,13 +59,13 @@ def read_list(file: Path) -> list[Entry]:
         parts = line.split(" ")
         if len(parts) != 2 or not all(parts):
             raise CalibrationError(f"{file} line {number}: {line!r}, wanted: ID CONDITION")
-        entries.append(Entry(*parts))
+        entries.append(SampleEntry(*parts))
     if not entries:
         raise CalibrationError(f"{file}: names no sample")
     return entries
 
 
-def write_list(file: Path, entries: Iterable[Entry]) -> None:
+def write_list(file: Path, entries: Iterable[SampleEntry]) -> None:
     lines = (f"{entry.id} {entry.condition}" for entry in entries)
     try:
         file.write_text("\n".join(lines) + "\n", encoding="ascii")
@@ -73,7 +73,7 @@ def write_list(file: Path, entries: Iterable[Entry]) -> None:
         raise CalibrationError(f"{file}: cannot be written: {error.strerror}") from error
 
 
-def choose_faces(faces: FaceSet, seed: int) -> list[Entry]:
+def select_faces(faces: FaceSet, seed: int) -> list[SampleEntry]:
     """As many of every label as of any other, each condition equally often, then the blanks."""
     rng = np.random.default_rng(seed)
     chosen = [
@@ -82,11 +82,11 @@ def choose_faces(faces: FaceSet, seed: int) -> list[Entry]:
         for index in rng.permutation(np.flatnonzero(faces.labels == label))[:NUM_PER_LABEL]
     ]
     names = [name_face(faces.images[index]) for index in chosen]
-    blanks = [Entry(f"blank/{name}", "plain") for name in BLANKS]
-    return [*_shuffle(_deal(names, FACE_CONDITIONS), rng), *blanks]
+    blanks = [SampleEntry(f"blank/{name}", "plain") for name in BLANKS]
+    return [*_shuffle(_assign_conditions(names, FACE_CONDITIONS), rng), *blanks]
 
 
-def choose_voices(voices: VoiceSet, seed: int) -> list[Entry]:
+def select_voices(voices: VoiceSet, seed: int) -> list[SampleEntry]:
     """Of every actor as many, spread over the emotions, each condition equally often, then noise
     in which nobody speaks, and silence."""
     rng = np.random.default_rng(seed)
@@ -94,24 +94,24 @@ def choose_voices(voices: VoiceSet, seed: int) -> list[Entry]:
     for actor in sorted(set(voices.actors.tolist())):
         own = rng.permutation(np.flatnonzero(voices.actors == actor))
         by_emotion = [own[voices.emotions[own] == e] for e in range(8)]
-        spread = [i for row in _rotate(by_emotion) for i in row][:NUM_PER_ACTOR]
+        spread = [i for row in _interleave(by_emotion) for i in row][:NUM_PER_ACTOR]
         # Shuffled, so that no condition is dealt to one emotion alone.
         names += [name_voice(actor, voices.names[i]) for i in rng.permutation(spread)]
-    quiet = [Entry(f"noise/{n}", "plain") for n in range(NUM_NOISES)]
-    quiet += [Entry(f"silence/{n}", "plain") for n in range(NUM_SILENCES)]
-    return [*_shuffle(_deal(names, VOICE_CONDITIONS), rng), *quiet]
+    quiet = [SampleEntry(f"noise/{n}", "plain") for n in range(NUM_NOISES)]
+    quiet += [SampleEntry(f"silence/{n}", "plain") for n in range(NUM_SILENCES)]
+    return [*_shuffle(_assign_conditions(names, VOICE_CONDITIONS), rng), *quiet]
 
 
-def _rotate(groups: Sequence[NDArray[np.intp]]) -> Iterator[list[int]]:
+def _interleave(groups: Sequence[NDArray[np.intp]]) -> Iterator[list[int]]:
     """The first of each group, then the second of each, …"""
     for place in range(max(map(len, groups), default=0)):
         yield [int(group[place]) for group in groups if place < len(group)]
 
 
-def _deal(names: Sequence[str], conditions: Sequence[str]) -> list[Entry]:
-    return [Entry(name, conditions[i % len(conditions)]) for i, name in enumerate(names)]
+def _assign_conditions(names: Sequence[str], conditions: Sequence[str]) -> list[SampleEntry]:
+    return [SampleEntry(name, conditions[i % len(conditions)]) for i, name in enumerate(names)]
 
 
-def _shuffle(entries: list[Entry], rng: np.random.Generator) -> list[Entry]:
+def _shuffle(entries: list[SampleEntry], rng: np.random.Generator) -> list[SampleEntry]:
     """So that the first few are as spread as all are."""
     return [entries[i] for i in rng.permutation(len(entries))]

@@ -19,16 +19,16 @@ from ..training.data.ferplus import FaceSet
 from ..training.data.voices import VoiceSet
 from ..training.distort import (
     add_noise,
-    blur_picture,
-    compress_picture,
-    cover_picture,
-    dim_picture,
+    blur_image,
+    compress_image,
+    darken_image,
     make_response,
+    occlude_image,
     reverberate,
 )
 from ..training.voice import mel_windows, window_ends
 from ..training.voice_variants import draw_noise
-from .choose import Entry, name_face, name_voice
+from .choose import SampleEntry, name_face, name_voice
 from .errors import CalibrationError
 from .samples import Samples, check_samples
 
@@ -38,11 +38,11 @@ QUIET_GAIN = 0.05
 SHORT_S = 1.2
 """How much has been heard of a voice that has just begun."""
 
-Picture = NDArray[np.uint8]
-Sound = NDArray[np.float32]
+Image = NDArray[np.uint8]
+Audio = NDArray[np.float32]
 
 
-def collect_faces(entries: Sequence[Entry], faces: FaceSet, manifest: Manifest) -> Samples:
+def render_faces(entries: Sequence[SampleEntry], faces: FaceSet, manifest: Manifest) -> Samples:
     """At the best level's size. Raises CalibrationError for ids that are not in `faces`."""
     known = {name_face(image): image for image in faces.images}
     _require([e.id for e in entries if e.id.startswith("ferplus/")], known, "FER+ train")
@@ -50,32 +50,32 @@ def collect_faces(entries: Sequence[Entry], faces: FaceSet, manifest: Manifest) 
     size_px = manifest.levels[0].face_px
     rows = []
     for entry in entries:
-        rng = _chance(entry)
-        grey = known[entry.id] if entry.id in known else _make_blank(entry.id, rng)
-        colour = np.repeat(np.pad(grey, MARGIN, mode="edge")[..., None], 3, axis=2)
-        box = (float(MARGIN), float(MARGIN), float(len(grey)))
-        picture = _spoil_face(colour, box, entry, rng)
-        rows.append(np.array(preprocessor.face(picture, box, size_px, "rgb8")))
+        rng = _entry_rng(entry)
+        gray = known[entry.id] if entry.id in known else _make_blank(entry.id, rng)
+        color = np.repeat(np.pad(gray, MARGIN, mode="edge")[..., None], 3, axis=2)
+        box = (float(MARGIN), float(MARGIN), float(len(gray)))
+        image = _corrupt_face(color, box, entry, rng)
+        rows.append(np.array(preprocessor.face(image, box, size_px, "rgb8")))
     samples = Samples(tuple(e.id for e in entries), {"image": np.concatenate(rows)})
     check_samples(samples, "face", "face list")
     return samples
 
 
-def collect_voices(
-    entries: Sequence[Entry], voices: VoiceSet, noises: Sequence[Sound], manifest: Manifest
+def render_voices(
+    entries: Sequence[SampleEntry], voices: VoiceSet, noises: Sequence[Audio], manifest: Manifest
 ) -> Samples:
     """`noises` are those that training may hear. Raises CalibrationError for ids that are not in
     `voices`."""
     known = {
-        name_voice(int(actor), name): sound
-        for actor, name, sound in zip(voices.actors, voices.names, voices.sounds, strict=True)
+        name_voice(int(actor), name): audio
+        for actor, name, audio in zip(voices.actors, voices.names, voices.audio_clips, strict=True)
     }
     _require([e.id for e in entries if e.id.startswith("ravdess/")], known, "RAVDESS")
     preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
     mels, masks = [], []
     for entry in entries:
-        rng = _chance(entry)
-        mel, mask = _hear(entry, known, noises, preprocessor, rng)
+        rng = _entry_rng(entry)
+        mel, mask = _render_voice(entry, known, noises, preprocessor, rng)
         mels.append(mel)
         masks.append(mask)
     inputs = {"mel": np.concatenate(mels), "mask": np.concatenate(masks)}
@@ -84,7 +84,7 @@ def collect_voices(
     return samples
 
 
-def _chance(entry: Entry) -> np.random.Generator:
+def _entry_rng(entry: SampleEntry) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(f"{entry.id} {entry.condition}".encode()))
 
 
@@ -97,7 +97,7 @@ def _require(wanted: Sequence[str], known: object, origin: str) -> None:
         )
 
 
-def _make_blank(name: str, rng: np.random.Generator) -> Picture:
+def _make_blank(name: str, rng: np.random.Generator) -> Image:
     """Where a finder erred: nothing, or noise."""
     size = (48, 48)
     if name == "blank/noise":
@@ -112,23 +112,23 @@ def _make_blank(name: str, rng: np.random.Generator) -> Picture:
     return np.full(size, levels[name], np.uint8)
 
 
-def _spoil_face(
-    picture: Picture, box: tuple[float, float, float], entry: Entry, rng: np.random.Generator
-) -> Picture:
+def _corrupt_face(
+    image: Image, box: tuple[float, float, float], entry: SampleEntry, rng: np.random.Generator
+) -> Image:
     condition, strength = _split_condition(entry.condition)
     if condition == "plain":
-        return picture
+        return image
     if condition == "dark#":
-        return dim_picture(picture, strength, rng)
+        return darken_image(image, strength, rng)
     if condition == "blur#":
-        return blur_picture(picture, strength / 100 * box[2])
+        return blur_image(image, strength / 100 * box[2])
     if condition == "jpeg#":
-        return compress_picture(picture, strength)
+        return compress_image(image, strength)
     if condition == "covered#":
-        return cover_picture(picture, box, strength / 100, rng)
+        return occlude_image(image, box, strength / 100, rng)
     if condition == "half":  # lit from one side
-        light = np.linspace(1.0, 0.2, picture.shape[1])[None, :, None]
-        return (picture * light).astype(np.uint8)
+        light = np.linspace(1.0, 0.2, image.shape[1])[None, :, None]
+        return (image * light).astype(np.uint8)
     raise CalibrationError(f"face list: {entry.id}: unknown condition {entry.condition}")
 
 
@@ -138,10 +138,10 @@ def _split_condition(condition: str) -> tuple[str, int]:
     return (f"{match[1]}#", int(match[2])) if match else (condition, 0)
 
 
-def _hear(
-    entry: Entry,
-    known: dict[str, Sound],
-    noises: Sequence[Sound],
+def _render_voice(
+    entry: SampleEntry,
+    known: dict[str, Audio],
+    noises: Sequence[Audio],
     preprocessor: Preprocessor,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -149,32 +149,36 @@ def _hear(
     spec = preprocessor.mel.spec
     rate_hz = spec.sample_rate_hz
     if entry.id.startswith("silence/"):
-        sound = rng.normal(0, 1e-4 * rng.random(), spec.window_samples).astype(np.float32)
+        audio = rng.normal(0, 1e-4 * rng.random(), spec.window_samples).astype(np.float32)
     elif entry.id.startswith("noise/"):
         noise = draw_noise(noises, rate_hz, rng)
-        sound = np.resize(noise, spec.window_samples) * np.float32(rng.uniform(0.05, 1.0))
+        audio = np.resize(noise, spec.window_samples) * np.float32(rng.uniform(0.05, 1.0))
     elif entry.id in known:
-        sound = _spoil_voice(known[entry.id], entry, noises, rate_hz, rng)
+        audio = _corrupt_voice(known[entry.id], entry, noises, rate_hz, rng)
     else:
         raise CalibrationError(f"voice list: {entry.id} is neither of RAVDESS nor noise or silence")
-    ends = window_ends(len(sound), spec)
-    mel, mask = mel_windows(sound, [int(rng.choice(ends))], preprocessor.mel)
+    ends = window_ends(len(audio), spec)
+    mel, mask = mel_windows(audio, [int(rng.choice(ends))], preprocessor.mel)
     return mel, mask
 
 
-def _spoil_voice(
-    sound: Sound, entry: Entry, noises: Sequence[Sound], rate_hz: int, rng: np.random.Generator
-) -> Sound:
+def _corrupt_voice(
+    audio: Audio,
+    entry: SampleEntry,
+    noises: Sequence[Audio],
+    rate_hz: int,
+    rng: np.random.Generator,
+) -> Audio:
     condition, strength = _split_condition(entry.condition)
     if condition == "plain":
-        return sound
+        return audio
     if condition == "snr#":
-        return add_noise(sound, draw_noise(noises, rate_hz, rng), strength, rate_hz, rng)
+        return add_noise(audio, draw_noise(noises, rate_hz, rng), strength, rate_hz, rng)
     if condition == "room":
-        return reverberate(sound, make_response(rng.uniform(0.2, 0.8), rate_hz, rng), rate_hz)
+        return reverberate(audio, make_response(rng.uniform(0.2, 0.8), rate_hz, rng), rate_hz)
     if condition == "quiet":
-        return sound * np.float32(QUIET_GAIN)
+        return audio * np.float32(QUIET_GAIN)
     if condition == "short":
-        first = int(np.argmax(np.abs(sound) > 0.1 * np.abs(sound).max()))
-        return sound[first : first + round(SHORT_S * rate_hz)]
+        first = int(np.argmax(np.abs(audio) > 0.1 * np.abs(audio).max()))
+        return audio[first : first + round(SHORT_S * rate_hz)]
     raise CalibrationError(f"voice list: {entry.id}: unknown condition {entry.condition}")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engines.bundle import LABELS, Bundle
-from ..training.evaluate import choose_level, judge_examples
+from ..training.evaluate import choose_level, evaluate_examples
 from ..training.evaluation.examples import find_examples
 from ..training.evaluation.judges import open_networks
 from ..training.evaluation.robustness import CLEAN
@@ -65,18 +65,27 @@ def compare_precisions(
         with open_networks(
             bundle, chosen.modality, "onnx", choose_level(bundle, level), precision
         ) as networks:
-            (answers,) = judge_examples(networks, chosen, [CLEAN], seed=0)
-        if not answers.examples:
+            (results,) = evaluate_examples(networks, chosen, [CLEAN], seed=0)
+        if not results.examples:
             raise CalibrationError(f"{selection.root}: nothing to judge")
-        said = dict(zip((e.name for e in answers.examples), answers.probabilities, strict=True))
-        first = said if first is None else first
-        both = [name for name in said if name in first]
-        agreement = np.mean([said[n].argmax() == first[n].argmax() for n in both])
-        truth = np.array([example.label for example in answers.examples])
+        predictions = dict(
+            zip((e.name for e in results.examples), results.probabilities, strict=True)
+        )
+        first = predictions if first is None else first
+        both = [name for name in predictions if name in first]
+        agreement = np.mean([predictions[n].argmax() == first[n].argmax() for n in both])
+        targets = np.array([example.label for example in results.examples])
         num_bytes = bundle.model_path(chosen.modality, precision).stat().st_size
-        opinions = np.stack(answers.probabilities)
+        modality_probabilities = np.stack(results.probabilities)
         rows.append(
-            make_row(chosen.modality, precision, opinions, truth, float(agreement), num_bytes)
+            make_row(
+                chosen.modality,
+                precision,
+                modality_probabilities,
+                targets,
+                float(agreement),
+                num_bytes,
+            )
         )
     return rows
 
@@ -84,42 +93,42 @@ def compare_precisions(
 def make_row(
     network: str,
     precision: str,
-    opinions: NDArray[np.float64],
-    truth: NDArray[np.int64],
+    modality_probabilities: NDArray[np.float64],
+    targets: NDArray[np.int64],
     agreement: float,
     num_bytes: int,
 ) -> Row:
-    """`opinions`: probabilities (N, 7) of examples whose labels are `truth` (N,)."""
-    figures = score(opinions, truth, LABELS)
+    """Score `modality_probabilities` (N, 7) of examples whose labels are `targets` (N,)."""
+    metrics = score(modality_probabilities, targets, LABELS)
     return Row(
         network,
         precision,
-        figures["accuracy"],
-        figures["uar"],
-        figures["ece"],
+        metrics["accuracy"],
+        metrics["uar"],
+        metrics["ece"],
         agreement,
-        len(truth),
+        len(targets),
         num_bytes,
     )
 
 
-def find_losses(rows: Sequence[Row], limits: Limits) -> Iterator[str]:
+def find_violations(rows: Sequence[Row], limits: Limits) -> Iterator[str]:
     """A line for each limit that a precision breaks."""
     by_network: dict[str, Row] = {}
     for row in rows:
-        full = by_network.setdefault(row.network, row)
+        fp32_row = by_network.setdefault(row.network, row)
         where = f"{row.network} {row.precision}"
-        if full.accuracy - row.accuracy > limits.accuracy_drop:
+        if fp32_row.accuracy - row.accuracy > limits.accuracy_drop:
             yield (
-                f"{where}: accuracy {row.accuracy:.4f}, {full.precision} has {full.accuracy:.4f};"
-                f" at most {limits.accuracy_drop:g} less allowed"
+                f"{where}: accuracy {row.accuracy:.4f}, {fp32_row.precision} has"
+                f" {fp32_row.accuracy:.4f}; at most {limits.accuracy_drop:g} less allowed"
             )
         if row.agreement < limits.agreement:
             yield f"{where}: agreement {row.agreement:.4f}, at least {limits.agreement:g} wanted"
-        if row.ece - full.ece > limits.ece_rise:
+        if row.ece - fp32_row.ece > limits.ece_rise:
             yield (
-                f"{where}: calibration error {row.ece:.4f}, {full.precision} has {full.ece:.4f};"
-                f" at most {limits.ece_rise:g} more allowed"
+                f"{where}: calibration error {row.ece:.4f}, {fp32_row.precision} has"
+                f" {fp32_row.ece:.4f}; at most {limits.ece_rise:g} more allowed"
             )
 
 

@@ -17,8 +17,8 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from ..engines.half import QDQ_OPSET, widen_weights
-from ..training.onnx_graph import halve_weights
+from ..engines.half import QDQ_OPSET, store_weights_as_fp32
+from ..training.onnx_graph import store_weights_as_fp16
 from .errors import CalibrationError
 from .ranges import WEIGHTED, find_weighted
 
@@ -32,7 +32,7 @@ def read_network(data: bytes, name: str) -> onnx.ModelProto:
     try:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
-        widen_weights(model)
+        store_weights_as_fp32(model)
         model = version_converter.convert_version(model, QDQ_OPSET)
     except Exception as error:  # protobuf's, the checker's and the converter's share no base
         raise CalibrationError(
@@ -85,21 +85,21 @@ def quantize(
         },
     )
     quantizer.quantize_model()
-    _spare_other_readers(quantizer.model.model, layers)
+    _keep_exact_for_other_consumers(quantizer.model.model, layers)
     quantizer.model.topological_sort()
     return quantizer.model.model
 
 
-def _spare_other_readers(model: onnx.ModelProto, layers: Collection[str]) -> None:
+def _keep_exact_for_other_consumers(model: onnx.ModelProto, layers: Collection[str]) -> None:
     """ONNX Runtime's quantiser shows the rounded tensor to all that read it: sums that go round a
     layer, layers that were spared, and who asks for the output. Only `layers` are to see it."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
-    quantised = {n.output[0]: n for n in graph.node if n.op_type == "QuantizeLinear"}
+    quantized = {n.output[0]: n for n in graph.node if n.op_type == "QuantizeLinear"}
     exact_of = {}
     for node in graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in quantised:
-            exact_of[node.output[0]] = quantised[node.input[0]].input[0]
+        if node.op_type == "DequantizeLinear" and node.input[0] in quantized:
+            exact_of[node.output[0]] = quantized[node.input[0]].input[0]
     # The rounded one has taken the name of an output.
     swapped = {name: exact for name, exact in exact_of.items() if name in outputs}
     swapped |= {exact: name for name, exact in swapped.items()}
@@ -112,10 +112,10 @@ def _spare_other_readers(model: onnx.ModelProto, layers: Collection[str]) -> Non
             node.output[i] = swapped.get(name, name)
 
 
-def pack(model: onnx.ModelProto) -> bytes:
+def serialize(model: onnx.ModelProto) -> bytes:
     """As a file: what stayed at 32 bits is stored in 16 where that loses nothing."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    halve_weights(copy)
+    store_weights_as_fp16(copy)
     onnx.checker.check_model(copy, full_check=True)
     return bytes(copy.SerializeToString(deterministic=True))

@@ -91,30 +91,30 @@ def choose_range(histogram: Histogram, method: str) -> float:
     if method == "minmax":
         return histogram.top
     if method == "percentile":
-        return cut_at(histogram, PERCENTILE)
+        return percentile_threshold(histogram, PERCENTILE)
     if method == "entropy":
-        return cut_by_entropy(histogram)
+        return kl_threshold(histogram)
     if method == "mse":
-        return cut_by_error(histogram)
+        return mse_threshold(histogram)
     raise ValueError(f"method {method!r} is not one of {', '.join(PLAIN_METHODS)}")
 
 
-def candidates(histogram: Histogram) -> list[float]:
+def candidate_thresholds(histogram: Histogram) -> list[float]:
     """Ranges that "answer" tries, all different, the likeliest first."""
-    cuts = [cut_at(histogram, percent) for percent in ANSWER_PERCENTILES]
+    cuts = [percentile_threshold(histogram, percent) for percent in ANSWER_PERCENTILES]
     return list(
-        dict.fromkeys((cut_by_entropy(histogram), cut_by_error(histogram), *cuts, histogram.top))
+        dict.fromkeys((kl_threshold(histogram), mse_threshold(histogram), *cuts, histogram.top))
     )
 
 
-def cut_at(histogram: Histogram, percent: float) -> float:
+def percentile_threshold(histogram: Histogram, percent: float) -> float:
     """The upper edge of the bin up to which `percent` of all values lie."""
     share = histogram.counts.cumsum() / histogram.counts.sum()
     place = int(np.searchsorted(share, percent / 100)) + 1
     return histogram.top * min(place, NUM_BINS) / NUM_BINS
 
 
-def cut_by_error(histogram: Histogram) -> float:
+def mse_threshold(histogram: Histogram) -> float:
     """Least mean square error of rounding and clipping."""
     centres = (np.arange(NUM_BINS) + 0.5) * (histogram.top / NUM_BINS)
     best, chosen = np.inf, histogram.top
@@ -127,7 +127,7 @@ def cut_by_error(histogram: Histogram) -> float:
     return chosen
 
 
-def cut_by_entropy(histogram: Histogram) -> float:
+def kl_threshold(histogram: Histogram) -> float:
     """Least divergence between the distribution and what is left of it (Migacz, GTC 2017)."""
     counts = histogram.counts
     best, chosen = np.inf, histogram.top

@@ -11,12 +11,19 @@ from pathlib import Path
 
 import onnx
 
-from .answers import Difference
-from .quantize import pack, quantize, read_network
+from .answers import LogitDifference
+from .quantize import quantize, read_network, serialize
 from .ranges import PLAIN_METHODS, Histogram, choose_range, collect_histograms, find_weighted
 from .samples import Samples
-from .sensitivity import Bench, Layer, open_bench, rank_layers, search_ranges, spare_worst
-from .table import Key, Table, load_table, save_table
+from .sensitivity import (
+    LayerSensitivity,
+    SensitivityProbe,
+    exclude_sensitive_layers,
+    open_probe,
+    rank_layers,
+    search_ranges,
+)
+from .table import CalibrationKey, CalibrationTable, load_table, save_table
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +36,7 @@ of rare labels as of others."""
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class CalibrationOptions:
     method: str = "auto"
     """One of `ranges.METHODS`: "auto" takes the plain one that changes the answers least, and
     "answer" where that is too much."""
@@ -39,12 +46,12 @@ class Options:
 
 
 def calibrate(
-    data: bytes, name: str, samples: Samples, temperature: float, options: Options
-) -> tuple[bytes, Table]:
+    data: bytes, name: str, samples: Samples, temperature: float, options: CalibrationOptions
+) -> tuple[bytes, CalibrationTable]:
     """An ONNX file -> the quantised file, and what was decided. `temperature` is the network's in
     its bundle. Raises CalibrationError."""
     model = read_network(data, name)
-    key = Key(
+    key = CalibrationKey(
         hashlib.sha256(data).hexdigest(),
         samples.sha256,
         temperature,
@@ -54,28 +61,30 @@ def calibrate(
     file = None if options.folder is None else options.folder / f"{name}.json"
     table = None if file is None else load_table(file)
     if table is None or table.key != key:
-        table = _decide(model, samples, key)
+        table = _calibrate_network(model, samples, key)
         if file is not None:
             save_table(file, table)
     layers = [layer for layer in find_weighted(model) if layer not in table.spared]
-    return pack(quantize(model, table.ranges, layers)), table
+    return serialize(quantize(model, table.ranges, layers)), table
 
 
-def _decide(model: onnx.ModelProto, samples: Samples, key: Key) -> Table:
+def _calibrate_network(
+    model: onnx.ModelProto, samples: Samples, key: CalibrationKey
+) -> CalibrationTable:
     layers = find_weighted(model)
     all_feeds = samples.batches(BATCH)
-    whole = open_bench(model, all_feeds, key.temperature)
-    few = open_bench(model, samples.batches(BATCH, NUM_SEARCHED), key.temperature)
+    full_probe = open_probe(model, all_feeds, key.temperature)
+    subset_probe = open_probe(model, samples.batches(BATCH, NUM_SEARCHED), key.temperature)
     histograms = collect_histograms(model, sorted(set(layers.values())), all_feeds)
-    used, ranges, found = _choose_ranges(whole, few, histograms, key)
-    ranking: list[Layer] = []
+    used, ranges, found = _choose_ranges(full_probe, subset_probe, histograms, key)
+    ranking: list[LayerSensitivity] = []
     spared: list[str] = []
     if found.agreement < key.min_agreement:
-        ranking = rank_layers(few, ranges)
-        spared, found = spare_worst(
-            ranking, lambda names: whole.judge(ranges, names), key.min_agreement
+        ranking = rank_layers(subset_probe, ranges)
+        spared, found = exclude_sensitive_layers(
+            ranking, lambda names: full_probe.measure(ranges, names), key.min_agreement
         )
-    return Table(
+    return CalibrationTable(
         key,
         used,
         ranges,
@@ -87,27 +96,30 @@ def _decide(model: onnx.ModelProto, samples: Samples, key: Key) -> Table:
 
 
 def _choose_ranges(
-    whole: Bench, few: Bench, histograms: dict[str, Histogram], key: Key
-) -> tuple[str, dict[str, float], Difference]:
+    full_probe: SensitivityProbe,
+    subset_probe: SensitivityProbe,
+    histograms: dict[str, Histogram],
+    key: CalibrationKey,
+) -> tuple[str, dict[str, float], LogitDifference]:
     """The method used, its ranges, and what difference they make to all samples."""
-    layers = find_weighted(whole.model)
+    layers = find_weighted(full_probe.model)
     plain = PLAIN_METHODS if key.method == "auto" else (key.method,)
     tried = []
     for method in plain:
         if method == "answer":
-            ranges = search_ranges(few, histograms)
+            ranges = search_ranges(subset_probe, histograms)
         else:
             ranges = {name: choose_range(one, method) for name, one in histograms.items()}
-        tried.append((method, ranges, whole.judge(ranges, layers)))
-        log.info("%s: agreement %.4f, divergence %.5f", method, *_brief(tried[-1][2]))
+        tried.append((method, ranges, full_probe.measure(ranges, layers)))
+        log.info("%s: agreement %.4f, divergence %.5f", method, *_summarize(tried[-1][2]))
     best = min(tried, key=lambda each: each[2].divergence)
     if key.method != "auto" or best[2].agreement >= key.min_agreement:
         return best
-    ranges = search_ranges(few, histograms)
-    found = whole.judge(ranges, layers)
-    log.info("answer: agreement %.4f, divergence %.5f", *_brief(found))
+    ranges = search_ranges(subset_probe, histograms)
+    found = full_probe.measure(ranges, layers)
+    log.info("answer: agreement %.4f, divergence %.5f", *_summarize(found))
     return min(best, ("answer", ranges, found), key=lambda each: each[2].divergence)
 
 
-def _brief(found: Difference) -> tuple[float, float]:
+def _summarize(found: LogitDifference) -> tuple[float, float]:
     return found.agreement, found.divergence

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CalibrationError
-from .whole_file import write_whole
+from .whole_file import atomic_write
 
 INPUTS = {"face": ("image",), "voice": ("mel", "mask")}
 """The inputs of each network that is quantised."""
@@ -60,7 +60,7 @@ class Samples:
             for i in range(0, count, size)
         ]
 
-    def of(self, chosen: Collection[str]) -> Samples:
+    def select(self, chosen: Collection[str]) -> Samples:
         """Only those whose id begins with one of `chosen`."""
         keep = [i for i, name in enumerate(self.ids) if name.startswith(tuple(chosen))]
         return Samples(
@@ -97,7 +97,7 @@ def save_samples(file: Path, samples: Mapping[str, Samples]) -> None:
         arrays[f"{network}.ids"] = np.array(one.ids, np.str_)
         for name, values in one.inputs.items():
             arrays[f"{network}.{name}"] = values
-    write_whole(file, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
+    atomic_write(file, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
 
 
 def load_samples(file: Path, networks: Sequence[str] = tuple(INPUTS)) -> dict[str, Samples]:

@@ -15,19 +15,19 @@ import onnx
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .answers import Difference, Feeds, ask, compare_answers
+from .answers import Feeds, LogitDifference, compare_logits, compute_logits
 from .errors import CalibrationError
 from .quantize import quantize
-from .ranges import Histogram, candidates, count_weights, find_weighted
+from .ranges import Histogram, candidate_thresholds, count_weights, find_weighted
 
 log = logging.getLogger(__name__)
 
-NEXT_TO_NOTHING = 2e-5
+NEGLIGIBLE_DIVERGENCE = 2e-5
 """Nats: a hundred tensors of so little each change one answer in a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class SensitivityProbe:
     """A network, and what it is asked."""
 
     model: onnx.ModelProto
@@ -36,15 +36,15 @@ class Bench:
     original: NDArray[np.float64]
     """Its own logits."""
 
-    def judge(self, ranges: Mapping[str, float], layers: Collection[str]) -> Difference:
+    def measure(self, ranges: Mapping[str, float], layers: Collection[str]) -> LogitDifference:
         """With only `layers` quantised."""
         changed = quantize(self.model, ranges, layers)
-        answers = ask(changed.SerializeToString(), self.feeds)
-        return compare_answers(self.original, answers, self.temperature)
+        answers = compute_logits(changed.SerializeToString(), self.feeds)
+        return compare_logits(self.original, answers, self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerSensitivity:
     """One weighted operator, quantised alone."""
 
     name: str
@@ -57,62 +57,64 @@ class Layer:
         return self.divergence / self.num_weights
 
 
-def open_bench(model: onnx.ModelProto, feeds: Feeds, temperature: float) -> Bench:
-    return Bench(model, feeds, temperature, ask(model.SerializeToString(), feeds))
+def open_probe(model: onnx.ModelProto, feeds: Feeds, temperature: float) -> SensitivityProbe:
+    return SensitivityProbe(
+        model, feeds, temperature, compute_logits(model.SerializeToString(), feeds)
+    )
 
 
-def search_ranges(bench: Bench, histograms: Mapping[str, Histogram]) -> dict[str, float]:
+def search_ranges(probe: SensitivityProbe, histograms: Mapping[str, Histogram]) -> dict[str, float]:
     """For each tensor the candidate with which its layers change the answers least, or the first
     with which they change them next to nothing."""
     readers: dict[str, list[str]] = {}
-    for layer, tensor in find_weighted(bench.model).items():
+    for layer, tensor in find_weighted(probe.model).items():
         readers.setdefault(tensor, []).append(layer)
     found = {}
     for tensor, layers in tqdm(readers.items(), "ranges", leave=False, disable=None):
         tried = []
-        for cut in candidates(histograms[tensor]):
-            tried.append((bench.judge({tensor: cut}, layers).divergence, cut))
-            if tried[-1][0] < NEXT_TO_NOTHING:
+        for cut in candidate_thresholds(histograms[tensor]):
+            tried.append((probe.measure({tensor: cut}, layers).divergence, cut))
+            if tried[-1][0] < NEGLIGIBLE_DIVERGENCE:
                 break
         found[tensor] = min(tried)[1]
     return found
 
 
-def rank_layers(bench: Bench, ranges: Mapping[str, float]) -> list[Layer]:
+def rank_layers(probe: SensitivityProbe, ranges: Mapping[str, float]) -> list[LayerSensitivity]:
     """Those first that lose most by each of their weights."""
-    sizes = count_weights(bench.model)
+    sizes = count_weights(probe.model)
     ranked = [
-        Layer(name, bench.judge(ranges, [name]).divergence, sizes[name])
+        LayerSensitivity(name, probe.measure(ranges, [name]).divergence, sizes[name])
         for name in tqdm(sizes, "layers", leave=False, disable=None)
     ]
     return sorted(ranked, key=lambda layer: (-layer.loss_per_weight, layer.name))
 
 
-def spare_worst(
-    ranked: Sequence[Layer],
-    judge: Callable[[Collection[str]], Difference],
+def exclude_sensitive_layers(
+    ranked: Sequence[LayerSensitivity],
+    measure: Callable[[Collection[str]], LogitDifference],
     min_agreement: float,
-) -> tuple[list[str], Difference]:
+) -> tuple[list[str], LogitDifference]:
     """Take as few of the first layers as it needs out of the quantised ones, until the answers
     agree -> the layers spared, and what difference is left.
 
-    `judge` says how much the answers change with only those layers quantised. Raises
+    `measure` says how much the answers change with only those layers quantised. Raises
     CalibrationError when even the best layer alone changes too much.
     """
     low, high = 0, len(ranked)
-    judged: dict[int, Difference] = {}
+    measured: dict[int, LogitDifference] = {}
 
-    def look(spared: int) -> Difference:
-        if spared not in judged:
-            judged[spared] = judge([layer.name for layer in ranked[spared:]])
+    def look(excluded: int) -> LogitDifference:
+        if excluded not in measured:
+            measured[excluded] = measure([layer.name for layer in ranked[excluded:]])
             log.info(
                 "%d of %d layers spared: agreement %.4f, divergence %.5f",
-                spared,
+                excluded,
                 len(ranked),
-                judged[spared].agreement,
-                judged[spared].divergence,
+                measured[excluded].agreement,
+                measured[excluded].divergence,
             )
-        return judged[spared]
+        return measured[excluded]
 
     # Sparing more of a ranking all but always helps, so half of what is left is tried each time.
     while low < high:

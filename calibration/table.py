@@ -11,10 +11,10 @@ from typing import Annotated
 import msgspec
 
 from .errors import CalibrationError
-from .whole_file import write_whole
+from .whole_file import atomic_write
 
 
-class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CalibrationKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the decisions follow from."""
 
     model: str
@@ -28,10 +28,10 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_agreement: float
 
 
-class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CalibrationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The decisions about one network."""
 
-    key: Key
+    key: CalibrationKey
     used: str
     """The method whose ranges these are: another than asked for with "auto"."""
     ranges: dict[str, Annotated[float, msgspec.Meta(gt=0)]]
@@ -46,16 +46,16 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the whole, on the samples."""
 
 
-def save_table(file: Path, table: Table) -> None:
+def save_table(file: Path, table: CalibrationTable) -> None:
     """Raises CalibrationError."""
     text = msgspec.json.format(msgspec.json.encode(table), indent=1)
-    write_whole(file, lambda stream: stream.write(text + b"\n"))
+    atomic_write(file, lambda stream: stream.write(text + b"\n"))
 
 
-def load_table(file: Path) -> Table | None:
+def load_table(file: Path) -> CalibrationTable | None:
     """None when there is none. Raises CalibrationError when it is damaged."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Table)
+        return msgspec.json.decode(file.read_bytes(), type=CalibrationTable)
     except FileNotFoundError:
         return None
     except OSError as error:

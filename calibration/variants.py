@@ -26,29 +26,31 @@ INT8 = "int8"
 
 
 @dataclass(frozen=True, slots=True)
-class Quantised:
+class QuantizedNetwork:
     """One network."""
 
     data: bytes
     """The ONNX file."""
     origin: str
     """How it was made, for the bundle's provenance."""
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, Any]
     """How it compares, for the bundle's metrics."""
 
 
-def write_variants(bundle: Bundle, folder: Path, networks: Mapping[str, Quantised]) -> Bundle:
+def write_variants(
+    bundle: Bundle, folder: Path, networks: Mapping[str, QuantizedNetwork]
+) -> Bundle:
     """`folder` may be that of `bundle`. Raises ExportError, BundleError or EngineError; then
     `folder` is as it was."""
 
     def add(manifest: Manifest, new: Path) -> Manifest:
         models = dict(manifest.models)
-        for name, quantised in networks.items():
+        for name, quantized in networks.items():
             file = new / f"{name}_{INT8}.onnx"
-            file.write_bytes(quantised.data)
+            file.write_bytes(quantized.data)
             models[name] = _add(models[name], bundle, name, file)
         origins = {name: one.origin for name, one in networks.items()}
-        figures = {name: {"bytes": len(one.data), **one.figures} for name, one in networks.items()}
+        metrics = {name: {"bytes": len(one.data), **one.metrics} for name, one in networks.items()}
         return msgspec.structs.replace(
             manifest,
             models=models,
@@ -56,7 +58,7 @@ def write_variants(bundle: Bundle, folder: Path, networks: Mapping[str, Quantise
                 **manifest.provenance,
                 INT8: {**manifest.provenance.get(INT8, {}), **origins},
             },
-            metrics={**manifest.metrics, INT8: {**manifest.metrics.get(INT8, {}), **figures}},
+            metrics={**manifest.metrics, INT8: {**manifest.metrics.get(INT8, {}), **metrics}},
         )
 
     return _rewrite(bundle, folder, add)
@@ -65,13 +67,13 @@ def write_variants(bundle: Bundle, folder: Path, networks: Mapping[str, Quantise
 def record_precisions(bundle: Bundle, rows: Sequence[Row], protocol: str) -> Bundle:
     """Put what `compare` found into the bundle itself: its metrics and its model card. Raises as
     `write_variants` does."""
-    figures: dict[str, dict[str, Any]] = {}
+    metrics: dict[str, dict[str, Any]] = {}
     for row in rows:
         brief = {"accuracy": row.accuracy, "uar": row.uar, "ece": row.ece}
         brief |= {"agreement": row.agreement, "n": row.n}
         rounded = {key: round(value, 4) for key, value in brief.items()}
-        figures.setdefault(row.network, {})[row.precision] = rounded
-    found = {"protocol": protocol, **figures}
+        metrics.setdefault(row.network, {})[row.precision] = rounded
+    found = {"protocol": protocol, **metrics}
 
     def add(manifest: Manifest, _: Path) -> Manifest:
         return msgspec.structs.replace(manifest, metrics={**manifest.metrics, "precisions": found})

@@ -23,14 +23,14 @@ from ..training.checkpoint import load_weights
 from ..training.data.cache import FeatureCache
 from ..training.data.ravdess import EMOTIONS8, TEST_FOLDS, find_voice_clips, split_actors
 from ..training.data.voices import VoiceSet, load_voices
-from ..training.models.voice import SevenLabels
+from ..training.models.voice import SevenLabelVoice
 from ..training.onnx_export import export_onnx
 from ..training.voice import VoiceRecipe, build_voice, mel_windows, open_mel, window_ends
-from .answers import ask
+from .answers import compute_logits
 from .choose import name_voice
 from .compare import Row, make_row
 from .errors import CalibrationError
-from .recipe import Options, calibrate
+from .recipe import CalibrationOptions, calibrate
 from .samples import Samples, check_samples
 
 ALL = "all folds"
@@ -42,7 +42,7 @@ def compare_folds(
     work: Path,
     samples: Samples,
     manifest: Manifest,
-    options: Options,
+    options: CalibrationOptions,
     cache: Path | None = None,
 ) -> list[Row]:
     """Two rows for each fold, 32 and 8 bits, of its first seed in `work`/folds, then two of all
@@ -55,21 +55,23 @@ def compare_folds(
     decoded = FeatureCache(cache) if cache else None
     tests = []
     for fold, checkpoint in checkpoints.items():
-        learn, validation, _ = split_actors(fold)
-        people = load_voices(find_voice_clips(root, validation), manifest.mel, decoded)
-        known = samples.of([*(name_voice(actor, "") for actor in learn), "noise/", "silence/"])
+        training, validation, _ = split_actors(fold)
+        speakers = load_voices(find_voice_clips(root, validation), manifest.mel, decoded)
+        known = samples.select(
+            [*(name_voice(actor, "") for actor in training), "noise/", "silence/"]
+        )
         check_samples(known, "voice", checkpoint.stem)
-        tests.append(_judge_fold(checkpoint, people, known, manifest, options))
+        tests.append(_evaluate_fold(checkpoint, speakers, known, manifest, options))
     rows = [row for test in tests for row in _make_rows(test.name, [test])]
     return [*rows, *_make_rows(ALL, tests)]
 
 
 @dataclass(frozen=True, slots=True)
-class _Test:
+class _FoldPredictions:
     """What a fold's network said of its validation people, by precision."""
 
     name: str
-    truth: NDArray[np.int64]
+    targets: NDArray[np.int64]
     opinions: dict[str, NDArray[np.float64]]
     """Probabilities (N, 7)."""
     sizes: dict[str, int]
@@ -96,49 +98,55 @@ def _read_temperature(checkpoint: Path) -> float:
         raise CalibrationError(f"{file}: holds no temperature: {error}") from error
 
 
-def _judge_fold(
-    checkpoint: Path, people: VoiceSet, samples: Samples, manifest: Manifest, options: Options
-) -> _Test:
+def _evaluate_fold(
+    checkpoint: Path,
+    speakers: VoiceSet,
+    samples: Samples,
+    manifest: Manifest,
+    options: CalibrationOptions,
+) -> _FoldPredictions:
     temperature = _read_temperature(checkpoint)
     network = build_voice(VoiceRecipe(), len(EMOTIONS8), manifest.mel)
     load_weights(checkpoint, network)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{checkpoint.stem}.onnx"
-        export_onnx(SevenLabels(network), golden_input(manifest, "voice"), file)
+        export_onnx(SevenLabelVoice(network), golden_input(manifest, "voice"), file)
         full = file.read_bytes()
     int8, _ = calibrate(full, checkpoint.stem, samples, temperature, options)
-    feeds, owner = _list_windows(people, manifest)
+    feeds, recording_index = _list_windows(speakers, manifest)
     files = {"fp32": full, "int8": int8}
     opinions = {}
     for precision, data in files.items():
-        probabilities = calibrate_logits(ask(data, feeds).astype(np.float32), temperature)
-        total = np.zeros((len(people.labels), probabilities.shape[1]))
-        np.add.at(total, owner, probabilities)
-        opinions[precision] = total / np.bincount(owner)[:, None]
+        probabilities = calibrate_logits(
+            compute_logits(data, feeds).astype(np.float32), temperature
+        )
+        total = np.zeros((len(speakers.labels), probabilities.shape[1]))
+        np.add.at(total, recording_index, probabilities)
+        opinions[precision] = total / np.bincount(recording_index)[:, None]
     sizes = {precision: len(data) for precision, data in files.items()}
-    return _Test(checkpoint.stem, people.labels, opinions, sizes)
+    return _FoldPredictions(checkpoint.stem, speakers.labels, opinions, sizes)
 
 
-def _make_rows(name: str, tests: Sequence[_Test]) -> list[Row]:
-    truth = np.concatenate([test.truth for test in tests])
+def _make_rows(name: str, tests: Sequence[_FoldPredictions]) -> list[Row]:
+    targets = np.concatenate([test.targets for test in tests])
     full = np.concatenate([test.opinions["fp32"] for test in tests])
     rows = []
     for precision in ("fp32", "int8"):
         opinions = np.concatenate([test.opinions[precision] for test in tests])
         agreement = float((opinions.argmax(axis=1) == full.argmax(axis=1)).mean())
         num_bytes = max(test.sizes[precision] for test in tests)
-        rows.append(make_row(name, precision, opinions, truth, agreement, num_bytes))
+        rows.append(make_row(name, precision, opinions, targets, agreement, num_bytes))
     return rows
 
 
 def _list_windows(
-    people: VoiceSet, manifest: Manifest
+    speakers: VoiceSet, manifest: Manifest
 ) -> tuple[list[dict[str, NDArray[np.float32]]], NDArray[np.int64]]:
     """One batch for each recording, and whose each window is."""
     mel = open_mel(manifest.mel)
-    feeds, owner = [], []
-    for number, sound in enumerate(people.sounds):
-        windows, masks = mel_windows(sound, window_ends(len(sound), manifest.mel), mel)
+    feeds, recording_index = [], []
+    for number, audio in enumerate(speakers.audio_clips):
+        windows, masks = mel_windows(audio, window_ends(len(audio), manifest.mel), mel)
         feeds.append({"mel": windows, "mask": masks})
-        owner += [number] * len(windows)
-    return feeds, np.array(owner)
+        recording_index += [number] * len(windows)
+    return feeds, np.array(recording_index)

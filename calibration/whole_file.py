@@ -10,7 +10,7 @@ from typing import IO
 from .errors import CalibrationError
 
 
-def write_whole(file: Path, fill: Callable[[IO[bytes]], object]) -> None:
+def atomic_write(file: Path, fill: Callable[[IO[bytes]], object]) -> None:
     """Let `fill` write, then put the result in place of `file`; its folder is made. Raises
     CalibrationError; then `file` is as it was."""
     partial = file.with_name(f"{file.name}.partial")

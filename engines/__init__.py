@@ -7,7 +7,7 @@ import logging
 import os
 
 from ..kernels.cuda_device import has_gpu
-from .base import Engine, EngineError, Report, say_nothing
+from .base import Engine, EngineError, Report, null_reporter
 from .bundle import FUSION, PRECISIONS, Bundle, ModelEntry
 from .plan import BuildOptions, convert_model
 
@@ -27,7 +27,7 @@ def open_engine(
     num_threads: int = 0,
     precision: str = "auto",
     options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
-    report: Report = say_nothing,
+    report: Report = null_reporter,
 ) -> Engine:
     """Open one network of `bundle`; "auto" takes the best engine that this machine has.
 

@@ -17,7 +17,7 @@ Report = Callable[[str], None]
 """Told in one line what a long piece of work is doing, every few seconds."""
 
 
-def say_nothing(text: str) -> None:
+def null_reporter(text: str) -> None:
     """The `Report` of who does not want to know."""
 
 
@@ -50,7 +50,7 @@ class GpuHangsError(EngineError):
     but to end the process at once."""
 
 
-def take_host_array(engine: str, spec: TensorSpec, feed: Feed) -> NDArray[np.float32]:
+def require_host_array(engine: str, spec: TensorSpec, feed: Feed) -> NDArray[np.float32]:
     """The input `spec` of an engine that reads the host's memory. Raises EngineError, or
     ValueError when it does not fit."""
     tensor = feed.get(spec.name)

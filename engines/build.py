@@ -1,8 +1,8 @@
 """ONNX to a TensorRT engine, on the device that will run it.
 
-In: a `Plan`. Out: the serialised engine, from the cache where it is there, or an EngineError with
-TensorRT's own words. A build takes minutes on a small board: it tells `report` every few seconds
-how far it is, and can be interrupted. What it writes, `engine_cache` writes in one step.
+In: an `EnginePlan`. Out: the serialised engine, from the cache where it is there, or an EngineError
+with TensorRT's own words. A build takes minutes on a small board: it tells `report` every few
+seconds how far it is, and can be interrupted. What it writes, `engine_cache` writes in one step.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from .base import EngineError, Report
 from .engine_cache import EngineCache, hash_key
 from .free_memory import choose_workspace, read_free_memory
 from .gpu import Gpu, read_free_bytes, read_l4t_release
-from .plan import OPTIMIZATION_LEVEL, Plan, list_key_parts, read_model
-from .tensorrt_library import Problems, explain_failure, make_logger
+from .plan import OPTIMIZATION_LEVEL, EnginePlan, list_key_parts, read_model
+from .tensorrt_library import TensorRTDiagnostics, explain_failure, make_logger
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 log = logging.getLogger(__name__)
 
-Made = TypeVar("Made")
+ResultT = TypeVar("ResultT")
 MAX_NAME = 60
 """Characters of a bundle's name that the name of a file begins with."""
 REPORT_EVERY_S = 5.0
@@ -54,15 +54,22 @@ class _Progress:
     is_cancelled: bool = False
 
 
-def find_engine(plan: Plan, gpu: Gpu, version: str, cache: EngineCache) -> BuiltEngine | None:
+def find_cached_engine(
+    plan: EnginePlan, gpu: Gpu, version: str, cache: EngineCache
+) -> BuiltEngine | None:
     """The engine from the cache, None where it has to be built. Raises EngineError."""
     prefix, key = _name_engine(plan, list_key_parts(plan, gpu, version, read_l4t_release()))
     data = cache.load(prefix, key)
     return None if data is None else BuiltEngine(data, cache.find_file(prefix, key), 0.0)
 
 
-def prepare_engine(
-    plan: Plan, gpu: Gpu, version: str, cache: EngineCache, report: Report, force: bool = False
+def load_or_build_engine(
+    plan: EnginePlan,
+    gpu: Gpu,
+    version: str,
+    cache: EngineCache,
+    report: Report,
+    force: bool = False,
 ) -> BuiltEngine:
     """The engine from the cache, else built and stored. `force` builds in any case.
 
@@ -94,14 +101,14 @@ def prepare_engine(
     return BuiltEngine(data, stored, seconds)
 
 
-def _name_engine(plan: Plan, parts: Mapping[str, str]) -> tuple[str, str]:
+def _name_engine(plan: EnginePlan, parts: Mapping[str, str]) -> tuple[str, str]:
     """(prefix, key) of its file in the cache."""
     prefix = f"{plan.bundle_name[:MAX_NAME]}-{plan.network}-{plan.precision}"
     return prefix, hash_key(parts)
 
 
 def _build_in_thread(
-    plan: Plan,
+    plan: EnginePlan,
     model: bytes,
     workspace: int,
     timing: bytes,
@@ -145,7 +152,7 @@ def _build_in_thread(
 
 
 def _build(
-    plan: Plan,
+    plan: EnginePlan,
     model: bytes,
     workspace: int,
     timing: bytes,
@@ -156,16 +163,18 @@ def _build(
     """The engine and what the builder has measured. Raises EngineError."""
     import tensorrt as trt
 
-    problems = Problems()
-    logger = make_logger(problems)
+    diagnostics = TensorRTDiagnostics()
+    logger = make_logger(diagnostics)
 
     def fail(what: str) -> EngineError:
-        return explain_failure(f"{plan.title}: {what}", problems, version, gpu.compute_capability)
+        return explain_failure(
+            f"{plan.title}: {what}", diagnostics, version, gpu.compute_capability
+        )
 
-    def require(made: Made | None, what: str) -> Made:
-        if made is None:  # a network without layers yet is false
+    def require(result: ResultT | None, what: str) -> ResultT:
+        if result is None:  # a network without layers yet is false
             raise fail(f"no {what}")
-        return made
+        return result
 
     try:
         builder = trt.Builder(logger)
@@ -180,7 +189,7 @@ def _build(
     if not parser.parse(model):
         errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         text = "; ".join(" ".join(error.split()) for error in errors)
-        raise EngineError(f"{plan.file}: TensorRT cannot read it: {text or problems.explain()}")
+        raise EngineError(f"{plan.file}: TensorRT cannot read it: {text or diagnostics.explain()}")
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
     config.builder_optimization_level = OPTIMIZATION_LEVEL
     config.progress_monitor = _make_monitor(progress)
@@ -193,7 +202,10 @@ def _build(
 
 
 def _add_profiles(
-    builder: trt.Builder, network: trt.INetworkDefinition, config: trt.IBuilderConfig, plan: Plan
+    builder: trt.Builder,
+    network: trt.INetworkDefinition,
+    config: trt.IBuilderConfig,
+    plan: EnginePlan,
 ) -> None:
     """One optimisation profile per size, each of one shape: the engine is tuned for just those."""
     import tensorrt as trt
@@ -218,7 +230,7 @@ def _add_profiles(
             raise EngineError(f"{plan.file}: {dict(shapes)} does not fit its inputs")
 
 
-def _use_dla(builder: trt.Builder, config: trt.IBuilderConfig, plan: Plan) -> None:
+def _use_dla(builder: trt.Builder, config: trt.IBuilderConfig, plan: EnginePlan) -> None:
     import tensorrt as trt
 
     assert plan.dla_core is not None

@@ -241,10 +241,10 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
     for name, network in manifest.networks.items():
         where = FUSION if name == FUSION else f"models.{name}"
         require(network.file in manifest.files, f"{where}.file", network.file, "a name under files")
-        heat = network.temperature
-        heats = f"{MIN_TEMPERATURE} to {MAX_TEMPERATURE}"
-        fits = MIN_TEMPERATURE <= heat <= MAX_TEMPERATURE
-        require(fits, f"{where}.temperature", heat, heats)
+        temperature = network.temperature
+        allowed_temperatures = f"{MIN_TEMPERATURE} to {MAX_TEMPERATURE}"
+        fits = MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE
+        require(fits, f"{where}.temperature", temperature, allowed_temperatures)
         golden = network.golden_logits
         count = len(LABELS)
         require(len(golden) == count, f"{where}.golden_logits", golden, f"{count} numbers")

@@ -1,6 +1,6 @@
 """Bundles on their way in: a tar archive or a folder, opened and looked through, but not believed.
 
-In: what somebody has brought. Out: a `Parcel`, whose files have plain names, are those that its
+In: an archive or a folder. Out: a `BundleArchive`, whose files have plain names, are those that its
 `bundle.json` lists and are as long as it says; or a BundleError of one line. Nothing is written
 here. What is in the files is checked when they have been copied (`bundle.load_bundle`).
 
@@ -33,16 +33,16 @@ from .bundle import (
 from .signature import SIGNATURE_BYTES
 
 BLOCK = tarfile.BLOCKSIZE
-PIECE_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
 MAX_HEADERS = 512
 FILE_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE)
-PASSED_OVER = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+SKIPPED_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 """Extended headers: exact times and the like. A name so long that it stands there is refused
 anyway, by its shortened form."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FileExtent:
     """Where the bytes of one file are."""
 
     handle: int
@@ -51,30 +51,30 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
-    """A bundle that nobody has checked yet. Usable while `unpack` is open."""
+class BundleArchive:
+    """A bundle that nobody has checked yet. Usable while `open_archive` is open."""
 
     origin: Path
     sha256: str
     """Of its `bundle.json`."""
-    places: Mapping[str, Place]
+    extents: Mapping[str, FileExtent]
     """By file name."""
 
     @property
     def num_bytes(self) -> int:
-        return sum(place.num_bytes for place in self.places.values())
+        return sum(extent.num_bytes for extent in self.extents.values())
 
     def read_file(self, name: str) -> Iterator[bytes]:
         """In pieces. Raises BundleError."""
-        place = self.places[name]
-        for at in range(0, place.num_bytes, PIECE_BYTES):
-            count = min(PIECE_BYTES, place.num_bytes - at)
-            yield _read_exactly(place.handle, count, place.offset + at, f"{self.origin}: {name}")
+        extent = self.extents[name]
+        for at in range(0, extent.num_bytes, CHUNK_BYTES):
+            count = min(CHUNK_BYTES, extent.num_bytes - at)
+            yield _read_exactly(extent.handle, count, extent.offset + at, f"{self.origin}: {name}")
 
 
 @contextmanager
-def open_source(path: Path) -> Iterator[int]:
-    """A file or folder, held open for `unpack`, which may run as a user who could not open it."""
+def open_bundle_source(path: Path) -> Iterator[int]:
+    """Hold a file or folder open for `open_archive`, whose user may not be able to open it."""
     handle = _open(path, str(path))
     try:
         yield handle
@@ -83,7 +83,7 @@ def open_source(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def unpack(handle: int, origin: Path) -> Iterator[Parcel]:
+def open_archive(handle: int, origin: Path) -> Iterator[BundleArchive]:
     """`origin` is what is called by name when a BundleError is raised."""
     kind = os.fstat(handle).st_mode
     with ExitStack() as stack:
@@ -94,52 +94,54 @@ def unpack(handle: int, origin: Path) -> Iterator[Parcel]:
             find = listed.get
         else:
             raise BundleError(f"{origin}: neither a folder nor an uncompressed tar archive")
-        yield _look_through(origin, find, listed)
+        yield _index_files(origin, find, listed)
 
 
-def _look_through(
-    origin: Path, find: Callable[[str], Place | None], listed: Mapping[str, Place] | None
-) -> Parcel:
+def _index_files(
+    origin: Path, find: Callable[[str], FileExtent | None], listed: Mapping[str, FileExtent] | None
+) -> BundleArchive:
     """`listed` is all that there is, where there must be nothing else."""
 
-    def take(name: str, at_most: int) -> Place:
-        place = find(name)
-        if place is None:
+    def require_file(name: str, at_most: int) -> FileExtent:
+        extent = find(name)
+        if extent is None:
             raise BundleError(f"{origin}: {name} is missing")
-        if place.num_bytes > at_most:
+        if extent.num_bytes > at_most:
             raise BundleError(
-                f"{origin}: {name} has {place.num_bytes} bytes, at most {at_most} allowed"
+                f"{origin}: {name} has {extent.num_bytes} bytes, at most {at_most} allowed"
             )
-        return place
+        return extent
 
-    place = take(MANIFEST, MAX_MANIFEST_BYTES)
-    data = _read_exactly(place.handle, place.num_bytes, place.offset, f"{origin}: {MANIFEST}")
+    extent = require_file(MANIFEST, MAX_MANIFEST_BYTES)
+    data = _read_exactly(extent.handle, extent.num_bytes, extent.offset, f"{origin}: {MANIFEST}")
     manifest = parse_manifest(data, origin / MANIFEST)
     for name in listed or ():
         if name not in (MANIFEST, SIGNATURE, *manifest.files):
             raise BundleError(f"{origin}: holds {name!r}, which {MANIFEST} does not list")
-    places = {MANIFEST: place, **_take_files(origin, manifest, take)}
+    extents = {MANIFEST: extent, **_find_listed_files(origin, manifest, require_file)}
     if find(SIGNATURE) is not None:
-        places[SIGNATURE] = take(SIGNATURE, SIGNATURE_BYTES)
-    return Parcel(origin, hashlib.sha256(data).hexdigest(), places)
+        extents[SIGNATURE] = require_file(SIGNATURE, SIGNATURE_BYTES)
+    return BundleArchive(origin, hashlib.sha256(data).hexdigest(), extents)
 
 
-def _take_files(
-    origin: Path, manifest: Manifest, take: Callable[[str, int], Place]
-) -> dict[str, Place]:
-    places = {}
+def _find_listed_files(
+    origin: Path, manifest: Manifest, require_file: Callable[[str, int], FileExtent]
+) -> dict[str, FileExtent]:
+    extents = {}
     for name, entry in manifest.files.items():
-        places[name] = take(name, MAX_FILE_BYTES)
-        if places[name].num_bytes != entry.bytes:
+        extents[name] = require_file(name, MAX_FILE_BYTES)
+        if extents[name].num_bytes != entry.bytes:
             raise BundleError(
-                f"{origin}: {name} has {places[name].num_bytes} bytes, {MANIFEST} says"
+                f"{origin}: {name} has {extents[name].num_bytes} bytes, {MANIFEST} says"
                 f" {entry.bytes} (files.{name}.bytes)"
             )
-    return places
+    return extents
 
 
-def _find_in_folder(folder: int, origin: Path, stack: ExitStack) -> Callable[[str], Place | None]:
-    def find(name: str) -> Place | None:
+def _find_in_folder(
+    folder: int, origin: Path, stack: ExitStack
+) -> Callable[[str], FileExtent | None]:
+    def find(name: str) -> FileExtent | None:
         try:
             handle = _open(name, f"{origin}: {name}", folder)
         except FileNotFoundError:
@@ -148,7 +150,7 @@ def _find_in_folder(folder: int, origin: Path, stack: ExitStack) -> Callable[[st
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{origin}: {name} is not a plain file")
-        return Place(handle, 0, status.st_size)
+        return FileExtent(handle, 0, status.st_size)
 
     return find
 
@@ -166,15 +168,15 @@ def _open(path: Path | str, called: str, folder: int | None = None) -> int:
         raise BundleError(f"{called}: cannot be read: {why}") from error
 
 
-def _list_archive(handle: int, origin: Path) -> dict[str, Place]:
+def _list_archive(handle: int, origin: Path) -> dict[str, FileExtent]:
     """Every file in the archive. Raises BundleError for anything that is none."""
     end = os.fstat(handle).st_size
-    places: dict[str, Place] = {}
+    extents: dict[str, FileExtent] = {}
     offset = 0
     for _ in range(MAX_HEADERS):
         header = _read_header(handle, offset, origin)
         if header is None:
-            return places
+            return extents
         offset += BLOCK
         name = header.name.removeprefix("./")
         if not 0 <= header.size <= end - offset:
@@ -184,12 +186,12 @@ def _list_archive(handle: int, origin: Path) -> dict[str, Place]:
                 raise BundleError(
                     f"{origin}: holds {header.name!r}, allowed: plain file names, no folders"
                 )
-            if name in places:
+            if name in extents:
                 raise BundleError(f"{origin}: holds {name!r} twice")
-            places[name] = Place(handle, offset, header.size)
+            extents[name] = FileExtent(handle, offset, header.size)
         elif header.type == tarfile.DIRTYPE and name in (".", ""):
             pass  # "tar -C FOLDER -cf FILE ." says first where it begins
-        elif header.type not in PASSED_OVER:
+        elif header.type not in SKIPPED_TYPES:
             raise BundleError(
                 f"{origin}: {header.name!r} is no plain file: a folder, a link or a device"
             )

@@ -1,13 +1,12 @@
 """What a start does about bundles: takes the one that is chosen, counts how often a new one fails,
 and goes back by itself.
 
-In: what the configuration says. Out: a `Choice`, whose bundle has been verified, each file read
-once. A bundle that was installed and is damaged, or not signed as is wanted, is passed over with an
-error in the log; so is one that has failed to start twice. What is wrong with the state folder
-itself is a warning: the start goes on, with the bundle that ships where nothing else is known.
-That one is part of the program, and proven: of several that lie there, whichever is the newest may
-be the one that was given up.
-"""
+In: what the configuration says. Out: a `BundleChoice`, whose bundle has been verified, each file
+read once. A bundle that was installed and is damaged, or not signed as is wanted, is passed over
+with an error in the log; so is one that has failed to start twice. What is wrong with the state
+folder itself is a warning: the start goes on, with the bundle that ships where nothing else is
+known. That one is part of the program, and proven: of several that lie there, whichever is the
+newest may be the one that was given up. """
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class BundleChoice:
     """The bundle of a run."""
 
     bundle: Bundle
@@ -39,12 +38,12 @@ class Choice:
     failed_before: int = 0
     """Starts on trial that had failed before this one."""
 
-    def confirm(self) -> None:
+    def mark_good(self) -> None:
         """The run goes well: the trial is over. Raises nothing; once is enough."""
         if self._change(lambda selection: selection.end_trial()):
             log.info("bundle %s has started well, its trial is over", self.name)
 
-    def forgive(self) -> None:
+    def discount(self) -> None:
         """This start does not count, and the trial goes on: whatever ends the run or keeps it from
         results is not the bundle. Raises nothing; once is enough."""
         self._change(lambda selection: replace(selection, failed_starts=self.failed_before))
@@ -73,45 +72,45 @@ def choose_bundle(
     *,
     starting: bool = False,
     environment: Mapping[str, str] = os.environ,
-) -> Choice:
+) -> BundleChoice:
     """The bundle `configured` (a folder) or the one that is chosen; with `starting`, as a run does
     that will confirm it, a start on trial is counted. `public_key` is a PEM file. Raises
     BundleError when no bundle can be had, ConfigError for a key that is none."""
     key = load_public_key(Path(public_key)) if public_key else None
     if configured:
         path = Path(configured)
-        return Choice(
+        return BundleChoice(
             load_bundle(path, None if path.resolve() == DEFAULT_BUNDLE.resolve() else key)
         )
     try:
         store = BundleStore(find_state_folder(environment))
     except BundleError as error:
         log.debug("the bundle that ships is used: %s", error)
-        return Choice(load_bundle(DEFAULT_BUNDLE))
-    return _load_best(store, _settle(store, starting), key, starting)
+        return BundleChoice(load_bundle(DEFAULT_BUNDLE))
+    return _load_first_valid(store, _resolve_selection(store, starting), key, starting)
 
 
-def _settle(store: BundleStore, starting: bool) -> Selection:
+def _resolve_selection(store: BundleStore, starting: bool) -> Selection:
     """What is chosen for this start."""
     try:
         before = store.read_selection()
     except BundleError as error:
         log.warning("%s; the bundle that ships is used", error)
         return Selection()
-    settled = before.give_up_failed()
+    settled = before.abandon_failed()
     if settled != before:
         log.error(
             "%s has failed to start %d times: back to %s",
-            call(before.current),
+            describe_bundle(before.current),
             before.failed_starts,
-            call(settled.current),
+            describe_bundle(settled.current),
         )
     if starting and before.on_trial:
-        _record(store, before, settled.count_start())
+        _record_start(store, before, settled.count_start())
     return settled
 
 
-def _record(store: BundleStore, before: Selection, after: Selection) -> None:
+def _record_start(store: BundleStore, before: Selection, after: Selection) -> None:
     """On the disk before anything is opened, as what is opened may take the machine down with it.
     A start that is told to stop counts too: that is how systemd ends one that takes too long."""
     try:
@@ -122,9 +121,9 @@ def _record(store: BundleStore, before: Selection, after: Selection) -> None:
         log.warning("starts of a new bundle are not counted: %s", error)
 
 
-def _load_best(
+def _load_first_valid(
     store: BundleStore, selection: Selection, key: PublicKey | None, starting: bool
-) -> Choice:
+) -> BundleChoice:
     failure: BundleError | None = None
     for name in dict.fromkeys((selection.current, selection.previous, SHIPPED)):
         try:
@@ -132,14 +131,14 @@ def _load_best(
         except BundleError as error:
             failure = failure or error
             if name != SHIPPED:
-                log.error("%s is passed over: %s", call(name), error)
+                log.error("%s is passed over: %s", describe_bundle(name), error)
             continue
         on_trial = starting and selection.on_trial
-        return Choice(bundle, store if on_trial else None, name, selection.failed_starts)
+        return BundleChoice(bundle, store if on_trial else None, name, selection.failed_starts)
     assert failure is not None
     raise failure
 
 
-def call(name: str) -> str:
+def describe_bundle(name: str) -> str:
     """What people call a bundle."""
     return f"bundle {name}" if name else "the bundle that ships"

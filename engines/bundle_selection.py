@@ -65,7 +65,7 @@ class Selection(msgspec.Struct, frozen=True):
             self.end_trial(), current=self.previous, previous=self.current, on_trial=on_trial
         )
 
-    def give_up_failed(self) -> Selection:
+    def abandon_failed(self) -> Selection:
         """Back to the one before, when the current one has failed to start too often. That one is
         then no way back, so what is left behind it is the one that ships."""
         if not self.on_trial or self.failed_starts < MAX_FAILED_STARTS:

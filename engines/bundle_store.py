@@ -26,9 +26,9 @@ from pathlib import Path
 
 import msgspec
 
-from .base import EngineError, Report, say_nothing
+from .base import EngineError, Report, null_reporter
 from .bundle import DEFAULT_BUNDLE, MANIFEST, Bundle, BundleError, load_bundle
-from .bundle_archive import Parcel
+from .bundle_archive import BundleArchive
 from .bundle_selection import SHIPPED, Selection, read_selection
 from .durable import (
     make_folder,
@@ -41,14 +41,14 @@ from .durable import (
 from .file_lock import hold_lock
 from .signature import PublicKey
 
-SPARE_BYTES = 4 << 20
+RESERVED_BYTES = 4 << 20
 """Left free beside a bundle: for the selection, and what its file system needs."""
 INSTALL_WAIT_S = 3600.0
 SELECTION_WAIT_S = 5.0
 _NAME = re.compile(r"[0-9a-f]{16}")
 _LEFTOVER = re.compile(r"\.(incoming|removed)-[0-9a-f]{16}")
 
-Prove = Callable[[Bundle], None]
+Verify = Callable[[Bundle], None]
 """Builds what a bundle needs on this machine and runs it once. Raises EngineError and others."""
 
 
@@ -93,43 +93,47 @@ class BundleStore:
 
     def lock_selection(self) -> AbstractContextManager[None]:
         """Entering raises BundleError when somebody does not let go of it."""
-        gave_up = BundleError(f"{self.folder}: another process holds selection.lock")
+        timeout_error = BundleError(f"{self.folder}: another process holds selection.lock")
         return hold_lock(
-            self.folder / "selection.lock", SELECTION_WAIT_S, gave_up, lambda: None, self._sleep
+            self.folder / "selection.lock",
+            SELECTION_WAIT_S,
+            timeout_error,
+            lambda: None,
+            self._sleep,
         )
 
     def install(
-        self, parcel: Parcel, public_key: PublicKey | None, prove: Prove, report: Report
+        self, archive: BundleArchive, public_key: PublicKey | None, verify: Verify, report: Report
     ) -> bool:
-        """Install and choose the bundle in `parcel`; False when it is the current one already.
-        Raises BundleError and what `prove` raises; what was chosen before still is then."""
-        name = parcel.sha256[:16]
-        with self._changing(report):
+        """Install and choose the bundle in `archive`; False when it is the current one already.
+        Raises BundleError and what `verify` raises; what was chosen before still is then."""
+        name = archive.sha256[:16]
+        with self._hold_install_lock(report):
             make_folder(self.folder)
             self._remove_leftovers()
-            selection = self._read_or_begin(report).give_up_failed()
-            if selection.current == SHIPPED and parcel.sha256 == _hash_shipped():
+            selection = self._read_or_reset(report).abandon_failed()
+            if selection.current == SHIPPED and archive.sha256 == _hash_shipped():
                 return False
             try:
                 here = self.load(name, public_key)
             except BundleError:
-                self._bring_in(parcel, name, public_key, prove)
+                self._copy_in(archive, name, public_key, verify)
             else:
                 if selection.current == name:
                     return False
-                prove(here)
+                verify(here)
             self._select(lambda before: before.switch(name))
         return True
 
-    def roll_back(self, public_key: PublicKey | None, prove: Prove, report: Report) -> str:
+    def roll_back(self, public_key: PublicKey | None, verify: Verify, report: Report) -> str:
         """Choose the bundle before this one, by which this one becomes the one before -> its name.
         Raises as `install` does."""
-        with self._changing(report):
+        with self._hold_install_lock(report):
             selection = self.read_selection()
             target = selection.previous
             if target == selection.current:
                 raise BundleError(f"{self.folder}: there is no bundle before the current one")
-            prove(self.load(target, public_key))
+            verify(self.load(target, public_key))
 
             def choose(before: Selection) -> Selection:
                 """A start may have gone back to it meanwhile."""
@@ -137,43 +141,43 @@ class BundleStore:
 
             return self._select(choose).current
 
-    def _bring_in(
-        self, parcel: Parcel, name: str, public_key: PublicKey | None, prove: Prove
+    def _copy_in(
+        self, archive: BundleArchive, name: str, public_key: PublicKey | None, verify: Verify
     ) -> None:
         incoming = self.folder / f".incoming-{name}"
-        self._check_room(parcel.num_bytes)
+        self._check_free_space(archive.num_bytes)
         try:
             os.mkdir(incoming, 0o755)  # noqa: PTH102 - see durable.py
-            for file in parcel.places:
-                write_new_file(incoming / file, parcel.read_file(file))
+            for file in archive.extents:
+                write_new_file(incoming / file, archive.read_file(file))
             sync_folder(incoming)
             try:
                 bundle = load_bundle(incoming, public_key)
-                if bundle.sha256 != parcel.sha256:
-                    raise BundleError(f"{parcel.origin}: changed while it was read")
-                prove(bundle)
+                if bundle.sha256 != archive.sha256:
+                    raise BundleError(f"{archive.origin}: changed while it was read")
+                verify(bundle)
             except (BundleError, EngineError) as error:  # name what was brought, not the copy
-                raise type(error)(str(error).replace(str(incoming), str(parcel.origin))) from error
+                raise type(error)(str(error).replace(str(incoming), str(archive.origin))) from error
             if self.find_folder(name).exists():
                 self._remove(name)  # it is damaged, or not signed as is wanted now
             move_folder(incoming, self.find_folder(name))
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
 
-    def _check_room(self, num_bytes: int) -> None:
+    def _check_free_space(self, num_bytes: int) -> None:
         disk = os.statvfs(self.folder)
         free = disk.f_bavail * disk.f_frsize
-        if free < num_bytes + SPARE_BYTES:
+        if free < num_bytes + RESERVED_BYTES:
             raise BundleError(
                 f"{self.folder}: the disk is full: {free / 1e6:.0f} MB free,"
-                f" {(num_bytes + SPARE_BYTES) / 1e6:.0f} MB wanted"
+                f" {(num_bytes + RESERVED_BYTES) / 1e6:.0f} MB wanted"
             )
 
     def _select(self, choose: Callable[[Selection], Selection]) -> Selection:
         """And drop what neither the old nor the new selection names: a process that still runs
         may have been started before either."""
         with self.lock_selection():
-            before = self._read_or_begin(say_nothing)
+            before = self._read_or_reset(null_reporter)
             after = choose(before)
             self.write_selection(after)
         for other in self.list_names():
@@ -182,7 +186,7 @@ class BundleStore:
                     self._remove(other)
         return after
 
-    def _read_or_begin(self, report: Report) -> Selection:
+    def _read_or_reset(self, report: Report) -> Selection:
         try:
             return self.read_selection()
         except BundleError as error:
@@ -199,9 +203,11 @@ class BundleStore:
                 shutil.rmtree(folder)
 
     @contextmanager
-    def _changing(self, report: Report) -> Iterator[None]:
+    def _hold_install_lock(self, report: Report) -> Iterator[None]:
         """One at a time; what the disk has against it becomes a BundleError."""
-        gave_up = BundleError(f"{self.folder}: another process has been installing for an hour")
+        timeout_error = BundleError(
+            f"{self.folder}: another process has been installing for an hour"
+        )
         waiting = "waiting for another process that installs a bundle"
         try:
             with suppress(OSError):
@@ -209,7 +215,7 @@ class BundleStore:
             with hold_lock(
                 self.folder / "install.lock",
                 INSTALL_WAIT_S,
-                gave_up,
+                timeout_error,
                 lambda: report(waiting),
                 self._sleep,
             ):

@@ -25,7 +25,7 @@ from .file_lock import hold_lock
 
 log = logging.getLogger(__name__)
 
-KEPT_BEFORE = 1
+MAX_PREVIOUS_ENGINES = 1
 """Engines of the same network and precision that stay beside the newest: a step back to the
 bundle or the JetPack of before needs no build."""
 LOCK_WAIT_S = 1800.0
@@ -79,7 +79,7 @@ class EngineCache:
         """The engine, or None where there is none that can be trusted; the log says why."""
         file = self.find_file(prefix, key)
         try:
-            entry = msgspec.json.decode(_beside(file).read_bytes(), type=EngineEntry)
+            entry = msgspec.json.decode(_metadata_file(file).read_bytes(), type=EngineEntry)
             data = file.read_bytes()
         except FileNotFoundError:
             return None
@@ -103,12 +103,14 @@ class EngineCache:
         entry = EngineEntry(key, dict(parts), hashlib.sha256(data).hexdigest(), len(data))
         try:
             _replace(file, data)
-            _replace(_beside(file), msgspec.json.format(msgspec.json.encode(entry), indent=2))
+            _replace(
+                _metadata_file(file), msgspec.json.format(msgspec.json.encode(entry), indent=2)
+            )
         except OSError as error:
             log.warning("%s", _explain_write(self.folder, error))
             return None
         with suppress(OSError):
-            self._drop_old(prefix, file)
+            self._prune(prefix, file)
         return file
 
     def load_timing(self, name: str) -> bytes:
@@ -141,28 +143,28 @@ class EngineCache:
         """
         with suppress(OSError):
             make_folder(self.folder, 0o700)
-        gave_up = EngineError(
+        timeout_error = EngineError(
             f"{self.folder}: another process has been building for over"
             f" {wait_s / 60:.0f} minutes; end it and try again"
         )
         return hold_lock(
             self.folder / "build.lock",
             wait_s,
-            gave_up,
+            timeout_error,
             lambda: report("waiting for another process that builds an engine"),
             sleep,
         )
 
-    def _drop_old(self, prefix: str, newest: Path) -> None:
+    def _prune(self, prefix: str, newest: Path) -> None:
         pattern = re.compile(re.escape(clean_name(prefix)) + r"-[0-9a-f]{16}\.engine")
         others = [
             (file.stat().st_mtime_ns, file)
             for file in self.folder.iterdir()
             if pattern.fullmatch(file.name) and file != newest
         ]
-        for _, file in sorted(others, reverse=True)[KEPT_BEFORE:]:
+        for _, file in sorted(others, reverse=True)[MAX_PREVIOUS_ENGINES:]:
             file.unlink(missing_ok=True)
-            _beside(file).unlink(missing_ok=True)
+            _metadata_file(file).unlink(missing_ok=True)
 
 
 def clean_name(text: str) -> str:
@@ -170,7 +172,7 @@ def clean_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".")
 
 
-def _beside(file: Path) -> Path:
+def _metadata_file(file: Path) -> Path:
     return file.with_suffix(".json")
 
 

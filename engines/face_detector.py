@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.bgr_image import resize_to_bgr
-from ..kernels.pixels import picture_size
+from ..kernels.pixels import image_size
 from .base import EngineError
 
-SEARCH_WIDTH_PX = 320
+DETECTION_WIDTH_PX = 320
 """Pictures are searched at this width: a face of a tenth of the picture still shows."""
-MIN_FACE_SHARE = 0.08
+MIN_FACE_FRACTION = 0.08
 """Smallest face, as a share of the picture's width."""
 
-_TO_GREY = {"bgr8": cv2.COLOR_BGR2GRAY, "rgb8": cv2.COLOR_RGB2GRAY}
+_TO_GRAY = {"bgr8": cv2.COLOR_BGR2GRAY, "rgb8": cv2.COLOR_RGB2GRAY}
 
 
-class Found(NamedTuple):
+class Detection(NamedTuple):
     """One face as a detector reports it: centre, side of the square, confidence."""
 
     x: float
@@ -37,7 +37,7 @@ class Found(NamedTuple):
 class Detector(Protocol):
     """Finds faces. One thread only."""
 
-    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
         """Picture as in `kernels.pixels` -> faces, in its pixels. Raises ValueError when the array
         cannot be such a picture, cv2.error when OpenCV fails."""
 
@@ -48,8 +48,8 @@ def open_detector(yunet_file: str | Path = "") -> Detector:
 
 
 def _search_size(height: int, width: int) -> tuple[tuple[int, int], float]:
-    """(width, height) of the image at `SEARCH_WIDTH_PX`, and how many times larger it really is."""
-    scale = max(1.0, width / SEARCH_WIDTH_PX)
+    """Return (width, height) at `DETECTION_WIDTH_PX`, and how many times larger the image is."""
+    scale = max(1.0, width / DETECTION_WIDTH_PX)
     return (max(1, round(width / scale)), max(1, round(height / scale))), scale
 
 
@@ -57,26 +57,30 @@ class HaarDetector:
     """Viola-Jones frontal faces; ships with OpenCV 4 (version 5 dropped it)."""
 
     FILE = "haarcascade_frontalface_default.xml"
-    STEP, NEIGHBOURS = 1.15, 4
+    SCALE_FACTOR, MIN_NEIGHBORS = 1.15, 4
 
     def __init__(self) -> None:
         self._cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / self.FILE))
         if self._cascade.empty():
             raise EngineError(f"OpenCV {cv2.__version__} has no {self.FILE}; install 4.8 to 4.x")
 
-    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
-        height, width = picture_size(image, pixel_format)
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
+        height, width = image_size(image, pixel_format)
         size, scale = _search_size(height, width)
-        if pixel_format in _TO_GREY:
-            grey = cv2.cvtColor(cv2.resize(image, size), _TO_GREY[pixel_format])
+        if pixel_format in _TO_GRAY:
+            gray = cv2.cvtColor(cv2.resize(image, size), _TO_GRAY[pixel_format])
         else:  # luma lies there ready; the cascade evens out contrast, so its range is no matter
-            grey = cv2.resize(image[..., 0] if image.ndim == 3 else image[:height], size)
-        least = max(20, round(size[0] * MIN_FACE_SHARE))
+            gray = cv2.resize(image[..., 0] if image.ndim == 3 else image[:height], size)
+        min_size = max(20, round(size[0] * MIN_FACE_FRACTION))
         boxes, _, weights = self._cascade.detectMultiScale3(
-            grey, self.STEP, self.NEIGHBOURS, minSize=(least, least), outputRejectLevels=True
+            gray,
+            self.SCALE_FACTOR,
+            self.MIN_NEIGHBORS,
+            minSize=(min_size, min_size),
+            outputRejectLevels=True,
         )
         return [
-            Found((x + w / 2) * scale, (y + h / 2) * scale, w * scale, float(weight))
+            Detection((x + w / 2) * scale, (y + h / 2) * scale, w * scale, float(weight))
             for (x, y, w, h), weight in zip(boxes, np.ravel(weights), strict=True)
         ]
 
@@ -98,14 +102,14 @@ class YuNetDetector:
         except cv2.error as error:
             raise EngineError(f"{str(file)!r}: not a YuNet: {error.err}") from error
 
-    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
-        size, scale = _search_size(*picture_size(image, pixel_format))
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
+        size, scale = _search_size(*image_size(image, pixel_format))
         if min(size) < self.MIN_SIDE_PX:
             return []
         self._net.setInputSize(size)
         _, rows = self._net.detect(resize_to_bgr(image, pixel_format, *size))
         return [
-            Found(
+            Detection(
                 float(x + w / 2) * scale,
                 float(y + h / 2) * scale,
                 float(h) * self.SIDE_PER_HEIGHT * scale,
@@ -113,5 +117,5 @@ class YuNetDetector:
             )
             for row in (rows if rows is not None else ())
             for x, y, w, h in [row[:4]]
-            if w >= size[0] * MIN_FACE_SHARE * 0.8
+            if w >= size[0] * MIN_FACE_FRACTION * 0.8
         ]

@@ -23,12 +23,12 @@ REPORT_S = 5.0
 def hold_lock(
     file: Path,
     wait_s: float,
-    gave_up: Exception,
+    timeout_error: Exception,
     on_wait: Callable[[], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[None]:
-    """Hold the lock `file`. Raises `gave_up` when another process does for longer than `wait_s`;
-    `on_wait` is told every few seconds meanwhile.
+    """Hold the lock `file`. Raises `timeout_error` when another process does for longer than
+    `wait_s`; `on_wait` is told every few seconds meanwhile.
 
     Where the file cannot be opened for writing there is nothing to write either, so nobody is
     locked out.
@@ -43,7 +43,7 @@ def hold_lock(
         waited_s = 0.0
         while not _try_lock(handle):
             if waited_s >= wait_s:
-                raise gave_up
+                raise timeout_error
             if waited_s % REPORT_S == 0:
                 on_wait()
             sleep(POLL_S)

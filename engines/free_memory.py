@@ -18,7 +18,7 @@ Jetson."""
 MIN_WORKSPACE_MB = 64
 MAX_WORKSPACE_MB = 1024
 """Far more than networks this small can use."""
-WORKSPACE_SHARE = 0.25
+WORKSPACE_FRACTION = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def choose_workspace(memory: FreeMemory, gpu_free_bytes: int | None) -> int:
         )
     if gpu_free_bytes is not None:
         free_mb = min(free_mb, gpu_free_bytes >> 20)
-        if free_mb < MIN_WORKSPACE_MB / WORKSPACE_SHARE:
+        if free_mb < MIN_WORKSPACE_MB / WORKSPACE_FRACTION:
             raise EngineError(f"{free_mb} MB of the GPU's memory are free: close what uses it")
-    share = int(free_mb * WORKSPACE_SHARE)
+    share = int(free_mb * WORKSPACE_FRACTION)
     return max(MIN_WORKSPACE_MB, min(share, MAX_WORKSPACE_MB)) << 20

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Opinion = list[float]
+ClassProbabilities = list[float]
 
 
 def calibrate(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
@@ -22,7 +22,7 @@ def calibrate(logits: NDArray[np.float32], temperature: float) -> NDArray[np.flo
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
 
 
-def calibrate_one(logits: Sequence[float], temperature: float) -> Opinion:
+def calibrate_one(logits: Sequence[float], temperature: float) -> ClassProbabilities:
     """The same for one opinion; all NaN when a logit is not finite."""
     highest = max(logits)
     if not math.isfinite(sum(logits)):
@@ -33,14 +33,19 @@ def calibrate_one(logits: Sequence[float], temperature: float) -> Opinion:
 
 
 def fuse(
-    opinions: Mapping[str, Opinion], weights: Mapping[str, float]
-) -> tuple[Opinion, dict[str, float]]:
+    modality_probabilities: Mapping[str, ClassProbabilities], weights: Mapping[str, float]
+) -> tuple[ClassProbabilities, dict[str, float]]:
     """Weighted mean of the opinions there are -> probabilities, weight of each modality.
 
     The weights of those present are scaled to sum to 1; a modality without an opinion has
     weight 0. There must be at least one opinion.
     """
-    total = sum(weights[name] for name in opinions)
-    shares = {name: weights[name] / total if name in opinions else 0.0 for name in weights}
-    weighted = [[shares[name] * p for p in opinion] for name, opinion in opinions.items()]
-    return [sum(column) for column in zip(*weighted, strict=True)], shares
+    total = sum(weights[name] for name in modality_probabilities)
+    weight_shares = {
+        name: weights[name] / total if name in modality_probabilities else 0.0 for name in weights
+    }
+    weighted = [
+        [weight_shares[name] * p for p in class_probabilities]
+        for name, class_probabilities in modality_probabilities.items()
+    ]
+    return [sum(column) for column in zip(*weighted, strict=True)], weight_shares

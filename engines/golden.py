@@ -29,7 +29,7 @@ def golden_input(manifest: Manifest, network: str) -> dict[str, NDArray[np.float
         if manifest.fusion is None:
             raise KeyError(FUSION)
         num_faces = manifest.fusion.num_faces
-        embeddings = _wave(1, num_faces + 1, EMBEDDING_SIZE)
+        embeddings = _sine(1, num_faces + 1, EMBEDDING_SIZE)
         return {
             "faces": embeddings[:, :-1].copy(),
             "face_mask": np.ones((1, num_faces), np.float32),
@@ -38,20 +38,20 @@ def golden_input(manifest: Manifest, network: str) -> dict[str, NDArray[np.float
         }
     if network == "face":
         side = manifest.levels[0].face_px
-        return {"image": _wave(1, 3, side, side)}
+        return {"image": _sine(1, 3, side, side)}
     mel = manifest.mel
     return {
-        "mel": _wave(1, mel.num_mels, mel.num_frames),
+        "mel": _sine(1, mel.num_mels, mel.num_frames),
         "mask": np.ones((1, mel.num_frames), np.float32),
     }
 
 
-def _wave(*shape: int) -> NDArray[np.float32]:
+def _sine(*shape: int) -> NDArray[np.float32]:
     i = np.arange(np.prod(shape), dtype=np.float64)
     return np.sin(0.1 * i + 1e-5 * i * i).reshape(shape).astype(np.float32)
 
 
-def prove_engine(engine: Engine, bundle: Bundle, network: str) -> None:
+def check_golden_output(engine: Engine, bundle: Bundle, network: str) -> None:
     """Warm the engine up on the golden input and compare with what the network said at the
     engine's precision. Raises EngineError."""
     feed = golden_input(bundle.manifest, network)

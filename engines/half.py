@@ -16,14 +16,14 @@ from .base import EngineError
 if TYPE_CHECKING:
     import onnx
 
-WIDE_OPERATORS = ("LSTM", "ReduceSum", "ReduceLogSumExp", "Softmax", "LogSoftmax", "Clip", "Div")
+FP32_OPERATORS = ("LSTM", "ReduceSum", "ReduceLogSumExp", "Softmax", "LogSoftmax", "Clip", "Div")
 """Stay at 32 bits: sums over a whole log-mel window exceed the largest 16-bit number (65504), and
 a recurrence adds up its rounding. All of them together are a small part of the work."""
 QDQ_OPSET = 19
 """The first in which a quantise operator takes 16-bit numbers."""
 
 
-def to_half(data: bytes) -> bytes:
+def convert_to_fp16(data: bytes) -> bytes:
     """Raises EngineError when `data` is no ONNX file, or the package onnx is missing."""
     try:
         import onnx
@@ -40,27 +40,27 @@ def to_half(data: bytes) -> bytes:
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's errors have no common base
         raise EngineError(f"not an ONNX network: {' '.join(str(error).split())}") from error
-    widen_weights(model)
+    store_weights_as_fp32(model)
     logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.WARNING)
-    blocked = [*DEFAULT_OP_BLOCK_LIST, *WIDE_OPERATORS]
+    blocked = [*DEFAULT_OP_BLOCK_LIST, *FP32_OPERATORS]
     half = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
-    _join_wide_operators(half.graph)
+    _connect_fp32_operators(half.graph)
     _sort_nodes(half.graph)
     return bytes(half.SerializeToString())
 
 
-def _join_wide_operators(graph: onnx.GraphProto) -> None:
+def _connect_fp32_operators(graph: onnx.GraphProto) -> None:
     """The converter hands a sum to the next wide operator through 16 bits, where it overflows."""
     casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
-    wide_of = {}
+    fp32_source = {}
     for name, cast in casts.items():
         before = casts.get(cast.input[0])
         if before is not None and (_type_of(before), _type_of(cast)) == ("FLOAT16", "FLOAT"):
-            wide_of[name] = before.input[0]
+            fp32_source[name] = before.input[0]
     for node in graph.node:
         for i, name in enumerate(node.input):
-            node.input[i] = wide_of.get(name, name)
-    for names in (wide_of, set(casts) - set(wide_of)):  # in turn: the first read the others
+            node.input[i] = fp32_source.get(name, name)
+    for names in (fp32_source, set(casts) - set(fp32_source)):  # in turn: the first read the others
         read = {name for node in graph.node for name in node.input}
         read |= {value.name for value in graph.output}
         for name in names:
@@ -86,7 +86,7 @@ def _sort_nodes(graph: onnx.GraphProto) -> None:
         waiting = [node for node in waiting if not known.issuperset(node.output)]
 
 
-def widen_weights(model: onnx.ModelProto) -> None:
+def store_weights_as_fp32(model: onnx.ModelProto) -> None:
     """Undo the storage of weights as 16-bit numbers with a cast behind each. In place."""
     from onnx import TensorProto, numpy_helper
 

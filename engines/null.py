@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Arrays, Feed, TensorSpec, take_host_array
+from .base import Arrays, Feed, TensorSpec, require_host_array
 from .bundle import EMBEDDING_SIZE, FUSION, LABELS, MODALITIES, Manifest
 
 
@@ -31,7 +31,7 @@ class NullEngine:
         )
 
     def infer(self, feed: Feed) -> Arrays:
-        arrays = {spec.name: take_host_array("null", spec, feed) for spec in self.inputs}
+        arrays = {spec.name: require_host_array("null", spec, feed) for spec in self.inputs}
         if self._network == FUSION:
             return _fuse(arrays)
         array = arrays[self.inputs[0].name]

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from .base import Arrays, EngineError, Feed, TensorSpec, take_host_array
+from .base import Arrays, EngineError, Feed, TensorSpec, require_host_array
 
 WARM_UP_RUNS = 3
 _DTYPES = {"tensor(float)": "float32"}
@@ -71,7 +71,7 @@ class OnnxEngine:
             if held is not None and feed.get(spec.name) is held:  # filled anew, bound already
                 batch = len(held)
                 continue
-            array = np.ascontiguousarray(take_host_array(self._file, spec, feed))
+            array = np.ascontiguousarray(require_host_array(self._file, spec, feed))
             batch = len(array)
             self._held[spec.name] = array
             self._binding.bind_input(

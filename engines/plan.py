@@ -33,7 +33,7 @@ class BuildOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EnginePlan:
     """One engine to build."""
 
     bundle_name: str
@@ -48,10 +48,10 @@ class Plan:
         return f"{self.network} {self.precision}"
 
 
-def plan_engine(bundle: Bundle, network: str, precision: str, options: BuildOptions) -> Plan:
+def plan_engine(bundle: Bundle, network: str, precision: str, options: BuildOptions) -> EnginePlan:
     """`network` is "face" or "voice", `precision` one that the bundle has for it."""
     manifest = bundle.manifest
-    return Plan(
+    return EnginePlan(
         manifest.name,
         network,
         precision,
@@ -72,7 +72,7 @@ def _list_profiles(manifest: Manifest, network: str, levels: tuple[str, ...]) ->
     return tuple({"image": (1, 3, size, size)} for size in sorted(sizes, reverse=True))
 
 
-def read_model(plan: Plan) -> bytes:
+def read_model(plan: EnginePlan) -> bytes:
     """The ONNX that TensorRT is given. Raises EngineError."""
     return convert_model(_read(plan.file), plan.file, plan.precision)
 
@@ -84,15 +84,15 @@ def convert_model(model: bytes, file: Path, precision: str) -> bytes:
     """
     if precision == "fp32":
         return model
-    from .half import to_half
+    from .half import convert_to_fp16
 
     try:
-        return to_half(model)
+        return convert_to_fp16(model)
     except EngineError as error:
         raise EngineError(f"{file}: {error}") from error
 
 
-def list_key_parts(plan: Plan, gpu: Gpu, tensorrt: str, l4t: str) -> dict[str, str]:
+def list_key_parts(plan: EnginePlan, gpu: Gpu, tensorrt: str, l4t: str) -> dict[str, str]:
     """All that an engine depends on; `tensorrt` and `l4t` are versions. Raises EngineError.
 
     The ONNX counts as it lies in the bundle, and beside it the source of what makes 16 bits of

@@ -42,7 +42,7 @@ def read_settings(file: Path) -> Tree:
     return tree
 
 
-def put_setting(tree: Tree, setting: str) -> None:
+def apply_override(tree: Tree, setting: str) -> None:
     """Put "a.b=value", the value in YAML, into `tree`. Raises ConfigError."""
     path, equals, text = setting.partition("=")
     *parents, key = path.strip().split(".")

@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.device_array import DeviceArray
-from .base import Arrays, EngineError, Feed, GpuHangsError, Report, TensorSpec, say_nothing
-from .build import BuiltEngine, find_engine, prepare_engine
+from .base import Arrays, EngineError, Feed, GpuHangsError, Report, TensorSpec, null_reporter
+from .build import BuiltEngine, find_cached_engine, load_or_build_engine
 from .bundle import Bundle
 from .cuda_driver import CudaDriver, CudaError
 from .engine_cache import EngineCache, find_cache_folder
 from .gpu import Gpu, open_gpu
-from .plan import BuildOptions, Plan, plan_engine
-from .tensorrt_library import Problems, explain_failure, load_tensorrt, make_logger
-from .tensorrt_shape import FixedShape, Tools
+from .plan import BuildOptions, EnginePlan, plan_engine
+from .tensorrt_library import TensorRTDiagnostics, explain_failure, load_tensorrt, make_logger
+from .tensorrt_shape import FixedShapeContext, TensorRTContext
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -46,7 +46,7 @@ def open_tensorrt(
     network: str,
     precision: str,
     options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
-    report: Report = say_nothing,
+    report: Report = null_reporter,
     force: bool = False,
 ) -> TensorRTEngine:
     """Open a network of `bundle`, after building it where the cache has no engine of it yet, or
@@ -62,30 +62,32 @@ def open_tensorrt(
     built = None
     if options.levels and not force:
         # One for all levels serves each of them, and is what `emotion-edge build` makes.
-        plan_of_all = plan_engine(bundle, network, precision, replace(options, levels=()))
-        built = find_engine(plan_of_all, gpu, version, cache)
-        plan = plan if built is None else plan_of_all
+        all_levels_plan = plan_engine(bundle, network, precision, replace(options, levels=()))
+        built = find_cached_engine(all_levels_plan, gpu, version, cache)
+        plan = plan if built is None else all_levels_plan
     if built is None:
-        built = prepare_engine(plan, gpu, version, cache, report, force)
-    problems = Problems()
-    engine = _read_engine(built.data, problems)
+        built = load_or_build_engine(plan, gpu, version, cache, report, force)
+    diagnostics = TensorRTDiagnostics()
+    engine = _read_engine(built.data, diagnostics)
     if engine is None and built.seconds == 0:
-        log.warning("%s: is built again: %s", built.file, problems.explain())
-        built = prepare_engine(plan, gpu, version, cache, report, force=True)
-        engine = _read_engine(built.data, problems)
+        log.warning("%s: is built again: %s", built.file, diagnostics.explain())
+        built = load_or_build_engine(plan, gpu, version, cache, report, force=True)
+        engine = _read_engine(built.data, diagnostics)
     if engine is None:
         what = f"{plan.title}: the engine cannot be read"
-        raise explain_failure(what, problems, version, gpu.compute_capability)
-    return TensorRTEngine(engine, plan, gpu, built, problems)
+        raise explain_failure(what, diagnostics, version, gpu.compute_capability)
+    return TensorRTEngine(engine, plan, gpu, built, diagnostics)
 
 
-def _read_engine(data: bytes, problems: Problems) -> tuple[trt.Runtime, trt.ICudaEngine] | None:
+def _read_engine(
+    data: bytes, diagnostics: TensorRTDiagnostics
+) -> tuple[trt.Runtime, trt.ICudaEngine] | None:
     """The runtime must live as long as its engine."""
     import tensorrt as trt
 
-    problems.clear()
+    diagnostics.clear()
     try:
-        runtime = trt.Runtime(make_logger(problems))
+        runtime = trt.Runtime(make_logger(diagnostics))
         engine: Any = runtime.deserialize_cuda_engine(data)
     except (TypeError, RuntimeError) as error:  # pybind11 says so of a null pointer
         log.debug("TensorRT: %s", error)
@@ -102,10 +104,10 @@ class TensorRTEngine:
     def __init__(
         self,
         engine: tuple[trt.Runtime, trt.ICudaEngine],
-        plan: Plan,
+        plan: EnginePlan,
         gpu: Gpu,
         built: BuiltEngine,
-        problems: Problems,
+        diagnostics: TensorRTDiagnostics,
     ) -> None:
         """Make every buffer. Raises EngineError."""
         self.precision = plan.precision
@@ -118,19 +120,19 @@ class TensorRTEngine:
         self._cuda_errors = (gpu.driver.Error, CudaError)
         self._engine: tuple[trt.Runtime, trt.ICudaEngine] | None = engine
         self._inputs, self._outputs = _list_tensors(engine[1], plan)
-        self._by_shape: dict[tuple[int, ...], FixedShape] = {}
+        self._by_shape: dict[tuple[int, ...], FixedShapeContext] = {}
         self._rows: dict[int, dict[str, NDArray[np.float32]]] = {}
         self._event = 0
-        self._hangs = False
+        self._is_hung = False
         names = [spec.name for spec in self._outputs]
         try:
             self._cuda = CudaDriver()
             self._event = self._cuda.create_event()
             stream = gpu.driver.Stream(NON_BLOCKING)
-            tools = Tools(plan.title, gpu.driver, self._cuda, stream, problems)
+            tools = TensorRTContext(plan.title, gpu.driver, self._cuda, stream, diagnostics)
             for index, shapes in enumerate(plan.profiles):
                 key = shapes[self._inputs[0].name]
-                self._by_shape[key] = FixedShape(engine[1], index, shapes, names, tools)
+                self._by_shape[key] = FixedShapeContext(engine[1], index, shapes, names, tools)
             stream.synchronize()
         except EngineError:
             raise
@@ -165,7 +167,7 @@ class TensorRTEngine:
     def close(self) -> None:
         """Free everything, on the thread that opened it. What fails is only logged: after an error
         of the GPU every call fails, and that error is the one to be read."""
-        if self._engine is None or self._hangs:  # freeing would wait for the GPU for ever
+        if self._engine is None or self._is_hung:  # freeing would wait for the GPU for ever
             return
         self._engine = None
         try:
@@ -212,7 +214,7 @@ class TensorRTEngine:
         except self._cuda_errors as error:
             raise EngineError(f"{self._title}: failed: {error}") from error
         if not is_done:
-            self._hangs = True
+            self._is_hung = True
             raise GpuHangsError(f"{self._title}: the GPU has not answered for {TIMEOUT_S:.0f} s")
         return shape.outputs
 
@@ -234,7 +236,7 @@ class TensorRTEngine:
 
 
 def _list_tensors(
-    engine: trt.ICudaEngine, plan: Plan
+    engine: trt.ICudaEngine, plan: EnginePlan
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs in the order of the plan, and outputs. Raises EngineError for other types."""
     import tensorrt as trt

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OLDEST = (10, 3)
+MIN_VERSION = (10, 3)
 """JetPack 6.1 and 6.2 have 10.3. Before that, parts of what is used here are missing."""
 SYSTEM_FOLDERS = Path("/usr/lib")
-KEPT_LINES = 4
+MAX_LINES = 4
 MAX_LINE = 300
 
 
-class Problems:
+class TensorRTDiagnostics:
     """The last errors and warnings of TensorRT, for messages: its calls return None and say why
     in the log alone."""
 
     def __init__(self) -> None:
-        self.errors: deque[str] = deque(maxlen=KEPT_LINES)
-        self.warnings: deque[str] = deque(maxlen=KEPT_LINES)
+        self.errors: deque[str] = deque(maxlen=MAX_LINES)
+        self.warnings: deque[str] = deque(maxlen=MAX_LINES)
 
     def explain(self) -> str:
         """One line."""
@@ -52,7 +52,7 @@ def load_tensorrt(system_folders: Path = SYSTEM_FOLDERS) -> str:
     except ModuleNotFoundError as error:
         if error.name != "tensorrt":
             raise EngineError(f"TensorRT cannot be loaded: {error}") from error
-        raise EngineError(_find_elsewhere(system_folders)) from error
+        raise EngineError(_explain_missing(system_folders)) from error
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineError(
             f"TensorRT cannot be loaded: {_first_line(str(error))}: it does not belong to this"
@@ -60,15 +60,15 @@ def load_tensorrt(system_folders: Path = SYSTEM_FOLDERS) -> str:
         ) from error
     version = str(trt.__version__)
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    if numbers < OLDEST:
+    if numbers < MIN_VERSION:
         raise EngineError(
-            f"TensorRT {version} is too old: {'.'.join(map(str, OLDEST))} or newer is needed"
+            f"TensorRT {version} is too old: {'.'.join(map(str, MIN_VERSION))} or newer is needed"
             " (JetPack 6.1)"
         )
     return version
 
 
-def _find_elsewhere(system_folders: Path) -> str:
+def _explain_missing(system_folders: Path) -> str:
     """On a Jetson it comes with the system, where a virtual environment does not look."""
     found = sorted(system_folders.glob("python3*/dist-packages/tensorrt/__init__.py"))
     in_environment = sys.prefix != sys.base_prefix
@@ -82,8 +82,8 @@ def _find_elsewhere(system_folders: Path) -> str:
     return "TensorRT is not installed: on a Jetson sudo apt install python3-libnvinfer"
 
 
-def make_logger(problems: Problems) -> trt.ILogger:
-    """TensorRT's log goes to logging, its last complaints to `problems`."""
+def make_logger(diagnostics: TensorRTDiagnostics) -> trt.ILogger:
+    """TensorRT's log goes to logging, its last complaints to `diagnostics`."""
     import tensorrt as trt
 
     severity_of = trt.ILogger.Severity
@@ -95,10 +95,10 @@ def make_logger(problems: Problems) -> trt.ILogger:
         def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
             line = " ".join(msg.split())[:MAX_LINE]
             if severity in (severity_of.INTERNAL_ERROR, severity_of.ERROR):
-                problems.errors.append(line)
+                diagnostics.errors.append(line)
                 log.debug("TensorRT error: %s", line)  # the EngineError will say it
             elif severity == severity_of.WARNING:
-                problems.warnings.append(line)
+                diagnostics.warnings.append(line)
                 log.info("TensorRT: %s", line)
             else:
                 log.debug("TensorRT: %s", line)
@@ -106,10 +106,12 @@ def make_logger(problems: Problems) -> trt.ILogger:
     return Logger()
 
 
-def explain_failure(what: str, problems: Problems, version: str, capability: str) -> EngineError:
+def explain_failure(
+    what: str, diagnostics: TensorRTDiagnostics, version: str, capability: str
+) -> EngineError:
     """What to tell the user when TensorRT returned nothing: three causes are known by name."""
-    reason = problems.explain()
-    lines: Sequence[str] = [*problems.errors, *problems.warnings]
+    reason = diagnostics.explain()
+    lines: Sequence[str] = [*diagnostics.errors, *diagnostics.warnings]
     text = " ".join(lines).lower()
     if "unsupported sm" in text or ("gpu sm" in text and "not supported" in text):
         return EngineError(

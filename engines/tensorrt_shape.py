@@ -15,14 +15,14 @@ from ..kernels.device_array import DeviceArray
 from .base import EngineError, Feed
 from .cuda_driver import CudaDriver, CudaError
 from .plan import Shapes
-from .tensorrt_library import Problems
+from .tensorrt_library import TensorRTDiagnostics
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 log = logging.getLogger(__name__)
 
-Made = TypeVar("Made")
+ResultT = TypeVar("ResultT")
 
 MAX_GRAPHS = 4
 """The addresses of the inputs are part of a graph; a caller that has ever new ones is served
@@ -30,7 +30,7 @@ without."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class TensorRTContext:
     """What all shapes of an engine share."""
 
     title: str
@@ -39,21 +39,21 @@ class Tools:
     cuda: CudaDriver
     stream: Any
     """The engine's own, of pycuda: nothing else is ever enqueued there."""
-    problems: Problems
+    diagnostics: TensorRTDiagnostics
 
     def require(self, done: bool, what: str) -> None:
         """Raise EngineError, with what TensorRT has logged, when a call says False."""
         if not done:
-            raise EngineError(f"{self.title}: {what}: {self.problems.explain()}")
+            raise EngineError(f"{self.title}: {what}: {self.diagnostics.explain()}")
 
-    def take(self, made: Made | None, what: str) -> Made:
+    def take(self, result: ResultT | None, what: str) -> ResultT:
         """The same for a call that makes something, or returns None."""
-        if made is None:
-            raise EngineError(f"{self.title}: {what}: {self.problems.explain()}")
-        return made
+        if result is None:
+            raise EngineError(f"{self.title}: {what}: {self.diagnostics.explain()}")
+        return result
 
 
-class FixedShape:
+class FixedShapeContext:
     """Raises EngineError, CudaError or one of pycuda's errors, from every method."""
 
     def __init__(
@@ -62,7 +62,7 @@ class FixedShape:
         profile: int,
         shapes: Shapes,
         outputs: Sequence[str],
-        tools: Tools,
+        tools: TensorRTContext,
     ) -> None:
         self.outputs: dict[str, NDArray[np.float32]] = {}
         """Page-locked memory that the GPU writes."""
@@ -147,7 +147,7 @@ class FixedShape:
         Captured on the engine's own stream, launched on any.
         """
         cuda, stream = self._tools.cuda, int(self._tools.stream.handle)
-        self._tools.problems.clear()
+        self._tools.diagnostics.clear()
         failures: list[Exception] = []
         graph = None
         try:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .cuda_device import PreprocessorError, has_gpu, simulated
+from .cuda_device import PreprocessorError, has_gpu, is_simulated
 from .device_array import Tensor
 from .spec import ImageSpec, MelSpec
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class LogMel(Protocol):
     """Streaming log-mel; see `cpu_mel.StreamingLogMel`."""
 
-    LATE_COLUMNS: int
+    HISTORY_COLUMNS: int
     spec: MelSpec
     first_column: int
     next_sample: int
@@ -73,11 +73,11 @@ def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor
     """
     if name not in PREPROCESSORS:
         raise ValueError(f"preprocessor {name!r} is not one of {', '.join(PREPROCESSORS)}")
-    from .kernel_cache import keep_readable
+    from .kernel_cache import copy_readonly_cache
 
-    keep_readable()
+    copy_readonly_cache()
     # Numba's simulator has its own idea of the GPU's memory, which no engine can read.
-    if name == "cuda" or (name == "auto" and has_gpu() and not simulated()):
+    if name == "cuda" or (name == "auto" and has_gpu() and not is_simulated()):
         from .cuda import CudaPreprocessor
 
         try:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .pixels import RGB_MATRICES, find_format, picture_size
+from .pixels import RGB_MATRICES, find_format, image_size
 
 Bytes = NDArray[np.uint8]
 
@@ -23,7 +23,7 @@ def resize_to_bgr(
     Y'CbCr is resized first and converted then: OpenCV's own conversions know BT.601 in limited
     range only. Raises ValueError when the array cannot be such an image.
     """
-    rows, _ = picture_size(image, pixel_format)
+    rows, _ = image_size(image, pixel_format)
     size = (width, height)
     matrix = RGB_MATRICES.get(pixel_format)
     if matrix is None:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cpu_colour import compile_colour, convert_nv12, convert_yuyv
+from .cpu_colour import compile_color_conversion, convert_nv12, convert_yuyv
 from .cpu_face import channel_rows, compile_face_pass, face_pass
 from .cpu_mel import StreamingLogMel, compile_push
-from .crop import Box, check_box, check_size, cut, find_crop
-from .pixels import RGB_MATRICES, find_format, picture_size
+from .crop import Box, check_box, check_size, find_crop, view_crop
+from .pixels import RGB_MATRICES, find_format, image_size
 from .spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
 
 
@@ -25,11 +25,11 @@ class CpuPreprocessor:
         self.mel = StreamingLogMel(mel)
         self._outputs: dict[int, NDArray[np.float32]] = {}
         self._taps = np.zeros((4, MAX_FACE_PX), np.uint64)
-        self._shares = np.zeros((2, MAX_FACE_PX), np.float32)
+        self._weights = np.zeros((2, MAX_FACE_PX), np.float32)
         self._rows_for = (0, False)
         self._scratch: dict[str, NDArray[Any]] = {}
         compile_face_pass()
-        compile_colour()
+        compile_color_conversion()
         compile_push()
         # The first call also picks the compiled version for its arguments: not in a frame's time.
         for layout, shape in (
@@ -51,7 +51,7 @@ class CpuPreprocessor:
     ) -> NDArray[np.float32]:
         """Picture + square box (x, y, side) -> (1, 3, size_px, size_px), reused by the next call
         of the same size. See `reference.face_tensor`. `device_ptr` is not looked at."""
-        height, width = picture_size(image, pixel_format)
+        height, width = image_size(image, pixel_format)
         if size_px not in self._outputs:
             check_size(size_px)
             self._outputs[size_px] = np.zeros((1, 3, size_px, size_px), np.float32)
@@ -71,7 +71,7 @@ class CpuPreprocessor:
             bgr,
             *self._channel_rows,
             self._taps,
-            self._shares,
+            self._weights,
             self._row,
             out[0],
         )
@@ -94,12 +94,12 @@ class CpuPreprocessor:
     ) -> tuple[NDArray[Any], Box]:
         """What the box needs of a picture that the face pass cannot read as it lies: a picture
         that it can, and the box in it."""
-        height, width = picture_size(image, pixel_format)
+        height, width = image_size(image, pixel_format)
         crop = find_crop(box, size_px, height, width)
         matrix = RGB_MATRICES.get(pixel_format)
-        scratch = self._find_scratch("pixels" if matrix is None else "colours", height * width * 3)
+        scratch = self._get_scratch("pixels" if matrix is None else "colours", height * width * 3)
         pixels = scratch[: crop.height * crop.width * 3].reshape(crop.height, crop.width, 3)
-        blocks = cut(image, pixel_format, height, crop)
+        blocks = view_crop(image, pixel_format, height, crop)
         if matrix is None:
             np.copyto(pixels, blocks[0])
         elif find_format(pixel_format).layout == "nv12":
@@ -109,7 +109,7 @@ class CpuPreprocessor:
             convert_yuyv(pairs, matrix, pixels.reshape(crop.height, -1))
         return pixels, crop.move(box)
 
-    def _find_scratch(self, name: str, size: int) -> NDArray[Any]:
+    def _get_scratch(self, name: str, size: int) -> NDArray[Any]:
         """As large as any picture so far. Only what is used of it is ever given memory."""
         if name not in self._scratch or self._scratch[name].size < size:
             self._scratch[name] = np.empty(size, np.float32 if name == "colours" else np.uint8)

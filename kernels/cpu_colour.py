@@ -60,18 +60,18 @@ def convert_nv12(luma, chroma, matrix, out):  # type: ignore[no-untyped-def]
     `matrix` as in `convert_yuyv`. `reference.to_rgb`."""
     terms = _read_matrix(matrix)
     for i in range(luma.shape[0]):
-        row, colours, line = luma[i], chroma[i // 2], out[i]
+        row, colors, line = luma[i], chroma[i // 2], out[i]
         for k in range(luma.shape[1] // 2):
             at = 2 * k
-            u, v = colours[at], colours[at + 1]
+            u, v = colors[at], colors[at + 1]
             _convert_pair(u, v, row[at], row[at + 1], terms, line, 6 * k)
 
 
-def compile_colour() -> None:
+def compile_color_conversion() -> None:
     """Compile, or load from the disk cache, so that no frame ever waits for the compiler."""
     # Rows of a crop lie as far apart as those of the picture, but a row's bytes lie together.
-    picture, floats = types.Array(types.uint8, 2, "A", readonly=True), types.float32[:, ::1]
-    for kernel, arguments in ((convert_yuyv, (picture,)), (convert_nv12, (picture, picture))):
+    image, floats = types.Array(types.uint8, 2, "A", readonly=True), types.float32[:, ::1]
+    for kernel, arguments in ((convert_yuyv, (image,)), (convert_nv12, (image, image))):
         if not kernel.signatures:
             kernel.compile(types.void(*arguments, floats, floats))
             kernel.disable_compile()

@@ -13,56 +13,56 @@ import numba
 import numpy as np
 from numba import types
 
-from .reference import TAP_NUDGE, WIDE_STEP
+from .reference import MAX_BILINEAR_STEP, TAP_OFFSET
 from .simd import load4, splat4, store4, transpose4
 
 U = numba.uint64  # an unsigned index spares Numba's test for negative ones
 
 
 @numba.njit
-def _find_taps(origin, side, limit, first, second, share):  # type: ignore[no-untyped-def]
+def _find_taps(origin, side, limit, first, second, weight):  # type: ignore[no-untyped-def]
     """`reference.taps` into the given arrays."""
     step = side / len(first)
     for i in range(len(first)):
-        if step < WIDE_STEP:
+        if step < MAX_BILINEAR_STEP:
             place = min(max(origin + (i + 0.5) * step - 0.5, 0.0), limit - 1.0)
             low = int(place)
             first[i] = low
             second[i] = min(low + 1, limit - 1)
-            share[i] = place - low
+            weight[i] = place - low
         else:
-            here = origin + (i + 0.25) * step + TAP_NUDGE
-            there = origin + (i + 0.75) * step + TAP_NUDGE
+            here = origin + (i + 0.25) * step + TAP_OFFSET
+            there = origin + (i + 0.75) * step + TAP_OFFSET
             first[i] = int(min(max(np.floor(here), 0.0), limit - 1.0))
             second[i] = int(min(max(np.floor(there), 0.0), limit - 1.0))
-            share[i] = 0.5
+            weight[i] = 0.5
 
 
 @numba.njit
-def _blend_pixel(row, left, right, share, at):  # type: ignore[no-untyped-def]
+def _blend_pixel(row, left, right, weight, at):  # type: ignore[no-untyped-def]
     """Three channels of output pixel `at`: a blend of two source pixels of `row`.
 
     One load takes four floats, so `row` must be readable one float past its last pixel.
     """
     here = load4(row, left[at])
-    return here + (load4(row, right[at]) - here) * splat4(share[at])
+    return here + (load4(row, right[at]) - here) * splat4(weight[at])
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
 def face_pass(  # type: ignore[no-untyped-def]
-    image, x, y, side, bgr, scale, bias, taps, shares, row, out
+    image, x, y, side, bgr, scale, bias, taps, weights, row, out
 ):
     """Fill `out` (3, size, size) from `image` (H, W, 3), uint8 or float32 of the same range, as
     `reference.face_tensor` does.
 
     `scale`, `bias` float32 (3 W,): of each source channel, repeating. `size` is a multiple of
-    four. Scratch: `taps` uint64 (4, P) and `shares` float32 (2, P), P >= size, `row` float32
+    four. Scratch: `taps` uint64 (4, P) and `weights` float32 (2, P), P >= size, `row` float32
     (3 W + 1,).
     """
     height, width, _ = image.shape
     size = out.shape[1]
     left, right, upper, lower = taps[0, :size], taps[1, :size], taps[2, :size], taps[3, :size]
-    across, down = shares[0, :size], shares[1, :size]
+    across, down = weights[0, :size], weights[1, :size]
     _find_taps(x, side, width, left, right, across)
     _find_taps(y, side, height, upper, lower, down)
     first = left[0] * U(3)
@@ -75,10 +75,10 @@ def face_pass(  # type: ignore[no-untyped-def]
     for i in range(size):
         top = image[upper[i]].reshape(-1)[first:]
         bottom = image[lower[i]].reshape(-1)[first:]
-        share = down[i]
+        weight = down[i]
         for k in range(length):
             value = np.float32(top[k])
-            value += (np.float32(bottom[k]) - value) * share
+            value += (np.float32(bottom[k]) - value) * weight
             row[k] = value * scale[k] + bias[k]
         plane0, plane1, plane2 = out[first_plane, i], out[1, i], out[2 - first_plane, i]
         for j in range(U(0), U(size), U(4)):

@@ -12,7 +12,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from .cpu_fft import complex_fft, twiddles
-from .cpu_sound import clean_sample, level_db
+from .cpu_sound import level_db, sanitize_sample
 from .mel_grid import MelGrid
 from .reference import hann_window, mel_filters
 from .simd import LANES, load4, splat4, store4, transpose4
@@ -39,9 +39,9 @@ def pack_filters(spec: MelSpec) -> tuple[NDArray[np.int64], NDArray[np.float64]]
 
 @_compiled
 def mel_column(  # type: ignore[no-untyped-def]
-    sound, preemphasis, floor, mean, std, hann, turns, triangles, weights, work, out
+    audio, preemphasis, floor, mean, std, hann, turns, triangles, weights, work, out
 ):
-    """One column, `out` (num_mels,), of `sound` (1 + window,), whose first sample is the one
+    """One column, `out` (num_mels,), of `audio` (1 + window,), whose first sample is the one
     before the window."""
     size = turns.shape[
         1
@@ -50,14 +50,14 @@ def mel_column(  # type: ignore[no-untyped-def]
     half = len(hann) // 2
     for n in range(half):
         k = 2 * n + 1
-        re[n] = (sound[k] - preemphasis * sound[k - 1]) * hann[k - 1]
-        im[n] = (sound[k + 1] - preemphasis * sound[k]) * hann[k]
+        re[n] = (audio[k] - preemphasis * audio[k - 1]) * hann[k - 1]
+        im[n] = (audio[k + 1] - preemphasis * audio[k]) * hann[k]
     for n in range(half, size):
         re[n] = 0.0
         im[n] = 0.0
     if len(hann) % 2:
         k = len(hann)
-        re[half] = (sound[k] - preemphasis * sound[k - 1]) * hann[k - 1]
+        re[half] = (audio[k] - preemphasis * audio[k - 1]) * hann[k - 1]
     re, im = complex_fft(size, re, im, re2, im2, turns)
     cos, sin = turns[0], turns[1]
     power[0] = (re[0] + im[0]) ** 2
@@ -71,10 +71,10 @@ def mel_column(  # type: ignore[no-untyped-def]
         power[k] = 0.25 * (x * x + y * y)
     for m in range(0, len(out), LANES):
         a, b, c, d = transpose4(
-            _weigh(power, triangles, weights, m),
-            _weigh(power, triangles, weights, m + 1),
-            _weigh(power, triangles, weights, m + 2),
-            _weigh(power, triangles, weights, m + 3),
+            _fuse(power, triangles, weights, m),
+            _fuse(power, triangles, weights, m + 1),
+            _fuse(power, triangles, weights, m + 2),
+            _fuse(power, triangles, weights, m + 3),
         )
         store4(work[0], m, (a + b) + (c + d))
     for m in range(len(out)):
@@ -82,7 +82,7 @@ def mel_column(  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _weigh(power, triangles, weights, m):  # type: ignore[no-untyped-def]
+def _fuse(power, triangles, weights, m):  # type: ignore[no-untyped-def]
     """Band `m`: its four partial sums."""
     first, end, offset = triangles[m, 0], triangles[m, 1], triangles[m, 2]
     total = splat4(0.0)
@@ -94,7 +94,7 @@ def _weigh(power, triangles, weights, m):  # type: ignore[no-untyped-def]
 @_compiled
 def push_samples(  # type: ignore[no-untyped-def]
     samples,
-    sound,
+    audio,
     filled,
     column,
     hop,
@@ -113,7 +113,7 @@ def push_samples(  # type: ignore[no-untyped-def]
 ):
     """Add `samples` and compute the columns they complete -> (filled, column), both updated.
 
-    `sound` (1 + window,) holds the sample before the window, then `filled` samples of it.
+    `audio` (1 + window,) holds the sample before the window, then `filled` samples of it.
     `columns` (num_mels, 2 capacity) and `levels` (2 capacity,) are rings written twice, so that
     any stretch of `capacity` columns lies in one piece.
     """
@@ -123,12 +123,12 @@ def push_samples(  # type: ignore[no-untyped-def]
     while taken < len(samples):
         count = min(window - filled, len(samples) - taken)
         for n in range(count):
-            sound[1 + filled + n] = clean_sample(samples[taken + n])
+            audio[1 + filled + n] = sanitize_sample(samples[taken + n])
         filled += count
         taken += count
         if filled == window:
             mel_column(
-                sound,
+                audio,
                 preemphasis,
                 floor,
                 mean,
@@ -144,12 +144,12 @@ def push_samples(  # type: ignore[no-untyped-def]
             for m in range(len(newest)):
                 columns[m, at] = newest[m]
                 columns[m, at + capacity] = newest[m]
-            level = level_db(sound, 1 + window - hop, hop)
+            level = level_db(audio, 1 + window - hop, hop)
             levels[at] = level
             levels[at + capacity] = level
             column += 1
             for n in range(1 + window - hop):
-                sound[n] = sound[n + hop]
+                audio[n] = audio[n + hop]
             filled = window - hop
     return filled, column
 
@@ -179,8 +179,8 @@ class StreamingLogMel(MelGrid):
         """Add the next samples (n,) -> how many new columns they completed."""
         before = self._num_columns
         self._filled, self._num_columns = push_samples(
-            self._admit(samples),
-            self._sound,
+            self._align_to_grid(samples),
+            self._audio,
             self._filled,
             before,
             self.spec.hop,
@@ -210,7 +210,7 @@ class StreamingLogMel(MelGrid):
         """Overwrite everything heard with zeros."""
         self.restart(0)
         windows = (self._mel, self._mask)
-        for array in (self._sound, self._columns, self._levels, *windows, *self._scratch):
+        for array in (self._audio, self._columns, self._levels, *windows, *self._scratch):
             array.fill(0)
 
 

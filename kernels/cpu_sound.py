@@ -15,7 +15,7 @@ _compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
 
 
 @_compiled
-def clean_sample(sample):  # type: ignore[no-untyped-def]
+def sanitize_sample(sample):  # type: ignore[no-untyped-def]
     """What is not finite counts as silence, the rest is cut to full scale."""
     value = np.float64(sample)
     if not np.isfinite(value):
@@ -24,41 +24,41 @@ def clean_sample(sample):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def level_db(sound, first, count):  # type: ignore[no-untyped-def]
-    """dB of full scale of `sound[first : first + count]`; the sum may be reordered, so that it
+def level_db(audio, first, count):  # type: ignore[no-untyped-def]
+    """dB of full scale of `audio[first : first + count]`; the sum may be reordered, so that it
     runs in vector lanes."""
     total = 0.0
     for n in range(first, first + count):
-        value = np.float64(sound[n])
+        value = np.float64(audio[n])
         total += value * value
     return 10.0 * np.log10(total / count + LEVEL_FLOOR)
 
 
 @_compiled
-def stage_samples(samples, sound, filled, staged, levels, column, window, hop):  # type: ignore[no-untyped-def]
-    """Add `samples`, which must fit, to the `filled` ones of `sound` -> (filled, new columns).
+def stage_samples(samples, audio, filled, staged, levels, column, window, hop):  # type: ignore[no-untyped-def]
+    """Add `samples`, which must fit, to the `filled` ones of `audio` -> (filled, new columns).
 
-    `sound` float32 begins with the sample before its first column. When columns are complete,
-    their sound is copied to `staged`, at its beginning and as it lay in `sound`, their levels go
-    into the ring `levels` (twice, see `mel_grid`) from number `column` on, and `sound` is moved on.
+    `audio` float32 begins with the sample before its first column. When columns are complete,
+    their sound is copied to `staged`, at its beginning and as it lay in `audio`, their levels go
+    into the ring `levels` (twice, see `mel_grid`) from number `column` on, and `audio` is moved on.
     """
     for n in range(len(samples)):
-        sound[1 + filled + n] = clean_sample(samples[n])
+        audio[1 + filled + n] = sanitize_sample(samples[n])
     filled += len(samples)
     if filled < window:
         return filled, 0
     new = (filled - window) // hop + 1
     capacity = len(levels) // 2
     for n in range(1 + window + (new - 1) * hop):
-        staged[n] = sound[n]
+        staged[n] = audio[n]
     for k in range(new):
         at = (column + k) % capacity
-        level = level_db(sound, 1 + k * hop + window - hop, hop)
+        level = level_db(audio, 1 + k * hop + window - hop, hop)
         levels[at] = level
         levels[at + capacity] = level
     filled -= new * hop
     for n in range(1 + filled):
-        sound[n] = sound[n + new * hop]
+        audio[n] = audio[n + new * hop]
     return filled, new
 
 

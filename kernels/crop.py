@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from .pixels import find_format
-from .reference import TAP_NUDGE, WIDE_STEP
+from .reference import MAX_BILINEAR_STEP, TAP_OFFSET
 from .spec import MAX_FACE_PX
 
 Box = tuple[float, float, float]
@@ -63,17 +63,19 @@ def find_crop(box: Box, size_px: int, height: int, width: int) -> Crop:
 
 def _find_span(origin: float, side: float, size_px: int, limit: int) -> tuple[int, int]:
     step = side / size_px
-    if step < WIDE_STEP:
+    if step < MAX_BILINEAR_STEP:
         first = origin + 0.5 * step - 0.5
         last = origin + (size_px - 0.5) * step + 0.5  # one on: the second tap of the last pair
     else:
-        first = origin + 0.25 * step + TAP_NUDGE
-        last = origin + (size_px - 0.25) * step + TAP_NUDGE
+        first = origin + 0.25 * step + TAP_OFFSET
+        last = origin + (size_px - 0.25) * step + TAP_OFFSET
     low, high = (math.floor(min(max(place, 0.0), limit - 1.0)) for place in (first, last))
     return low - low % 2, min(high + 2 - high % 2, limit)
 
 
-def cut(image: NDArray[Any], pixel_format: str, height: int, crop: Crop) -> list[NDArray[Any]]:
+def view_crop(
+    image: NDArray[Any], pixel_format: str, height: int, crop: Crop
+) -> list[NDArray[Any]]:
     """Views of the bytes of `crop`: one (rows, bytes ...) block, for nv12 two."""
     columns = slice(crop.left, crop.right)
     blocks = [image[crop.top : crop.bottom, columns]]

@@ -8,28 +8,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .crop import Box, check_box, check_size, cut, find_crop
+from .crop import Box, check_box, check_size, find_crop, view_crop
 from .cuda_device import (
     PreprocessorError,
     Staging,
     address_of,
+    ignore_small_grid_warnings,
+    is_simulated,
     make_staging,
-    one_line_errors,
     open_stream,
-    simulated,
-    small_grids,
     stream_handle,
     wrap_bytes,
+    wrap_cuda_errors,
 )
 from .device_array import DeviceArray
-from .pixels import FORMATS, LAYOUTS, find_format, picture_size
+from .pixels import LAYOUTS, PIXEL_FORMATS, find_format, image_size
 from .spec import MIN_FACE_PX, ImageSpec, MelSpec
 
 log = logging.getLogger(__name__)
 
 MAX_WRAPPED = 64
 """Camera buffers whose wrapping is remembered: more than any camera cycles through (61, of
-`jetson_camera.ring_length` at 240 pictures a second)."""
+`jetson_camera.count_ring_buffers` at 240 pictures a second)."""
 
 
 class CudaPreprocessor:
@@ -45,14 +45,14 @@ class CudaPreprocessor:
     def __init__(self, image: ImageSpec, mel: MelSpec, face_dtype: str = "float32") -> None:
         """`face_dtype`: "float32" or "float16", what the face network reads. Raises
         PreprocessorError when there is no GPU, no driver, or Numba cannot compile for it."""
-        with one_line_errors():
+        with wrap_cuda_errors():
             from . import cuda_face
             from .cuda_mel import CudaStreamingLogMel
 
             allowed = " or ".join(cuda_face.OUTPUT_DTYPES)
             if face_dtype not in cuda_face.OUTPUT_DTYPES:
                 raise ValueError(f"face dtype {face_dtype!r} is not {allowed}")
-            if simulated():
+            if is_simulated():
                 log.warning("NUMBA_ENABLE_CUDASIM is set: CUDA kernels run in Numba's simulator")
             from numba import cuda
 
@@ -62,7 +62,7 @@ class CudaPreprocessor:
             self._face_dtype = face_dtype
             self._face_kernel = cuda_face.compile_face_pass(face_dtype)
             self._channels = {
-                name: cuda.to_device(cuda_face.channel_table(image, name)) for name in FORMATS
+                name: cuda.to_device(cuda_face.channel_table(image, name)) for name in PIXEL_FORMATS
             }
             self._outputs: dict[int, tuple[Any, DeviceArray]] = {}
             self._wrapped: dict[tuple[int, int], Any] = {}
@@ -85,7 +85,7 @@ class CudaPreprocessor:
         is enqueued on the result's stream is done. Without, the bytes that the box needs are
         copied to page-locked memory first.
         """
-        height, width = picture_size(image, pixel_format)
+        height, width = image_size(image, pixel_format)
         if size_px not in self._outputs:
             self._make_output(size_px)
         check_box(box, height, width)
@@ -100,7 +100,7 @@ class CudaPreprocessor:
         staging.wait()
         crop = find_crop(box, size_px, height, width)
         at = 0
-        for block in cut(image, pixel_format, height, crop):
+        for block in view_crop(image, pixel_format, height, crop):
             np.copyto(staging.host[at : at + block.size].reshape(block.shape), block)
             at += block.size
         pitch = crop.width * bytes_per_pixel
@@ -117,7 +117,7 @@ class CudaPreprocessor:
         the GPU every call fails, and that error is the one to be read."""
         try:
             if self._outputs:
-                with one_line_errors():
+                with wrap_cuda_errors():
                     self.stream.synchronize()
         except PreprocessorError as error:
             log.warning("closing the preprocessor: %s", error)
@@ -167,7 +167,7 @@ class CudaPreprocessor:
         from numba import cuda
 
         check_size(size_px)
-        with small_grids():
+        with ignore_small_grid_warnings():
             self._face_grid(size_px)
         shape = (1, 3, size_px, size_px)
         out = cuda.device_array(shape, np.dtype(self._face_dtype))

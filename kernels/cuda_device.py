@@ -28,7 +28,7 @@ def has_gpu(dev: Path = Path("/dev")) -> bool:
     return any(True for pattern in DEVICE_NODES for _ in dev.glob(pattern))
 
 
-def simulated() -> bool:
+def is_simulated() -> bool:
     """Whether Numba runs CUDA kernels in its simulator (NUMBA_ENABLE_CUDASIM was set)."""
     from numba.core import config
 
@@ -36,7 +36,7 @@ def simulated() -> bool:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def wrap_cuda_errors() -> Iterator[None]:
     """What Numba or the driver raises becomes a PreprocessorError. A ValueError stays one."""
     known = _list_errors()
     try:
@@ -65,7 +65,7 @@ def _list_errors() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def small_grids() -> Iterator[None]:
+def ignore_small_grid_warnings() -> Iterator[None]:
     """Numba warns of a launch of few blocks when it is first put together. A few blocks per frame
     are what these kernels are."""
     with warnings.catch_warnings():
@@ -88,20 +88,20 @@ def open_stream() -> Any:
 
 def stream_handle(stream: Any) -> int:
     """CUstream as an integer. The simulator has no streams: 0."""
-    return 0 if simulated() else int(stream)
+    return 0 if is_simulated() else int(stream)
 
 
 def address_of(array: Any) -> int:
     """Where the GPU sees the first number of a Numba device array. In the simulator the GPU's
     memory is the host's."""
-    protocol = "__array_interface__" if simulated() else "__cuda_array_interface__"
+    protocol = "__array_interface__" if is_simulated() else "__cuda_array_interface__"
     return int(getattr(array, protocol)["data"][0])
 
 
 def wrap_bytes(address: int, num_bytes: int) -> Any:
     """Memory that somebody else owns as a Numba device array, uint8 (num_bytes,). Nothing is
     copied and nothing kept alive."""
-    if simulated():
+    if is_simulated():
         from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
         memory = (ctypes.c_uint8 * num_bytes).from_address(address)
@@ -136,5 +136,5 @@ def make_staging(size: int, dtype: str) -> Staging:
     device = cuda.mapped_array(size, np.dtype(dtype))
     host = np.asarray(device)
     host[:] = 0
-    event = cuda.event() if simulated() else cuda.event(timing=False)
+    event = cuda.event() if is_simulated() else cuda.event(timing=False)
     return Staging(host, device, event)

@@ -15,7 +15,7 @@ from numba import cuda
 
 from .crop import Box
 from .pixels import LAYOUTS, RGB_MATRICES
-from .reference import TAP_NUDGE, WIDE_STEP
+from .reference import MAX_BILINEAR_STEP, TAP_OFFSET
 from .spec import ImageSpec
 
 BLOCK = (32, 8)
@@ -124,8 +124,10 @@ def place_box(box: Box, size_px: int) -> tuple[int, int, int, int, int, int]:
     are the wide ones. See `reference.taps`."""
     x, y, side = box
     step = side / size_px
-    wide = step >= WIDE_STEP
-    shifts = (0.25 * step + TAP_NUDGE, 0.75 * step + TAP_NUDGE) if wide else (0.5 * step - 0.5,) * 2
+    wide = step >= MAX_BILINEAR_STEP
+    shifts = (
+        (0.25 * step + TAP_OFFSET, 0.75 * step + TAP_OFFSET) if wide else (0.5 * step - 0.5,) * 2
+    )
     x_here, x_there = (_to_fixed(x + shift) for shift in shifts)
     y_here, y_there = (_to_fixed(y + shift) for shift in shifts)
     return x_here, x_there, y_here, y_there, _to_fixed(step), int(wide)

@@ -24,8 +24,8 @@ from .cuda_device import (
     PreprocessorError,
     Staging,
     address_of,
+    ignore_small_grid_warnings,
     make_staging,
-    small_grids,
     stream_handle,
 )
 from .cuda_mel_kernels import MEL_SIGNATURE, WINDOW_SIGNATURE, mel_kernel, window_kernel
@@ -36,7 +36,7 @@ from .spec import MelSpec
 
 THREADS = 64
 """Per block: one for each butterfly of a 512-point real FFT."""
-PIECE_COLUMNS = 32
+CHUNK_COLUMNS = 32
 """Columns of one launch. Longer sound is pushed in pieces."""
 SHARED_BYTES = 48 * 1024
 """Shared memory that a block has on every GPU without being asked for (CUDA C++ Programming Guide,
@@ -52,8 +52,8 @@ class CudaStreamingLogMel(MelGrid):
 
     def __init__(self, spec: MelSpec, stream: Any) -> None:
         """On the `stream` of Numba, in the context that is current."""
-        sound_size = 1 + spec.window + (PIECE_COLUMNS - 1) * spec.hop
-        super().__init__(spec, np.zeros(sound_size, np.float32))
+        audio_size = 1 + spec.window + (CHUNK_COLUMNS - 1) * spec.hop
+        super().__init__(spec, np.zeros(audio_size, np.float32))
         half = spec.fft_size // 2
         self._shared_bytes = 4 * half * np.dtype(np.float64).itemsize
         if self._shared_bytes > SHARED_BYTES:
@@ -64,7 +64,7 @@ class CudaStreamingLogMel(MelGrid):
         self._stream = stream
         self._mel_kernel = cuda.jit(MEL_SIGNATURE, cache=True)(mel_kernel)
         self._window_kernel = cuda.jit(WINDOW_SIGNATURE, cache=True)(window_kernel)
-        self._stagings = [make_staging(sound_size, "float32") for _ in range(2)]
+        self._stagings = [make_staging(audio_size, "float32") for _ in range(2)]
         self._scalars = (
             spec.preemphasis,
             spec.floor,
@@ -79,28 +79,28 @@ class CudaStreamingLogMel(MelGrid):
         self._mel = cuda.to_device(np.zeros((1, spec.num_mels, spec.num_frames), np.float32))
         self._mask = cuda.to_device(np.zeros((1, spec.num_frames), np.float32))
         self._window = self._describe(self._mel), self._describe(self._mask)
-        with small_grids():
+        with ignore_small_grid_warnings():
             self._window_grid()
-            for count in range(1, PIECE_COLUMNS + 1):
+            for count in range(1, CHUNK_COLUMNS + 1):
                 self._mel_grid(count)
 
     def push(self, samples: NDArray[np.float32]) -> int:
         """Add the next samples (n,) -> how many new columns they completed: these are computed
         on the stream, and the levels are known at once."""
-        samples = self._admit(samples)
+        samples = self._align_to_grid(samples)
         before = self._num_columns
         while len(samples):
-            room = len(self._sound) - 1 - self._filled
-            self._push_piece(samples[:room])
+            room = len(self._audio) - 1 - self._filled
+            self._push_chunk(samples[:room])
             samples = samples[room:]
         return self._num_columns - before
 
-    def _push_piece(self, samples: NDArray[np.float32]) -> None:
+    def _push_chunk(self, samples: NDArray[np.float32]) -> None:
         spec, staging = self.spec, self._stagings[0]
         staging.wait()
         self._filled, new = stage_samples(
             samples,
-            self._sound,
+            self._audio,
             self._filled,
             staging.host,
             self._levels,
@@ -136,7 +136,7 @@ class CudaStreamingLogMel(MelGrid):
         """Overwrite what lies of the sound in the host's memory."""
         for staging in self._stagings:
             staging.host[:] = 0
-        for array in (self._sound, self._levels):
+        for array in (self._audio, self._levels):
             array.fill(0)
 
     def _mel_grid(self, num_columns: int) -> Any:

@@ -70,9 +70,9 @@ def _transform(work, turns):  # type: ignore[no-untyped-def]
 
 
 def mel_kernel(  # type: ignore[no-untyped-def]
-    sound, hop, slot, preemphasis, floor, mean, scale, hann, turns, triangles, weights, columns
+    audio, hop, slot, preemphasis, floor, mean, scale, hann, turns, triangles, weights, columns
 ):
-    """Block b computes the column of `sound[b hop : b hop + 1 + window]`, whose first sample is
+    """Block b computes the column of `audio[b hop : b hop + 1 + window]`, whose first sample is
     the one before the window, into place `slot` + b of the ring `columns` (num_mels, capacity).
 
     `turns` from `cpu_fft.twiddles`, `triangles` and `weights` from `cpu_mel.pack_filters`. Shared
@@ -89,7 +89,7 @@ def mel_kernel(  # type: ignore[no-untyped-def]
     while n < 2 * size:
         value = np.float64(0.0)
         if n < hann.shape[0]:
-            newer, older = np.float64(sound[start + n + 1]), np.float64(sound[start + n])
+            newer, older = np.float64(audio[start + n + 1]), np.float64(audio[start + n])
             value = (newer - preemphasis * older) * hann[n]
         work[(n & 1) * size + (n >> 1)] = value
         n += threads

@@ -72,12 +72,12 @@ def time_frame(driver: GraphDriver, preprocessor: CudaPreprocessor) -> list[tupl
     face of 224 px from 1280x720 pixels of every format, which lie in mapped memory."""
     mel, stream = preprocessor.mel, preprocessor.stream
     rng = np.random.default_rng(0)
-    sound = make_staging(1 + mel.spec.window + (FRAME_COLUMNS - 1) * mel.spec.hop, "float32")
-    sound.host[:] = 0.1 * rng.standard_normal(sound.host.size)
+    audio = make_staging(1 + mel.spec.window + (FRAME_COLUMNS - 1) * mel.spec.hop, "float32")
+    audio.host[:] = 0.1 * rng.standard_normal(audio.host.size)
     times = [
         (
             f"{FRAME_COLUMNS} columns of log-mel",
-            time_on_device(driver, stream, lambda: mel.launch(sound, FRAME_COLUMNS, 0)),
+            time_on_device(driver, stream, lambda: mel.launch(audio, FRAME_COLUMNS, 0)),
         ),
         (f"window of {mel.spec.num_frames} columns", time_on_device(driver, stream, mel.window)),
     ]
@@ -85,9 +85,9 @@ def time_frame(driver: GraphDriver, preprocessor: CudaPreprocessor) -> list[tupl
         shape = _ROWS[pixel_format]
         memory = make_staging(int(np.prod(shape)), "uint8")
         memory.host[:] = rng.integers(0, 256, memory.host.size, np.uint8)
-        picture, address = memory.host.reshape(shape), address_of(memory.device)
+        image, address = memory.host.reshape(shape), address_of(memory.device)
         for box in _BOXES:
-            face = partial(preprocessor.face, picture, box, 224, pixel_format, address)
+            face = partial(preprocessor.face, image, box, 224, pixel_format, address)
             name = f"face of {pixel_format}, {box[2]:.0f} -> 224 px"
             times.append((name, time_on_device(driver, stream, face)))
     mel.restart(0)

@@ -11,7 +11,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 
-def keep_readable() -> None:
+def copy_readonly_cache() -> None:
     """Numba does not even read a cache that it cannot write; compiling anew takes a minute on a
     small board. So it is given a copy for this run, in the folder for temporary files. To be called
     before a kernel is declared. Raises OSError without such a folder."""

@@ -15,14 +15,14 @@ from .spec import MelSpec
 class MelGrid:
     """The hop grid of one stream, and a ring of its columns' levels. One thread only."""
 
-    LATE_COLUMNS = 128
+    HISTORY_COLUMNS = 128
     """Columns kept beyond a window, for pictures older than the newest sound (1.28 s)."""
 
-    def __init__(self, spec: MelSpec, sound: NDArray[Any]) -> None:
-        """`sound` is the backend's: the sample before the next column, then `_filled` of it."""
+    def __init__(self, spec: MelSpec, audio: NDArray[Any]) -> None:
+        """`audio` is the backend's: the sample before the next column, then `_filled` of it."""
         self.spec = spec
-        self._sound = sound
-        self._capacity = spec.num_frames + self.LATE_COLUMNS
+        self._audio = audio
+        self._capacity = spec.num_frames + self.HISTORY_COLUMNS
         # Written twice, so that any stretch of `_capacity` columns lies in one piece.
         self._levels = np.zeros(2 * self._capacity, np.float32)
         self.restart(0)
@@ -33,9 +33,9 @@ class MelGrid:
         hop = self.spec.hop
         self.first_column = -(-first_sample // hop)
         self._num_columns = self.first_column
-        self._to_drop = self.first_column * hop - first_sample
+        self._num_to_drop = self.first_column * hop - first_sample
         self.next_sample = first_sample
-        self._sound[:] = 0.0
+        self._audio[:] = 0.0
         self._filled = 0
 
     @property
@@ -49,13 +49,13 @@ class MelGrid:
         start, count = self._span(end_column)
         return self._levels[start : start + count]
 
-    def _admit(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _align_to_grid(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Count the next samples (n,) -> contiguous float32, without those before the grid."""
         samples = np.ascontiguousarray(samples, np.float32)  # what the kernels are compiled for
         self.next_sample += len(samples)
-        if self._to_drop:
-            dropped = min(self._to_drop, len(samples))
-            self._to_drop -= dropped
+        if self._num_to_drop:
+            dropped = min(self._num_to_drop, len(samples))
+            self._num_to_drop -= dropped
             samples = samples[dropped:]
         return samples
 

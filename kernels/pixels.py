@@ -90,7 +90,7 @@ def _list_formats() -> dict[str, PixelFormat]:
 
 
 _FORMATS = _list_formats()
-FORMATS = tuple(_FORMATS)
+PIXEL_FORMATS = tuple(_FORMATS)
 """All names."""
 RGB_MATRICES = {
     name: entry.ycbcr.rgb_matrix() for name, entry in _FORMATS.items() if entry.ycbcr is not None
@@ -103,11 +103,11 @@ def find_format(name: str) -> PixelFormat:
     try:
         return _FORMATS[name]
     except KeyError:
-        known = ", ".join(FORMATS)
+        known = ", ".join(PIXEL_FORMATS)
         raise ValueError(f"pixel format {name!r} is not one of {known}") from None
 
 
-def picture_size(image: NDArray[Any], pixel_format: str) -> tuple[int, int]:
+def image_size(image: NDArray[Any], pixel_format: str) -> tuple[int, int]:
     """(height, width) in pixels. Raises ValueError when the array cannot be such an image."""
     shape = image.shape
     good = image.dtype == "uint8" and image.size > 0

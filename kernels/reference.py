@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .pixels import find_format, picture_size
+from .pixels import find_format, image_size
 from .spec import ImageSpec, MelSpec
 
-WIDE_STEP = 2.5
+MAX_BILINEAR_STEP = 2.5
 """Source pixels per output pixel from which neighbours are too close together to stand for it."""
 
-TAP_NUDGE = 2.0**-20
+TAP_OFFSET = 2.0**-20
 """Added to a quarter point before it is rounded down: one that lies exactly between two pixels is
 the second one's, however the arithmetic of a backend rounds."""
 
@@ -79,7 +79,7 @@ def face_tensor(
 
     Each output pixel is a blend of two source rows and two source columns, see `taps`.
     """
-    height, width = picture_size(image, pixel_format)
+    height, width = image_size(image, pixel_format)
     x, y, side = box
     row0, row1, down = taps(y, side, size_px, height)
     col0, col1, right = taps(x, side, size_px, width)
@@ -98,7 +98,7 @@ def to_rgb(image: NDArray[np.uint8], pixel_format: str) -> Float64:
     Y'CbCr by its own encoding and range, see `pixels.YCbCr`; a pixel takes the colour of the group
     it is in.
     """
-    height, width = picture_size(image, pixel_format)
+    height, width = image_size(image, pixel_format)
     layout, ycbcr = find_format(pixel_format).layout, find_format(pixel_format).ycbcr
     if ycbcr is None:
         return (image[..., ::-1] if layout == "bgr8" else image).astype(np.float64)
@@ -121,17 +121,17 @@ def taps(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], Float64]:
     """Along one axis: the two source positions of each output pixel and the second one's share.
 
-    Up to a shrinking of `WIDE_STEP` it is bilinear: output pixel i lies at
+    Up to a shrinking of `MAX_BILINEAR_STEP` it is bilinear: output pixel i lies at
     `origin + (i + 0.5) * step - 0.5`, step = side / size_px, pixel centres at integers. Beyond, it
     is the mean of the two pixels under the quarter points of the output pixel, which see more of
     what is shrunk than two neighbours would. Past the border lies the border's pixel.
     """
     step = side / size_px
     i = np.arange(size_px)
-    if step < WIDE_STEP:
+    if step < MAX_BILINEAR_STEP:
         place = np.clip(origin + (i + 0.5) * step - 0.5, 0, limit - 1)
         first = place.astype(np.intp)
         return first, np.minimum(first + 1, limit - 1), place - first
-    quarters = origin + (i + np.array([[0.25], [0.75]])) * step + TAP_NUDGE
+    quarters = origin + (i + np.array([[0.25], [0.75]])) * step + TAP_OFFSET
     first, second = np.clip(np.floor(quarters), 0, limit - 1).astype(np.intp)
     return first, second, np.full(size_px, 0.5)

@@ -23,11 +23,11 @@ from .service_config import add_set_argument
 
 log = logging.getLogger(__name__)
 
-OUTSIDE_ERRORS = (BundleError, SourceError, EngineError, PreprocessorError, IndicatorError)
+ENVIRONMENT_ERRORS = (BundleError, SourceError, EngineError, PreprocessorError, IndicatorError)
 """Something that was given or is connected is not as it must be; another start may find it so. One
 line, like a ConfigError. All else is ours and shows its trace."""
-EXIT_TOLD_WRONGLY = 2
-EXIT_OUTSIDE = 4
+EXIT_USAGE = 2
+EXIT_ENVIRONMENT = 4
 
 RUN_EPILOG = """\
 examples:
@@ -135,7 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     # Imported here, so that --help and a mistyped option answer at once.
-    from .app import LiveRun, StoppedEarly
+    from .app import LiveRun, StoppedDuringStart
     from .replay import run_replay
     from .sinks import SinkClosed, open_sink
 
@@ -163,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
             signal.signal(signal.SIGUSR1, lambda *_: live.request_trace())
             try:
                 live.run(args.seconds)
-            except StoppedEarly as stopped:
+            except StoppedDuringStart as stopped:
                 log.info("%s", stopped)
     return 0
 
@@ -180,19 +180,19 @@ def doctor(args: argparse.Namespace) -> int:
     return run_doctor(args.bundle, load_config(args.config) if args.config else None)
 
 
-def guard(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a command; what people can mend becomes one line on stderr and an exit code: 2 for what
     the program was told, 4 for what it found."""
     level = os.environ.get("EMOTION_EDGE_LOG", "WARNING").upper()
     if not isinstance(logging.getLevelName(level), int):
         print(f"EMOTION_EDGE_LOG is {level}, allowed: DEBUG, INFO, WARNING, ERROR", file=sys.stderr)
-        return EXIT_TOLD_WRONGLY
+        return EXIT_USAGE
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
         return command(args)
-    except (ConfigError, *OUTSIDE_ERRORS) as error:
+    except (ConfigError, *ENVIRONMENT_ERRORS) as error:
         print(f"{' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_TOLD_WRONGLY if isinstance(error, ConfigError) else EXIT_OUTSIDE
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ENVIRONMENT
     except KeyboardInterrupt:
         return 130
 
@@ -206,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "profile": profile,
         "doctor": doctor,
     }
-    return guard(commands[args.command], args)
+    return run_guarded(commands[args.command], args)
 
 
 if __name__ == "__main__":

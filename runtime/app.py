@@ -10,32 +10,32 @@ from pathlib import Path
 
 from .audio_only import AudioOnlyTimer
 from .board import open_board
-from .build_report import report_build
+from .build_report import report_build_progress
 from .clock import MonotonicClock
 from .config import Config, ConfigError
-from .faces import FaceFinder
+from .faces import FaceTracker
 from .indicator import Indicator, IndicatorError, open_indicator
-from .memory import spared_from_collection
-from .messages import AudioSource, Health, ShowsPicture, Sink, VideoSource
+from .memory import gc_frozen
+from .messages import AudioSource, Health, PreviewDisplay, Sink, VideoSource
 from .monitor import Monitor
 from .opening import Runtime, open_runtime
-from .pacing import Pacer
+from .pacing import FrameRateLimiter
 from .priority import (
-    HELPERS,
+    HELPER_PRIORITY,
     list_threads,
-    raise_threads,
-    run_first,
+    raise_thread_priorities,
+    realtime_priority,
     run_in_background,
     switching_every,
 )
 from .ring import FrameRing
 from .sinks import SinkClosed
 from .sources import Sources, open_sources
-from .sources.supervise import is_awaited
+from .sources.supervise import is_reopening
 from .state_disk import StateDisk
 from .sync import Synchroniser
 from .trace_writer import TraceWriter
-from .trial import judge
+from .trial import decide_trial
 from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ raise the median latency by a third on two cores."""
 JOIN_TIMEOUT_S = 5.0
 
 
-class StoppedEarly(Exception):
+class StoppedDuringStart(Exception):
     """`LiveRun.stop` was called before the run had begun."""
 
 
@@ -58,15 +58,15 @@ class LiveRun:
         config: Config,
         sinks: Sequence[Sink],
         *,
-        played: Sources | None = None,
+        given_sources: Sources | None = None,
         on_health: Callable[[Health], None] | None = None,
         on_open: Callable[[Runtime], None] | None = None,
     ) -> None:
-        """`played` is read in place of what the configuration names, and closed at the end.
+        """`given_sources` is read in place of what the configuration names, and closed at the end.
         `on_open` is called once everything is open, before the first picture is read."""
         self._config = config
         self._sinks = sinks
-        self._played = played
+        self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
         self._stop = threading.Event()
@@ -95,7 +95,7 @@ class LiveRun:
             watchdog = stack.enter_context(Watchdog(self._clock))
             indicator = stack.enter_context(open_indicator(self._config.indicator, self._sinks))
             runtime = stack.enter_context(self._open_runtime(watchdog))
-            stack.enter_context(judge(runtime))
+            stack.enter_context(decide_trial(runtime))
             self._turn_on(indicator)
             sources = stack.enter_context(self._open_sources(runtime.on_gpu, indicator))
             monitor = self._make_monitor(runtime, watchdog, sources, indicator, stack)
@@ -104,18 +104,18 @@ class LiveRun:
                 self._on_open(runtime)
             if self._config.screen.picture:
                 for sink in self._sinks:
-                    if isinstance(sink, ShowsPicture):
-                        sink.show_picture(self._frames.newest)
-            stack.enter_context(spared_from_collection(self._config.realtime.freeze))
+                    if isinstance(sink, PreviewDisplay):
+                        sink.show_preview(self._frames.newest)
+            stack.enter_context(gc_frozen(self._config.realtime.freeze))
             threads: list[threading.Thread] = []
             try:
                 self._start_threads(runtime, sources, indicator, monitor, threads)
-                stack.enter_context(run_first(self._config.realtime.priority))
-                watchdog.ready(indicator.trouble or f"reading {sources.name}")
+                stack.enter_context(realtime_priority(self._config.realtime.priority))
+                watchdog.ready(indicator.fault or f"reading {sources.name}")
                 self._loop(
                     runtime,
                     monitor,
-                    lambda: not indicator.lit or is_awaited(sources.video),
+                    lambda: not indicator.lit or is_reopening(sources.video),
                     seconds,
                 )
             except SinkClosed:
@@ -125,7 +125,7 @@ class LiveRun:
                     runtime.capture_path = sources.video.path
                 self.stop()
                 watchdog.stopping()
-                if self._played is None:  # else whoever plays them will play them again
+                if self._given_sources is None:  # else whoever plays them will play them again
                     self._frames.wipe()  # before its memory goes with the camera
                 sources.close()
                 for thread in threads:
@@ -146,7 +146,7 @@ class LiveRun:
             controlled=True,
         ) as runtime:
             if self._config.realtime.priority:
-                raise_threads(list_threads() - before)
+                raise_thread_priorities(list_threads() - before)
             yield runtime
 
     def _turn_on(self, indicator: Indicator) -> None:
@@ -184,14 +184,14 @@ class LiveRun:
                 config.metrics.address,
                 config.metrics.port,
                 lambda: (runtime.latency, monitor.newest),
-                first=config.realtime.priority,
+                realtime=config.realtime.priority,
             )
             stack.enter_context(server)
         return monitor
 
     def _open_sources(self, on_gpu: bool, indicator: Indicator) -> Sources:
-        if self._played is not None:
-            return self._played
+        if self._given_sources is not None:
+            return self._given_sources
         source = self._config.source
         return open_sources(
             source.name,
@@ -205,13 +205,13 @@ class LiveRun:
             for_gpu=on_gpu,
             microphone_chunk_ms=source.microphone_chunk_ms,
             wait=self._config.wait_for_devices,
-            may_read=lambda: indicator.lit,
+            capture_allowed=lambda: indicator.lit,
         )
 
     def _report_build(self, text: str, watchdog: Watchdog) -> None:
         if self._stop.is_set():
-            raise StoppedEarly("stopped while an engine was being built")
-        report_build(text, watchdog)
+            raise StoppedDuringStart("stopped while an engine was being built")
+        report_build_progress(text, watchdog)
 
     def _start_threads(
         self,
@@ -222,11 +222,11 @@ class LiveRun:
         threads: list[threading.Thread],
     ) -> None:
         """Those that were started are in `threads`."""
-        bodies: dict[str, Callable[[], None]] = {"monitor": lambda: self._look_after(monitor)}
+        bodies: dict[str, Callable[[], None]] = {"monitor": lambda: self._run_monitor(monitor)}
         video, audio = sources.video, sources.audio
         if video is not None:
-            bodies["video"] = lambda: self._capture_video(video, indicator, runtime.pacer)
-            bodies["face-finder"] = lambda: self._find_faces(runtime.finder)
+            bodies["video"] = lambda: self._capture_video(video, indicator, runtime.rate_limiter)
+            bodies["face-finder"] = lambda: self._track_faces(runtime.face_tracker)
         if audio is not None:
             bodies["audio"] = lambda: self._capture_audio(
                 audio, indicator, runtime.synchroniser, alone=video is None
@@ -245,30 +245,34 @@ class LiveRun:
                 self._failure = error
                 self.stop()
 
-    def _find_faces(self, finder: FaceFinder) -> None:
-        with run_first(self._config.realtime.priority, HELPERS) as first:
-            if not first:
+    def _track_faces(self, face_tracker: FaceTracker) -> None:
+        with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY) as realtime:
+            if not realtime:
                 run_in_background()
-            finder.run(self._frames.newest, self._clock, self._stop)
+            face_tracker.run(self._frames.newest, self._clock, self._stop)
 
-    def _look_after(self, monitor: Monitor) -> None:
-        with run_first(self._config.realtime.priority, HELPERS):
+    def _run_monitor(self, monitor: Monitor) -> None:
+        with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY):
             monitor.run(self._stop)
 
-    def _capture_video(self, source: VideoSource, indicator: Indicator, pacer: Pacer) -> None:
-        with run_first(self._config.realtime.priority):
+    def _capture_video(
+        self, source: VideoSource, indicator: Indicator, rate_limiter: FrameRateLimiter
+    ) -> None:
+        with realtime_priority(self._config.realtime.priority):
             while not self._stop.is_set():
                 frame = source.read()
                 if frame is None:
                     break
-                if indicator.lit and pacer.wants(frame.t_ns):  # it may have been awaited for hours
+                if indicator.lit and rate_limiter.accepts(
+                    frame.t_ns
+                ):  # it may have been awaited for hours
                     self._frames.put(frame)
         self._frames.end()
 
     def _capture_audio(
         self, source: AudioSource, indicator: Indicator, to: Synchroniser, alone: bool
     ) -> None:
-        with run_first(self._config.realtime.priority):
+        with realtime_priority(self._config.realtime.priority):
             while not self._stop.is_set():
                 chunk = source.read()
                 if chunk is None:
@@ -282,7 +286,7 @@ class LiveRun:
         self,
         runtime: Runtime,
         monitor: Monitor,
-        excused: Callable[[], bool],
+        idle_expected: Callable[[], bool],
         seconds: float | None,
     ) -> None:
         clock, sync = self._clock, runtime.synchroniser
@@ -294,12 +298,12 @@ class LiveRun:
             if frame is None:
                 if self._frames.ended:
                     return
-                if excused():
+                if idle_expected():
                     monitor.progress()
                 if woke_ns < timer.due_ns:
                     continue
                 timer.note_turn(woke_ns)
-                t_ns = sync.newest_sound_ns()
+                t_ns = sync.newest_audio_ns()
                 if t_ns is None or woke_ns - t_ns > sync.MAX_SKEW_NS:
                     continue
             else:
@@ -309,8 +313,8 @@ class LiveRun:
                 end_ns = end_ns or t_ns + round(seconds * 1e9)
                 if t_ns >= end_ns:
                     return
-            wait = frame is not None and runtime.pipeline.wants_voice(t_ns)
-            box = runtime.finder.box_in(frame) if frame is not None else None
+            wait = frame is not None and runtime.pipeline.is_voice_due(t_ns)
+            box = runtime.face_tracker.box_for(frame) if frame is not None else None
             window = sync.window(t_ns, frame, box, wait, dropped)
             runtime.process(window, t_ns, woke_ns, self._sinks)
             monitor.progress()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .__main__ import add_common_arguments, build_config, guard, positive
+from .__main__ import add_common_arguments, build_config, positive, run_guarded
 from .benchmark.compare import compare_reports, load_report, print_comparison
 from .benchmark.hogs import PER_CORE, list_cores
 from .benchmark.html_report import require_libraries, write_html
@@ -59,7 +59,7 @@ def bench(args: argparse.Namespace) -> int:
         except OSError as error:
             raise ConfigError(f"--trace {args.trace}: {error.strerror}") from error
     if args.assert_budget:
-        return judge(report)
+        return check_budget(report)
     return 0
 
 
@@ -109,7 +109,7 @@ def write_json(report: Mapping[str, Any], file: Path) -> None:
         raise ConfigError(f"--json {file}: {error.strerror}") from error
 
 
-def judge(report: Mapping[str, Any]) -> int:
+def check_budget(report: Mapping[str, Any]) -> int:
     p99_ms, budget_ms = report["latency_ms"]["p99"], report["budget_ms"]
     if p99_ms <= budget_ms:
         return 0
@@ -151,7 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return guard(bench, build_parser().parse_args(argv))
+    return run_guarded(bench, build_parser().parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from ..engines.base import EngineError
 from ..engines.bundle import Bundle
 from ..engines.bundle_choice import choose_bundle
 from ..engines.engine_cache import find_cache_folder
-from .build_report import report_build
+from .build_report import report_build_progress
 from .clock import MonotonicClock
 from .config import ConfigError, load_config
-from .owner import become_owner
+from .owner import drop_privileges_to
 from .service_config import add_config_argument, find_service_config
 from .watchdog import Watchdog
 
@@ -51,11 +51,11 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
 def run_build(args: argparse.Namespace) -> int:
     """Print one line for each engine. Raises BundleError, ConfigError and EngineError."""
     config = load_config(args.config or find_service_config())
-    become_owner(find_cache_folder().parent)
+    drop_privileges_to(find_cache_folder().parent)
     bundle = choose_bundle(str(args.bundle or config.bundle), config.public_key).bundle
     _check_levels(bundle, args.levels)
     from ..engines import check_precision
-    from ..engines.golden import prove_engine
+    from ..engines.golden import check_golden_output
     from ..engines.gpu import open_gpu
     from ..engines.plan import BuildOptions
     from ..engines.tensorrt_engine import open_tensorrt
@@ -70,7 +70,7 @@ def run_build(args: argparse.Namespace) -> int:
     with Watchdog(MonotonicClock()) as watchdog:
 
         def report(text: str) -> None:
-            report_build(text, watchdog)
+            report_build_progress(text, watchdog)
 
         num_built = 0
         wanted = [args.precision] if args.precision else _list_precisions(bundle, args.levels)
@@ -83,7 +83,7 @@ def run_build(args: argparse.Namespace) -> int:
                 print(f"{network:<6} {precision:<5} left out: {error}")
                 continue
             with open_tensorrt(bundle, network, precision, options, report, args.force) as engine:
-                prove_engine(engine, bundle, network)
+                check_golden_output(engine, bundle, network)
                 seconds = engine.build_seconds
                 state = f"built in {seconds:.0f} s" if seconds else "up to date"
                 sizes = ", ".join("x".join(map(str, shape)) for shape in engine.shapes)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ..engines.base import EngineError
 from ..engines.bundle import MANIFEST, SIGNATURE, Bundle, BundleError, check_signature, load_bundle
-from ..engines.bundle_archive import open_source, unpack
-from ..engines.bundle_choice import call
+from ..engines.bundle_archive import open_archive, open_bundle_source
+from ..engines.bundle_choice import describe_bundle
 from ..engines.bundle_selection import (
     MAX_FAILED_STARTS,
     SHIPPED,
@@ -26,9 +26,9 @@ from ..engines.bundle_store import BundleStore
 from ..engines.durable import replace_file
 from ..engines.engine_cache import clean_name
 from ..engines.signature import PublicKey, load_private_key, load_public_key
-from .build_report import report_build
+from .build_report import report_build_progress
 from .config import Config, ConfigError, load_config
-from .owner import become_owner
+from .owner import drop_privileges_to
 from .service_config import add_config_argument, add_set_argument, find_service_config
 
 RESTART = "restart the service to use it: sudo systemctl restart emotion-edge"
@@ -83,44 +83,52 @@ def run_bundle(args: argparse.Namespace) -> int:
     state = find_state_folder()
     with ExitStack() as stack:
         # While it is still root, as which it could read what the owner of the store cannot.
-        source = stack.enter_context(open_source(args.source)) if args.action == "install" else -1
-        become_owner(state)
+        source = (
+            stack.enter_context(open_bundle_source(args.source)) if args.action == "install" else -1
+        )
+        drop_privileges_to(state)
         store = BundleStore(state)
         if args.action == "list":
             return _list(store, key)
         if args.action == "rollback":
             # One level is enough to get going again.
-            name = store.roll_back(key, lambda bundle: _prove_one(config, bundle), _say)
-            _say(f"{call(name)} is chosen")
+            name = store.roll_back(
+                key, lambda bundle: _verify_one_level(config, bundle), _print_line
+            )
+            _print_line(f"{describe_bundle(name)} is chosen")
         else:
-            parcel = stack.enter_context(unpack(source, args.source))
-            if not store.install(parcel, key, lambda bundle: _prove_all(config, bundle), _say):
-                _say(f"{args.source}: is the current bundle already")
+            archive = stack.enter_context(open_archive(source, args.source))
+            if not store.install(
+                archive, key, lambda bundle: _verify_all_levels(config, bundle), _print_line
+            ):
+                _print_line(f"{args.source}: is the current bundle already")
                 return 0
-            _say(f"{args.source}: installed as {call(parcel.sha256[:16])}, and chosen")
+            _print_line(
+                f"{args.source}: installed as {describe_bundle(archive.sha256[:16])}, and chosen"
+            )
     if config.bundle:
-        _say(f"but the configuration names another: bundle is {config.bundle!r}, not empty")
-    _say(RESTART)
+        _print_line(f"but the configuration names another: bundle is {config.bundle!r}, not empty")
+    _print_line(RESTART)
     return 0
 
 
-def _prove_all(config: Config, bundle: Bundle) -> None:
-    _prove(config, bundle, 1 if config.level else len(bundle.manifest.levels))
+def _verify_all_levels(config: Config, bundle: Bundle) -> None:
+    _verify(config, bundle, 1 if config.level else len(bundle.manifest.levels))
 
 
-def _prove_one(config: Config, bundle: Bundle) -> None:
+def _verify_one_level(config: Config, bundle: Bundle) -> None:
     from .levels import drop_unknown_level
 
-    _prove(drop_unknown_level(config, bundle), bundle, 1)
+    _verify(drop_unknown_level(config, bundle), bundle, 1)
 
 
-def _prove(config: Config, bundle: Bundle, num_levels: int) -> None:
+def _verify(config: Config, bundle: Bundle, num_levels: int) -> None:
     """Just what a run will do: TensorRT's engines are built, and all networks answer the golden
     input. Raises EngineError, and ConfigError for a level that the bundle lacks."""
     from .levels import open_levels
 
     with ExitStack() as stack:
-        opened = open_levels(stack, config, bundle, report_build)
+        opened = open_levels(stack, config, bundle, report_build_progress)
     if len(opened) < num_levels:
         raise EngineError(
             f"{bundle.path}: only {len(opened)} of {num_levels} levels can run on this machine"
@@ -131,7 +139,7 @@ def _sign(folder: Path, key_file: Path) -> int:
     bundle = load_bundle(folder)
     key = load_private_key(key_file)
     if key_file.stat().st_mode & 0o077:
-        _say(f"warning: {key_file} can be read by others: chmod 600 {key_file}")
+        _print_line(f"warning: {key_file} can be read by others: chmod 600 {key_file}")
     file = folder / SIGNATURE
     try:
         data = (folder / MANIFEST).read_bytes()
@@ -140,7 +148,7 @@ def _sign(folder: Path, key_file: Path) -> int:
         replace_file(file, key.sign(data))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
-    _say(f"{bundle.manifest.name}: {file} written")
+    _print_line(f"{bundle.manifest.name}: {file} written")
     return 0
 
 
@@ -170,14 +178,14 @@ def _list(store: BundleStore, key: PublicKey | None) -> int:
         else:
             title = clean_name(manifest.name)
             size = f"{sum(entry.bytes for entry in manifest.files.values()) / 1e6:.1f}"
-        signed = _look_for_signature(folder, key) if name else "ships"
+        signed = _describe_signature(folder, key) if name else "ships"
         rows.append((name or "-", title, date, size, signed, ", ".join(states)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        _say("  ".join(cells).rstrip())
+        _print_line("  ".join(cells).rstrip())
     for remark in remarks:
-        _say(remark)
+        _print_line(remark)
     return 0
 
 
@@ -195,7 +203,7 @@ def _list_states(selection: Selection, name: str) -> list[str]:
     return states
 
 
-def _look_for_signature(folder: Path, key: PublicKey | None) -> str:
+def _describe_signature(folder: Path, key: PublicKey | None) -> str:
     if key is None:
         return "not checked"
     try:
@@ -205,6 +213,6 @@ def _look_for_signature(folder: Path, key: PublicKey | None) -> str:
     return "yes"
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ..engines.settings import ConfigError, Section, explain_problem, put_setting, read_settings
+from ..engines.settings import ConfigError, Section, apply_override, explain_problem, read_settings
 
 __all__ = ["Config", "ConfigError", "load_config"]
 
@@ -162,7 +162,7 @@ def load_config(file: Path | None, settings: Sequence[str] = ()) -> Config:
     tree = read_settings(file) if file is not None else {}
     origin = str(file) if file is not None else "configuration"
     for setting in settings:
-        put_setting(tree, setting)
+        apply_override(tree, setting)
     try:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:

@@ -41,7 +41,7 @@ from .doctor_service import (
     is_running,
 )
 from .messages import SourceError
-from .priority import DEVICES, may_go_first
+from .priority import DEVICE_PRIORITY, realtime_permitted
 from .service_config import find_service_config
 from .sources.audio_devices import list_microphones
 from .sources.camera import list_cameras
@@ -84,7 +84,7 @@ def run_checks(
         """As a run would."""
         return gpu and all(found[name].state == "ok" for name in ("gpu", "tensorrt", "numba.cuda"))
 
-    def look_at_capture() -> Check:
+    def check_capture_path() -> Check:
         """What is not allowed to a run is not allowed here, and nothing is taken from one."""
         if is_refused:
             return Check("capture", "warn", "not tried: the configuration is refused")
@@ -111,7 +111,7 @@ def run_checks(
         "gpu": lambda: check_gpu(gpu),
         "tensorrt": lambda: check_tensorrt(gpu),
         "numba.cuda": lambda: check_kernels(gpu),
-        "capture": look_at_capture,
+        "capture": check_capture_path,
         "engines": lambda: check_engine_cache(gpu, environment),
         "board": lambda: check_board(sys_root),
         "governor": lambda: check_governor(sys_root),
@@ -212,13 +212,18 @@ def check_governor(sys_root: Path) -> Check:
     return Check("governor", "ok", governor)
 
 
-def check_priority(sys_root: Path, may_go_first: Callable[[], bool] = may_go_first) -> Check:
+def check_priority(
+    sys_root: Path, realtime_permitted: Callable[[], bool] = realtime_permitted
+) -> Check:
     """Without it a busy machine makes results late, and the quality level goes down."""
-    if may_go_first():
+    if realtime_permitted():
         return Check("priority", "ok", "results go before other programs")
     if is_installed(sys_root):
         return Check("priority", "ok", "the service's results go first (LimitRTPRIO= of its unit)")
-    limit = f'echo "$USER - rtprio {DEVICES}" | sudo tee /etc/security/limits.d/emotion-edge.conf'
+    limit = (
+        f'echo "$USER - rtprio {DEVICE_PRIORITY}"'
+        " | sudo tee /etc/security/limits.d/emotion-edge.conf"
+    )
     how = f"{limit}, then log in again"
     return Check("priority", "warn", f"results cannot go before other programs: {how}")
 

@@ -25,7 +25,7 @@ CAUSES = {
 def check_board(sys_root: Path = Path("/")) -> Check:
     """Counters of throttling run from the system's start, so the complaint may be an old one."""
     status = open_board("auto", sys_root).read()
-    complaints = [
+    warnings = [
         f"slowed down {count}x since it was started ({cause}): {CAUSES[cause]}"
         for cause, count in status.throttle_events.items()
         if count
@@ -33,9 +33,9 @@ def check_board(sys_root: Path = Path("/")) -> Check:
     zones = [(t, name) for name, t in status.temperatures_c.items() if measures_processor(name)]
     hottest_c, hottest = max(zones, default=(None, ""))
     if hottest_c is not None and hottest_c > MAX_TEMPERATURE_C:
-        complaints.append(f"{hottest} is at {hottest_c:.0f} °C: it needs more air or a fan")
-    if complaints:
-        return Check("board", "warn", "; ".join(complaints))
+        warnings.append(f"{hottest} is at {hottest_c:.0f} °C: it needs more air or a fan")
+    if warnings:
+        return Check("board", "warn", "; ".join(warnings))
     machine = describe_machine(sys_root)
     facts = [str(machine["board"] or machine["cpu"])]
     if machine["l4t"] is not None:

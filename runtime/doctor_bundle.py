@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..engines.bundle import BundleError
-from ..engines.bundle_choice import call, choose_bundle
+from ..engines.bundle_choice import choose_bundle, describe_bundle
 from ..engines.bundle_selection import find_state_folder
 from ..engines.bundle_store import BundleStore
 from .checks import Check
@@ -33,4 +33,6 @@ def explain_fall_back(name: str) -> str:
     except BundleError as error:
         return str(error)
     how = "emotion-edge bundle list shows why; install it again, or emotion-edge bundle rollback"
-    return "" if chosen == name else f"{call(chosen)} was chosen and cannot be used: {how}"
+    return (
+        "" if chosen == name else f"{describe_bundle(chosen)} was chosen and cannot be used: {how}"
+    )

@@ -31,14 +31,14 @@ def open_kernels() -> AbstractContextManager[Any]:
 
 
 def check_gpu(
-    shows: bool,
+    has_gpu_device: bool,
     open_gpu: Callable[[], Gpu] = open_gpu,
     read_l4t_release: Callable[[], str] = read_l4t_release,
 ) -> Check:
-    """`shows`: the system has the device files of an NVIDIA GPU."""
-    if not shows and (release := read_l4t_release()):
+    """`has_gpu_device`: the system has the device files of an NVIDIA GPU."""
+    if not has_gpu_device and (release := read_l4t_release()):
         return Check("gpu", "warn", f"{release} shows no GPU: in a container, use --runtime nvidia")
-    if not shows:
+    if not has_gpu_device:
         return Check("gpu", "ok", "no NVIDIA GPU: everything runs on the CPU")
     try:
         gpu = open_gpu()
@@ -47,8 +47,8 @@ def check_gpu(
     return Check("gpu", "ok", f"{gpu.name}, compute capability {gpu.compute_capability}")
 
 
-def check_tensorrt(shows: bool, load: Callable[[], str] = load_tensorrt) -> Check:
-    if not shows:
+def check_tensorrt(has_gpu_device: bool, load: Callable[[], str] = load_tensorrt) -> Check:
+    if not has_gpu_device:
         return Check("tensorrt", "ok", NO_GPU)
     try:
         return Check("tensorrt", "ok", load())
@@ -57,10 +57,10 @@ def check_tensorrt(shows: bool, load: Callable[[], str] = load_tensorrt) -> Chec
 
 
 def check_kernels(
-    shows: bool, open_kernels: Callable[[], AbstractContextManager[Any]] = open_kernels
+    has_gpu_device: bool, open_kernels: Callable[[], AbstractContextManager[Any]] = open_kernels
 ) -> Check:
     """By compiling and running them once."""
-    if not shows:
+    if not has_gpu_device:
         return Check("numba.cuda", "ok", NO_GPU)
     try:
         with open_kernels():
@@ -69,8 +69,8 @@ def check_kernels(
         return Check("numba.cuda", "warn", f"the CPU prepares the networks' input: {error}")
 
 
-def check_engine_cache(shows: bool, environment: Mapping[str, str]) -> Check:
-    if not shows:
+def check_engine_cache(has_gpu_device: bool, environment: Mapping[str, str]) -> Check:
+    if not has_gpu_device:
         return Check("engines", "ok", NO_GPU)
     try:
         folder = find_cache_folder(environment)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import config
 from .checks import Check
-from .indicator import find_file, find_problem
+from .indicator import explain_unusable, find_file
 
 
 def may_write(path: Path) -> bool:
@@ -29,7 +29,7 @@ def check_indicator(
         file = find_file(settings.file, sys_root)
     except config.ConfigError as error:
         return Check("indicator", "fail", str(error))
-    problem = find_problem(file)
+    problem = explain_unusable(file)
     if problem:
         return Check("indicator", "fail", f"{settings.file}: {problem}")
     if not may_write(file):

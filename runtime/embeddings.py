@@ -55,7 +55,7 @@ class EmbeddingMemory:
             self._voice[:] = embedding
             return
         if self._held and t_ns < self._time_ns(0):  # the stamps went back: the camera is another
-            self.forget_faces()
+            self.clear_faces()
         if self._held < 2 or self._time_ns(0) - self._time_ns(1) >= KEPT_GAP_NS:
             self._newest = (self._newest + 1) % _SLOTS
             self._held = min(self._held + 1, _SLOTS)
@@ -63,7 +63,7 @@ class EmbeddingMemory:
         self._kept[self._newest] = embedding[0]
         self._kept_ns[self._newest] = t_ns
 
-    def forget_faces(self) -> None:
+    def clear_faces(self) -> None:
         """Somebody else may come next."""
         if self._held:
             self._held = 0
@@ -96,7 +96,7 @@ class EmbeddingMemory:
 
     def wipe(self) -> None:
         """Overwrite everything with zeros."""
-        self.forget_faces()
+        self.clear_faces()
         self.forget_voice()
 
     def _place_faces(self) -> int:

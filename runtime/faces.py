@@ -16,8 +16,8 @@ import numpy as np
 
 from ..engines import face_detector
 from ..engines.base import EngineError
-from ..engines.face_detector import Detector, Found
-from ..kernels.pixels import picture_size
+from ..engines.face_detector import Detection, Detector
+from ..kernels.pixels import image_size
 from .clock import Clock
 from .messages import FaceBox, SourceError, VideoFrame
 from .trouble import FaultLog
@@ -50,10 +50,12 @@ def one_opencv_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def choose_face(found: list[Found], width: int, height: int, previous: FaceBox | None) -> Found:
+def choose_face(
+    found: list[Detection], width: int, height: int, previous: FaceBox | None
+) -> Detection:
     """The largest central face; the one followed so far is left only for a clearly better one."""
 
-    def rank(face: Found) -> float:
+    def rank(face: Detection) -> float:
         away = np.hypot(face.x / width - 0.5, face.y / height - 0.5) / np.hypot(0.5, 0.5)
         rank = face.size * (1.0 - 0.5 * float(away))
         if previous is not None:
@@ -67,7 +69,7 @@ def choose_face(found: list[Found], width: int, height: int, previous: FaceBox |
     return max(found, key=rank)
 
 
-class SteadyBox:
+class BoxSmoother:
     """Holds the box still while the face is: a found box within the dead band moves nothing,
     a larger move is followed at once."""
 
@@ -80,7 +82,7 @@ class SteadyBox:
         self._lost_after_ns = lost_after_s * 1e9
         self.box: FaceBox | None = None
 
-    def update(self, t_ns: int, found: Found | None, period_ns: int = 0) -> FaceBox | None:
+    def update(self, t_ns: int, found: Detection | None, period_ns: int = 0) -> FaceBox | None:
         """`found` in the picture of `t_ns`, or None -> the steady box, or None when it is lost: for
         long enough, and in more than one search when these are `period_ns` apart."""
         old = self.box
@@ -101,15 +103,15 @@ class SteadyBox:
         return self.box
 
 
-class FaceFinder:
-    """Finds and follows one face. `search` does it now; `run` is the body of its own thread."""
+class FaceTracker:
+    """Finds and follows one face. `track` does it now; `run` is the body of its own thread."""
 
     def __init__(self, detector: Detector, lost_after_s: float) -> None:
         self.period_ns = 125_000_000
         """From one search to the next; may be changed while `run` goes on."""
         self._detector = detector
         self._lost_after_s = lost_after_s
-        self._steady = SteadyBox(lost_after_s)
+        self._steady = BoxSmoother(lost_after_s)
         # Replaced as a whole, as the reader may come at any moment.
         self._newest: tuple[tuple[int, int], FaceBox | None] = (0, 0), None
 
@@ -118,12 +120,12 @@ class FaceFinder:
         """The newest answer; read from any thread."""
         return self._newest[1]
 
-    def box_in(self, frame: VideoFrame) -> FaceBox | None:
+    def box_for(self, frame: VideoFrame) -> FaceBox | None:
         """The newest answer for a picture of this size and time; read from any thread. A camera
         that was lost may come back with another, where the box would be somewhere else, and a box
         found before it was lost says nothing about who is there now."""
         size, box = self._newest
-        if box is None or size != picture_size(frame.image, frame.format):
+        if box is None or size != image_size(frame.image, frame.format):
             return None
         return box if frame.t_ns - box.t_ns <= self._box_life_ns else None
 
@@ -135,12 +137,12 @@ class FaceFinder:
         lost_after_ns = max(self._lost_after_s * 1e9, 1.5 * period_ns)
         return max(lost_after_ns, MIN_BOX_LIFE_NS) + period_ns
 
-    def search(self, frame: VideoFrame) -> FaceBox | None:
-        height, width = picture_size(frame.image, frame.format)
+    def track(self, frame: VideoFrame) -> FaceBox | None:
+        height, width = image_size(frame.image, frame.format)
         if self._newest[0] != (height, width):
-            self._steady = SteadyBox(self._lost_after_s)
+            self._steady = BoxSmoother(self._lost_after_s)
         found = self._detector.detect(frame.image, frame.format)
-        chosen = choose_face(found, width, height, self.box_in(frame)) if found else None
+        chosen = choose_face(found, width, height, self.box_for(frame)) if found else None
         self._newest = (height, width), self._steady.update(frame.t_ns, chosen, self.period_ns)
         return self.box
 
@@ -159,7 +161,7 @@ class FaceFinder:
             if frame is not None and frame is not searched:
                 searched = frame
                 try:
-                    self.search(frame)
+                    self.track(frame)
                     faults.log_transition("")
                 except cv2.error as error:
                     faults.log_transition(f"face search failed: {error.err}")

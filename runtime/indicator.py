@@ -18,7 +18,7 @@ from typing import Protocol
 from . import config
 from .clock import Clock, MonotonicClock
 from .config import ConfigError
-from .messages import ShowsCamera
+from .messages import CameraIndicator
 from .sysfs import read_bytes, read_number, read_text
 from .trouble import FaultLog
 
@@ -53,7 +53,7 @@ class Light(Protocol):
 class Indicator:
     """A light with the promise that camera and microphone are read only while it is on."""
 
-    def __init__(self, light: Light, screens: Sequence[ShowsCamera] = ()) -> None:
+    def __init__(self, light: Light, screens: Sequence[CameraIndicator] = ()) -> None:
         """`screens` say the same as the light, and are not waited for."""
         self.lit = False
         """Whether pictures and sound may be read; asked before each of them."""
@@ -61,45 +61,45 @@ class Indicator:
         self._light = light
         self._screens = screens
         self._wanted = False
-        self._was_on = False
+        self._has_been_on = False
 
     @property
-    def trouble(self) -> str:
+    def fault(self) -> str:
         """Why they may not, in one line."""
         return self._faults.fault
 
     def turn_on(self) -> None:
-        """Raises IndicatorError when it cannot be turned on; `look` tries again."""
+        """Raises IndicatorError when it cannot be turned on; `poll` tries again."""
         self._wanted = True
-        self._try_light()
+        self._try_turn_on()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Turn it on again where it went out. For one thread, twice a second."""
         if not self._wanted or (self.lit and self._light.is_on()):
             return
         self.lit = False
         with suppress(IndicatorError):
-            self._try_light()
+            self._try_turn_on()
 
-    def _try_light(self) -> None:
+    def _try_turn_on(self) -> None:
         try:
             self._light.turn_on()
         except IndicatorError as error:
-            self._settle(f"not capturing: {error}")
+            self._set_state(f"not capturing: {error}")
             raise
-        self._settle("")
+        self._set_state("")
 
-    def _settle(self, trouble: str) -> None:
-        self._faults.log_transition(trouble)
-        lit = not trouble
+    def _set_state(self, fault: str) -> None:
+        self._faults.log_transition(fault)
+        lit = not fault
         for screen in self._screens:
             screen.show_camera(lit)
         self.lit = lit
-        self._was_on = self._was_on or lit
+        self._has_been_on = self._has_been_on or lit
 
     def turn_off(self) -> None:
         """At the end. Does nothing when it never was on, and never raises."""
-        wanted = self._wanted and self._was_on
+        wanted = self._wanted and self._has_been_on
         self._wanted = self.lit = False
         for screen in self._screens:
             screen.show_camera(False)
@@ -120,7 +120,7 @@ def open_indicator(
     settings: config.Indicator, sinks: Sequence[object], sys_root: Path = Path("/")
 ) -> Indicator:
     """The indicator that the configuration names, not turned on yet. Raises ConfigError."""
-    screens = [sink for sink in sinks if isinstance(sink, ShowsCamera)]
+    screens = [sink for sink in sinks if isinstance(sink, CameraIndicator)]
     if settings.kind == "file":
         return Indicator(FileLight(settings.file, sys_root), screens)
     if settings.kind == "screen":
@@ -144,7 +144,7 @@ class NoLight:
 class ScreenLight:
     """The screen, which says that the camera is on before it is."""
 
-    def __init__(self, screen: ShowsCamera, clock: Clock | None = None) -> None:
+    def __init__(self, screen: CameraIndicator, clock: Clock | None = None) -> None:
         self._screen = screen
         self._clock = clock or MonotonicClock()
         self._give_up_ns: int | None = None
@@ -185,7 +185,7 @@ class FileLight:
             self._file = find_file(self._name, self._sys_root)  # a device may be elsewhere by now
         except ConfigError as error:
             raise IndicatorError(str(error)) from error
-        problem = find_problem(self._file)
+        problem = explain_unusable(self._file)
         if problem:
             raise self._fail(problem)
         number = self._find_number()
@@ -230,7 +230,7 @@ def find_file(file: str, sys_root: Path = Path("/")) -> Path:
     return path
 
 
-def find_problem(file: Path) -> str:
+def explain_unusable(file: Path) -> str:
     """Why it cannot be a light just now; "" when it can. Looks only."""
     try:
         is_file = stat.S_ISREG(file.stat().st_mode)

@@ -26,7 +26,7 @@ from .board import BoardStatus
 from .clock import Clock
 from .pc_board import PcBoard
 from .sysfs import (
-    Search,
+    CachedDiscovery,
     find_hwmon,
     list_names,
     read_bytes,
@@ -137,11 +137,11 @@ class JetsonBoard:
     def __init__(self, sys_root: Path = Path("/"), clock: Clock | None = None) -> None:
         self._root = root = str(sys_root).rstrip("/")
         self._linux = PcBoard(sys_root, clock)
-        self._gpu_load = Search(lambda: find_gpu_load(root))
-        self._gpu_clock = Search(lambda: find_gpu_clock(root))
-        self._rails = Search(lambda: find_rails(root))
-        self._throttle_counters = Search(lambda: find_throttle_counters(root))
-        self._power_modes = Search(lambda: find_power_modes(root))
+        self._gpu_load = CachedDiscovery(lambda: find_gpu_load(root))
+        self._gpu_clock = CachedDiscovery(lambda: find_gpu_clock(root))
+        self._rails = CachedDiscovery(lambda: find_rails(root))
+        self._throttle_counters = CachedDiscovery(lambda: find_throttle_counters(root))
+        self._power_modes = CachedDiscovery(lambda: find_power_modes(root))
 
     def read(self) -> BoardStatus:
         rails_mw = self._read_rails_mw()

@@ -34,7 +34,7 @@ class LatencyLog:
         """Capture to result, since the start."""
         self.stages: Mapping[str, Histogram] = {name: Histogram() for name in STAGES}
         """Since the start, of the results for which the stage had something to do."""
-        self._of_stages = tuple(self.stages.values())
+        self._stage_histograms = tuple(self.stages.values())
         self._budget_us = budget_ms * 1e3
         self._recent = Histogram()
         self._begun_ns = -(1 << 62)
@@ -52,12 +52,12 @@ class LatencyLog:
         budget, else None. A stage of 0 us had nothing to do; "publish" is this result's own.
         `held_up_us` is the part of its "wait" in which the sinks took the result before."""
         if not 0 <= now_ns - self._begun_ns < RECENT_NS:
-            self._take_turns(now_ns)
+            self._rotate_histograms(now_ns)
         self.count += 1
         self.total.record(latency_us)
         self._recent.record(latency_us)
         took_us = read_stages(stages_us)
-        for histogram, us in zip(self._of_stages, took_us, strict=True):
+        for histogram, us in zip(self._stage_histograms, took_us, strict=True):
             if us:
                 histogram.record(us)
         if latency_us <= self._budget_us:
@@ -91,7 +91,7 @@ class LatencyLog:
             if histogram.count
         }
 
-    def _take_turns(self, now_ns: int) -> None:
+    def _rotate_histograms(self, now_ns: int) -> None:
         """The older half of what is recent is emptied and filled anew. A reader who is at it just
         now misses that half, or sees the first of what is new in it."""
         self._before.clear()
@@ -106,7 +106,7 @@ class LatencyLog:
         A frame that mostly waited for the result before to be published is put down to that.
         """
         took = np.array(took_us)
-        typical = np.array([histogram.percentiles(50)[0] for histogram in self._of_stages])
+        typical = np.array([histogram.percentiles(50)[0] for histogram in self._stage_histograms])
         beyond = took - typical
         publish = len(STAGES) - 1
         usual_us = float(typical[:publish][took[:publish] > 0].sum())

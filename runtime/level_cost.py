@@ -27,7 +27,7 @@ from .quality import LevelCost
 MIN_COST_MS, MAX_COST_MS = 1e-3, 60_000.0
 HEIGHT_PX, WIDTH_PX, FACE_PX = 720, 1280, 320
 """Of the picture and the face in it."""
-PICTURES = 4
+FRAMES_PER_ROUND = 4
 """In a row at one level, the voice due on every other one."""
 MIN_ROUNDS, MAX_ROUNDS = 2, 200
 """Over all levels, so that what disturbs one disturbs the others too. The first is not counted."""
@@ -36,7 +36,7 @@ SYLLABLE_S = 0.25
 
 
 @dataclass(slots=True)
-class _Kind:
+class _CostGroup:
     """Levels whose pictures cost the same, but for which of them use the voice."""
 
     level: Level
@@ -55,7 +55,7 @@ def measure_levels(
 ) -> tuple[LevelCost, ...]:
     """Takes about `seconds`, or two rounds on a machine that is slow. `preprocessor.mel` must be
     without sound, and is left so. Raises EngineError."""
-    kinds = _sort(levels)
+    kinds = _group_levels(levels)
     first = levels[0]
     pipeline = Pipeline(
         manifest, first.engines, preprocessor, first.level, clock, min_level_db=-100.0
@@ -63,34 +63,34 @@ def measure_levels(
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT_PX, WIDTH_PX, 3), np.uint8)
     mel = preprocessor.mel
     try:
-        mel.push(_make_speech(mel.spec))
+        mel.push(_synthesize_syllables(mel.spec))
         end_ns = clock.now_ns() + round(seconds * 1e9)
-        num_rounds = num_pictures = 0
+        num_rounds = num_measured = 0
         while num_rounds < MIN_ROUNDS or (num_rounds < MAX_ROUNDS and clock.now_ns() < end_ns):
             for kind in kinds.values():
                 pipeline.use_level(kind.level, kind.engines)
-                for _ in range(PICTURES):
-                    window = _make_window(image, num_pictures, mel.num_columns)
+                for _ in range(FRAMES_PER_ROUND):
+                    window = _make_window(image, num_measured, mel.num_columns)
                     _measure_one(kind, pipeline, window, clock, counts=num_rounds > 0)
-                    num_pictures += 1
+                    num_measured += 1
             num_rounds += 1
     finally:
         mel.restart(0)
-    return tuple(_conclude(one, kinds[kind_of(one)]) for one in levels)
+    return tuple(_summarise_cost(one, kinds[cost_key(one)]) for one in levels)
 
 
-def kind_of(one: RunLevel) -> tuple[int, int]:
+def cost_key(one: RunLevel) -> tuple[int, int]:
     """The same for levels whose pictures cost the same, but for the voice."""
     return one.level.face_px, id(one.engines)
 
 
-def _sort(levels: Sequence[RunLevel]) -> dict[tuple[int, int], _Kind]:
-    kinds: dict[tuple[int, int], _Kind] = {}
+def _group_levels(levels: Sequence[RunLevel]) -> dict[tuple[int, int], _CostGroup]:
+    kinds: dict[tuple[int, int], _CostGroup] = {}
     for one in levels:
-        which = kind_of(one)
+        which = cost_key(one)
         voice = one.level.voice or (which in kinds and kinds[which].level.voice)
         level = replace(one.level, voice=voice, voice_hop_ms=2 * STEP_MS)
-        kinds[which] = _Kind(level, one.engines)
+        kinds[which] = _CostGroup(level, one.engines)
     return kinds
 
 
@@ -101,7 +101,7 @@ def _make_window(image: NDArray[np.uint8], index: int, end_column: int) -> Windo
     return Window(t_ns, VideoFrame(t_ns, index, image), face, 0.0, end_column, 0, 0)
 
 
-def _make_speech(spec: MelSpec) -> Float32:
+def _synthesize_syllables(spec: MelSpec) -> Float32:
     """Noise that comes and goes as syllables do, for one window."""
     num_samples = spec.window + (spec.num_frames - 1) * spec.hop
     at_s = np.arange(num_samples) / spec.sample_rate_hz
@@ -111,10 +111,10 @@ def _make_speech(spec: MelSpec) -> Float32:
 
 
 def _measure_one(
-    kind: _Kind, pipeline: Pipeline, window: Window, clock: Clock, counts: bool
+    kind: _CostGroup, pipeline: Pipeline, window: Window, clock: Clock, counts: bool
 ) -> None:
     """Divided as the controller divides it: into the face network, the voice and all else."""
-    with_voice = pipeline.wants_voice(window.t_ns)
+    with_voice = pipeline.is_voice_due(window.t_ns)
     now_ns = clock.now_ns()
     estimate = pipeline.estimate(window, now_ns, now_ns)
     stages_us = estimate.stages_us
@@ -129,7 +129,7 @@ def _measure_one(
         kind.base_ms.append(work_ms - face_ms)
 
 
-def _conclude(one: RunLevel, kind: _Kind) -> LevelCost:
+def _summarise_cost(one: RunLevel, kind: _CostGroup) -> LevelCost:
     """What the voice adds is all that such pictures take longer, its input too."""
     base_ms, face_ms = _lower_quartile(kind.base_ms), _lower_quartile(kind.face_ms)
     voice_ms = 0.0

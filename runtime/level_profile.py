@@ -29,7 +29,7 @@ from ..engines.tensorrt_library import load_tensorrt
 from ..kernels import Preprocessor
 from .board import describe_machine
 from .clock import Clock
-from .level_cost import MAX_COST_MS, kind_of, measure_levels
+from .level_cost import MAX_COST_MS, cost_key, measure_levels
 from .levels import RunLevel
 from .quality import LevelCost
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 MAX_BYTES = 64 * 1024
-KEPT = 4
+MAX_PROFILES = 4
 """Profiles of one bundle: a step back to another power mode or version needs no measuring."""
 START_S = 0.4
 """For all levels together, while somebody waits for the first result."""
@@ -73,7 +73,7 @@ class LevelProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class ProfileSetup:
     """What is measured, and with what."""
 
     bundle: Bundle
@@ -87,7 +87,7 @@ class Setup:
 
 
 def profile_levels(
-    setup: Setup, *, folder: Path | None = None, environment: Mapping[str, str] = os.environ
+    setup: ProfileSetup, *, folder: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> tuple[LevelCost, ...]:
     """The costs of every level, from the file or measured now. For the start of a run, when
     everything is warm and no sound has been pushed. Raises EngineError when a network fails."""
@@ -115,20 +115,20 @@ def profile_levels(
     return costs
 
 
-def profile_anew(
-    setup: Setup, *, folder: Path | None = None, environment: Mapping[str, str] = os.environ
+def remeasure_levels(
+    setup: ProfileSetup, *, folder: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> tuple[tuple[LevelCost, ...], Path | None]:
     """Measure at leisure and store it, whatever is there -> costs and file, None where it could
     not be written; the log says why. Raises EngineError when a network fails, or for no home
     folder."""
     key_parts = describe_setup(setup)
     file = _find_file(setup, key_parts, folder, environment)
-    kinds = set(map(kind_of, setup.levels))
+    kinds = set(map(cost_key, setup.levels))
     costs = _measure(setup, COMMAND_S * len(kinds))
     return costs, file if _store(file, key_parts, costs, "command") else None
 
 
-def describe_setup(setup: Setup) -> dict[str, str]:
+def describe_setup(setup: ProfileSetup) -> dict[str, str]:
     """All that the costs depend on. Raises EngineError."""
     machine = describe_machine()
     levels = [
@@ -160,14 +160,17 @@ def _find_version(package: str) -> str:
 
 
 def _find_file(
-    setup: Setup, key_parts: Mapping[str, str], folder: Path | None, environment: Mapping[str, str]
+    setup: ProfileSetup,
+    key_parts: Mapping[str, str],
+    folder: Path | None,
+    environment: Mapping[str, str],
 ) -> Path:
     key = hash_key(key_parts)
     name = clean_name(setup.bundle.manifest.name)
     return (folder or find_cache_folder(environment)) / f"levels-{name}-{key[:16]}.json"
 
 
-def _measure(setup: Setup, seconds: float) -> tuple[LevelCost, ...]:
+def _measure(setup: ProfileSetup, seconds: float) -> tuple[LevelCost, ...]:
     return measure_levels(
         setup.levels, setup.bundle.manifest, setup.preprocessor, setup.clock, seconds
     )
@@ -227,7 +230,7 @@ def _drop_old(newest: Path) -> None:
         for file in newest.parent.iterdir()
         if pattern.fullmatch(file.name) and file != newest
     ]
-    for _, file in sorted(others, reverse=True)[KEPT - 1 :]:
+    for _, file in sorted(others, reverse=True)[MAX_PROFILES - 1 :]:
         file.unlink(missing_ok=True)
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from ..engines import ENGINES, open_engine
 from ..engines.base import Engine, EngineError, Report
 from ..engines.bundle import Bundle, Level
-from ..engines.golden import prove_engine
+from ..engines.golden import check_golden_output
 from ..engines.plan import BuildOptions
 from .config import Config, ConfigError
 
@@ -116,7 +116,7 @@ def _open_network(
     )
     if chosen.name != "null":
         try:
-            prove_engine(engine, bundle, network)
+            check_golden_output(engine, bundle, network)
         except EngineError as error:
             engine.close()
             if (chosen.name, engine.name) != ("auto", "tensorrt"):

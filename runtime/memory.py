@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def spared_from_collection(wanted: bool) -> Iterator[None]:
+def gc_frozen(enabled: bool) -> Iterator[None]:
     """Python's collector leaves alone all that exists by now. A full search of it takes longer than
     a picture may."""
-    if not wanted:
+    if not enabled:
         yield
         return
     gc.collect()

@@ -121,12 +121,12 @@ class Health:
     """By the stage that took longest beyond what it usually takes."""
     drops: Mapping[str, int] = field(default_factory=dict)
     """Lost frames, samples and model outputs, by cause."""
-    passed_over: int = 0
+    skipped: int = 0
     """Pictures that the level did not want."""
     skew_ms: float = 0.0
     drift_ppm: float = 0.0
     """The sound card's clock against ours."""
-    troubles: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
     """What is missing or fails now, and is tried again: a camera, a screen."""
     temperature_c: float | None = None
     level: str = ""
@@ -183,24 +183,24 @@ class Sink(Protocol):
 
 
 @runtime_checkable
-class MayFail(Protocol):
+class Faultable(Protocol):
     """Something that may fail for a while and comes back by itself. It logs both, and a change of
     the cause."""
 
     @property
-    def trouble(self) -> str:
+    def fault(self) -> str:
         """What is wrong now, in a few words; "" when nothing is."""
 
 
 @runtime_checkable
-class NeedsLook(Protocol):
+class Pollable(Protocol):
     """Something that finds out how it is when it is looked at, from one thread, twice a second."""
 
-    def look(self) -> None: ...
+    def poll(self) -> None: ...
 
 
 @runtime_checkable
-class RunsThread(Protocol):
+class BackgroundWorker(Protocol):
     """A sink with a thread of its own. A mistake of ours there ends the run, as anywhere else."""
 
     @property
@@ -209,7 +209,7 @@ class RunsThread(Protocol):
 
 
 @runtime_checkable
-class ShowsCamera(Protocol):
+class CameraIndicator(Protocol):
     """A sink that tells people whether the camera may be read."""
 
     @property
@@ -220,17 +220,17 @@ class ShowsCamera(Protocol):
 
 
 @runtime_checkable
-class ShowsTroubles(Protocol):
+class FaultDisplay(Protocol):
     """A sink that tells people what is wrong."""
 
-    def show_troubles(self, troubles: tuple[str, ...]) -> None: ...
+    def show_faults(self, faults: tuple[str, ...]) -> None: ...
 
 
 @runtime_checkable
-class ShowsPicture(Protocol):
+class PreviewDisplay(Protocol):
     """A sink that can show what the camera sees."""
 
-    def show_picture(self, newest: Callable[[], VideoFrame | None]) -> None: ...
+    def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None: ...
 
 
 class SourceError(OSError):

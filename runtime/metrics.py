@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from .config import ConfigError
-from .priority import HELPERS, run_first, run_in_background
+from .priority import HELPER_PRIORITY, realtime_priority, run_in_background
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -41,8 +41,8 @@ class _Server(ThreadingMixIn, WSGIServer):
     # service who we are, which may take long without a network.
     daemon_threads = True
 
-    def __init__(self, address: str, port: int, app: WSGIApplication, first: bool) -> None:
-        self.first = first
+    def __init__(self, address: str, port: int, app: WSGIApplication, realtime: bool) -> None:
+        self.realtime = realtime
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
         self.address_family = found[0][0]
         super().__init__((address, port), _Handler)
@@ -54,7 +54,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        with run_first(self.first, HELPERS):
+        with realtime_priority(self.realtime, HELPER_PRIORITY):
             super().process_request_thread(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
@@ -90,13 +90,12 @@ class MetricsServer:
         self.close()
 
 
-def start_metrics(address: str, port: int, read: Read, *, first: bool = False) -> MetricsServer:
+def start_metrics(address: str, port: int, read: Read, *, realtime: bool = False) -> MetricsServer:
     """Serve what `read` gives: a run's latency log and its newest health, None before the first.
 
-    `read` is called from other threads, which go before ordinary ones with `first`: they hold the
-    interpreter. Port 0 takes any that is free. ConfigError when the address
-    cannot be used or prometheus-client is missing.
-    """
+    `read` is called from other threads, which go before ordinary ones with `realtime`: they hold
+    the interpreter. Port 0 takes any that is free. ConfigError when the address cannot be used or
+    prometheus-client is missing. """
     try:
         from .prometheus_collector import make_app
     except ModuleNotFoundError as error:
@@ -105,7 +104,7 @@ def start_metrics(address: str, port: int, read: Read, *, first: bool = False) -
             " pip install 'emotion-edge[metrics]'"
         ) from error
     try:
-        server = _Server(address, port, make_app(read), first)
+        server = _Server(address, port, make_app(read), realtime)
     except (OSError, UnicodeError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
@@ -115,7 +114,7 @@ def start_metrics(address: str, port: int, read: Read, *, first: bool = False) -
 
 
 def _serve(server: _Server) -> None:
-    with run_first(server.first, HELPERS) as first:
-        if not first:
+    with realtime_priority(server.realtime, HELPER_PRIORITY) as realtime:
+        if not realtime:
             run_in_background()
         server.serve_forever()

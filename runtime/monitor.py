@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from .board import Board, BoardStatus
 from .clock import find_next_tick_ns
-from .messages import Health, MayFail, NeedsLook, RunsThread, ShowsTroubles
+from .messages import BackgroundWorker, Faultable, FaultDisplay, Health, Pollable
 from .opening import Runtime
 from .trace_writer import TraceWriter
 from .trial import Trial
@@ -32,22 +32,22 @@ class Monitor:
         watchdog: Watchdog,
         trace_writer: TraceWriter | None = None,
         on_health: Callable[[Health], None] | None = None,
-        watched: Sequence[object] = (),
+        components: Sequence[object] = (),
     ) -> None:
-        """`watched`: the indicator, the disk, sources and sinks. Those that need it are looked at;
-        of those that may fail, the troubles are gathered; those that show troubles are told; what
-        has ended the thread of one is raised by `look`."""
+        """`components`: the indicator, the disk, sources and sinks. Those that need it are
+        polled; of those that may fail, the faults are gathered; those that show faults are told;
+        what has ended the thread of one is raised by `poll`."""
         self.newest: Health | None = None
-        self._watched = watched
+        self._components = components
         self._runtime = runtime
         self._board = board
         self._watchdog = watchdog
         self._trace_writer = trace_writer
         self._on_health = on_health
-        self._counted = runtime.clock.now_ns(), 0
+        self._last_count = runtime.clock.now_ns(), 0
         self._trial = Trial(runtime.choice, runtime.clock.now_ns())
-        self._moves = False
-        self._overload_said_ns: int | None = None
+        self._progressed = False
+        self._overload_warned_ns: int | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`."""
@@ -57,52 +57,52 @@ class Monitor:
             due = find_next_tick_ns(due, PERIOD_NS, clock.now_ns())
             if clock.sleep_until_ns(due, stop):
                 return
-            self.look()
+            self.poll()
 
     def progress(self) -> None:
         """The main thread has made a result, or knows why it cannot. Called for every picture."""
-        self._moves = True
+        self._progressed = True
         self._watchdog.progress()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Once."""
         runtime = self._runtime
         self._watchdog.tick()
-        for one in self._watched:
-            if isinstance(one, NeedsLook):
-                one.look()
-        raise_failures(self._watched)
-        before_ns, before = self._counted
-        self._counted = now_ns, count = runtime.clock.now_ns(), runtime.latency.count
+        for one in self._components:
+            if isinstance(one, Pollable):
+                one.poll()
+        raise_failures(self._components)
+        before_ns, before = self._last_count
+        self._last_count = now_ns, count = runtime.clock.now_ns(), runtime.latency.count
         fps = (count - before) * 1e9 / max(1, now_ns - before_ns)
         board = self._board.read()
         if runtime.quality is not None:
             runtime.quality.note_board(board)
-        troubles = list_troubles(self._watched)
-        health = self.newest = measure_health(runtime, fps, board, troubles)
+        faults = list_faults(self._components)
+        health = self.newest = measure_health(runtime, fps, board, faults)
         figures = (
             f"{fps:.0f} fps, p99 {health.latency_p99_ms:.1f} ms, {health.misses} misses,"
             f" level {health.level}"
         )
-        self._watchdog.status("; ".join([*troubles, figures]))
-        for one in self._watched:
-            if isinstance(one, ShowsTroubles):
-                one.show_troubles(troubles)
-        self._say_overload(health.t_ns)
-        moves, self._moves = self._moves, False
-        self._trial.look(health.t_ns, health.frames, moves)
+        self._watchdog.status("; ".join([*faults, figures]))
+        for one in self._components:
+            if isinstance(one, FaultDisplay):
+                one.show_faults(faults)
+        self._warn_of_overload(health.t_ns)
+        progressed, self._progressed = self._progressed, False
+        self._trial.poll(health.t_ns, health.frames, progressed)
         if self._trace_writer is not None:
             self._trace_writer.tick(health.t_ns, health.misses)
         if self._on_health is not None:
             self._on_health(health)
 
-    def _say_overload(self, now_ns: int) -> None:
+    def _warn_of_overload(self, now_ns: int) -> None:
         quality = self._runtime.quality
         if quality is None or not quality.overloaded:
             return
-        said_ns = self._overload_said_ns
-        if said_ns is None or now_ns - said_ns >= OVERLOAD_PERIOD_NS:
-            self._overload_said_ns = now_ns
+        warned_ns = self._overload_warned_ns
+        if warned_ns is None or now_ns - warned_ns >= OVERLOAD_PERIOD_NS:
+            self._overload_warned_ns = now_ns
             log.warning(
                 "budget_ms is %g, and not even level %s holds it: p99 is about to be %.0f ms",
                 self._runtime.latency.budget_ms,
@@ -111,26 +111,26 @@ class Monitor:
             )
 
 
-def list_troubles(watched: Sequence[object]) -> tuple[str, ...]:
+def list_faults(components: Sequence[object]) -> tuple[str, ...]:
     """Of all that may fail, what is wrong now."""
-    troubles = (one.trouble for one in watched if isinstance(one, MayFail))
-    return tuple(trouble for trouble in troubles if trouble)  # read once: it may end meanwhile
+    faults = (one.fault for one in components if isinstance(one, Faultable))
+    return tuple(fault for fault in faults if fault)  # read once: it may end meanwhile
 
 
-def raise_failures(watched: Sequence[object]) -> None:
+def raise_failures(components: Sequence[object]) -> None:
     """What has ended a sink's own thread, which without estimates nobody else would hear of."""
-    for one in watched:
-        if isinstance(one, RunsThread) and one.failure is not None:
+    for one in components:
+        if isinstance(one, BackgroundWorker) and one.failure is not None:
             raise one.failure
 
 
 def measure_health(
-    runtime: Runtime, fps: float, board: BoardStatus, troubles: tuple[str, ...] = ()
+    runtime: Runtime, fps: float, board: BoardStatus, faults: tuple[str, ...] = ()
 ) -> Health:
     now_ns, latency = runtime.clock.now_ns(), runtime.latency
     p50, p95, p99 = latency.recent_percentiles_ms(now_ns, 50, 95, 99)
     sync = runtime.synchroniser
-    bad = {f"{name}_not_finite": n for name, n in runtime.pipeline.bad_outputs.items()}
+    bad = {f"{name}_not_finite": n for name, n in runtime.pipeline.non_finite_outputs.items()}
     return Health(
         t_ns=now_ns,
         frames=latency.count,
@@ -147,10 +147,10 @@ def measure_health(
             "audio_overrun_samples": sync.overrun_samples,
             **bad,
         },
-        passed_over=runtime.pacer.passed_over,
+        skipped=runtime.rate_limiter.skipped,
         skew_ms=runtime.skew_ns / 1e6,
         drift_ppm=sync.audio_clock.drift_ppm,
-        troubles=troubles,
+        faults=faults,
         temperature_c=board.temperature_c,
         level=runtime.level.name,
         level_switches=runtime.level_switches,

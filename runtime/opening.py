@@ -12,18 +12,18 @@ from typing import NoReturn
 
 import numpy as np
 
-from ..engines.base import Feed, GpuHangsError, Report, say_nothing
+from ..engines.base import Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundle import Bundle, Level, Manifest
-from ..engines.bundle_choice import Choice, choose_bundle
+from ..engines.bundle_choice import BundleChoice, choose_bundle
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
-from .faces import FaceFinder, one_opencv_thread, open_detector
+from .faces import FaceTracker, one_opencv_thread, open_detector
 from .latency import LatencyLog
-from .level_profile import Setup, profile_levels
+from .level_profile import ProfileSetup, profile_levels
 from .levels import RunLevel, drop_unknown_level, open_levels
 from .messages import CapturePath, Sink, Window
-from .pacing import Pacer
+from .pacing import FrameRateLimiter
 from .pipeline import Pipeline
 from .quality import QualityController
 from .sync import Synchroniser
@@ -38,17 +38,17 @@ EXIT_GPU_HANGS = 3
 class Runtime:
     """What both ways of running share."""
 
-    choice: Choice
+    choice: BundleChoice
     """Of the bundle, which is on trial after an update."""
     levels: Sequence[RunLevel]
     """Those that can run here, best first."""
     pipeline: Pipeline
     synchroniser: Synchroniser
-    finder: FaceFinder
+    face_tracker: FaceTracker
     latency: LatencyLog
     trace: Trace
     clock: Clock
-    pacer: Pacer = field(default_factory=Pacer)
+    rate_limiter: FrameRateLimiter = field(default_factory=FrameRateLimiter)
     quality: QualityController | None = None
     """None when the level is pinned, and in a replay."""
     level_switches: int = 0
@@ -59,7 +59,7 @@ class Runtime:
     """The GPU reads the pictures."""
     capture_path: CapturePath | None = None
     """How the pictures of a live run came in, as it was at its end; None without any."""
-    _at: int = 0
+    _level_index: int = 0
     _published_ns: tuple[int, int] = (0, 0)
     """From when to when the sinks took the newest estimate."""
 
@@ -69,21 +69,21 @@ class Runtime:
 
     @property
     def level(self) -> Level:
-        return self.levels[self._at].level
+        return self.levels[self._level_index].level
 
     @property
     def engines(self) -> Mapping[str, str]:
         """What each network runs on, such as "tensorrt fp16"."""
-        networks = self.levels[self._at].engines
+        networks = self.levels[self._level_index].engines
         return {name: f"{one.name} {one.precision}" for name, one in networks.items()}
 
     def use_level(self, index: int) -> None:
         """From the next picture on."""
-        self._at = index
+        self._level_index = index
         level = self.level
         self.pipeline.use_level(level, self.levels[index].engines)
-        self.finder.period_ns = round(1e9 / level.face_find_hz)
-        self.pacer.use_rate(level.camera_fps)
+        self.face_tracker.period_ns = round(1e9 / level.face_find_hz)
+        self.rate_limiter.set_rate(level.camera_fps)
 
     def process(
         self, window: Window, captured_ns: int, woke_ns: int, sinks: Sequence[Sink]
@@ -92,13 +92,13 @@ class Runtime:
         try:
             estimate = self.pipeline.estimate(window, captured_ns, woke_ns)
         except GpuHangsError as error:
-            end_at_once(str(error))
+            exit_immediately(str(error))
         before_ns = self.clock.now_ns()
         for sink in sinks:
             sink.publish(estimate)
         now_ns = self.clock.now_ns()
         publish_us = (now_ns - before_ns) / 1e3
-        self.pipeline.note_published(publish_us)
+        self.pipeline.record_publish_time(publish_us)
         own_stages_us = {**estimate.stages_us, "publish": publish_us}
         began_ns, ended_ns = self._published_ns
         self._published_ns = before_ns, now_ns
@@ -115,9 +115,9 @@ class Runtime:
             work_us = estimate.latency_us - waited_us
             if window.frame is None:
                 waited_us = 0.0  # how old the newest sound is
-            self._control(self.quality, now_ns, waited_us / 1e3, work_us / 1e3, stages_us)
+            self._control_quality(self.quality, now_ns, waited_us / 1e3, work_us / 1e3, stages_us)
 
-    def _control(
+    def _control_quality(
         self,
         quality: QualityController,
         now_ns: int,
@@ -137,11 +137,11 @@ class Runtime:
             self.use_level(switch.level)
             self.level_switches += 1
             text = f"level {before} -> {self.level.name}: {switch.reason}"
-            self.trace.note(now_ns, text)
+            self.trace.add_event(now_ns, text)
             log.warning("%s", text)
 
 
-def end_at_once(reason: str) -> NoReturn:
+def exit_immediately(reason: str) -> NoReturn:
     """Leave without freeing anything, which would hang as the GPU does; systemd starts anew."""
     print(reason, file=sys.stderr, flush=True)
     os._exit(EXIT_GPU_HANGS)
@@ -149,7 +149,7 @@ def end_at_once(reason: str) -> NoReturn:
 
 @contextmanager
 def open_runtime(
-    config: Config, clock: Clock, report: Report = say_nothing, *, controlled: bool = False
+    config: Config, clock: Clock, report: Report = null_reporter, *, controlled: bool = False
 ) -> Iterator[Runtime]:
     """Verify the bundle, open and prove the engines, warm everything up. `report` is told while
     TensorRT builds an engine, which takes minutes. With `controlled`, and no level in the
@@ -165,7 +165,7 @@ def open_runtime(
         levels = open_levels(stack, config, bundle, report, only_one=not controlled)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, manifest))
         for one in levels:
-            for name, feed in make_feeds(one, preprocessor).items():
+            for name, feed in warmup_inputs(one, preprocessor).items():
                 one.engines[name].warm_up(feed)
         best = levels[0]
         pipeline = Pipeline(
@@ -183,7 +183,7 @@ def open_runtime(
             levels,
             pipeline,
             synchroniser,
-            FaceFinder(detector, config.face.lost_after_s),
+            FaceTracker(detector, config.face.lost_after_s),
             LatencyLog(config.budget_ms),
             Trace([one.level.name for one in levels]),
             clock,
@@ -191,7 +191,7 @@ def open_runtime(
         )
         runtime.use_level(0)
         if controlled and not config.level:
-            setup = Setup(
+            setup = ProfileSetup(
                 bundle,
                 levels,
                 preprocessor,
@@ -220,7 +220,7 @@ def open_preprocessor_for(levels: Sequence[RunLevel], manifest: Manifest) -> Pre
     return open_preprocessor("auto" if on_gpu else "cpu", manifest.image, manifest.mel)
 
 
-def make_feeds(one: RunLevel, preprocessor: Preprocessor) -> dict[str, Feed]:
+def warmup_inputs(one: RunLevel, preprocessor: Preprocessor) -> dict[str, Feed]:
     """Made of nothing seen and nothing heard, but in the very arrays that a frame will bring: a
     CUDA graph is captured for their addresses."""
     feeds: dict[str, Feed] = {}

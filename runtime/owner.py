@@ -7,7 +7,7 @@ import pwd
 from pathlib import Path
 
 
-def become_owner(folder: Path) -> None:
+def drop_privileges_to(folder: Path) -> None:
     """Where root runs this for a service with a user of its own: what is made shall be the
     service's, and what is read was brought by anybody. The groups of that user open the GPU."""
     if os.geteuid() != 0 or not folder.is_dir():

@@ -11,8 +11,8 @@ import psutil
 from .board import MB, BoardStatus, read_governor
 from .clock import Clock, MonotonicClock
 from .sysfs import (
+    CachedDiscovery,
     Pressure,
-    Search,
     find_hwmon,
     list_cpu_files,
     list_names,
@@ -69,7 +69,7 @@ class PcBoard:
         root = str(sys_root).rstrip("/")
         clock = clock or MonotonicClock()
         self._sys_root = sys_root
-        self._temperatures = Search(lambda: find_temperatures(root))
+        self._temperatures = CachedDiscovery(lambda: find_temperatures(root))
         self._clocks = list_cpu_files(root, "cpufreq/scaling_cur_freq")
         self._throttle_counts = list_cpu_files(root, "thermal_throttle/core_throttle_count")
         self._cpu_pressure = Pressure(f"{root}/proc/pressure/cpu", clock)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 BACKGROUND_NICE = 10
-FIRST = os.SCHED_RR | os.SCHED_RESET_ON_FORK
+REALTIME_POLICY = os.SCHED_RR | os.SCHED_RESET_ON_FORK
 """Before every ordinary thread of the machine; threads and processes that are started stay
 ordinary. The kernel keeps a twentieth of the time for those (sched(7), sched_rt_runtime_us)."""
-DEVICES, RESULTS, HELPERS = 4, 2, 1
+DEVICE_PRIORITY, PIPELINE_PRIORITY, HELPER_PRIORITY = 4, 2, 1
 """Real-time priorities, the first of them for what stands in for hardware. Those who only help need
 one as well: an ordinary thread that is put aside while it holds the interpreter would keep the
 results waiting, whatever their priority."""
@@ -26,19 +26,19 @@ def run_in_background() -> None:
 
 
 @contextmanager
-def run_first(wanted: bool, priority: int = RESULTS) -> Iterator[bool]:
-    """Let the calling thread go first -> whether it does: where that is `wanted` and permitted
+def realtime_priority(enabled: bool, priority: int = PIPELINE_PRIORITY) -> Iterator[bool]:
+    """Let the calling thread go first -> whether it does: where that is `enabled` and permitted
     (CAP_SYS_NICE or an RLIMIT_RTPRIO). Afterwards it is as it was."""
-    first = False
-    if wanted:
+    realtime = False
+    if enabled:
         with suppress(OSError):  # some sandboxes know ordinary threads only
             policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
-            os.sched_setscheduler(0, FIRST, os.sched_param(priority))
-            first = True
+            os.sched_setscheduler(0, REALTIME_POLICY, os.sched_param(priority))
+            realtime = True
     try:
-        yield first
+        yield realtime
     finally:
-        if first:
+        if realtime:
             try:
                 os.sched_setscheduler(0, policy, parameter)
             except PermissionError:  # the flag may be taken back by CAP_SYS_NICE only, see sched(7)
@@ -61,15 +61,15 @@ def list_threads() -> set[int]:
     return {int(name) for name in os.listdir("/proc/self/task")}  # noqa: PTH208  no paths wanted
 
 
-def raise_threads(threads: set[int]) -> None:
+def raise_thread_priorities(threads: set[int]) -> None:
     """Let them go first with the results, where that is permitted: a network's own threads are
     waited for by a thread that keeps ordinary ones from running."""
     for thread in threads:
         with suppress(OSError):
-            os.sched_setscheduler(thread, FIRST, os.sched_param(RESULTS))
+            os.sched_setscheduler(thread, REALTIME_POLICY, os.sched_param(PIPELINE_PRIORITY))
 
 
-def may_go_first(priority: int = RESULTS) -> bool:
-    """Whether `run_first` is permitted here."""
-    with run_first(True, priority) as first:
-        return first
+def realtime_permitted(priority: int = PIPELINE_PRIORITY) -> bool:
+    """Whether `realtime_priority` is permitted here."""
+    with realtime_priority(True, priority) as realtime:
+        return realtime

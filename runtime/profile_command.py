@@ -19,13 +19,13 @@ from rich.text import Text
 from ..engines.bundle import Level
 from ..engines.bundle_choice import choose_bundle
 from ..engines.engine_cache import find_cache_folder
-from .build_report import report_build
+from .build_report import report_build_progress
 from .clock import MonotonicClock
 from .config import Config, ConfigError
-from .level_profile import Setup, describe_setup, profile_anew
+from .level_profile import ProfileSetup, describe_setup, remeasure_levels
 from .levels import open_levels
 from .opening import open_preprocessor_for
-from .owner import become_owner
+from .owner import drop_privileges_to
 from .quality import LevelCost
 
 CAMERA_FPS = 30.0
@@ -38,11 +38,11 @@ def run_profile(config: Config, json_file: Path | None) -> int:
     with ExitStack() as stack:
         # Opened while it is still root, who may write where the owner of the cache may not.
         report_to = stack.enter_context(open_report(json_file)) if json_file is not None else None
-        become_owner(find_cache_folder().parent)
+        drop_privileges_to(find_cache_folder().parent)
         bundle = choose_bundle(config.bundle, config.public_key).bundle
-        levels = open_levels(stack, config, bundle, report_build)
+        levels = open_levels(stack, config, bundle, report_build_progress)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))
-        setup = Setup(
+        setup = ProfileSetup(
             bundle,
             levels,
             preprocessor,
@@ -50,7 +50,7 @@ def run_profile(config: Config, json_file: Path | None) -> int:
             MonotonicClock(),
             config.engines.dla_core,
         )
-        costs, file = profile_anew(setup)
+        costs, file = remeasure_levels(setup)
         rows = list_figures([one.level for one in levels], costs, config.budget_ms)
         print_table(rows, config.budget_ms, file)
         if report_to is not None:
@@ -82,7 +82,7 @@ def list_figures(
     for level, cost in zip(levels, costs, strict=True):
         fps = level.camera_fps or CAMERA_FPS
         voice_hz = min(fps, 1000 / level.voice_hop_ms)
-        load = fps * cost.expect(face=True, voice=False) + voice_hz * cost.voice_ms
+        load = fps * cost.expected_ms(face=True, voice=False) + voice_hz * cost.voice_ms
         full = cost.full_ms
         above = rows[-1] if rows else None
         rows.append(

@@ -92,9 +92,9 @@ def _describe_latency(log: LatencyLog) -> Iterator[Metric]:
 
 def _describe_health(health: Health) -> Iterator[Metric]:
     yield _gauge("fps", "Results a second.", health.fps)
-    yield _gauge("troubles", "What is missing or fails now.", len(health.troubles))
+    yield _gauge("troubles", "What is missing or fails now.", len(health.faults))
     yield _count_each("drops", "What was lost, by cause.", "cause", health.drops)
-    yield _counter("pictures_passed_over", "Those the level did not want.", health.passed_over)
+    yield _counter("pictures_passed_over", "Those the level did not want.", health.skipped)
     level = {"level": health.level}
     yield InfoMetricFamily(f"{PREFIX}level", "The quality level in use.", value=level)
     yield _counter("level_switches", "Changes of the quality level.", health.level_switches)

@@ -19,36 +19,36 @@ from dataclasses import dataclass
 from .board import BoardStatus
 
 P99_SIGMAS = 2.33
-MEMORY_NS = 200_000_000
+NOISE_TIME_CONSTANT_NS = 200_000_000
 """How long what was learned about noise lasts, so that 30 pictures a second..."""
-MIN_MEMORY = 0.7
+MIN_FORGETTING_FACTOR = 0.7
 """... or the eight of the lowest level tell within a second that a load has come or gone."""
-FIT = 0.9
+STEP_DOWN_SHARE = 0.9
 """Share of the budget that a level may be predicted to use for us to go down to it..."""
-CLIMB = 0.7
+STEP_UP_SHARE = 0.7
 """... and to go up to it."""
 MISSES_ALLOWED = 2.5
-MISSES_MEMORY_NS = 10_000_000_000
+MISSES_TIME_CONSTANT_NS = 10_000_000_000
 """So many misses in about this long (1 % of 30 pictures a second) are too many, however little the
 prediction thinks of them."""
 HOLD_NS = 1_500_000_000
 """Nothing climbs sooner than this after a change..."""
-MAX_PATIENCE_NS = 600_000_000_000
+MAX_HOLD_NS = 600_000_000_000
 """... and after climbs that failed not for longer than this."""
-FAILED_CLIMB_NS = 60_000_000_000
+FAILED_STEP_UP_NS = 60_000_000_000
 """A fall this soon after a climb means that the climb was wrong."""
-PRESSED_PATIENCE_NS = 30_000_000_000
+PRESSURE_HOLD_NS = 30_000_000_000
 """As long as the processor is as sought after as when a level failed, it is not tried again before
 this: a light level runs smoothly beside a load that a heavy one would stumble over."""
-RELIEVED = 0.6
+RELIEF_SHARE = 0.6
 """Share of the pressure at the fall below which that load has gone."""
 MIN_PRESSURE = 0.2
 """Less than this is no load to speak of."""
-PRESSURE_SETTLES_NS = 1_500_000_000
+PRESSURE_SETTLE_NS = 1_500_000_000
 """The sensors are read twice a second: what they say so long after a fall belongs to it."""
 COOL_DOWN_NS = 30_000_000_000
 """No climb for this long after the board has throttled itself."""
-THROTTLED = 0.5
+THROTTLED_SHARE = 0.5
 """Share of the budget that is not enough when the board halves its clocks."""
 FORCED_STEP_NS = 5_000_000_000
 """A board in need is given this long to feel a step before the next."""
@@ -67,7 +67,7 @@ class LevelCost:
     voice_ms: float
     """More when the voice network is due; 0 for a level without voice."""
 
-    def expect(self, face: bool, voice: bool) -> float:
+    def expected_ms(self, face: bool, voice: bool) -> float:
         return self.base_ms + face * self.face_ms + voice * self.voice_ms
 
     @property
@@ -77,14 +77,14 @@ class LevelCost:
 
 
 @dataclass(frozen=True, slots=True)
-class Switch:
+class LevelSwitch:
     """A change of level."""
 
     level: int
     reason: str
 
 
-class _Tracker:
+class _KalmanFilter:
     """Follows a figure that wanders and scatters: its mean, and how far single values lie off."""
 
     CLIP_SIGMAS = 6.0
@@ -92,28 +92,34 @@ class _Tracker:
 
     def __init__(self, mean: float, scatter: float) -> None:
         self.mean = mean
-        self._floor = scatter**2
-        self._noise = self._floor
-        self._wander = self._floor / 10
-        self._doubt = self._floor
+        self._min_noise = scatter**2
+        self._measurement_noise = self._min_noise
+        self._process_noise = self._min_noise / 10
+        self._mean_variance = self._min_noise
 
-    def update(self, value: float, keep: float) -> None:
-        """`keep` is the weight of what was known about the noise."""
-        doubt = self._doubt + self._wander
-        total = doubt + self._noise
+    def update(self, value: float, forgetting_factor: float) -> None:
+        """`forgetting_factor` is the weight of what was known about the noise."""
+        prior_variance = self._mean_variance + self._process_noise
+        total = prior_variance + self._measurement_noise
         limit = self.CLIP_SIGMAS * math.sqrt(total)
         error = min(max(value - self.mean, -limit), limit)
-        gain = doubt / total
+        gain = prior_variance / total
         self.mean += gain * error
-        self._doubt = (1 - gain) * doubt
-        learn = 1 - keep
-        self._wander = max(self._floor / 10, keep * self._wander + learn * (gain * error) ** 2)
-        self._noise = max(self._floor, keep * self._noise + learn * error**2)
+        self._mean_variance = (1 - gain) * prior_variance
+        innovation_weight = 1 - forgetting_factor
+        self._process_noise = max(
+            self._min_noise / 10,
+            forgetting_factor * self._process_noise + innovation_weight * (gain * error) ** 2,
+        )
+        self._measurement_noise = max(
+            self._min_noise,
+            forgetting_factor * self._measurement_noise + innovation_weight * error**2,
+        )
 
     @property
     def variance(self) -> float:
         """Of the next value."""
-        return self._doubt + self._noise
+        return self._mean_variance + self._measurement_noise
 
 
 class QualityController:
@@ -126,20 +132,20 @@ class QualityController:
         self.level = 0
         self._costs = tuple(costs)
         self._budget_ms = budget_ms
-        self._slow_down = _Tracker(1.0, 0.1)
-        self._wait = _Tracker(1.0, 0.5)
+        self._slow_down = _KalmanFilter(1.0, 0.1)
+        self._wait = _KalmanFilter(1.0, 0.5)
         self._misses = 0.0
         self._newest_ns: int | None = None
         self._changed_ns = 0
-        self._climbed_ns: int | None = None
-        self._patience_ns = HOLD_NS
-        self._fallen = False
+        self._stepped_up_ns: int | None = None
+        self._hold_ns = HOLD_NS
+        self._stepped_down = False
         self._pressure = 0.0
-        self._pressure_at_fall = 0.0
+        self._pressure_at_step_down = 0.0
         self._throttle_events: dict[str, int] = {}
-        self._cool_ns = 0
+        self._cool_until_ns = 0
         self._board: BoardStatus | None = None
-        self._need = ""
+        self._forced_reason = ""
 
     @property
     def overloaded(self) -> bool:
@@ -158,72 +164,76 @@ class QualityController:
 
     def observe(
         self, t_ns: int, wait_ms: float, work_ms: float, face: bool, voice: bool
-    ) -> Switch | None:
+    ) -> LevelSwitch | None:
         """One picture at the current level: how long it waited, how long it took, which networks
         ran. `t_ns` is now. A switch means that `level` has changed already."""
         if not (0 <= wait_ms < math.inf and 0 <= work_ms < math.inf):
             return None
-        passed_ns = self._keep_time(t_ns)
-        keep = max(MIN_MEMORY, math.exp(-passed_ns / MEMORY_NS))
+        elapsed_ns = self._advance_time(t_ns)
+        forgetting_factor = max(
+            MIN_FORGETTING_FACTOR, math.exp(-elapsed_ns / NOISE_TIME_CONSTANT_NS)
+        )
         cost = self._costs[self.level]
-        expected = cost.expect(face, voice)
+        expected = cost.expected_ms(face, voice)
         # Where no network ran there is too little work to divide by.
-        of_ms = expected if face or voice else cost.full_ms
-        self._slow_down.update(1.0 + (work_ms - expected) / max(of_ms, 1e-3), keep)
-        self._wait.update(wait_ms, keep)
+        divisor_ms = expected if face or voice else cost.full_ms
+        self._slow_down.update(
+            1.0 + (work_ms - expected) / max(divisor_ms, 1e-3), forgetting_factor
+        )
+        self._wait.update(wait_ms, forgetting_factor)
         self._misses += wait_ms + work_ms > self._budget_ms
         board, self._board = self._board, None
         if board is not None:
-            need = self._read_board(t_ns, board)
-            waits = t_ns - self._changed_ns < FORCED_STEP_NS
-            self._need = need or (self._need if waits else "")
+            forced_reason = self._read_board(t_ns, board)
+            was_just_forced = t_ns - self._changed_ns < FORCED_STEP_NS
+            self._forced_reason = forced_reason or (self._forced_reason if was_just_forced else "")
         if self.level < len(self._costs) - 1:
-            if self._need and t_ns - self._changed_ns >= FORCED_STEP_NS:
-                return self._fall(t_ns, self.level + 1, self._need)
+            if self._forced_reason and t_ns - self._changed_ns >= FORCED_STEP_NS:
+                return self._step_down(t_ns, self.level + 1, self._forced_reason)
             now_ms = self.predict_ms(self.level)
             if now_ms > self._budget_ms:
-                return self._fall(
+                return self._step_down(
                     t_ns,
-                    self._best_fit(self.level + 1, FIT),
+                    self._best_fitting_level(self.level + 1, STEP_DOWN_SHARE),
                     f"p99 is about to be {now_ms:.0f} ms, {self._budget_ms:g} allowed",
                 )
             if self._misses > MISSES_ALLOWED:
-                fitting = self._best_fit(self.level + 1, FIT)
-                return self._fall(t_ns, fitting, "too many pictures were late")
-        if self.level > 0 and not self._need and self._may_climb(t_ns):
-            better = self._best_fit(0, CLIMB)
+                fitting = self._best_fitting_level(self.level + 1, STEP_DOWN_SHARE)
+                return self._step_down(t_ns, fitting, "too many pictures were late")
+        if self.level > 0 and not self._forced_reason and self._may_step_up(t_ns):
+            better = self._best_fitting_level(0, STEP_UP_SHARE)
             if better < self.level:
-                return self._climb(t_ns, better)
+                return self._step_up(t_ns, better)
         return None
 
-    def _keep_time(self, t_ns: int) -> int:
+    def _advance_time(self, t_ns: int) -> int:
         """Nanoseconds since the picture before. A clock that went back starts all waiting anew:
         nothing then waits for longer than once more."""
         if self._newest_ns is None:
             self._newest_ns = self._changed_ns = t_ns
-        passed_ns = t_ns - self._newest_ns
-        if passed_ns < 0:
+        elapsed_ns = t_ns - self._newest_ns
+        if elapsed_ns < 0:
             self._changed_ns = t_ns
-            self._cool_ns = min(self._cool_ns, t_ns + COOL_DOWN_NS)
-            self._climbed_ns = None
-            passed_ns = 0
-        self._misses *= math.exp(-passed_ns / MISSES_MEMORY_NS)
+            self._cool_until_ns = min(self._cool_until_ns, t_ns + COOL_DOWN_NS)
+            self._stepped_up_ns = None
+            elapsed_ns = 0
+        self._misses *= math.exp(-elapsed_ns / MISSES_TIME_CONSTANT_NS)
         self._newest_ns = t_ns
-        return passed_ns
+        return elapsed_ns
 
     def _read_board(self, t_ns: int, board: BoardStatus) -> str:
         """Why a step down is due before any latency shows it; empty when it is not."""
         # Others may wait for the processor, or it may be busy with others and only we wait.
         self._pressure = max(board.cpu_pressure or 0.0, board.cpu_percent / 100)
-        if self._fallen and t_ns - self._changed_ns < PRESSURE_SETTLES_NS:
-            self._pressure_at_fall = max(self._pressure_at_fall, self._pressure)
+        if self._stepped_down and t_ns - self._changed_ns < PRESSURE_SETTLE_NS:
+            self._pressure_at_step_down = max(self._pressure_at_step_down, self._pressure)
         # A counter that went back belongs to a driver that was loaded again.
         known, events = self._throttle_events, board.throttle_events
         more = any(count > known.get(cause, count) for cause, count in events.items())
         known.update(events)
         if more:
-            self._cool_ns = t_ns + COOL_DOWN_NS
-            if self.predict_ms(self.level) > THROTTLED * self._budget_ms:
+            self._cool_until_ns = t_ns + COOL_DOWN_NS
+            if self.predict_ms(self.level) > THROTTLED_SHARE * self._budget_ms:
                 return "the board throttles itself"
         if board.memory_available_mb < MIN_MEMORY_MB:
             return f"{board.memory_available_mb:.0f} MB of memory left"
@@ -231,44 +241,44 @@ class QualityController:
             return "programs wait for memory"
         return ""
 
-    def _best_fit(self, first: int, share: float) -> int:
+    def _best_fitting_level(self, first: int, share: float) -> int:
         """The best level from `first` on that uses at most `share` of the budget, else the last."""
         for level in range(first, len(self._costs)):
             if self.predict_ms(level) <= share * self._budget_ms:
                 return level
         return len(self._costs) - 1
 
-    def _fall(self, t_ns: int, level: int, reason: str) -> Switch:
-        climb = self._climbed_ns
-        failed = climb is not None and t_ns - climb < FAILED_CLIMB_NS
+    def _step_down(self, t_ns: int, level: int, reason: str) -> LevelSwitch:
+        climb = self._stepped_up_ns
+        failed = climb is not None and t_ns - climb < FAILED_STEP_UP_NS
         if failed:
-            self._patience_ns = min(2 * self._patience_ns, MAX_PATIENCE_NS)
+            self._hold_ns = min(2 * self._hold_ns, MAX_HOLD_NS)
         else:
-            self._patience_ns = max(self._patience_ns // 2, HOLD_NS)
-        self._pressure_at_fall = self._pressure
-        self._fallen = True
+            self._hold_ns = max(self._hold_ns // 2, HOLD_NS)
+        self._pressure_at_step_down = self._pressure
+        self._stepped_down = True
         return self._change(t_ns, level, reason)
 
-    def _climb(self, t_ns: int, level: int) -> Switch:
-        self._climbed_ns = t_ns
-        self._fallen = False
+    def _step_up(self, t_ns: int, level: int) -> LevelSwitch:
+        self._stepped_up_ns = t_ns
+        self._stepped_down = False
         return self._change(
             t_ns, level, f"p99 would be {self.predict_ms(level):.0f} ms of {self._budget_ms:g}"
         )
 
-    def _change(self, t_ns: int, level: int, reason: str) -> Switch:
+    def _change(self, t_ns: int, level: int, reason: str) -> LevelSwitch:
         self.level = level
-        self._need = ""
+        self._forced_reason = ""
         self._changed_ns = t_ns
         self._misses = 0.0
-        return Switch(level, reason)
+        return LevelSwitch(level, reason)
 
-    def _may_climb(self, t_ns: int) -> bool:
-        held_ns = t_ns - self._changed_ns
-        if held_ns < HOLD_NS or t_ns < self._cool_ns:
+    def _may_step_up(self, t_ns: int) -> bool:
+        since_change_ns = t_ns - self._changed_ns
+        if since_change_ns < HOLD_NS or t_ns < self._cool_until_ns:
             return False
-        if self._pressure_at_fall < MIN_PRESSURE:
-            return held_ns >= self._patience_ns
-        if self._pressure < RELIEVED * self._pressure_at_fall:
+        if self._pressure_at_step_down < MIN_PRESSURE:
+            return since_change_ns >= self._hold_ns
+        if self._pressure < RELIEF_SHARE * self._pressure_at_step_down:
             return True
-        return held_ns >= max(PRESSED_PATIENCE_NS, self._patience_ns)
+        return since_change_ns >= max(PRESSURE_HOLD_NS, self._hold_ns)

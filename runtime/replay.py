@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .audio_only import AudioOnlyTimer
-from .build_report import report_build
+from .build_report import report_build_progress
 from .clock import MonotonicClock
 from .config import Config
 from .messages import AudioChunk, Sink, VideoFrame
@@ -20,9 +20,9 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
     clock only measures how long the work took."""
     clock = MonotonicClock()
     media = open_media(config.source.name)
-    with open_runtime(config, clock, report_build) as runtime:
+    with open_runtime(config, clock, report_build_progress) as runtime:
         end_ns = None if seconds is None else round(seconds * 1e9)
-        search_due_ns = 0
+        track_due_ns = 0
         timer = AudioOnlyTimer(0)
         for event in _with_turns(merge_events(media, to_last_frame=True), timer):
             t_ns = event if isinstance(event, int) else event.t_ns
@@ -33,18 +33,18 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
                 continue
             frame = event if isinstance(event, VideoFrame) else None
             if frame is None:
-                heard_ns = runtime.synchroniser.newest_sound_ns()
+                heard_ns = runtime.synchroniser.newest_audio_ns()
                 if heard_ns is None or t_ns - heard_ns > runtime.synchroniser.MAX_SKEW_NS:
                     continue
-            elif runtime.pacer.wants(t_ns):
+            elif runtime.rate_limiter.accepts(t_ns):
                 timer.note_frame(t_ns, t_ns)
-                if t_ns >= search_due_ns:
-                    runtime.finder.search(frame)
-                    search_due_ns = t_ns + runtime.finder.period_ns
+                if t_ns >= track_due_ns:
+                    runtime.face_tracker.track(frame)
+                    track_due_ns = t_ns + runtime.face_tracker.period_ns
             else:
                 continue
             now_ns = clock.now_ns()
-            box = runtime.finder.box_in(frame) if frame is not None else None
+            box = runtime.face_tracker.box_for(frame) if frame is not None else None
             window = runtime.synchroniser.window(t_ns, frame, box, wait=False)
             runtime.process(window, now_ns, now_ns, sinks)
     return runtime

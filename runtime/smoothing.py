@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..engines.fusion import Opinion
+from ..engines.fusion import ClassProbabilities
 
 
 class Smoother:
@@ -15,10 +15,10 @@ class Smoother:
 
     def __init__(self, time_constant_s: float) -> None:
         self._time_constant_ns = time_constant_s * 1e9
-        self._mean: Opinion | None = None
+        self._mean: ClassProbabilities | None = None
         self._last_ns = 0
 
-    def update(self, t_ns: int, probabilities: Opinion) -> Opinion:
+    def update(self, t_ns: int, probabilities: ClassProbabilities) -> ClassProbabilities:
         """The mean up to `t_ns`, which must not go back."""
         elapsed = t_ns - self._last_ns
         self._last_ns = t_ns

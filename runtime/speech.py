@@ -8,7 +8,7 @@ from .messages import Float32
 
 MIN_COLUMNS = 50
 """Half a second: less says nothing."""
-MIN_SWING_DB = 10.0
+MIN_DYNAMIC_RANGE_DB = 10.0
 """Speech rises and falls by far more between sounds and pauses; fans, rain and hum do not."""
 
 
@@ -22,4 +22,4 @@ def is_speech_like(levels_db: Float32, min_level_db: float) -> bool:
     count = len(levels_db)
     ranked = np.sort(levels_db)
     quiet, loud = ranked[count // 10], ranked[count - 1 - count // 10]
-    return bool(loud >= min_level_db and loud - quiet >= MIN_SWING_DB)
+    return bool(loud >= min_level_db and loud - quiet >= MIN_DYNAMIC_RANGE_DB)

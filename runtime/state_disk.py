@@ -10,7 +10,7 @@ from .trouble import FaultLog
 
 log = logging.getLogger(__name__)
 
-LEAST_FREE_BYTES = 1 << 20
+MIN_FREE_BYTES = 1 << 20
 
 
 class StateDisk:
@@ -23,24 +23,24 @@ class StateDisk:
         self._folder = environment.get("STATE_DIRECTORY", "").split(":")[0]
 
     @property
-    def trouble(self) -> str:
+    def fault(self) -> str:
         return self._faults.fault
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Takes microseconds: nothing is written."""
         if not self._folder:
             return
         try:
-            trouble = judge_disk(os.statvfs(self._folder))
+            fault = check_disk(os.statvfs(self._folder))
         except OSError as error:
-            trouble = f"disk: {error.strerror}: {self._folder}"
-        self._faults.log_transition(trouble)
+            fault = f"disk: {error.strerror}: {self._folder}"
+        self._faults.log_transition(fault)
 
 
-def judge_disk(status: os.statvfs_result) -> str:
+def check_disk(status: os.statvfs_result) -> str:
     """What is wrong with it; "" when nothing is."""
     if status.f_flag & os.ST_RDONLY:
         return "disk: read-only"
-    if status.f_frsize * status.f_bavail < LEAST_FREE_BYTES:
+    if status.f_frsize * status.f_bavail < MIN_FREE_BYTES:
         return "disk: full"
     return ""

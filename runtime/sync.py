@@ -59,7 +59,7 @@ class AudioClock:
     """Long enough for a stamp that is nearly on time, short enough for 300 ppm (0.6 ms)."""
     STEADY_BLOCKS = 12
     """The loop remembers about this many blocks: about 0.02 Hz wide, it smooths jitter."""
-    HEAD_START = 3
+    PRIOR_BLOCKS = 3
     """A card's rate is known beforehand, as well as if so many blocks had been seen."""
     GAP_NS = 50_000_000
     """A stamp this far from its prediction is no jitter..."""
@@ -75,7 +75,7 @@ class AudioClock:
         self._end = 0
         self.line = ClockLine(0, 0.0, self._nominal_ns, 0)
         """Replaced as a whole, as the reader may come at any moment."""
-        self._rate_blocks = self.HEAD_START
+        self._rate_blocks = self.PRIOR_BLOCKS
 
     @property
     def locked(self) -> bool:
@@ -115,32 +115,32 @@ class AudioClock:
         """Begin a new line at this sample; what is known of the rate stays."""
         self.line = ClockLine(sample, float(t_ns), self.line.period_ns, begin)
         self._anchor_ns = float(t_ns)
-        self._suspect = math.inf
-        self._suspect_samples = 0
+        self._candidate_gap_ns = math.inf
+        self._candidate_samples = 0
         self._blocks = 0
         self._begin_block(sample)
-        self._note(0.0)
+        self._record_error(0.0)
 
     def _follow(self, first: int, error: float, num_samples: int) -> None:
         if error > self.GAP_NS:
-            if not self._suspect_samples:
+            if not self._candidate_samples:
                 self.line = self.line._replace(settled=first)
-            self._suspect = min(self._suspect, error)
-            self._suspect_samples += num_samples
-            if self._suspect_samples * self._nominal_ns >= self.GAP_CHUNKS_S * 1e9:
+            self._candidate_gap_ns = min(self._candidate_gap_ns, error)
+            self._candidate_samples += num_samples
+            if self._candidate_samples * self._nominal_ns >= self.GAP_CHUNKS_S * 1e9:
                 self.gaps += 1
                 begin = round(self.line.settled)
-                self._anchor(first, self.time_of(first) + self._suspect, begin)
+                self._anchor(first, self.time_of(first) + self._candidate_gap_ns, begin)
             return
-        if self._suspect_samples:
-            self._suspect, self._suspect_samples = math.inf, 0
+        if self._candidate_samples:
+            self._candidate_gap_ns, self._candidate_samples = math.inf, 0
             self.line = self.line._replace(settled=math.inf)
         if self._blocks == 0:
             # Nothing is known yet: do not wait for the end of the block.
-            self._note(error + self.line.t_ns - self._anchor_ns)
-            self.line = self.line._replace(t_ns=self._anchor_ns + self._on_time())
+            self._record_error(error + self.line.t_ns - self._anchor_ns)
+            self.line = self.line._replace(t_ns=self._anchor_ns + self._estimate_on_time_error())
         else:
-            self._note(error)
+            self._record_error(error)
         if first >= self._block_end:
             self._close_block(first)
 
@@ -148,12 +148,12 @@ class AudioClock:
         self._block_end = first + self._block_samples
         self._earliest, self._sum, self._count = math.inf, 0.0, 0
 
-    def _note(self, error: float) -> None:
+    def _record_error(self, error: float) -> None:
         self._earliest = min(self._earliest, error)
         self._sum += error
         self._count += 1
 
-    def _on_time(self) -> float:
+    def _estimate_on_time_error(self) -> float:
         """What a stamp without any lateness would have shown, from the stamps of the block.
 
         The earliest of n stamps, late by 0 to J, is itself late by J / (n + 1) on average, and
@@ -166,7 +166,7 @@ class AudioClock:
 
     def _close_block(self, first: int) -> None:
         """Move the line by what the block has shown, and turn it."""
-        error = 0.0 if self._blocks == 0 else self._on_time()
+        error = 0.0 if self._blocks == 0 else self._estimate_on_time_error()
         period_ns = self.line.period_ns
         self._blocks = min(self._blocks + 1, self.STEADY_BLOCKS)
         n = self._blocks
@@ -216,7 +216,7 @@ class Synchroniser:
             chunk = replace(chunk, samples=np.pad(chunk.samples, (silence, 0)))
         self.ring.put(chunk)
 
-    def newest_sound_ns(self) -> int | None:
+    def newest_audio_ns(self) -> int | None:
         """When the newest sample was captured; None before the first."""
         if not self.audio_clock.locked:
             return None
@@ -247,7 +247,7 @@ class Synchroniser:
         end_column = min(self._end_column_at(t_ns, line), self._mel.num_columns)
         skew_ns = round(t_ns - line.time_of(self._end_of(end_column)))
         # A picture that was held up for long may be older than the columns that are kept.
-        kept = self._mel.num_columns - end_column <= self._mel.LATE_COLUMNS
+        kept = self._mel.num_columns - end_column <= self._mel.HISTORY_COLUMNS
         usable = end_column > self._mel.first_column and skew_ns < self.MAX_SKEW_NS and kept
         if not usable:
             return Window(t_ns, frame, face, at, None, 0, dropped_frames)

@@ -18,7 +18,7 @@ from .clock import Clock
 
 T = TypeVar("T")
 
-SEARCH_READS = 60
+READS_PER_DISCOVERY = 60
 """A search costs as much as a few readings; at two readings a second this is half a minute."""
 NAME = re.compile(r"[ -~]{1,128}")
 PSI = re.compile(rb"some avg10=(\d{1,3}\.\d+) .*?total=(\d{1,20})\b")
@@ -100,11 +100,11 @@ def find_hwmon(root: str) -> list[tuple[str, str]]:
     return [(name, os.path.realpath(folder)) for name, folder in named if name]
 
 
-class Search(Generic[T]):
+class CachedDiscovery(Generic[T]):
     """What `find` finds, looked for again when something of it has failed.
 
     Drivers appear late, and come back under another number. Looking at every reading would cost
-    more than reading, so between two searches there are `SEARCH_READS` readings.
+    more than reading, so between two searches there are `READS_PER_DISCOVERY` readings.
     """
 
     def __init__(self, find: Callable[[], T]) -> None:
@@ -117,7 +117,7 @@ class Search(Generic[T]):
     def get(self) -> T:
         """Once for each reading."""
         self._reads += 1
-        if self.failed and self._reads > SEARCH_READS:
+        if self.failed and self._reads > READS_PER_DISCOVERY:
             self._found = self._find()
             self._reads = 0
             self.failed = False

@@ -83,7 +83,7 @@ class Trace:
             publish_us,
         )
 
-    def note(self, t_ns: int, text: str) -> None:
+    def add_event(self, t_ns: int, text: str) -> None:
         """Keep an event, such as a change of level or a warning, on the run's clock."""
         self._events.append((t_ns, text))
 

@@ -66,18 +66,18 @@ def chrome_events(
         {**name, "name": "thread_name", "args": {"name": "main thread"}},
     ]
     for row, following in zip_longest(rows, rows[1:]):
-        yield _draw_picture(row, following)
+        yield _make_frame_events(row, following)
     for t_ns, text in events:
-        yield [_draw_instant(text, t_ns)]
+        yield [_make_instant_event(text, t_ns)]
 
 
-def _draw_picture(row: Row, following: Row | None) -> list[dict[str, object]]:
+def _make_frame_events(row: Row, following: Row | None) -> list[dict[str, object]]:
     slices = []
     end_ns = row.woke_ns
     for stage in STAGES[1:-1]:
         begin_ns, end_ns = end_ns, end_ns + round(row.stages_us[stage] * 1e3)
         if end_ns > begin_ns:
-            slices.append(_draw_slice(stage, begin_ns, end_ns))
+            slices.append(_make_slice_event(stage, begin_ns, end_ns))
     latency_ms = round(row.latency_us / 1e3, 3)
     args = {
         "index": row.index,
@@ -86,22 +86,22 @@ def _draw_picture(row: Row, following: Row | None) -> list[dict[str, object]]:
         "dropped_before": row.dropped,
     }
     # First the slice, then those in it: where two begin at once, that is the order they nest in.
-    drawn = [_draw_slice("picture", row.woke_ns, end_ns, args), *slices]
+    drawn = [_make_slice_event("picture", row.woke_ns, end_ns, args), *slices]
     published_ns = end_ns + round(row.stages_us[STAGES[-1]] * 1e3)
     if following is not None:
         published_ns = min(published_ns, following.woke_ns)
     if published_ns > end_ns:
-        drawn.append(_draw_slice(STAGES[-1], end_ns, published_ns))
+        drawn.append(_make_slice_event(STAGES[-1], end_ns, published_ns))
     if row.woke_ns > row.captured_ns:
         wait = {"name": STAGES[0], "cat": "picture", "id": str(row.number)}
         wait_ends = (("b", row.captured_ns), ("e", row.woke_ns))
         drawn += [{**wait, **_at(phase, t_ns)} for phase, t_ns in wait_ends]
     if row.cause is not None:
-        drawn.append(_draw_instant(f"over budget: {row.cause}", end_ns))
+        drawn.append(_make_instant_event(f"over budget: {row.cause}", end_ns))
     return [*drawn, {"name": "latency", **_at("C", end_ns), "args": {"ms": latency_ms}}]
 
 
-def _draw_slice(
+def _make_slice_event(
     name: str, begin_ns: int, end_ns: int, args: dict[str, object] | None = None
 ) -> dict[str, object]:
     # Both ends are rounded down, and not the length: so slices that touch do so in the file, too.
@@ -109,7 +109,7 @@ def _draw_slice(
     return {"name": name, **_at("X", begin_ns), "dur": took_us, "args": args or {}}
 
 
-def _draw_instant(name: str, t_ns: int) -> dict[str, object]:
+def _make_instant_event(name: str, t_ns: int) -> dict[str, object]:
     return {"name": name, **_at("i", t_ns), "s": "p"}
 
 

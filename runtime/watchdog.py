@@ -49,7 +49,7 @@ class Watchdog:
         """One line for `systemctl status`."""
         self._send(f"STATUS={text}")
 
-    def ask_for_time(self, text: str, more_s: int) -> None:
+    def extend_timeout(self, text: str, more_s: int) -> None:
         """Still starting, and alive: systemd shall wait `more_s` from now on before it gives up."""
         self._send(f"EXTEND_TIMEOUT_USEC={more_s * 1_000_000}", f"STATUS={text}")
 

@@ -17,9 +17,9 @@ FACE_PX = 48
 """Side of a FER+ picture: blur is measured in its pixels."""
 
 
-def scale_pixels(grey_u8: Tensor, mean: float, std: float) -> Tensor:
+def scale_pixels(gray_u8: Tensor, mean: float, std: float) -> Tensor:
     """(N, H, W) uint8 -> (N, 1, H, W) float32, `(pixel / 255 - mean) / std`."""
-    return (grey_u8.unsqueeze(1).float() / 255.0 - mean) / std
+    return (gray_u8.unsqueeze(1).float() / 255.0 - mean) / std
 
 
 def jitter_faces(image: Tensor, size_px: int) -> Tensor:
@@ -47,17 +47,17 @@ def jitter_faces(image: Tensor, size_px: int) -> Tensor:
     contrast = torch.exp((torch.rand(num, 1, 1, 1) * 2 - 1) * math.log(1.5))
     brightness = (torch.rand(num, 1, 1, 1) * 2 - 1) * 0.6
     out = out * contrast + brightness
-    out = torch.where(torch.rand(num, 1, 1, 1) < 1 / 6, _dim(out), out)
+    out = torch.where(torch.rand(num, 1, 1, 1) < 1 / 6, _darken(out), out)
     coarse = F.interpolate(
         F.interpolate(out, scale_factor=0.5, mode="area"), size=size_px, mode="bilinear"
     )
     out = torch.where(torch.rand(num, 1, 1, 1) < 0.25, coarse, out)
     sigma_px = (0.5 + torch.rand(()).item()) * size_px / FACE_PX
     out = torch.where(torch.rand(num, 1, 1, 1) < 1 / 6, blur(out, sigma_px), out)
-    return _cover_patch(out, torch.rand(num) < 0.25)
+    return _erase_patch(out, torch.rand(num) < 0.25)
 
 
-def _dim(image: Tensor) -> Tensor:
+def _darken(image: Tensor) -> Tensor:
     """Less light: a quarter to three quarters of the contrast, darker, with the grain of a sensor
     that is turned up."""
     num = image.shape[0]
@@ -86,7 +86,7 @@ def compress_faces(
     return out
 
 
-def _cover_patch(image: Tensor, chosen: Tensor) -> Tensor:
+def _erase_patch(image: Tensor, chosen: Tensor) -> Tensor:
     """Put a patch of 10-40 % of the side over the chosen pictures, as a hand or a mask would."""
     num, _, height, width = image.shape
     extent = 0.1 + 0.3 * torch.rand(num, 2)

@@ -24,34 +24,34 @@ WORDS = {
 }
 MAX_LISTED = 8
 """Longer lists are left to bundle.json."""
-DEEPEST_HEADING = 6
-NOT_SHOWN = frozenset({"confusion", "labels", "per_class"})
+MAX_HEADING_LEVEL = 6
+HIDDEN_KEYS = frozenset({"confusion", "labels", "per_class"})
 """What the table by label says already."""
 
 
-def render_figures(
-    name: str, figures: Any, label_sets: Sequence[Sequence[str]], depth: int
+def render_metrics(
+    name: str, metrics: Any, label_sets: Sequence[Sequence[str]], depth: int
 ) -> Iterator[str]:
     """Lines about one entry of the metrics, under a heading of `depth`; a confusion matrix without
     "labels" of its own has those of `label_sets` that are as many as its rows."""
-    yield from ("#" * min(depth, DEEPEST_HEADING) + " " + make_title(name), "")
-    if not isinstance(figures, Mapping):
-        figures = {"value": figures}
-    cells = list(_list_cells(figures))
+    yield from ("#" * min(depth, MAX_HEADING_LEVEL) + " " + make_title(name), "")
+    if not isinstance(metrics, Mapping):
+        metrics = {"value": metrics}
+    cells = list(_list_cells(metrics))
     if cells:
         yield from render_table(("figure", "value"), cells)
-    if is_confusion(figures.get("confusion")):
-        own = figures.get("labels")
-        yield from _render_labels(figures["confusion"], [own] if own else label_sets)
-    for key, value in figures.items():
-        if key in NOT_SHOWN or make_cell(value) is not None:
+    if is_confusion(metrics.get("confusion")):
+        own = metrics.get("labels")
+        yield from _render_labels(metrics["confusion"], [own] if own else label_sets)
+    for key, value in metrics.items():
+        if key in HIDDEN_KEYS or make_cell(value) is not None:
             continue
         rows = _list_rows(value)
         if rows:
             yield from (f"By {make_words(key)}:", "")
             yield from _render_rows(rows)
         elif isinstance(value, Mapping) and value:
-            yield from render_figures(key, value, label_sets, depth + 1)
+            yield from render_metrics(key, value, label_sets, depth + 1)
 
 
 def render_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -97,14 +97,14 @@ def make_cell(value: Any) -> str | None:
     return None
 
 
-def _list_cells(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _list_cells(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Whatever fits into one cell each; `x_mean` and `x_std` share one."""
-    for key, value in figures.items():
+    for key, value in metrics.items():
         base, _, kind = str(key).rpartition("_")
-        paired = kind in {"mean", "std"} and {f"{base}_mean", f"{base}_std"} <= set(figures)
-        if key in NOT_SHOWN or (paired and kind == "std"):
+        paired = kind in {"mean", "std"} and {f"{base}_mean", f"{base}_std"} <= set(metrics)
+        if key in HIDDEN_KEYS or (paired and kind == "std"):
             continue
-        shown = {"mean": value, "std": figures[f"{base}_std"]} if paired else value
+        shown = {"mean": value, "std": metrics[f"{base}_std"]} if paired else value
         cell = make_cell(shown)
         if cell is not None:
             yield make_words(base if paired else key), cell

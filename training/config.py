@@ -16,7 +16,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from ..engines.settings import ConfigError, Section, explain_problem, put_setting, read_settings
+from ..engines.settings import ConfigError, Section, apply_override, explain_problem, read_settings
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -143,7 +143,7 @@ def load_config(
     if named:
         tree = _merge(_read_preset(str(named)), tree)
     for setting in settings:
-        put_setting(tree, setting)
+        apply_override(tree, setting)
     return _convert(tree, str(file or f"preset {preset}"))
 
 
@@ -156,7 +156,7 @@ def change_config(config: AnyConfig, values: dict[str, Any]) -> AnyConfig:
     """`config` with other values by dotted key, such as {"learning.peak_lr": 1e-3}."""
     tree = msgspec.to_builtins(config)
     for key, value in values.items():
-        put_setting(tree, f"{key}={value}")
+        apply_override(tree, f"{key}={value}")
     return _convert(tree, "configuration")
 
 

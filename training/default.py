@@ -32,13 +32,13 @@ from .data.voices import load_voices
 from .evaluate import evaluate_bundle
 from .export import FusionNetwork, write_bundle
 from .face import FaceRecipe, face_logits, prepare_faces, split_held_out, train_face
-from .films import FilmOpinions, read_films
-from .folds import SOURCES, Material, Recipes, judge_folds, opinions_file, summarise_folds
-from .fusion import PAIRS, FusionRecipe, Pairs, install_heads, train_fusion
+from .films import VideoPredictions, predict_videos
+from .folds import SOURCES, FoldData, Recipes, evaluate_folds, predictions_file, summarize_folds
+from .fusion import PAIRS, FusionRecipe, Pairs, attach_heads, train_fusion
 from .metrics import fit_temperature
-from .models.face import BothSides, FaceNet
+from .models.face import FaceNet, MirrorAveraged
 from .models.fusion import NUM_FACES, AttentionFusion
-from .models.voice import SevenLabels, VoiceNet
+from .models.voice import SevenLabelVoice, VoiceNet
 from .provenance import ESC, FERPLUS, RAVDESS, describe_data_sets
 from .voice import VoiceRecipe, build_voice, make_targets, mel_windows, open_mel, train_voice
 
@@ -64,7 +64,7 @@ actor 1, who is in no fold, log loss was least between 3 and 4."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class DatasetPaths:
     """Where the data sets are."""
 
     ferplus: Path
@@ -78,7 +78,7 @@ class Sources:
 
 
 def train_default(
-    sources: Sources,
+    sources: DatasetPaths,
     work: Path,
     out: Path,
     face_recipe: FaceRecipe,
@@ -89,13 +89,15 @@ def train_default(
     image, mel = ImageSpec(), MelSpec()
     work.mkdir(parents=True, exist_ok=True)
     cache = FeatureCache(sources.cache) if sources.cache else None
-    material = _prepare(sources, mel, recipes.voice, cache)
+    fold_data = _prepare(sources, mel, recipes.voice, cache)
     faces = load_ferplus(sources.ferplus, "train", cache)
     face = _face(faces, work, face_recipe, image)
     held_out, held_out_labels = _held_out_logits(face, faces, face_recipe, image)
-    material = replace(material, films=_read_films(sources.ravdess, BothSides(face), image, cache))
-    folds = judge_folds(material, recipes, num_seeds, work / "folds")
-    voice = _voice(material, recipes.voice, work)
+    fold_data = replace(
+        fold_data, films=_predict_videos(sources.ravdess, MirrorAveraged(face), image, cache)
+    )
+    folds = evaluate_folds(fold_data, recipes, num_seeds, work / "folds")
+    voice = _voice(fold_data, recipes.voice, work)
     temperatures = {
         "face": fit_temperature(held_out, held_out_labels),
         "voice": float(np.exp(np.mean([np.log(fold["temperature"]) for fold in folds]))),
@@ -103,11 +105,11 @@ def train_default(
     fusion = _fusion(
         np.log(calibrate(held_out, temperatures["face"])),
         held_out_labels,
-        [work / "folds" / opinions_file(fold["fold"], fold["seed"]) for fold in folds],
+        [work / "folds" / predictions_file(fold["fold"], fold["seed"]) for fold in folds],
         recipes.fusion,
         work,
     )
-    network = install_heads(
+    network = attach_heads(
         fusion,
         face.classifier,
         voice.classifier,
@@ -115,8 +117,8 @@ def train_default(
         temperatures["voice"],
         FACE_DOUBT,
     )
-    metrics: dict[str, Any] = {"ravdess_folds": summarise_folds(folds)}
-    networks = {"face": BothSides(face), "voice": SevenLabels(voice)}
+    metrics: dict[str, Any] = {"ravdess_folds": summarize_folds(folds)}
+    networks = {"face": MirrorAveraged(face), "voice": SevenLabelVoice(voice)}
     provenance = {
         "recipe": "training/default.py",
         "face": asdict(face_recipe),
@@ -133,7 +135,7 @@ def train_default(
         ),
     }
 
-    real = _real_inputs(face, faces, face_recipe, voice, material)
+    real = _real_inputs(face, faces, face_recipe, voice, fold_data)
 
     def write(folder: Path, weights: Mapping[str, float], found: Mapping[str, Any]) -> Bundle:
         return write_bundle(
@@ -154,36 +156,36 @@ def train_default(
     draft = write(work / "draft", {"face": 0.5, "voice": 0.5}, {})
     for level in LEVELS:
         figures = evaluate_bundle(draft, "ferplus", sources.ferplus, level=level.name)
-        metrics[f"face_ferplus_valid_{level.face_px}px"] = _brief(figures)
+        metrics[f"face_ferplus_valid_{level.face_px}px"] = _select_metrics(figures)
     best = metrics[f"face_ferplus_valid_{LEVELS[0].face_px}px"]["uar"]
     weights = fusion_weights(best, metrics["ravdess_folds"]["seven"]["voice"]["uar_mean"])
     return write(out, weights, metrics)
 
 
 def _prepare(
-    sources: Sources, mel: MelSpec, recipe: VoiceRecipe, cache: FeatureCache | None
-) -> Material:
+    sources: DatasetPaths, mel: MelSpec, recipe: VoiceRecipe, cache: FeatureCache | None
+) -> FoldData:
     """Recordings, action units and noise; read first, so that what is wrong with them shows before
     the hours that the face takes."""
     voices = load_voices(find_voice_clips(sources.ravdess, ACTORS), mel, cache)
-    heard, unheard = (
+    voice_embeddings, heldout_noises = (
         load_noises(sources.noise, training, mel.sample_rate_hz) if sources.noise else []
         for training in (True, False)
     )
     units = load_action_units(sources.action_units) if sources.action_units else None
-    return Material(voices, units, None, heard, unheard, mel, recipe)
+    return FoldData(voices, units, None, voice_embeddings, heldout_noises, mel, recipe)
 
 
-def _read_films(
+def _predict_videos(
     root: Path, face: nn.Module, image: ImageSpec, cache: FeatureCache | None
-) -> FilmOpinions | None:
+) -> VideoPredictions | None:
     """What the face network says to the films, where there are any."""
     try:
         films = load_crops(find_video_clips(root, ACTORS), cache)
     except DatasetError as error:
         log.info("fusion is not judged on films: %s", error)
         return None
-    return read_films(face, films, LEVELS[0].face_px, image)
+    return predict_videos(face, films, LEVELS[0].face_px, image)
 
 
 def fusion_weights(face_uar: float, voice_uar: float) -> dict[str, float]:
@@ -208,23 +210,23 @@ def _held_out_logits(
     """Of training faces that the network did not learn from: logits (N, 7), labels (N,)."""
     _, held_out = split_held_out(faces, recipe.seed)
     known = held_out[faces.labels[held_out] >= 0]
-    logits = face_logits(BothSides(face), faces.images[known], LEVELS[0].face_px, image)
+    logits = face_logits(MirrorAveraged(face), faces.images[known], LEVELS[0].face_px, image)
     return logits, faces.labels[known]
 
 
-def _voice(material: Material, recipe: VoiceRecipe, work: Path) -> VoiceNet:
+def _voice(fold_data: FoldData, recipe: VoiceRecipe, work: Path) -> VoiceNet:
     """The network that ships learns from everybody; the folds have said what to expect of it."""
     done = work / "voice.pt"
     if not done.exists():
-        model = train_voice(material.speech, material.mel, recipe, work / "voice.ckpt")
+        model = train_voice(fold_data.speech, fold_data.mel, recipe, work / "voice.ckpt")
         save_weights(done, model)
-    voice = build_voice(recipe, make_targets(material.voices).shape[1], material.mel)
+    voice = build_voice(recipe, make_targets(fold_data.voices).shape[1], fold_data.mel)
     load_weights(done, voice)
     return voice.eval()
 
 
 def _fusion(
-    face_opinions: NDArray[np.float64],
+    face_log_probabilities: NDArray[np.float64],
     face_labels: NDArray[np.int64],
     files: Sequence[Path],
     recipe: FusionRecipe,
@@ -245,7 +247,7 @@ def _fusion(
         shared = np.isin(labels, face_labels)
         voices, labels = voices[shared], labels[shared]
         rng = np.random.default_rng(recipe.seed)
-        faces = face_opinions[
+        faces = face_log_probabilities[
             [rng.choice(np.flatnonzero(face_labels == label)) for label in labels]
         ].astype(np.float32)
     pairs = Pairs(faces[:, None], voices, labels)
@@ -257,18 +259,20 @@ def _fusion(
 
 @torch.no_grad()
 def _real_inputs(
-    face: FaceNet, faces: FaceSet, recipe: FaceRecipe, voice: VoiceNet, material: Material
+    face: FaceNet, faces: FaceSet, recipe: FaceRecipe, voice: VoiceNet, fold_data: FoldData
 ) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
     """What the exported files are compared on with torch: faces, voices, and both."""
     _, held_out = split_held_out(faces, recipe.seed)
     images = prepare_faces(faces.images[held_out[:NUM_REAL]], LEVELS[0].face_px, ImageSpec())
-    mel = open_mel(material.mel)
-    shown = [mel_windows(sound, [len(sound)], mel) for sound in material.voices.sounds[:NUM_REAL]]
+    mel = open_mel(fold_data.mel)
+    shown = [
+        mel_windows(audio, [len(audio)], mel) for audio in fold_data.voices.audio_clips[:NUM_REAL]
+    ]
     windows = np.concatenate([window for window, _ in shown])
     masks = np.concatenate([mask for _, mask in shown])
-    seen = BothSides(face).eval()(images)[0].numpy()
-    heard = voice.eval()(torch.from_numpy(windows), torch.from_numpy(masks))[0].numpy()
-    num = min(len(seen), len(heard))
+    seen = MirrorAveraged(face).eval()(images)[0].numpy()
+    voice_embeddings = voice.eval()(torch.from_numpy(windows), torch.from_numpy(masks))[0].numpy()
+    num = min(len(seen), len(voice_embeddings))
     return {
         "face": [{"image": images.numpy()}],
         "voice": [{"mel": windows, "mask": masks}],
@@ -276,13 +280,13 @@ def _real_inputs(
             {
                 "faces": np.repeat(seen[:num, None], NUM_FACES, axis=1),
                 "face_mask": np.ones((num, NUM_FACES), np.float32),
-                "voice": heard[:num],
+                "voice": voice_embeddings[:num],
                 "voice_mask": np.ones((num, 1), np.float32),
             }
         ],
     }
 
 
-def _brief(figures: Mapping[str, Any]) -> dict[str, Any]:
+def _select_metrics(figures: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece", "n", "confusion", "per_class")
     return {k: round(figures[k], 4) if isinstance(figures[k], float) else figures[k] for k in kept}

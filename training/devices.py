@@ -25,15 +25,15 @@ def choose_precision(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def move(value: Any, device: torch.device) -> Any:
+def to_device(value: Any, device: torch.device) -> Any:
     """A tensor, or a tuple of them, on `device`."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=device.type == "cuda")
-    return tuple(move(item, device) for item in value)
+    return tuple(to_device(item, device) for item in value)
 
 
 @contextmanager
-def answer_on_cpu(model: nn.Module, device: torch.device) -> Iterator[None]:
+def outputs_on_cpu(model: nn.Module, device: torch.device) -> Iterator[None]:
     """While this is open, `model` on `device` takes CPU tensors and answers with them: those who
     judge it need not know where it is."""
     if device.type == "cpu":
@@ -41,8 +41,8 @@ def answer_on_cpu(model: nn.Module, device: torch.device) -> Iterator[None]:
         return
     cpu = torch.device("cpu")
     hooks = [
-        model.register_forward_pre_hook(lambda _, inputs: move(inputs, device)),
-        model.register_forward_hook(lambda *call: move(call[2], cpu)),
+        model.register_forward_pre_hook(lambda _, inputs: to_device(inputs, device)),
+        model.register_forward_hook(lambda *call: to_device(call[2], cpu)),
     ]
     try:
         yield

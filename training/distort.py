@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
-Sound = NDArray[np.float32]
-Picture = NDArray[np.uint8]
+Audio = NDArray[np.float32]
+Image = NDArray[np.uint8]
 Box = tuple[float, float, float]
 """x, y of the upper left corner and side of a square, in pixels."""
 
@@ -30,50 +30,50 @@ REVERB_DELAY_S = 0.002
 """The first reflection comes after the direct sound."""
 
 
-def measure_speech(sound: Sound, sample_rate_hz: int) -> float:
+def measure_speech(audio: Audio, sample_rate_hz: int) -> float:
     """Root mean square over the blocks of 20 ms in which somebody speaks: those within 25 dB of
     the loud ones (95th percentile). 0 when all is silent."""
     size = round(BLOCK_S * sample_rate_hz)
-    blocks = sound[: len(sound) // size * size].reshape(-1, size).astype(np.float64)
-    power = np.square(blocks).mean(axis=1) if len(blocks) else np.square(sound, dtype=np.float64)
+    blocks = audio[: len(audio) // size * size].reshape(-1, size).astype(np.float64)
+    power = np.square(blocks).mean(axis=1) if len(blocks) else np.square(audio, dtype=np.float64)
     if not power.size or power.max() < SILENT**2:
         return 0.0
     loud = np.percentile(power, 95)
     return float(np.sqrt(power[power >= loud * 10 ** (-ACTIVE_DB / 10)].mean()))
 
 
-def cut_silence(sound: Sound, sample_rate_hz: int) -> Sound:
+def cut_silence(audio: Audio, sample_rate_hz: int) -> Audio:
     """Without its blocks of digital silence: a noise with gaps would be quieter than it says."""
     size = round(BLOCK_S * sample_rate_hz)
-    blocks = sound[: len(sound) // size * size].reshape(-1, size)
+    blocks = audio[: len(audio) // size * size].reshape(-1, size)
     return blocks[np.abs(blocks).max(axis=1) > SILENT].reshape(-1)
 
 
-def make_noise(colour: str, num_samples: int, rng: np.random.Generator) -> Sound:
+def make_noise(color: str, num_samples: int, rng: np.random.Generator) -> Audio:
     """White or pink noise (power falls as 1 / f), root mean square 1."""
     noise = rng.standard_normal(num_samples)
-    if colour == "pink":
+    if color == "pink":
         tilt = 1.0 / np.sqrt(np.arange(1, num_samples // 2 + 2))
         noise = np.fft.irfft(np.fft.rfft(noise) * tilt, num_samples)
     return (noise / np.sqrt(np.square(noise).mean())).astype(np.float32)
 
 
 def add_noise(
-    sound: Sound, noise: Sound, snr_db: float, sample_rate_hz: int, rng: np.random.Generator
-) -> Sound:
-    """`sound` with a random stretch of `noise` (repeated when shorter), its power `snr_db` below
+    audio: Audio, noise: Audio, snr_db: float, sample_rate_hz: int, rng: np.random.Generator
+) -> Audio:
+    """`audio` with a random stretch of `noise` (repeated when shorter), its power `snr_db` below
     that of the speech. As a whole it is turned down where it would exceed full scale."""
     if not len(noise) or not noise.any():
         raise ValueError("a noise that is silent has no level to be set")
     start = int(rng.integers(len(noise)))
-    repeats = -(-(start + len(sound)) // len(noise))
-    stretch = np.tile(noise, repeats)[start : start + len(sound)].astype(np.float64)
+    repeats = -(-(start + len(audio)) // len(noise))
+    stretch = np.tile(noise, repeats)[start : start + len(audio)].astype(np.float64)
     rms = np.sqrt(np.square(stretch).mean()) or np.sqrt(np.square(noise).mean())
-    level = measure_speech(sound, sample_rate_hz) * 10 ** (-snr_db / 20)
-    return _fit_scale(sound + stretch * (level / rms))
+    level = measure_speech(audio, sample_rate_hz) * 10 ** (-snr_db / 20)
+    return _fit_scale(audio + stretch * (level / rms))
 
 
-def make_response(rt60_s: float, sample_rate_hz: int, rng: np.random.Generator) -> Sound:
+def make_response(rt60_s: float, sample_rate_hz: int, rng: np.random.Generator) -> Audio:
     """Impulse response of a room in which sound falls by 60 dB in `rt60_s`: the direct sound and,
     with the same energy, noise that decays exponentially (Polack 1988)."""
     count = round(rt60_s * sample_rate_hz)
@@ -84,7 +84,7 @@ def make_response(rt60_s: float, sample_rate_hz: int, rng: np.random.Generator) 
     return tail.astype(np.float32)
 
 
-def measure_rt60(response: Sound, sample_rate_hz: int) -> float:
+def measure_rt60(response: Audio, sample_rate_hz: int) -> float:
     """Seconds in which the sound of a room falls by 60 dB: three times its fall from -5 to -25 dB,
     by the energy that is still to come (Schroeder 1965; ISO 3382's T20)."""
     energy = np.square(response[int(np.abs(response).argmax()) :], dtype=np.float64)
@@ -93,52 +93,52 @@ def measure_rt60(response: Sound, sample_rate_hz: int) -> float:
     return float(3 * ((db <= -25).argmax() - (db <= -5).argmax()) / sample_rate_hz)
 
 
-def reverberate(sound: Sound, response: Sound, sample_rate_hz: int) -> Sound:
-    """`sound` as heard in a room, the direct sound where it was and the speech as loud as it
+def reverberate(audio: Audio, response: Audio, sample_rate_hz: int) -> Audio:
+    """`audio` as heard in a room, the direct sound where it was and the speech as loud as it
     was."""
-    wet = fftconvolve(sound.astype(np.float64), response.astype(np.float64))
-    wet = wet[int(np.abs(response).argmax()) :][: len(sound)]
+    wet = fftconvolve(audio.astype(np.float64), response.astype(np.float64))
+    wet = wet[int(np.abs(response).argmax()) :][: len(audio)]
     after = measure_speech(wet.astype(np.float32), sample_rate_hz)
-    gain = measure_speech(sound, sample_rate_hz) / after if after else 1.0
+    gain = measure_speech(audio, sample_rate_hz) / after if after else 1.0
     return _fit_scale(wet * gain)
 
 
-def _fit_scale(sound: NDArray[np.float64]) -> Sound:
-    return (sound / max(1.0, float(np.abs(sound).max(initial=0.0)))).astype(np.float32)
+def _fit_scale(audio: NDArray[np.float64]) -> Audio:
+    return (audio / max(1.0, float(np.abs(audio).max(initial=0.0)))).astype(np.float32)
 
 
-def dim_picture(picture: Picture, stops: float, rng: np.random.Generator) -> Picture:
+def darken_image(image: Image, stops: float, rng: np.random.Generator) -> Image:
     """The scene with 1 / 2 ** `stops` of the light, by a camera whose gain makes up for half of
     the stops: darker, and with the noise of few electrons (shot and read noise)."""
-    light = (picture.astype(np.float32) / 255.0) ** GAMMA
+    light = (image.astype(np.float32) / 255.0) ** GAMMA
     electrons = light * (WHITE_ELECTRONS * 2.0**-stops)
     sigma = np.sqrt(electrons + READ_ELECTRONS**2)
-    electrons += sigma * rng.standard_normal(picture.shape, dtype=np.float32)
+    electrons += sigma * rng.standard_normal(image.shape, dtype=np.float32)
     seen = electrons / (WHITE_ELECTRONS * 2.0 ** (-stops / 2))
     coded = 255.0 * np.clip(seen, 0.0, 1.0) ** (1.0 / GAMMA)
     return np.asarray(np.rint(coded), np.uint8)
 
 
-def blur_picture(picture: Picture, sigma_px: float) -> Picture:
+def blur_image(image: Image, sigma_px: float) -> Image:
     """Gaussian blur, edges repeated."""
     return np.asarray(
-        cv2.GaussianBlur(picture, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE), np.uint8
+        cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE), np.uint8
     )
 
 
-def compress_picture(picture: Picture, quality: int) -> Picture:
+def compress_image(image: Image, quality: int) -> Image:
     """JPEG there and back, `quality` 1 to 100."""
-    _, coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return np.ascontiguousarray(decoded[..., ::-1])
 
 
-def cover_picture(picture: Picture, box: Box, share: float, rng: np.random.Generator) -> Picture:
+def occlude_image(image: Image, box: Box, share: float, rng: np.random.Generator) -> Image:
     """A grey square over `share` of the face's area, anywhere within its box."""
     x, y, side = box
     extent = side * np.sqrt(share)
     left, top = np.array([x, y]) + rng.random(2) * (side - extent)
-    out = picture.copy()
+    out = image.copy()
     rows = slice(max(0, round(top)), max(0, round(top + extent)))
     out[rows, max(0, round(left)) : max(0, round(left + extent))] = 128
     return out

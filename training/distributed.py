@@ -22,7 +22,7 @@ from .errors import TrainingError
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
+class ProcessGroup:
     """This process among those of the run."""
 
     rank: int = 0
@@ -31,12 +31,12 @@ class Team:
     """Rank on this machine: which of its GPUs is ours."""
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """The one process that logs, validates and saves."""
         return self.rank == 0
 
 
-def find_team() -> Team:
+def read_process_group() -> ProcessGroup:
     """Read what torchrun has put into the environment."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     texts = [os.environ.get(name, default) for name, default in zip(names, "010", strict=True)]
@@ -47,12 +47,12 @@ def find_team() -> Team:
     if not 0 <= rank < size or local_rank < 0:
         given = ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
         raise TrainingError(f"{given}: not what torchrun sets; leave them unset for one process")
-    return Team(rank, size, local_rank)
+    return ProcessGroup(rank, size, local_rank)
 
 
-def join(team: Team, device: torch.device) -> None:
+def join(process_group: ProcessGroup, device: torch.device) -> None:
     """Meet the other processes, once in the life of this one."""
-    if team.size == 1 or dist.is_initialized():
+    if process_group.size == 1 or dist.is_initialized():
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -72,54 +72,56 @@ def _leave() -> None:
     dist.destroy_process_group()
 
 
-def spread(model: nn.Module, team: Team, device: torch.device) -> nn.Module:
+def wrap_data_parallel(
+    model: nn.Module, process_group: ProcessGroup, device: torch.device
+) -> nn.Module:
     """`model`, with its gradients averaged over the processes."""
-    if team.size == 1:
+    if process_group.size == 1:
         return model
     ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids)
 
 
-def share_batch(
-    inputs: tuple[Tensor, ...], target: Tensor, team: Team
+def shard_batch(
+    inputs: tuple[Tensor, ...], target: Tensor, process_group: ProcessGroup
 ) -> tuple[tuple[Tensor, ...], Tensor, float]:
     """The rows of a batch that this process learns from, and the factor for their mean loss.
 
     The average over processes of `factor * mean over own rows` is the mean over the whole batch,
     also when it does not divide evenly.
     """
-    if team.size == 1:
+    if process_group.size == 1:
         return inputs, target, 1.0
-    if len(target) < team.size:
+    if len(target) < process_group.size:
         raise TrainingError(
-            f"a batch of {len(target)} cannot be shared by {team.size} processes:"
+            f"a batch of {len(target)} cannot be shared by {process_group.size} processes:"
             " choose a larger batch_size"
         )
-    own = slice(team.rank, None, team.size)
+    own = slice(process_group.rank, None, process_group.size)
     mine = target[own]
-    factor = len(mine) * team.size / len(target)
+    factor = len(mine) * process_group.size / len(target)
     return tuple(tensor[own] for tensor in inputs), mine, factor
 
 
-def average_number(value: Tensor, team: Team) -> float:
+def average_over_processes(value: Tensor, process_group: ProcessGroup) -> float:
     """The mean over all processes of a tensor with one value; a NaN anywhere is one everywhere."""
-    if team.size > 1:
+    if process_group.size > 1:
         value = value.clone()
         dist.all_reduce(value)
-    return value.item() / team.size
+    return value.item() / process_group.size
 
 
-def share_object(value: Any, team: Team, device: torch.device) -> Any:
+def broadcast_object(value: Any, process_group: ProcessGroup, device: torch.device) -> Any:
     """What the first process holds, for all."""
-    if team.size == 1:
+    if process_group.size == 1:
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0, device=device)
     return box[0]
 
 
-def share_state(model: nn.Module, team: Team) -> None:
+def broadcast_state(model: nn.Module, process_group: ProcessGroup) -> None:
     """Give all processes the first's weights and buffers, in place."""
-    if team.size > 1:
+    if process_group.size > 1:
         for value in model.state_dict().values():
             dist.broadcast(value, src=0)

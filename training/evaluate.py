@@ -17,27 +17,27 @@ from tqdm import tqdm
 from ..engines.bundle import FUSION, LABELS, Bundle, Level
 from .data import DatasetError
 from .evaluation.examples import find_examples
-from .evaluation.judges import BATCH_SIZE, JUDGES, Networks, open_networks
-from .evaluation.material import Example, Material
+from .evaluation.judges import BATCH_SIZE, SCORERS, Networks, open_networks
+from .evaluation.material import Example, ExampleMedia
 from .evaluation.robustness import (
     CLEAN,
     Condition,
-    judge_noise,
+    evaluate_noise,
     list_conditions,
 )
-from .evaluation.selection import Chosen, Selection
-from .evaluation.surroundings import Surroundings, find_surroundings
+from .evaluation.selection import ExampleSet, Selection
+from .evaluation.surroundings import AcousticConditions, load_acoustic_conditions
 from .metrics import bootstrap_accuracy, score, score_groups, score_subjects
 
 log = logging.getLogger(__name__)
 
-BRIEF = ("accuracy", "uar", "ece", "n")
+SUMMARY_METRICS = ("accuracy", "uar", "ece", "n")
 """What is kept of each condition."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stress:
-    """That robustness is to be measured, and with what; see `find_surroundings`."""
+class RobustnessOptions:
+    """That robustness is to be measured, and with what; see `load_acoustic_conditions`."""
 
     noise_dir: Path | None = None
     response_dir: Path | None = None
@@ -45,27 +45,27 @@ class Stress:
 
 
 @dataclass(slots=True)
-class Answers:
+class ConditionResult:
     """What was said under one condition."""
 
     probabilities: list[NDArray[np.float64]] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
 
-    def add(self, example: Example, opinion: NDArray[np.float64] | None) -> None:
-        if opinion is not None:
-            self.probabilities.append(opinion)
+    def add(self, example: Example, probabilities: NDArray[np.float64] | None) -> None:
+        if probabilities is not None:
+            self.probabilities.append(probabilities)
             self.examples.append(example)
 
     def score(self) -> dict[str, Any]:
         """Figures of `metrics`; there must be an answer."""
         probabilities = np.stack(self.probabilities)
-        truth = np.array([example.label for example in self.examples])
+        targets = np.array([example.label for example in self.examples])
         subjects = [example.subject for example in self.examples]
         return {
-            **score(probabilities, truth, LABELS),
-            **score_subjects(probabilities, truth, subjects),
-            **score_groups(probabilities, truth, [example.groups for example in self.examples]),
-            **bootstrap_accuracy(probabilities, truth, subjects),
+            **score(probabilities, targets, LABELS),
+            **score_subjects(probabilities, targets, subjects),
+            **score_groups(probabilities, targets, [example.groups for example in self.examples]),
+            **bootstrap_accuracy(probabilities, targets, subjects),
         }
 
 
@@ -79,52 +79,56 @@ def evaluate_bundle(
     level: str = "",
     modality: str = "",
     yunet: str = "",
-    stress: Stress | None = None,
+    robustness: RobustnessOptions | None = None,
     precision: str = "auto",
 ) -> dict[str, Any]:
     """The figures of `metrics.score` and its like, and what was scored how.
 
-    `modality` "" takes what `root` shows most of. With `stress`, also "robustness": BRIEF under
-    each condition, "clean" first, and "noise_only", see `judge_noise`. Raises DatasetError.
+    `modality` "" takes what `root` shows most of. With `robustness`, also "robustness": BRIEF under
+    each condition, "clean" first, and "noise_only", see `evaluate_noise`. Raises DatasetError.
     """
     chosen_level = choose_level(bundle, level)
     selection = Selection(dataset, root, split, actors, modality, yunet)
     chosen = find_examples(selection, bundle)
     sample_rate_hz = bundle.manifest.mel.sample_rate_hz
     conditions, surroundings = [CLEAN], None
-    if stress is not None:
-        surroundings = find_surroundings(
-            stress.noise_dir, stress.response_dir, sample_rate_hz, stress.seed
+    if robustness is not None:
+        surroundings = load_acoustic_conditions(
+            robustness.noise_dir, robustness.response_dir, sample_rate_hz, robustness.seed
         )
         conditions += list_conditions(chosen.modality, surroundings, sample_rate_hz)
     with open_networks(bundle, chosen.modality, engine, chosen_level, precision) as networks:
-        seed = 0 if stress is None else stress.seed
-        answers = judge_examples(networks, chosen, conditions, seed)
-        quiet = _judge_quiet(networks, chosen.modality, surroundings)
+        seed = 0 if robustness is None else robustness.seed
+        results = evaluate_examples(networks, chosen, conditions, seed)
+        noise_only = _evaluate_noise_only(networks, chosen.modality, surroundings)
         engine_names = {name: one.name for name, one in networks.engines.items()}
         precisions = {name: one.precision for name, one in networks.engines.items()}
-    num_left_out = len(chosen.examples) - len(answers[0].examples)
-    if not answers[0].examples:
-        raise DatasetError(f"{root}: nothing to judge in all {num_left_out} examples")
-    figures = answers[0].score()
-    absent = [label for label, one in figures["per_class"].items() if not one["support"]]
+    num_skipped = len(chosen.examples) - len(results[0].examples)
+    if not results[0].examples:
+        raise DatasetError(f"{root}: nothing to judge in all {num_skipped} examples")
+    metrics = results[0].score()
+    absent = [label for label, one in metrics["per_class"].items() if not one["support"]]
     if absent:
         log.warning("%s: no example of %s: left out of the means", root, ", ".join(absent))
     return {
-        **figures,
+        **metrics,
         "dataset": dataset,
         "modality": chosen.modality,
         **chosen.scope,
         "level": chosen_level.name,
         "face_px": chosen_level.face_px,
-        "skipped": chosen.skipped + num_left_out,
+        "skipped": chosen.skipped + num_skipped,
         "bundle": bundle.sha256,
         "bundle_name": bundle.manifest.name,
         "engines": engine_names,
         "precisions": precisions,
         "protocol": chosen.protocol,
-        "notes": [*_note_seen_people(bundle, chosen.modality, figures)],
-        **({} if stress is None else {"robustness": _list_rows(conditions, answers), **quiet}),
+        "notes": [*_note_training_subjects(bundle, chosen.modality, metrics)],
+        **(
+            {}
+            if robustness is None
+            else {"robustness": _list_rows(conditions, results), **noise_only}
+        ),
     }
 
 
@@ -138,35 +142,35 @@ def choose_level(bundle: Bundle, name: str) -> Level:
     return chosen
 
 
-def judge_examples(
-    networks: Networks, chosen: Chosen, conditions: Sequence[Condition], seed: int
-) -> list[Answers]:
+def evaluate_examples(
+    networks: Networks, chosen: ExampleSet, conditions: Sequence[Condition], seed: int
+) -> list[ConditionResult]:
     """Show every example under every condition -> answers by condition.
 
     Examples that are unreadable, or hold nothing to judge, are named in the log and left out.
     What chance does to an example depends on its name, the condition's and `seed` alone: each
     strength gets the same noise at the same place.
     """
-    judge = JUDGES[chosen.modality]
-    answers = [Answers() for _ in conditions]
+    judge = SCORERS[chosen.modality]
+    results = [ConditionResult() for _ in conditions]
     for batch in _load_batches(chosen.examples):
         examples = [example for example, _ in batch]
-        for condition, found in zip(conditions, answers, strict=True):
+        for condition, found in zip(conditions, results, strict=True):
             materials = [
-                condition.spoil(material, _seed_chance(seed, condition, example))
+                condition.corrupt(material, _make_rng(seed, condition, example))
                 for example, material in batch
             ]
             opinions = judge(networks, materials)
-            for example, opinion in zip(examples, opinions, strict=True):
-                found.add(example, opinion)
-                if condition is CLEAN and opinion is None:
+            for example, probabilities in zip(examples, opinions, strict=True):
+                found.add(example, probabilities)
+                if condition is CLEAN and probabilities is None:
                     log.warning("left out: %s: no %s in it", example.name, chosen.modality)
-    return answers
+    return results
 
 
-def _load_batches(examples: Sequence[Example]) -> Iterator[list[tuple[Example, Material]]]:
+def _load_batches(examples: Sequence[Example]) -> Iterator[list[tuple[Example, ExampleMedia]]]:
     """Examples with what they hold, so many that the networks have a batch to work on."""
-    batch: list[tuple[Example, Material]] = []
+    batch: list[tuple[Example, ExampleMedia]] = []
     held = 0
     for example in tqdm(examples, "examples", leave=False, disable=None):
         try:
@@ -176,7 +180,7 @@ def _load_batches(examples: Sequence[Example]) -> Iterator[list[tuple[Example, M
             continue
         batch.append((example, material))
         # A recording is a batch of windows by itself.
-        held += len(material.faces) if material.sound is None else BATCH_SIZE
+        held += len(material.faces) if material.audio is None else BATCH_SIZE
         if held >= BATCH_SIZE:
             yield batch
             batch, held = [], 0
@@ -184,38 +188,40 @@ def _load_batches(examples: Sequence[Example]) -> Iterator[list[tuple[Example, M
         yield batch
 
 
-def _seed_chance(seed: int, condition: Condition, example: Example) -> np.random.Generator:
+def _make_rng(seed: int, condition: Condition, example: Example) -> np.random.Generator:
     names = (condition.name, Path(example.name).name)  # wherever the data set lies
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
-def _judge_quiet(
-    networks: Networks, modality: str, surroundings: Surroundings | None
+def _evaluate_noise_only(
+    networks: Networks, modality: str, surroundings: AcousticConditions | None
 ) -> dict[str, Any]:
     if surroundings is None or modality not in ("voice", FUSION):
         return {}
-    return {"noise_only": judge_noise(networks, surroundings)}
+    return {"noise_only": evaluate_noise(networks, surroundings)}
 
 
-def _list_rows(conditions: Sequence[Condition], answers: Sequence[Answers]) -> list[dict[str, Any]]:
+def _list_rows(
+    conditions: Sequence[Condition], results: Sequence[ConditionResult]
+) -> list[dict[str, Any]]:
     rows = []
-    for condition, found in zip(conditions, answers, strict=True):
+    for condition, found in zip(conditions, results, strict=True):
         if not found.examples:
             log.warning("%s %g: nothing left to judge", condition.name, condition.strength)
             continue
-        figures = found.score()
+        metrics = found.score()
         rows.append(
             {
                 "condition": condition.name,
                 "strength": condition.strength,
                 "unit": condition.unit,
-                **{name: figures[name] for name in BRIEF},
+                **{name: metrics[name] for name in SUMMARY_METRICS},
             }
         )
     return rows
 
 
-def _note_seen_people(bundle: Bundle, modality: str, figures: dict[str, Any]) -> list[str]:
+def _note_training_subjects(bundle: Bundle, modality: str, metrics: dict[str, Any]) -> list[str]:
     """A warning when the bundle says that it was trained on people it is scored on."""
     names = bundle.manifest.networks if modality == FUSION else (modality,)
     trained: set[str] = set()
@@ -223,11 +229,11 @@ def _note_seen_people(bundle: Bundle, modality: str, figures: dict[str, Any]) ->
         origin = bundle.manifest.provenance.get(name)
         actors = origin.get("actors") if isinstance(origin, dict) else None
         trained |= {str(actor) for actor in actors} if isinstance(actors, list) else set()
-    seen = sorted(trained & set(figures["subjects"]), key=lambda name: (len(name), name))
+    seen = sorted(trained & set(metrics["subjects"]), key=lambda name: (len(name), name))
     if not seen:
         return []
     note = (
-        f"The bundle was trained on {len(seen)} of the {len(figures['subjects'])} people scored"
+        f"The bundle was trained on {len(seen)} of the {len(metrics['subjects'])} people scored"
         f" here ({', '.join(seen)}): these figures say nothing about other people."
     )
     log.warning("%s", note)

@@ -24,7 +24,7 @@ from ..engines.bundle import (
     ModelEntry,
     write_manifest,
 )
-from ..engines.golden import golden_input, prove_engine
+from ..engines.golden import check_golden_output, golden_input
 from ..kernels.spec import ImageSpec, MelSpec
 from .model_card import render_model_card
 from .models.fusion import NUM_FACES
@@ -151,7 +151,7 @@ def finish_bundle(manifest: Manifest, folder: Path) -> Bundle:
         variants = network.variants if isinstance(network, ModelEntry) else {}
         for precision in ("fp32", *variants):
             with open_engine("onnx", bundle, name, precision=precision) as engine:
-                prove_engine(engine, bundle, name)
+                check_golden_output(engine, bundle, name)
     return bundle
 
 

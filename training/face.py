@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..kernels.spec import ImageSpec
 from .augment import compress_faces, jitter_faces, scale_pixels
 from .data.ferplus import FaceSet
-from .fit import Batch, RunOptions, describe_recipe, fit
+from .fit import Batch, RunOptions, add_recipe_identity, fit
 from .models.face import FaceNet, fold_luma
 from .schedule import FitRecipe
 
@@ -78,7 +78,7 @@ def sampling_weights(votes: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 @torch.no_grad()
-def favour_rare_labels(
+def adjust_for_label_prior(
     model: FaceNet, share: NDArray[np.float64], part: float = RARE_LABEL_SHARE
 ) -> None:
     """Take `part` of the labels' frequency in training out of the logits (Menon et al. 2021,
@@ -120,10 +120,10 @@ def train_face(
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for number in range(len(recipe.rounds)):
         model = _train_round(model, faces, out, recipe, number, spec, options)
-    learn, _ = split_held_out(faces, recipe.seed)
-    shown = sampling_weights(faces.votes[learn]) @ faces.votes[learn]
+    training, _ = split_held_out(faces, recipe.seed)
+    shown = sampling_weights(faces.votes[training]) @ faces.votes[training]
     fold_luma(model)
-    favour_rare_labels(model, shown, recipe.rare_label_share)
+    adjust_for_label_prior(model, shown, recipe.rare_label_share)
     return model
 
 
@@ -137,21 +137,21 @@ def _train_round(
     options: RunOptions | None,
 ) -> FaceNet:
     this = recipe.rounds[number]
-    learn, held_out = split_held_out(faces, recipe.seed)
-    weights = sampling_weights(faces.votes[learn])
-    schedule = recipe.plan(len(this.sizes_px), len(learn), this.peak_lr, this.ema_decay)
+    training, held_out = split_held_out(faces, recipe.seed)
+    weights = sampling_weights(faces.votes[training])
+    schedule = recipe.plan(len(this.sizes_px), len(training), this.peak_lr, this.ema_decay)
     known = held_out[faces.labels[held_out] >= 0]
 
     def batches(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng((recipe.seed, number, epoch))
-        chosen = rng.choice(learn, schedule.batches_per_epoch * recipe.batch_size, p=weights)
+        chosen = rng.choice(training, schedule.batches_per_epoch * recipe.batch_size, p=weights)
         for index in chosen.reshape(-1, recipe.batch_size):
             size_px = int(rng.choice(this.sizes_px[epoch]))
             coded = torch.from_numpy(compress_faces(faces.images[index], rng))
-            grey = scale_pixels(coded, spec.mean[0], spec.std[0])
-            picture = jitter_faces(grey, size_px).expand(-1, 3, -1, -1)
+            gray = scale_pixels(coded, spec.mean[0], spec.std[0])
+            image = jitter_faces(gray, size_px).expand(-1, 3, -1, -1)
             yield (
-                (picture.contiguous(memory_format=torch.channels_last),),
+                (image.contiguous(memory_format=torch.channels_last),),
                 torch.from_numpy(faces.votes[index]),
             )
 
@@ -160,7 +160,7 @@ def _train_round(
         return float((logits.argmax(axis=1) == faces.labels[known]).mean())
 
     checkpoint = out / f"face-round{number + 1}.ckpt"
-    options = describe_recipe(options, recipe)
+    options = add_recipe_identity(options, recipe)
     if number > 0:  # it starts from the round before
         options = replace(options, init_from=None)
     if options.log_folder is not None:

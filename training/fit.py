@@ -19,13 +19,13 @@ from torch import nn
 
 from .checkpoint import describe_run, load_checkpoint, load_weights, save_checkpoint
 from .devices import choose_device
-from .distributed import find_team, join, share_object, share_state
+from .distributed import broadcast_object, broadcast_state, join, read_process_group
 from .errors import DivergedError, TrainingError
-from .learner import Batch, Learner, LossFn, judge, learn_epoch, start_learner
-from .logbook import Logbook
+from .learner import Batch, LossFn, Trainer, make_trainer, train_epoch, validate_epoch
+from .logbook import TensorBoardLog
 from .schedule import FitRecipe, Schedule, learning_rate
 
-__all__ = ["Batch", "RunOptions", "Schedule", "describe_recipe", "fit", "learning_rate"]
+__all__ = ["Batch", "RunOptions", "Schedule", "add_recipe_identity", "fit", "learning_rate"]
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +47,12 @@ class RunOptions:
     checkpoint included; what it raises ends the run."""
 
 
-def describe_recipe(options: RunOptions | None, recipe: FitRecipe) -> RunOptions:
+def add_recipe_identity(options: RunOptions | None, recipe: FitRecipe) -> RunOptions:
     """`options` by which a checkpoint must agree on the whole `recipe`."""
     options = options or RunOptions()
-    told = asdict(recipe)
-    del told["checkpoint_every"]
-    return replace(options, identity={**told, **options.identity})
+    recipe_settings = asdict(recipe)
+    del recipe_settings["checkpoint_every"]
+    return replace(options, identity={**recipe_settings, **options.identity})
 
 
 def fit(
@@ -81,47 +81,49 @@ def fit(
         raise TrainingError("there are fewer examples than make one batch: choose a smaller one")
     if schedule.patience > 0 and validate is None:
         raise TrainingError("patience needs somebody to validate on")
-    team = find_team()
-    device = choose_device(team.local_rank)
-    join(team, device)
+    process_group = read_process_group()
+    device = choose_device(process_group.local_rank)
+    join(process_group, device)
     settings = {**asdict(schedule), **options.identity}
     del settings["checkpoint_every"]  # changes nothing that is learned
     run = describe_run(model, settings)
     # Other machines need not see the first's files.
     resumed = None
-    if team.leads:
+    if process_group.is_main:
         resumed = _load_start(model, run, checkpoint, options.init_from)
-    learner = start_learner(model, schedule, loss_fn, compile_model, team, device)
-    resumed = share_object(resumed, team, device)
+    learner = make_trainer(model, schedule, loss_fn, compile_model, process_group, device)
+    resumed = broadcast_object(resumed, process_group, device)
     kept = "there is no checkpoint yet"
     if resumed is not None:
-        learner.unpack(resumed)
+        learner.load_state_dict(resumed)
         kept = f"the last good checkpoint is {checkpoint}, after epoch {learner.epoch}"
         log.info("resumed %s after epoch %d", checkpoint, learner.epoch)
     on_epoch = options.on_epoch or (lambda *_: None)
-    for epoch, score in enumerate(learner.scores if team.leads else [], start=1):
+    for epoch, score in enumerate(learner.scores if process_group.is_main else [], start=1):
         on_epoch(epoch, score)
-    with Logbook(options.log_folder if team.leads else None, learner.epoch + 1) as logbook:
+    with TensorBoardLog(
+        options.log_folder if process_group.is_main else None, learner.epoch + 1
+    ) as logbook:
         while not learner.is_over:
             try:
-                loss, rate = learn_epoch(learner, batches)
+                loss, rate = train_epoch(learner, batches)
             except DivergedError as error:
                 raise DivergedError(f"{error}; {kept}") from error
             learner.epoch += 1
-            score = judge(learner, validate)
+            score = validate_epoch(learner, validate)
             learner.scores.append(score)
-            if not team.leads:
+            if not process_group.is_main:
                 continue
             _report(learner, loss, rate, score, logbook)
             due = learner.epoch % schedule.checkpoint_every == 0 or learner.is_over
             if checkpoint is not None and due:
-                save_checkpoint(checkpoint, {**learner.pack(), "run": run})
+                save_checkpoint(checkpoint, {**learner.state_dict(), "run": run})
                 kept = f"the last good checkpoint is {checkpoint}, after epoch {learner.epoch}"
             on_epoch(learner.epoch, score)
     if learner.best is not None:
         learner.ema.load_state_dict(learner.best)
         log.info("the best was epoch %d: %.4f", learner.best_epoch, learner.best_score)
-    share_state(learner.ema, team)
+    broadcast_state(learner.ema, process_group)
     model.cpu()
     return cast("ModelT", learner.ema.cpu())
 
@@ -138,7 +140,7 @@ def _load_start(
 
 
 def _report(
-    learner: Learner, loss: float, rate: float, score: float | None, logbook: Logbook
+    learner: Trainer, loss: float, rate: float, score: float | None, logbook: TensorBoardLog
 ) -> None:
     shown = "" if score is None else f", validation {score:.4f}"
     log.info("epoch %d: loss %.4f%s", learner.epoch, loss, shown)

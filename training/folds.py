@@ -26,12 +26,19 @@ from .data.action_units import ActionUnits, pair
 from .data.ravdess import EMOTIONS8, TEST_FOLDS, split_actors
 from .data.voices import VoiceSet
 from .distort import add_noise
-from .films import FilmOpinions
+from .films import VideoPredictions
 from .fusion import FusionRecipe, Pairs, fuse_pairs, train_fusion
-from .metrics import fit_temperature, score, summarise
+from .metrics import fit_temperature, score, summarize
 from .models.voice import merge_calm
-from .units import UnitsRecipe, read_units, train_units
-from .voice import Heard, Speech, VoiceRecipe, hear, prepare_speech, train_voice
+from .units import UnitsRecipe, predict_units, train_units
+from .voice import (
+    Speech,
+    VoiceRecipe,
+    WindowPredictions,
+    predict_windows,
+    prepare_speech,
+    train_voice,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +52,15 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Material:
+class FoldData:
     """What the folds are made of."""
 
     voices: VoiceSet
     units: ActionUnits | None
-    films: FilmOpinions | None
+    films: VideoPredictions | None
     heard: Sequence[NDArray[np.float32]]
     """Noises for training; none, and noise is made up."""
-    unheard: Sequence[NDArray[np.float32]]
+    heldout_noises: Sequence[NDArray[np.float32]]
     """Other noises to judge with; none, and noise is not judged."""
     mel: MelSpec
     recipe: VoiceRecipe
@@ -72,34 +79,36 @@ class Recipes:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class FoldSplit:
     """The people of one side of a fold, as the networks see them."""
 
     voices: VoiceSet
-    heard: Heard
+    heard: WindowPredictions
     seen: Mapping[str, NDArray[np.float32]]
     """The face of each recording by "units" or "pixels": log-probabilities (N, 8) or (N, 7)."""
 
 
-def opinions(logits: NDArray[np.float32], size: str, temperature: float) -> NDArray[np.float32]:
+def log_probabilities(
+    logits: NDArray[np.float32], size: str, temperature: float
+) -> NDArray[np.float32]:
     """Logits of eight emotions (..., 8) -> calibrated log-probabilities of seven or eight."""
     labels = torch.from_numpy(logits)
     labels = merge_calm(labels) if size == "seven" else labels
     return np.asarray(torch.log_softmax(labels / temperature, dim=-1).numpy())
 
 
-def truth_of(voices: VoiceSet, size: str) -> NDArray[np.int64]:
+def targets_of(voices: VoiceSet, size: str) -> NDArray[np.int64]:
     return voices.labels if size == "seven" else voices.emotions
 
 
-def opinions_file(fold: int, seed: int) -> str:
-    """Where `judge_fold` leaves what was said of its test people, window by window: calibrated
+def predictions_file(fold: int, seed: int) -> str:
+    """Where `evaluate_fold` leaves what was said of its test people, window by window: calibrated
     log-probabilities (W, 7) of the voice and of the face, by source, and labels (W,)."""
     return f"opinions-fold{fold}-seed{seed}.npz"
 
 
-def judge_fold(
-    material: Material, fold: int, recipes: Recipes, seed: int, work: Path
+def evaluate_fold(
+    fold_data: FoldData, fold: int, recipes: Recipes, seed: int, work: Path
 ) -> dict[str, Any]:
     """Train on a fold's training people -> figures on its test people. Kept in `work`: called
     again, it returns what it found before."""
@@ -107,159 +116,186 @@ def judge_fold(
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text())
         return found
-    learn, validation, test = split_actors(fold)
-    voices = material.voices
-    index = np.flatnonzero(np.isin(voices.actors, learn))
+    training, validation, test = split_actors(fold)
+    voices = fold_data.voices
+    index = np.flatnonzero(np.isin(voices.actors, training))
     voice = train_voice(
-        material.speech.of(index),
-        material.mel,
+        fold_data.speech.select(index),
+        fold_data.mel,
         replace(recipes.voice, seed=seed),
         work / f"voice-fold{fold}-seed{seed}.ckpt",
     )
     units_of = None
-    if material.units is not None:
-        rows = np.flatnonzero(np.isin(material.units.actors, learn))
-        units_of = train_units(material.units, rows, replace(recipes.units, seed=seed))
+    if fold_data.units is not None:
+        rows = np.flatnonzero(np.isin(fold_data.units.actors, training))
+        units_of = train_units(fold_data.units, rows, replace(recipes.units, seed=seed))
 
-    def look(actors: Sequence[int]) -> Side:
-        people = voices.of(actors)
+    def look(actors: Sequence[int]) -> FoldSplit:
+        speakers = voices.select(actors)
         seen = {}
-        if units_of is not None and material.units is not None:
-            heard_rows, unit_rows = pair(people, material.units)
-            assert len(heard_rows) == len(people.labels)
-            seen["units"] = read_units(units_of, material.units.values[unit_rows])
-        filmed = material.films.of(people.names) if material.films is not None else None
-        if filmed is not None:
-            seen["pixels"] = filmed
-        return Side(people, hear(voice, people.sounds, material.mel), seen)
+        if units_of is not None and fold_data.units is not None:
+            heard_rows, unit_rows = pair(speakers, fold_data.units)
+            assert len(heard_rows) == len(speakers.labels)
+            seen["units"] = predict_units(units_of, fold_data.units.values[unit_rows])
+        video_log_probs = (
+            fold_data.films.select(speakers.names) if fold_data.films is not None else None
+        )
+        if video_log_probs is not None:
+            seen["pixels"] = video_log_probs
+        return FoldSplit(
+            speakers, predict_windows(voice, speakers.audio_clips, fold_data.mel), seen
+        )
 
-    tune, judge = look(validation), look(test)
-    figures: dict[str, Any] = {"fold": fold, "seed": seed}
-    figures["eight"], _ = _judge_side(tune, judge, "eight", recipes.fusion, seed)
-    figures["seven"], heat = _judge_side(tune, judge, "seven", recipes.fusion, seed)
-    figures["temperature"] = heat["voice"]
-    if material.unheard:
-        figures["noise"] = _judge_noise(material, voice, judge.voices, figures["temperature"], fold)
-    owner = judge.heard.owner
-    source = next((name for name in SOURCES if name in judge.seen), None)
-    said: dict[str, Any] = {
-        "voice": opinions(judge.heard.logits, "seven", heat["voice"]),
-        "labels": judge.voices.labels[owner],
+    validation_split, test_split = look(validation), look(test)
+    metrics: dict[str, Any] = {"fold": fold, "seed": seed}
+    metrics["eight"], _ = _evaluate_split(
+        validation_split, test_split, "eight", recipes.fusion, seed
+    )
+    metrics["seven"], temperatures = _evaluate_split(
+        validation_split, test_split, "seven", recipes.fusion, seed
+    )
+    metrics["temperature"] = temperatures["voice"]
+    if fold_data.heldout_noises:
+        metrics["noise"] = _evaluate_noise(
+            fold_data, voice, test_split.voices, metrics["temperature"], fold
+        )
+    recording_index = test_split.heard.recording_index
+    source = next((name for name in SOURCES if name in test_split.seen), None)
+    predictions: dict[str, Any] = {
+        "voice": log_probabilities(test_split.heard.logits, "seven", temperatures["voice"]),
+        "labels": test_split.voices.labels[recording_index],
     }
     if source is not None:
-        said[source] = opinions(judge.seen[source], "seven", heat[source])[owner]
-    np.savez(work / opinions_file(fold, seed), **said)
-    done.write_text(json.dumps(figures))
-    log.info("fold %d seed %d: %s", fold, seed, _headline(figures))
-    return figures
+        predictions[source] = log_probabilities(
+            test_split.seen[source], "seven", temperatures[source]
+        )[recording_index]
+    np.savez(work / predictions_file(fold, seed), **predictions)
+    done.write_text(json.dumps(metrics))
+    log.info("fold %d seed %d: %s", fold, seed, _headline(metrics))
+    return metrics
 
 
-def _judge_side(
-    tune: Side, judge: Side, size: str, recipe: FusionRecipe, seed: int
+def _evaluate_split(
+    validation_split: FoldSplit, test_split: FoldSplit, size: str, recipe: FusionRecipe, seed: int
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Voice, face and fusion with labels of one size -> figures, temperatures."""
     labels = SIZES[size]
-    truth, tune_truth = truth_of(judge.voices, size), truth_of(tune.voices, size)
-    heat = {
+    targets, validation_targets = (
+        targets_of(test_split.voices, size),
+        targets_of(validation_split.voices, size),
+    )
+    temperatures = {
         "voice": fit_temperature(
-            opinions(tune.heard.logits, size, 1.0), tune_truth, tune.heard.mean
+            log_probabilities(validation_split.heard.logits, size, 1.0),
+            validation_targets,
+            validation_split.heard.mean,
         )
     }
-    heard = opinions(judge.heard.logits, size, heat["voice"])
-    figures = {"voice": score(judge.heard.mean(np.exp(heard)), truth, labels)}
-    for source in set(judge.seen) & set(tune.seen):
-        if judge.seen[source].shape[1] >= len(labels):  # the face network knows no calm
-            heat[source] = fit_temperature(opinions(tune.seen[source], size, 1.0), tune_truth)
-            figures |= _judge_pairs(tune, judge, source, size, heat, recipe, seed)
-    return figures, heat
+    heard = log_probabilities(test_split.heard.logits, size, temperatures["voice"])
+    metrics = {"voice": score(test_split.heard.mean(np.exp(heard)), targets, labels)}
+    for source in set(test_split.seen) & set(validation_split.seen):
+        if test_split.seen[source].shape[1] >= len(labels):  # the face network knows no calm
+            temperatures[source] = fit_temperature(
+                log_probabilities(validation_split.seen[source], size, 1.0), validation_targets
+            )
+            metrics |= _evaluate_fusion(
+                validation_split, test_split, source, size, temperatures, recipe, seed
+            )
+    return metrics, temperatures
 
 
-def _judge_pairs(
-    tune: Side,
-    judge: Side,
+def _evaluate_fusion(
+    validation_split: FoldSplit,
+    test_split: FoldSplit,
     source: str,
     size: str,
-    heat: Mapping[str, float],
+    temperatures: Mapping[str, float],
     recipe: FusionRecipe,
     seed: int,
 ) -> dict[str, Any]:
     """The face as `source` shows it, and the fusion of face and voice -> figures by name."""
     labels = SIZES[size]
-    truth = truth_of(judge.voices, size)
+    targets = targets_of(test_split.voices, size)
     prefix = "" if source == "units" else f"{source}_"
-    seen = opinions(judge.seen[source], size, heat[source])
-    figures = {source: score(np.exp(seen).astype(np.float64), truth, labels)}
-    tune_pairs, pairs = (
+    seen = log_probabilities(test_split.seen[source], size, temperatures[source])
+    metrics = {source: score(np.exp(seen).astype(np.float64), targets, labels)}
+    validation_pairs, pairs = (
         Pairs(
-            opinions(side.seen[source], size, heat[source])[side.heard.owner][:, None],
-            opinions(side.heard.logits, size, heat["voice"]),
-            truth_of(side.voices, size)[side.heard.owner],
+            log_probabilities(side.seen[source], size, temperatures[source])[
+                side.heard.recording_index
+            ][:, None],
+            log_probabilities(side.heard.logits, size, temperatures["voice"]),
+            targets_of(side.voices, size)[side.heard.recording_index],
         )
-        for side in (tune, judge)
+        for side in (validation_split, test_split)
     )
-    fusion = train_fusion(tune_pairs, len(labels), replace(recipe, seed=seed))
+    fusion = train_fusion(validation_pairs, len(labels), replace(recipe, seed=seed))
     for name, face, voice in (
         ("fusion", True, True),
         ("fusion_without_voice", True, False),
         ("fusion_without_face", False, True),
     ):
         fused, weights = fuse_pairs(fusion, pairs, face, voice)
-        found = score(judge.heard.mean(calibrate(fused, 1.0)), truth, labels)
-        figures[prefix + name] = {**found, "voice_weight": round(float(weights[:, 1].mean()), 3)}
-    floor = judge.heard.mean(0.5 * np.exp(pairs.faces[:, 0]) + 0.5 * np.exp(pairs.voices))
-    figures[f"{prefix}late_fusion"] = score(floor, truth, labels)
-    return figures
+        found = score(test_split.heard.mean(calibrate(fused, 1.0)), targets, labels)
+        metrics[prefix + name] = {**found, "voice_weight": round(float(weights[:, 1].mean()), 3)}
+    floor = test_split.heard.mean(0.5 * np.exp(pairs.faces[:, 0]) + 0.5 * np.exp(pairs.voices))
+    metrics[f"{prefix}late_fusion"] = score(floor, targets, labels)
+    return metrics
 
 
-def _judge_noise(
-    material: Material, voice: torch.nn.Module, people: VoiceSet, temperature: float, fold: int
+def _evaluate_noise(
+    fold_data: FoldData, voice: torch.nn.Module, speakers: VoiceSet, temperature: float, fold: int
 ) -> dict[str, float]:
     """Accuracy of the voice in noise that training did not hear, and how sure it is of noise in
     which nobody speaks."""
     rng = np.random.default_rng(fold)
-    rate_hz = material.mel.sample_rate_hz
+    rate_hz = fold_data.mel.sample_rate_hz
 
     def draw() -> NDArray[np.float32]:
-        return material.unheard[int(rng.integers(len(material.unheard)))]
+        return fold_data.heldout_noises[int(rng.integers(len(fold_data.heldout_noises)))]
 
-    noisy = [add_noise(s, draw(), NOISE_SNR_DB, rate_hz, rng) for s in people.sounds]
-    heard = hear(voice, noisy, material.mel)
-    mean = heard.mean(np.exp(opinions(heard.logits, "seven", temperature)).astype(np.float64))
-    alone = hear(
-        voice, [noise[: material.mel.window_samples] for noise in material.unheard], material.mel
+    noisy = [add_noise(s, draw(), NOISE_SNR_DB, rate_hz, rng) for s in speakers.audio_clips]
+    heard = predict_windows(voice, noisy, fold_data.mel)
+    mean = heard.mean(
+        np.exp(log_probabilities(heard.logits, "seven", temperature)).astype(np.float64)
     )
-    confidence = np.exp(opinions(alone.logits, "seven", temperature)).max(axis=1)
+    alone = predict_windows(
+        voice,
+        [noise[: fold_data.mel.window_samples] for noise in fold_data.heldout_noises],
+        fold_data.mel,
+    )
+    confidence = np.exp(log_probabilities(alone.logits, "seven", temperature)).max(axis=1)
     return {
         "snr_db": NOISE_SNR_DB,
-        "accuracy": float((mean.argmax(axis=1) == people.labels).mean()),
+        "accuracy": float((mean.argmax(axis=1) == speakers.labels).mean()),
         "noise_only_confidence": float(confidence.mean()),
     }
 
 
-def _headline(figures: Mapping[str, Any]) -> str:
+def _headline(metrics: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{size} {name} {found['accuracy']:.3f}"
         for size in SIZES
-        for name, found in figures[size].items()
+        for name, found in metrics[size].items()
     )
 
 
-def judge_folds(
-    material: Material, recipes: Recipes, num_seeds: int, work: Path
+def evaluate_folds(
+    fold_data: FoldData, recipes: Recipes, num_seeds: int, work: Path
 ) -> list[dict[str, Any]]:
     """Every fold with every seed."""
     work.mkdir(parents=True, exist_ok=True)
     return [
-        judge_fold(material, fold, recipes, seed, work)
+        evaluate_fold(fold_data, fold, recipes, seed, work)
         for seed in range(num_seeds)
         for fold in range(len(TEST_FOLDS))
     ]
 
 
-def summarise_folds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize_folds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and spread over folds and seeds of each thing that was judged."""
     summary: dict[str, Any] = {
-        size: {name: summarise([run[size][name] for run in runs]) for name in runs[0][size]}
+        size: {name: summarize([run[size][name] for run in runs]) for name in runs[0][size]}
         for size in SIZES
     }
     if "noise" in runs[0]:

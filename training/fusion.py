@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import TrainingError
-from .fit import Batch, RunOptions, describe_recipe, fit
+from .fit import Batch, RunOptions, add_recipe_identity, fit
 from .models.fusion import AttentionFusion, ChannelFusion
 from .schedule import FitRecipe
 
@@ -98,12 +98,12 @@ def train_fusion(
     def loss(outputs: tuple[Tensor, Tensor], target: Tensor) -> Tensor:
         return F.cross_entropy(outputs[0], target, label_smoothing=recipe.label_smoothing)
 
-    options = describe_recipe(options, recipe)
+    options = add_recipe_identity(options, recipe)
     return fit(model, batches, schedule, checkpoint, loss_fn=loss, options=options)
 
 
-def install_heads(
-    taught: AttentionFusion,
+def attach_heads(
+    trained: AttentionFusion,
     face: nn.Linear,
     voice: nn.Linear,
     face_temperature: float,
@@ -112,13 +112,13 @@ def install_heads(
 ) -> AttentionFusion:
     """What was learned from opinions, behind the heads of the networks that ship."""
     model = AttentionFusion(
-        taught.face_head.out_features,
+        trained.face_head.out_features,
         face.out_features,
         voice.out_features,
         face.in_features,
     )
     own = model.state_dict()
-    learned = {k: v for k, v in taught.state_dict().items() if not k.startswith(HEADS)}
+    learned = {k: v for k, v in trained.state_dict().items() if not k.startswith(HEADS)}
     model.load_state_dict({**own, **learned})
     model.load_heads(face, voice, face_temperature, voice_temperature, face_doubt)
     return model.eval()

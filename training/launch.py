@@ -42,19 +42,19 @@ from .voice import Speech, VoiceRecipe, prepare_speech, train_voice
 
 
 @dataclass(frozen=True, slots=True)
-class Speakers:
+class VoiceData:
     """Whom a voice network hears."""
 
-    learn: Speech
-    judges: VoiceSet | None
+    training: Speech
+    validation: VoiceSet | None
     """The validation actors of the fold; None where everybody is learned from."""
 
 
-Data = FaceSet | Speakers | Pairs
+Data = FaceSet | VoiceData | Pairs
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainingResult:
     model: nn.Module
     score: float | None
     """Of the weights: on held-out faces, or on the validation actors of the fold; None where there
@@ -67,11 +67,11 @@ def face_recipe(config: FaceConfig) -> FaceRecipe:
     peak_lr, ema_decay = shared.pop("peak_lr"), shared.pop("ema_decay")
     rounds = tuple(
         Round(
-            tuple(s.sizes_px for s in told.stages for _ in range(s.num_epochs)),
-            peak_lr * told.rate,
-            ema_decay if told.ema_decay is None else told.ema_decay,
+            tuple(s.sizes_px for s in settings.stages for _ in range(s.num_epochs)),
+            peak_lr * settings.rate,
+            ema_decay if settings.ema_decay is None else settings.ema_decay,
         )
-        for told in config.rounds
+        for settings in config.rounds
     )
     return FaceRecipe(
         **shared,
@@ -131,7 +131,7 @@ def prepare_data(config: AnyConfig) -> Data:
     if isinstance(config, FaceConfig):
         return load_ferplus(Path(config.root), "train", _open_cache(config))
     if isinstance(config, VoiceConfig):
-        return _read_speakers(config)
+        return _read_voice_data(config)
     return _read_pairs(Path(config.root) / PAIRS)
 
 
@@ -139,19 +139,19 @@ def _open_cache(config: AnyConfig) -> FeatureCache | None:
     return FeatureCache(Path(config.cache)) if config.cache else None
 
 
-def _read_speakers(config: VoiceConfig) -> Speakers:
+def _read_voice_data(config: VoiceConfig) -> VoiceData:
     if config.fold is None:
-        learn = tuple(actor for fold in TEST_FOLDS for actor in fold)
-        judges: tuple[int, ...] = ()
+        training = tuple(actor for fold in TEST_FOLDS for actor in fold)
+        validation: tuple[int, ...] = ()
     else:
-        learn, judges, _ = split_actors(config.fold)
+        training, validation, _ = split_actors(config.fold)
     spec = MelSpec()
     noise = Path(config.noise)
     noises = load_noises(noise, True, spec.sample_rate_hz) if config.noise else ()
-    clips = find_voice_clips(Path(config.root), (*learn, *judges))
+    clips = find_voice_clips(Path(config.root), (*training, *validation))
     voices = load_voices(clips, spec, _open_cache(config))
-    speech = prepare_speech(voices.of(learn), noises, spec, voice_recipe(config))
-    return Speakers(speech, voices.of(judges) if judges else None)
+    speech = prepare_speech(voices.select(training), noises, spec, voice_recipe(config))
+    return VoiceData(speech, voices.select(validation) if validation else None)
 
 
 def _read_pairs(path: Path) -> Pairs:
@@ -171,7 +171,7 @@ def train_network(
     log_folder: Path | None = None,
     init_from: Path | None = None,
     on_epoch: Callable[[int, float | None], None] | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Train the network of `config` with what `prepare_data` has read, checkpoints in `config.out`.
 
     Test people and test pictures are never looked at.
@@ -193,9 +193,9 @@ def train_network(
     model: nn.Module
     if isinstance(config, FaceConfig) and isinstance(data, FaceSet):
         model = train_face(data, out, face_recipe(config), ImageSpec(), options)
-    elif isinstance(config, VoiceConfig) and isinstance(data, Speakers):
+    elif isinstance(config, VoiceConfig) and isinstance(data, VoiceData):
         recipe, checkpoint = voice_recipe(config), out / "voice.ckpt"
-        model = train_voice(data.learn, MelSpec(), recipe, checkpoint, data.judges, options)
+        model = train_voice(data.training, MelSpec(), recipe, checkpoint, data.validation, options)
     elif isinstance(config, FusionConfig) and isinstance(data, Pairs):
         labels = len(list_labels(config))
         model = train_fusion(data, labels, fusion_recipe(config), out / "fusion.ckpt", options)
@@ -203,7 +203,7 @@ def train_network(
         raise ValueError(f"{type(data).__name__}: not what {type(config).__name__} learns from")
     known = [score for score in scores if score is not None and not math.isnan(score)]
     shown = (max(known) if config.learning.patience else known[-1]) if known else None
-    return Trained(model, shown, num_epochs)
+    return TrainingResult(model, shown, num_epochs)
 
 
 def list_labels(config: AnyConfig) -> tuple[str, ...]:
@@ -211,7 +211,7 @@ def list_labels(config: AnyConfig) -> tuple[str, ...]:
     return EMOTIONS8 if isinstance(config, VoiceConfig) else tuple(LABELS)
 
 
-def save_result(config: AnyConfig, trained: Trained) -> Path:
+def save_result(config: AnyConfig, trained: TrainingResult) -> Path:
     """Write the weights, and beside them where they come from -> the file of weights."""
     task = str(config.__struct_config__.tag)
     weights = Path(config.out) / f"{task}.pt"

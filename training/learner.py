@@ -13,10 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .devices import answer_on_cpu, choose_precision, move
-from .distributed import Team, average_number, share_batch, share_object, share_state, spread
+from .devices import choose_precision, outputs_on_cpu, to_device
+from .distributed import (
+    ProcessGroup,
+    average_over_processes,
+    broadcast_object,
+    broadcast_state,
+    shard_batch,
+    wrap_data_parallel,
+)
 from .errors import DivergedError, TrainingError
-from .schedule import Schedule, average_weights, learning_rate, make_optimizer
+from .schedule import Schedule, learning_rate, make_optimizer, update_ema
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
 """Model inputs, and the target distribution (N, num_labels)."""
@@ -25,7 +32,7 @@ LossFn = Callable[[Any, Tensor], Tensor]
 
 
 @dataclass(slots=True)
-class Learner:
+class Trainer:
     """The state of a run."""
 
     model: nn.Module
@@ -36,7 +43,7 @@ class Learner:
     scaler: torch.amp.GradScaler
     schedule: Schedule
     loss_fn: LossFn
-    team: Team
+    process_group: ProcessGroup
     device: torch.device
     epoch: int = 0
     """Epochs done."""
@@ -53,7 +60,7 @@ class Learner:
         stalled = patience > 0 and self.epoch - self.best_epoch >= patience
         return stalled or self.epoch >= self.schedule.num_epochs
 
-    def pack(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All of it, for a checkpoint."""
         return {
             "model": self.model.state_dict(),
@@ -67,8 +74,8 @@ class Learner:
             "best": self.best,
         }
 
-    def unpack(self, state: Mapping[str, Any]) -> None:
-        """Be where `pack` was."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Be where `state_dict` was."""
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -78,24 +85,24 @@ class Learner:
         self.best = state["best"]
 
 
-def start_learner(
+def make_trainer(
     model: nn.Module,
     schedule: Schedule,
     loss_fn: LossFn | None,
     compile_model: bool,
-    team: Team,
+    process_group: ProcessGroup,
     device: torch.device,
-) -> Learner:
+) -> Trainer:
     """A run at its start, `model` on `device`; all processes begin with the first one's weights."""
     model.to(device)
-    share_state(model, team)
-    forward = spread(model, team, device)
+    broadcast_state(model, process_group)
+    forward = wrap_data_parallel(model, process_group, device)
 
     def cross_entropy(output: Any, target: Tensor) -> Tensor:
         logits = output if isinstance(output, Tensor) else output[1]
         return F.cross_entropy(logits, target, label_smoothing=schedule.label_smoothing)
 
-    return Learner(
+    return Trainer(
         model,
         torch.compile(forward, dynamic=False) if compile_model else forward,
         deepcopy(model).eval(),
@@ -104,19 +111,19 @@ def start_learner(
         torch.amp.GradScaler("cuda", enabled=choose_precision(device) == torch.float16),
         schedule,
         loss_fn or cross_entropy,
-        team,
+        process_group,
         device,
     )
 
 
-def learn_epoch(learner: Learner, batches: Callable[[int], Iterable[Batch]]) -> tuple[float, float]:
+def train_epoch(learner: Trainer, batches: Callable[[int], Iterable[Batch]]) -> tuple[float, float]:
     """One pass over the data -> mean loss, last learning rate."""
-    schedule, team = learner.schedule, learner.team
+    schedule, process_group = learner.schedule, learner.process_group
     seed = schedule.seed * 1_000_003 + learner.epoch
     torch.manual_seed(seed)
     if learner.device.type == "cuda":
         # Batches are drawn on the CPU, alike in all processes; dropout need not be.
-        torch.cuda.manual_seed(seed * team.size + team.rank)
+        torch.cuda.manual_seed(seed * process_group.size + process_group.rank)
     learner.model.train()
     total, count, rate = 0.0, 0, 0.0
     bar = tqdm(
@@ -124,15 +131,15 @@ def learn_epoch(learner: Learner, batches: Callable[[int], Iterable[Batch]]) -> 
         total=schedule.batches_per_epoch,
         desc=f"epoch {learner.epoch + 1}/{schedule.num_epochs}",
         leave=False,
-        disable=None if team.leads else True,
+        disable=None if process_group.is_main else True,
     )
     for batch in bar:
         step = learner.epoch * schedule.batches_per_epoch + count
         count += 1
         rate = learning_rate(step, schedule)
         place = f"epoch {learner.epoch + 1}, batch {count} of {schedule.batches_per_epoch}"
-        total += learn_batch(learner, batch, rate, place)
-        average_weights(learner.ema, learner.model, step, schedule.ema_decay)
+        total += train_batch(learner, batch, rate, place)
+        update_ema(learner.ema, learner.model, step, schedule.ema_decay)
     if count != schedule.batches_per_epoch:
         # The learning rate and a resumed run would be at the wrong step.
         raise TrainingError(
@@ -141,10 +148,10 @@ def learn_epoch(learner: Learner, batches: Callable[[int], Iterable[Batch]]) -> 
     return total / count, rate
 
 
-def learn_batch(learner: Learner, batch: Batch, rate: float, place: str) -> float:
+def train_batch(learner: Trainer, batch: Batch, rate: float, place: str) -> float:
     """One step -> the loss of the whole batch. Raises DivergedError before anything is learned
     from a loss or a gradient that is not a number."""
-    inputs, target, factor = share_batch(*batch, learner.team)
+    inputs, target, factor = shard_batch(*batch, learner.process_group)
     if len(target) == 1 and _has_batch_norm(learner.model):
         raise TrainingError(
             f"{place} has one example for a process: batch normalisation needs two, choose a"
@@ -154,9 +161,9 @@ def learn_batch(learner: Learner, batch: Batch, rate: float, place: str) -> floa
     for group in learner.optimizer.param_groups:
         group["lr"] = rate
     with torch.autocast(learner.device.type, precision, enabled=precision is not None):
-        output = learner.forward(*move(inputs, learner.device))
-        loss = learner.loss_fn(output, move(target, learner.device)) * factor
-    mean_loss = average_number(loss.detach(), learner.team)
+        output = learner.forward(*to_device(inputs, learner.device))
+        loss = learner.loss_fn(output, to_device(target, learner.device)) * factor
+    mean_loss = average_over_processes(loss.detach(), learner.process_group)
     if not math.isfinite(mean_loss):
         raise DivergedError(f"the loss is {mean_loss} in {place}: stopped")
     learner.optimizer.zero_grad(set_to_none=True)
@@ -175,15 +182,15 @@ def _has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
 
 
-def judge(learner: Learner, validate: Callable[[nn.Module], float] | None) -> float | None:
+def validate_epoch(learner: Trainer, validate: Callable[[nn.Module], float] | None) -> float | None:
     """The score of the averaged weights, alike in all processes; keeps the best of them."""
     if validate is None:
         return None
     score = math.nan
-    if learner.team.leads:
-        with answer_on_cpu(learner.ema, learner.device):
+    if learner.process_group.is_main:
+        with outputs_on_cpu(learner.ema, learner.device):
             score = float(validate(learner.ema))
-    score = float(share_object(score, learner.team, learner.device))
+    score = float(broadcast_object(score, learner.process_group, learner.device))
     if learner.schedule.patience > 0 and score > learner.best_score:
         learner.best_score, learner.best_epoch = score, learner.epoch
         learner.best = {k: v.detach().cpu().clone() for k, v in learner.ema.state_dict().items()}

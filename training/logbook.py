@@ -9,7 +9,7 @@ from typing import Any
 from .errors import TrainingError
 
 
-class Logbook:
+class TensorBoardLog:
     """Writes numbers by epoch into a folder for `tensorboard --logdir`; without a folder, nothing.
 
     A context manager. Epochs count from 1. Raises TrainingError when TensorBoard is missing.
@@ -31,7 +31,7 @@ class Logbook:
         except OSError as error:
             raise TrainingError(f"{folder}: cannot be written: {error.strerror}") from error
 
-    def __enter__(self) -> Logbook:
+    def __enter__(self) -> TensorBoardLog:
         return self
 
     def write(self, epoch: int, numbers: dict[str, float]) -> None:

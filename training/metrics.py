@@ -16,40 +16,40 @@ from ..engines.fusion import calibrate
 NUM_CONFIDENCE_BINS = 15
 NUM_RESAMPLES = 2_000
 NUM_COVERAGES = 20
-FIGURES = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
+METRIC_NAMES = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
 """The single numbers of `score`, which can be averaged over runs."""
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
 
-def score(probabilities: Floats, truth: Numbers, labels: Sequence[str]) -> dict[str, Any]:
-    """`probabilities` (N, L), `truth` (N,) label numbers, N > 0 -> the figures of one evaluation.
+def score(probabilities: Floats, targets: Numbers, labels: Sequence[str]) -> dict[str, Any]:
+    """`probabilities` (N, L), `targets` (N,) label numbers, N > 0 -> the figures of one evaluation.
 
     uar: mean recall over the labels that occur, as are macro_f1 (plain mean) and weighted_f1
     (weighted by support); confusion: rows are true labels; ece: see `calibration_error`;
     per_class: see `score_labels`; reliability: see `reliability_bins`; risk_coverage: see
     `risk_coverage`. Raises ValueError when there is nothing to score.
     """
-    if not len(truth):
+    if not len(targets):
         raise ValueError("nothing to score: no example")
     guess = probabilities.argmax(axis=1)
-    confusion = confusion_matrix(truth, guess, labels=list(range(len(labels))))
+    confusion = confusion_matrix(targets, guess, labels=list(range(len(labels))))
     per_class = score_labels(confusion, labels)
     present = [one for one in per_class.values() if one["support"]]
     support = [one["support"] for one in present]
     return {
-        "accuracy": float((guess == truth).mean()),
+        "accuracy": float((guess == targets).mean()),
         "uar": float(np.mean([one["recall"] for one in present])),
         "macro_f1": float(np.mean([one["f1"] for one in present])),
         "weighted_f1": float(np.average([one["f1"] for one in present], weights=support)),
-        "ece": calibration_error(probabilities, truth),
-        "n": len(truth),
+        "ece": calibration_error(probabilities, targets),
+        "n": len(targets),
         "confusion": confusion.tolist(),
         "labels": list(labels),
         "per_class": per_class,
-        "reliability": reliability_bins(probabilities, truth),
-        "risk_coverage": risk_coverage(probabilities, truth),
+        "reliability": reliability_bins(probabilities, targets),
+        "risk_coverage": risk_coverage(probabilities, targets),
     }
 
 
@@ -76,11 +76,11 @@ def score_labels(confusion: Numbers, labels: Sequence[str]) -> dict[str, dict[st
     }
 
 
-def reliability_bins(probabilities: Floats, truth: Numbers) -> list[dict[str, Any]]:
+def reliability_bins(probabilities: Floats, targets: Numbers) -> list[dict[str, Any]]:
     """Equal bins of confidence, lowest first: mean confidence, share that was right and count of
     each; None for the first two where a bin is empty."""
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
+    right = probabilities.argmax(axis=1) == targets
     bins = np.minimum((confidence * NUM_CONFIDENCE_BINS).astype(int), NUM_CONFIDENCE_BINS - 1)
     rows = []
     for b in range(NUM_CONFIDENCE_BINS):
@@ -96,18 +96,18 @@ def reliability_bins(probabilities: Floats, truth: Numbers) -> list[dict[str, An
     return rows
 
 
-def calibration_error(probabilities: Floats, truth: Numbers) -> float:
+def calibration_error(probabilities: Floats, targets: Numbers) -> float:
     """Expected calibration error over equal bins of confidence (Naeini et al. 2015)."""
-    bins = [one for one in reliability_bins(probabilities, truth) if one["count"]]
+    bins = [one for one in reliability_bins(probabilities, targets) if one["count"]]
     gaps = [abs(one["accuracy"] - one["confidence"]) * one["count"] for one in bins]
-    return float(sum(gaps) / len(truth))
+    return float(sum(gaps) / len(targets))
 
 
-def risk_coverage(probabilities: Floats, truth: Numbers) -> list[dict[str, float]]:
+def risk_coverage(probabilities: Floats, targets: Numbers) -> list[dict[str, float]]:
     """How right the surest answers are: accuracy over the most confident share ("coverage") of
     the examples, in steps of 1/20 (El-Yaniv and Wiener 2010)."""
     order = np.argsort(-probabilities.max(axis=1), kind="stable")
-    right = (probabilities.argmax(axis=1) == truth)[order]
+    right = (probabilities.argmax(axis=1) == targets)[order]
     points = []
     for step in range(1, NUM_COVERAGES + 1):
         count = max(1, round(len(right) * step / NUM_COVERAGES))
@@ -117,14 +117,14 @@ def risk_coverage(probabilities: Floats, truth: Numbers) -> list[dict[str, float
 
 
 def score_subjects(
-    probabilities: Floats, truth: Numbers, subjects: Sequence[str]
+    probabilities: Floats, targets: Numbers, subjects: Sequence[str]
 ) -> dict[str, Any]:
     """`subjects` (N,): whom each example shows, "" where nobody knows -> figures by person.
 
     subjects: n and accuracy of each, by name; subject_accuracy: `spread` of the accuracies;
     worst_subject: who has the lowest. All empty or None when no subject is known.
     """
-    people = _score_by(subjects, probabilities.argmax(axis=1) == truth)
+    people = _score_by(subjects, probabilities.argmax(axis=1) == targets)
     if not people:
         return {"subjects": {}, "subject_accuracy": None, "worst_subject": None}
     return {
@@ -135,10 +135,10 @@ def score_subjects(
 
 
 def score_groups(
-    probabilities: Floats, truth: Numbers, groups: Sequence[Mapping[str, str]]
+    probabilities: Floats, targets: Numbers, groups: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     """`groups` (N,): such as {"sex": "female"} -> "groups": {"sex": {"female": n and accuracy}}."""
-    right = probabilities.argmax(axis=1) == truth
+    right = probabilities.argmax(axis=1) == targets
     kinds = dict.fromkeys(kind for one in groups for kind in one)
     found = {kind: _score_by([one.get(kind, "") for one in groups], right) for kind in kinds}
     return {"groups": found}
@@ -158,14 +158,14 @@ def _score_by(names: Sequence[str], right: NDArray[np.bool_]) -> dict[str, dict[
 
 
 def bootstrap_accuracy(
-    probabilities: Floats, truth: Numbers, subjects: Sequence[str], seed: int = 0
+    probabilities: Floats, targets: Numbers, subjects: Sequence[str], seed: int = 0
 ) -> dict[str, Any]:
     """95 % interval of the accuracy, from 2,000 resamples with replacement (Efron 1979).
 
     People are drawn, with all their examples, since examples of one person are alike; where fewer
     than two people are known, single examples are, and `ci95_by` says so.
     """
-    right = (probabilities.argmax(axis=1) == truth).astype(np.float64)
+    right = (probabilities.argmax(axis=1) == targets).astype(np.float64)
     names, group = np.unique(np.array(subjects), return_inverse=True)
     by_person = len(names) > 1 and "" not in names
     if not by_person:
@@ -194,10 +194,10 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Results of `score` over folds and seeds, at least one -> `*_mean` and `*_std` of each
     figure, the number of runs and the summed confusion matrix. Rounded to four places."""
-    spreads = {name: spread([run[name] for run in runs]) for name in FIGURES}
+    spreads = {name: spread([run[name] for run in runs]) for name in METRIC_NAMES}
     return {
         **{f"{name}_mean": round(found["mean"], 4) for name, found in spreads.items()},
         **{f"{name}_std": round(found["std"], 4) for name, found in spreads.items()},
@@ -208,7 +208,7 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def fit_temperature(
     logits: NDArray[np.float32],
-    truth: NDArray[np.int64],
+    targets: NDArray[np.int64],
     average: Callable[[Floats], Floats] | None = None,
 ) -> float:
     """The temperature with the least log loss on held-out examples (Guo et al. 2017).
@@ -219,7 +219,7 @@ def fit_temperature(
     def loss(log_temperature: float) -> float:
         probabilities = calibrate(logits, float(np.exp(log_temperature)))
         answers = probabilities if average is None else average(probabilities)
-        return float(log_loss(truth, answers, labels=numbers))
+        return float(log_loss(targets, answers, labels=numbers))
 
     best = minimize_scalar(loss, bounds=(np.log(0.1), np.log(10.0)), method="bounded")
     return float(np.exp(best.x))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..engines.bundle import Manifest, ModelEntry
-from .card_tables import escape, make_cell, render_figures, render_table
+from .card_tables import escape, make_cell, render_metrics, render_table
 from .data.ravdess import EMOTIONS8
 
 INTENDED = """\
@@ -89,7 +89,7 @@ def _render(manifest: Manifest) -> Iterator[str]:
     limits = "".join(text for name, text in LIMITS_OF.items() if name in names)
     yield from ("## Known failures and limits", "", limits + LIMITS)
     yield from ("## Privacy", "", PRIVACY)
-    yield from _tell_how(provenance)
+    yield from _render_reproduction(provenance)
 
 
 def _warn(data_sets: list[Mapping[str, Any]]) -> str:
@@ -118,7 +118,7 @@ def _describe(manifest: Manifest) -> Iterator[str]:
     rows = []
     for name, network in manifest.networks.items():
         size = sizes.get(name, {}) if isinstance(sizes, Mapping) else {}
-        reads, says = _ports(manifest, name)
+        reads, says = _describe_io(manifest, name)
         numbers = (make_cell(size.get("parameters")) or "", make_cell(size.get("bytes")) or "")
         rows.append((name, network.file, reads, says, *numbers))
         variants = network.variants if isinstance(network, ModelEntry) else {}
@@ -138,7 +138,7 @@ def _describe(manifest: Manifest) -> Iterator[str]:
     yield ""
 
 
-def _ports(manifest: Manifest, name: str) -> tuple[str, str]:
+def _describe_io(manifest: Manifest, name: str) -> tuple[str, str]:
     """What a network reads and what it says."""
     mel = manifest.mel
     seconds = mel.num_frames * mel.hop / mel.sample_rate_hz
@@ -171,7 +171,7 @@ def _show_metrics(manifest: Manifest) -> Iterator[str]:
     else:
         yield from ("Not measured.", "")
     for name, value in figures.items():
-        yield from render_figures(name, value, (manifest.labels, EMOTIONS8), depth=3)
+        yield from render_metrics(name, value, (manifest.labels, EMOTIONS8), depth=3)
     yield from _show_export(manifest.metrics.get("export"))
 
 
@@ -197,19 +197,19 @@ def _show_export(export: Any) -> Iterator[str]:
     yield from render_table(("network", "file", "16-bit weights", "compared on"), rows)
 
 
-def _tell_how(provenance: Mapping[str, Any]) -> Iterator[str]:
+def _render_reproduction(provenance: Mapping[str, Any]) -> Iterator[str]:
     yield from ("## How to reproduce", "")
     rest = {name: value for name, value in provenance.items() if name != "data_sets"}
     for name, value in rest.items():
         if isinstance(value, Mapping):
-            parts = [f"{key} {escape(_spell(one))}" for key, one in value.items()]
+            parts = [f"{key} {escape(_format_value(one))}" for key, one in value.items()]
             yield f"- {escape(str(name))}: {', '.join(parts)}"
         else:
-            yield f"- {escape(str(name))}: {escape(_spell(value))}"
+            yield f"- {escape(str(name))}: {escape(_format_value(value))}"
     yield from ("", TRAIN)
 
 
-def _spell(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_spell(one) for one in value) + "]"
+        return "[" + ", ".join(_format_value(one) for one in value) + "]"
     return f"{value:g}" if isinstance(value, float) else str(value)

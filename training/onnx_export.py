@@ -19,7 +19,7 @@ from torch import nn
 from ..engines.onnx_engine import OnnxEngine
 from .errors import TrainingError
 from .onnx_graph import finish_graph
-from .rounding import round_to_half
+from .rounding import round_to_fp16
 
 log = logging.getLogger(__name__)
 
@@ -84,16 +84,20 @@ def export_onnx(
     ExportError when the file's answers are not torch's.
     """
     given: list[Feed] = [{name: feed[name] for name in example} for feed in real]
-    rounded, trained = round_to_half(model), deepcopy(model).eval()
+    rounded, trained = round_to_fp16(model), deepcopy(model).eval()
     _trace(rounded, example, path, outputs)
     onnx.save(finish_graph(onnx.load(str(path))), str(path))
     from_file, from_rounding = dict.fromkeys(outputs, 0.0), dict.fromkeys(outputs, 0.0)
     with OnnxEngine(path) as engine:
         golden = {name: engine.infer(example)[name].reshape(-1).tolist() for name in outputs}
         for feed in (*(_repeat(example, batch) for batch in BATCHES), *given):
-            _widen(from_file, engine.infer(feed), _ask(rounded, feed, outputs))
+            _widen(from_file, engine.infer(feed), _run_session(rounded, feed, outputs))
     for feed in given or [example]:
-        _widen(from_rounding, _ask(trained, feed, outputs), _ask(rounded, feed, outputs))
+        _widen(
+            from_rounding,
+            _run_session(trained, feed, outputs),
+            _run_session(rounded, feed, outputs),
+        )
     for name, difference in from_file.items():
         if not difference <= MAX_DIFFERENCE:
             raise ExportError(
@@ -132,7 +136,7 @@ def _trace(model: nn.Module, example: Feed, path: Path, outputs: Sequence[str]) 
 
 
 @torch.no_grad()
-def _ask(model: nn.Module, feed: Feed, outputs: Sequence[str]) -> Answer:
+def _run_session(model: nn.Module, feed: Feed, outputs: Sequence[str]) -> Answer:
     answers = model(*(torch.from_numpy(array) for array in feed.values()))
     return {name: value.numpy() for name, value in zip(outputs, answers, strict=True)}
 

@@ -12,14 +12,14 @@ import onnx
 import onnxslim
 from onnx import TensorProto, helper, numpy_helper
 
-MIN_HALVED_VALUES = 64
+MIN_FP16_VALUES = 64
 """Smaller tensors are left: a node more would cost what it saves."""
 
 
 def finish_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """Simplify, halve, infer and check. Raises what `onnx.checker` raises on a broken graph."""
     model = simplify(model)
-    halve_weights(model)
+    store_weights_as_fp16(model)
     model = infer_shapes(model)
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -42,15 +42,15 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     return inferred
 
 
-def fits_half(values: np.ndarray[Any, Any]) -> bool:
+def is_exact_in_fp16(values: np.ndarray[Any, Any]) -> bool:
     """Whether float32 `values` are worth storing as float16, and lose nothing by it."""
-    if values.size < MIN_HALVED_VALUES:
+    if values.size < MIN_FP16_VALUES:
         return False
     with np.errstate(over="ignore"):
         return bool(np.array_equal(values.astype(np.float16).astype(np.float32), values))
 
 
-def halve_weights(model: onnx.ModelProto) -> None:
+def store_weights_as_fp16(model: onnx.ModelProto) -> None:
     """Store float32 weights as float16 where that is exact, and cast them back on loading.
 
     The arithmetic stays float32 (the runtime folds the casts away); only the file is halved.
@@ -60,7 +60,7 @@ def halve_weights(model: onnx.ModelProto) -> None:
         if tensor.data_type != TensorProto.FLOAT:
             continue
         values = numpy_helper.to_array(tensor)
-        if not fits_half(values):
+        if not is_exact_in_fp16(values):
             continue
         half = numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half")
         cast = helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT)

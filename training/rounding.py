@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from .onnx_graph import MIN_HALVED_VALUES
+from .onnx_graph import MIN_FP16_VALUES
 
 
 @torch.no_grad()
-def round_to_half(model: nn.Module) -> nn.Module:
+def round_to_fp16(model: nn.Module) -> nn.Module:
     """A copy in eval mode; `model` is left alone.
 
     Batch norms become part of the layer before them first, as they do in the exported graph:
@@ -28,7 +28,7 @@ def round_to_half(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.Sequential):
             _fuse_norms(module)
     for parameter in copy.parameters():
-        if parameter.numel() >= MIN_HALVED_VALUES:
+        if parameter.numel() >= MIN_FP16_VALUES:
             rounded = parameter.half().float()
             if bool(torch.isfinite(rounded).all()):
                 parameter.copy_(rounded)

@@ -78,7 +78,7 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
 
 
 @torch.no_grad()
-def average_weights(ema: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+def update_ema(ema: nn.Module, model: nn.Module, step: int, decay: float) -> None:
     """Move `ema` towards `model` after optimisation step `step`, in place.
 
     Early on the average would be mostly the random start: it forgets faster then.

@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 60
 """A trial that has not been heard of for two of these is given up for dead."""
-NUM_RANDOM = 8
+NUM_RANDOM_TRIALS = 8
 """Trials at random points before the sampler has something to go by."""
-NUM_UNPRUNED = 5
-PATIENT_EPOCHS = 3
+NUM_STARTUP_TRIALS = 5
+MIN_EPOCHS = 3
 """No trial is ended before so many epochs."""
 OPEN_ATTEMPTS = 5
 
@@ -49,7 +49,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class BestTrial:
     """The state of a study."""
 
     values: dict[str, float]
@@ -60,7 +60,7 @@ class Found:
     """Finished or given up early, by all processes together."""
 
 
-class _NotNeeded(Exception):
+class _TrialsExhausted(Exception):
     """Another process has taken the last trial in the meantime."""
 
 
@@ -73,7 +73,7 @@ def search(
     name: str,
     purpose: str,
     seed: int = 0,
-) -> Found:
+) -> BestTrial:
     """Try `num_trials` sets of values, those of others on this study counted in; more is better.
 
     The first is `start`. Each trial draws with `seed` and its own number, so no two processes draw
@@ -93,10 +93,10 @@ def search(
             storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
         )
         # Numbers are given out one by one by the database, whoever asks.
-        if _count_taken(study, below=trial.number) >= num_trials:
-            raise _NotNeeded
+        if _count_trials(study, below=trial.number) >= num_trials:
+            raise _TrialsExhausted
         study.sampler = optuna.samplers.TPESampler(
-            n_startup_trials=NUM_RANDOM, seed=(seed * 100_003 + trial.number) % 2**32
+            n_startup_trials=NUM_RANDOM_TRIALS, seed=(seed * 100_003 + trial.number) % 2**32
         )
         values = {r.key: trial.suggest_float(r.key, r.low, r.high, log=r.log) for r in space}
 
@@ -118,15 +118,15 @@ def search(
         log.info("trial %d: %.4f with %s", trial.number, score, values)
         return score
 
-    while _count_taken(study) < num_trials:
-        study.optimize(try_one, n_trials=1, catch=(_NotNeeded,))
+    while _count_trials(study) < num_trials:
+        study.optimize(try_one, n_trials=1, catch=(_TrialsExhausted,))
     return _read_best(study)
 
 
 def _open_study(
     storage: optuna.storages.RDBStorage, name: str, purpose: str, start: Mapping[str, float]
 ) -> optuna.Study:
-    pruner = optuna.pruners.MedianPruner(NUM_UNPRUNED, PATIENT_EPOCHS)
+    pruner = optuna.pruners.MedianPruner(NUM_STARTUP_TRIALS, MIN_EPOCHS)
     try:
         try:
             study = optuna.create_study(
@@ -188,7 +188,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _count_taken(study: optuna.Study, below: int | None = None) -> int:
+def _count_trials(study: optuna.Study, below: int | None = None) -> int:
     """Trials that are done or being done, and those set aside to be done first."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -199,11 +199,11 @@ def _count_taken(study: optuna.Study, below: int | None = None) -> int:
     return sum(t.state != TrialState.FAIL and t.number < below for t in trials)
 
 
-def _read_best(study: optuna.Study) -> Found:
+def _read_best(study: optuna.Study) -> BestTrial:
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     if not any(trial.state == TrialState.COMPLETE for trial in done):
         raise TrainingError(
             f"study {study.study_name!r}: none of its {len(done)} trials has come to an end"
         )
     best = study.best_trial
-    return Found(dict(best.params), float(best.values[0]), best.number, len(done))
+    return BestTrial(dict(best.params), float(best.values[0]), best.number, len(done))

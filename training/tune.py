@@ -13,10 +13,10 @@ import msgspec
 
 from ..engines.settings import ConfigError
 from .config import AnyConfig, FusionConfig, VoiceConfig, change_config, dump_config
-from .distributed import find_team
+from .distributed import read_process_group
 from .errors import TrainingError
 from .launch import prepare_data, train_network
-from .study import Found, Range, Report, search
+from .study import BestTrial, Range, Report, search
 
 REFERENCE_SPACE = (
     Range("learning.peak_lr", 1e-5, 1e-3, log=True),
@@ -41,7 +41,7 @@ def choose_space(config: AnyConfig) -> tuple[Range, ...]:
 
 def tune_network(
     config: AnyConfig, num_trials: int, url: str, name: str
-) -> tuple[Found, AnyConfig]:
+) -> tuple[BestTrial, AnyConfig]:
     """Search around `config` -> the best values, and the configuration that has them.
 
     The first trial is `config` itself. Judged on the validation people of a fold (the first where
@@ -49,7 +49,7 @@ def tune_network(
     """
     if isinstance(config, VoiceConfig) and config.fold is None:
         config = msgspec.structs.replace(config, fold=0)
-    if find_team().size > 1:
+    if read_process_group().size > 1:
         raise TrainingError("a trial is one process: start tune several times, without torchrun")
     space = choose_space(config)
     tree = msgspec.to_builtins(config)
@@ -70,7 +70,7 @@ def tune_network(
 
     # Machines may keep the data in different places.
     same = msgspec.structs.replace(config, root="", out="", cache="")
-    told = hashlib.sha256(f"{dump_config(same)}{space}".encode()).hexdigest()[:12]
-    purpose = f"settings {told} ({config.preset or name})"
+    settings_hash = hashlib.sha256(f"{dump_config(same)}{space}".encode()).hexdigest()[:12]
+    purpose = f"settings {settings_hash} ({config.preset or name})"
     found = search(objective, space, start, num_trials, url, name, purpose, config.seed)
     return found, change_config(config, dict(found.values))

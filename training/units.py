@@ -48,7 +48,7 @@ def train_units(
     return model.fit(units.values[index], units.emotions[index])
 
 
-def read_units(model: VotingClassifier, values: NDArray[np.float32]) -> NDArray[np.float32]:
+def predict_units(model: VotingClassifier, values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Log-probabilities of the eight emotions (N, 8); one that training lacked is very unlikely."""
     found = np.full((len(values), len(EMOTIONS8)), 1e-4)
     found[:, model.classes_] += model.predict_proba(values)

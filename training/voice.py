@@ -18,7 +18,7 @@ from ..kernels.spec import ImageSpec, MelSpec
 from .augment import mask_mel
 from .data.ravdess import EMOTIONS8
 from .data.voices import VoiceSet
-from .fit import Batch, RunOptions, describe_recipe, fit
+from .fit import Batch, RunOptions, add_recipe_identity, fit
 from .models.members import member_loss
 from .models.voice import VoiceNet
 from .schedule import FitRecipe
@@ -65,7 +65,7 @@ class Speech:
     """(N, num_labels), one 1 in each row."""
     noise_only: list[NDArray[np.float16]]
 
-    def of(self, index: NDArray[np.intp]) -> Speech:
+    def select(self, index: NDArray[np.intp]) -> Speech:
         return Speech([self.variants[i] for i in index], self.targets[index], self.noise_only)
 
 
@@ -81,7 +81,7 @@ def prepare_speech(
 ) -> Speech:
     """Once for all folds: nothing of one recording depends on another."""
     return Speech(
-        make_variants(voices.sounds, noises, recipe.num_variants, spec, recipe.seed),
+        make_variants(voices.audio_clips, noises, recipe.num_variants, spec, recipe.seed),
         make_targets(voices),
         make_noise_only(noises, NOISE_ONLY_WINDOWS, spec, recipe.seed),
     )
@@ -101,14 +101,14 @@ def window_ends(num_samples: int, spec: MelSpec, filled: float = 1.0) -> list[in
 
 
 def mel_windows(
-    sound: NDArray[np.float32], ends: Sequence[int], mel: LogMel
+    audio: NDArray[np.float32], ends: Sequence[int], mel: LogMel
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Windows that end at the samples `ends`, rising -> mel (K, 64, 300), mask (K, 300)."""
     mel.restart(0)
     windows, masks = [], []
     done = 0
     for end in ends:
-        mel.push(sound[done:end])
+        mel.push(audio[done:end])
         done = end
         window, mask = mel.window()
         windows.append(window[0].copy())
@@ -117,36 +117,40 @@ def mel_windows(
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class WindowPredictions:
     """What a network makes of W windows of N recordings."""
 
     embeddings: NDArray[np.float32]
     """(W, 256)."""
     logits: NDArray[np.float32]
     """(W, num_labels)."""
-    owner: NDArray[np.int64]
+    recording_index: NDArray[np.int64]
     """(W,): which recording each window is of."""
 
     def mean(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of the windows (W, L) -> of the recordings (N, L)."""
-        total = np.zeros((int(self.owner.max()) + 1, probabilities.shape[1]))
-        np.add.at(total, self.owner, probabilities)
-        return np.asarray(total / np.bincount(self.owner)[:, None])
+        total = np.zeros((int(self.recording_index.max()) + 1, probabilities.shape[1]))
+        np.add.at(total, self.recording_index, probabilities)
+        return np.asarray(total / np.bincount(self.recording_index)[:, None])
 
 
 @torch.no_grad()
-def hear(model: nn.Module, sounds: Sequence[NDArray[np.float32]], spec: MelSpec) -> Heard:
+def predict_windows(
+    model: nn.Module, audio_clips: Sequence[NDArray[np.float32]], spec: MelSpec
+) -> WindowPredictions:
     """Every window of every recording through `model`."""
     model.eval()
     mel = open_mel(spec)
-    embeddings, logits, owner = [], [], []
-    for number, sound in enumerate(sounds):
-        windows, masks = mel_windows(sound, window_ends(len(sound), spec), mel)
+    embeddings, logits, recording_index = [], [], []
+    for number, audio in enumerate(audio_clips):
+        windows, masks = mel_windows(audio, window_ends(len(audio), spec), mel)
         embedding, answer = model(torch.from_numpy(windows), torch.from_numpy(masks))
         embeddings.append(embedding.numpy())
         logits.append(answer.numpy())
-        owner += [number] * len(windows)
-    return Heard(np.concatenate(embeddings), np.concatenate(logits), np.array(owner))
+        recording_index += [number] * len(windows)
+    return WindowPredictions(
+        np.concatenate(embeddings), np.concatenate(logits), np.array(recording_index)
+    )
 
 
 def _crop(
@@ -229,15 +233,17 @@ def train_voice(
             index = order[b * recipe.batch_size : (b + 1) * recipe.batch_size]
             yield draw_batch(speech, index, recipe, rng)
 
-    def accuracy(people: VoiceSet) -> Callable[[nn.Module], float]:
-        truth = people.emotions if speech.targets.shape[1] == len(EMOTIONS8) else people.labels
+    def accuracy(speakers: VoiceSet) -> Callable[[nn.Module], float]:
+        targets = (
+            speakers.emotions if speech.targets.shape[1] == len(EMOTIONS8) else speakers.labels
+        )
 
-        def judge(candidate: nn.Module) -> float:
-            heard = hear(candidate, people.sounds, spec)
+        def score(candidate: nn.Module) -> float:
+            heard = predict_windows(candidate, speakers.audio_clips, spec)
             rows = heard.mean(calibrate(heard.logits, 1.0))
-            return float((rows.argmax(axis=1) == truth).mean())
+            return float((rows.argmax(axis=1) == targets).mean())
 
-        return judge
+        return score
 
     return fit(
         model,
@@ -246,5 +252,5 @@ def train_voice(
         checkpoint,
         accuracy(validation) if validation is not None else None,
         loss_fn=member_loss(recipe.label_smoothing),
-        options=describe_recipe(options, recipe),
+        options=add_recipe_identity(options, recipe),
     )

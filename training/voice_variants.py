@@ -18,13 +18,13 @@ from ..kernels.reference import log_mel
 from ..kernels.spec import MelSpec
 from .distort import add_noise, make_noise, make_response, reverberate
 
-Sound = NDArray[np.float32]
+Audio = NDArray[np.float32]
 
 NOISE_LENGTH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class VariantSettings:
     """How far a variant may be from the recording."""
 
     pace: float = 0.15
@@ -40,26 +40,30 @@ class Change:
     gain_db: float = 10.0
 
 
-def change_voice(
-    sound: Sound, noises: Sequence[Sound], change: Change, rate_hz: int, rng: np.random.Generator
-) -> Sound:
+def make_variant(
+    audio: Audio,
+    noises: Sequence[Audio],
+    change: VariantSettings,
+    rate_hz: int,
+    rng: np.random.Generator,
+) -> Audio:
     """One variant of a recording (n,) -> (m,). Noise is one of `noises`, or white or pink."""
     percent = round(100 * change.pace)
     pace = int(rng.integers(100 - percent, 101 + percent))
     if pace != 100:
-        sound = resample_poly(sound, 100, pace).astype(np.float32)
+        audio = resample_poly(audio, 100, pace).astype(np.float32)
     if rng.random() < change.reverberant:
-        sound = reverberate(
-            sound, make_response(rng.uniform(*change.rt60_s), rate_hz, rng), rate_hz
+        audio = reverberate(
+            audio, make_response(rng.uniform(*change.rt60_s), rate_hz, rng), rate_hz
         )
     if rng.random() < change.noisy:
-        sound = add_noise(
-            sound, draw_noise(noises, rate_hz, rng), rng.uniform(*change.snr_db), rate_hz, rng
+        audio = add_noise(
+            audio, draw_noise(noises, rate_hz, rng), rng.uniform(*change.snr_db), rate_hz, rng
         )
-    return sound * np.float32(10 ** (rng.uniform(-change.gain_db, change.gain_db) / 20))
+    return audio * np.float32(10 ** (rng.uniform(-change.gain_db, change.gain_db) / 20))
 
 
-def draw_noise(noises: Sequence[Sound], rate_hz: int, rng: np.random.Generator) -> Sound:
+def draw_noise(noises: Sequence[Audio], rate_hz: int, rng: np.random.Generator) -> Audio:
     """Three in four from `noises` where there are any, else white or pink."""
     if noises and rng.random() < 0.75:
         return noises[int(rng.integers(len(noises)))]
@@ -67,28 +71,28 @@ def draw_noise(noises: Sequence[Sound], rate_hz: int, rng: np.random.Generator) 
 
 
 def make_variants(
-    sounds: Sequence[Sound],
-    noises: Sequence[Sound],
+    audio_clips: Sequence[Audio],
+    noises: Sequence[Audio],
     num_variants: int,
     spec: MelSpec,
     seed: int,
-    change: Change | None = None,
+    change: VariantSettings | None = None,
 ) -> list[list[NDArray[np.float16]]]:
     """For each recording the log-mel (num_mels, T) of itself and of `num_variants - 1` variants."""
-    change = change or Change()
+    change = change or VariantSettings()
     rate_hz = spec.sample_rate_hz
     rows = []
-    for number, sound in enumerate(tqdm(sounds, "variants", leave=False, disable=None)):
+    for number, audio in enumerate(tqdm(audio_clips, "variants", leave=False, disable=None)):
         rng = np.random.default_rng((seed, number))
         changed = [
-            change_voice(sound, noises, change, rate_hz, rng) for _ in range(num_variants - 1)
+            make_variant(audio, noises, change, rate_hz, rng) for _ in range(num_variants - 1)
         ]
-        rows.append([log_mel(each, spec).astype(np.float16) for each in (sound, *changed)])
+        rows.append([log_mel(each, spec).astype(np.float16) for each in (audio, *changed)])
     return rows
 
 
 def make_noise_only(
-    noises: Sequence[Sound], num_windows: int, spec: MelSpec, seed: int
+    noises: Sequence[Audio], num_windows: int, spec: MelSpec, seed: int
 ) -> list[NDArray[np.float16]]:
     """Log-mel windows (num_mels, num_frames) of noise in which nobody speaks, at any loudness."""
     rows = []

@@ -16,7 +16,7 @@ from ..compare import (
     Row,
     compare_precisions,
     count_bytes,
-    find_losses,
+    find_violations,
 )
 from ..errors import CalibrationError
 from ..variants import record_precisions
@@ -54,10 +54,12 @@ def run(args: argparse.Namespace) -> int:
     from ...training.evaluation.selection import Selection
 
     bundle = load_bundle(args.bundle)
-    full = [name for name, model in bundle.manifest.models.items() if "int8" not in model.variants]
-    if full:
+    fp32_row = [
+        name for name, model in bundle.manifest.models.items() if "int8" not in model.variants
+    ]
+    if fp32_row:
         raise CalibrationError(
-            f"{args.bundle}: no {full[0]} network of precision int8: emotion-calibrate quantize"
+            f"{args.bundle}: no {fp32_row[0]} network of precision int8: emotion-calibrate quantize"
         )
     selections = []
     if args.ferplus is not None:
@@ -74,22 +76,22 @@ def run(args: argparse.Namespace) -> int:
         rows += compare_precisions(bundle, selection, PRECISIONS, args.level)
     print_rows(rows)
     limits = Limits(args.max_drop, args.min_agreement, args.max_ece_rise, args.max_bytes)
-    losses = list(find_losses(rows, limits))
+    violations = list(find_violations(rows, limits))
     sizes = {name: count_bytes(bundle, name) for name in ("fp32", "int8")}
     print(", ".join(f"{name} networks {size} bytes" for name, size in sizes.items()))
     if sizes["int8"] > limits.bytes:
-        losses.append(f"int8: {sizes['int8']} bytes, at most {limits.bytes} allowed")
+        violations.append(f"int8: {sizes['int8']} bytes, at most {limits.bytes} allowed")
     if args.json is not None:
-        _write(args.json, bundle, rows, sizes, losses)
+        _write(args.json, bundle, rows, sizes, violations)
     if args.record:
         sets = [f"FER+ {args.split}"] if args.ferplus is not None else []
         if args.ravdess is not None:
             people = "all actors" if args.actors is None else f"actors {args.actors}"
             sets.append(f"RAVDESS, {people}")
         record_precisions(bundle, rows, f"level {args.level or 'best'}: {'; '.join(sets)}")
-    for line in losses:
+    for line in violations:
         print(f"refused: {line}", file=sys.stderr)
-    return EXIT_REFUSED if losses else 0
+    return EXIT_REFUSED if violations else 0
 
 
 def print_rows(rows: list[Row]) -> None:
@@ -102,13 +104,13 @@ def print_rows(rows: list[Row]) -> None:
 
 
 def _write(
-    file: Path, bundle: Bundle, rows: list[Row], sizes: dict[str, int], losses: list[str]
+    file: Path, bundle: Bundle, rows: list[Row], sizes: dict[str, int], violations: list[str]
 ) -> None:
     report = {
         "bundle": bundle.sha256,
         "rows": [row.describe() for row in rows],
         "bytes": sizes,
-        "refused": losses,
+        "refused": violations,
     }
     try:
         file.write_text(json.dumps(report, indent=2) + "\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.bundle import DEFAULT_BUNDLE, load_bundle
-from ..compare import Limits, find_losses
+from ..compare import Limits, find_violations
 from ..samples import load_samples
 from .compare import EXIT_REFUSED, print_rows
 from .quantize import add_recipe_arguments
@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..recipe import Options
+    from ..recipe import CalibrationOptions
     from ..voice_folds import ALL, compare_folds
 
     rows = compare_folds(
@@ -42,11 +42,11 @@ def run(args: argparse.Namespace) -> int:
         args.work,
         load_samples(args.samples, ["voice"])["voice"],
         load_bundle(args.bundle).manifest,
-        Options(args.method, args.min_agreement, args.tables),
+        CalibrationOptions(args.method, args.min_agreement, args.tables),
         args.cache,
     )
     print_rows(rows)
-    losses = list(find_losses([row for row in rows if row.network == ALL], Limits()))
-    for line in losses:
+    violations = list(find_violations([row for row in rows if row.network == ALL], Limits()))
+    for line in violations:
         print(f"refused: {line}", file=sys.stderr)
-    return EXIT_REFUSED if losses else 0
+    return EXIT_REFUSED if violations else 0

@@ -9,9 +9,9 @@ from typing import Any
 from ...engines.bundle import load_bundle
 from ...training.export import check_replaceable
 from ..ranges import METHODS
-from ..recipe import MIN_AGREEMENT, Options, calibrate
+from ..recipe import MIN_AGREEMENT, CalibrationOptions, calibrate
 from ..samples import INPUTS, load_samples
-from ..variants import Quantised, write_variants
+from ..variants import QuantizedNetwork, write_variants
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,24 +60,24 @@ def run(args: argparse.Namespace) -> int:
     names = [name for name in INPUTS if name in bundle.manifest.models]
     samples = load_samples(args.samples, names)
     check_replaceable(args.out.resolve())  # minutes from now it would be too late
-    options = Options(args.method, args.min_agreement, args.tables)
+    options = CalibrationOptions(args.method, args.min_agreement, args.tables)
     made = {}
     for name in names:
         data = bundle.model_path(name).read_bytes()
         temperature = bundle.manifest.models[name].temperature
-        quantised, table = calibrate(data, name, samples[name], temperature, options)
+        quantized, table = calibrate(data, name, samples[name], temperature, options)
         origin = (
             f"{len(samples[name].ids)} samples of training people (sha256 {table.key.samples}),"
             f" ranges by {table.used}, {len(table.spared)} layers spared"
         )
-        figures = {
+        metrics = {
             "agreement_on_samples": round(table.agreement, 4),
             "divergence_on_samples": round(table.divergence, 5),
             "spared_layers": table.spared,
         }
-        made[name] = Quantised(quantised, origin, figures)
+        made[name] = QuantizedNetwork(quantized, origin, metrics)
         print(
-            f"{name}: {len(data)} -> {len(quantised)} bytes, ranges by {table.used},"
+            f"{name}: {len(data)} -> {len(quantized)} bytes, ranges by {table.used},"
             f" {len(table.spared)} layers spared, agreement {table.agreement:.4f} on the samples"
         )
     written = write_variants(bundle, args.out, made)

@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     from ...training.data.noise import load_noises
     from ...training.data.ravdess import TEST_FOLDS, find_voice_clips
     from ...training.data.voices import load_voices
-    from ..choose import LISTS, choose_faces, choose_voices, read_list, write_list
-    from ..collect import collect_faces, collect_voices
+    from ..choose import LISTS, read_list, select_faces, select_voices, write_list
+    from ..collect import render_faces, render_voices
     from ..samples import save_samples
 
     manifest = load_bundle(args.bundle).manifest
@@ -53,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
     lists = args.lists or LISTS
     if args.choose is not None:
         lists.mkdir(parents=True, exist_ok=True)
-        write_list(lists / "face.txt", choose_faces(faces, args.choose))
-        write_list(lists / "voice.txt", choose_voices(voices, args.choose))
+        write_list(lists / "face.txt", select_faces(faces, args.choose))
+        write_list(lists / "voice.txt", select_voices(voices, args.choose))
     samples = {
-        "face": collect_faces(read_list(lists / "face.txt"), faces, manifest),
-        "voice": collect_voices(read_list(lists / "voice.txt"), voices, noises, manifest),
+        "face": render_faces(read_list(lists / "face.txt"), faces, manifest),
+        "voice": render_voices(read_list(lists / "voice.txt"), voices, noises, manifest),
     }
     save_samples(args.out, samples)
     for name, one in samples.items():

@@ -12,7 +12,7 @@ from ..quantize import read_network
 from ..ranges import PLAIN_METHODS, choose_range, collect_histograms, find_weighted
 from ..recipe import BATCH, NUM_SEARCHED
 from ..samples import INPUTS, load_samples
-from ..sensitivity import open_bench, rank_layers, search_ranges
+from ..sensitivity import open_probe, rank_layers, search_ranges
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -39,13 +39,13 @@ def run(args: argparse.Namespace) -> int:
     data = bundle.model_path(args.network).read_bytes()
     model = read_network(data, args.network)
     temperature = bundle.manifest.models[args.network].temperature
-    bench = open_bench(model, samples.batches(BATCH, NUM_SEARCHED), temperature)
+    probe = open_probe(model, samples.batches(BATCH, NUM_SEARCHED), temperature)
     tensors = sorted(set(find_weighted(model).values()))
     histograms = collect_histograms(model, tensors, samples.batches(BATCH))
     if args.method == "answer":
-        ranges = search_ranges(bench, histograms)
+        ranges = search_ranges(probe, histograms)
     else:
         ranges = {name: choose_range(one, args.method) for name, one in histograms.items()}
-    for layer in rank_layers(bench, ranges)[: args.top]:
+    for layer in rank_layers(probe, ranges)[: args.top]:
         print(f"{layer.divergence:.5f} {layer.loss_per_weight:9.2e}  {layer.name}")
     return 0

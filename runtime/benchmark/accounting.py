@@ -10,9 +10,9 @@ from ..latency import STAGES, LatencyLog
 from ..messages import Estimate
 from ..quality import LevelCost, QualityController
 from ..trace import Trace
-from .summary import figures_of
+from .summary import percentiles_by_name
 
-PICTURES = 3000
+NUM_FRAMES = 3000
 PERIOD_NS = 33_333_333
 
 
@@ -37,11 +37,11 @@ def time_accounting(levels: Sequence[str], budget_ms: float) -> dict[str, float]
         level=levels[0],
     )
     took_us = []
-    for number in range(PICTURES):
+    for number in range(NUM_FRAMES):
         t_ns = number * PERIOD_NS
         begun_ns = time.monotonic_ns()
         cause = log.add(estimate.latency_us, stages_us, t_ns)
         trace.add(estimate, t_ns, t_ns, 0, cause)
         quality.observe(t_ns, 0.5, 4.0, True, number % 6 == 0)
         took_us.append((time.monotonic_ns() - begun_ns) / 1e3)
-    return figures_of(took_us, 50, 99)
+    return percentiles_by_name(took_us, 50, 99)

@@ -16,7 +16,7 @@ import psutil
 
 from ..opening import Runtime
 from .disturbance import Disturbance
-from .slowed import SlowedNetworks
+from .slowed import SimulatedSlowdown
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def open_bandwidth(cores: float, root: Path = Path("/")) -> Disturbance:
         except OSError as error:
             reason = f"{error.filename or found}: {error.strerror or error}"
     log.warning("the processor cannot be rationed, networks are made to wait instead: %s", reason)
-    return SlowedNetworks(cores)
+    return SimulatedSlowdown(cores)
 
 
 def find_v1_group(mountinfo: str, own_groups: str) -> str | None:

@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from ..config import ConfigError
 from .checked_json import check_shape, read_json
-from .summary import figures_of
+from .summary import percentiles_by_name
 
 GRACE_S = 60.0
 """For starting, loading and stopping."""
@@ -98,7 +98,7 @@ def _run(command: list[str], program: Path, timeout_s: float) -> None:
 
 def _summarise(result: dict[str, Any], name: str, budget_ms: float) -> dict[str, Any]:
     latency = np.array(result["latency_ms"], np.float64)
-    figures = figures_of(latency, *RANKS)
+    figures = percentiles_by_name(latency, *RANKS)
     figures.update(max=float(latency.max()), mean=float(latency.mean()))
     return {
         "program": name,

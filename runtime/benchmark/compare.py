@@ -184,20 +184,20 @@ def _list_rows(old: Report, new: Report) -> Iterator[Row]:
 def _name_figures(report: Report) -> Iterator[tuple[str, str, Figure]]:
     """Name, unit and how it is read out of a report or out of one of its repeats."""
     for rank in ("p50", "p99", "max"):
-        yield f"latency {rank}", "ms", partial(_look_up, "latency_ms", rank)
+        yield f"latency {rank}", "ms", partial(_find_value, "latency_ms", rank)
     for rank in ("p50", "p99"):
-        yield f"networks {rank}", "ms", partial(_look_up, "networks_ms", rank)
+        yield f"networks {rank}", "ms", partial(_find_value, "networks_ms", rank)
     for group, what in (("stages_ms", "stage"), ("models", "model")):
         for name in report.get(group, {}):
             for rank in ("p50", "p99"):
                 shown = f"{what} {show_value(name)} {rank}"
-                yield shown, "ms", partial(_look_up, group, name, rank)
+                yield shown, "ms", partial(_find_value, group, name, rank)
     yield "misses", "% of pictures", _share_missed
-    yield "memory", "MB resident", partial(_look_up, "rss_mb")
-    yield "first result", "s", partial(_look_up, "first_result_s")
+    yield "memory", "MB resident", partial(_find_value, "rss_mb")
+    yield "first result", "s", partial(_find_value, "first_result_s")
 
 
-def _look_up(*path_and_report: Any) -> float | None:
+def _find_value(*path_and_report: Any) -> float | None:
     """The keys to follow, then the report."""
     *path, found = path_and_report
     for key in path:

@@ -37,7 +37,7 @@ class Disturbance(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
-class Director:
+class PhaseScheduler:
     """Begins and ends a disturbance in a thread of its own, counted from the recorder's warm-up.
 
     A context manager: leaving it raises SourceError for what could not be done.
@@ -83,7 +83,7 @@ class Director:
         except OSError as error:
             self._failure = error
 
-    def __enter__(self) -> Director:
+    def __enter__(self) -> PhaseScheduler:
         self._thread.start()
         return self
 

@@ -49,13 +49,13 @@ def _find_warnings(report: Report) -> Iterator[str]:
 def _find_facts(report: Report) -> Iterator[tuple[str, str]]:
     share = 100 * report["misses"] / max(1, report["frames"])
     passed = report.get("passed_over") or 0
-    of_looked_at = 100 * report["misses"] / max(1, report["frames"] - passed)
-    looked_at = f", {of_looked_at:.2f} % of those looked at" if passed else ""
+    of_processed = 100 * report["misses"] / max(1, report["frames"] - passed)
+    processed = f", {of_processed:.2f} % of those looked at" if passed else ""
     causes = _join_counts(report.get("misses_by_cause") or {})
     yield (
         "Budget",
         f"{report['budget_ms']:g} ms; {report['misses']} of {report['frames']} pictures missed it"
-        f" ({share:.2f} %)" + looked_at + (f": {causes}" if causes else ""),
+        f" ({share:.2f} %)" + processed + (f": {causes}" if causes else ""),
     )
     yield (
         "Pictures",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..messages import SourceError
 from ..opening import Runtime
-from ..priority import RESULTS
+from ..priority import PIPELINE_PRIORITY
 from . import hog
 
 PER_CORE = 8
@@ -31,10 +31,10 @@ def list_cores() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-class Hogs:
-    """Processes, stopped until `begin`. They end with this object, and with this process however
-    it ends. `Hogs(6)`: six ordinary ones; `Hogs.before_results(0.85)`: one real-time neighbour on
-    each core."""
+class CpuLoad:
+    """Processes, stopped until `begin`. They end with this object, and with this process however it
+    ends. `CpuLoad(6)`: six ordinary ones; `CpuLoad.above_pipeline(0.85)`: one real-time neighbour
+    on each core."""
 
     def __init__(self, count: int, share: float = 1.0, cores: Sequence[int] = ()) -> None:
         """Bound to `cores` and before the results when these are given. Raises SourceError when
@@ -52,13 +52,13 @@ class Hogs:
                 _wait_until_stopped(process.pid)
             for pid, core in zip(self.pids, self._cores, strict=False):
                 os.sched_setaffinity(pid, {core})
-                os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(RESULTS + 1))
+                os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(PIPELINE_PRIORITY + 1))
         except OSError as error:
             self.close()
             raise SourceError(f"--hogs {count}: {error.strerror or error}") from error
 
     @classmethod
-    def before_results(cls, share: float = SHARE) -> Hogs:
+    def above_pipeline(cls, share: float = SHARE) -> CpuLoad:
         """Raises SourceError where real-time priorities are not permitted."""
         cores = list_cores()
         return cls(len(cores), share, cores)
@@ -97,7 +97,7 @@ class Hogs:
             process.wait()
         self._processes.clear()
 
-    def __enter__(self) -> Hogs:
+    def __enter__(self) -> CpuLoad:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,6 @@
 """One run of a scenario, from opening the networks to its figures.
 
-In: a configuration, a scenario, media in memory (or none, for a camera). Out: `Measured`.
+In: a configuration, a scenario, media in memory (or none, for a camera). Out: `MeasuredRun`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ..config import Config, ConfigError
 from ..opening import Runtime
 from ..sources import Media, Playback, Sources
 from .conditions import Conditions
-from .disturbance import Director, Disturbance
+from .disturbance import Disturbance, PhaseScheduler
 from .recorder import Recorder
 from .scenarios import WARM_UP_S, Phase
 from .soak import SoakLog
 from .staged_media import StagedMedia
-from .summary import summarise, summarise_phases
+from .summary import summarise_phases, summarize
 
-SPARE = 1.2
+CAPACITY_MARGIN = 1.2
 """A camera may be that much faster than it was asked to be before the first results are lost."""
-SPARE_ROWS = 100
+EXTRA_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredRun:
     """One run."""
 
     figures: dict[str, Any]
@@ -51,11 +51,11 @@ def measure(
     media: StagedMedia | None,
     disturbance: Disturbance | None = None,
     soak_less_bytes: int | None = None,
-) -> Measured:
+) -> MeasuredRun:
     """Run through `phases`. `soak_less_bytes`: look at what the process holds on to, less so many
     bytes. Raises ConfigError when nothing came of it, and what `LiveRun.run` raises."""
     seconds = phases[-1].to_s
-    recorder = Recorder(math.ceil((seconds + WARM_UP_S) * fps * SPARE) + SPARE_ROWS)
+    recorder = Recorder(math.ceil((seconds + WARM_UP_S) * fps * CAPACITY_MARGIN) + EXTRA_ROWS)
     clock = MonotonicClock()
     soak = SoakLog(seconds, soak_less_bytes, clock) if soak_less_bytes is not None else None
     conditions = Conditions()
@@ -69,19 +69,19 @@ def measure(
                 stack.enter_context(soak)
             conditions.start()
 
-        played = stack.enter_context(_play(media, config.source.name)) if media else None
-        live = LiveRun(config, [recorder], played=played, on_open=attach)
+        given_sources = stack.enter_context(_play(media, config.source.name)) if media else None
+        live = LiveRun(config, [recorder], given_sources=given_sources, on_open=attach)
         director = None
         if disturbance is not None:
-            director = stack.enter_context(Director(phases, disturbance, recorder, clock))
+            director = stack.enter_context(PhaseScheduler(phases, disturbance, recorder, clock))
         runtime = live.run(WARM_UP_S + seconds)
     recording = recorder.finish(seconds)
-    if not recording.of_pictures.size:
+    if not recording.frame_rows.size:
         raise ConfigError(f"source {config.source.name}: no result in {seconds:g} s")
     timed = director.phases if director is not None else phases
     figures = {
         "level": config.level or "auto",
-        **summarise(recording, config.budget_ms),
+        **summarize(recording, config.budget_ms),
         "phases": summarise_phases(recording, timed, config.budget_ms),
     }
     if disturbance is not None:
@@ -91,7 +91,7 @@ def measure(
     if soak is not None:
         figures["soak"] = soak.describe(recording.lost)
     first_s = recorder.first_at_s - psutil.Process().create_time()
-    return Measured(figures, runtime, first_s, conditions.describe())
+    return MeasuredRun(figures, runtime, first_s, conditions.describe())
 
 
 def _play(media: Media, name: str) -> Sources:

@@ -14,11 +14,11 @@ import numpy as np
 
 from ...engines.base import Engine, Feed
 from ...engines.bundle import FUSION, Bundle
-from ..build_report import report_build
+from ..build_report import report_build_progress
 from ..config import Config
 from ..levels import open_levels
-from ..opening import make_feeds, open_preprocessor_for
-from .summary import figures_of
+from ..opening import open_preprocessor_for, warmup_inputs
+from .summary import percentiles_by_name
 
 WARM_UP_NS = 200_000_000
 """As long as trtexec warms up unless it is told otherwise."""
@@ -33,10 +33,10 @@ def time_models(config: Config, bundle: Bundle) -> dict[str, dict[str, float]]:
     EngineError."""
     found: dict[str, dict[str, float]] = {}
     with ExitStack() as stack:
-        levels = open_levels(stack, config, bundle, report_build)
+        levels = open_levels(stack, config, bundle, report_build_progress)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))
         for one in levels:
-            feeds = make_feeds(one, preprocessor)
+            feeds = warmup_inputs(one, preprocessor)
             if FUSION in one.engines:
                 feeds[FUSION] = _fill_with_zeros(one.engines[FUSION])
             for network, feed in feeds.items():
@@ -66,7 +66,7 @@ def time_network(
         "min": round(min(took_ms), 3),
         "max": round(max(took_ms), 3),
         "mean": round(sum(took_ms) / len(took_ms), 3),
-        **figures_of(took_ms, *RANKS),
+        **percentiles_by_name(took_ms, *RANKS),
         "runs": len(took_ms),
     }
 

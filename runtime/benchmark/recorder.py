@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..latency import STAGES, read_stages
 from ..messages import Estimate
 from ..opening import Runtime
-from ..pacing import Pacer
+from ..pacing import FrameRateLimiter
 from .scenarios import WARM_UP_S
 
 _ROW = Struct(f"<qq3Bd{len(STAGES)}f")
@@ -60,14 +60,14 @@ class Recording:
     passed over, nor counted as dropped. Anything but 0 is a mistake of the program's."""
 
     @property
-    def of_pictures(self) -> NDArray[Any]:
+    def frame_rows(self) -> NDArray[Any]:
         """The rows that a picture led to; all of them when there were no pictures at all."""
         if not self.arrived_ns.size:
             return self.rows
         return self.rows[np.isin(self.rows["t_ns"], self.arrived_ns)]
 
 
-class Arrivals(Pacer):
+class RecordingRateLimiter(FrameRateLimiter):
     """A pacer that keeps when each picture was captured and whether it was wanted."""
 
     def __init__(self, capacity: int) -> None:
@@ -77,8 +77,8 @@ class Arrivals(Pacer):
         self._times = array("q", bytes(8 * capacity))
         self._wanted = bytearray(bytes(capacity))
 
-    def wants(self, t_ns: int) -> bool:
-        wanted = super().wants(t_ns)
+    def accepts(self, t_ns: int) -> bool:
+        wanted = super().accepts(t_ns)
         at = self.count % self._capacity
         self._times[at] = t_ns
         self._wanted[at] = wanted
@@ -106,7 +106,7 @@ class Recorder:
         self._count = 0
         self._first_ns = 0
         self._measured = False
-        self._arrivals = Arrivals(capacity)
+        self._arrivals = RecordingRateLimiter(capacity)
         self._levels: dict[str, int] = {}
         self._runtime: Runtime | None = None
         self._causes_before: Mapping[str, int] = {}
@@ -118,8 +118,8 @@ class Recorder:
 
     def attach(self, runtime: Runtime) -> None:
         """Before the first picture: count what comes in, and know the levels' names."""
-        runtime.pacer = self._arrivals
-        self._arrivals.use_rate(runtime.level.camera_fps)
+        runtime.rate_limiter = self._arrivals
+        self._arrivals.set_rate(runtime.level.camera_fps)
         self._levels = {one.level.name: at for at, one in enumerate(runtime.levels)}
         self._runtime = runtime
 
@@ -187,8 +187,8 @@ class Recorder:
         later = times > rows["t_ns"][-1]  # not at their end yet when the run was
         estimated = self._count - int((~np.isin(rows["t_ns"], times)).sum())
         unexplained = self._arrivals.count - int(later.sum()) - estimated
-        passed_over = self._arrivals.passed_over - int((later & ~wanted).sum())
-        return unexplained - passed_over - self._runtime.dropped_frames
+        skipped = self._arrivals.skipped - int((later & ~wanted).sum())
+        return unexplained - skipped - self._runtime.dropped_frames
 
 
 def _unroll(ring: NDArray[Any], count: int) -> NDArray[Any]:

@@ -22,8 +22,8 @@ class Phase:
     to_s: float = 0.0
     disturbed: bool = False
     """The scenario's disturbance is on: processes that spin, or a processor that is rationed."""
-    pictures: bool = True
-    sound: bool = True
+    video: bool = True
+    audio: bool = True
     faces: int | None = None
     """How many are made of the clip's picture: 0, 1 or 4; None: it is left alone."""
 
@@ -35,13 +35,13 @@ class Scenario:
     name: str
     default_s: float
     parts: tuple[Phase, ...] = (Phase("steady"),)
-    beside_pinned: bool = False
+    compare_pinned: bool = False
     """The same again at the best level, to show what the quality controller is worth."""
 
     @property
     def stages_media(self) -> bool:
         """Pictures or sound are changed, which a camera's cannot be."""
-        return any(not (p.pictures and p.sound) or p.faces is not None for p in self.parts)
+        return any(not (p.video and p.audio) or p.faces is not None for p in self.parts)
 
     def phases(self, seconds: float) -> tuple[Phase, ...]:
         """The parts with their times. Raises ConfigError when they would be too short."""
@@ -57,7 +57,7 @@ class Scenario:
         )
 
 
-def _comes_and_goes(name: str) -> tuple[Phase, ...]:
+def _intermittent(name: str) -> tuple[Phase, ...]:
     quiet, busy = Phase("quiet"), Phase(name, disturbed=True)
     return (quiet, busy, quiet, busy, quiet)
 
@@ -66,16 +66,16 @@ SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("steady", 20.0),
-        Scenario("contended", 60.0, _comes_and_goes("hogs"), beside_pinned=True),
-        Scenario("throttled", 60.0, _comes_and_goes("throttled"), beside_pinned=True),
+        Scenario("contended", 60.0, _intermittent("hogs"), compare_pinned=True),
+        Scenario("throttled", 60.0, _intermittent("throttled"), compare_pinned=True),
         Scenario(
             "modality-loss",
             30.0,
             (
                 Phase("both"),
-                Phase("no sound", sound=False),
+                Phase("no sound", audio=False),
                 Phase("both"),
-                Phase("no pictures", pictures=False),
+                Phase("no pictures", video=False),
                 Phase("both"),
             ),
         ),

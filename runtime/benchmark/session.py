@@ -20,9 +20,9 @@ from msgspec.structs import replace
 from ..board import describe_machine
 from ..config import Config, ConfigError
 from ..messages import CapturePath
-from ..priority import DEVICES, may_go_first
+from ..priority import DEVICE_PRIORITY, realtime_permitted
 from ..sources import is_camera, open_media
-from ..sources.held import MAX_HELD_BYTES, HeldMedia
+from ..sources.held import MAX_PRELOAD_BYTES, PreloadedMedia
 from ..trace import Trace
 from .accounting import time_accounting
 from .bandwidth import open_bandwidth
@@ -30,8 +30,8 @@ from .baseline import run_baseline
 from .compare import FORMAT
 from .conditions import read_versions
 from .disturbance import Disturbance
-from .hogs import PER_CORE, Hogs, list_cores
-from .measure import Measured, measure
+from .hogs import PER_CORE, CpuLoad, list_cores
+from .measure import MeasuredRun, measure
 from .model_timing import time_models
 from .scenarios import Phase, Scenario
 from .staged_media import StagedMedia
@@ -60,28 +60,28 @@ def run_session(session: Session) -> tuple[dict[str, Any], Trace]:
     """The report, and the newest pictures of the last run. Raises ConfigError for a source that
     does not fit the scenario, and what a run raises."""
     config, scenario, fps = session.config, session.scenario, session.fps
-    before_results = session.hogs == 0 and may_go_first(DEVICES)
-    if scenario.name == "throttled" or (scenario.name == "contended" and not before_results):
+    above_pipeline = session.hogs == 0 and realtime_permitted(DEVICE_PRIORITY)
+    if scenario.name == "throttled" or (scenario.name == "contended" and not above_pipeline):
         # To a thread that goes first, neither the load of ordinary ones nor a quota means anything.
         config = replace(config, realtime=replace(config.realtime, priority=False))
     phases = scenario.phases(session.seconds)
     begun_s = time.monotonic()
-    media, held_bytes = hold_media(config, scenario, phases, fps)
-    with end_cleanly(), _open_disturbance(session, before_results) as disturbance:
+    media, preloaded_bytes = preload_media(config, scenario, phases, fps)
+    with sigterm_as_interrupt(), _open_disturbance(session, above_pipeline) as disturbance:
         prepared_s = time.monotonic() - begun_s
-        soak_less_bytes = held_bytes if scenario.name == "soak" else None
+        soak_less_bytes = preloaded_bytes if scenario.name == "soak" else None
         runs = [
             measure(config, phases, fps, media, disturbance, soak_less_bytes)
             for _ in range(session.repeats)
         ]
         rss_mb = psutil.Process().memory_info().rss / 1e6
         beside: dict[str, Any] = {}
-        if scenario.beside_pinned and not config.level:
+        if scenario.compare_pinned and not config.level:
             best = replace(config, level=runs[0].runtime.levels[0].level.name)
             beside["pinned"] = measure(best, phases, fps, media, disturbance).figures
     bundle = runs[0].runtime.bundle
     if session.baseline is not None:
-        with end_cleanly():
+        with sigterm_as_interrupt():
             beside["baseline"] = run_baseline(
                 session.baseline,
                 config.source.name,
@@ -104,13 +104,13 @@ def run_session(session: Session) -> tuple[dict[str, Any], Trace]:
         ),
         "first_result_s": round(runs[0].first_result_s - prepared_s, 2),
         "rss_mb": round(rss_mb, 1),
-        "held_mb": round(held_bytes / 1e6, 1),
+        "held_mb": round(preloaded_bytes / 1e6, 1),
         **_describe_run(runs[-1]),
     }
     return report, runs[-1].runtime.trace
 
 
-def hold_media(
+def preload_media(
     config: Config, scenario: Scenario, phases: tuple[Phase, ...], fps: float
 ) -> tuple[StagedMedia | None, int]:
     """What is played, and its memory in bytes; nothing for a camera. Raises ConfigError."""
@@ -119,28 +119,30 @@ def hold_media(
         return None, 0
     with_faces = any(phase.faces is not None for phase in phases)
     # As much again is needed for the pictures that are made of them.
-    held = HeldMedia(open_media(name), MAX_HELD_BYTES // 2 if with_faces else MAX_HELD_BYTES)
-    if scenario.stages_media and not (held.has_video and (held.has_audio or with_faces)):
+    preloaded = PreloadedMedia(
+        open_media(name), MAX_PRELOAD_BYTES // 2 if with_faces else MAX_PRELOAD_BYTES
+    )
+    if scenario.stages_media and not (preloaded.has_video and (preloaded.has_audio or with_faces)):
         needed = "pictures" if with_faces else "pictures and sound"
         raise ConfigError(f"source {name}: --scenario {scenario.name} needs {needed}")
-    media = StagedMedia(held, fps, phases)
-    return media, held.held_bytes + media.made_bytes
+    media = StagedMedia(preloaded, fps, phases)
+    return media, preloaded.preloaded_bytes + media.generated_bytes
 
 
 def _open_disturbance(
-    session: Session, before_results: bool
+    session: Session, above_pipeline: bool
 ) -> AbstractContextManager[Disturbance | None]:
-    if session.scenario.name == "contended" and before_results:
-        return Hogs.before_results()
+    if session.scenario.name == "contended" and above_pipeline:
+        return CpuLoad.above_pipeline()
     if session.scenario.name == "contended":
-        return Hogs(session.hogs or PER_CORE * len(list_cores()))
+        return CpuLoad(session.hogs or PER_CORE * len(list_cores()))
     if session.scenario.name == "throttled":
         return open_bandwidth(session.quota_cores)
     return nullcontext()
 
 
 @contextmanager
-def end_cleanly() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """A SIGTERM ends like a Ctrl-C: nothing is left spinning or rationed."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only there may signals be handled
@@ -152,7 +154,7 @@ def end_cleanly() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _describe_run(run: Measured) -> dict[str, Any]:
+def _describe_run(run: MeasuredRun) -> dict[str, Any]:
     """With what it ran, and under which conditions."""
     runtime = run.runtime
     return {

@@ -13,7 +13,7 @@ from ...engines.base import Arrays, Engine, Feed
 from ..opening import Runtime
 
 
-class SlowedNetworks:
+class SimulatedSlowdown:
     """Networks that take as long as they would with a share of one core."""
 
     def __init__(self, cores: float) -> None:
@@ -23,7 +23,7 @@ class SlowedNetworks:
     def attach(self, runtime: Runtime) -> None:
         slowed: dict[int, Mapping[str, Engine]] = {}  # levels of one precision share their networks
         for one in runtime.levels:
-            engines = {name: _SlowedEngine(engine, self) for name, engine in one.engines.items()}
+            engines = {name: _DelayedEngine(engine, self) for name, engine in one.engines.items()}
             slowed.setdefault(id(one.engines), engines)
         runtime.levels = tuple(
             replace(one, engines=slowed[id(one.engines)]) for one in runtime.levels
@@ -39,17 +39,17 @@ class SlowedNetworks:
     def describe(self) -> dict[str, object]:
         return {"by": "simulated", "quota_cores": self._cores}
 
-    def __enter__(self) -> SlowedNetworks:
+    def __enter__(self) -> SimulatedSlowdown:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
 
 
-class _SlowedEngine:
+class _DelayedEngine:
     """An engine whose answers come `factor` times as late as they are ready."""
 
-    def __init__(self, engine: Engine, share: SlowedNetworks) -> None:
+    def __init__(self, engine: Engine, share: SimulatedSlowdown) -> None:
         self._engine = engine
         self._share = share
         self.name, self.precision = engine.name, engine.precision
@@ -68,7 +68,7 @@ class _SlowedEngine:
     def close(self) -> None:
         self._engine.close()
 
-    def __enter__(self) -> _SlowedEngine:
+    def __enter__(self) -> _DelayedEngine:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -36,13 +36,13 @@ class SoakLog:
     def __init__(
         self,
         seconds: float,
-        held_bytes: int,
+        preloaded_bytes: int,
         clock: Clock,
         sample: Callable[[], Sample] | None = None,
     ) -> None:
-        """`held_bytes` of pictures are taken off the memory, which they would dwarf."""
+        """`preloaded_bytes` of pictures are taken off the memory, which they would dwarf."""
         self._seconds = seconds
-        self._held_mb = held_bytes / _MB
+        self._preloaded_mb = preloaded_bytes / _MB
         self._clock = clock
         self._sample = sample or make_sampler()
         # Written, so that the pages are there: they would be the growth that is looked for.
@@ -57,7 +57,7 @@ class SoakLog:
         while self._count < len(self._table):
             memory_mb, threads, files = self._sample()
             t_s = (self._clock.now_ns() - begun_ns) / 1e9
-            self._table[self._count] = t_s, memory_mb - self._held_mb, threads, files
+            self._table[self._count] = t_s, memory_mb - self._preloaded_mb, threads, files
             self._count += 1
             due_ns = find_next_tick_ns(due_ns, PERIOD_NS, self._clock.now_ns())
             if self._clock.sleep_until_ns(due_ns, self._stop):

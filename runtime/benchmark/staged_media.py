@@ -17,7 +17,7 @@ from ..messages import AudioChunk, VideoFrame
 from ..sources import Media
 from .scenarios import WARM_UP_S, Phase, find_phase
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
 class StagedMedia:
@@ -34,17 +34,17 @@ class StagedMedia:
         self._media = media
         self._fps = fps
         self._phases = phases
-        self._blank: Picture | None = None
-        self._four: dict[int, Picture] = {}
+        self._blank: Image | None = None
+        self._four: dict[int, Image] = {}
         """By the identity of the picture they are made of, which the media hold on to."""
         if any(phase.faces is not None for phase in phases):
             for frame in media.frames():
                 if self._blank is None:
-                    self._blank = empty_picture(frame.image)
-                self._four[id(frame.image)] = tile_picture(frame.image)
+                    self._blank = blank_image(frame.image)
+                self._four[id(frame.image)] = tile_image(frame.image)
 
     @property
-    def made_bytes(self) -> int:
+    def generated_bytes(self) -> int:
         """Memory for pictures beside those of the media."""
         blank = self._blank.nbytes if self._blank is not None else 0
         return blank + sum(picture.nbytes for picture in self._four.values())
@@ -54,32 +54,32 @@ class StagedMedia:
         for number, frame in enumerate(self._media.frames(loop=loop)):
             t_ns = round(number * 1e9 / self._fps)
             phase = self._phase_at(t_ns)
-            if phase.pictures:
+            if phase.video:
                 image = self._change(frame.image, phase.faces)
                 yield replace(frame, t_ns=t_ns, index=index, image=image)
                 index += 1
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
         for chunk in self._media.chunks(loop=loop):
-            if self._phase_at(chunk.t_ns).sound:
+            if self._phase_at(chunk.t_ns).audio:
                 yield chunk
 
     def _phase_at(self, t_ns: int) -> Phase:
         return find_phase(self._phases, t_ns / 1e9 - WARM_UP_S)
 
-    def _change(self, image: Picture, faces: int | None) -> Picture:
+    def _change(self, image: Image, faces: int | None) -> Image:
         if faces == 0 and self._blank is not None:
             return self._blank
         return self._four[id(image)] if faces == 4 else image
 
 
-def empty_picture(image: Picture) -> Picture:
+def blank_image(image: Image) -> Image:
     """The same size, in one colour: the mean."""
     mean = image.reshape(-1, image.shape[-1]).mean(axis=0).round().astype(np.uint8)
     return np.broadcast_to(mean, image.shape).copy()
 
 
-def tile_picture(image: Picture) -> Picture:
+def tile_image(image: Image) -> Image:
     """The same size, with the picture in it four times at half its size; odd sizes end in black."""
     height, width = image.shape[0] // 2, image.shape[1] // 2
     even = image[: 2 * height, : 2 * width]

@@ -36,15 +36,15 @@ def percentiles(values: ArrayLike, ranks: Sequence[float]) -> list[float]:
     return [float(ordered[number - 1]) for number in wanted]
 
 
-def figures_of(values_ms: ArrayLike, *ranks: float) -> dict[str, float]:
+def percentiles_by_name(values_ms: ArrayLike, *ranks: float) -> dict[str, float]:
     """Percentiles by name, such as "p99.9"."""
     found = zip(ranks, percentiles(values_ms, ranks), strict=True)
     return {f"p{rank:g}": round(value, 3) for rank, value in found}
 
 
-def summarise(recording: Recording, budget_ms: float) -> dict[str, Any]:
+def summarize(recording: Recording, budget_ms: float) -> dict[str, Any]:
     """The figures of a run with at least one estimate."""
-    rows = recording.of_pictures
+    rows = recording.frame_rows
     latency = rows["latency_us"] / 1e3
     stages = rows["stages_us"].astype(np.float64) / 1e3
     networks = stages[:, STAGES.index("face")] + stages[:, STAGES.index("voice")]
@@ -52,18 +52,19 @@ def summarise(recording: Recording, budget_ms: float) -> dict[str, Any]:
     return {
         "budget_ms": budget_ms,
         "latency_ms": {
-            **figures_of(latency, *RANKS),
+            **percentiles_by_name(latency, *RANKS),
             "max": round(float(latency.max()), 3),
             "mean": round(float(latency.mean()), 3),
         },
-        "networks_ms": figures_of(networks, 50, 90, 99),
+        "networks_ms": percentiles_by_name(networks, 50, 90, 99),
         "p50_over_networks": round(p50 / max(percentile(networks, 50), 1e-6), 3),
         "p99_over_p50": round(p99 / max(p50, 1e-6), 3),
         "stages_ms": {
-            name: figures_of(stages[:, number], 50, 99) for number, name in enumerate(STAGES)
+            name: percentiles_by_name(stages[:, number], 50, 99)
+            for number, name in enumerate(STAGES)
         },
         "misses_by_cause": dict(recording.misses_by_cause),
-        **count_pictures(recording, budget_ms),
+        **count_frames(recording, budget_ms),
         **_describe_levels(recording),
         "series": _make_series(recording),
         "percentile_curve": {
@@ -73,7 +74,7 @@ def summarise(recording: Recording, budget_ms: float) -> dict[str, Any]:
     }
 
 
-def count_pictures(
+def count_frames(
     recording: Recording, budget_ms: float, from_s: float = 0.0, to_s: float = math.inf
 ) -> dict[str, int]:
     """What became of the pictures of a part of the run, and how many results it had."""
@@ -83,8 +84,8 @@ def count_pictures(
         return np.asarray((t_s >= from_s) & (t_s < to_s))
 
     estimates = recording.rows[within(recording.rows["t_ns"])]
-    of_pictures = recording.of_pictures
-    rows = of_pictures[within(of_pictures["t_ns"])]
+    frame_rows = recording.frame_rows
+    rows = frame_rows[within(frame_rows["t_ns"])]
     arrived = within(recording.arrived_ns)
     frames = int(arrived.sum()) if recording.arrived_ns.size else len(rows)
     if rows.size:  # a camera numbers the pictures that it lost itself
@@ -94,12 +95,12 @@ def count_pictures(
         numbered = int(rows["index"][-1] - rows["index"][0]) + 1
         if recording.arrived_ns.size:
             frames += max(0, numbered - int(between.sum()))
-    passed_over = int((arrived & ~recording.wanted).sum())
+    skipped = int((arrived & ~recording.wanted).sum())
     return {
         "misses": int((rows["latency_us"] > budget_ms * 1e3).sum()),
         "frames": frames,
-        "dropped": frames - len(rows) - passed_over,
-        "passed_over": passed_over,
+        "dropped": frames - len(rows) - skipped,
+        "passed_over": skipped,
         "estimates": len(estimates),
         "with_face": int(estimates["face"].sum()),
         "with_voice": int(estimates["voice"].sum()),
@@ -112,7 +113,7 @@ def summarise_phases(
     """Figures of each phase; `back_at_top_s` after one that was disturbed. `longest_gap_ms` is the
     longest time without a new result."""
     found: list[dict[str, Any]] = []
-    after_trouble = False
+    after_disturbance = False
     for phase in phases:
         rows = _rows_within(recording, phase)
         latency = rows["latency_us"] / 1e3
@@ -120,16 +121,16 @@ def summarise_phases(
             "name": phase.name,
             "from_s": round(phase.from_s, 3),
             "to_s": round(phase.to_s, 3),
-            **count_pictures(recording, budget_ms, phase.from_s, phase.to_s),
+            **count_frames(recording, budget_ms, phase.from_s, phase.to_s),
             "latency_ms": {
-                **(figures_of(latency, 50, 99) if rows.size else {}),
+                **(percentiles_by_name(latency, 50, 99) if rows.size else {}),
                 "max": round(float(latency.max(initial=0.0)), 3),
             },
             "longest_gap_ms": _longest_gap_ms(recording, phase),
         }
-        if after_trouble:
+        if after_disturbance:
             entry["back_at_top_s"] = _time_to_top(recording, phase)
-        after_trouble = phase.disturbed
+        after_disturbance = phase.disturbed
         found.append(entry)
     return found
 
@@ -186,7 +187,7 @@ def _describe_levels(recording: Recording) -> dict[str, Any]:
 
 def _make_series(recording: Recording) -> dict[str, Any]:
     """Latency and level over time; of each group of neighbours the latest result is kept."""
-    rows = recording.of_pictures
+    rows = recording.frame_rows
     group = -(-len(rows) // MAX_POINTS)
     starts = range(0, len(rows), group)
     kept = [at + int(rows["latency_us"][at : at + group].argmax()) for at in starts]

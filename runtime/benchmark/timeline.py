@@ -20,8 +20,8 @@ Report = Mapping[str, Any]
 Floats = NDArray[np.float64]
 
 MAX_POINTS = 1200
-"""More results than this are drawn as the span and the median of each of `MOMENTS`."""
-MOMENTS = 600
+"""More results than this are drawn as the span and the median of each of `TIME_BINS`."""
+TIME_BINS = 600
 GAP_S = 0.5
 """Without a result for so long, the line is broken."""
 LOG_FROM = 8.0
@@ -69,9 +69,9 @@ def _plot_latency(axes: Axes, series: Report, budget_ms: float) -> None:
         axes.plot(t_s, latency, ".", color=BLUE, ms=2.5, label="result")
         axes.plot(t_s, broken, color=BLUE, lw=0.5, alpha=0.6)
     else:
-        moment_s, least, median, most = _summarise_moments(t_s, latency)
+        moment_s, least, median, most = _summarise_bins(t_s, latency)
         late_s, late = moment_s[most > budget_ms], most[most > budget_ms]
-        label = f"fastest to slowest in {(t_s[-1] - t_s[0]) / MOMENTS:.2g} s"
+        label = f"fastest to slowest in {(t_s[-1] - t_s[0]) / TIME_BINS:.2g} s"
         axes.fill_between(moment_s, least, most, color=BLUE, alpha=0.3, lw=0.4, label=label)
         axes.plot(moment_s, median, color=BLUE, lw=1, label="median of them")
     axes.axhline(budget_ms, color="black", lw=1, ls=BUDGET_DASHES, label=f"budget {budget_ms:g} ms")
@@ -79,9 +79,9 @@ def _plot_latency(axes: Axes, series: Report, budget_ms: float) -> None:
         axes.plot(late_s, late, "x", color=ORANGE, ms=4, mew=1, label="missed the budget")
 
 
-def _summarise_moments(t_s: Floats, latency: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+def _summarise_bins(t_s: Floats, latency: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Time, least, median and most of each moment; NaN where there was no result."""
-    edges = np.linspace(t_s[0], t_s[-1], MOMENTS + 1)
+    edges = np.linspace(t_s[0], t_s[-1], TIME_BINS + 1)
     parts = np.split(latency, np.searchsorted(t_s, edges[1:-1]))
     rows = [
         (part.min(), float(np.median(part)), part.max()) if len(part) else (np.nan,) * 3

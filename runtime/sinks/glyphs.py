@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 ASCII = "".join(map(chr, range(32, 127)))
 DIGITS = "0123456789"
-LEAST_SIZE_PX = 8
+MIN_SIZE_PX = 8
 
 Coverage = NDArray[np.uint8]
 
@@ -52,7 +52,7 @@ def fit_size(size_px: int, words: Iterable[str], width_px: int) -> int:
 
     font = ImageFont.load_default(size_px)
     widest_px = max(font.getlength(word) for word in words)
-    return max(LEAST_SIZE_PX, int(size_px * min(1.0, width_px / widest_px)))
+    return max(MIN_SIZE_PX, int(size_px * min(1.0, width_px / widest_px)))
 
 
 class Typeface:
@@ -67,10 +67,10 @@ class Typeface:
 
         def draw(text: str) -> Mask:
             advance = font.getlength(text)
-            picture = Image.new("L", (2 * margin + round(advance), 2 * margin))
-            ImageDraw.Draw(picture).text((margin, margin), text, fill=255, font=font, anchor="ls")
-            left, top, right, bottom = picture.getbbox() or (margin, margin, margin, margin)
-            ink = np.asarray(picture)[top:bottom, left:right].copy()
+            image = Image.new("L", (2 * margin + round(advance), 2 * margin))
+            ImageDraw.Draw(image).text((margin, margin), text, fill=255, font=font, anchor="ls")
+            left, top, right, bottom = image.getbbox() or (margin, margin, margin, margin)
+            ink = np.asarray(image)[top:bottom, left:right].copy()
             return Mask(ink, left - margin, top - margin, advance)
 
         self.size_px = size_px
@@ -118,11 +118,11 @@ class Typeface:
         ends = accumulate(self._character(c).advance for c in text)
         return text[: sum(1 for _ in takewhile(lambda end: end <= room_px, ends))].rstrip() + "..."
 
-    def wrap(self, text: str, width_px: int, most_lines: int) -> list[str]:
+    def wrap(self, text: str, width_px: int, max_lines: int) -> list[str]:
         """The text in lines of at most that width; what is left over is shortened."""
         lines: list[str] = []
         words = text.split()
-        while words and len(lines) < most_lines - 1:
+        while words and len(lines) < max_lines - 1:
             count = 1
             while count < len(words) and self.measure(" ".join(words[: count + 1])) <= width_px:
                 count += 1

@@ -1,6 +1,6 @@
 """A monitor that comes and goes: it is found, lit at its preferred mode, lost and found again.
 
-In: pictures of its size. Out: they are on the monitor, or `trouble` says why not.
+In: pictures of its size. Out: they are on the monitor, or `fault` says why not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .kms_output import find_output
 
 log = logging.getLogger(__name__)
 
-LOOK_NS = 1_000_000_000
+POLL_NS = 1_000_000_000
 """How often /sys is looked at, which costs microseconds."""
 PROBE_NS = 5_000_000_000
 """How often the driver is asked all the same: nvidia-drm of JetPack 6 (r36.5) leaves the status in
@@ -30,7 +30,7 @@ OpenHandle = Callable[[str], Handle]
 
 
 class HotplugDisplay:
-    """The first connected monitor of a card. For one thread, except that `trouble` and `showing`
+    """The first connected monitor of a card. For one thread, except that `fault` and `showing`
     may be read from any. Nothing raises."""
 
     def __init__(
@@ -48,11 +48,11 @@ class HotplugDisplay:
         self._handle: Handle | None = None
         self._display: Display | None = None
         self._seen: list[Connector] | None = None
-        self._look_ns: int | None = None
+        self._polled_ns: int | None = None
         self._probe_ns = 0
 
     @property
-    def trouble(self) -> str:
+    def fault(self) -> str:
         return self._faults.fault
 
     @property
@@ -62,12 +62,12 @@ class HotplugDisplay:
             return None
         return self._display.output.width, self._display.output.height
 
-    def look(self, now_ns: int) -> bool:
+    def poll(self, now_ns: int) -> bool:
         """Whether a monitor has come or gone, at most once a second. True: there is another one,
         which has shown nothing yet."""
-        if self._look_ns is not None and now_ns - self._look_ns < LOOK_NS:
+        if self._polled_ns is not None and now_ns - self._polled_ns < POLL_NS:
             return False
-        self._look_ns = now_ns
+        self._polled_ns = now_ns
         seen = list_connectors(self._sys_root)
         if seen == self._seen and now_ns - self._probe_ns < PROBE_NS:
             return False
@@ -91,12 +91,12 @@ class HotplugDisplay:
         if not self.showing:
             output = display.output
             log.info("screen: showing %dx%d", output.width, output.height)
-        self._note("")
+        self._set_fault("")
         self.showing = True
 
     def close(self) -> None:
         """Give the display back, black."""
-        self._drop(self.trouble)
+        self._drop(self.fault)
 
     def _probe(self, seen: list[Connector]) -> bool:
         if self._handle is not None and self._display is not None:
@@ -115,16 +115,16 @@ class HotplugDisplay:
 
     def _open_first(self, seen: list[Connector]) -> bool:
         cards = [self._card] if self._card else list(dict.fromkeys(c.card for c in seen))
-        troubles = []
+        faults = []
         for card in cards:
             try:
                 if self._open(card):
                     return True
             except KmsError as error:
-                troubles.append(str(error))
+                faults.append(str(error))
         if not cards:
-            troubles.append("no display hardware")
-        self._note(f"screen: {(troubles or ['no monitor'])[0]}")
+            faults.append("no display hardware")
+        self._set_fault(f"screen: {(faults or ['no monitor'])[0]}")
         return False
 
     def _open(self, card: str) -> bool:
@@ -142,9 +142,9 @@ class HotplugDisplay:
         self._handle, self._display = handle, display
         return True
 
-    def _drop(self, trouble: str) -> None:
+    def _drop(self, fault: str) -> None:
         self.showing = False
-        self._note(trouble)
+        self._set_fault(fault)
         if self._display is not None:
             self._display.close()
             self._display = None
@@ -152,5 +152,5 @@ class HotplugDisplay:
             self._handle.close()
             self._handle = None
 
-    def _note(self, trouble: str) -> None:
-        self._faults.log_transition(trouble)
+    def _set_fault(self, fault: str) -> None:
+        self._faults.log_transition(fault)

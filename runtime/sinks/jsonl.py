@@ -18,17 +18,17 @@ from . import SinkClosed
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_MS = 10_000
+WRITE_TIMEOUT_MS = 10_000
 
 
 class JsonlSink:
     """Writes every line at once and whole.
 
-    A pipe that is full is waited for, `patience_ms` and only once: from then on, and while a disk
-    is full, estimates are lost instead of holding the pipeline up; `index` shows the gap.
+    A pipe that is full is waited for, `write_timeout_ms` and only once: from then on, and while a
+    disk is full, estimates are lost instead of holding the pipeline up; `index` shows the gap.
     """
 
-    def __init__(self, target: str | Path, patience_ms: int = PATIENCE_MS) -> None:
+    def __init__(self, target: str | Path, write_timeout_ms: int = WRITE_TIMEOUT_MS) -> None:
         """`target` is a file, which is overwritten, or "-" for stdout. OSError if it cannot be."""
         self._name = "stdout" if target == "-" else str(target)
         if target == "-":
@@ -39,7 +39,7 @@ class JsonlSink:
             self._file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         self._poll = select.poll()
         self._poll.register(self._file, select.POLLOUT)
-        self._patience_ms = patience_ms
+        self._write_timeout_ms = write_timeout_ms
         self._buffer = b""
         """A line, or the end of one, that comes before any other: no line is ever cut off."""
         self._faults = FaultLog(logger, f"{self._name} can be written again")
@@ -74,7 +74,7 @@ class JsonlSink:
 
     def _write_buffer(self) -> None:
         while self._buffer:
-            if not self._poll.poll(0 if self._faults.fault else self._patience_ms):
+            if not self._poll.poll(0 if self._faults.fault else self._write_timeout_ms):
                 raise TimeoutError(errno.ETIMEDOUT, "its reader does not read")
             written = os.write(self._file, self._buffer)
             self._buffer = self._buffer[written:]

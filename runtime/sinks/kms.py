@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from . import drm_abi as abi
 from .drm_device import Handle, KmsError, explain_errors
-from .kms_output import MOST_SIDE_PX, Output
+from .kms_output import MAX_SIDE_PX, Output
 
 log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint32]
 
-FLIP_LIMIT_S = 1.0
+FLIP_TIMEOUT_S = 1.0
 """The slowest monitors show 24 pictures a second."""
 _NO_FLIPS = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
 
@@ -47,7 +47,9 @@ class Display:
     The mode is set with the first picture.
     """
 
-    def __init__(self, handle: Handle, output: Output, flip_limit_s: float = FLIP_LIMIT_S) -> None:
+    def __init__(
+        self, handle: Handle, output: Output, flip_limit_s: float = FLIP_TIMEOUT_S
+    ) -> None:
         self.output = output
         self._handle = handle
         self._flip_limit_s = flip_limit_s
@@ -177,7 +179,7 @@ class _Buffer:
             handle.ioctl(abi.DESTROY_DUMB, abi.DestroyDumb(self._dumb_handle))
 
     def _map(self, handle: Handle, width: int, height: int, pitch: int, size: int) -> None:
-        if not (4 * width <= pitch <= 8 * MOST_SIDE_PX) or pitch % 4 or size < pitch * height:
+        if not (4 * width <= pitch <= 8 * MAX_SIDE_PX) or pitch % 4 or size < pitch * height:
             raise KmsError(f"{handle.path} gave a buffer of {size} bytes in rows of {pitch}")
         frame = abi.FrameBuffer(
             width=width, height=height, pitch=pitch, bpp=32, depth=24, handle=self._dumb_handle

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from . import drm_abi as abi
 from .drm_device import Handle, KmsError, explain_errors
 
-LEAST_SIDE_PX, MOST_SIDE_PX = 64, 16384
-_MOST_OBJECTS = 64
-_MOST_MODES = 1024
+MIN_SIDE_PX, MAX_SIDE_PX = 64, 16384
+_MAX_OBJECTS = 64
+_MAX_MODES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def find_output(handle: Handle) -> Output | None:
     with explain_errors(handle):
         crtcs, connectors = _list_resources(handle)
         for connector_id in connectors:
-            if output := _look_at(handle, connector_id, crtcs):
+            if output := _read_connector(handle, connector_id, crtcs):
                 return output
     return None
 
@@ -55,14 +55,14 @@ def _list_resources(handle: Handle) -> tuple[list[int], list[int]]:
     return list(crtcs), list(connectors)
 
 
-def _look_at(handle: Handle, connector_id: int, crtcs: list[int]) -> Output | None:
+def _read_connector(handle: Handle, connector_id: int, crtcs: list[int]) -> Output | None:
     """Asked for no modes, the driver looks whether a monitor is there, and then tells how many."""
     counts = abi.GetConnector(connector_id=connector_id)
     handle.ioctl(abi.GETCONNECTOR, counts)
     if counts.connection != abi.CONNECTED or not counts.count_modes:
         return None
     _check_counts(handle, counts.count_encoders)
-    if counts.count_modes > _MOST_MODES:
+    if counts.count_modes > _MAX_MODES:
         raise KmsError(f"{handle.path} tells of {counts.count_modes} modes")
     modes = (abi.ModeInfo * counts.count_modes)()
     encoders = (c_uint32 * counts.count_encoders)()
@@ -78,7 +78,7 @@ def _look_at(handle: Handle, connector_id: int, crtcs: list[int]) -> Output | No
         return None  # it has just changed: next time
     mode = next((mode for mode in modes if mode.type & abi.MODE_TYPE_PREFERRED), modes[0])
     width, height = mode.hdisplay, mode.vdisplay
-    if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in (width, height)):
+    if not all(MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in (width, height)):
         raise KmsError(f"{handle.path} tells of a monitor of {width}x{height}")
     crtc_id = _choose_crtc(handle, crtcs, answer.encoder_id, list(encoders))
     return Output(connector_id, crtc_id, width, height, bytes(mode))
@@ -108,5 +108,5 @@ def _get_encoder(handle: Handle, encoder_id: int) -> abi.GetEncoder:
 
 
 def _check_counts(handle: Handle, *counts: int) -> None:
-    if max(counts) > _MOST_OBJECTS:
+    if max(counts) > _MAX_OBJECTS:
         raise KmsError(f"{handle.path} tells of {max(counts)} connectors, encoders or CRTCs")

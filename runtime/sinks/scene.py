@@ -16,7 +16,7 @@ TICK_NS = 1_000_000_000 // 15
 """Bars move this often."""
 NUMBERS_NS = 250_000_000
 SPEED_NS = 1_000_000_000
-PATIENCE_NS = 2_000_000_000
+STALE_AFTER_NS = 2_000_000_000
 """Without an estimate for this long, the screen says that it waits."""
 EASE_NS = 120_000_000
 """Time constant of the bars' way to a new value."""
@@ -44,10 +44,10 @@ class Scene:
     speed: str = ""
     late: bool = False
     camera_on: bool = False
-    trouble: str = ""
+    fault: str = ""
 
 
-class SceneMaker:
+class SceneBuilder:
     """Turns estimates into scenes. Nothing of it knows pixels."""
 
     def __init__(self, labels: tuple[str, ...], budget_ms: float) -> None:
@@ -67,40 +67,40 @@ class SceneMaker:
         self._speed_ns: int | None = None
         self._speed = ""
         self._late = False
-        self._counted: tuple[int, int] | None = None
-        self._trouble = ""
+        self._last_count: tuple[int, int] | None = None
+        self._fault = ""
 
-    def take(self, estimate: Estimate, count: int, now_ns: int) -> None:
+    def set_estimate(self, estimate: Estimate, count: int, now_ns: int) -> None:
         """The newest estimate, `count` of them so far."""
         if estimate.probabilities and tuple(estimate.probabilities) != self.labels:
             self.labels = tuple(estimate.probabilities)
             self._eased = dict.fromkeys((*self.labels, *MODALITIES), 0.0)
             self._numbers_ns = None
-        if now_ns - self._arrived_ns > PATIENCE_NS:
-            self._counted = None  # the pause says nothing about the speed
+        if now_ns - self._arrived_ns > STALE_AFTER_NS:
+            self._last_count = None  # the pause says nothing about the speed
         self._estimate = estimate
         self._arrived_ns = now_ns
         if self._speed_ns is None or now_ns - self._speed_ns >= SPEED_NS:
             self._measure_speed(estimate, count)
             self._speed_ns = now_ns
 
-    def say_trouble(self, troubles: tuple[str, ...]) -> None:
-        self._trouble = ", ".join(troubles)
+    def set_faults(self, faults: tuple[str, ...]) -> None:
+        self._fault = ", ".join(faults)
 
-    def say_camera(self, on: bool) -> None:
+    def set_camera_on(self, on: bool) -> None:
         """Whether the camera may be read; this is said before it is, and while it is."""
         self._camera_on = on
 
     def make(self, now_ns: int) -> Scene:
         """What is to be seen now."""
         estimate = self._estimate
-        if estimate is not None and now_ns - self._arrived_ns > PATIENCE_NS:
+        if estimate is not None and now_ns - self._arrived_ns > STALE_AFTER_NS:
             estimate = None
         headline, label = describe(estimate)
         shares = dict(estimate.probabilities) if estimate else {}
         weights = dict(estimate.modalities) if estimate and estimate.probabilities else {}
         self._ease({**shares, **{name: weights.get(name, 0.0) for name in MODALITIES}}, now_ns)
-        self._count_up(headline, estimate, shares, weights, now_ns)
+        self._refresh_numbers(headline, estimate, shares, weights, now_ns)
         return Scene(
             headline=headline,
             label=label,
@@ -110,7 +110,7 @@ class SceneMaker:
             speed=self._speed if estimate else "",
             late=self._late,
             camera_on=self._camera_on,
-            trouble=self._trouble,
+            fault=self._fault,
         )
 
     def _ease(self, targets: Mapping[str, float], now_ns: int) -> None:
@@ -124,7 +124,7 @@ class SceneMaker:
             self._eased[name] = target if arrived else value
             self.settled = self.settled and arrived
 
-    def _count_up(
+    def _refresh_numbers(
         self,
         headline: str,
         estimate: Estimate | None,
@@ -143,10 +143,10 @@ class SceneMaker:
         latency_ms = estimate.latency_us / 1e3
         self._late = latency_ms > self._budget_ms
         rate = ""
-        if self._counted is not None and estimate.t_ns > self._counted[0]:
-            t_ns, before = self._counted
+        if self._last_count is not None and estimate.t_ns > self._last_count[0]:
+            t_ns, before = self._last_count
             rate = f"{(count - before) * 1e9 / (estimate.t_ns - t_ns):.0f} fps   "
-        self._counted = estimate.t_ns, count
+        self._last_count = estimate.t_ns, count
         self._speed = f"{rate}{latency_ms:.0f} ms" if math.isfinite(latency_ms) else rate.rstrip()
 
 

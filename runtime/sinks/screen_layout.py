@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .glyphs import LEAST_SIZE_PX, Typeface
+from .glyphs import MIN_SIZE_PX, Typeface
 from .kms import Rect
 
 MARGIN = 64
@@ -16,9 +16,9 @@ SMALL, NAMES, CONFIDENCE, MESSAGE, HEADLINE = 24, 30, 56, 68, 128
 CAP = 0.7
 """Height of the font's capitals, of its size."""
 LONG_NOTICE = 18
-MOST_PITCH = 84
+MAX_PITCH = 84
 """From one bar to the next."""
-MOST_NOTICE_LINES = 8
+MAX_NOTICE_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Layout:
     caption: Rect
     weights: tuple[Row, ...]
     bars: tuple[Row, ...]
-    trouble: Rect
+    fault: Rect
     rule: Rect
     notice: tuple[Rect, ...]
 
@@ -72,10 +72,10 @@ def lay_out(
         for n in range(num_notice_lines)
     )
     rule = Rect(left, bottom - px(18), right, bottom - px(18) + max(1, px(2)))
-    trouble = Rect(left, rule.y0 - px(46), right, rule.y0 - px(10))
+    fault = Rect(left, rule.y0 - px(46), right, rule.y0 - px(10))
     head = px(40), px(76)
     middle = left + (right - left) // 2
-    top, foot = px(116), trouble.y0 - px(8)
+    top, foot = px(116), fault.y0 - px(8)
     if portrait:
         columns = (left, right), (left, right)
     else:
@@ -86,22 +86,22 @@ def lay_out(
     weights_px = caption_px + 2 * weight_pitch
     if portrait:
         headline_y = top
-        picture_px = px(236) if picture else 0
+        preview_px = px(236) if picture else 0
         weights_y = foot - weights_px
         bars_y = headline_y + px(236)
-        rows = _stack(bar_columns, bars_y, weights_y - picture_px - px(24), num_bars, unit, 150)
-        picture_box = Rect(x0, weights_y - picture_px, x1, weights_y - px(16))
+        rows = _stack(bar_columns, bars_y, weights_y - preview_px - px(24), num_bars, unit, 150)
+        preview_box = Rect(x0, weights_y - preview_px, x1, weights_y - px(16))
     else:
         rows = _stack(bar_columns, top, foot, num_bars, unit, 150)
         # The capitals of the headline begin where those of the first name do, and the last of the
         # weights stands beside the last bar.
         headline_y = rows[0].middle - px(70 - CAP / 2 * (HEADLINE - NAMES))
         weights_y = rows[-1].middle + weight_pitch // 2 - weights_px
-        picture_box = Rect(x0 + px(190), headline_y + px(152), x1, weights_y + caption_px - px(12))
+        preview_box = Rect(x0 + px(190), headline_y + px(152), x1, weights_y + caption_px - px(12))
     headline = Rect(x0, headline_y, x1, headline_y + px(140))
-    if not picture or picture_box.y1 - picture_box.y0 < px(60):
-        picture_box = Rect(x1, weights_y, x1, weights_y)
-    beside = x1 if portrait else min(x1, picture_box.x0)
+    if not picture or preview_box.y1 - preview_box.y0 < px(60):
+        preview_box = Rect(x1, weights_y, x1, weights_y)
+    beside = x1 if portrait else min(x1, preview_box.x0)
     return Layout(
         width=width,
         height=height,
@@ -110,7 +110,7 @@ def lay_out(
         speed=Rect(middle, head[0], right, head[1]),
         headline=headline,
         confidence=Rect(x0, headline.y1, beside, headline.y1 + px(72)),
-        picture=picture_box,
+        picture=preview_box,
         caption=Rect(x0, weights_y, beside, weights_y + caption_px),
         weights=_stack(
             (x0, x1),
@@ -121,7 +121,7 @@ def lay_out(
             150 if portrait else 96,
         ),
         bars=rows,
-        trouble=trouble,
+        fault=fault,
         rule=rule,
         notice=notice,
     )
@@ -137,12 +137,12 @@ def set_notice(notice: str, small: Typeface, width: int, height: int) -> tuple[T
     """The notice's type and lines: at most three in `small` type, or more of a smaller one."""
     unit = find_unit(width, height)
     room_px = width - 2 * round(MARGIN * unit)
-    lines = small.wrap(notice, room_px, MOST_NOTICE_LINES)
+    lines = small.wrap(notice, room_px, MAX_NOTICE_LINES)
     if len(lines) <= 3:
         return small, lines
-    size_px = max(LEAST_SIZE_PX, round(LONG_NOTICE * unit))
+    size_px = max(MIN_SIZE_PX, round(LONG_NOTICE * unit))
     smaller = Typeface(size_px, characters="".join({*notice, "."}))
-    return smaller, smaller.wrap(notice, room_px, MOST_NOTICE_LINES)
+    return smaller, smaller.wrap(notice, room_px, MAX_NOTICE_LINES)
 
 
 def _stack(
@@ -152,7 +152,7 @@ def _stack(
 
     `name`: what names take of the width.
     """
-    pitch = min((y1 - y0) // max(1, count), round(MOST_PITCH * unit))
+    pitch = min((y1 - y0) // max(1, count), round(MAX_PITCH * unit))
     y0 += (y1 - y0 - pitch * count) // 2
     left, right = columns
     thick = max(3, min(round(16 * unit), pitch // 2))

@@ -36,7 +36,7 @@ def draw_disc(diameter_px: int) -> Coverage:
     return np.round(np.clip(inside, 0, 1) * 255).astype(np.uint8)
 
 
-def unite(*rects: Rect) -> list[Rect]:
+def bounding_rects(*rects: Rect) -> list[Rect]:
     """The smallest rectangle around all that are not empty; none when all are."""
     full = [rect for rect in rects if rect.x1 > rect.x0 and rect.y1 > rect.y0]
     if not full:
@@ -51,7 +51,7 @@ def clip(rect: Rect, box: Rect) -> Rect:
     return Rect(x0, y0, max(x0, min(rect.x1, box.x1)), max(y0, min(rect.y1, box.y1)))
 
 
-def whole(pixels: Pixels) -> Rect:
+def full_rect(pixels: Pixels) -> Rect:
     return Rect(0, 0, pixels.shape[1], pixels.shape[0])
 
 
@@ -66,7 +66,7 @@ class TextMark:
     ) -> None:
         self._pixels = pixels
         self._face = face
-        self._box = clip(box, whole(pixels))
+        self._box = clip(box, full_rect(pixels))
         self._ground = ground
         self._align = align
         self._shown = "", 0
@@ -80,10 +80,10 @@ class TextMark:
         before = self._extent
         mask, place = self._place(text, face or self._face)
         self._extent = clip(place, self._box)
-        changed = unite(before, self._extent)
-        for rect in unite(before):
+        changed = bounding_rects(before, self._extent)
+        for rect in bounding_rects(before):
             self._pixels[rect.y0 : rect.y1, rect.x0 : rect.x1] = self._ground
-        for x0, y0, x1, y1 in unite(self._extent):
+        for x0, y0, x1, y1 in bounding_rects(self._extent):
             ink = mask.coverage[y0 - place.y0 : y1 - place.y0, x0 - place.x0 : x1 - place.x0]
             self._pixels[y0:y1, x0:x1] = blend(self._ground, colour)[ink]
         return changed
@@ -105,7 +105,7 @@ class BarMark:
 
     def __init__(self, pixels: Pixels, box: Rect, ground: int, track: int) -> None:
         self._ground, self._track = ground, track
-        box = clip(box, whole(pixels))
+        box = clip(box, full_rect(pixels))
         self._box = box
         self._area = pixels[box.y0 : box.y1, box.x0 : box.x1]
         self._thick, self._length = self._area.shape
@@ -132,7 +132,7 @@ class BarMark:
         if before is None or (before[1] != colour and before[0] and length):
             return [self._box]
         low, high = sorted((before[0], length))
-        return unite(Rect(x0 + max(0, low - self._radius), y0, x0 + high, y1))
+        return bounding_rects(Rect(x0 + max(0, low - self._radius), y0, x0 + high, y1))
 
     def _draw(self, length: int, colour: int) -> None:
         area, radius = self._area, self._radius
@@ -154,7 +154,7 @@ class DotMark:
     """A round light that is on or off."""
 
     def __init__(self, pixels: Pixels, box: Rect, ground: int, colour: int) -> None:
-        self._pixels, self._box = pixels, clip(box, whole(pixels))
+        self._pixels, self._box = pixels, clip(box, full_rect(pixels))
         disc = draw_disc(box.x1 - box.x0)
         self._lit = blend(ground, colour)[disc]
         self._ground = ground

@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.bgr_image import resize_to_bgr
-from ...kernels.pixels import picture_size
+from ...kernels.pixels import image_size
 from ..messages import VideoFrame
 
 
-def shrink_picture(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint32]:
+def scale_frame(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint32]:
     """As large as fits into width x height, left and right as in a mirror: uint32 (rows, columns).
 
     Raises ValueError when the frame is no picture.
     """
-    rows, columns = picture_size(frame.image, frame.format)
+    rows, columns = image_size(frame.image, frame.format)
     scale = min(width / columns, height / rows)
     size = max(1, int(columns * scale)), max(1, int(rows * scale))
     small = resize_to_bgr(frame.image, frame.format, *size, cv2.INTER_AREA)

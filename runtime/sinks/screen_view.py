@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import screen_layout as layout
-from .glyphs import ASCII, DIGITS, LEAST_SIZE_PX, Typeface, fit_size
+from .glyphs import ASCII, DIGITS, MIN_SIZE_PX, Typeface, fit_size
 from .kms import Pixels, Rect
 from .scene import MESSAGES, MODALITIES, Scene, capitalise
-from .screen_marks import BarMark, DotMark, TextMark, clip, whole
+from .screen_marks import BarMark, DotMark, TextMark, clip, full_rect
 
 GROUND, TRACK, MUTED = 0x0D1117, 0x1C232D, 0x5C6979
 TEXT, DIM = 0xF0F3F6, 0x9BA7B4
@@ -52,22 +52,22 @@ class ScreenView:
         """
         self.size = width, height
         self.labels = tuple(labels)
-        self.has_picture = picture
+        self.has_preview = picture
         self.pixels: Pixels = np.full((height, width), GROUND, np.uint32)
         unit = layout.find_unit(width, height)
         self._small = Typeface(
-            max(LEAST_SIZE_PX, round(layout.SMALL * unit)), characters="".join({*ASCII, *notice})
+            max(MIN_SIZE_PX, round(layout.SMALL * unit)), characters="".join({*ASCII, *notice})
         )
         face, lines = layout.set_notice(notice, self._small, width, height)
         place = layout.lay_out(
             width, height, len(labels), len(lines), face.size_px, picture=picture
         )
-        self.picture_box = clip(place.picture, whole(self.pixels))
-        self._picture_extent = Rect(0, 0, 0, 0)
+        self.preview_box = clip(place.picture, full_rect(self.pixels))
+        self._preview_extent = Rect(0, 0, 0, 0)
         self._make_faces(place)
         for box, line in zip(place.notice, lines, strict=True):
             self._text(face, box).show(line, DIM)
-        self._fill(clip(place.rule, whole(self.pixels)), TRACK)
+        self._fill(clip(place.rule, full_rect(self.pixels)), TRACK)
         self._text(self._small, place.caption).show("Read from", DIM)
         self._make_marks(place)
         self.draw(Scene())
@@ -82,7 +82,7 @@ class ScreenView:
         changed += self._dot.show(scene.camera_on)
         changed += self._camera.show("Camera on" if scene.camera_on else "", TEXT)
         changed += self._speed.show(scene.speed, AMBER if scene.late else DIM)
-        changed += self._trouble.show(capitalise(scene.trouble), AMBER)
+        changed += self._fault.show(capitalise(scene.fault), AMBER)
         for name, (label, bar, number) in self._rows.items():
             stands_out = name == scene.label
             changed += label.show(capitalise(name), TEXT if stands_out else DIM)
@@ -90,11 +90,11 @@ class ScreenView:
             changed += number.show(scene.percents.get(name, ""), TEXT if stands_out else DIM)
         return changed
 
-    def show_picture(self, picture: NDArray[np.uint32] | None) -> list[Rect]:
-        """The camera's picture (rows, columns), no larger than `picture_box`, is put into its lower
+    def show_preview(self, picture: NDArray[np.uint32] | None) -> list[Rect]:
+        """The camera's picture (rows, columns), no larger than `preview_box`, is put into its lower
         right corner; None takes it away."""
         changed = []
-        box, before = self.picture_box, self._picture_extent
+        box, before = self.preview_box, self._preview_extent
         height, width = (0, 0) if picture is None else picture.shape
         extent = Rect(box.x1 - width, box.y1 - height, box.x1, box.y1)
         if before != extent and before.x1 > before.x0:
@@ -105,7 +105,7 @@ class ScreenView:
             assert extent.y0 >= box.y0
             self.pixels[extent.y0 : extent.y1, extent.x0 : extent.x1] = picture
             changed.append(extent)
-        self._picture_extent = extent
+        self._preview_extent = extent
         return changed
 
     def wipe(self) -> None:
@@ -114,7 +114,7 @@ class ScreenView:
 
     def _make_faces(self, place: layout.Layout) -> None:
         def scale(size: float) -> int:
-            return max(LEAST_SIZE_PX, round(size * place.unit))
+            return max(MIN_SIZE_PX, round(size * place.unit))
 
         def make_large(size: float, words: Sequence[str]) -> Typeface:
             width_px = place.headline.x1 - place.headline.x0
@@ -128,7 +128,7 @@ class ScreenView:
         size_px = scale(layout.NAMES)
         for row, words in ((place.bars[0], names), (place.weights[0], modalities)):
             height_px, width_px = row.name.y1 - row.name.y0, row.name.x1 - row.name.x0
-            size_px = min(size_px, max(LEAST_SIZE_PX, height_px * 7 // 10))
+            size_px = min(size_px, max(MIN_SIZE_PX, height_px * 7 // 10))
             size_px = fit_size(size_px, words, width_px)
         self._names = Typeface(size_px, [*names, *modalities], NUMBERS)
 
@@ -143,7 +143,7 @@ class ScreenView:
         after = x0 + dot + round(12 * place.unit)
         self._camera = self._text(self._small, Rect(after, y0, x1, y1))
         self._speed = TextMark(self.pixels, self._small, place.speed, GROUND, "right")
-        self._trouble = self._text(self._small, place.trouble)
+        self._fault = self._text(self._small, place.fault)
         self._rows = {
             name: (
                 self._text(self._names, row.name),

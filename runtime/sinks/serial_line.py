@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FIRST_DELAY_S = 0.5
-LONGEST_DELAY_S = 5.0
+MAX_DELAY_S = 5.0
 WRITE_TIMEOUT_S = 2.0
 """Longer than any line takes at 1200 baud. After it there is trouble, but the port stays open: what
 stands still may go on."""
@@ -80,7 +80,7 @@ class SerialSink:
         self._thread.start()
 
     @property
-    def trouble(self) -> str:
+    def fault(self) -> str:
         """Why nothing is sent just now, in one line; "" while all is well."""
         return self._faults.fault
 
@@ -119,9 +119,9 @@ class SerialSink:
                     with self._opened() as port:
                         self._send(port)
                 except PORT_ERRORS as error:
-                    self._say(f"serial {self._port}: {explain_error(error)}")
+                    self._set_fault(f"serial {self._port}: {explain_error(error)}")
                 self._wait(None, timeout_s=self._delay_s)
-                self._delay_s = min(2 * self._delay_s, LONGEST_DELAY_S)
+                self._delay_s = min(2 * self._delay_s, MAX_DELAY_S)
         except _Stopped:
             pass
         except Exception as error:  # noqa: BLE001  it must not vanish with the thread
@@ -147,11 +147,11 @@ class SerialSink:
         self._works_since_s = time.monotonic()
         self._write(port, self._end)  # of what was cut off the last time
         while True:
-            ready = self._wait(port, fresh=True, timeout_s=SETTLE_S if self.trouble else None)
+            ready = self._wait(port, fresh=True, timeout_s=SETTLE_S if self.fault else None)
             began_s = time.monotonic()
             if began_s >= self._works_since_s + SETTLE_S:
                 self._delay_s = FIRST_DELAY_S
-                self._say("")
+                self._set_fault("")
             newest = self._newest
             if not ready or newest is None:
                 continue
@@ -170,7 +170,7 @@ class SerialSink:
         """All of it. By the system itself: pyserial keeps a core busy while a line stands still."""
         while data:
             if not self._wait(port, writable=True, timeout_s=WRITE_TIMEOUT_S):
-                self._say(f"serial {self._port}: what is sent is not taken")
+                self._set_fault(f"serial {self._port}: what is sent is not taken")
                 self._wait(port, writable=True)
                 self._works_since_s = time.monotonic()
                 termios.tcflush(port, termios.TCOFLUSH)  # what has waited is old
@@ -180,8 +180,8 @@ class SerialSink:
             except BlockingIOError:  # another program writes to it just now
                 self._wait(port, timeout_s=YIELD_S)
 
-    def _say(self, trouble: str) -> None:
-        self._faults.log_transition(trouble)
+    def _set_fault(self, fault: str) -> None:
+        self._faults.log_transition(fault)
 
     def _wait(
         self,

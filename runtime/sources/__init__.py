@@ -18,7 +18,7 @@ from ..messages import AudioSource, SourceError, VideoSource
 from .camera import list_cameras
 from .capture import CameraOpener
 from .playback import Media, Playback
-from .supervise import NO_WAITING, Waiting, supervise_audio, supervise_video
+from .supervise import FAIL_FAST, WaitPolicy, reconnecting_audio, reconnecting_video
 
 __all__ = [
     "Media",
@@ -71,17 +71,16 @@ def open_sources(
     for_gpu: bool = False,
     microphone_chunk_ms: float = 10,
     wait: bool = False,
-    may_read: Callable[[], bool] = lambda: True,
+    capture_allowed: Callable[[], bool] = lambda: True,
 ) -> Sources:
     """Everything a run reads from, in real time.
 
-    A camera goes with `microphone` ("auto", "none", "default", an index or a name); both are
-    opened again when they fail, and closed while `may_read` says no. With `wait` who reads them
+    A camera goes with `microphone` ("auto", "none", "default", an index or a name); both are opened
+    again when they fail, and closed while `capture_allowed` says no. With `wait` who reads them
     opens them, and waits for what is not there at first: quietly for a microphone that is "auto".
     `capture` and `for_gpu` say how it is read, see `CameraOpener`. The demo and a file bring their
-    own sound: there `loop` starts over at the end.
-    """
-    waiting = Waiting(wait, may_read=may_read)
+    own sound: there `loop` starts over at the end. """
+    wait_policy = WaitPolicy(wait, capture_allowed=capture_allowed)
     name = source
     if source == "auto":
         name = next(iter(list_cameras()), "demo")
@@ -98,13 +97,15 @@ def open_sources(
         fps=camera_fps,
         capture=capture,
         for_gpu=for_gpu,
-        waiting=waiting,
+        wait_policy=wait_policy,
     )
     try:
         audio = (
             None
             if microphone == "none"
-            else open_audio(microphone, clock=clock, chunk_ms=microphone_chunk_ms, waiting=waiting)
+            else open_audio(
+                microphone, clock=clock, chunk_ms=microphone_chunk_ms, wait_policy=wait_policy
+            )
         )
     except SourceError as error:
         if microphone != "auto":
@@ -125,7 +126,7 @@ def open_video(
     fps: float | None = None,
     capture: str = "auto",
     for_gpu: bool = False,
-    waiting: Waiting = NO_WAITING,
+    wait_policy: WaitPolicy = FAIL_FAST,
 ) -> VideoSource:
     """Pictures alone. `fps`: what a camera is asked for, or the rate a file is re-timed to."""
     if is_camera(name):
@@ -146,8 +147,8 @@ def open_video(
             return find_opener(_first_camera())()
 
         if name == "camera":  # one that was unplugged may come back under another number
-            return supervise_video("camera", open_first, clock, waiting)
-        return supervise_video(f"camera {name}", find_opener(name), clock, waiting)
+            return reconnecting_video("camera", open_first, clock, wait_policy)
+        return reconnecting_video(f"camera {name}", find_opener(name), clock, wait_policy)
     playback = Playback(open_media(name), clock, loop=loop, fps=fps, audio=False)
     if playback.video is None:
         raise SourceError(f"{name} holds no picture")
@@ -167,7 +168,7 @@ def open_audio(
     clock: Clock,
     loop: bool = False,
     chunk_ms: float = 10,
-    waiting: Waiting = NO_WAITING,
+    wait_policy: WaitPolicy = FAIL_FAST,
 ) -> AudioSource:
     """Sound alone: "auto" or "default" (the system's microphone), an index, a name, demo, file."""
     if name == "demo" or "/" in name or Path(name).is_file():
@@ -180,11 +181,11 @@ def open_audio(
 
     import_pyaudio()  # a library that is missing does not come by itself
     device = None if name in {"auto", "default"} else name
-    return supervise_audio(
+    return reconnecting_audio(
         f"microphone {name}" if device else "microphone",
         lambda: Microphone(clock, device=device, chunk_ms=chunk_ms),
         clock,
-        replace(waiting, quietly=waiting.at_first and name == "auto"),
+        replace(wait_policy, optional=wait_policy.wait_for_first and name == "auto"),
     )
 
 

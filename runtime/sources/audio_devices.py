@@ -13,7 +13,7 @@ from ..messages import SourceError
 
 _LOG = logging.getLogger(__name__)
 
-_CHATTER = re.compile(
+_STDERR_NOISE = re.compile(
     rb"ALSA lib |Expression '|Cannot connect to server|jack server|Jack|\s+at line|PaAlsa"
 )
 
@@ -21,7 +21,7 @@ _CHATTER = re.compile(
 def list_microphones() -> list[str]:
     """The names of the input devices. Raises SourceError without PyAudio."""
     pyaudio = import_pyaudio()
-    with quiet_stderr():
+    with suppress_stderr():
         pa = pyaudio.PyAudio()
         try:
             return [str(info["name"]) for info in _inputs(pa)]
@@ -63,7 +63,7 @@ def import_pyaudio() -> Any:
 
 
 @contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
+def suppress_stderr() -> Iterator[None]:
     """Keep what ALSA and JACK print about devices that are not there out of the terminal.
 
     It goes to the log at debug level; anything else that was written meanwhile is passed on.
@@ -83,7 +83,7 @@ def quiet_stderr() -> Iterator[None]:
             os.lseek(kept, 0, os.SEEK_SET)
             with os.fdopen(os.dup(kept), "rb") as text:
                 for line in text:
-                    if _CHATTER.match(line):
+                    if _STDERR_NOISE.match(line):
                         _LOG.debug("PortAudio: %s", line.decode(errors="replace").rstrip())
                     else:
                         os.write(2, line)

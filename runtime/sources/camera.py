@@ -22,7 +22,7 @@ import numpy as np
 
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
-from .stamps import DriverStamps
+from .stamps import DriverTimestamps
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 # the next picture while OpenCV decodes this one, and loses every second; with more, a late
 # reader gets old pictures.
 _BUFFERS = 2
-_MOST_BAD_IN_A_ROW = 30
+_MAX_CONSECUTIVE_CORRUPT = 30
 _COPIES = 2
 """`retrieve` decodes or converts the driver's buffer into a picture of OpenCV's own (convertToRgb),
 MJPEG and YUYV alike, and copies that to the array it returns (copyTo): cap_v4l.cpp of 4.8 to 4.14.
@@ -49,12 +49,12 @@ class Camera:
     ) -> None:
         """The size and the rate are wishes: the driver takes the nearest it can do."""
         self.device = device
-        self.bad_pictures = 0
+        self.corrupt_frames = 0
         self._clock = clock
         self._index = 0
-        self._stamps = DriverStamps(device)
+        self._timestamps = DriverTimestamps(device)
         self._closed = threading.Event()
-        self._busy = threading.Lock()  # OpenCV's capture must not be released while it reads
+        self._read_lock = threading.Lock()  # OpenCV's capture must not be released while it reads
         check_device(device)
         # How long OpenCV waits for a picture, in whole seconds (10 by default). Its V4L2 backend
         # knows no property for it, and reads this when it waits for the first time.
@@ -86,12 +86,12 @@ class Camera:
     @property
     def path(self) -> CapturePath:
         """The GPU would have to be given a copy."""
-        return CapturePath(_COPIES, self._stamps.clock_domain, "none")
+        return CapturePath(_COPIES, self._timestamps.clock_domain, "none")
 
     def read(self) -> VideoFrame | None:
         """The next picture. Waits for at most a second or so; None when closed."""
         try:
-            with self._busy:
+            with self._read_lock:
                 return self._read()
         except self._cv2.error as error:
             raise SourceError(f"camera {self.device}: {' '.join(str(error).split())}") from error
@@ -105,11 +105,11 @@ class Camera:
         self._release()
 
     def _release(self) -> None:
-        if self._busy.acquire(blocking=False):
+        if self._read_lock.acquire(blocking=False):
             try:
                 self._capture.release()
             finally:
-                self._busy.release()
+                self._read_lock.release()
 
     def __enter__(self) -> Camera:
         return self
@@ -118,7 +118,7 @@ class Camera:
         self.close()
 
     def _read(self) -> VideoFrame | None:
-        for _ in range(_MOST_BAD_IN_A_ROW):
+        for _ in range(_MAX_CONSECUTIVE_CORRUPT):
             if self._closed.is_set():
                 return None
             if not self._capture.grab():
@@ -128,14 +128,16 @@ class Camera:
             now_ns = self._clock.now_ns()
             driver_ms = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
             # The driver counts microseconds.
-            t_ns = self._stamps.capture_ns(round(driver_ms * 1000) * 1000, now_ns)
+            t_ns = self._timestamps.capture_ns(round(driver_ms * 1000) * 1000, now_ns)
             index = self._index
             self._index += 1
             good, image = self._capture.retrieve()
             if good and image is not None and image.ndim == 3 and image.dtype == np.uint8:
                 return VideoFrame(t_ns, index, image)
-            self.bad_pictures += 1  # a JPEG that was cut off on its way; the next may be whole
-        raise SourceError(f"camera {self.device}: {_MOST_BAD_IN_A_ROW} broken pictures in a row")
+            self.corrupt_frames += 1  # a JPEG that was cut off on its way; the next may be whole
+        raise SourceError(
+            f"camera {self.device}: {_MAX_CONSECUTIVE_CORRUPT} broken pictures in a row"
+        )
 
 
 def list_cameras(folder: str = "/dev") -> list[str]:

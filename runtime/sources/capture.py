@@ -23,9 +23,9 @@ from .camera import check_device
 
 _LOG = logging.getLogger(__name__)
 
-CAPTURES = ("auto", "v4l2", "opencv", "jetson")
+CAPTURE_BACKENDS = ("auto", "v4l2", "opencv", "jetson")
 
-Open = Callable[[], VideoSource]
+OpenSource = Callable[[], VideoSource]
 
 
 class CameraOpener:
@@ -42,7 +42,7 @@ class CameraOpener:
         fps: float = 30,
         for_gpu: bool = False,
     ) -> None:
-        """`capture`: one of `CAPTURES`; a name must work, "auto" takes the first that does.
+        """`capture`: one of `CAPTURE_BACKENDS`; a name must work, "auto" takes the first that does.
 
         `for_gpu`: pictures go to memory that the GPU reads in place, where that can be had.
         """
@@ -52,13 +52,13 @@ class CameraOpener:
         self._fps = fps
         self._for_gpu = for_gpu
         self._faults = FaultLog(_LOG, clock=clock)
-        self._ways: dict[str, Open] = {
+        self._backends: dict[str, OpenSource] = {
             "v4l2": self._open_v4l2,
             "opencv": self._open_opencv,
             "jetson": self._open_jetson,
         }
-        if capture != "auto" and capture not in self._ways:
-            raise ValueError(f"capture {capture!r} is not one of {', '.join(CAPTURES)}")
+        if capture != "auto" and capture not in self._backends:
+            raise ValueError(f"capture {capture!r} is not one of {', '.join(CAPTURE_BACKENDS)}")
         if device.startswith("csi://"):
             if capture not in ("auto", "jetson"):
                 raise SourceError(f"camera {device} is for jetson-utils, not for {capture}")
@@ -69,30 +69,30 @@ class CameraOpener:
     def __call__(self) -> VideoSource:
         """Raises SourceError."""
         if self.chosen:
-            return self._ways[self.chosen]()
-        *first, last = self._list_ways()
-        for way in first:
+            return self._backends[self.chosen]()
+        *first, last = self._list_backends()
+        for backend in first:
             try:
-                source = self._ways[way]()
+                source = self._backends[backend]()
             except SourceError as error:
-                self._faults.log_transition(f"{error}; trying another way than {way}")
+                self._faults.log_transition(f"{error}; trying another way than {backend}")
                 continue
-            self.chosen = way
+            self.chosen = backend
             return source
-        source = self._ways[last]()
+        source = self._backends[last]()
         self.chosen = last
         return source
 
-    def _list_ways(self) -> list[str]:
+    def _list_backends(self) -> list[str]:
         """What "auto" tries, best first."""
         check_device(self.device)
-        ways = ["opencv"]
-        if why := self._explain_no_raw():
+        backends = ["opencv"]
+        if why := self._explain_raw_unusable():
             # Most webcams are like that, so it is nothing to warn of.
             _LOG.info("camera %s is read through OpenCV: %s", self.device, why)
         else:
-            ways.insert(0, "v4l2")
-        return ways
+            backends.insert(0, "v4l2")
+        return backends
 
     def _open_jetson(self) -> VideoSource:
         from .jetson_camera import JetsonCamera
@@ -123,7 +123,7 @@ class CameraOpener:
         width, height = self._size
         return Camera(self.device, self._clock, width=width, height=height, fps=self._fps)
 
-    def _explain_no_raw(self) -> str:
+    def _explain_raw_unusable(self) -> str:
         """Why the camera's raw pictures will not do; "" when they will."""
         from . import v4l2_device as v4l2
 

@@ -32,28 +32,28 @@ class CaptureClock:
         self._half_end_ns = -_NEVER
         self._last_ns = -_NEVER
 
-    def place(self, stamp_ns: int, returned_ns: int) -> int:
+    def to_monotonic(self, timestamp_ns: int, returned_ns: int) -> int:
         """When the picture was taken: after the previous one, and not after `returned_ns`."""
-        delay_ns = returned_ns - stamp_ns
+        delay_ns = returned_ns - timestamp_ns
         if returned_ns >= self._half_end_ns:
             recent = returned_ns < self._half_end_ns + self._half_ns
             self._older = self._newer if recent else _NEVER
             self._newer = delay_ns
             self._half_end_ns = returned_ns + self._half_ns
         self._newer = min(self._newer, delay_ns)
-        return self._go_on(stamp_ns + min(self._older, self._newer))
+        return self._advance(timestamp_ns + min(self._older, self._newer))
 
-    def arrive(self, returned_ns: int) -> int:
+    def estimate_capture(self, returned_ns: int) -> int:
         """The time to give a picture whose stamp means nothing: that of its arrival."""
-        return self._go_on(returned_ns)
+        return self._advance(returned_ns)
 
-    def _go_on(self, t_ns: int) -> int:
+    def _advance(self, t_ns: int) -> int:
         # When a shorter delay turns up, the next picture is moved back, but not before the last.
         self._last_ns = max(t_ns, self._last_ns + 1)
         return self._last_ns
 
 
-class CaptureCount:
+class FrameCounter:
     """Numbers pictures by their stamps: a step of three periods has swallowed two pictures.
 
     An estimate, for sources that number nothing. The period is the middle one of the last nine
@@ -67,19 +67,19 @@ class CaptureCount:
         """`period_ns`: from one picture to the next, as the source states it."""
         self._steps_ns = deque([period_ns] * self.STEPS, self.STEPS)
         self._index = -1
-        self._stamp_ns: int | None = None
+        self._timestamp_ns: int | None = None
         self._since = 0  # pictures since that stamp
 
-    def number(self, stamp_ns: int | None) -> int:
+    def number(self, timestamp_ns: int | None) -> int:
         """The picture's number, from 0. None: it has no stamp, and counts as the next one."""
         self._index += 1
         self._since += 1
-        if stamp_ns is None:
+        if timestamp_ns is None:
             return self._index
-        if self._stamp_ns is not None:
-            step_ns = stamp_ns - self._stamp_ns
+        if self._timestamp_ns is not None:
+            step_ns = timestamp_ns - self._timestamp_ns
             period_ns = sorted(self._steps_ns)[self.STEPS // 2]
             self._index += max(0, round(step_ns / period_ns) - self._since)
             self._steps_ns.append(step_ns / self._since)
-        self._stamp_ns, self._since = stamp_ns, 0
+        self._timestamp_ns, self._since = timestamp_ns, 0
         return self._index

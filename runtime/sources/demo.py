@@ -25,7 +25,7 @@ _BLEND_S = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Expression:
     """One expression: the face's shape (1 = as drawn, pixels for the rest) and the voice."""
 
     brow_up_px: float
@@ -40,14 +40,14 @@ class _Look:
     loudness: float
 
 
-_LOOKS = (
-    _Look(0, 0.0, 1.0, 0, 4, 1.0, 120, 0.20),  # neutral
-    _Look(3, -0.1, 0.8, 14, 8, 1.25, 190, 0.30),  # happy
-    _Look(12, -0.1, 1.5, 0, 24, 0.75, 230, 0.35),  # surprised
-    _Look(2, -0.45, 0.7, -10, 3, 0.9, 100, 0.12),  # sad
-    _Look(-6, 0.5, 0.8, -7, 10, 1.0, 160, 0.40),  # angry
+_EXPRESSIONS = (
+    _Expression(0, 0.0, 1.0, 0, 4, 1.0, 120, 0.20),  # neutral
+    _Expression(3, -0.1, 0.8, 14, 8, 1.25, 190, 0.30),  # happy
+    _Expression(12, -0.1, 1.5, 0, 24, 0.75, 230, 0.35),  # surprised
+    _Expression(2, -0.45, 0.7, -10, 3, 0.9, 100, 0.12),  # sad
+    _Expression(-6, 0.5, 0.8, -7, 10, 1.0, 160, 0.40),  # angry
 )
-_CYCLE_S = _HOLD_S * len(_LOOKS)
+_CYCLE_S = _HOLD_S * len(_EXPRESSIONS)
 
 
 class Demo:
@@ -70,7 +70,7 @@ class Demo:
         del loop
         first = 0
         while True:
-            block = speak(first, 10 * _CHUNK)  # ten at once cost little more than one
+            block = synthesize_speech(first, 10 * _CHUNK)  # ten at once cost little more than one
             for at in range(0, block.size, _CHUNK):
                 t_ns = (first + at) * 1_000_000_000 // SAMPLE_RATE_HZ
                 yield AudioChunk(t_ns, first + at, block[at : at + _CHUNK])
@@ -88,10 +88,10 @@ def draw_face(t_s: float) -> NDArray[np.uint8]:
     """
     import cv2
 
-    look = _look_at(t_s)
+    expression = _expression_at(t_s)
     image = _draw_head().copy()
-    mouth_open = look.mouth_open_px * (0.4 + 0.9 * float(_syllable(np.array(t_s))))
-    eye_open = 0.1 if t_s % 3.7 < 0.12 else look.eye_open  # a blink
+    mouth_open = expression.mouth_open_px * (0.4 + 0.9 * float(_syllable(np.array(t_s))))
+    eye_open = 0.1 if t_s % 3.7 < 0.12 else expression.eye_open  # a blink
 
     for side in (-1, 1):
         eye = (320 + side * 38, 158)
@@ -101,14 +101,14 @@ def draw_face(t_s: float) -> NDArray[np.uint8]:
         cv2.ellipse(image, eye, pupil, 0, 0, 360, (25, 35, 50), -1, cv2.LINE_AA)
         lid = (eye[0], eye[1] - white[1] // 2)
         cv2.ellipse(image, lid, (15, 6), 0, 180, 360, (35, 45, 70), 3, cv2.LINE_AA)
-        y = 136 - look.brow_up_px
-        inner = (320 + side * 18, round(y + 20 * look.brow_tilt))
-        outer = (320 + side * 62, round(y + 3 - 12 * look.brow_tilt))
+        y = 136 - expression.brow_up_px
+        inner = (320 + side * 18, round(y + 20 * expression.brow_tilt))
+        outer = (320 + side * 62, round(y + 3 - 12 * expression.brow_tilt))
         cv2.line(image, inner, outer, (30, 40, 60), 7, cv2.LINE_AA)
 
     across = np.linspace(-1, 1, 21)
-    x = 320 + across * 34 * look.mouth_width
-    lift = look.mouth_curve_px * (across**2 - 0.5)
+    x = 320 + across * 34 * expression.mouth_width
+    lift = expression.mouth_curve_px * (across**2 - 0.5)
     bulge = mouth_open * (1 - across**2)
     upper = np.stack((x, 238 - lift - 0.4 * bulge), axis=1)
     lower = np.stack((x, 238 - lift + bulge), axis=1)
@@ -152,14 +152,14 @@ def _draw_head() -> NDArray[np.uint8]:
     return np.clip(soft * (1 + light)[..., None], 0, 255).astype(np.uint8)
 
 
-def speak(first_sample: int, n: int) -> Float32:
+def synthesize_speech(first_sample: int, n: int) -> Float32:
     """`n` samples of the voice from `first_sample` on: float32 (n,) at 16 kHz, below 0.9.
 
     A buzz of harmonics shaped by three vowel resonances, in a rhythm of syllables.
     """
     t_s = (first_sample + np.arange(n)) / SAMPLE_RATE_HZ
     pitch_hz, turns = _pitch(t_s)
-    loudness = _blend(t_s, np.array([look.loudness for look in _LOOKS]))
+    loudness = _blend(t_s, np.array([expression.loudness for expression in _EXPRESSIONS]))
     vowel = 0.5 + 0.5 * np.sin(2 * np.pi * 0.7 * t_s)  # wanders between "ah" (0) and "ee" (1)
     tone = np.zeros(n)
     for harmonic in range(1, 25):
@@ -180,29 +180,32 @@ def _syllable(t_s: NDArray[np.float64]) -> NDArray[np.float64]:
 def _blend(t_s: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """One number of the look at each time: held, then led over to the next in a straight line."""
     now, into_s = np.divmod(t_s % _CYCLE_S, _HOLD_S)
-    k = now.astype(int) % len(_LOOKS)
+    k = now.astype(int) % len(_EXPRESSIONS)
     share = np.maximum(0.0, into_s - (_HOLD_S - _BLEND_S)) / _BLEND_S
-    after = values[(k + 1) % len(_LOOKS)]
+    after = values[(k + 1) % len(_EXPRESSIONS)]
     return np.asarray(values[k] + share * (after - values[k]), dtype=np.float64)
 
 
-def _look_at(t_s: float) -> _Look:
+def _expression_at(t_s: float) -> _Expression:
     now = np.array(t_s)
-    names = _Look.__dataclass_fields__
-    return _Look(
-        **{n: float(_blend(now, np.array([getattr(look, n) for look in _LOOKS]))) for n in names}
+    names = _Expression.__dataclass_fields__
+    return _Expression(
+        **{
+            n: float(_blend(now, np.array([getattr(expression, n) for expression in _EXPRESSIONS])))
+            for n in names
+        }
     )
 
 
 def _pitch(t_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The pitch at each time and its exact integral in turns, so that any chunk can start cold."""
-    hz = np.array([look.pitch_hz for look in _LOOKS])
+    hz = np.array([expression.pitch_hz for expression in _EXPRESSIONS])
     step = np.roll(hz, -1) - hz
-    per_look = hz * _HOLD_S + step * _BLEND_S / 2
-    before = np.concatenate(([0.0], np.cumsum(per_look)))
+    per_expression = hz * _HOLD_S + step * _BLEND_S / 2
+    before = np.concatenate(([0.0], np.cumsum(per_expression)))
     cycle, in_cycle_s = np.divmod(t_s, _CYCLE_S)
     now, into_s = np.divmod(in_cycle_s, _HOLD_S)
-    k = now.astype(int) % len(_LOOKS)
+    k = now.astype(int) % len(_EXPRESSIONS)
     share = np.maximum(0.0, into_s - (_HOLD_S - _BLEND_S)) / _BLEND_S
     turns = cycle * before[-1] + before[k] + hz[k] * into_s + step[k] * _BLEND_S * share**2 / 2
     return hz[k] + share * step[k], turns

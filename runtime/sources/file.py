@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..messages import AudioChunk, Float32, SourceError, VideoFrame
 from .playback import merge_events
-from .resample import Resampler, cut_pieces
+from .resample import Resampler, split_chunks
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ class MediaFile:
         """Decoded and converted to bgr8; a picture that lies on its side is turned as well."""
         _check_file(self.path)
         video = self._first("video")
-        sound = self._first("audio")
+        audio = self._first("audio")
         self.has_video = video is not None
-        self.has_audio = sound is not None
-        if video is None and sound is None:
+        self.has_audio = audio is not None
+        if video is None and audio is None:
             raise SourceError(f"{self.path} holds neither picture nor sound")
-        starts = [_time_s(frame) for frame in (video, sound) if frame is not None]
+        starts = [_time_s(frame) for frame in (video, audio) if frame is not None]
         self._origin_s = min(starts)
-        self._sound_s = _time_s(sound) - self._origin_s if sound is not None else Fraction(0)
+        self._audio_start_s = _time_s(audio) - self._origin_s if audio is not None else Fraction(0)
         self._period: int | None = None
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
@@ -64,7 +64,7 @@ class MediaFile:
         shift_ns = 0
         while True:
             begin = index
-            for t_ns, image in self._pictures():
+            for t_ns, image in self._decode_frames():
                 if loop and t_ns >= self._period_ns():
                     break
                 yield VideoFrame(shift_ns + t_ns, index, image)
@@ -76,9 +76,9 @@ class MediaFile:
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
         """The sound in chunks of 10 ms; shorter ones only before a gap and at the end."""
         size = int(self.sample_rate_hz * _CHUNK_S)
-        start_ns = round(self._sound_s * 1_000_000_000)
-        pieces = self._looped_sound() if loop else self._sound()
-        for first, samples in cut_pieces(pieces, size):
+        start_ns = round(self._audio_start_s * 1_000_000_000)
+        pieces = self._loop_audio() if loop else self._decode_audio()
+        for first, samples in split_chunks(pieces, size):
             t_ns = start_ns + first * 1_000_000_000 // self.sample_rate_hz
             yield AudioChunk(t_ns, first, samples)
 
@@ -86,7 +86,7 @@ class MediaFile:
         """Pictures and sound in time order, as fast as they are asked for."""
         return merge_events(self, loop=loop)
 
-    def _pictures(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def _decode_frames(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         last_ns = shift_ns = 0
         step_ns = 1_000_000_000 // 30  # until the file has shown its own
         for count, frame in enumerate(self._decode("video")):
@@ -106,10 +106,10 @@ class MediaFile:
             # An odd width leaves padding at the end of each row.
             yield t_ns, np.ascontiguousarray(np.rot90(image, turns))
 
-    def _sound(self) -> Iterator[tuple[int, Float32]]:
+    def _decode_audio(self) -> Iterator[tuple[int, Float32]]:
         """(index of the first sample, samples), in order; a jump of the index is a gap."""
         resampler = Resampler(self.sample_rate_hz)
-        shift_s = -self._origin_s - self._sound_s  # from the file's times to the first sample
+        shift_s = -self._origin_s - self._audio_start_s  # from the file's times to the first sample
         expected_s = Fraction(0)
         at = 0
         for frame in self._decode("audio"):
@@ -126,14 +126,14 @@ class MediaFile:
             at += samples.size
         yield at, resampler.flush()
 
-    def _looped_sound(self) -> Iterator[tuple[int, Float32]]:
+    def _loop_audio(self) -> Iterator[tuple[int, Float32]]:
         """Round after round of exactly one period: cut, or filled up with silence."""
         base = 0
         period = self._period_samples()
         silence = np.zeros(int(self.sample_rate_hz * _CHUNK_S), np.float32)
         while True:
             end = 0
-            for first, samples in self._sound():
+            for first, samples in self._decode_audio():
                 fitting = samples[: max(0, period - first)]
                 yield base + first, fitting
                 end = max(end, min(period, first + samples.size))

@@ -14,33 +14,33 @@ import numpy as np
 from ..messages import AudioChunk, Float32, VideoFrame
 from .playback import Media, merge_events
 
-MAX_HELD_BYTES = 400_000_000
+MAX_PRELOAD_BYTES = 400_000_000
 """About five seconds at 1280x720."""
-MAX_HELD_NS = 20_000_000_000
+MAX_PRELOAD_NS = 20_000_000_000
 _CHUNK_S = 0.01
 
 
-class HeldMedia:
+class PreloadedMedia:
     """The beginning of `media`, as much as fits."""
 
     copies_per_frame = 0
 
-    def __init__(self, media: Media, max_bytes: int = MAX_HELD_BYTES) -> None:
+    def __init__(self, media: Media, max_bytes: int = MAX_PRELOAD_BYTES) -> None:
         self.sample_rate_hz = media.sample_rate_hz
         self._frames: list[VideoFrame] = []
         pieces: list[Float32] = []
-        sound_start_ns = 0
-        self.held_bytes = 0
+        audio_start_ns = 0
+        self.preloaded_bytes = 0
         end_ns = 0
         for event in merge_events(media):
-            if event.t_ns >= MAX_HELD_NS or self.held_bytes >= max_bytes:
+            if event.t_ns >= MAX_PRELOAD_NS or self.preloaded_bytes >= max_bytes:
                 break
             if isinstance(event, VideoFrame):
                 self._frames.append(event)
-                self.held_bytes += event.image.nbytes
+                self.preloaded_bytes += event.image.nbytes
             else:
                 if not pieces:
-                    sound_start_ns = event.t_ns
+                    audio_start_ns = event.t_ns
                 pieces.append(event.samples)
                 end_ns = event.t_ns + round(event.samples.size / self.sample_rate_hz * 1e9)
         self.has_video, self.has_audio = bool(self._frames), bool(pieces)
@@ -49,11 +49,11 @@ class HeldMedia:
             step_ns = (times[-1] - times[0]) // max(1, len(times) - 1) or 1_000_000_000 // 30
             end_ns = times[-1] + step_ns
         self._period_ns = end_ns
-        self._sound = np.zeros(round(end_ns * self.sample_rate_hz / 1e9), np.float32)
+        self._audio = np.zeros(round(end_ns * self.sample_rate_hz / 1e9), np.float32)
         if pieces:
-            sound = np.concatenate(pieces)
-            first = min(len(self._sound), round(sound_start_ns * self.sample_rate_hz / 1e9))
-            self._sound[first : first + len(sound)] = sound[: len(self._sound) - first]
+            audio = np.concatenate(pieces)
+            first = min(len(self._audio), round(audio_start_ns * self.sample_rate_hz / 1e9))
+            self._audio[first : first + len(audio)] = audio[: len(self._audio) - first]
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
         index = shift_ns = 0
@@ -67,9 +67,9 @@ class HeldMedia:
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
         size = round(self.sample_rate_hz * _CHUNK_S)
-        first, total = 0, len(self._sound)
+        first, total = 0, len(self._audio)
         while loop or first < total:
-            samples = self._sound.take(range(first, first + size), mode="wrap")
+            samples = self._audio.take(range(first, first + size), mode="wrap")
             t_ns = first * 1_000_000_000 // self.sample_rate_hz
             yield AudioChunk(t_ns, first, samples if loop else samples[: total - first])
             first += size

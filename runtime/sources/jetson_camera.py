@@ -24,8 +24,8 @@ from typing import Any
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
 from . import jetson_library as jetson
-from .capture_clock import CaptureClock, CaptureCount
-from .stamps import ARRIVAL
+from .capture_clock import CaptureClock, FrameCounter
+from .stamps import ARRIVAL_CLOCK
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ which runs at low priority and first of all makes a small copy."""
 RUNNING_TIME = "gstreamer running time"
 
 _WAIT_MS = 200  # so that a reader soon notices a close
-_PATIENCE_NS = 1_000_000_000
-_FIRST_PATIENCE_NS = 5_000_000_000  # the camera starts inside the first Capture; Argus takes long
+_STALL_TIMEOUT_NS = 1_000_000_000
+_START_TIMEOUT_NS = 5_000_000_000  # the camera starts inside the first Capture; Argus takes long
 
 
 class JetsonCamera:
@@ -65,23 +65,23 @@ class JetsonCamera:
         self._clock = clock
         self._for_gpu = for_gpu
         self._closed = threading.Event()
-        self._busy = threading.Lock()  # Capture would open again what is closed while it waits
+        self._read_lock = threading.Lock()  # Capture would open again what is closed while it waits
         self._format = jetson.RAW
         self._conversion: jetson.Conversion | None = None
         self._failed = self._warned = False
-        self._pictures = 0
-        self._opened_ns = self._heard_ns = -1  # the first Capture; the newest picture
-        self._stamp_ns = 0
+        self._num_frames = 0
+        self._opened_ns = self._newest_ns = -1  # the first Capture; the newest picture
+        self._timestamp_ns = 0
         self._domain = RUNNING_TIME
         jetson_uri = jetson.parse_uri(uri)
         self._library: Any = jetson.import_jetson_utils()
-        buffers = ring_length(fps)
+        buffers = count_ring_buffers(fps)
         self._source: Any = jetson.create_source(
             self._library, jetson_uri, width=width, height=height, fps=fps, num_buffers=buffers
         )
         rate = self._source.GetFrameRate() or fps
         self._times = CaptureClock()
-        self._count = CaptureCount(1e9 / rate)
+        self._count = FrameCounter(1e9 / rate)
         codec = str(self._source.GetOptions().get("codec", "raw")).lower()
         self._copies = 1 if codec in {"raw", "unknown"} else 2
         _LOG.info(
@@ -113,7 +113,7 @@ class JetsonCamera:
         Waits for a second at most, for the first picture five.
         """
         try:
-            with self._busy:
+            with self._read_lock:
                 return self._read()
         finally:
             if self._closed.is_set():
@@ -134,7 +134,7 @@ class JetsonCamera:
         self.close()
 
     def _release(self) -> None:
-        if self._busy.acquire(blocking=False):
+        if self._read_lock.acquire(blocking=False):
             try:
                 source, self._source = self._source, None
                 if source is not None:
@@ -144,7 +144,7 @@ class JetsonCamera:
                     self._conversion.close()
                     self._conversion = None
             finally:
-                self._busy.release()
+                self._read_lock.release()
 
     def _read(self) -> VideoFrame | None:
         while not self._closed.is_set():
@@ -154,17 +154,17 @@ class JetsonCamera:
             if image.format not in jetson.FORMATS:
                 self._convert_from(image.format)
                 continue
-            pixels = jetson.view_picture(self.name, image, self._source)
+            pixels = jetson.view_image(self.name, image, self._source)
             if self._conversion is not None:
                 self._conversion.wait()
-            t_ns, index = self._place(image.timestamp, self._heard_ns)
+            t_ns, index = self._place(image.timestamp, self._newest_ns)
             return VideoFrame(t_ns, index, pixels, jetson.FORMATS[image.format], image.ptr)
         return None
 
     def _capture(self) -> Any:
         """One picture, or None when it has to be tried again."""
         if self._opened_ns < 0:
-            self._opened_ns = self._heard_ns = self._clock.now_ns()
+            self._opened_ns = self._newest_ns = self._clock.now_ns()
         stream = 0 if self._conversion is None else self._conversion.stream
         try:
             image = self._source.Capture(format=self._format, timeout=_WAIT_MS, stream=stream)
@@ -178,11 +178,13 @@ class JetsonCamera:
         self._failed = False
         now_ns = self._clock.now_ns()
         if image is not None:
-            self._heard_ns = now_ns
-            self._pictures += 1
+            self._newest_ns = now_ns
+            self._num_frames += 1
             return image
         self.timeouts += 1
-        if now_ns - self._heard_ns >= (_PATIENCE_NS if self._pictures else _FIRST_PATIENCE_NS):
+        if now_ns - self._newest_ns >= (
+            _STALL_TIMEOUT_NS if self._num_frames else _START_TIMEOUT_NS
+        ):
             raise SourceError(f"{self.name} gives no pictures")
         return None
 
@@ -198,39 +200,41 @@ class JetsonCamera:
         self._conversion = jetson.Conversion(self._library, self.name)
         self._format = jetson.CONVERTED
 
-    def _place(self, stamp_ns: int, returned_ns: int) -> tuple[int, int]:
+    def _place(self, timestamp_ns: int, returned_ns: int) -> tuple[int, int]:
         """Capture time and number of a picture."""
-        if self._is_running_time(stamp_ns, returned_ns):
-            self._stamp_ns = stamp_ns
-            return self._times.place(stamp_ns, returned_ns), self._count.number(stamp_ns)
-        return self._times.arrive(returned_ns), self._count.number(None)
+        if self._is_running_time(timestamp_ns, returned_ns):
+            self._timestamp_ns = timestamp_ns
+            return self._times.to_monotonic(timestamp_ns, returned_ns), self._count.number(
+                timestamp_ns
+            )
+        return self._times.estimate_capture(returned_ns), self._count.number(None)
 
-    def _is_running_time(self, stamp_ns: int, returned_ns: int) -> bool:
+    def _is_running_time(self, timestamp_ns: int, returned_ns: int) -> bool:
         # 0 means no stamp: jetson-utils was overtaken between the picture and its stamp, or it is
         # a live source's first picture.
-        if stamp_ns == 0:
+        if timestamp_ns == 0:
             return False
         # The running time begins inside the first Capture. When GStreamer has no stamp,
         # jetson-utils gives the time since the process began, which is more. Once stamps were
         # found good, only a gross error counts: the clocks may drift apart.
         open_ns = returned_ns - self._opened_ns
-        drift_ns = open_ns // 1000 if self._stamp_ns else 0
-        good = self._stamp_ns < stamp_ns <= open_ns + drift_ns
-        self._domain = RUNNING_TIME if good else ARRIVAL
+        drift_ns = open_ns // 1000 if self._timestamp_ns else 0
+        good = self._timestamp_ns < timestamp_ns <= open_ns + drift_ns
+        self._domain = RUNNING_TIME if good else ARRIVAL_CLOCK
         if not (good or self._warned):
             self._warned = True
             _LOG.warning(
                 "%s: a stamp of %.3f s after one of %.3f s, open for %.3f s, is no running time; "
                 "taking the time of arrival, which is later than the capture",
                 self.name,
-                stamp_ns / 1e9,
-                self._stamp_ns / 1e9,
+                timestamp_ns / 1e9,
+                self._timestamp_ns / 1e9,
                 open_ns / 1e9,
             )
         return good
 
 
-def ring_length(fps: float) -> int:
+def count_ring_buffers(fps: float) -> int:
     """Buffers that give a picture `FRAME_LIFETIME_S`.
 
     Of the rates that a webcam offers at a size jetson-utils may take a higher one than was asked

@@ -96,7 +96,7 @@ def create_source(
         return library.videoSource(uri, argv=argv, options={"zeroCopy": True})
 
 
-def view_picture(name: str, image: Any, source: Any) -> NDArray[np.uint8]:
+def view_image(name: str, image: Any, source: Any) -> NDArray[np.uint8]:
     """A cudaImage in mapped memory -> an array over it, shaped as `kernels.pixels` says.
 
     `name` is the camera's, for the error.
@@ -110,10 +110,12 @@ def view_picture(name: str, image: Any, source: Any) -> NDArray[np.uint8]:
             "ask for a width that is a multiple of 8 and an even height"
         )
     shapes = {"nv12": (height // 2 * 3, width), "yuyv": (height, width, 2)}
-    return np.asarray(_Lent(image, source, shapes.get(FORMATS[image.format], (height, width, 3))))
+    return np.asarray(
+        _LeasedImage(image, source, shapes.get(FORMATS[image.format], (height, width, 3)))
+    )
 
 
-class _Lent:
+class _LeasedImage:
     """Lends NumPy the memory of a cudaImage, by its address.
 
     Not by `__cuda_array_interface__`, nor by the `__array_interface__` that is built on it: each

@@ -17,20 +17,20 @@ import numpy as np
 
 from ..clock import Clock
 from ..messages import AudioChunk, Float32, SourceError
-from .audio_devices import find_input, import_pyaudio, quiet_stderr
+from .audio_devices import find_input, import_pyaudio, suppress_stderr
 
 _LOG = logging.getLogger(__name__)
 
 _SLOTS = 100  # buffers
 _STALL_S = 1.0
-_LOOK_S = 0.1
+_POLL_S = 0.1
 """While nothing arrives, how often to ask whether the stream is still alive."""
-_MOST_AGE_NS = 2_000_000_000
+_MAX_AGE_NS = 2_000_000_000
 _FUTURE_NS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Note:
+class _ChunkInfo:
     """What is known of one buffer in the ring."""
 
     first: int
@@ -79,7 +79,7 @@ class Microphone:
         self._expected_ns = 0
         self._pyaudio = import_pyaudio()
         try:
-            with quiet_stderr():
+            with suppress_stderr():
                 self._pa = self._pyaudio.PyAudio()
                 self._open(device)
         except BaseException:
@@ -97,15 +97,15 @@ class Microphone:
             taken = self._take()
             if taken is None:
                 return None
-            note, sound = taken
-            t_ns = self._capture_time(note)
-            if note.overflowed:
+            chunk_info, audio = taken
+            t_ns = self._capture_time_ns(chunk_info)
+            if chunk_info.overflowed:
                 self._lost += self._host_gap(t_ns)
-            first = note.first + self._lost
-            self._expected_ns = t_ns + note.frames * 1_000_000_000 // self._rate_hz
+            first = chunk_info.first + self._lost
+            self._expected_ns = t_ns + chunk_info.frames * 1_000_000_000 // self._rate_hz
             if self._converter is None:
-                return AudioChunk(t_ns, first, sound.reshape(-1))
-            chunk = self._converter.push(first, t_ns, sound)
+                return AudioChunk(t_ns, first, audio.reshape(-1))
+            chunk = self._converter.push(first, t_ns, audio)
             if chunk is not None:
                 return chunk
 
@@ -141,7 +141,7 @@ class Microphone:
             self._rate_hz, self._channels = rate_hz, channels
             buffer = round(rate_hz * self._chunk_ms / 1e3)
             self._ring = np.zeros((_SLOTS, buffer, channels), np.float32)
-            self._notes: list[_Note | None] = [None] * _SLOTS
+            self._notes: list[_ChunkInfo | None] = [None] * _SLOTS
             try:
                 self._stream = self._pa.open(
                     rate=rate_hz,
@@ -150,7 +150,7 @@ class Microphone:
                     input=True,
                     input_device_index=int(info["index"]),
                     frames_per_buffer=buffer,
-                    stream_callback=self._on_sound,
+                    stream_callback=self._on_audio,
                 )
             except (OSError, ValueError) as error:
                 reasons.append(f"{rate_hz} Hz x {channels}: {error}")
@@ -159,19 +159,19 @@ class Microphone:
             return
         raise SourceError(f"microphone {self.name} cannot be opened ({'; '.join(reasons)})")
 
-    def _on_sound(
+    def _on_audio(
         self, data: bytes, frames: int, times: dict[str, float], flags: int
     ) -> tuple[None, int]:
         """PortAudio's callback: copies and returns."""
         now_ns = self._clock.now_ns()
-        sound = np.frombuffer(data, np.float32).reshape(-1, self._channels)
+        audio = np.frombuffer(data, np.float32).reshape(-1, self._channels)
         with self._changed:
             slot = self._written % _SLOTS
             kept = min(frames, self._ring.shape[1])
-            self._ring[slot, :kept] = sound[:kept]
+            self._ring[slot, :kept] = audio[:kept]
             lost = bool(flags & self._pyaudio.paInputOverflow)
             adc_s = times.get("input_buffer_adc_time", 0.0)
-            self._notes[slot] = _Note(self._next_sample, kept, adc_s, now_ns, lost)
+            self._notes[slot] = _ChunkInfo(self._next_sample, kept, adc_s, now_ns, lost)
             self._next_sample += frames
             self._written += 1
             if self._written - self._taken > _SLOTS:
@@ -180,20 +180,20 @@ class Microphone:
             self._changed.notify_all()
         return None, self._pyaudio.paContinue
 
-    def _take(self) -> tuple[_Note, Float32] | None:
+    def _take(self) -> tuple[_ChunkInfo, Float32] | None:
         """Wait for the oldest buffer in the ring; a copy of it."""
         give_up_s = time.monotonic() + self._stall_s
         with self._changed:
             while self._written == self._taken and not self._closed:
-                if not self._changed.wait(min(_LOOK_S, self._stall_s)):
+                if not self._changed.wait(min(_POLL_S, self._stall_s)):
                     self._check_alive(give_up_s)
             if self._closed:
                 return None
             slot = self._taken % _SLOTS
             self._taken += 1
-            note = self._notes[slot]
-            assert note is not None
-            return note, self._ring[slot, : note.frames].copy()
+            chunk_info = self._notes[slot]
+            assert chunk_info is not None
+            return chunk_info, self._ring[slot, : chunk_info.frames].copy()
 
     def _check_alive(self, give_up_s: float) -> None:
         try:
@@ -207,11 +207,11 @@ class Microphone:
         if time.monotonic() >= give_up_s:
             raise SourceError(f"microphone {self.name} has sent nothing for {self._stall_s:g} s")
 
-    def _capture_time(self, note: _Note) -> int:
+    def _capture_time_ns(self, chunk_info: _ChunkInfo) -> int:
         """When the buffer's first sample was taken, on our clock."""
-        if note.adc_s > 0:
-            t_ns = round(note.adc_s * 1e9) + self._stream_offset_ns()
-            if -_FUTURE_NS <= note.returned_ns - t_ns <= _MOST_AGE_NS:
+        if chunk_info.adc_s > 0:
+            t_ns = round(chunk_info.adc_s * 1e9) + self._stream_offset_ns()
+            if -_FUTURE_NS <= chunk_info.returned_ns - t_ns <= _MAX_AGE_NS:
                 return t_ns
         if not self._warned:
             self._warned = True
@@ -219,9 +219,9 @@ class Microphone:
                 "microphone %s: no usable capture times (%.6f s); taking the time of arrival "
                 "minus the buffer's length",
                 self.name,
-                note.adc_s,
+                chunk_info.adc_s,
             )
-        return note.returned_ns - note.frames * 1_000_000_000 // self._rate_hz
+        return chunk_info.returned_ns - chunk_info.frames * 1_000_000_000 // self._rate_hz
 
     def _stream_offset_ns(self) -> int:
         """Our clock minus the stream's.

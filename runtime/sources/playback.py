@@ -16,13 +16,13 @@ from typing import Generic, Protocol, TypeVar
 
 from ..clock import Clock
 from ..messages import AudioChunk, CapturePath, SourceError, VideoFrame
-from ..priority import DEVICES, run_first, run_in_background
+from ..priority import DEVICE_PRIORITY, realtime_priority, run_in_background
 
 _FRAMES_AHEAD = 4  # 11 MB at 1280x720; covers a decoder that is late by 100 ms
 _CHUNKS_AHEAD = 20  # 200 ms
 _JOIN_TIMEOUT_S = 2.0
 
-PLAYED = "media time since the start, on the monotonic clock"
+PLAYBACK_CLOCK = "media time since the start, on the monotonic clock"
 
 Item = TypeVar("Item", bound=VideoFrame | AudioChunk)
 
@@ -202,7 +202,9 @@ class _Track(Generic[Item]):
                 run_in_background()  # it is ahead by a few items; the results are not
                 self._fill()
             else:
-                with run_first(True, DEVICES):  # as a camera, which no program keeps from its work
+                with realtime_priority(
+                    True, DEVICE_PRIORITY
+                ):  # as a camera, which no program keeps from its work
                     self._fill()
         except Exception as error:  # noqa: BLE001 - the reader raises it where it can be seen
             self._error = error
@@ -245,7 +247,7 @@ class PlayedVideo(_Track[VideoFrame]):
     @property
     def path(self) -> CapturePath:
         """What is written is written ahead of time and is no part of the latency."""
-        return CapturePath(self._media.copies_per_frame, PLAYED, "none")
+        return CapturePath(self._media.copies_per_frame, PLAYBACK_CLOCK, "none")
 
 
 class PlayedAudio(_Track[AudioChunk]):

@@ -57,19 +57,19 @@ class ChunkResampler:
         self._next_in = -1
         self._begin_in = self._begin_out = self._out = 0
 
-    def push(self, first: int, t_ns: int, sound: Float32) -> AudioChunk | None:
+    def push(self, first: int, t_ns: int, audio: Float32) -> AudioChunk | None:
         """The mono samples that are ready; None while the filter fills.
 
-        `sound`: float32 (n, channels); its first sample has index `first`, taken at `t_ns`.
+        `audio`: float32 (n, channels); its first sample has index `first`, taken at `t_ns`.
         """
         if first != self._next_in:  # a gap: the filter must not smear across it
             self._resampler = Resampler(self._out_rate_hz)
             self._begin_in = first
             self._begin_out = round(first * self._out_rate_hz / self._rate_hz)
             self._out = 0
-        self._next_in = first + sound.shape[0]
+        self._next_in = first + audio.shape[0]
         frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(sound.reshape(1, -1)), format="flt", layout=self._layout
+            np.ascontiguousarray(audio.reshape(1, -1)), format="flt", layout=self._layout
         )
         frame.sample_rate = self._rate_hz
         samples = self._resampler.push(frame)
@@ -83,7 +83,7 @@ class ChunkResampler:
         return chunk
 
 
-def cut_pieces(pieces: Iterable[tuple[int, Float32]], size: int) -> Iterator[tuple[int, Float32]]:
+def split_chunks(pieces: Iterable[tuple[int, Float32]], size: int) -> Iterator[tuple[int, Float32]]:
     """Cut (first index, samples) into pieces of `size`; nothing is joined across a gap."""
     at = 0
     rest = np.empty(0, np.float32)

@@ -7,13 +7,13 @@ import logging
 _LOG = logging.getLogger(__name__)
 
 DRIVER_CLOCK = "v4l2 monotonic"
-ARRIVAL = "time of arrival"
+ARRIVAL_CLOCK = "time of arrival"
 
 _TOO_OLD_NS = 1_000_000_000
 _FUTURE_NS = 1_000_000
 
 
-class DriverStamps:
+class DriverTimestamps:
     """Checks the time stamps of one camera; every picture's time is later than the one before."""
 
     def __init__(self, device: str) -> None:
@@ -35,7 +35,7 @@ class DriverStamps:
             self._proven = True
             self._last_ns = driver_ns
             return driver_ns
-        self.clock_domain = ARRIVAL
+        self.clock_domain = ARRIVAL_CLOCK
         if not self._warned:
             self._warned = True
             _LOG.warning(

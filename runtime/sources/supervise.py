@@ -26,11 +26,11 @@ from ..trouble import FaultLog
 _LOG = logging.getLogger(__name__)
 
 FIRST_DELAY_NS = 500_000_000
-LONGEST_DELAY_NS = 5_000_000_000
-ATTEMPT_LIMIT_NS = 30_000_000_000
+MAX_DELAY_NS = 5_000_000_000
+OPEN_TIMEOUT_NS = 30_000_000_000
 """A device that has given nothing so long after it was opened, or tried to be, hangs in its driver:
 the slowest cameras take a few seconds, and there is another attempt within five."""
-REST_NS = 100_000_000
+PAUSE_POLL_NS = 100_000_000
 """How often it is asked whether the device may be open again."""
 
 Item = TypeVar("Item", bound=VideoFrame | AudioChunk)
@@ -41,18 +41,18 @@ _NEVER_OPENED = CapturePath(copies_per_frame=0, clock_domain="unknown", zero_cop
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitPolicy:
     """What to do about a device that is not there, or may not be read."""
 
-    at_first: bool = False
+    wait_for_first: bool = False
     """`read` opens the device, and waits for one that was never there; else it must be there."""
-    quietly: bool = False
+    optional: bool = False
     """That one was never there is no trouble: nobody has said that there is one."""
-    may_read: Callable[[], bool] = lambda: True
+    capture_allowed: Callable[[], bool] = lambda: True
     """While it says no, the device is closed."""
 
 
-NO_WAITING = Waiting()
+FAIL_FAST = WaitPolicy()
 
 
 class _Source(Protocol[Item_co]):
@@ -61,7 +61,7 @@ class _Source(Protocol[Item_co]):
     def close(self) -> None: ...
 
 
-class Supervised(Generic[Item]):
+class ReconnectingSource(Generic[Item]):
     """A source that comes back: after a failure it is opened again, after 0.5 s, then 1, 2, 4, 5.
 
     The first opening happens in the constructor and must work (SourceError), unless it is waited
@@ -71,47 +71,49 @@ class Supervised(Generic[Item]):
     def __init__(
         self,
         name: str,
-        open_source: Callable[[], _Source[Item]],
+        open_bundle_source: Callable[[], _Source[Item]],
         clock: Clock,
         renumber: Callable[[Item, bool], Item],
-        waiting: Waiting,
+        wait_policy: WaitPolicy,
     ) -> None:
         """`renumber(item, first since it was opened)` keeps the counting going. The numbers alone
         are kept: what was seen and heard last must not lie here while the device is away."""
         self.name = name
         self.failures = 0
-        self._open = open_source
+        self._open = open_bundle_source
         self._clock = clock
         self._renumber = renumber
         self._stop = threading.Event()
         self._lock = threading.Lock()  # guards _source against a close from another thread
         self._came = False  # something, ever
-        self._waiting = waiting
+        self._wait_policy = wait_policy
         self._lost = False
         self._faults = FaultLog(_LOG, f"{name} is back", clock)
-        self._given = False  # something has come since it was opened
-        self._tried_ns = clock.now_ns()
+        self._delivered = False  # something has come since it was opened
+        self._attempted_ns = clock.now_ns()
         self._delay_ns = FIRST_DELAY_NS
-        self._source: _Source[Item] | None = None if waiting.at_first else open_source()
+        self._source: _Source[Item] | None = (
+            None if wait_policy.wait_for_first else open_bundle_source()
+        )
 
     @property
-    def trouble(self) -> str:
+    def fault(self) -> str:
         """What is wrong with it now; "" when nothing is."""
-        return f"{self.name} is missing" if self._lost and self._is_missed else ""
+        return f"{self.name} is missing" if self._lost and self._is_expected else ""
 
     @property
-    def is_awaited(self) -> bool:
+    def is_reopening(self) -> bool:
         """Nothing comes from it because it is being opened or looked for, and this goes on."""
-        return not self._given and self._clock.now_ns() - self._tried_ns < ATTEMPT_LIMIT_NS
+        return not self._delivered and self._clock.now_ns() - self._attempted_ns < OPEN_TIMEOUT_NS
 
     @property
-    def _is_missed(self) -> bool:
-        return not self._waiting.quietly or self._came
+    def _is_expected(self) -> bool:
+        return not self._wait_policy.optional or self._came
 
     def read(self) -> Item | None:
         while not self._stop.is_set():
-            if not self._waiting.may_read():
-                self._rest()
+            if not self._wait_policy.capture_allowed():
+                self._pause()
                 continue
             source = self._source
             try:
@@ -120,7 +122,7 @@ class Supervised(Generic[Item]):
                     continue
                 item = source.read()
             except SourceError as error:
-                self._give_up(error)
+                self._handle_failure(error)
                 if self._wait():
                     return None
                 continue
@@ -131,7 +133,7 @@ class Supervised(Generic[Item]):
                 self._faults.log_transition("", self._log_level)
                 self._lost = False
                 self._delay_ns = FIRST_DELAY_NS
-            first, self._given = not self._given, True
+            first, self._delivered = not self._delivered, True
             self._came = True
             return self._renumber(item, first)
         return None
@@ -140,7 +142,7 @@ class Supervised(Generic[Item]):
         self._stop.set()
         self._close_source()
 
-    def __enter__(self) -> Supervised[Item]:
+    def __enter__(self) -> ReconnectingSource[Item]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -148,22 +150,22 @@ class Supervised(Generic[Item]):
 
     @property
     def _log_level(self) -> int:
-        return logging.WARNING if self._is_missed else logging.INFO
+        return logging.WARNING if self._is_expected else logging.INFO
 
     def _close_source(self) -> None:
-        self._given = False
+        self._delivered = False
         with self._lock:
             source, self._source = self._source, None
         if source is not None:
             source.close()
 
-    def _rest(self) -> None:
+    def _pause(self) -> None:
         # Open, its driver would go on filling buffers, to be read when it is allowed again.
         self._close_source()
-        self._clock.sleep_until_ns(self._clock.now_ns() + REST_NS, self._stop)
+        self._clock.sleep_until_ns(self._clock.now_ns() + PAUSE_POLL_NS, self._stop)
 
     def _reopen(self) -> _Source[Item]:
-        self._tried_ns = self._clock.now_ns()
+        self._attempted_ns = self._clock.now_ns()
         source = self._open()
         with self._lock:
             if not self._stop.is_set():
@@ -172,7 +174,7 @@ class Supervised(Generic[Item]):
         source.close()
         return source
 
-    def _give_up(self, error: SourceError) -> None:
+    def _handle_failure(self, error: SourceError) -> None:
         self._close_source()
         if self._stop.is_set():
             return
@@ -182,25 +184,29 @@ class Supervised(Generic[Item]):
         self._faults.log_transition(f"{self.name} lost: {error}", self._log_level)
 
     def _wait(self) -> bool:
-        delay_ns, self._delay_ns = self._delay_ns, min(2 * self._delay_ns, LONGEST_DELAY_NS)
+        delay_ns, self._delay_ns = self._delay_ns, min(2 * self._delay_ns, MAX_DELAY_NS)
         return self._clock.sleep_until_ns(self._clock.now_ns() + delay_ns, self._stop)
 
 
-class SupervisedVideo(Supervised[VideoFrame]):
+class ReconnectingVideo(ReconnectingSource[VideoFrame]):
     """A VideoSource that comes back; the indices go on where they stopped."""
 
     def __init__(
-        self, name: str, open_source: Callable[[], VideoSource], clock: Clock, waiting: Waiting
+        self,
+        name: str,
+        open_bundle_source: Callable[[], VideoSource],
+        clock: Clock,
+        wait_policy: WaitPolicy,
     ) -> None:
         self._offset = 0
         self._next_index: int | None = None
         self._camera: VideoSource | None = None
 
         def open_and_keep() -> VideoSource:
-            self._camera = open_source()
+            self._camera = open_bundle_source()
             return self._camera
 
-        super().__init__(name, open_and_keep, clock, self._continue, waiting)
+        super().__init__(name, open_and_keep, clock, self._continue, wait_policy)
 
     @property
     def path(self) -> CapturePath:
@@ -214,18 +220,25 @@ class SupervisedVideo(Supervised[VideoFrame]):
         return replace(frame, index=frame.index + self._offset) if self._offset else frame
 
 
-def supervise_video(
-    name: str, open_source: Callable[[], VideoSource], clock: Clock, waiting: Waiting = NO_WAITING
-) -> SupervisedVideo:
+def reconnecting_video(
+    name: str,
+    open_bundle_source: Callable[[], VideoSource],
+    clock: Clock,
+    wait_policy: WaitPolicy = FAIL_FAST,
+) -> ReconnectingVideo:
     """The indices go on where they stopped."""
-    return SupervisedVideo(name, open_source, clock, waiting)
+    return ReconnectingVideo(name, open_bundle_source, clock, wait_policy)
 
 
-class SupervisedAudio(Supervised[AudioChunk]):
+class ReconnectingAudio(ReconnectingSource[AudioChunk]):
     """An AudioSource that comes back; the sample index jumps by the time that was lost."""
 
     def __init__(
-        self, name: str, open_source: Callable[[], AudioSource], clock: Clock, waiting: Waiting
+        self,
+        name: str,
+        open_bundle_source: Callable[[], AudioSource],
+        clock: Clock,
+        wait_policy: WaitPolicy,
     ) -> None:
         self.sample_rate_hz = 0
         self._offset = 0
@@ -233,14 +246,14 @@ class SupervisedAudio(Supervised[AudioChunk]):
         """Of the last chunk: its time, its number and how many samples it had."""
 
         def open_at_same_rate() -> AudioSource:
-            source = open_source()
+            source = open_bundle_source()
             if self.sample_rate_hz not in (0, source.sample_rate_hz):
                 source.close()
                 raise SourceError(f"{name} came back at {source.sample_rate_hz} Hz")
             self.sample_rate_hz = source.sample_rate_hz
             return source
 
-        super().__init__(name, open_at_same_rate, clock, self._continue, waiting)
+        super().__init__(name, open_at_same_rate, clock, self._continue, wait_policy)
 
     def _continue(self, chunk: AudioChunk, first: bool) -> AudioChunk:
         if first and self._last is not None:
@@ -253,13 +266,16 @@ class SupervisedAudio(Supervised[AudioChunk]):
         return replace(chunk, first_sample=number) if self._offset else chunk
 
 
-def supervise_audio(
-    name: str, open_source: Callable[[], AudioSource], clock: Clock, waiting: Waiting = NO_WAITING
-) -> SupervisedAudio:
+def reconnecting_audio(
+    name: str,
+    open_bundle_source: Callable[[], AudioSource],
+    clock: Clock,
+    wait_policy: WaitPolicy = FAIL_FAST,
+) -> ReconnectingAudio:
     """The sample index goes on, with a gap as long as the device was away."""
-    return SupervisedAudio(name, open_source, clock, waiting)
+    return ReconnectingAudio(name, open_bundle_source, clock, wait_policy)
 
 
-def is_awaited(source: object) -> bool:
+def is_reopening(source: object) -> bool:
     """Whether nothing comes from `source` for a reason that is known, and that is looked after."""
-    return isinstance(source, Supervised) and source.is_awaited
+    return isinstance(source, ReconnectingSource) and source.is_reopening

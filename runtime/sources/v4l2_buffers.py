@@ -19,21 +19,21 @@ from ...kernels.mapped import MappedMemory, Pin
 from . import v4l2_abi as abi
 from .v4l2_device import Handle
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
-READERS = 3
+MAX_FRAMES_IN_USE = 3
 """Pictures that are looked at in the same moment: the pipeline's, the face finder's, the newest."""
-WITH_DRIVER = 2
+QUEUED_IN_DRIVER = 2
 """One is filled while another waits: with fewer the driver has nowhere to put the next picture."""
 
 
-class PicturePool:
+class FramePool:
     """Memory for `count` pictures of `size` bytes each."""
 
     def __init__(self, count: int, size: int, pin: Pin | None) -> None:
         """Raises MapError when the GPU's driver does not take the memory."""
         self.memories: list[MappedMemory] = []
-        self._loans: list[weakref.ref[Picture] | None] = [None] * count
+        self._leases: list[weakref.ref[Image] | None] = [None] * count
         try:
             self.memories += (MappedMemory(size, pin) for _ in range(count))
         except OSError:
@@ -41,35 +41,35 @@ class PicturePool:
             raise
 
     @property
-    def in_gpu(self) -> bool:
+    def gpu_visible(self) -> bool:
         """Does the GPU see it?"""
         return all(memory.device_ptr for memory in self.memories)
 
-    def lend(self, index: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Picture:
+    def lease(self, index: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Image:
         # Made from the pages and not from an array over them, so that its parts keep it alive: in
         # NumPy the part of a view refers to the array under the view.
-        picture: Picture = np.ndarray(
+        image: Image = np.ndarray(
             shape, np.uint8, buffer=self.memories[index].pages, strides=strides
         )
-        self._loans[index] = weakref.ref(picture)
-        return picture
+        self._leases[index] = weakref.ref(image)
+        return image
 
     def is_free(self, index: int) -> bool:
-        loan = self._loans[index]
-        return loan is None or loan() is None
+        lease_ref = self._leases[index]
+        return lease_ref is None or lease_ref() is None
 
     def close(self) -> None:
         """Memory that is still lent is taken from the GPU when it comes back."""
-        for memory, loan in zip(self.memories, self._loans, strict=False):
-            picture = loan() if loan is not None else None
-            if picture is None:
+        for memory, lease_ref in zip(self.memories, self._leases, strict=False):
+            image = lease_ref() if lease_ref is not None else None
+            if image is None:
                 memory.close()
             else:
-                weakref.finalize(picture, memory.close).atexit = False
+                weakref.finalize(image, memory.close).atexit = False
         self.memories = []
 
 
-class OurBuffers:
+class UserPtrBuffers:
     """V4L2_MEMORY_USERPTR: the driver fills our memory, nothing is copied. Is streaming."""
 
     memory = abi.MEMORY_USERPTR
@@ -77,17 +77,17 @@ class OurBuffers:
     def __init__(self, handle: Handle, size: int, pin: Pin | None) -> None:
         """Raises OSError when the driver does not take memory of ours."""
         self._handle = handle
-        self._pool = PicturePool(READERS + 1 + WITH_DRIVER, size, pin)
-        self._lent: list[int] = []
+        self._pool = FramePool(MAX_FRAMES_IN_USE + 1 + QUEUED_IN_DRIVER, size, pin)
+        self._leased: list[int] = []
         self._queued = 0
         self.copies = 0
-        """Of the newest picture, like `in_gpu`."""
-        self.in_gpu = self._pool.in_gpu
+        """Of the newest picture, like `gpu_visible`."""
+        self.gpu_visible = self._pool.gpu_visible
         try:
-            count = _request(handle, self.memory, len(self._pool.memories))
+            count = _request_buffers(handle, self.memory, len(self._pool.memories))
             for index in range(min(count, len(self._pool.memories))):
                 self.queue(index)
-            _switch(handle, abi.STREAMON)
+            _set_streaming(handle, abi.STREAMON)
         except OSError:
             self.close()
             raise
@@ -100,33 +100,33 @@ class OurBuffers:
         self._handle.ioctl(abi.QBUF, buffer)
         self._queued += 1
 
-    def take(self) -> abi.Buffer:
+    def dequeue(self) -> abi.Buffer:
         """The oldest picture that is ready. Raises OSError, BlockingIOError when there is none."""
         buffer = abi.Buffer(type=abi.CAPTURE, memory=self.memory)
         self._handle.ioctl(abi.DQBUF, buffer)
         self._queued -= 1
         return buffer
 
-    def hand_out(
+    def lease_frame(
         self, buffer: abi.Buffer, shape: tuple[int, ...], strides: tuple[int, ...]
-    ) -> tuple[Picture, int]:
+    ) -> tuple[Image, int]:
         """The picture and its address on the GPU. Copied only when too many are still held."""
-        picture = self._pool.lend(buffer.index, shape, strides)
-        if self._queued < WITH_DRIVER:
-            picture, ptr = picture.copy(), 0
+        image = self._pool.lease(buffer.index, shape, strides)
+        if self._queued < QUEUED_IN_DRIVER:
+            image, ptr = image.copy(), 0
             self.queue(buffer.index)
             self.copies = 1
         else:
             ptr = self._pool.memories[buffer.index].device_ptr
-            self._lent.append(buffer.index)
+            self._leased.append(buffer.index)
             self.copies = 0
-        self.in_gpu = bool(ptr)
-        return picture, ptr
+        self.gpu_visible = bool(ptr)
+        return image, ptr
 
     def reclaim(self) -> None:
         """Give the driver what nobody looks at any more."""
-        for index in [index for index in self._lent if self._pool.is_free(index)]:
-            self._lent.remove(index)
+        for index in [index for index in self._leased if self._pool.is_free(index)]:
+            self._leased.remove(index)
             self.queue(index)
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class OurBuffers:
         self._pool.close()
 
 
-class DriverBuffers:
+class MmapBuffers:
     """V4L2_MEMORY_MMAP: the driver fills its own memory and we copy each picture out, once. Is
     streaming."""
 
@@ -145,15 +145,15 @@ class DriverBuffers:
         """Raises OSError."""
         self._handle = handle
         self._maps: list[mmap.mmap] = []
-        self._pool = PicturePool(READERS + 1, size, pin)
-        self.in_gpu = self._pool.in_gpu
+        self._pool = FramePool(MAX_FRAMES_IN_USE + 1, size, pin)
+        self.gpu_visible = self._pool.gpu_visible
         try:
-            for index in range(_request(handle, self.memory, WITH_DRIVER + 1)):
+            for index in range(_request_buffers(handle, self.memory, QUEUED_IN_DRIVER + 1)):
                 buffer = abi.Buffer(index=index, type=abi.CAPTURE, memory=self.memory)
                 handle.ioctl(abi.QUERYBUF, buffer)
                 self._maps.append(handle.map(buffer.length, buffer.m.offset))
                 self.queue(index)
-            _switch(handle, abi.STREAMON)
+            _set_streaming(handle, abi.STREAMON)
         except OSError:
             self.close()
             raise
@@ -162,29 +162,29 @@ class DriverBuffers:
         buffer = abi.Buffer(index=index, type=abi.CAPTURE, memory=self.memory)
         self._handle.ioctl(abi.QBUF, buffer)
 
-    def take(self) -> abi.Buffer:
-        """As `OurBuffers.take`."""
+    def dequeue(self) -> abi.Buffer:
+        """As `UserPtrBuffers.dequeue`."""
         buffer = abi.Buffer(type=abi.CAPTURE, memory=self.memory)
         self._handle.ioctl(abi.DQBUF, buffer)
         return buffer
 
-    def hand_out(
+    def lease_frame(
         self, buffer: abi.Buffer, shape: tuple[int, ...], strides: tuple[int, ...]
-    ) -> tuple[Picture, int]:
+    ) -> tuple[Image, int]:
         """A copy, and its address on the GPU: 0 when so many are held that it found no place."""
-        filled: Picture = np.ndarray(
+        filled: Image = np.ndarray(
             shape, np.uint8, buffer=self._maps[buffer.index], strides=strides
         )
         free = [i for i in range(len(self._pool.memories)) if self._pool.is_free(i)]
         if free:
-            picture = self._pool.lend(free[0], shape, strides)
+            image = self._pool.lease(free[0], shape, strides)
             ptr = self._pool.memories[free[0]].device_ptr
-            np.copyto(picture, filled)
+            np.copyto(image, filled)
         else:
-            picture, ptr = filled.copy(), 0
-        self.in_gpu = bool(ptr)
+            image, ptr = filled.copy(), 0
+        self.gpu_visible = bool(ptr)
         self.queue(buffer.index)
-        return picture, ptr
+        return image, ptr
 
     def reclaim(self) -> None:
         """The driver has its own back already."""
@@ -197,20 +197,20 @@ class DriverBuffers:
         self._pool.close()
 
 
-def _request(handle: Handle, memory: int, count: int) -> int:
+def _request_buffers(handle: Handle, memory: int, count: int) -> int:
     """The number of buffers there are, which may be another than `count`."""
     request = abi.RequestBuffers(count=count, type=abi.CAPTURE, memory=memory)
     handle.ioctl(abi.REQBUFS, request)
     return int(request.count)
 
 
-def _switch(handle: Handle, number: int) -> None:
+def _set_streaming(handle: Handle, number: int) -> None:
     handle.ioctl(number, struct.pack("i", abi.CAPTURE))
 
 
 def _release(handle: Handle, memory: int) -> None:
     """Take all buffers back from the driver, or from what is left of it."""
     with contextlib.suppress(OSError):
-        _switch(handle, abi.STREAMOFF)
+        _set_streaming(handle, abi.STREAMOFF)
     with contextlib.suppress(OSError):
-        _request(handle, memory, 0)
+        _request_buffers(handle, memory, 0)

@@ -18,9 +18,9 @@ from . import v4l2_abi as abi
 RAW_FORMATS = {"NV12": "nv12", "YUYV": "yuyv", "RGB3": "rgb8", "BGR3": "bgr8"}
 """What V4L2 calls the layouts of `kernels.pixels`; the fewer bytes, the earlier it is taken."""
 
-_NEAR_ENOUGH = 0.95
+_FPS_TOLERANCE = 0.95
 """Share of the wanted rate that counts as reaching it: 29.97 is 30."""
-_MOST_ENTRIES = 256
+_MAX_ENTRIES = 256
 
 Entry = TypeVar("Entry", bound=Structure)
 
@@ -73,7 +73,7 @@ class RawFormat:
     """0 when the size is not offered, infinite when the device does not say."""
 
     def reaches(self, fps: float) -> bool:
-        return self.fastest_fps >= _NEAR_ENOUGH * fps
+        return self.fastest_fps >= _FPS_TOLERANCE * fps
 
 
 def check_captures(handle: Handle, device: str) -> None:
@@ -125,7 +125,7 @@ def explain_shortfall(formats: list[RawFormat], width: int, height: int, fps: fl
 
 
 def _enumerate(handle: Handle, number: int, make: Callable[[int], Entry]) -> Iterator[Entry]:
-    for index in range(_MOST_ENTRIES):
+    for index in range(_MAX_ENTRIES):
         entry = make(index)
         try:
             handle.ioctl(number, entry)

@@ -48,12 +48,12 @@ class Layout:
     """What the driver wants to be given for one picture."""
 
     @property
-    def picture_bytes(self) -> int:
+    def frame_bytes(self) -> int:
         """From the first pixel to the last."""
         return (self.shape[0] - 1) * self.strides[0] + self.shape[1] * self.strides[1]
 
 
-def agree_on_format(handle: Handle, device: str, width: int, height: int, fps: float) -> Layout:
+def negotiate_format(handle: Handle, device: str, width: int, height: int, fps: float) -> Layout:
     """The best raw format that reaches the rate, else the fastest; the driver takes the size and
     the rate that are nearest to the wish.
 

@@ -17,7 +17,7 @@ pytest.importorskip("onnx", reason="onnx is in the train extra")
 pytest.importorskip("torch", reason="torch is in the train extra")
 import onnx
 
-from emotion_edge.calibration.answers import ask
+from emotion_edge.calibration.answers import compute_logits
 from emotion_edge.calibration.samples import Samples
 from emotion_edge.engines.bundle import (
     EMBEDDING_SIZE,
@@ -48,8 +48,8 @@ def draw_samples(network: str, num: int = 48, seed: int = 0, side: int = 16) -> 
         mask = np.ones((num, 300), np.float32)
         mask[::4, 100:] = 0
         return Samples(ids, {"mel": bands.astype(np.float32), "mask": mask})
-    colours = rng.uniform(-1, 1, (num, 3, 1, 1))
-    image = (colours + rng.normal(0, 0.2, (num, 3, side, side))).clip(-1.8, 1.8)
+    colors = rng.uniform(-1, 1, (num, 3, 1, 1))
+    image = (colors + rng.normal(0, 0.2, (num, 3, side, side))).clip(-1.8, 1.8)
     for i in range(0, num, 12):
         image[i, 0, side // 2, side // 2] = 3.0
     return Samples(ids, {"image": image.astype(np.float32)})
@@ -64,7 +64,7 @@ def build_network(network: str = "face", trap: str = "", seed: int = 3) -> bytes
     """
     bias = np.zeros(len(LABELS))
     model = _assemble(network, trap, seed, bias)
-    logits = ask(model, draw_samples(network).batches(16))
+    logits = compute_logits(model, draw_samples(network).batches(16))
     return _assemble(network, trap, seed, -logits.mean(axis=0))
 
 
@@ -160,7 +160,7 @@ def write_toy_bundle(folder: Path, networks: Mapping[str, bytes]) -> Bundle:
     models = {}
     for name, data in networks.items():
         (folder / f"{name}.onnx").write_bytes(data)
-        logits = ask(data, [golden_input(draft, name)])[0]
+        logits = compute_logits(data, [golden_input(draft, name)])[0]
         models[name] = ModelEntry(f"{name}.onnx", 1.5, 0.5, logits.tolist())
     fields = {name: getattr(draft, name) for name in draft.__struct_fields__}
     del fields["format"], fields["files"]
@@ -219,10 +219,10 @@ def ravdess_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     t = np.arange(9_600) / 16_000
     for actor in (actor for fold in TEST_FOLDS for actor in fold):
         for place, code in enumerate(("01", "03", "05", "08")):
-            sound = 0.3 * np.sin(2 * np.pi * (300 * 2**place + actor) * t)
+            audio = 0.3 * np.sin(2 * np.pi * (300 * 2**place + actor) * t)
             with wave.open(str(root / f"03-01-{code}-01-01-01-{actor:02}.wav"), "wb") as file:
                 file.setnchannels(1)
                 file.setsampwidth(2)
                 file.setframerate(16_000)
-                file.writeframes((sound * 32_000).astype("<i2").tobytes())
+                file.writeframes((audio * 32_000).astype("<i2").tobytes())
     return root

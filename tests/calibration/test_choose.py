@@ -17,12 +17,12 @@ from emotion_edge.calibration.choose import (
     NUM_PER_LABEL,
     NUM_SILENCES,
     VOICE_CONDITIONS,
-    Entry,
-    choose_faces,
-    choose_voices,
+    SampleEntry,
     name_face,
     name_voice,
     read_list,
+    select_faces,
+    select_voices,
     write_list,
 )
 from emotion_edge.calibration.errors import CalibrationError
@@ -58,7 +58,7 @@ def voices() -> VoiceSet:
     return VoiceSet(silent, emotions, emotions, actors, names)
 
 
-def count_conditions(entries: list[Entry], conditions: tuple[str, ...]) -> dict[str, float]:
+def count_conditions(entries: list[SampleEntry], conditions: tuple[str, ...]) -> dict[str, float]:
     """How often each is met, for once that it is named."""
     counts = Counter(entry.condition for entry in entries)
     assert set(counts) == set(conditions)
@@ -68,12 +68,12 @@ def count_conditions(entries: list[Entry], conditions: tuple[str, ...]) -> dict[
 def test_faces_are_spread(faces: FaceSet) -> None:
     """As many of each label, none without; each condition equally often, in every label; each
     blank; nobody twice."""
-    entries = choose_faces(faces, 0)
+    entries = select_faces(faces, 0)
     known = {name_face(image): int(faces.labels[i]) for i, image in enumerate(faces.images)}
     seen = [entry for entry in entries if not entry.id.startswith("blank/")]
     assert Counter(known[entry.id] for entry in seen) == dict.fromkeys(range(7), NUM_PER_LABEL)
     assert len({entry.id for entry in entries}) == len(entries) == len(seen) + len(BLANKS)
-    assert entries[-len(BLANKS) :] == [Entry(f"blank/{name}", "plain") for name in BLANKS]
+    assert entries[-len(BLANKS) :] == [SampleEntry(f"blank/{name}", "plain") for name in BLANKS]
     counts = count_conditions(seen, FACE_CONDITIONS)
     assert max(counts.values()) - min(counts.values()) <= 1
     for label in range(7):
@@ -86,13 +86,13 @@ def test_rare_label_gives_what_it_has(faces: FaceSet) -> None:
     """A label with fewer faces than wanted gives all of them."""
     index = np.concatenate([np.flatnonzero(faces.labels == label)[:30] for label in range(3)])
     few = FaceSet(faces.images[index], faces.votes[index], faces.labels[index], 0)
-    assert len(choose_faces(few, 0)) == 90 + len(BLANKS)
+    assert len(select_faces(few, 0)) == 90 + len(BLANKS)
 
 
 def test_voices_are_spread(voices: VoiceSet) -> None:
     """Of every actor as many, and of every emotion; each condition as often as any other, with
     every actor and with every emotion; noise and silence; no recording twice."""
-    entries = choose_voices(voices, 0)
+    entries = select_voices(voices, 0)
     spoken = [entry for entry in entries if entry.id.startswith("ravdess/")]
     parts = [(int(entry.id.split("/")[1]), entry.id.split("-")[2], entry) for entry in spoken]
     assert Counter(actor for actor, _, _ in parts) == dict.fromkeys(ACTORS, NUM_PER_ACTOR)
@@ -114,9 +114,9 @@ def test_voices_are_spread(voices: VoiceSet) -> None:
 def test_the_first_few_are_as_spread(faces: FaceSet, voices: VoiceSet) -> None:
     """What is tried on the first 256 alone is tried on all labels, people and conditions."""
     known = {name_face(image): int(faces.labels[i]) for i, image in enumerate(faces.images)}
-    some = choose_faces(faces, 0)[:256]
+    some = select_faces(faces, 0)[:256]
     assert min(Counter(known[entry.id] for entry in some).values()) > 256 / 7 / 2
-    spoken = choose_voices(voices, 0)[:256]
+    spoken = select_voices(voices, 0)[:256]
     assert {int(entry.id.split("/")[1]) for entry in spoken} == set(ACTORS)
     assert {entry.condition for entry in some} == set(FACE_CONDITIONS)
     assert {entry.condition for entry in spoken} == set(VOICE_CONDITIONS)
@@ -124,8 +124,8 @@ def test_the_first_few_are_as_spread(faces: FaceSet, voices: VoiceSet) -> None:
 
 def test_same_seed_same_list(faces: FaceSet, voices: VoiceSet) -> None:
     """And another seed another one."""
-    assert choose_faces(faces, 5) == choose_faces(faces, 5) != choose_faces(faces, 6)
-    assert choose_voices(voices, 5) == choose_voices(voices, 5) != choose_voices(voices, 6)
+    assert select_faces(faces, 5) == select_faces(faces, 5) != select_faces(faces, 6)
+    assert select_voices(voices, 5) == select_voices(voices, 5) != select_voices(voices, 6)
 
 
 def test_names() -> None:
@@ -139,7 +139,7 @@ def test_names() -> None:
 
 def test_list_round_trip(tmp_path: Path) -> None:
     """A line each, plain text."""
-    entries = [Entry("ferplus/0", "plain"), Entry("blank/black", "dark2")]
+    entries = [SampleEntry("ferplus/0", "plain"), SampleEntry("blank/black", "dark2")]
     write_list(tmp_path / "list.txt", entries)
     assert (tmp_path / "list.txt").read_bytes() == b"ferplus/0 plain\nblank/black dark2\n"
     assert read_list(tmp_path / "list.txt") == entries
@@ -173,7 +173,7 @@ def test_list_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match=r"none\.txt: cannot be read"):
         read_list(tmp_path / "none.txt")
     with pytest.raises(CalibrationError, match=r"list\.txt: cannot be written: No such file"):
-        write_list(tmp_path / "none" / "list.txt", [Entry("a", "plain")])
+        write_list(tmp_path / "none" / "list.txt", [SampleEntry("a", "plain")])
 
 
 def test_committed_faces() -> None:

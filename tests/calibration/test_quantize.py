@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from emotion_edge.calibration.answers import ask, compare_answers
+from emotion_edge.calibration.answers import compare_logits, compute_logits
 from emotion_edge.calibration.errors import CalibrationError
-from emotion_edge.calibration.quantize import pack, quantize, read_network
+from emotion_edge.calibration.quantize import quantize, read_network, serialize
 from emotion_edge.calibration.ranges import choose_range, collect_histograms, find_weighted
 from emotion_edge.calibration.samples import Samples
 from emotion_edge.engines.half import QDQ_OPSET
-from emotion_edge.training.onnx_graph import halve_weights
+from emotion_edge.training.onnx_graph import store_weights_as_fp16
 
 MakeNetwork = Callable[..., bytes]
 MakeSamples = Callable[..., Samples]
@@ -24,16 +24,16 @@ NETWORKS = ("face", "voice")
 
 
 @pytest.fixture
-def quantise_all(make_samples: MakeSamples) -> Callable[..., onnx.ModelProto]:
+def quantize_all(make_samples: MakeSamples) -> Callable[..., onnx.ModelProto]:
     """A function (network's bytes, its name, layers spared) -> with all other layers quantised."""
 
-    def run(data: bytes, network: str, spared: tuple[str, ...] = ()) -> onnx.ModelProto:
+    def run(data: bytes, network: str, excluded: tuple[str, ...] = ()) -> onnx.ModelProto:
         model = read_network(data, network)
         reads = find_weighted(model)
         tensors = sorted(set(reads.values()))
         found = collect_histograms(model, tensors, make_samples(network).batches(16))
         ranges = {name: choose_range(one, "minmax") for name, one in found.items()}
-        return quantize(model, ranges, [name for name in reads if name not in spared])
+        return quantize(model, ranges, [name for name in reads if name not in excluded])
 
     return run
 
@@ -51,8 +51,8 @@ def readers(graph: onnx.GraphProto, tensor: str) -> list[onnx.NodeProto]:
 def check_rounded(graph: onnx.GraphProto, layers: set[str]) -> None:
     """Only `layers` read what was rounded, and nobody outside sees it."""
     outputs = {value.name for value in graph.output}
-    quantised = [node for node in graph.node if node.op_type == "QuantizeLinear"]
-    for node in quantised:
+    quantized = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    for node in quantized:
         assert node.output[0] not in outputs
         (back,) = readers(graph, node.output[0])
         assert back.op_type == "DequantizeLinear"
@@ -73,39 +73,39 @@ def check_rounded(graph: onnx.GraphProto, layers: set[str]) -> None:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_only_weighted_operators_read_what_was_rounded(
-    make_network: MakeNetwork, quantise_all: Callable[..., onnx.ModelProto], network: str
+    make_network: MakeNetwork, quantize_all: Callable[..., onnx.ModelProto], network: str
 ) -> None:
     """Sums around a layer, and the embedding that is an output, stay whole."""
     data = make_network(network)
-    model = quantise_all(data, network)
+    model = quantize_all(data, network)
     check_rounded(model.graph, set(find_weighted(onnx.load_from_string(data))))
     names = [value.name for value in model.graph.output]
     assert names == ["embedding", "logits"]
 
 
-@pytest.mark.parametrize("spared", ["stem", "mix", "side", "embed", "head"])
-def test_spared_layer_reads_what_it_read(
-    make_network: MakeNetwork, quantise_all: Callable[..., onnx.ModelProto], spared: str
+@pytest.mark.parametrize("excluded", ["stem", "mix", "side", "embed", "head"])
+def test_excluded_layer_keeps_its_exact_input(
+    make_network: MakeNetwork, quantize_all: Callable[..., onnx.ModelProto], excluded: str
 ) -> None:
     """Also where its neighbour is quantised and reads the same tensor."""
     data = make_network("face")
-    model = quantise_all(data, "face", (spared,))
+    model = quantize_all(data, "face", (excluded,))
     before, after = (
-        next(node for node in graph.node if node.name == spared)
+        next(node for node in graph.node if node.name == excluded)
         for graph in (onnx.load_from_string(data).graph, model.graph)
     )
     assert list(after.input) == list(before.input)
-    check_rounded(model.graph, set(find_weighted(onnx.load_from_string(data))) - {spared})
+    check_rounded(model.graph, set(find_weighted(onnx.load_from_string(data))) - {excluded})
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_as_tensorrt_wants_them(
-    make_network: MakeNetwork, quantise_all: Callable[..., onnx.ModelProto], network: str
+    make_network: MakeNetwork, quantize_all: Callable[..., onnx.ModelProto], network: str
 ) -> None:
     """Signed 8 bits, zero points 0, weights with a scale for each channel of the output,
     activations with one, opset 19."""
     data = make_network(network)
-    model = quantise_all(data, network)
+    model = quantize_all(data, network)
     (opset,) = model.opset_import
     assert (opset.domain, opset.version) == ("", QDQ_OPSET) == ("", 19)
     stored = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
@@ -145,19 +145,19 @@ def test_as_tensorrt_wants_them(
 def test_runs_and_agrees(
     make_network: MakeNetwork,
     make_samples: MakeSamples,
-    quantise_all: Callable[..., onnx.ModelProto],
+    quantize_all: Callable[..., onnx.ModelProto],
     network: str,
     halved: bool,
 ) -> None:
     """On ONNX Runtime, close to the original; whether weights are stored in 16 bits or 32."""
     data = make_network(network)
     if halved:
-        data = edit(data, halve_weights)
+        data = edit(data, store_weights_as_fp16)
         assert b"Cast" in data
-    packed = pack(quantise_all(data, network))
+    packed = serialize(quantize_all(data, network))
     onnx.checker.check_model(onnx.load_from_string(packed), full_check=True)
     feeds = make_samples(network, 64, seed=9).batches(16)
-    found = compare_answers(ask(data, feeds), ask(packed, feeds), 1.0)
+    found = compare_logits(compute_logits(data, feeds), compute_logits(packed, feeds), 1.0)
     assert found.agreement > 0.9
     assert 0 < found.divergence < 0.01
     weights = [one for one in onnx.load_from_string(packed).graph.initializer if one.dims]
@@ -165,18 +165,18 @@ def test_runs_and_agrees(
 
 
 def test_same_bytes_twice(
-    make_network: MakeNetwork, quantise_all: Callable[..., onnx.ModelProto]
+    make_network: MakeNetwork, quantize_all: Callable[..., onnx.ModelProto]
 ) -> None:
     """Nothing depends on an order that changes."""
     data = make_network()
-    assert pack(quantise_all(data, "face")) == pack(quantise_all(data, "face"))
+    assert serialize(quantize_all(data, "face")) == serialize(quantize_all(data, "face"))
 
 
 def test_network_is_left_alone(make_network: MakeNetwork) -> None:
     """What was read is read again for every layer that is tried."""
     model = read_network(make_network(), "face")
     before = model.SerializeToString(deterministic=True)
-    pack(quantize(model, dict.fromkeys(find_weighted(model).values(), 3.0), ["mix", "head"]))
+    serialize(quantize(model, dict.fromkeys(find_weighted(model).values(), 3.0), ["mix", "head"]))
     assert model.SerializeToString(deterministic=True) == before
 
 
@@ -198,7 +198,9 @@ def test_no_layer_at_all(make_network: MakeNetwork, make_samples: MakeSamples) -
     data = make_network()
     feeds = make_samples("face").batches(16)
     model = quantize(read_network(data, "face"), {}, [])
-    np.testing.assert_allclose(ask(pack(model), feeds), ask(data, feeds), atol=1e-5)
+    np.testing.assert_allclose(
+        compute_logits(serialize(model), feeds), compute_logits(data, feeds), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("layer", ["head", "Mul", "nobody"])
@@ -215,7 +217,7 @@ def forget_names(model: onnx.ModelProto) -> None:
         node.name = ""
 
 
-def add_quantised(model: onnx.ModelProto) -> None:
+def add_quantized(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 19
     model.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), "s"))
     model.graph.node.append(helper.make_node("QuantizeLinear", ["logits", "s"], ["q"]))
@@ -229,11 +231,11 @@ def break_graph(model: onnx.ModelProto) -> None:
     ("change", "said"),
     [
         (forget_names, "a Conv operator has no name to call it by"),
-        (add_quantised, "is quantised already"),
+        (add_quantized, "is quantised already"),
         (break_graph, "no ONNX network: "),
     ],
 )
-def test_networks_that_cannot_be_quantised(
+def test_networks_that_cannot_be_quantized(
     make_network: MakeNetwork, change: Callable[[Any], None], said: str
 ) -> None:
     """One line that names the network."""
@@ -243,11 +245,11 @@ def test_networks_that_cannot_be_quantised(
     assert "\n" not in str(caught.value)
 
 
-def test_what_was_quantised_is_refused(
-    make_network: MakeNetwork, quantise_all: Callable[..., onnx.ModelProto]
+def test_quantized_network_is_refused(
+    make_network: MakeNetwork, quantize_all: Callable[..., onnx.ModelProto]
 ) -> None:
     """Its own result included."""
-    packed = pack(quantise_all(make_network(), "face"))
+    packed = serialize(quantize_all(make_network(), "face"))
     with pytest.raises(CalibrationError, match=r"^mine: is quantised already"):
         read_network(packed, "mine")
 
@@ -260,10 +262,10 @@ def test_no_onnx(data: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_halves_are_widened(make_network: MakeNetwork) -> None:
+def test_fp16_weights_become_fp32(make_network: MakeNetwork) -> None:
     """Weights stored in 16 bits come back as the constants that they are, in the order that ONNX
     demands."""
-    data = edit(make_network(), halve_weights)
+    data = edit(make_network(), store_weights_as_fp16)
     model = read_network(data, "face")
     onnx.checker.check_model(model, full_check=True)
     assert {one.data_type for one in model.graph.initializer} == {TensorProto.FLOAT}

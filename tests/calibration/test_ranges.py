@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from emotion_edge.calibration.answers import ask
+from emotion_edge.calibration.answers import compute_logits
 from emotion_edge.calibration.errors import CalibrationError
 from emotion_edge.calibration.quantize import read_network
 from emotion_edge.calibration.ranges import (
@@ -18,11 +18,11 @@ from emotion_edge.calibration.ranges import (
     NUM_BINS,
     PLAIN_METHODS,
     Histogram,
-    candidates,
+    candidate_thresholds,
     choose_range,
     collect_histograms,
-    cut_at,
     find_weighted,
+    percentile_threshold,
 )
 from emotion_edge.calibration.samples import Samples
 
@@ -100,17 +100,17 @@ def test_histograms_leave_the_network_alone(
     assert found["image"].top == 3.0
 
 
-@pytest.mark.parametrize("spoilt", [0.0, np.nan, np.inf])
+@pytest.mark.parametrize("corrupted", [0.0, np.nan, np.inf])
 @pytest.mark.parametrize("place", ["everywhere", "once"])
-def test_dead_tensors(spoilt: float, place: str) -> None:
+def test_dead_tensors(corrupted: float, place: str) -> None:
     """Nothing but zeros, or what is no number, even if only once and in the first batch."""
     x = np.ones((8, 4), np.float32)
     if place == "everywhere":
-        x[:] = spoilt
+        x[:] = corrupted
     else:
-        x[0, 0] = spoilt
+        x[0, 0] = corrupted
     feeds = [{"x": x}, {"x": x if place == "everywhere" else np.ones_like(x)}]
-    if place == "once" and spoilt == 0:
+    if place == "once" and corrupted == 0:
         assert collect_histograms(multiply(1.0), ["x", "middle"], feeds)["x"].counts[0] == 1
         return
     with pytest.raises(CalibrationError, match=r"^tensor x: nothing but zeros, or no numbers"):
@@ -131,7 +131,7 @@ def test_samples_that_do_not_fit(feed: dict[str, Any]) -> None:
     """Of another shape, or for another input: one line with the shape."""
     for run in (
         lambda: collect_histograms(multiply(1.0), ["middle"], [feed]),
-        lambda: ask(multiply(1.0).SerializeToString(), [feed]),
+        lambda: compute_logits(multiply(1.0).SerializeToString(), [feed]),
     ):
         with pytest.raises(
             CalibrationError, match=r"^network: cannot be shown the samples \("
@@ -178,19 +178,21 @@ def test_percentile_is_of_all_numbers() -> None:
     values = np.arange(1, 100_001) / 1000
     one = histogram(values)
     for percent in (50.0, 99.0, 99.99, 100.0):
-        assert np.mean(values <= cut_at(one, percent)) == pytest.approx(percent / 100, abs=1e-3)
-    assert cut_at(one, 100.0) == one.top
+        assert np.mean(values <= percentile_threshold(one, percent)) == pytest.approx(
+            percent / 100, abs=1e-3
+        )
+    assert percentile_threshold(one, 100.0) == one.top
 
 
 def test_candidates(spiky: Histogram) -> None:
     """All different, positive, the whole range among them."""
-    found = candidates(spiky)
+    found = candidate_thresholds(spiky)
     assert len(found) == len(set(found))
     assert min(found) > 0
     assert max(found) == spiky.top
-    assert cut_at(spiky, 99.0) in found
+    assert percentile_threshold(spiky, 99.0) in found
     assert choose_range(spiky, "percentile") in found
-    assert len(candidates(Histogram(np.eye(1, NUM_BINS, NUM_BINS - 1)[0], 2.0))) == 1
+    assert len(candidate_thresholds(Histogram(np.eye(1, NUM_BINS, NUM_BINS - 1)[0], 2.0))) == 1
 
 
 @pytest.mark.parametrize("method", PLAIN_METHODS)

@@ -12,10 +12,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from emotion_edge.calibration.answers import ask, compare_answers
+from emotion_edge.calibration.answers import compare_logits, compute_logits
 from emotion_edge.calibration.errors import CalibrationError
 from emotion_edge.calibration.ranges import METHODS
-from emotion_edge.calibration.recipe import Options, calibrate
+from emotion_edge.calibration.recipe import CalibrationOptions, calibrate
 from emotion_edge.calibration.samples import Samples
 from emotion_edge.calibration.table import load_table, save_table
 
@@ -24,7 +24,7 @@ MakeSamples = Callable[..., Samples]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def opened_sessions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of networks that were opened to be asked."""
     opened: list[str] = []
     real = ort.InferenceSession
@@ -44,9 +44,9 @@ def test_every_method(
 ) -> None:
     """An easy network comes through whichever is asked for, and the table tells the truth."""
     data, samples = make_network(network), make_samples(network)
-    quantised, table = calibrate(data, network, samples, 1.5, Options(method, 0.9))
+    quantized, table = calibrate(data, network, samples, 1.5, CalibrationOptions(method, 0.9))
     feeds = samples.batches(16)
-    found = compare_answers(ask(data, feeds), ask(quantised, feeds), 1.5)
+    found = compare_logits(compute_logits(data, feeds), compute_logits(quantized, feeds), 1.5)
     assert table.agreement == found.agreement >= 0.9
     assert table.divergence == pytest.approx(found.divergence, rel=1e-3, abs=1e-6)
     assert (table.spared, table.ranking) == ([], {})
@@ -62,9 +62,9 @@ def test_auto_takes_the_best_of_the_plain(
 ) -> None:
     """None of the plain methods changes the answers less."""
     data, samples = make_network("face", "rare"), make_samples("face")
-    _, table = calibrate(data, "face", samples, 1.5, Options("auto", 0.9))
+    _, table = calibrate(data, "face", samples, 1.5, CalibrationOptions("auto", 0.9))
     plain = {
-        method: calibrate(data, "face", samples, 1.5, Options(method, 0.0))[1].divergence
+        method: calibrate(data, "face", samples, 1.5, CalibrationOptions(method, 0.0))[1].divergence
         for method in ("mse", "percentile", "entropy", "minmax")
     }
     assert table.divergence == min(plain.values()) == plain[table.used]
@@ -72,29 +72,34 @@ def test_auto_takes_the_best_of_the_plain(
     assert plain["minmax"] > 100 * table.divergence
 
 
-def test_worst_layer_is_spared(make_network: MakeNetwork, make_samples: MakeSamples) -> None:
+def test_most_sensitive_layer_is_excluded(
+    make_network: MakeNetwork, make_samples: MakeSamples
+) -> None:
     """Where no range will do: the layer stays at 32 bits, and the table says so."""
     data, samples = make_network("face", "always"), make_samples("face")
-    quantised, table = calibrate(data, "face", samples, 1.5, Options("minmax", 0.9))
+    quantized, table = calibrate(data, "face", samples, 1.5, CalibrationOptions("minmax", 0.9))
     assert table.spared == ["mix"]
     assert next(iter(table.ranking)) == "mix"
     assert len(table.ranking) == 5
     feeds = samples.batches(16)
-    assert compare_answers(ask(data, feeds), ask(quantised, feeds), 1.5).agreement >= 0.9
+    assert (
+        compare_logits(compute_logits(data, feeds), compute_logits(quantized, feeds), 1.5).agreement
+        >= 0.9
+    )
 
 
-def test_second_call_asks_nobody(
-    make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path, asked: list[str]
+def test_second_call_runs_no_inference(
+    make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path, opened_sessions: list[str]
 ) -> None:
     """With the table the samples are not shown again; the bytes are those without a table."""
     data, samples = make_network("face", "always"), make_samples("face")
-    options = Options("minmax", 0.9, tmp_path / "tables")
+    options = CalibrationOptions("minmax", 0.9, tmp_path / "tables")
     first, table = calibrate(data, "face", samples, 1.5, options)
-    assert asked
+    assert opened_sessions
     written = (tmp_path / "tables" / "face.json").read_bytes()
-    asked.clear()
+    opened_sessions.clear()
     second, again = calibrate(data, "face", samples, 1.5, options)
-    assert asked == []
+    assert opened_sessions == []
     assert (second, again) == (first, table)
     assert (tmp_path / "tables" / "face.json").read_bytes() == written
     assert calibrate(data, "face", samples, 1.5, replace(options, folder=None))[0] == first
@@ -102,17 +107,17 @@ def test_second_call_asks_nobody(
 
 
 def test_table_is_what_is_followed(
-    make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path, asked: list[str]
+    make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path, opened_sessions: list[str]
 ) -> None:
     """A layer that is spared there by hand is spared."""
     data, samples = make_network("face"), make_samples("face")
-    options = Options("minmax", 0.9, tmp_path)
+    options = CalibrationOptions("minmax", 0.9, tmp_path)
     first, table = calibrate(data, "face", samples, 1.5, options)
     save_table(tmp_path / "face.json", msgspec.structs.replace(table, spared=["head", "mix"]))
-    asked.clear()
+    opened_sessions.clear()
     second, _ = calibrate(data, "face", samples, 1.5, options)
     assert second != first
-    assert asked == []
+    assert opened_sessions == []
 
 
 @pytest.mark.parametrize("changed", ["model", "samples", "method", "min_agreement"])
@@ -120,12 +125,12 @@ def test_anything_else_is_calibrated_anew(
     make_network: MakeNetwork,
     make_samples: MakeSamples,
     tmp_path: Path,
-    asked: list[str],
+    opened_sessions: list[str],
     changed: str,
 ) -> None:
     """Another network, other samples or another question; the table is written over."""
     data, samples = make_network("face"), make_samples("face")
-    options = Options("minmax", 0.9, tmp_path)
+    options = CalibrationOptions("minmax", 0.9, tmp_path)
     calibrate(data, "face", samples, 1.5, options)
     before = load_table(tmp_path / "face.json")
     if changed == "model":
@@ -137,9 +142,9 @@ def test_anything_else_is_calibrated_anew(
         options = replace(options, method="percentile")
     else:
         options = replace(options, min_agreement=0.5)
-    asked.clear()
+    opened_sessions.clear()
     _, table = calibrate(data, "face", samples, 1.5, options)
-    assert asked
+    assert opened_sessions
     assert load_table(tmp_path / "face.json") == table != before
 
 
@@ -148,7 +153,7 @@ def test_damaged_table(
 ) -> None:
     """It is named, not silently replaced."""
     (tmp_path / "face.json").write_text("{")
-    options = Options("minmax", 0.9, tmp_path)
+    options = CalibrationOptions("minmax", 0.9, tmp_path)
     with pytest.raises(CalibrationError, match=r"face\.json: is no calibration table"):
         calibrate(make_network("face"), "face", make_samples("face"), 1.5, options)
     assert (tmp_path / "face.json").read_text() == "{"
@@ -158,7 +163,7 @@ def test_nothing_helps(
     make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path
 ) -> None:
     """More than a hundred per cent cannot be reached, and no table is left."""
-    options = Options("minmax", 1.01, tmp_path)
+    options = CalibrationOptions("minmax", 1.01, tmp_path)
     with pytest.raises(CalibrationError, match="no layer can be quantised"):
         calibrate(make_network("face"), "face", make_samples("face"), 1.5, options)
     assert list(tmp_path.iterdir()) == []
@@ -169,6 +174,6 @@ def test_samples_of_another_shape(make_network: MakeNetwork, make_samples: MakeS
     samples = make_samples("face")
     flat = Samples(samples.ids, {"image": samples.inputs["image"][:, 0]})
     with pytest.raises(CalibrationError, match=r"cannot be shown the samples \(image \[32, 16, 16"):
-        calibrate(make_network("face"), "face", flat, 1.5, Options("minmax"))
+        calibrate(make_network("face"), "face", flat, 1.5, CalibrationOptions("minmax"))
     with pytest.raises(CalibrationError, match=r"cannot be shown the samples"):
-        calibrate(make_network("voice"), "voice", samples, 1.5, Options("minmax"))
+        calibrate(make_network("voice"), "voice", samples, 1.5, CalibrationOptions("minmax"))

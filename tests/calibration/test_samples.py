@@ -89,10 +89,10 @@ def test_batches(make_samples: Make) -> None:
     assert [len(batch["mask"]) for batch in one.batches(8, 100)] == [8, 8, 4]
 
 
-def test_of_some_people(make_samples: Make) -> None:
+def test_select_by_id_prefix(make_samples: Make) -> None:
     """By the beginning of their ids, rows and ids together."""
     one = replace(make_samples("face", 4), ids=("ravdess/02/a", "noise/1", "ravdess/03/a", "x"))
-    some = one.of(["ravdess/03/", "noise/"])
+    some = one.select(["ravdess/03/", "noise/"])
     assert some.ids == ("noise/1", "ravdess/03/a")
     np.testing.assert_array_equal(some.inputs["image"], one.inputs["image"][[1, 2]])
 
@@ -106,7 +106,7 @@ def test_few_are_none(make_samples: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("corrupt", "said"),
     [
         (lambda v: v.astype(np.float64), "face image is float64[20, 3, 16, 16], float32 with 20"),
         (lambda v: v[:19], "face image is float32[19, 3, 16, 16], float32 with 20 rows"),
@@ -118,12 +118,12 @@ def test_few_are_none(make_samples: Make) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*encountered in divide")
-def test_spoilt_arrays(
-    both: dict[str, Samples], tmp_path: Path, spoil: Callable[[Any], Any], said: str
+def test_corrupted_arrays(
+    both: dict[str, Samples], tmp_path: Path, corrupt: Callable[[Any], Any], said: str
 ) -> None:
     """Which array it is, what it is like and what is wanted."""
     file = tmp_path / "s.npz"
-    image = np.asarray(spoil(both["face"].inputs["image"]))
+    image = np.asarray(corrupt(both["face"].inputs["image"]))
     save_samples(file, {"face": replace(both["face"], inputs={"image": image})})
     assert said in refuse(file)
 
@@ -184,15 +184,16 @@ def flip(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "spoil", [truncate, flip, lambda data: b"", lambda data: b"a,b\n1,2\n", lambda data: b"PK\3\4"]
+    "corrupt",
+    [truncate, flip, lambda data: b"", lambda data: b"a,b\n1,2\n", lambda data: b"PK\3\4"],
 )
 def test_damaged_file(
-    both: dict[str, Samples], tmp_path: Path, spoil: Callable[[bytes], bytes]
+    both: dict[str, Samples], tmp_path: Path, corrupt: Callable[[bytes], bytes]
 ) -> None:
     """Cut short, changed, empty, or a text."""
     file = tmp_path / "s.npz"
     save_samples(file, {"face": both["face"]})
-    file.write_bytes(spoil(file.read_bytes()))
+    file.write_bytes(corrupt(file.read_bytes()))
     assert refuse(file).startswith("no calibration samples: ")
 
 

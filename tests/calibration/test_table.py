@@ -12,17 +12,17 @@ import msgspec
 import pytest
 
 from emotion_edge.calibration.errors import CalibrationError
-from emotion_edge.calibration.table import Key, Table, load_table, save_table
+from emotion_edge.calibration.table import CalibrationKey, CalibrationTable, load_table, save_table
 
 
 @pytest.fixture
-def table() -> Table:
+def table() -> CalibrationTable:
     ranges = {"image": 2.64, "x": 1 / 3}
-    key = Key("ab", "cd", 1.5, "auto", 0.99)
-    return Table(key, "mse", ranges, {"mix": 0.5, "head": 0.1}, ["mix"], 0.995, 1e-3)
+    key = CalibrationKey("ab", "cd", 1.5, "auto", 0.99)
+    return CalibrationTable(key, "mse", ranges, {"mix": 0.5, "head": 0.1}, ["mix"], 0.995, 1e-3)
 
 
-def test_round_trip(table: Table, tmp_path: Path) -> None:
+def test_round_trip(table: CalibrationTable, tmp_path: Path) -> None:
     """Every number to the last bit, the ranking in its order, and the same bytes again."""
     file = tmp_path / "deep" / "face.json"
     save_table(file, table)
@@ -52,7 +52,7 @@ def test_damaged(tmp_path: Path, text: bytes) -> None:
         load_table(file)
 
 
-def test_unknown_fields(table: Table, tmp_path: Path) -> None:
+def test_unknown_fields(table: CalibrationTable, tmp_path: Path) -> None:
     """Of another version."""
     fields = msgspec.to_builtins(table) | {"extra": 1}
     (tmp_path / "face.json").write_bytes(msgspec.json.encode(fields))
@@ -60,16 +60,16 @@ def test_unknown_fields(table: Table, tmp_path: Path) -> None:
         load_table(tmp_path / "face.json")
 
 
-@pytest.mark.parametrize("spoilt", [0.0, -1.0])
-def test_ranges_that_are_none(table: Table, tmp_path: Path, spoilt: float) -> None:
+@pytest.mark.parametrize("corrupted", [0.0, -1.0])
+def test_ranges_that_are_none(table: CalibrationTable, tmp_path: Path, corrupted: float) -> None:
     """A range must reach somewhere."""
-    fields = msgspec.to_builtins(table) | {"ranges": {"image": spoilt}}
+    fields = msgspec.to_builtins(table) | {"ranges": {"image": corrupted}}
     (tmp_path / "face.json").write_bytes(msgspec.json.encode(fields))
     with pytest.raises(CalibrationError, match=r"ranges"):
         load_table(tmp_path / "face.json")
 
 
-def test_folder_in_its_place(table: Table, tmp_path: Path) -> None:
+def test_folder_in_its_place(table: CalibrationTable, tmp_path: Path) -> None:
     """It can neither be read nor replaced, and nothing else stays."""
     (tmp_path / "face.json").mkdir()
     with pytest.raises(CalibrationError, match=r"face\.json: cannot be read: "):
@@ -79,7 +79,7 @@ def test_folder_in_its_place(table: Table, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["face.json"]
 
 
-def test_file_in_place_of_the_folder(table: Table, tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder(table: CalibrationTable, tmp_path: Path) -> None:
     """As a path that goes through a file."""
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(CalibrationError, match=r"face\.json: cannot be read: Not a directory"):
@@ -88,7 +88,9 @@ def test_file_in_place_of_the_folder(table: Table, tmp_path: Path) -> None:
         save_table(tmp_path / "file" / "face.json", table)
 
 
-def test_full_disk(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(
+    table: CalibrationTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was there stays, nothing half written does."""
     file = tmp_path / "face.json"
     save_table(file, table)

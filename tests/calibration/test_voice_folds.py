@@ -14,7 +14,7 @@ import torch
 
 from emotion_edge.calibration import voice_folds
 from emotion_edge.calibration.errors import CalibrationError
-from emotion_edge.calibration.recipe import Options, calibrate
+from emotion_edge.calibration.recipe import CalibrationOptions, calibrate
 from emotion_edge.calibration.samples import Samples
 from emotion_edge.calibration.voice_folds import ALL, compare_folds
 from emotion_edge.engines.bundle import Bundle, Manifest
@@ -24,7 +24,7 @@ from emotion_edge.training.voice import VoiceRecipe, build_voice
 
 TINY = partial(VoiceRecipe, num_members=1, channels=(4, 4, 8), lstm_size=8)
 ACTORS = sorted(actor for fold in TEST_FOLDS for actor in fold)
-OPTIONS = Options("minmax", 0.0)
+OPTIONS = CalibrationOptions("minmax", 0.0)
 
 
 @pytest.fixture
@@ -109,10 +109,10 @@ def test_no_temperature(
         compare_folds(ravdess_root, work, samples, manifest, OPTIONS)
 
 
-def test_samples_of_nobody_in_the_fold(
+def test_samples_without_training_speakers(
     work: Path, samples: Samples, manifest: Manifest, ravdess_root: Path
 ) -> None:
     """Samples of a fold's validation people alone are none for it."""
-    others = samples.of([f"ravdess/{actor:02}/" for actor in split_actors(0)[1]])
+    others = samples.select([f"ravdess/{actor:02}/" for actor in split_actors(0)[1]])
     with pytest.raises(CalibrationError, match="voice-fold0-seed0: 0 voice samples, at least 16"):
         compare_folds(ravdess_root, work, others, manifest, OPTIONS)

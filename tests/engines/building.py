@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from cuda_stand_in import StandIn
+from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.base import EngineError, Report
-from emotion_edge.engines.build import BuiltEngine, prepare_engine
+from emotion_edge.engines.build import BuiltEngine, load_or_build_engine
 from emotion_edge.engines.bundle import Bundle
 from emotion_edge.engines.engine_cache import EngineCache, find_cache_folder
 from emotion_edge.engines.gpu import open_gpu
@@ -16,7 +16,7 @@ from emotion_edge.engines.plan import BuildOptions, plan_engine
 class Builder:
     """Keeps what was reported, unless the test sets another `report`."""
 
-    def __init__(self, bundle: Bundle, gpu: StandIn) -> None:
+    def __init__(self, bundle: Bundle, gpu: FakeGpu) -> None:
         self.bundle, self.gpu = bundle, gpu
         self.reports: list[str] = []
         self.report: Report = self.reports.append
@@ -31,7 +31,9 @@ class Builder:
         dla_core: int | None = None,
     ) -> BuiltEngine:
         plan = plan_engine(self.bundle, network, precision, BuildOptions(levels, dla_core))
-        return prepare_engine(plan, open_gpu(), self.gpu.version, self.cache, self.report, force)
+        return load_or_build_engine(
+            plan, open_gpu(), self.gpu.version, self.cache, self.report, force
+        )
 
     def refuse(self, match: str, dla_core: int | None = None) -> None:
         """Preparing fails in one line, and nothing is stored."""

@@ -26,8 +26,8 @@ from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 sys.path.append(str(Path(__file__).parent))  # the tests are no package
 from building import Builder
-from cuda_stand_in import StandIn
-from trt_stand_in import use_stand_in
+from cuda_stand_in import FakeGpu
+from trt_stand_in import use_fake_tensorrt
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the test extra")
 helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT
@@ -159,13 +159,13 @@ def add_variant(bundle: Bundle, modality: str = "face") -> Bundle:
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeGpu:
     """A machine with a GPU and TensorRT, both stand-ins; engines are kept in tmp_path/"cache"."""
-    return use_stand_in(monkeypatch, tmp_path / "cache")
+    return use_fake_tensorrt(monkeypatch, tmp_path / "cache")
 
 
 @pytest.fixture
-def builder(bundle: Bundle, gpu: StandIn) -> Builder:
+def builder(bundle: Bundle, gpu: FakeGpu) -> Builder:
     """Builds engines of `bundle` on `gpu`."""
     return Builder(bundle, gpu)
 

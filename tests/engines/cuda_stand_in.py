@@ -23,7 +23,7 @@ NOT_READY, INVALIDATED = 600, 901
 
 
 @dataclass
-class StandIn:
+class FakeGpu:
     """What the fake machine is, what went on in it, and what is to go wrong."""
 
     version: str = "10.3.0"
@@ -87,7 +87,7 @@ class StandIn:
 # pycuda
 
 
-def make_driver(gpu: StandIn) -> Any:
+def make_driver(gpu: FakeGpu) -> Any:
     driver: Any = types.ModuleType("pycuda.driver")
 
     class Error(Exception):
@@ -165,7 +165,7 @@ def make_driver(gpu: StandIn) -> Any:
 # libcuda
 
 
-def make_libcuda(gpu: StandIn) -> Any:
+def make_libcuda(gpu: FakeGpu) -> Any:
     def value(handle: Any) -> int:
         return int(getattr(handle, "value", handle))
 

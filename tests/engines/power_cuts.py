@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from emotion_edge.engines.base import say_nothing
+from emotion_edge.engines.base import null_reporter
 from emotion_edge.engines.bundle import (
     LABELS,
     Level,
@@ -24,8 +24,8 @@ from emotion_edge.engines.bundle import (
     load_bundle,
     write_manifest,
 )
-from emotion_edge.engines.bundle_archive import open_source, unpack
-from emotion_edge.engines.bundle_choice import Choice, choose_bundle
+from emotion_edge.engines.bundle_archive import open_archive, open_bundle_source
+from emotion_edge.engines.bundle_choice import BundleChoice, choose_bundle
 from emotion_edge.engines.bundle_selection import Selection
 from emotion_edge.engines.bundle_store import BundleStore
 from emotion_edge.engines.durable import replace_file
@@ -34,7 +34,7 @@ from emotion_edge.kernels.spec import ImageSpec, MelSpec
 sys.path.append(str(Path(__file__).parent))  # the tests are no package
 from fragile_disk import FragileDisk
 
-KEPT = ("promised", "names", "files", "chance", "all")
+MAX_PROFILES = ("promised", "names", "files", "chance", "all")
 Operation = Callable[[Path], object]
 Check = Callable[[Path], object]
 
@@ -59,11 +59,11 @@ def write_bundle(folder: Path, name: str) -> Path:
 
 
 def install(state: Path, bundle: Path) -> bool:
-    with open_source(bundle) as handle, unpack(handle, bundle) as parcel:
-        return BundleStore(state).install(parcel, None, lambda _: None, say_nothing)
+    with open_bundle_source(bundle) as handle, open_archive(handle, bundle) as archive:
+        return BundleStore(state).install(archive, None, lambda _: None, null_reporter)
 
 
-def start(state: Path) -> Choice:
+def start(state: Path) -> BundleChoice:
     return choose_bundle(starting=True, environment={"EMOTION_EDGE_STATE": str(state)})
 
 
@@ -76,7 +76,7 @@ def cut_everywhere(work: Path, base: Path, operation: Operation) -> Iterator[tup
         shutil.copytree(base, state)
 
         def give_up(disk: FragileDisk) -> None:
-            for kept in KEPT[:-1]:
+            for kept in MAX_PROFILES[:-1]:
                 disk.write_image(work / kept, kept, step)  # noqa: B023 - called in this round
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -84,14 +84,14 @@ def cut_everywhere(work: Path, base: Path, operation: Operation) -> Iterator[tup
         if child == 0:
             disk = FragileDisk(state, step, give_up)
             operation(state)
-            for kept in KEPT[:-1]:
+            for kept in MAX_PROFILES[:-1]:
                 disk.write_image(work / kept, kept, step)
             os._exit(0)
         status = os.waitpid(child, 0)[1]
         assert status in (0, signal.SIGKILL), status
         is_over = status == 0
-        state.rename(work / KEPT[-1])
-        for kept in KEPT:
+        state.rename(work / MAX_PROFILES[-1])
+        for kept in MAX_PROFILES:
             yield work / kept, is_over
             shutil.rmtree(work / kept)
 
@@ -122,7 +122,7 @@ def check_store(work: Path) -> int:
     stores["two"].mkdir()
     for name in "OPA":
         install(stores["two"], bundles[name])
-        start(stores["two"]).confirm()
+        start(stores["two"]).mark_good()
     shutil.copytree(stores["two"], stores["trial"])
     install(stores["trial"], bundles["B"])
     shutil.copytree(stores["trial"], stores["bad"])
@@ -136,7 +136,7 @@ def check_store(work: Path) -> int:
     fresh.mkdir()
 
     def roll_back(state: Path) -> None:
-        BundleStore(state).roll_back(None, lambda _: None, say_nothing)
+        BundleStore(state).roll_back(None, lambda _: None, null_reporter)
 
     cases: list[tuple[Path, Operation, str, str]] = [
         (fresh, lambda state: install(state, bundles["B"]), "-B", "B"),
@@ -144,7 +144,7 @@ def check_store(work: Path) -> int:
         (stores["two"], lambda state: install(state, bundles["P"]), "AP", "P"),
         (stores["two"], roll_back, "AP", "P"),
         (stores["trial"], start, "B", "B"),
-        (stores["trial"], lambda state: start(state).confirm(), "B", "B"),
+        (stores["trial"], lambda state: start(state).mark_good(), "B", "B"),
         (stores["bad"], start, "A", "A"),
         (stores["bad"], lambda state: install(state, bundles["C"]), "AC", "C"),
         (damaged, lambda state: install(state, bundles["B"]), "AB", "B"),

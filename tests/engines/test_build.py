@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from building import Builder
-from cuda_stand_in import StandIn
+from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.build import BuiltEngine
 from emotion_edge.engines.bundle import Bundle
@@ -22,7 +22,7 @@ from emotion_edge.engines.engine_cache import EngineCache
 MB = 1 << 20
 
 
-def test_how_the_builder_is_told(builder: Builder, gpu: StandIn) -> None:
+def test_how_the_builder_is_told(builder: Builder, gpu: FakeGpu) -> None:
     """Strongly typed, one profile of one shape for each size, a quarter of the free memory."""
     builder.prepare()
     assert gpu.options["profiles"] == [{"image": [1, 3, size, size]} for size in (64, 32)]
@@ -34,7 +34,7 @@ def test_how_the_builder_is_told(builder: Builder, gpu: StandIn) -> None:
     assert gpu.options["profiles"] == [{"mel": [1, 64, 300], "mask": [1, 300]}]
 
 
-def test_only_some_levels(builder: Builder, gpu: StandIn) -> None:
+def test_only_some_levels(builder: Builder, gpu: FakeGpu) -> None:
     """Their sizes, and the best level's for the golden input: another engine."""
     whole = builder.prepare()
     builder.prepare(levels=("full",))
@@ -44,7 +44,7 @@ def test_only_some_levels(builder: Builder, gpu: StandIn) -> None:
     assert both == BuiltEngine(whole.data, whole.file, 0.0)  # all sizes: it is there already
 
 
-def test_second_time_from_the_cache(builder: Builder, gpu: StandIn) -> None:
+def test_second_time_from_the_cache(builder: Builder, gpu: FakeGpu) -> None:
     """Nothing is built, converted or reported; `force` builds all the same."""
     first = builder.prepare()
     assert first.seconds > 0
@@ -56,7 +56,7 @@ def test_second_time_from_the_cache(builder: Builder, gpu: StandIn) -> None:
     assert gpu.num_builds == 2
 
 
-def test_16_bits(builder: Builder, gpu: StandIn) -> None:
+def test_fp16(builder: Builder, gpu: FakeGpu) -> None:
     """TensorRT is given another network than for 32 bits, which is the bundle's own."""
     builder.prepare(precision="fp32")
     assert gpu.options["model"] == builder.bundle.model_path("face").read_bytes()
@@ -75,7 +75,7 @@ def test_16_bits(builder: Builder, gpu: StandIn) -> None:
     ],
 )
 def test_another_machine_is_another_engine(
-    builder: Builder, gpu: StandIn, name: str, value: object
+    builder: Builder, gpu: FakeGpu, name: str, value: object
 ) -> None:
     """Nothing of before is used; the manifest says what each was built of."""
     before = builder.prepare()
@@ -99,7 +99,7 @@ def test_long_name_of_a_bundle(builder: Builder) -> None:
     assert [file is not None and file.name.split("-")[1] for file in files] == ["face", "voice"]
 
 
-def test_another_network_is_another_engine(builder: Builder, gpu: StandIn) -> None:
+def test_another_network_is_another_engine(builder: Builder, gpu: FakeGpu) -> None:
     """So is another precision, and another bundle's file of the same name."""
     builder.prepare("face", "fp32")
     builder.prepare("face", "fp16")
@@ -112,7 +112,7 @@ def test_another_network_is_another_engine(builder: Builder, gpu: StandIn) -> No
 # What goes wrong
 
 
-def test_parser_errors_in_one_line(builder: Builder, gpu: StandIn) -> None:
+def test_parser_errors_in_one_line(builder: Builder, gpu: FakeGpu) -> None:
     """All of them, with the file."""
     gpu.parser_errors = ["In node 3: UNSUPPORTED_NODE:\n Frob", "In node 7: INVALID_GRAPH"]
     builder.refuse(r"face\.onnx: TensorRT cannot read it: In node 3: .* Frob; In node 7")
@@ -128,7 +128,7 @@ def test_parser_errors_in_one_line(builder: Builder, gpu: StandIn) -> None:
         ("build_serialized_network", "face fp16: no engine"),
     ],
 )
-def test_calls_that_return_nothing(builder: Builder, gpu: StandIn, call: str, says: str) -> None:
+def test_calls_that_return_nothing(builder: Builder, gpu: FakeGpu, call: str, says: str) -> None:
     """Each is an error of its own, not an AttributeError of None."""
     gpu.fails.add(call)
     builder.refuse(says)
@@ -151,7 +151,7 @@ def test_calls_that_return_nothing(builder: Builder, gpu: StandIn, call: str, sa
     ],
 )
 def test_tensorrt_says_why_in_its_log(
-    builder: Builder, gpu: StandIn, severity: str, line: str, says: str
+    builder: Builder, gpu: FakeGpu, severity: str, line: str, says: str
 ) -> None:
     """Its last lines are in the message; known causes come with what to do."""
     gpu.log = [(severity, line)]
@@ -159,7 +159,7 @@ def test_tensorrt_says_why_in_its_log(
     builder.refuse(says)
 
 
-def test_too_little_memory(builder: Builder, gpu: StandIn) -> None:
+def test_too_little_memory(builder: Builder, gpu: FakeGpu) -> None:
     """Nothing is begun."""
     gpu.available_mb = 1200
     builder.refuse("1200 MB of memory are free, the GPU's driver holds 300 MB")
@@ -172,7 +172,7 @@ def test_network_with_other_inputs(builder: Builder, bundle: Bundle) -> None:
     builder.refuse(r"face\.onnx: its inputs are mask, mel, not image")
 
 
-def test_python_errors_of_the_bindings(builder: Builder, gpu: StandIn) -> None:
+def test_python_errors_of_the_bindings(builder: Builder, gpu: FakeGpu) -> None:
     """Whatever pybind11 makes of C++'s exceptions."""
 
     def fail() -> None:
@@ -185,7 +185,7 @@ def test_python_errors_of_the_bindings(builder: Builder, gpu: StandIn) -> None:
 # DLA
 
 
-def test_dla_where_there_is_one(builder: Builder, gpu: StandIn) -> None:
+def test_dla_where_there_is_one(builder: Builder, gpu: FakeGpu) -> None:
     """With what it cannot do on the GPU; another engine than without."""
     gpu.num_dla_cores = 2
     builder.prepare()
@@ -200,7 +200,7 @@ def test_dla_where_there_is_one(builder: Builder, gpu: StandIn) -> None:
     [(0, 0, "has none"), (2, 2, "has cores 0 to 1"), (2, -1, "has cores 0 to 1")],
 )
 def test_dla_that_is_not_there(
-    builder: Builder, gpu: StandIn, cores: int, core: int, says: str
+    builder: Builder, gpu: FakeGpu, cores: int, core: int, says: str
 ) -> None:
     """An Orin Nano has none."""
     gpu.num_dla_cores = cores
@@ -210,7 +210,7 @@ def test_dla_that_is_not_there(
 # The timing cache
 
 
-def test_timing_cache_is_used_again(builder: Builder, gpu: StandIn) -> None:
+def test_timing_cache_is_used_again(builder: Builder, gpu: FakeGpu) -> None:
     """Loaded for the next build on the same device, by every network."""
     builder.prepare("face")
     builder.prepare("voice")
@@ -221,7 +221,7 @@ def test_timing_cache_is_used_again(builder: Builder, gpu: StandIn) -> None:
 
 
 def test_foreign_timing_cache_is_dropped(
-    builder: Builder, gpu: StandIn, caplog: pytest.LogCaptureFixture
+    builder: Builder, gpu: FakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
     """TensorRT refuses it, an empty one takes its place, and the log says so."""
     builder.prepare()
@@ -251,7 +251,7 @@ def test_cache_that_cannot_be_written(
     assert "set EMOTION_EDGE_CACHE" in caplog.text
 
 
-def test_discrete_gpu_is_asked_for_its_memory(builder: Builder, gpu: StandIn) -> None:
+def test_discrete_gpu_is_asked_for_its_memory(builder: Builder, gpu: FakeGpu) -> None:
     """The stand-in's has 2 GB left, and the machine more."""
     gpu.integrated, gpu.available_mb = False, 60_000
     builder.prepare()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from building import Builder
-from cuda_stand_in import StandIn
+from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines import build
 from emotion_edge.engines.bundle import Bundle
@@ -24,21 +24,21 @@ TIMEOUT_S = 60
 
 def test_progress_is_reported(
     builder: Builder,
-    gpu: StandIn,
+    gpu: FakeGpu,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The outermost phase and its step, while the builder works."""
     monkeypatch.setattr(build, "REPORT_EVERY_S", 0.001)
-    told = threading.Event()
+    reports = threading.Event()
 
     def report(text: str) -> None:
         builder.reports.append(text)
         if "step" in text:
-            told.set()
+            reports.set()
 
     def wait() -> None:
-        assert told.wait(TIMEOUT_S)
+        assert reports.wait(TIMEOUT_S)
 
     gpu.on_build = wait
     builder.report = report
@@ -51,7 +51,7 @@ def test_progress_is_reported(
 
 
 def test_interrupted_build_stops(
-    builder: Builder, gpu: StandIn, monkeypatch: pytest.MonkeyPatch
+    builder: Builder, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C reaches the builder at its next step; nothing is stored, the lock is free."""
     is_building, is_told = threading.Event(), threading.Event()
@@ -94,7 +94,7 @@ import os, stat, sys, time
 from pathlib import Path
 sys.path.append(sys.argv[1])
 import trt_stand_in
-gpu = trt_stand_in.install_for_good()
+gpu = trt_stand_in.install_permanently()
 def stop():
     print("stopped", flush=True)
     time.sleep(600)
@@ -140,7 +140,7 @@ def test_killed_build_is_done_again(builder: Builder, where: str) -> None:
     assert builder.prepare().seconds == 0
 
 
-def test_two_builders_at_once(builder: Builder, gpu: StandIn) -> None:
+def test_two_builders_at_once(builder: Builder, gpu: FakeGpu) -> None:
     """The second waits for the first, then takes what that has built."""
     children: list[subprocess.Popen[bytes]] = []
     waiting = "waiting for another process that builds an engine"

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emotion_edge.engines.base import say_nothing
+from emotion_edge.engines.base import null_reporter
 from emotion_edge.engines.bundle import MANIFEST, MAX_FILES, SIGNATURE, Bundle, BundleError
-from emotion_edge.engines.bundle_archive import BLOCK, MAX_HEADERS, open_source, unpack
+from emotion_edge.engines.bundle_archive import BLOCK, MAX_HEADERS, open_archive, open_bundle_source
 from emotion_edge.engines.bundle_store import BundleStore
 
 sys.path.append(str(Path(__file__).parent))  # the tests are no package
@@ -31,8 +31,8 @@ Change = Callable[[tarfile.TarInfo], object]
 
 def read(path: Path) -> dict[str, bytes]:
     """Every file of the bundle at `path`, by name."""
-    with open_source(path) as handle, unpack(handle, path) as parcel:
-        return {name: b"".join(parcel.read_file(name)) for name in parcel.places}
+    with open_bundle_source(path) as handle, open_archive(handle, path) as archive:
+        return {name: b"".join(archive.read_file(name)) for name in archive.extents}
 
 
 def pack(folder: Path, **options: Any) -> Path:
@@ -110,10 +110,10 @@ def test_signature_comes_along(bundle: Bundle) -> None:
 def test_source_is_opened_once(bundle: Bundle) -> None:
     """What was opened as root is read after root is no more: also when it cannot be found again."""
     file = pack(bundle.path)
-    with open_source(file) as handle:
+    with open_bundle_source(file) as handle:
         file.unlink()
-        with unpack(handle, file) as parcel:
-            assert b"".join(parcel.read_file(MANIFEST)) == (bundle.path / MANIFEST).read_bytes()
+        with open_archive(handle, file) as archive:
+            assert b"".join(archive.read_file(MANIFEST)) == (bundle.path / MANIFEST).read_bytes()
 
 
 # Refused
@@ -294,10 +294,10 @@ def test_what_is_neither(tmp_path: Path) -> None:
 def test_file_that_shrinks(bundle: Bundle) -> None:
     """While it is read."""
     file = pack(bundle.path)
-    with open_source(file) as handle, unpack(handle, file) as parcel:
+    with open_bundle_source(file) as handle, open_archive(handle, file) as archive:
         os.truncate(file, BLOCK)
         with pytest.raises(BundleError, match="cut short"):
-            list(parcel.read_file("voice.onnx"))
+            list(archive.read_file("voice.onnx"))
 
 
 # Fuzzed
@@ -318,8 +318,8 @@ def install(data: bytes) -> None:
         file.write_bytes(data)
         message = ""
         try:
-            with open_source(file) as handle, unpack(handle, file) as parcel:
-                BundleStore(folder / "state").install(parcel, None, lambda _: None, say_nothing)
+            with open_bundle_source(file) as handle, open_archive(handle, file) as archive:
+                BundleStore(folder / "state").install(archive, None, lambda _: None, null_reporter)
         except BundleError as error:
             message = str(error)
         assert message.isprintable()  # in one line, and no orders to a terminal

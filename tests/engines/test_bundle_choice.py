@@ -14,8 +14,8 @@ import pytest
 
 from emotion_edge.engines import bundle_choice, bundle_selection, bundle_store
 from emotion_edge.engines.bundle import DEFAULT_BUNDLE, MANIFEST, BundleError, load_bundle
-from emotion_edge.engines.bundle_archive import open_source, unpack
-from emotion_edge.engines.bundle_choice import Choice, choose_bundle
+from emotion_edge.engines.bundle_archive import open_archive, open_bundle_source
+from emotion_edge.engines.bundle_choice import BundleChoice, choose_bundle
 from emotion_edge.engines.bundle_selection import SHIPPED, Selection
 from emotion_edge.engines.bundle_store import BundleStore
 from emotion_edge.engines.settings import ConfigError
@@ -33,14 +33,16 @@ class Device:
         self.made = {name: write_bundle(folder / name, name) for name in ("one", "two")}
         self.names = {n: load_bundle(path).sha256[:16] for n, path in self.made.items()}
         install(self.state, self.made["one"])
-        self.start().confirm()
+        self.start().mark_good()
         install(self.state, self.made["two"])
 
-    def choose(self, configured: str = "", key: str = "", *, starting: bool = False) -> Choice:
+    def choose(
+        self, configured: str = "", key: str = "", *, starting: bool = False
+    ) -> BundleChoice:
         environment = {"EMOTION_EDGE_STATE": str(self.state)}
         return choose_bundle(configured, key, starting=starting, environment=environment)
 
-    def start(self) -> Choice:
+    def start(self) -> BundleChoice:
         return self.choose(starting=True)
 
     def damage(self, name: str) -> None:
@@ -60,18 +62,18 @@ def device(tmp_path: Path) -> Device:
 
 
 @pytest.fixture(autouse=True)
-def _hears_all(caplog: pytest.LogCaptureFixture) -> None:
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
-def told(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
+def log_messages(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
     """What was logged at `level` or above since the last call."""
     lines = [record.getMessage() for record in caplog.records if record.levelno >= level]
     caplog.clear()
     return lines
 
 
-def title(choice: Choice) -> str:
+def title(choice: BundleChoice) -> str:
     return choice.bundle.manifest.name
 
 
@@ -79,7 +81,7 @@ def test_nothing_was_installed(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     """The bundle that ships, without a word, and no file or folder is made."""
     environment = {"EMOTION_EDGE_STATE": str(tmp_path / "state")}
     choice = choose_bundle(starting=True, environment=environment)
-    choice.confirm()
+    choice.mark_good()
     assert choice.bundle.path == DEFAULT_BUNDLE
     assert list(tmp_path.iterdir()) == []
     assert caplog.records == []
@@ -90,31 +92,31 @@ def test_new_bundle_that_starts(device: Device, caplog: pytest.LogCaptureFixture
     choice = device.start()
     assert title(choice) == "two"
     assert (device.selection.on_trial, device.selection.failed_starts) == (True, 1)
-    choice.confirm()
+    choice.mark_good()
     names = device.names
     assert device.selection == Selection(current=names["two"], previous=names["one"])
-    assert told(caplog, logging.INFO) == [
+    assert log_messages(caplog, logging.INFO) == [
         f"bundle {device.names['two']} has started well, its trial is over"
     ]
     before = (device.state / "bundles" / "selection.json").stat()
-    choice.confirm()
-    device.start().confirm()
+    choice.mark_good()
+    device.start().mark_good()
     after = (device.state / "bundles" / "selection.json").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert told(caplog, logging.INFO) == []
+    assert log_messages(caplog, logging.INFO) == []
 
 
 def test_new_bundle_that_does_not(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     """Two starts without a word; the third goes back and says why, the fourth has forgotten it."""
     names = device.names
     assert [title(device.start()) for _ in range(2)] == ["two", "two"]
-    assert told(caplog) == []
+    assert log_messages(caplog) == []
     assert title(device.start()) == "one"
-    assert told(caplog, logging.ERROR) == [
+    assert log_messages(caplog, logging.ERROR) == [
         f"bundle {names['two']} has failed to start 2 times: back to bundle {names['one']}"
     ]
     assert title(device.start()) == "one"
-    assert told(caplog) == []
+    assert log_messages(caplog) == []
     assert device.selection == Selection(current=device.names["one"], failed=device.names["two"])
 
 
@@ -124,37 +126,37 @@ def test_start_that_does_not_count(device: Device) -> None:
     for _ in range(10):
         choice = device.start()
         assert (title(choice), device.selection.failed_starts) == ("two", 1)
-        choice.forgive()
-        choice.forgive()
+        choice.discount()
+        choice.discount()
         assert (device.selection.on_trial, device.selection.failed_starts) == (True, 0)
     device.start()
     choice = device.start()
     assert device.selection.failed_starts == 2
-    choice.forgive()
-    choice.forgive()
+    choice.discount()
+    choice.discount()
     assert device.selection.failed_starts == 1
     device.start()
     assert title(device.start()) == "one"
 
 
-def test_forgiven_and_then_confirmed(device: Device) -> None:
+def test_discounted_then_marked_good(device: Device) -> None:
     """A run waits for its camera, and then goes well; to say so again changes nothing."""
     choice = device.start()
-    choice.forgive()
-    choice.confirm()
+    choice.discount()
+    choice.mark_good()
     confirmed = device.selection
     assert confirmed == Selection(current=device.names["two"], previous=device.names["one"])
-    choice.forgive()
+    choice.discount()
     assert device.selection == confirmed
 
 
-def test_who_only_looks_counts_nothing(device: Device) -> None:
+def test_reading_the_choice_counts_no_start(device: Device) -> None:
     """A command sees what the next start will take."""
     before = device.selection
     for _ in range(5):
         choice = device.choose()
-        choice.confirm()
-        choice.forgive()
+        choice.mark_good()
+        choice.discount()
         assert title(choice) == "two"
     assert device.selection == before
     device.start()
@@ -168,7 +170,7 @@ def test_named_by_the_configuration(device: Device) -> None:
     """Goes before what is installed, and is on no trial."""
     choice = device.choose(str(device.made["one"]), starting=True)
     assert choice.bundle.path == device.made["one"]
-    choice.confirm()
+    choice.mark_good()
     assert (device.selection.on_trial, device.selection.failed_starts) == (True, 0)
     with pytest.raises(BundleError, match="no such bundle folder"):
         device.choose("nowhere")
@@ -179,14 +181,14 @@ def test_damaged_bundle(device: Device, caplog: pytest.LogCaptureFixture) -> Non
     device.damage("two")
     choice = device.start()
     assert title(choice) == "one"
-    assert [line.split(":")[0] for line in told(caplog, logging.ERROR)] == [
+    assert [line.split(":")[0] for line in log_messages(caplog, logging.ERROR)] == [
         f"bundle {device.names['two']} is passed over"
     ]
-    choice.confirm()
+    choice.mark_good()
     assert device.selection.on_trial
     device.damage("one")
     assert device.start().bundle.path == DEFAULT_BUNDLE
-    assert len(told(caplog, logging.ERROR)) == 2
+    assert len(log_messages(caplog, logging.ERROR)) == 2
     shutil.rmtree(device.state / "bundles" / device.names["two"])
     assert device.choose().bundle.path == DEFAULT_BUNDLE
 
@@ -223,9 +225,9 @@ def test_damaged_selection(device: Device, caplog: pytest.LogCaptureFixture, tex
     """The bundle that ships, and one warning; the file is left for people to look at."""
     file = device.state / "bundles" / "selection.json"
     file.write_text(text)
-    device.start().confirm()
+    device.start().mark_good()
     assert device.start().bundle.path == DEFAULT_BUNDLE
-    lines = told(caplog)
+    lines = log_messages(caplog)
     assert len(lines) == 2
     assert all(line.endswith("; the bundle that ships is used") for line in lines)
     assert file.read_text() == text
@@ -252,11 +254,11 @@ def test_state_folder_that_cannot_be_written(
         patch.setattr(os, "open", refuse)
         choice = device.start()
         assert title(choice) == "two"
-        assert [line.split(":")[0] for line in told(caplog)] == [
+        assert [line.split(":")[0] for line in log_messages(caplog)] == [
             "starts of a new bundle are not counted"
         ]
-        choice.confirm()
-        assert ["cannot be brought up to date" in line for line in told(caplog)] == [True]
+        choice.mark_good()
+        assert ["cannot be brought up to date" in line for line in log_messages(caplog)] == [True]
     assert device.selection == before
     device.start()
     device.start()
@@ -271,7 +273,7 @@ def test_folder_of_another_user(device: Device, caplog: pytest.LogCaptureFixture
     (device.state / "bundles" / "selection.json").unlink()
     (device.state / "bundles" / "selection.json").mkdir()
     assert device.choose().bundle.path == DEFAULT_BUNDLE
-    assert ["cannot be read" in line for line in told(caplog)] == [True]
+    assert ["cannot be read" in line for line in log_messages(caplog)] == [True]
 
 
 def test_lock_that_is_held(
@@ -282,7 +284,7 @@ def test_lock_that_is_held(
     with (device.state / "bundles" / "selection.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert title(device.start()) == "two"
-    assert ["not counted" in line for line in told(caplog)] == [True]
+    assert ["not counted" in line for line in log_messages(caplog)] == [True]
 
 
 def test_chosen_anew_meanwhile(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,8 +301,8 @@ def test_chosen_anew_meanwhile(device: Device, monkeypatch: pytest.MonkeyPatch) 
         choice = device.start()
     stepped = device.selection
     assert (stepped.current, stepped.failed_starts) == (device.names["one"], 0)
-    choice.confirm()
-    choice.forgive()
+    choice.mark_good()
+    choice.discount()
     assert device.selection == stepped
 
 
@@ -312,7 +314,7 @@ def test_installing_does_not_hold_up_a_start(device: Device, tmp_path: Path) -> 
     def prove(_: object) -> None:
         titles.append(title(device.start()))
 
-    with open_source(three) as handle, unpack(handle, three) as parcel:
+    with open_bundle_source(three) as handle, open_archive(handle, three) as parcel:
         device.store.install(parcel, None, prove, lambda _: None)
     assert titles == ["two"]
     assert title(device.start()) == "three"
@@ -338,7 +340,7 @@ def test_signatures(device: Device, caplog: pytest.LogCaptureFixture, tmp_path: 
     keys = write_keys(tmp_path / "keys")
     key = str(keys.public)
     assert device.choose(key=key).bundle.path == DEFAULT_BUNDLE
-    assert ["not signed" in line for line in told(caplog, logging.ERROR)] == [True, True]
+    assert ["not signed" in line for line in log_messages(caplog, logging.ERROR)] == [True, True]
     keys.sign(device.state / "bundles" / device.names["one"])
     assert title(device.choose(key=key)) == "one"
     with pytest.raises(BundleError, match="not signed"):

@@ -25,7 +25,7 @@ A, B, C = "a" * 16, "b" * 16, "c" * 16
 
 def fail_to_start(selection: Selection, times: int = MAX_FAILED_STARTS) -> Selection:
     for _ in range(times):
-        selection = selection.give_up_failed().count_start()
+        selection = selection.abandon_failed().count_start()
     return selection
 
 
@@ -42,8 +42,8 @@ def test_a_new_bundle_that_does_not() -> None:
     """Two starts, then the one before it, whatever is started how often from then on."""
     on_trial = Selection(current=A).switch(B)
     for times in range(MAX_FAILED_STARTS):
-        assert fail_to_start(on_trial, times).give_up_failed().current == B
-    given_up = fail_to_start(on_trial).give_up_failed()
+        assert fail_to_start(on_trial, times).abandon_failed().current == B
+    given_up = fail_to_start(on_trial).abandon_failed()
     assert given_up == Selection(current=A, previous=SHIPPED, failed=B)
     assert fail_to_start(given_up, 10) == given_up
 
@@ -94,7 +94,7 @@ class History(RuleBasedStateMachine):
     @rule(is_good=st.booleans())
     def start(self, is_good: bool) -> None:
         was = self.selection
-        self.selection = was.give_up_failed().count_start()
+        self.selection = was.abandon_failed().count_start()
         if was.on_trial and was.failed_starts >= MAX_FAILED_STARTS:
             assert self.selection.current != was.current
         if is_good:

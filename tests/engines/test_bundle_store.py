@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from emotion_edge.engines import bundle_store
-from emotion_edge.engines.base import EngineError, say_nothing
+from emotion_edge.engines.base import EngineError, null_reporter
 from emotion_edge.engines.bundle import (
     DEFAULT_BUNDLE,
     MANIFEST,
@@ -22,7 +22,7 @@ from emotion_edge.engines.bundle import (
     BundleError,
     load_bundle,
 )
-from emotion_edge.engines.bundle_archive import open_source, unpack
+from emotion_edge.engines.bundle_archive import open_archive, open_bundle_source
 from emotion_edge.engines.bundle_selection import SHIPPED, Selection
 from emotion_edge.engines.bundle_store import BundleStore
 from emotion_edge.engines.signature import PublicKey
@@ -51,17 +51,17 @@ def store(tmp_path: Path) -> BundleStore:
 def install(
     store: BundleStore,
     bundle: Path,
-    prove: Callable[[Bundle], None] = lambda _: None,
+    verify: Callable[[Bundle], None] = lambda _: None,
     key: PublicKey | None = None,
-    report: Callable[[str], None] = say_nothing,
+    report: Callable[[str], None] = null_reporter,
 ) -> str | None:
     """Its name in the store; None when it was there."""
-    with open_source(bundle) as handle, unpack(handle, bundle) as parcel:
-        is_new = store.install(parcel, key, prove, report)
-        return parcel.sha256[:16] if is_new else None
+    with open_bundle_source(bundle) as handle, open_archive(handle, bundle) as archive:
+        is_new = store.install(archive, key, verify, report)
+        return archive.sha256[:16] if is_new else None
 
 
-def confirm(store: BundleStore) -> None:
+def mark_good(store: BundleStore) -> None:
     store.write_selection(store.read_selection().end_trial())
 
 
@@ -84,23 +84,21 @@ def test_installs(store: BundleStore, bundles: Callable[[str], Path]) -> None:
     assert list_all(store) == {name, "selection.json"}
 
 
-def test_is_proven_before_it_has_its_name(
-    store: BundleStore, bundles: Callable[[str], Path]
-) -> None:
+def test_verified_before_it_is_renamed(store: BundleStore, bundles: Callable[[str], Path]) -> None:
     """Nothing is to be seen of it until then."""
 
-    def prove(bundle: Bundle) -> None:
+    def verify(bundle: Bundle) -> None:
         assert store.list_names() == []
         assert store.read_selection() == Selection()
         assert load_bundle(bundle.path) == bundle
 
-    assert install(store, bundles("one"), prove) is not None
+    assert install(store, bundles("one"), verify) is not None
 
 
 def test_installed_again(store: BundleStore, bundles: Callable[[str], Path]) -> None:
     """Nothing to do, and nothing to prove; neither for the bundle that ships."""
     install(store, bundles("one"))
-    confirm(store)
+    mark_good(store)
     before = store.read_selection()
 
     def refuse(bundle: Bundle) -> None:
@@ -122,12 +120,12 @@ def test_given_up_and_installed_again(store: BundleStore, bundles: Callable[[str
 
 
 @pytest.mark.parametrize("error", [EngineError, BundleError, RuntimeError, KeyboardInterrupt])
-def test_proof_that_fails(
+def test_verification_that_fails(
     store: BundleStore, bundles: Callable[[str], Path], error: type[BaseException]
 ) -> None:
     """What was chosen still is, and nothing is left; the error names what was brought."""
     name = install(store, bundles("one"))
-    confirm(store)
+    mark_good(store)
     before = store.read_selection()
 
     def fail(bundle: Bundle) -> None:
@@ -143,7 +141,7 @@ def test_proof_that_fails(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EACCES])
 @pytest.mark.parametrize("call", ["mkdir", "write", "fsync", "rename", "replace"])
-def test_disk_that_refuses(
+def test_write_error_leaves_the_old_file(
     store: BundleStore,
     bundles: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -152,7 +150,7 @@ def test_disk_that_refuses(
 ) -> None:
     """The same, whatever it refuses; then the next try is none the worse."""
     first = install(store, bundles("one"))
-    confirm(store)
+    mark_good(store)
     before = store.read_selection()
     bundles("two")
 
@@ -195,13 +193,13 @@ def test_source_that_changes_while_it_is_read(
 ) -> None:
     """Into another bundle, as good as the first; but not the one that was looked through."""
     one = bundles("one")
-    with open_source(one) as handle, unpack(handle, one) as parcel:
+    with open_bundle_source(one) as handle, open_archive(handle, one) as archive:
         other = bundles("two")
         for name in (MANIFEST, "face.onnx"):
             assert (other / name).stat().st_size == (one / name).stat().st_size
             (one / name).write_bytes((other / name).read_bytes())
         with pytest.raises(BundleError, match="changed while it was read"):
-            store.install(parcel, None, lambda _: None, say_nothing)
+            store.install(archive, None, lambda _: None, null_reporter)
     assert list_all(store) == set()
 
 
@@ -210,7 +208,7 @@ def test_keeps_what_may_be_in_use(store: BundleStore, bundles: Callable[[str], P
     names = []
     for title in ("one", "two", "three", "four", "five"):
         names.append(install(store, bundles(title)))
-        confirm(store)
+        mark_good(store)
     assert store.list_names() == sorted(name for name in names[-3:] if name)
 
 
@@ -229,10 +227,10 @@ def test_repairs_what_is_damaged(store: BundleStore, bundles: Callable[[str], Pa
     """The current bundle, which a failing disk has changed, is installed again; the way back is
     as it was."""
     before = install(store, bundles("one"))
-    confirm(store)
+    mark_good(store)
     name = install(store, bundles("two"))
     assert name is not None
-    confirm(store)
+    mark_good(store)
     (store.folder / name / "face.onnx").unlink()
     assert install(store, bundles("two")) == name
     assert store.load(name, None).manifest.name == "two"
@@ -254,38 +252,38 @@ def test_damaged_selection(store: BundleStore, bundles: Callable[[str], Path]) -
     install(store, bundles("one"))
     (store.folder / "selection.json").write_text("?")
     with pytest.raises(BundleError, match="damaged"):
-        store.roll_back(None, lambda _: None, say_nothing)
-    told: list[str] = []
-    name = install(store, bundles("two"), report=told.append)
+        store.roll_back(None, lambda _: None, null_reporter)
+    reports: list[str] = []
+    name = install(store, bundles("two"), report=reports.append)
     assert store.read_selection() == Selection(current=name or "", on_trial=True)
-    assert len(told) == 1
-    assert told[0].endswith("; it is written anew")
+    assert len(reports) == 1
+    assert reports[0].endswith("; it is written anew")
 
 
 def test_goes_back_and_forth(store: BundleStore, bundles: Callable[[str], Path]) -> None:
     """Each time it is proven; without a bundle before, it says so."""
     with pytest.raises(BundleError, match="there is no bundle before the current one"):
-        store.roll_back(None, lambda _: None, say_nothing)
+        store.roll_back(None, lambda _: None, null_reporter)
     name = install(store, bundles("one"))
-    proven: list[str] = []
+    verified: list[str] = []
 
-    def prove(bundle: Bundle) -> None:
-        proven.append(bundle.manifest.name)
+    def verify(bundle: Bundle) -> None:
+        verified.append(bundle.manifest.name)
 
-    assert store.roll_back(None, prove, say_nothing) == SHIPPED
+    assert store.roll_back(None, verify, null_reporter) == SHIPPED
     assert store.read_selection() == Selection(current=SHIPPED, previous=name or "")
-    assert store.roll_back(None, prove, say_nothing) == name
+    assert store.roll_back(None, verify, null_reporter) == name
     assert store.read_selection() == Selection(current=name or "", on_trial=True)
-    assert proven == ["default", "one"]
+    assert verified == ["default", "one"]
 
 
 @pytest.mark.parametrize("damage", [True, False])
-def test_goes_back_to_nothing_bad(
+def test_rolls_back_only_to_a_verified_bundle(
     store: BundleStore, bundles: Callable[[str], Path], damage: bool
 ) -> None:
     """A bundle that is damaged, or cannot be run, is not chosen."""
     name = install(store, bundles("one"))
-    confirm(store)
+    mark_good(store)
     install(store, bundles("two"))
     before = store.read_selection()
 
@@ -295,21 +293,21 @@ def test_goes_back_to_nothing_bad(
     if damage:
         (store.folder / str(name) / "face.onnx").unlink()
     with pytest.raises(BundleError if damage else EngineError):
-        store.roll_back(None, fail, say_nothing)
+        store.roll_back(None, fail, null_reporter)
     assert store.read_selection() == before
 
 
 def test_start_that_goes_back_meanwhile(store: BundleStore, bundles: Callable[[str], Path]) -> None:
     """Going back while a start does so too is one step, not two."""
     name = install(store, bundles("one"))
-    confirm(store)
+    mark_good(store)
     install(store, bundles("two"))
 
     def start(bundle: Bundle) -> None:
         selection = store.read_selection()
-        store.write_selection(selection.count_start().count_start().give_up_failed())
+        store.write_selection(selection.count_start().count_start().abandon_failed())
 
-    assert store.roll_back(None, start, say_nothing) == name
+    assert store.roll_back(None, start, null_reporter) == name
     assert store.read_selection().current == name
 
 
@@ -317,15 +315,15 @@ def test_one_at_a_time(store: BundleStore, bundles: Callable[[str], Path]) -> No
     """The second waits, says for what, and gives up in the end."""
     naps: list[float] = []
     patient = BundleStore(store.folder.parent, sleep=naps.append)
-    told: list[str] = []
+    reports: list[str] = []
 
     def second(bundle: Bundle) -> None:
-        install(patient, bundles("two"), report=told.append)
+        install(patient, bundles("two"), report=reports.append)
 
     with pytest.raises(BundleError, match="another process has been installing for an hour"):
         install(store, bundles("one"), second)
     assert sum(naps) == 3600
-    assert set(told) == {"waiting for another process that installs a bundle"}
+    assert set(reports) == {"waiting for another process that installs a bundle"}
     assert list_all(store) == set()
 
 

@@ -36,7 +36,7 @@ import ctypes, gc, json, sys, threading
 from pathlib import Path
 import numpy as np
 from conftest import write_bundle_folder
-from cuda_stand_in import StandIn
+from cuda_stand_in import FakeGpu
 from trt_stand_in import make_tensorrt
 from emotion_edge.engines import build
 from emotion_edge.engines.free_memory import FreeMemory
@@ -51,7 +51,7 @@ driver = ctypes.CDLL("libcuda.so.1")
 Call = ctypes.CFUNCTYPE(None)
 calls = []
 
-class Machine(StandIn):
+class Machine(FakeGpu):
     "TensorRT enqueues in the driver, and sees the memory that the driver has given."
     def enqueue(self, stream, work):
         calls.append(Call(work))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_stand_in import StandIn
+from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines import cuda_driver
 from emotion_edge.engines.cuda_driver import CudaDriver, CudaError
@@ -25,14 +25,14 @@ def test_library_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
         CudaDriver()
 
 
-def test_errors_are_named(gpu: StandIn) -> None:
+def test_errors_are_named(gpu: FakeGpu) -> None:
     """The call, and the driver's own name for what is wrong."""
     gpu.fails.add("cuEventCreate")
     with pytest.raises(CudaError, match=r"cuEventCreate: CUDA_ERROR_OF_THE_STAND_IN \(719\)"):
         CudaDriver().create_event()
 
 
-def test_a_capture_that_failed_leaves_no_graph(gpu: StandIn) -> None:
+def test_a_capture_that_failed_leaves_no_graph(gpu: FakeGpu) -> None:
     """The stream is no longer captured, and what was made is destroyed."""
     driver = CudaDriver()
     driver.begin_capture(5)
@@ -42,7 +42,7 @@ def test_a_capture_that_failed_leaves_no_graph(gpu: StandIn) -> None:
     assert (gpu.captures, gpu.graphs) == ({}, {})
 
 
-def test_waits_no_longer_than_told(gpu: StandIn) -> None:
+def test_waits_no_longer_than_told(gpu: FakeGpu) -> None:
     """False where the GPU is not done."""
     driver = CudaDriver()
     event = driver.create_event()

@@ -38,7 +38,9 @@ def test_short_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
-def test_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_write_error_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     """The old content stays, and no draft."""
     file = tmp_path / "file"
     replace_file(file, b"old")

@@ -22,7 +22,7 @@ def cache(tmp_path: Path) -> EngineCache:
     return EngineCache(tmp_path / "cache" / "engines")
 
 
-def say_nothing(text: str) -> None: ...
+def null_reporter(text: str) -> None: ...
 
 
 def test_folder_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCapture
     """Not stored, not locked, and what to do; nothing is raised."""
     (tmp_path / "file").touch()
     cache = EngineCache(tmp_path / "file" / "engines")
-    with cache.lock(say_nothing):
+    with cache.lock(null_reporter):
         assert cache.store(PREFIX, KEY, PARTS, b"engine") is None
     assert "set EMOTION_EDGE_CACHE to a folder that can be written" in caplog.text
     cache.store_timing("timing", b"data")
@@ -157,8 +157,8 @@ def test_timing_cache(cache: EngineCache, caplog: pytest.LogCaptureFixture) -> N
 
 def test_second_builder_waits(cache: EngineCache) -> None:
     """Until the first is done; it tells why, every five seconds."""
-    told: list[str] = []
-    first = cache.lock(say_nothing)
+    reports: list[str] = []
+    first = cache.lock(null_reporter)
     first.__enter__()
     naps: list[float] = []
 
@@ -167,27 +167,27 @@ def test_second_builder_waits(cache: EngineCache) -> None:
         if len(naps) == 12:
             first.__exit__(None, None, None)
 
-    with cache.lock(told.append, sleep=nap):
+    with cache.lock(reports.append, sleep=nap):
         assert sum(naps) == 6
-    assert told == ["waiting for another process that builds an engine"] * 2
+    assert reports == ["waiting for another process that builds an engine"] * 2
 
 
 def test_waiting_ends(cache: EngineCache) -> None:
     """With an error that names the folder; the lock is free again afterwards."""
     with (
-        cache.lock(say_nothing),
+        cache.lock(null_reporter),
         pytest.raises(EngineError, match=r"engines: another process .* over 2 minutes"),
-        cache.lock(say_nothing, wait_s=120, sleep=lambda _: None),
+        cache.lock(null_reporter, wait_s=120, sleep=lambda _: None),
     ):
         pass
-    told: list[str] = []
-    with cache.lock(told.append):
-        assert told == []
+    reports: list[str] = []
+    with cache.lock(reports.append):
+        assert reports == []
 
 
 def test_no_lock_is_left_by_an_error(cache: EngineCache) -> None:
     """What fails under the lock lets go of it."""
-    with pytest.raises(ValueError, match="inside"), cache.lock(say_nothing):
+    with pytest.raises(ValueError, match="inside"), cache.lock(null_reporter):
         raise ValueError("inside")
-    with cache.lock(say_nothing, wait_s=0, sleep=lambda _: None):
+    with cache.lock(null_reporter, wait_s=0, sleep=lambda _: None):
         pass

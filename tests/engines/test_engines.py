@@ -17,7 +17,7 @@ from emotion_edge.engines.onnx_engine import OnnxEngine
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the test extra")
 Feed = dict[str, NDArray[Any]]
-STAND_IN = "tensorrt on a stand-in"
+FAKE_TENSORRT = "tensorrt on a stand-in"
 
 
 def make_feed(modality: str, batch: int = 1, seed: int = 0) -> Feed:
@@ -37,7 +37,7 @@ def make_feed(modality: str, batch: int = 1, seed: int = 0) -> Feed:
     }
 
 
-@pytest.fixture(params=[*(name for name in ENGINES if name != "auto"), STAND_IN])
+@pytest.fixture(params=[*(name for name in ENGINES if name != "auto"), FAKE_TENSORRT])
 def engine_name(
     request: pytest.FixtureRequest,
     bundle: Bundle,
@@ -45,7 +45,7 @@ def engine_name(
     tmp_path: Path,
 ) -> str:
     """Each engine that can load here, and TensorRT's on a stand-in of TensorRT."""
-    if request.param == STAND_IN:
+    if request.param == FAKE_TENSORRT:
         request.getfixturevalue("gpu")
         return "tensorrt"
     monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "cache"))

@@ -46,8 +46,8 @@ def to_yuv(bgr: NDArray[np.uint8], pixel_format: str, more_row_bytes: int) -> ND
     if pixel_format == "nv12":
         packed = np.concatenate((luma, np.stack((u, v), axis=-1).reshape(height // 2, width)))
     else:
-        colours = np.stack((u, v), axis=-1).reshape(height // 2, width).repeat(2, axis=0)
-        packed = np.stack((luma, colours), axis=-1)
+        colors = np.stack((u, v), axis=-1).reshape(height // 2, width).repeat(2, axis=0)
+        packed = np.stack((luma, colors), axis=-1)
     rows = packed.reshape(packed.shape[0], -1)
     memory = np.full((rows.shape[0], rows.shape[1] + more_row_bytes), 77, np.uint8)
     memory[:, : rows.shape[1]] = rows
@@ -91,7 +91,7 @@ def watched_yunet(
 
 @pytest.mark.parametrize("more_row_bytes", [0, 6])
 @pytest.mark.parametrize("pixel_format", ["yuyv", "nv12"])
-def test_yunet_is_shown_the_same_picture(
+def test_yunet_gets_the_same_image(
     watched_yunet: tuple[YuNetDetector, list[NDArray[np.uint8]]],
     pixel_format: str,
     more_row_bytes: int,
@@ -148,7 +148,7 @@ def test_file_that_is_no_yunet(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(error.value).strip()
 
 
-def test_grey_picture_is_refused() -> None:
+def test_gray_image_is_refused() -> None:
     """What is no colour picture is named, with what is wanted."""
     with pytest.raises(ValueError, match=r"bgr8 picture uint8\[50, 50\]"):
         HaarDetector().detect(np.zeros((50, 50), np.uint8), "bgr8")

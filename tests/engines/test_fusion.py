@@ -52,25 +52,28 @@ def test_fused_is_a_distribution(
     face: list[float], voice: list[float], face_weight: float, voice_weight: float
 ) -> None:
     """Whatever the opinions and weights; it lies between the two opinions, label by label."""
-    opinions = {
+    modality_probabilities = {
         "face": calibrate_one(face, 1.3),
         "voice": calibrate_one(voice, 0.7),
     }
     weights = {"face": face_weight, "voice": voice_weight}
-    fused, shares = fuse(opinions, weights)
+    fused, shares = fuse(modality_probabilities, weights)
     assert sum(fused) == pytest.approx(1.0)
     assert sum(shares.values()) == pytest.approx(1.0)
     assert shares["face"] / shares["voice"] == pytest.approx(face_weight / voice_weight)
-    low, high = np.minimum(*opinions.values()), np.maximum(*opinions.values())
+    low, high = (
+        np.minimum(*modality_probabilities.values()),
+        np.maximum(*modality_probabilities.values()),
+    )
     assert (np.array(fused) >= low - 1e-12).all()
     assert (np.array(fused) <= high + 1e-12).all()
 
 
-def test_a_lone_opinion_is_taken_whole() -> None:
+def test_single_modality_passes_unchanged() -> None:
     """Its weight becomes 1, the missing one's 0."""
-    opinion = calibrate_one(range(7), 1.0)
-    fused, shares = fuse({"voice": opinion}, {"face": 0.8, "voice": 0.2})
-    np.testing.assert_allclose(fused, opinion)
+    class_probabilities = calibrate_one(range(7), 1.0)
+    fused, shares = fuse({"voice": class_probabilities}, {"face": 0.8, "voice": 0.2})
+    np.testing.assert_allclose(fused, class_probabilities)
     assert shares == {"face": 0.0, "voice": 1.0}
 
 

@@ -12,7 +12,7 @@ import pytest
 from emotion_edge.engines import open_engine
 from emotion_edge.engines.base import Arrays, EngineError
 from emotion_edge.engines.bundle import DEFAULT_BUNDLE, MODALITIES, Bundle, load_bundle
-from emotion_edge.engines.golden import INT8_TOLERANCE, TOLERANCE, golden_input, prove_engine
+from emotion_edge.engines.golden import INT8_TOLERANCE, TOLERANCE, check_golden_output, golden_input
 from emotion_edge.engines.null import NullEngine
 
 MAX_BUNDLE_BYTES = 16_000_000
@@ -28,10 +28,10 @@ class Replaced(NullEngine):
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_good_bundle_proves_itself(bundle: Bundle, modality: str) -> None:
+def test_good_bundle_passes_its_golden_check(bundle: Bundle, modality: str) -> None:
     """With the engine that made the answers."""
     with open_engine("onnx", bundle, modality, 1) as engine:
-        prove_engine(engine, bundle, modality)
+        check_golden_output(engine, bundle, modality)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -74,11 +74,11 @@ def test_golden_input_needs_a_fusion_network(bundle: Bundle) -> None:
         golden_input(bundle.manifest, "fusion")
 
 
-def test_fusion_proves_itself(fused: Bundle) -> None:
+def test_fusion_passes_its_golden_check(fused: Bundle) -> None:
     """With the engine that made the answers, and so do the other two beside it."""
     for network in fused.manifest.networks:
         with open_engine("onnx", fused, network, 1) as engine:
-            prove_engine(engine, fused, network)
+            check_golden_output(engine, fused, network)
 
 
 @pytest.mark.parametrize("output", ["logits", "weights"])
@@ -93,13 +93,13 @@ def test_other_answer_of_the_fusion_is_refused(fused: Bundle, output: str, off_b
     }
     engine = Replaced(fused.manifest, "fusion")
     engine.answer = answer
-    prove_engine(engine, fused, "fusion")
+    check_golden_output(engine, fused, "fusion")
     answer[output][0, 1] += off_by
     with pytest.raises(EngineError, match=rf"fusion\.onnx: .* fusion\.golden_{output}"):
-        prove_engine(engine, fused, "fusion")
+        check_golden_output(engine, fused, "fusion")
     del answer[output]
     with pytest.raises(EngineError, match=rf"fusion\.onnx: .*{output}"):
-        prove_engine(engine, fused, "fusion")
+        check_golden_output(engine, fused, "fusion")
 
 
 def test_fusion_needs_embeddings(bundle: Bundle, fused: Bundle) -> None:
@@ -108,12 +108,12 @@ def test_fusion_needs_embeddings(bundle: Bundle, fused: Bundle) -> None:
     golden = np.array([bundle.manifest.models["face"].golden_logits], np.float32)
     engine = Replaced(bundle.manifest, "face")
     engine.answer = {"logits": golden}
-    prove_engine(engine, bundle, "face")
+    check_golden_output(engine, bundle, "face")
     with pytest.raises(EngineError, match=r"face\.onnx: .*embedding"):
-        prove_engine(engine, fused, "face")
+        check_golden_output(engine, fused, "face")
     engine.answer = {"logits": golden, "embedding": np.zeros((1, 128), np.float32)}
     with pytest.raises(EngineError, match=r"face\.onnx: its output embedding is \[1, 128\]"):
-        prove_engine(engine, fused, "face")
+        check_golden_output(engine, fused, "face")
 
 
 @pytest.mark.parametrize("off_by", [TOLERANCE * 1.5, -TOLERANCE * 1.5, np.nan, np.inf])
@@ -122,12 +122,12 @@ def test_other_answer_is_refused(bundle: Bundle, off_by: float) -> None:
     golden = np.array([bundle.manifest.models["face"].golden_logits], np.float32)
     engine = Replaced(bundle.manifest, "face")
     engine.answer = {"logits": golden + np.float32(TOLERANCE / 2)}
-    prove_engine(engine, bundle, "face")
+    check_golden_output(engine, bundle, "face")
     wrong = golden.copy()
     wrong[0, 3] += off_by
     engine.answer = {"logits": wrong}
     with pytest.raises(EngineError, match=r"face\.onnx: .* models\.face\.golden_logits"):
-        prove_engine(engine, bundle, "face")
+        check_golden_output(engine, bundle, "face")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -139,12 +139,12 @@ def test_each_precision_has_its_answer(quantized: Bundle, precision: str) -> Non
     engine.precision = precision
     golden = np.array([entry.at(precision).golden_logits], np.float32)
     engine.answer = {"logits": golden + np.float32(0.9 * tolerance)}
-    prove_engine(engine, quantized, "face")
+    check_golden_output(engine, quantized, "face")
     engine.answer = {"logits": golden + np.float32(1.1 * tolerance)}
     is_int8 = precision == "int8"
     file, field = ("face.int8.onnx", "variants.int8.") if is_int8 else ("face.onnx", "")
     with pytest.raises(EngineError, match=f"{file}: .* models.face.{field}golden_logits"):
-        prove_engine(engine, quantized, "face")
+        check_golden_output(engine, quantized, "face")
 
 
 def test_network_of_another_shape_is_refused(bundle: Bundle) -> None:
@@ -153,14 +153,14 @@ def test_network_of_another_shape_is_refused(bundle: Bundle) -> None:
     for answer in ({}, {"logits": np.zeros((1, 8), np.float32)}):
         engine.answer = answer
         with pytest.raises(EngineError, match=r"face\.onnx"):
-            prove_engine(engine, bundle, "face")
+            check_golden_output(engine, bundle, "face")
     narrow = msgspec.structs.replace(bundle.manifest.mel, num_frames=200)
     other = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, mel=narrow), "")
     with (
         open_engine("onnx", bundle, "voice", 1) as voice,
         pytest.raises(EngineError, match=r"voice\.onnx.*mel"),
     ):
-        prove_engine(voice, other, "voice")
+        check_golden_output(voice, other, "voice")
 
 
 @pytest.fixture(scope="module")
@@ -182,10 +182,10 @@ def test_shipped_bundle_is_small(shipped: Bundle) -> None:
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_shipped_bundle_proves_itself(shipped: Bundle, modality: str) -> None:
+def test_shipped_bundle_passes_its_golden_check(shipped: Bundle, modality: str) -> None:
     """On this machine, at every level's picture size, alone and two at a time."""
     with open_engine("auto", shipped, modality, 1) as engine:
-        prove_engine(engine, shipped, modality)
+        check_golden_output(engine, shipped, modality)
         feed = golden_input(shipped.manifest, modality)
         twice = {name: np.concatenate([array, array]) for name, array in feed.items()}
         pair = engine.infer(twice)["logits"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cuda_stand_in import StandIn
+from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.gpu import open_gpu, read_free_bytes, read_l4t_release
@@ -24,7 +24,7 @@ def test_l4t_release(tmp_path: Path) -> None:
     assert read_l4t_release(file) == "# R36 (release), REVISION: 4.3"
 
 
-def test_describes_the_gpu(gpu: StandIn) -> None:
+def test_describes_the_gpu(gpu: FakeGpu) -> None:
     """What an engine depends on."""
     found = open_gpu()
     assert (found.name, found.num_sms, found.compute_capability) == ("Orin", 8, "8.7")

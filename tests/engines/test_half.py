@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.half import QDQ_OPSET, to_half, widen_weights
+from emotion_edge.engines.half import QDQ_OPSET, convert_to_fp16, store_weights_as_fp32
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the test extra")
 ort = pytest.importorskip("onnxruntime")
@@ -59,7 +59,7 @@ def summing(stored_half: bool = False) -> Any:
     return assemble(nodes, constants)
 
 
-def quantised() -> Any:
+def quantized() -> Any:
     """The same, with 8-bit weights and input of the convolution."""
     model = summing()
     rng = np.random.default_rng(0)
@@ -110,10 +110,10 @@ def node(model: Any, name: str) -> Any:
     return next(one for one in model.graph.node if one.name == name)
 
 
-@pytest.mark.parametrize("make", [summing, quantised])
-def test_ends_stay_wide(make: Any) -> None:
+@pytest.mark.parametrize("make", [summing, quantized])
+def test_inputs_and_outputs_stay_fp32(make: Any) -> None:
     """Inputs and outputs are float32, so that nobody around the network need know."""
-    model = onnx.load_from_string(to_half(make().SerializeToString()))
+    model = onnx.load_from_string(convert_to_fp16(make().SerializeToString()))
     onnx.checker.check_model(model, full_check=True)
     for value in (*model.graph.input, *model.graph.output):
         assert value.type.tensor_type.elem_type == T.FLOAT
@@ -121,9 +121,9 @@ def test_ends_stay_wide(make: Any) -> None:
     assert [value.name for value in model.graph.output] == ["logits"]
 
 
-def test_narrow_inside_and_wide_in_sums() -> None:
+def test_fp16_inside_and_fp32_in_sums() -> None:
     """Convolutions and linear layers read 16-bit numbers; the sum and its mean do not."""
-    model = onnx.load_from_string(to_half(summing().SerializeToString()))
+    model = onnx.load_from_string(convert_to_fp16(summing().SerializeToString()))
     known = types(model)
     for name in ("conv", "head"):
         assert {known[tensor] for tensor in node(model, name).input} == {T.FLOAT16}
@@ -138,23 +138,23 @@ def test_close_to_the_original(x: Floats, stored_half: bool) -> None:
     exact = run(model.SerializeToString(), x)
     sums = x.sum(axis=2)
     assert np.abs(sums).max() > 2 * 65504
-    halved = run(to_half(model.SerializeToString()), x)
+    halved = run(convert_to_fp16(model.SerializeToString()), x)
     assert np.isfinite(halved).all()
     np.testing.assert_allclose(halved, exact, rtol=4e-3, atol=4e-3 * np.abs(exact).max())
 
 
-def test_sum_does_not_pass_through_16_bits() -> None:
+def test_sum_does_not_pass_through_fp16() -> None:
     """Between two wide operators there is no cast, and nothing is computed for nobody."""
-    model = onnx.load_from_string(to_half(summing().SerializeToString()))
+    model = onnx.load_from_string(convert_to_fp16(summing().SerializeToString()))
     assert node(model, "mean").input[0] == node(model, "sum").output[0]
     read = {name for one in model.graph.node for name in one.input} | {"logits"}
     assert all(set(one.output) & read for one in model.graph.node)
 
 
-def test_halves_are_not_cast_again() -> None:
+def test_fp16_values_are_not_cast_again() -> None:
     """Weights stored in 16 bits are read as they are, by no cast more than others."""
     stored, plain = (
-        onnx.load_from_string(to_half(summing(halved).SerializeToString()))
+        onnx.load_from_string(convert_to_fp16(summing(halved).SerializeToString()))
         for halved in (True, False)
     )
     assert len(stored.graph.node) == len(plain.graph.node)
@@ -163,8 +163,8 @@ def test_halves_are_not_cast_again() -> None:
 
 def test_of_an_int8_network(x: Floats) -> None:
     """Eight bits stay eight, their scales become 16, and the answers those of the INT8 network."""
-    model = quantised()
-    data = to_half(model.SerializeToString())
+    model = quantized()
+    data = convert_to_fp16(model.SerializeToString())
     halved = onnx.load_from_string(data)
     known = types(halved)
     assert {known[name] for name in ("x.s", "w.s")} == {T.FLOAT16}
@@ -177,15 +177,15 @@ def test_of_an_int8_network(x: Floats) -> None:
 def test_original_is_left_alone_and_answers_repeat(x: Floats) -> None:
     """The same bytes in, the same bytes out."""
     data = summing().SerializeToString()
-    assert to_half(data) == to_half(bytes(data))
-    assert run(to_half(data), x).tobytes() == run(to_half(data), x).tobytes()
+    assert convert_to_fp16(data) == convert_to_fp16(bytes(data))
+    assert run(convert_to_fp16(data), x).tobytes() == run(convert_to_fp16(data), x).tobytes()
 
 
 @pytest.mark.parametrize("data", [b"", b"no network", b"\x08\x09" * 50])
 def test_garbage(data: bytes) -> None:
     """One line."""
     with pytest.raises(EngineError, match=r"^not an ONNX network: ") as caught:
-        to_half(data)
+        convert_to_fp16(data)
     assert "\n" not in str(caught.value)
 
 
@@ -195,15 +195,15 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, module: str) -> No
     data = summing().SerializeToString()
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(EngineError, match=r"package onnx: .*; pip install onnx") as caught:
-        to_half(data)
+        convert_to_fp16(data)
     assert "\n" not in str(caught.value)
 
 
-def test_widened_weights_are_exact(x: Floats) -> None:
+def test_fp32_weights_are_exact(x: Floats) -> None:
     """No cast and no 16-bit number is left, and the answers are the same to the last bit."""
     model = summing(stored_half=True)
     before = run(model.SerializeToString(), x)
-    widen_weights(model)
+    store_weights_as_fp32(model)
     onnx.checker.check_model(model, full_check=True)
     assert [one.op_type for one in model.graph.node].count("Cast") == 0
     assert {one.data_type for one in model.graph.initializer} == {T.FLOAT, T.INT64}
@@ -222,7 +222,7 @@ def test_other_casts_stay(x: Floats) -> None:
             make("Identity", ["conv.w.half"], ["read"]),
         ]
     )
-    widen_weights(model)
+    store_weights_as_fp32(model)
     onnx.checker.check_model(model, full_check=True)
     assert [one.op_type for one in model.graph.node].count("Cast") == 1
     kept = {one.name: one.data_type for one in model.graph.initializer}

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_stand_in import StandIn
+from cuda_stand_in import FakeGpu
 
 import emotion_edge.engines
 from emotion_edge.engines import open_engine
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundle import Bundle
-from emotion_edge.engines.golden import prove_engine
+from emotion_edge.engines.golden import check_golden_output
 from emotion_edge.engines.onnx_engine import OnnxEngine
 
 
@@ -48,12 +48,12 @@ def test_auto_with_a_gpu(fused: Bundle) -> None:
     for network, name in (("face", "tensorrt"), ("voice", "tensorrt"), ("fusion", "onnx")):
         with open_engine("auto", fused, network, 1) as engine:
             assert engine.name == name
-            prove_engine(engine, fused, network)
+            check_golden_output(engine, fused, network)
 
 
 @pytest.mark.usefixtures("visible")
 def test_auto_falls_back_and_says_why_once(
-    bundle: Bundle, gpu: StandIn, caplog: pytest.LogCaptureFixture
+    bundle: Bundle, gpu: FakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One warning for both networks where the reason is the same."""
     gpu.driver_version = 11040
@@ -65,7 +65,7 @@ def test_auto_falls_back_and_says_why_once(
 
 
 @pytest.mark.usefixtures("visible")
-def test_explicit_tensorrt_must_work(bundle: Bundle, gpu: StandIn) -> None:
+def test_explicit_tensorrt_must_work(bundle: Bundle, gpu: FakeGpu) -> None:
     """No fall-back for who asked for it by name."""
     gpu.driver_version = 11040
     with pytest.raises(EngineError, match="the NVIDIA driver is too old: it is for CUDA 11"):
@@ -81,7 +81,7 @@ def test_each_precision(quantized: Bundle, name: str, precision: str) -> None:
     image = np.linspace(-3, 3, 3 * 32 * 32, dtype=np.float32).reshape(1, 3, 32, 32)
     with open_engine(name, quantized, "face", 1, precision) as engine:
         assert engine.precision == precision
-        prove_engine(engine, quantized, "face")
+        check_golden_output(engine, quantized, "face")
         answers.append(engine.infer({"image": image})["logits"].copy())
     for file in ("face.onnx", "face.int8.onnx"):
         with OnnxEngine(quantized.path / file, 1) as engine:
@@ -99,7 +99,7 @@ def test_int8_that_the_bundle_lacks(bundle: Bundle, name: str) -> None:
         open_engine(name, bundle, "face", precision="int8")
 
 
-def test_16_bits_of_what_is_no_network(bundle: Bundle) -> None:
+def test_fp16_of_an_invalid_network(bundle: Bundle) -> None:
     """The file is named."""
     Path(bundle.model_path("face")).write_bytes(b"no network")
     with pytest.raises(EngineError, match=r"face\.onnx: not an ONNX network"):

@@ -9,8 +9,8 @@ import pytest
 from emotion_edge.engines.settings import (
     ConfigError,
     Section,
+    apply_override,
     explain_problem,
-    put_setting,
     read_settings,
 )
 
@@ -36,16 +36,16 @@ def test_every_value_is_a_text(tmp_path: Path) -> None:
 def test_put_setting() -> None:
     """Over what is there, making sections on the way."""
     tree = {"a": {"b": "1"}}
-    put_setting(tree, "a.c=[1, 2]")
-    put_setting(tree, "d.e.f=x=y")
-    put_setting(tree, "a.b=")
+    apply_override(tree, "a.c=[1, 2]")
+    apply_override(tree, "d.e.f=x=y")
+    apply_override(tree, "a.b=")
     assert tree == {"a": {"b": "", "c": ["1", "2"]}, "d": {"e": {"f": "x=y"}}}
 
 
 @pytest.mark.parametrize("setting", ["a", "=1", "a.=1", ".a=1", "a..b=1", "a=[", "a.b.c=1"])
 def test_refused_settings(setting: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
-        put_setting({"a": {"b": "1"}}, setting)
+        apply_override({"a": {"b": "1"}}, setting)
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ USE = """
 import json, sys
 import tensorrt as trt
 from emotion_edge.engines import build, tensorrt_library as library
-problems, progress = library.Problems(), build._Progress()
-logger, monitor = library.make_logger(problems), build._make_monitor(progress)
+diagnostics, progress = library.TensorRTDiagnostics(), build._Progress()
+logger, monitor = library.make_logger(diagnostics), build._make_monitor(progress)
 logger.log(trt.ILogger.WARNING, "strange")
 monitor.phase_start("Building", "", 2)
 goes_on = monitor.step_complete("Building", 1)
@@ -55,7 +55,7 @@ description = trt.PluginTensorDesc()
 description.dims = (1, 3, 64)
 print(json.dumps({
     "version": library.load_tensorrt(),
-    "log": problems.explain(),
+    "log": diagnostics.explain(),
     "progress": [progress.text, goes_on],
     "null": [create(trt.Builder), create(trt.Runtime)],
     "shape": tuple(description.dims[1:]),
@@ -90,7 +90,7 @@ class Monitor(trt.IProgressMonitor):
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class ApiCheck:
     """The bindings of one version, and a folder with their stubs and a copy of the package."""
 
     bindings: Bindings
@@ -120,7 +120,7 @@ class Proof:
 
 
 @pytest.fixture(scope="session", params=TENSORRT)
-def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Proof:
+def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ApiCheck:
     """Each version; skips where it was not fetched or there is no compiler."""
     version: str = request.param
     missing = [path for path in list_missing() if Path(path).name in (version, "stubgen")]
@@ -130,11 +130,11 @@ def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(version)
     bindings = prepare(FETCHED, version, folder)
     make_stubs(bindings, folder)
-    return Proof(bindings, folder)
+    return ApiCheck(bindings, folder)
 
 
 @pytest.fixture
-def proof(prepared: Proof, tmp_path: Path) -> Proof:
+def api_check(prepared: ApiCheck, tmp_path: Path) -> ApiCheck:
     """With a copy of engines/ that the test may spoil, beside the folder that it imports."""
     package = tmp_path / "emotion_edge"
     package.mkdir()
@@ -142,60 +142,60 @@ def proof(prepared: Proof, tmp_path: Path) -> Proof:
     (package / "kernels").symlink_to(ENGINES.parent / "kernels")
     shutil.copytree(ENGINES, package / "engines", ignore=shutil.ignore_patterns("default", "__py*"))
     (tmp_path / "tensorrt").symlink_to(prepared.folder / "tensorrt")
-    return Proof(prepared.bindings, tmp_path)
+    return ApiCheck(prepared.bindings, tmp_path)
 
 
-def test_every_name_is_there(proof: Proof) -> None:
+def test_every_name_is_there(api_check: ApiCheck) -> None:
     """All that is taken from the module `tensorrt`, asked of the module itself."""
     names = {name for path in MODULES for name in list_attributes(path.read_text(), "tensorrt")}
     assert len(names) > 15
-    assert proof.list_missing(names) == []
+    assert api_check.list_missing(names) == []
 
 
-def test_types(proof: Proof) -> None:
+def test_types(api_check: ApiCheck) -> None:
     """Attributes, arities and argument types fit the signatures, and nothing escapes the check:
     no method of TensorRT's is called on something that mypy takes for Any."""
-    findings = proof.check(*(path.stem for path in MODULES))
+    findings = api_check.check(*(path.stem for path in MODULES))
     assert findings.errors == []
-    stub = (proof.folder / "tensorrt" / "tensorrt.pyi").read_text()
+    stub = (api_check.folder / "tensorrt" / "tensorrt.pyi").read_text()
     for path in MODULES:
         unknown = [line for line in findings.unknown if f"/{path.name}:" in line]
         assert list_untyped(path.read_text(), stub, unknown) == [], path.name
 
 
-def test_wrong_code_is_seen(proof: Proof) -> None:
+def test_wrong_code_is_seen(api_check: ApiCheck) -> None:
     """mypy objects to each of the wrong lines and to no other."""
-    (proof.engines / "wrong.py").write_text(WRONG)
-    found = {int(error.split(":")[1]) for error in proof.check("wrong").errors}
+    (api_check.engines / "wrong.py").write_text(WRONG)
+    found = {int(error.split(":")[1]) for error in api_check.check("wrong").errors}
     lines = WRONG.splitlines()
     assert found == {number for number, line in enumerate(lines, 1) if "# wrong" in line}
 
 
-def test_wrong_names_are_seen(proof: Proof) -> None:
+def test_wrong_names_are_seen(api_check: ApiCheck) -> None:
     """A name of ours that is not TensorRT's fails in mypy, and one of the module in both."""
     names = ("STRONGLY_TYPED", "set_memory_pool_limit", "execute_async_v3")
     for name in names:
-        proof.rename(name)
-    errors = "\n".join(proof.check(*(path.stem for path in MODULES)).errors)
+        api_check.rename(name)
+    errors = "\n".join(api_check.check(*(path.stem for path in MODULES)).errors)
     for name in names:
         assert f'has no attribute "{name}_"' in errors
     used = {
         name
         for path in MODULES
-        for name in list_attributes((proof.engines / path.name).read_text(), "tensorrt")
+        for name in list_attributes((api_check.engines / path.name).read_text(), "tensorrt")
     }
-    assert proof.list_missing(used) == ["NetworkDefinitionCreationFlag.STRONGLY_TYPED_"]
+    assert api_check.list_missing(used) == ["NetworkDefinitionCreationFlag.STRONGLY_TYPED_"]
 
 
-def test_our_classes_work_with_the_real_ones(proof: Proof) -> None:
+def test_our_classes_work_with_the_real_ones(api_check: ApiCheck) -> None:
     """Logger and progress monitor can be made and called; what build.py relies on is so.
 
     A library that gives nothing raises TypeError; a tuple is taken for a shape; a network has a
     length, which is why it must be compared with None.
     """
     null = "pybind11::init(): factory function returned nullptr"
-    assert json.loads(proof.bindings.run("-c", USE)) == {
-        "version": proof.bindings.version,
+    assert json.loads(api_check.bindings.run("-c", USE)) == {
+        "version": api_check.bindings.version,
         "log": "strange",
         "progress": ["Building, step 2 of 2", True],
         "null": [null, null],

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_stand_in import StandIn
+from cuda_stand_in import FakeGpu
 from numpy.typing import NDArray
 
 from emotion_edge.engines import tensorrt_engine
@@ -49,7 +49,7 @@ def make_voice(seed: int = 0) -> dict[str, NDArray[np.float32]]:
 class OnDevice:
     """A preprocessor's own buffer in the memory of the GPU, filled on a stream of its own."""
 
-    def __init__(self, gpu: StandIn, shape: tuple[int, ...], stream: int = FOREIGN_STREAM) -> None:
+    def __init__(self, gpu: FakeGpu, shape: tuple[int, ...], stream: int = FOREIGN_STREAM) -> None:
         self._gpu, self._shape, self._stream = gpu, shape, stream
         self._buffer = gpu.allocate(4 * int(np.prod(shape)))
 
@@ -67,16 +67,16 @@ def ask_onnx(bundle: Bundle, network: str, feed: Feed) -> NDArray[np.float32]:
 
 
 @pytest.fixture
-def face(bundle: Bundle, gpu: StandIn) -> TensorRTEngine:
+def face(bundle: Bundle, gpu: FakeGpu) -> TensorRTEngine:
     return open_tensorrt(bundle, "face", "fp32")
 
 
 @pytest.fixture
-def voice(bundle: Bundle, gpu: StandIn) -> TensorRTEngine:
+def voice(bundle: Bundle, gpu: FakeGpu) -> TensorRTEngine:
     return open_tensorrt(bundle, "voice", "fp32")
 
 
-def since(gpu: StandIn) -> list[str]:
+def since(gpu: FakeGpu) -> list[str]:
     """The calls since it was asked last."""
     calls = list(gpu.calls)
     gpu.calls.clear()
@@ -95,7 +95,7 @@ def test_host_arrays(voice: TensorRTEngine, bundle: Bundle) -> None:
 
 
 def test_device_arrays_are_read_where_they_lie(
-    face: TensorRTEngine, bundle: Bundle, gpu: StandIn
+    face: TensorRTEngine, bundle: Bundle, gpu: FakeGpu
 ) -> None:
     """On the stream that writes them, without a copy and without a wait before."""
     buffer = OnDevice(gpu, (1, 3, 64, 64))
@@ -110,7 +110,7 @@ def test_device_arrays_are_read_where_they_lie(
     assert all(stream == FOREIGN_STREAM for stream, _ in gpu.events.values())
 
 
-def test_one_of_each(voice: TensorRTEngine, bundle: Bundle, gpu: StandIn) -> None:
+def test_one_of_each(voice: TensorRTEngine, bundle: Bundle, gpu: FakeGpu) -> None:
     """The log-mel on the device, its mask on the host: the copy goes on the mel's stream."""
     buffer = OnDevice(gpu, (1, 64, 300))
     for seed in range(4):
@@ -140,7 +140,7 @@ def test_each_size_has_its_buffers(face: TensorRTEngine, bundle: Bundle) -> None
 # Graphs
 
 
-def test_captures_after_a_plain_run(face: TensorRTEngine, gpu: StandIn) -> None:
+def test_captures_after_a_plain_run(face: TensorRTEngine, gpu: FakeGpu) -> None:
     """First plain, then captured, then launched: warm-up is just that, for each size."""
     for size in (64, 32):
         feed = {"image": make_image(size=size)}
@@ -157,12 +157,12 @@ def test_captures_after_a_plain_run(face: TensorRTEngine, gpu: StandIn) -> None:
 
 
 def test_a_frame_allocates_nothing(
-    face: TensorRTEngine, voice: TensorRTEngine, gpu: StandIn
+    face: TensorRTEngine, voice: TensorRTEngine, gpu: FakeGpu
 ) -> None:
     """After the warm-up: one launch, one event; no allocation, no free, no synchronise."""
-    picture, sound = OnDevice(gpu, (1, 3, 64, 64)), OnDevice(gpu, (1, 64, 300))
+    image, sound = OnDevice(gpu, (1, 3, 64, 64)), OnDevice(gpu, (1, 64, 300))
     heard = make_voice()
-    seen: Feed = {"image": picture.write(make_image())}
+    seen: Feed = {"image": image.write(make_image())}
     mixed: Feed = {"mel": sound.write(heard["mel"]), "mask": heard["mask"]}
     for engine, feed in ((face, seen), (voice, mixed)):
         engine.warm_up(feed)
@@ -173,7 +173,7 @@ def test_a_frame_allocates_nothing(
 
 
 def test_captures_again_for_a_new_address(
-    face: TensorRTEngine, bundle: Bundle, gpu: StandIn
+    face: TensorRTEngine, bundle: Bundle, gpu: FakeGpu
 ) -> None:
     """An address is part of a graph. One that comes back finds its graph again."""
     buffers = [OnDevice(gpu, (1, 3, 64, 64)) for _ in range(2)]
@@ -187,7 +187,7 @@ def test_captures_again_for_a_new_address(
     assert since(gpu).count("cuStreamEndCapture") == 2
 
 
-def test_ever_new_addresses(face: TensorRTEngine, bundle: Bundle, gpu: StandIn) -> None:
+def test_ever_new_addresses(face: TensorRTEngine, bundle: Bundle, gpu: FakeGpu) -> None:
     """Are served without a graph: capturing each would cost more than it saves."""
     for number in range(MAX_GRAPHS + 4):
         image = make_image(number)
@@ -199,7 +199,7 @@ def test_ever_new_addresses(face: TensorRTEngine, bundle: Bundle, gpu: StandIn) 
 
 
 def test_network_that_cannot_be_captured(
-    face: TensorRTEngine, bundle: Bundle, gpu: StandIn, caplog: pytest.LogCaptureFixture
+    face: TensorRTEngine, bundle: Bundle, gpu: FakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Runs without, which is said once; the stream is given back."""
     gpu.fails.add("execute_async_v3 in a capture")
@@ -240,7 +240,7 @@ def test_size_it_was_not_built_for(face: TensorRTEngine) -> None:
         face.infer({"image": make_image(size=48)})
 
 
-def test_device_arrays_that_do_not_fit(voice: TensorRTEngine, gpu: StandIn) -> None:
+def test_device_arrays_that_do_not_fit(voice: TensorRTEngine, gpu: FakeGpu) -> None:
     """Another type, two streams, several rows: each is named and nothing is run."""
     mel, mask = OnDevice(gpu, (1, 64, 300)), OnDevice(gpu, (1, 300), stream=0x88)
     heard = make_voice()
@@ -263,7 +263,7 @@ def test_device_arrays_that_do_not_fit(voice: TensorRTEngine, gpu: StandIn) -> N
 @pytest.mark.parametrize(
     "call", ["execute_async_v3", "cuEventRecord", "cuEventQuery", "cuMemcpyHtoDAsync_v2"]
 )
-def test_errors_in_a_run(face: TensorRTEngine, gpu: StandIn, call: str) -> None:
+def test_errors_in_a_run(face: TensorRTEngine, gpu: FakeGpu, call: str) -> None:
     """An EngineError with the network and the call."""
     gpu.fails.add(call)
     with pytest.raises(EngineError, match=rf"^face fp32: .*{call}"):
@@ -271,7 +271,7 @@ def test_errors_in_a_run(face: TensorRTEngine, gpu: StandIn, call: str) -> None:
 
 
 def test_gpu_that_hangs(
-    face: TensorRTEngine, gpu: StandIn, monkeypatch: pytest.MonkeyPatch
+    face: TensorRTEngine, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error after a while; closing does not wait for it either."""
     monkeypatch.setattr(tensorrt_engine, "TIMEOUT_S", 0.01)
@@ -284,7 +284,7 @@ def test_gpu_that_hangs(
 
 
 def test_closing_after_an_error_of_the_gpu(
-    bundle: Bundle, gpu: StandIn, caplog: pytest.LogCaptureFixture
+    bundle: Bundle, gpu: FakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Closing fails as everything does then; what is raised is what went wrong first."""
     engine = open_tensorrt(bundle, "face", "fp32")
@@ -304,14 +304,14 @@ def test_closing_after_an_error_of_the_gpu(
         ("cuEventCreate", "cannot be prepared: cuEventCreate: CUDA_ERROR_OF_THE_STAND_IN"),
     ],
 )
-def test_errors_in_opening(bundle: Bundle, gpu: StandIn, call: str, says: str) -> None:
+def test_errors_in_opening(bundle: Bundle, gpu: FakeGpu, call: str, says: str) -> None:
     """A null context, no memory: an EngineError with the network."""
     gpu.fails.add(call)
     with pytest.raises(EngineError, match=f"^face fp32: {says}"):
         open_tensorrt(bundle, "face", "fp32")
 
 
-def test_closed_engine(face: TensorRTEngine, gpu: StandIn) -> None:
+def test_closed_engine(face: TensorRTEngine, gpu: FakeGpu) -> None:
     """Everything it had on the device is free; using it again is an error."""
     face.warm_up({"image": make_image()})
     since(gpu)
@@ -326,7 +326,7 @@ def test_closed_engine(face: TensorRTEngine, gpu: StandIn) -> None:
 # Engines that are there already
 
 
-def test_an_engine_of_all_levels_serves_one(bundle: Bundle, gpu: StandIn) -> None:
+def test_an_engine_of_all_levels_serves_one(bundle: Bundle, gpu: FakeGpu) -> None:
     """What `emotion-edge build` has built is what a run at any level takes; not the reverse."""
     best, small = (BuildOptions((level.name,)) for level in bundle.manifest.levels)
     with open_tensorrt(bundle, "face", "fp32", best) as engine:
@@ -348,7 +348,7 @@ def test_an_engine_of_all_levels_serves_one(bundle: Bundle, gpu: StandIn) -> Non
 
 
 def test_unreadable_engine_is_built_again(
-    bundle: Bundle, gpu: StandIn, caplog: pytest.LogCaptureFixture
+    bundle: Bundle, gpu: FakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its hash is right, TensorRT returns nothing all the same: once more, and the log says so."""
     gpu.version = "10.4.0"  # what builds is not what its version says: the key is that of 10.3.0
@@ -362,7 +362,7 @@ def test_unreadable_engine_is_built_again(
         assert engine.build_seconds == 0
 
 
-def test_engine_that_is_never_readable(bundle: Bundle, gpu: StandIn) -> None:
+def test_engine_that_is_never_readable(bundle: Bundle, gpu: FakeGpu) -> None:
     """One build, then an error: no loop."""
     gpu.fails.add("deserialize_cuda_engine")
     with pytest.raises(EngineError, match="face fp32: the engine cannot be read: Serialization"):
@@ -373,7 +373,7 @@ def test_engine_that_is_never_readable(bundle: Bundle, gpu: StandIn) -> None:
     assert gpu.num_builds == 2
 
 
-def test_other_number_types(bundle: Bundle, gpu: StandIn) -> None:
+def test_other_number_types(bundle: Bundle, gpu: FakeGpu) -> None:
     """A network with 16-bit inputs or outputs is none of ours; the name is told."""
     gpu.half_tensors.add("logits")
     with pytest.raises(EngineError, match=r"face fp32: logits is .*HALF, 32-bit numbers wanted"):

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from cuda_stand_in import StandIn
+from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.tensorrt_library import (
-    KEPT_LINES,
     MAX_LINE,
-    Problems,
+    MAX_LINES,
+    TensorRTDiagnostics,
     load_tensorrt,
     make_logger,
 )
@@ -35,7 +35,7 @@ def test_says_its_version() -> None:
 
 
 @pytest.mark.parametrize("version", ["8.6.2", "10.2.0.19", "10.0.1"])
-def test_too_old(gpu: StandIn, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+def test_too_old(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     """JetPack 6.0's, say; with the oldest that will do."""
     monkeypatch.setattr(sys.modules["tensorrt"], "__version__", version)
     with pytest.raises(EngineError, match=rf"TensorRT {version} is too old: 10\.3 or newer"):
@@ -77,7 +77,7 @@ def test_library_that_does_not_fit(absent: Path, kind: str) -> None:
     assert "Traceback" not in str(e.value)
 
 
-def test_half_an_installation(absent: Path) -> None:
+def test_incomplete_installation(absent: Path) -> None:
     """The package of the index without its libraries."""
     absent.write_text("import tensorrt_libs_are_missing\n")
     with pytest.raises(EngineError, match="cannot be loaded: No module named 'tensorrt_libs"):
@@ -89,20 +89,20 @@ def test_log_goes_to_logging(caplog: pytest.LogCaptureFixture) -> None:
     """Warnings are for who asks; errors are kept for the message that will say them."""
     import tensorrt as trt
 
-    problems = Problems()
-    logger = make_logger(problems)
+    diagnostics = TensorRTDiagnostics()
+    logger = make_logger(diagnostics)
     severity = trt.ILogger.Severity
-    assert problems.explain() == "TensorRT does not say why"
+    assert diagnostics.explain() == "TensorRT does not say why"
     with caplog.at_level(logging.DEBUG, "emotion_edge"):
         logger.log(severity.INFO, "hello")
         logger.log(severity.WARNING, "strange")
-        assert problems.explain() == "strange"
+        assert diagnostics.explain() == "strange"
         logger.log(severity.ERROR, "wrong\n  here")
         logger.log(severity.INTERNAL_ERROR, "very wrong")
-    assert problems.explain() == "wrong here; very wrong"
+    assert diagnostics.explain() == "wrong here; very wrong"
     assert [record.levelname for record in caplog.records] == ["DEBUG", "INFO", "DEBUG", "DEBUG"]
-    problems.clear()
-    assert problems.explain() == "TensorRT does not say why"
+    diagnostics.clear()
+    assert diagnostics.explain() == "TensorRT does not say why"
 
 
 @pytest.mark.usefixtures("gpu")
@@ -110,10 +110,10 @@ def test_log_is_kept_short() -> None:
     """The last lines, none of them endless."""
     import tensorrt as trt
 
-    problems = Problems()
-    logger = make_logger(problems)
+    diagnostics = TensorRTDiagnostics()
+    logger = make_logger(diagnostics)
     for number in range(20):
         line = f"{number} {'x' * 1000}"
         logger.log(trt.ILogger.Severity.ERROR, line)
-    assert [line[:2] for line in problems.errors] == ["16", "17", "18", "19"]
-    assert len(problems.explain()) <= KEPT_LINES * (MAX_LINE + 2)
+    assert [line[:2] for line in diagnostics.errors] == ["16", "17", "18", "19"]
+    assert len(diagnostics.explain()) <= MAX_LINES * (MAX_LINE + 2)

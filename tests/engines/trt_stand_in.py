@@ -19,7 +19,7 @@ from typing import Any
 
 import onnxruntime as ort
 import pytest
-from cuda_stand_in import StandIn, make_driver, make_libcuda
+from cuda_stand_in import FakeGpu, make_driver, make_libcuda
 
 from emotion_edge.engines import build, cuda_driver
 from emotion_edge.engines.free_memory import FreeMemory
@@ -27,9 +27,9 @@ from emotion_edge.engines.free_memory import FreeMemory
 MAGIC = b"ENGINE OF THE STAND-IN\n"
 
 
-def use_stand_in(monkeypatch: pytest.MonkeyPatch, cache: Path) -> StandIn:
+def use_fake_tensorrt(monkeypatch: pytest.MonkeyPatch, cache: Path) -> FakeGpu:
     """A machine with a GPU and TensorRT, until the test is over. Engines are kept in `cache`."""
-    stand_in = StandIn()
+    stand_in = FakeGpu()
     _install(stand_in, lambda name, value: monkeypatch.setitem(sys.modules, name, value))
     _patch(stand_in, monkeypatch.setattr)
     monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
@@ -37,15 +37,15 @@ def use_stand_in(monkeypatch: pytest.MonkeyPatch, cache: Path) -> StandIn:
     return stand_in
 
 
-def install_for_good() -> StandIn:
+def install_permanently() -> FakeGpu:
     """The same for a process of its own."""
-    stand_in = StandIn()
+    stand_in = FakeGpu()
     _install(stand_in, sys.modules.__setitem__)
     _patch(stand_in, setattr)
     return stand_in
 
 
-def _install(stand_in: StandIn, set_module: Callable[[str, Any], None]) -> None:
+def _install(stand_in: FakeGpu, set_module: Callable[[str, Any], None]) -> None:
     driver = make_driver(stand_in)
     pycuda: Any = types.ModuleType("pycuda")
     primary: Any = types.ModuleType("pycuda.autoprimaryctx")
@@ -57,7 +57,7 @@ def _install(stand_in: StandIn, set_module: Callable[[str, Any], None]) -> None:
     set_module("tensorrt", make_tensorrt(stand_in))
 
 
-def _patch(stand_in: StandIn, set_attribute: Callable[[Any, str, Any], None]) -> None:
+def _patch(stand_in: FakeGpu, set_attribute: Callable[[Any, str, Any], None]) -> None:
     fake = types.SimpleNamespace(**vars(ctypes))
     fake.CDLL = lambda _: make_libcuda(stand_in)
     set_attribute(cuda_driver, "ctypes", fake)
@@ -88,7 +88,7 @@ class Dims:
         return tuple(self._shape[index])
 
 
-def make_tensorrt(gpu: StandIn) -> Any:
+def make_tensorrt(gpu: FakeGpu) -> Any:
     trt: Any = types.ModuleType("tensorrt")
 
     class ILogger:

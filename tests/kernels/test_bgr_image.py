@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.kernels.bgr_image import resize_to_bgr
-from emotion_edge.kernels.pixels import FORMATS, find_format
+from emotion_edge.kernels.pixels import PIXEL_FORMATS, find_format
 from emotion_edge.kernels.reference import to_rgb
 
 SHAPES = {"bgr8": (48, 64, 3), "rgb8": (48, 64, 3), "yuyv": (48, 64, 2), "nv12": (72, 64)}
@@ -35,7 +35,7 @@ def make_blocks(pixel_format: str, padding: int) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("interpolation", [cv2.INTER_LINEAR, cv2.INTER_AREA])
 @pytest.mark.parametrize("padding", [0, 6])
-@pytest.mark.parametrize("pixel_format", FORMATS)
+@pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
 def test_colours_are_those_of_the_reference(
     pixel_format: str, padding: int, interpolation: int
 ) -> None:

@@ -20,10 +20,10 @@ from emotion_edge.kernels.cpu_face import face_pass
 from emotion_edge.kernels.cpu_mel import push_samples
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+FRAME = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
 YUYV = np.random.default_rng(1).integers(0, 256, (240, 330, 2), dtype=np.uint8)[:, :320]
 NV12 = np.random.default_rng(1).integers(0, 256, (360, 320), dtype=np.uint8)
-SOUND = np.random.default_rng(0).standard_normal(2_000).astype(np.float32)
+AUDIO = np.random.default_rng(0).standard_normal(2_000).astype(np.float32)
 
 OPEN_AND_COUNT = """
 import re
@@ -86,9 +86,9 @@ def test_no_input_compiles_another_version() -> None:
     """Neither read-only nor non-contiguous nor double precision: one version each, for good, and
     of the face pass one for bytes and one for converted colours."""
     preprocessor = open_preprocessor("cpu", ImageSpec(), MelSpec())
-    frozen_picture, frozen_sound = PICTURE.copy(), SOUND.copy()
+    frozen_picture, frozen_sound = FRAME.copy(), AUDIO.copy()
     frozen_picture.flags.writeable = frozen_sound.flags.writeable = False
-    for image in (PICTURE, frozen_picture, PICTURE[::2, ::3], np.asfortranarray(PICTURE)):
+    for image in (FRAME, frozen_picture, FRAME[::2, ::3], np.asfortranarray(FRAME)):
         preprocessor.face(image, (10.0, 10.0, 90.0), 64)
         preprocessor.face(image, (np.float32(10), 10, 90), 64)  # type: ignore[arg-type]
     frozen_yuyv, frozen_nv12 = YUYV.copy(), NV12.copy()
@@ -97,8 +97,8 @@ def test_no_input_compiles_another_version() -> None:
         preprocessor.face(image, (10.0, 10.0, 90.0), 64, "yuyv")
     for image in (NV12, frozen_nv12, NV12[:, ::-1], np.asfortranarray(NV12)):
         preprocessor.face(image, (10.0, 10.0, 90.0), 64, "nv12")
-    for sound in (SOUND, frozen_sound, SOUND[::2], SOUND.astype(np.float64)):
-        preprocessor.mel.push(sound)  # type: ignore[arg-type]
+    for audio in (AUDIO, frozen_sound, AUDIO[::2], AUDIO.astype(np.float64)):
+        preprocessor.mel.push(audio)  # type: ignore[arg-type]
     assert len(face_pass.signatures) == 2
     assert len(convert_yuyv.signatures) == len(convert_nv12.signatures) == 1
     assert len(push_samples.signatures) == 1
@@ -107,7 +107,7 @@ def test_no_input_compiles_another_version() -> None:
 @pytest.mark.parametrize("size_px", [64, 224])
 @pytest.mark.parametrize(
     ("image", "pixel_format"),
-    [(PICTURE, "bgr8"), (PICTURE[:, :300], "rgb8"), (YUYV, "yuyv"), (NV12, "nv12")],
+    [(FRAME, "bgr8"), (FRAME[:, :300], "rgb8"), (YUYV, "yuyv"), (NV12, "nv12")],
     ids=["bgr8", "rows apart", "yuyv", "nv12"],
 )
 def test_a_call_takes_no_memory(image: NDArray[np.uint8], pixel_format: str, size_px: int) -> None:
@@ -117,7 +117,7 @@ def test_a_call_takes_no_memory(image: NDArray[np.uint8], pixel_format: str, siz
 
     def do_one_frame(t: int) -> None:
         preprocessor.face(image, (t % 50 + 0.5, 10.0, 90.0 + t % 9), size_px, pixel_format)
-        mel.push(SOUND[:533])
+        mel.push(AUDIO[:533])
         mel.window()
         mel.levels_db()
 

@@ -27,7 +27,7 @@ from emotion_edge.kernels.cpu_mel import StreamingLogMel, compile_push
 from emotion_edge.kernels.cuda import MAX_WRAPPED, CudaPreprocessor
 from emotion_edge.kernels.cuda_device import DEVICE_NODES, has_gpu, wrap_bytes
 from emotion_edge.kernels.cuda_timing import time_on_device
-from emotion_edge.kernels.pixels import FORMATS, LAYOUTS, find_format
+from emotion_edge.kernels.pixels import LAYOUTS, PIXEL_FORMATS, find_format
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 from .tensors import SIMULATED, read_tensor
@@ -37,7 +37,7 @@ SHAPES = {"bgr8": (45, 61, 3), "rgb8": (45, 61, 3), "yuyv": (45, 62, 2), "nv12":
 BOX = (10.3, -5.5, 40.0)
 
 
-def make_picture(pixel_format: str, padding: int = 0) -> NDArray[np.uint8]:
+def make_image(pixel_format: str, padding: int = 0) -> NDArray[np.uint8]:
     shape = SHAPES[find_format(pixel_format).layout]
     padded = (shape[0], shape[1] + padding, *shape[2:])
     noise = np.random.default_rng(0).integers(0, 256, padded, dtype=np.uint8)
@@ -55,10 +55,10 @@ def opened() -> Iterator[CudaPreprocessor]:
 
 
 @pytest.mark.skipif(not SIMULATED, reason="on a GPU the host's memory is not the GPU's")
-@pytest.mark.parametrize("pixel_format", FORMATS)
+@pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
 def test_pixels_come_from_the_device_pointer(opened: CudaPreprocessor, pixel_format: str) -> None:
     """Not from the array, which only says how they lie: here its own bytes are all 0."""
-    picture = make_picture(pixel_format, padding=9)
+    picture = make_image(pixel_format, padding=9)
     layout = np.zeros((len(picture), picture.strides[0]), np.uint8)
     elsewhere = np.lib.stride_tricks.as_strided(layout, picture.shape, picture.strides)
     got = opened.face(elsewhere, BOX, 16, pixel_format, picture.ctypes.data)
@@ -71,7 +71,7 @@ def test_the_result_lies_at_its_address(opened: CudaPreprocessor) -> None:
     """A face and a window, read byte by byte as an engine would."""
     opened.mel.restart(0)
     opened.mel.push(np.full(100, 0.5, np.float32))
-    for tensor in (opened.face(make_picture("bgr8"), BOX, 16), *opened.mel.window()):
+    for tensor in (opened.face(make_image("bgr8"), BOX, 16), *opened.mel.window()):
         count = int(np.prod(tensor.shape))
         memory = (ctypes.c_float * count).from_address(tensor.ptr)
         np.testing.assert_array_equal(np.array(memory), read_tensor(tensor).ravel())
@@ -79,7 +79,7 @@ def test_the_result_lies_at_its_address(opened: CudaPreprocessor) -> None:
 
 def test_float16_for_engines_that_want_it() -> None:
     """The same numbers, rounded to half precision."""
-    picture = make_picture("nv12")
+    picture = make_image("nv12")
     with CudaPreprocessor(ImageSpec(), TINY, "float16") as preprocessor:
         tensor = preprocessor.face(picture, BOX, 16, "nv12")
         assert tensor.dtype == "float16"
@@ -95,7 +95,7 @@ def test_only_the_bytes_of_the_box_are_staged(
 ) -> None:
     """Without a device pointer: a box of 8 pixels costs twelve rows of twelve pixels."""
     monkeypatch.setattr(opened, "_staging", None)
-    opened.face(make_picture(pixel_format) | np.uint8(1), (20.0, 20.0, 8.0), 16, pixel_format)
+    opened.face(make_image(pixel_format) | np.uint8(1), (20.0, 20.0, 8.0), 16, pixel_format)
     staging = opened._staging
     assert staging is not None
     assert staging.host.size == np.prod(SHAPES[pixel_format])
@@ -104,9 +104,9 @@ def test_only_the_bytes_of_the_box_are_staged(
 
 def test_staging_is_made_once(opened: CudaPreprocessor) -> None:
     """A smaller picture takes the memory of a larger one."""
-    opened.face(make_picture("bgr8"), BOX, 16)
+    opened.face(make_image("bgr8"), BOX, 16)
     before = opened._staging
-    opened.face(make_picture("yuyv"), BOX, 16, "yuyv")
+    opened.face(make_image("yuyv"), BOX, 16, "yuyv")
     assert opened._staging is before
 
 
@@ -123,11 +123,11 @@ def test_buffers_of_a_camera_are_remembered(
 
     monkeypatch.setattr(cuda, "wrap_bytes", count)
     monkeypatch.setattr(opened, "_enqueue", lambda *_: None)
-    ring = [make_picture("rgb8").copy() for _ in range(4)]
+    ring = [make_image("rgb8").copy() for _ in range(4)]
     for picture in ring * 5:
         opened.face(picture, BOX, 16, "rgb8", picture.ctypes.data)
     assert sorted(wrapped) == sorted(picture.ctypes.data for picture in ring)
-    many = [make_picture("rgb8").copy() for _ in range(2 * MAX_WRAPPED)]
+    many = [make_image("rgb8").copy() for _ in range(2 * MAX_WRAPPED)]
     for picture in many:
         opened.face(picture, BOX, 16, "rgb8", picture.ctypes.data)
         assert len(opened._wrapped) <= MAX_WRAPPED
@@ -136,7 +136,7 @@ def test_buffers_of_a_camera_are_remembered(
 @pytest.mark.parametrize("view", ["mirrored", "every second pixel", "upside down"])
 def test_unusual_layouts_are_staged(opened: CudaPreprocessor, view: str) -> None:
     """A kernel reads rows of pixels side by side; other views are copied, pointer or not."""
-    picture = make_picture("bgr8").copy()
+    picture = make_image("bgr8").copy()
     views = {
         "mirrored": picture[:, ::-1],
         "every second pixel": picture[:, ::2],
@@ -159,8 +159,8 @@ def test_same_columns_as_the_cpu(opened: CudaPreprocessor) -> None:
         gpu.restart(first)
         cpu.restart(first)
         for count in pushes if first == 0 else pushes[:7]:
-            sound = rng.standard_normal(count).astype(np.float32) * 0.3
-            assert gpu.push(sound) == cpu.push(sound)
+            audio = rng.standard_normal(count).astype(np.float32) * 0.3
+            assert gpu.push(audio) == cpu.push(audio)
             for name in ("first_column", "num_columns", "next_sample"):
                 assert getattr(gpu, name) == getattr(cpu, name), name
             newest = cpu.num_columns
@@ -177,16 +177,16 @@ def test_same_columns_as_the_cpu(opened: CudaPreprocessor) -> None:
                 if end is None or count > 1_000:  # the simulator takes its time
                     for have, wanted in zip(gpu.window(end), want, strict=True):
                         np.testing.assert_allclose(read_tensor(have), wanted, rtol=0, atol=1e-5)
-    assert gpu.LATE_COLUMNS == cpu.LATE_COLUMNS
+    assert gpu.HISTORY_COLUMNS == cpu.HISTORY_COLUMNS
 
 
 def test_full_blocks(opened: CudaPreprocessor, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many threads as on a GPU, more than there is work for: no two tread on each other."""
     monkeypatch.setattr(cuda_mel, "THREADS", 64)
-    sound = np.random.default_rng(2).standard_normal(110).astype(np.float32) * 0.3
+    audio = np.random.default_rng(2).standard_normal(110).astype(np.float32) * 0.3
     opened.mel.restart(0)
-    opened.mel.push(sound)
-    want = reference.log_mel(sound, TINY)
+    opened.mel.push(audio)
+    want = reference.log_mel(audio, TINY)
     got = read_tensor(opened.mel.window()[0])[0, :, -want.shape[1] :]
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
 
@@ -222,7 +222,7 @@ def test_closing_after_an_error_of_the_gpu(
     def fail() -> None:
         raise RuntimeError("an illegal memory access")
 
-    preprocessor.face(make_picture("bgr8"), BOX, 16)
+    preprocessor.face(make_image("bgr8"), BOX, 16)
     assert preprocessor._staging is not None
     host = preprocessor._staging.host
     assert np.any(host)
@@ -261,10 +261,10 @@ def test_auto_falls_back_with_the_reason(
     with caplog.at_level(logging.WARNING):
         assert open_preprocessor("auto", ImageSpec(), TINY).name == "cpu"
         monkeypatch.setattr("emotion_edge.kernels.has_gpu", lambda: True)
-        monkeypatch.setattr("emotion_edge.kernels.simulated", lambda: True)
+        monkeypatch.setattr("emotion_edge.kernels.is_simulated", lambda: True)
         assert open_preprocessor("auto", ImageSpec(), TINY).name == "cpu"
         assert caplog.messages == []
-        monkeypatch.setattr("emotion_edge.kernels.simulated", lambda: False)
+        monkeypatch.setattr("emotion_edge.kernels.is_simulated", lambda: False)
         assert open_preprocessor("auto", ImageSpec(), TINY).name == "cpu"
     assert caplog.messages == [
         "the CPU prepares the networks' input: CUDA cannot be used: no driver"

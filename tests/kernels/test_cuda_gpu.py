@@ -15,7 +15,7 @@ from emotion_edge.kernels import PreprocessorError, reference
 from emotion_edge.kernels.cuda import CudaPreprocessor
 from emotion_edge.kernels.cuda_device import Staging, address_of, has_gpu, make_staging
 from emotion_edge.kernels.cuda_timing import time_frame
-from emotion_edge.kernels.pixels import FORMATS, find_format
+from emotion_edge.kernels.pixels import PIXEL_FORMATS, find_format
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 from .tensors import SIMULATED, read_tensor
@@ -48,15 +48,15 @@ def make_frame(pixel_format: str) -> tuple[NDArray[np.uint8], int, Staging]:
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-@pytest.mark.parametrize("pixel_format", FORMATS)
-def test_camera_picture_equals_reference(
+@pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
+def test_camera_frame_equals_reference(
     opened: CudaPreprocessor, pixel_format: str, mapped: bool
 ) -> None:
     """1280x720 of every format, through staging and in place."""
-    picture, address, _memory = make_frame(pixel_format)
+    image, address, _memory = make_frame(pixel_format)
     for box in (BOX, (-100.0, -50.0, 900.0)):
-        got = opened.face(picture, box, 224, pixel_format, address if mapped else 0)
-        want = reference.face_tensor(picture, box, 224, ImageSpec(), pixel_format)
+        got = opened.face(image, box, 224, pixel_format, address if mapped else 0)
+        want = reference.face_tensor(image, box, 224, ImageSpec(), pixel_format)
         np.testing.assert_allclose(read_tensor(got)[0], want, rtol=0, atol=1e-3)
 
 
@@ -66,13 +66,13 @@ def test_a_frame_allocates_nothing(
     """Neither through Numba nor in the driver's eyes, once each buffer has been seen."""
     from numba import cuda
 
-    picture, address, _memory = make_frame("nv12")
-    sound = np.zeros(533, np.float32)
+    image, address, _memory = make_frame("nv12")
+    audio = np.zeros(533, np.float32)
 
     def do_one_frame() -> None:
-        opened.face(picture, BOX, 224, "nv12", address)
-        opened.face(picture, BOX, 112, "nv12")
-        opened.mel.push(sound)
+        opened.face(image, BOX, 224, "nv12", address)
+        opened.face(image, BOX, 112, "nv12")
+        opened.mel.push(audio)
         opened.mel.window()
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -94,19 +94,19 @@ def test_a_frame_allocates_nothing(
 def test_a_graph_around_the_kernels(opened: CudaPreprocessor) -> None:
     """Captured once, launched on other pixels: the result is that of the new pixels."""
     driver = CudaDriver()
-    picture, address, _memory = make_frame("yuyv")
-    result = opened.face(picture, BOX, 112, "yuyv", address)
+    image, address, _memory = make_frame("yuyv")
+    result = opened.face(image, BOX, 112, "yuyv", address)
     opened.stream.synchronize()
     driver.begin_capture(result.stream)
     try:
-        opened.face(picture, BOX, 112, "yuyv", address)
+        opened.face(image, BOX, 112, "yuyv", address)
     finally:
         graph = driver.end_capture(result.stream)
-    picture[:] = np.random.default_rng(1).integers(0, 256, picture.shape, np.uint8)
+    image[:] = np.random.default_rng(1).integers(0, 256, image.shape, np.uint8)
     driver.launch_graph(graph, result.stream)
     opened.stream.synchronize()
     driver.destroy_graph(graph)
-    want = reference.face_tensor(picture, BOX, 112, ImageSpec(), "yuyv")
+    want = reference.face_tensor(image, BOX, 112, ImageSpec(), "yuyv")
     np.testing.assert_allclose(read_tensor(result)[0], want, rtol=0, atol=1e-3)
 
 
@@ -114,13 +114,13 @@ def test_pycuda_shares_the_context(opened: CudaPreprocessor) -> None:
     """Memory that pycuda has mapped in the primary context is read in place."""
     driver = pytest.importorskip("pycuda.driver", reason="pycuda is not installed")
     pytest.importorskip("pycuda.autoprimaryctx")
-    picture = driver.pagelocked_empty(
+    image = driver.pagelocked_empty(
         (720, 1280, 3), np.uint8, mem_flags=driver.host_alloc_flags.DEVICEMAP
     )
-    picture[:] = np.random.default_rng(2).integers(0, 256, picture.shape, np.uint8)
-    address = int(picture.base.get_device_pointer())
-    got = opened.face(picture, BOX, 112, "rgb8", address)
-    want = reference.face_tensor(picture, BOX, 112, ImageSpec(), "rgb8")
+    image[:] = np.random.default_rng(2).integers(0, 256, image.shape, np.uint8)
+    address = int(image.base.get_device_pointer())
+    got = opened.face(image, BOX, 112, "rgb8", address)
+    want = reference.face_tensor(image, BOX, 112, ImageSpec(), "rgb8")
     np.testing.assert_allclose(read_tensor(got)[0], want, rtol=0, atol=1e-3)
 
 

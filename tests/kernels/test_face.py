@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from emotion_edge.kernels import Preprocessor, reference
 from emotion_edge.kernels.crop import find_crop
-from emotion_edge.kernels.pixels import FORMATS, LAYOUTS, find_format
+from emotion_edge.kernels.pixels import LAYOUTS, PIXEL_FORMATS, find_format
 from emotion_edge.kernels.spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
 
 from .tensors import read_tensor
@@ -23,10 +23,10 @@ SPEC = ImageSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.25, 0.3))  # the fixt
 Box = tuple[float, float, float]
 OpenWith = Callable[[ImageSpec, MelSpec], Preprocessor]
 RNG = np.random.default_rng(0)
-PICTURE = RNG.integers(0, 256, (181, 321, 3), dtype=np.uint8)
+FRAME = RNG.integers(0, 256, (181, 321, 3), dtype=np.uint8)
 
 
-def make_picture(
+def make_image(
     height: int, width: int, pixel_format: str, padding: int = 0, seed: int = 0
 ) -> NDArray[np.uint8]:
     """Noise. Height and width are made even where the format needs it; `padding` pixels follow
@@ -64,17 +64,17 @@ def test_every_size_equals_reference(quick_preprocessor: Preprocessor, size_px: 
         ((30.3, 20.7, 100.2), "bgr8"),
         ((-7.0, -40.5, 330.0), "rgb8"),
     ):
-        assert_same(quick_preprocessor, PICTURE, box, size_px, pixel_format)
+        assert_same(quick_preprocessor, FRAME, box, size_px, pixel_format)
 
 
-@pytest.mark.parametrize("pixel_format", FORMATS)
+@pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
 @pytest.mark.parametrize("padding", [0, 7])
 def test_every_format_equals_reference(
     preprocessor: Preprocessor, pixel_format: str, padding: int
 ) -> None:
     """Odd sizes where the format has them, rows apart in memory; boxes inside, over each edge,
     wholly outside, of one pixel, of everything, bilinear and wide."""
-    picture = make_picture(75, 101, pixel_format, padding)
+    image = make_image(75, 101, pixel_format, padding)
     for box in (
         (30.3, 20.7, 41.2),
         (-7.5, -9.25, 60.0),
@@ -84,16 +84,16 @@ def test_every_format_equals_reference(
         (-3.0, -20.0, 130.0),
         (0.0, 0.0, 40.0),  # a step of exactly 2.5
     ):
-        assert_same(preprocessor, picture, box, pixel_format=pixel_format)
+        assert_same(preprocessor, image, box, pixel_format=pixel_format)
 
 
 @pytest.mark.parametrize("side", [208.0, 512.0])
 def test_points_between_pixels_are_the_second_ones(preprocessor: Preprocessor, side: float) -> None:
     """Rounding must not decide: 208 / 36 is no binary fraction and 2.25 times it is 13, so that a
     quarter point lies exactly between two pixels."""
-    picture = make_picture(520, 520, "rgb8")
+    image = make_image(520, 520, "rgb8")
     for corner in (0.0, 5.0):
-        assert_same(preprocessor, picture, (corner, corner, side), 36, "rgb8")
+        assert_same(preprocessor, image, (corner, corner, side), 36, "rgb8")
 
 
 @settings(max_examples=150, deadline=None)
@@ -104,7 +104,7 @@ def test_points_between_pixels_are_the_second_ones(preprocessor: Preprocessor, s
     y=st.floats(-300, 300),
     share=st.floats(0, 1),
     size_px=st.sampled_from([32, 36, 64, 112]),
-    pixel_format=st.sampled_from(FORMATS),
+    pixel_format=st.sampled_from(PIXEL_FORMATS),
     padding=st.sampled_from([0, 5]),
     seed=st.integers(0, 99),
 )
@@ -122,7 +122,7 @@ def test_any_box_equals_reference(
 ) -> None:
     """Pictures down to one pixel; boxes from one pixel to four pictures, in part or wholly outside.
     Past the border lies the border's pixel."""
-    image = make_picture(height, width, pixel_format, padding, seed)
+    image = make_image(height, width, pixel_format, padding, seed)
     side = 1 + share * (4 * max(height, width) - 1)
     assert_same(quick_preprocessor, image, (x, y, side), size_px, pixel_format)
 
@@ -132,35 +132,35 @@ def test_any_shrinking_equals_reference(quick_preprocessor: Preprocessor, factor
     """Below, exactly at and above the step from which the mean of two pixels is taken."""
     for corner in (0.0, 0.25, 10.5, -3.75):  # quarters: where the quarter points meet pixel edges
         side = factor * 64
-        assert_same(quick_preprocessor, PICTURE, (corner, corner, side), 64)
+        assert_same(quick_preprocessor, FRAME, (corner, corner, side), 64)
 
 
 @pytest.mark.parametrize("x", [1e30, -1e30, 1e9, -1e9])
 @pytest.mark.parametrize("side", [20.0, 300.0])
 def test_box_far_outside_sees_the_border(preprocessor: Preprocessor, x: float, side: float) -> None:
     """No place is too far to be held as a number."""
-    assert_same(preprocessor, PICTURE, (x, -x, side))
+    assert_same(preprocessor, FRAME, (x, -x, side))
 
 
 def test_unusual_memory_layouts_equal_reference(preprocessor: Preprocessor) -> None:
     """Read-only pictures, every second pixel, mirrored, part of a larger one, column by column."""
-    frozen = PICTURE.copy()
+    frozen = FRAME.copy()
     frozen.flags.writeable = False
     for image in (
         frozen,
-        PICTURE[::2, ::2],
-        PICTURE[:, ::-1],
-        PICTURE[10:90, 20:200],
-        np.asfortranarray(PICTURE),
-        PICTURE[..., ::-1],
+        FRAME[::2, ::2],
+        FRAME[:, ::-1],
+        FRAME[10:90, 20:200],
+        np.asfortranarray(FRAME),
+        FRAME[..., ::-1],
     ):
         assert_same(preprocessor, image, (5.5, 7.25, 70.0))
 
 
-def test_picture_size_may_change(preprocessor: Preprocessor) -> None:
+def test_image_size_may_change(preprocessor: Preprocessor) -> None:
     """Wide, narrow, wide again, and the other order of channels: no stale scratch memory."""
     for width, order in ((321, "bgr"), (40, "bgr"), (321, "bgr"), (321, "rgb"), (40, "rgb")):
-        assert_same(preprocessor, PICTURE[:, :width], (3.0, 4.0, 60.0), 16, f"{order}8")
+        assert_same(preprocessor, FRAME[:, :width], (3.0, 4.0, 60.0), 16, f"{order}8")
 
 
 def test_channels_and_scaling_are_what_the_spec_says(open_with: OpenWith) -> None:
@@ -184,8 +184,8 @@ def test_reference_is_bilinear() -> None:
     out = reference.face_tensor(slope, (20.0, 10.0, 48.0), 32, plain)
     centres = 20.0 + (np.arange(32) + 0.5) * 48 / 32 - 0.5
     np.testing.assert_allclose(out[0, 7] * 255, centres, atol=0.01)
-    same = reference.face_tensor(PICTURE[:64, :64], (0.0, 0.0, 64.0), 64, plain, "rgb8")
-    np.testing.assert_allclose(same.transpose(1, 2, 0) * 255, PICTURE[:64, :64], atol=1e-3)
+    same = reference.face_tensor(FRAME[:64, :64], (0.0, 0.0, 64.0), 64, plain, "rgb8")
+    np.testing.assert_allclose(same.transpose(1, 2, 0) * 255, FRAME[:64, :64], atol=1e-3)
 
 
 @settings(max_examples=30, deadline=None)
@@ -204,11 +204,11 @@ def test_taps_stay_inside(origin: float, side: float, limit: int) -> None:
 
 def test_output_is_reused_per_size(preprocessor: Preprocessor) -> None:
     """The next call of the same size overwrites the tensor; another size has its own."""
-    first = preprocessor.face(PICTURE, (0.0, 0.0, 50.0), 16)
+    first = preprocessor.face(FRAME, (0.0, 0.0, 50.0), 16)
     kept = read_tensor(first)
-    assert preprocessor.face(PICTURE, (0.0, 0.0, 50.0), 20) is not first
+    assert preprocessor.face(FRAME, (0.0, 0.0, 50.0), 20) is not first
     np.testing.assert_array_equal(read_tensor(first), kept)
-    assert preprocessor.face(PICTURE, (90.0, 90.0, 50.0), 16) is first
+    assert preprocessor.face(FRAME, (90.0, 90.0, 50.0), 16) is first
     assert np.abs(read_tensor(first) - kept).max() > 0.1
 
 
@@ -294,18 +294,18 @@ def test_grey_and_primaries_of_a_camera(
 @pytest.mark.parametrize(
     ("image", "box", "size_px", "message"),
     [
-        (PICTURE, (0.0, 0.0, 50.0), 30, "face size 30 must be a multiple of 4"),
-        (PICTURE, (0.0, 0.0, 50.0), 516, "face size 516"),
-        (PICTURE, (0.0, 0.0, 50.0), 0, "face size 0"),
-        (PICTURE, (0.0, 0.0, 0.5), 64, "side in 1..1284"),
-        (PICTURE, (0.0, 0.0, 2000.0), 64, "side in 1..1284"),
-        (PICTURE, (float("nan"), 0.0, 50.0), 64, "must be finite"),
-        (PICTURE, (0.0, float("inf"), 50.0), 64, "must be finite"),
-        (PICTURE, (0.0, 0.0, float("nan")), 64, "must be finite"),
-        (PICTURE[..., 0], (0.0, 0.0, 50.0), 64, r"uint8\[height, width, 3\]"),
-        (PICTURE[..., [0, 1, 2, 2]], (0.0, 0.0, 50.0), 64, r"\[181, 321, 4\]"),
-        (PICTURE.astype(np.float32), (0.0, 0.0, 50.0), 64, "float32"),
-        (PICTURE[:, :0], (0.0, 0.0, 50.0), 64, r"\[181, 0, 3\]"),
+        (FRAME, (0.0, 0.0, 50.0), 30, "face size 30 must be a multiple of 4"),
+        (FRAME, (0.0, 0.0, 50.0), 516, "face size 516"),
+        (FRAME, (0.0, 0.0, 50.0), 0, "face size 0"),
+        (FRAME, (0.0, 0.0, 0.5), 64, "side in 1..1284"),
+        (FRAME, (0.0, 0.0, 2000.0), 64, "side in 1..1284"),
+        (FRAME, (float("nan"), 0.0, 50.0), 64, "must be finite"),
+        (FRAME, (0.0, float("inf"), 50.0), 64, "must be finite"),
+        (FRAME, (0.0, 0.0, float("nan")), 64, "must be finite"),
+        (FRAME[..., 0], (0.0, 0.0, 50.0), 64, r"uint8\[height, width, 3\]"),
+        (FRAME[..., [0, 1, 2, 2]], (0.0, 0.0, 50.0), 64, r"\[181, 321, 4\]"),
+        (FRAME.astype(np.float32), (0.0, 0.0, 50.0), 64, "float32"),
+        (FRAME[:, :0], (0.0, 0.0, 50.0), 64, r"\[181, 0, 3\]"),
     ],
 )
 def test_what_cannot_be_a_face_is_refused(
@@ -317,10 +317,10 @@ def test_what_cannot_be_a_face_is_refused(
 
 
 @pytest.mark.parametrize("pixel_format", LAYOUTS)
-def test_nothing_of_a_face_is_left(open_with: OpenWith, pixel_format: str) -> None:
+def test_no_face_is_left_in_memory(open_with: OpenWith, pixel_format: str) -> None:
     """Closing overwrites what lies of pictures in the host's memory, in every format."""
     preprocessor = open_with(SPEC, MelSpec())
-    view = make_picture(40, 60, pixel_format, padding=3)
+    view = make_image(40, 60, pixel_format, padding=3)
     preprocessor.face(view, (5.0, 5.0, 20.0), 16, pixel_format)
     held = list_host_arrays(preprocessor)
     assert any(array.any() for array in held)

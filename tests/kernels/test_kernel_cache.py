@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_writable_cache_is_used(folder: Path) -> None:
     """As it is."""
-    kernel_cache.keep_readable()
+    kernel_cache.copy_readonly_cache()
     assert str(folder) == numba.config.CACHE_DIR
 
 
@@ -34,7 +34,7 @@ def test_read_only_cache_is_copied(
     """Where temporary files go, with all that is in it."""
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(kernel_cache, "can_write", lambda it: it != folder)
-    kernel_cache.keep_readable()
+    kernel_cache.copy_readonly_cache()
     copy = Path(numba.config.CACHE_DIR)
     assert copy.parent == folder.parent
     assert (copy / "kernels_1/face.nbc").read_bytes() == b"code"

@@ -120,16 +120,16 @@ def test_what_cannot_be_pinned_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("simulated", "available", "found"),
+    ("is_simulated", "available", "found"),
     [(True, True, False), (False, False, False), (0, True, True)],
 )
 def test_pin_only_where_there_is_a_gpu(
-    monkeypatch: pytest.MonkeyPatch, simulated: Any, available: bool, found: bool
+    monkeypatch: pytest.MonkeyPatch, is_simulated: Any, available: bool, found: bool
 ) -> None:
     """Neither the simulator nor a machine without a GPU has such memory."""
     from numba import config, cuda
 
-    monkeypatch.setattr(config, "ENABLE_CUDASIM", simulated)
+    monkeypatch.setattr(config, "ENABLE_CUDASIM", is_simulated)
     monkeypatch.setattr(cuda, "is_available", lambda: available)
     assert find_pin() == (mapped.pin_for_gpu if found else None)
 

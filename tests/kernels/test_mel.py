@@ -43,7 +43,7 @@ def make_noise(num_samples: int, level: float = 0.2, seed: int = 0) -> Float32:
     return (level * rng.standard_normal(num_samples)).astype(np.float32)
 
 
-def make_sounds() -> dict[str, Float32]:
+def make_audio_clips() -> dict[str, Float32]:
     """Two seconds each, what a microphone gives and what it should not."""
     n = np.arange(32_000)
     noise = make_noise(32_000)
@@ -65,15 +65,15 @@ def make_sounds() -> dict[str, Float32]:
     }
 
 
-def push_in_chunks(mel: LogMel, sound: Float32, cuts: Iterable[int] = ()) -> None:
-    for piece in np.split(sound, sorted(cuts)):
+def push_in_chunks(mel: LogMel, audio: Float32, cuts: Iterable[int] = ()) -> None:
+    for piece in np.split(audio, sorted(cuts)):
         mel.push(piece)
 
 
-def assert_equals_reference(mel: LogMel, sound: Float32) -> None:
-    """`mel` has heard `sound` since its start, on the grid."""
+def assert_equals_reference(mel: LogMel, audio: Float32) -> None:
+    """`mel` has heard `audio` since its start, on the grid."""
     spec = mel.spec
-    want = reference.log_mel(sound, spec)[:, -spec.num_frames :]
+    want = reference.log_mel(audio, spec)[:, -spec.num_frames :]
     missing = spec.num_frames - want.shape[1]
     window, mask = (read_tensor(tensor) for tensor in mel.window())
     assert window.shape == (1, spec.num_mels, spec.num_frames)
@@ -83,28 +83,28 @@ def assert_equals_reference(mel: LogMel, sound: Float32) -> None:
     assert (mask == (np.arange(spec.num_frames) >= missing)).all()
 
 
-@pytest.mark.parametrize("name", make_sounds())
-def test_any_sound_equals_reference(quick_preprocessor: Preprocessor, name: str) -> None:
+@pytest.mark.parametrize("name", make_audio_clips())
+def test_any_audio_equals_reference(quick_preprocessor: Preprocessor, name: str) -> None:
     """Loud, quiet, clipped, broken: within 1e-4, and always finite."""
-    sound = make_sounds()[name]
+    audio = make_audio_clips()[name]
     mel = quick_preprocessor.mel
     mel.restart(0)
-    push_in_chunks(mel, sound, range(533, len(sound), 533))
-    assert_equals_reference(mel, sound)
+    push_in_chunks(mel, audio, range(533, len(audio), 533))
+    assert_equals_reference(mel, audio)
     assert np.isfinite(read_tensor(mel.window()[0])).all()
     assert np.isfinite(mel.levels_db()).all()
 
 
-@pytest.mark.parametrize("name", make_sounds())
-def test_any_short_sound_equals_reference(preprocessor: Preprocessor, name: str) -> None:
+@pytest.mark.parametrize("name", make_audio_clips())
+def test_any_short_audio_equals_reference(preprocessor: Preprocessor, name: str) -> None:
     """The same in seven columns, around what is broken and where tone and silence meet."""
-    sound = make_sounds()[name][4_800:6_240]
+    audio = make_audio_clips()[name][4_800:6_240]
     mel = preprocessor.mel
     mel.restart(0)
-    push_in_chunks(mel, sound, range(533, len(sound), 533))
+    push_in_chunks(mel, audio, range(533, len(audio), 533))
     assert mel.num_columns == 7
-    assert_equals_reference(mel, sound)
-    want = [np.nan_to_num(sound[k * 160 + 240 :][:160], posinf=0, neginf=0) for k in range(7)]
+    assert_equals_reference(mel, audio)
+    want = [np.nan_to_num(audio[k * 160 + 240 :][:160], posinf=0, neginf=0) for k in range(7)]
     power = [np.mean(hop.clip(-1, 1).astype(np.float64) ** 2) for hop in want]
     np.testing.assert_allclose(mel.levels_db(), 10 * np.log10(np.add(power, 1e-10)), atol=1e-3)
 
@@ -113,10 +113,10 @@ def test_any_short_sound_equals_reference(preprocessor: Preprocessor, name: str)
 def test_quiet_noise_beside_a_loud_tone(preprocessor: Preprocessor, hz: int) -> None:
     """A tone at full scale and noise 80 dB below: a float32 FFT is wrong by up to 1e-3 here."""
     n = np.arange(880)
-    sound = 0.99 * np.sin(2 * np.pi * hz * n / 16_000) + 1e-4 * make_noise(880, level=1.0)
+    audio = 0.99 * np.sin(2 * np.pi * hz * n / 16_000) + 1e-4 * make_noise(880, level=1.0)
     preprocessor.mel.restart(0)
-    preprocessor.mel.push(sound.clip(-1, 1).astype(np.float32))
-    assert_equals_reference(preprocessor.mel, sound.clip(-1, 1).astype(np.float32))
+    preprocessor.mel.push(audio.clip(-1, 1).astype(np.float32))
+    assert_equals_reference(preprocessor.mel, audio.clip(-1, 1).astype(np.float32))
 
 
 @settings(max_examples=30, deadline=None)
@@ -129,17 +129,17 @@ def test_any_chunks_equal_one(
     quick_preprocessor: Preprocessor, cuts: list[int], every: int, num_samples: int
 ) -> None:
     """Bit for bit, over the end of the ring; pieces may be empty or a single sample."""
-    sound = make_noise(num_samples)
+    audio = make_noise(num_samples)
     mel = quick_preprocessor.mel
     mel.restart(0)
-    mel.push(sound)
+    mel.push(audio)
     assert mel.num_columns == reference.num_columns(num_samples, mel.spec)
     assert mel.next_sample == num_samples
-    assert_equals_reference(mel, sound)
+    assert_equals_reference(mel, audio)
     whole, levels = read_tensor(mel.window()[0]), mel.levels_db().copy()
     mel.restart(0)
     inside = {c for c in cuts if c < num_samples}
-    push_in_chunks(mel, sound, inside.union(range(every, num_samples, every) if every else ()))
+    push_in_chunks(mel, audio, inside.union(range(every, num_samples, every) if every else ()))
     assert mel.next_sample == num_samples
     np.testing.assert_array_equal(read_tensor(mel.window()[0]), whole)
     np.testing.assert_array_equal(mel.levels_db(), levels)
@@ -149,11 +149,11 @@ def test_push_counts_new_columns(preprocessor: Preprocessor) -> None:
     """A column is there with its last sample, not one before."""
     mel = preprocessor.mel
     mel.restart(0)
-    sound = make_noise(1_000)
-    assert mel.push(sound[:399]) == 0
-    assert mel.push(sound[399:400]) == 1
-    assert mel.push(sound[400:719]) == 1
-    assert mel.push(sound[719:1_000]) == 2
+    audio = make_noise(1_000)
+    assert mel.push(audio[:399]) == 0
+    assert mel.push(audio[399:400]) == 1
+    assert mel.push(audio[400:719]) == 1
+    assert mel.push(audio[719:1_000]) == 2
     assert mel.num_columns == 4
 
 
@@ -161,27 +161,27 @@ def test_push_counts_new_columns(preprocessor: Preprocessor) -> None:
 def test_other_specs_equal_reference(quick_open_with: OpenWith, spec: MelSpec) -> None:
     """What a spec allows works: other sizes of FFT, odd windows, odd numbers of bands."""
     mel = quick_open_with(ImageSpec(), spec).mel
-    sound = make_noise((spec.num_frames + 100) * spec.hop + spec.window, seed=3)
-    push_in_chunks(mel, sound, range(777, len(sound), 777))
-    assert_equals_reference(mel, sound)
+    audio = make_noise((spec.num_frames + 100) * spec.hop + spec.window, seed=3)
+    push_in_chunks(mel, audio, range(777, len(audio), 777))
+    assert_equals_reference(mel, audio)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=name_spec)
 def test_other_specs_equal_reference_in_three_columns(open_with: OpenWith, spec: MelSpec) -> None:
     """The same with so little sound that the simulator can do it."""
     with open_with(ImageSpec(), spec) as preprocessor:
-        sound = make_noise(2 * spec.hop + spec.window, seed=3)
-        assert preprocessor.mel.push(sound) == 3
-        assert_equals_reference(preprocessor.mel, sound)
+        audio = make_noise(2 * spec.hop + spec.window, seed=3)
+        assert preprocessor.mel.push(audio) == 3
+        assert_equals_reference(preprocessor.mel, audio)
 
 
 def test_windows_that_end_earlier(quick_preprocessor: Preprocessor) -> None:
     """A late picture gets the columns of its own time; none of the later ones shows."""
     mel = quick_preprocessor.mel
     mel.restart(0)
-    sound = make_noise(400 * 160 + 240)
-    mel.push(sound)
-    columns = reference.log_mel(sound, mel.spec)
+    audio = make_noise(400 * 160 + 240)
+    mel.push(audio)
+    columns = reference.log_mel(audio, mel.spec)
     for end in (400, 399, 360, 336):
         window, mask = (read_tensor(tensor) for tensor in mel.window(end))
         np.testing.assert_allclose(window[0], columns[:, end - 300 : end], rtol=0, atol=TOLERANCE)
@@ -193,9 +193,9 @@ def test_columns_no_longer_or_not_yet_there(quick_preprocessor: Preprocessor) ->
     """Each end has the right columns or none: at least half a second back, and never others."""
     mel = quick_preprocessor.mel
     mel.restart(0)
-    sound = make_noise(700 * 160 + 240)
-    mel.push(sound)
-    columns = reference.log_mel(sound, mel.spec)
+    audio = make_noise(700 * 160 + 240)
+    mel.push(audio)
+    columns = reference.log_mel(audio, mel.spec)
     refused = []
     for end in range(1, 705):
         try:
@@ -234,12 +234,12 @@ def test_restart_goes_back_to_the_grid(
     mel.push(make_noise(5_000, level=1.0, seed=1))
     mel.restart(first)
     assert mel.num_columns == mel.first_column
-    sound = make_noise(9_000)
-    push_in_chunks(mel, sound, cuts)
+    audio = make_noise(9_000)
+    push_in_chunks(mel, audio, cuts)
     dropped = -first % 160
     assert mel.first_column * 160 == first + dropped
     assert mel.next_sample == first + 9_000
-    assert_equals_reference(mel, sound[dropped:])
+    assert_equals_reference(mel, audio[dropped:])
 
 
 def test_levels_are_of_the_newest_hop(quick_preprocessor: Preprocessor) -> None:
@@ -247,11 +247,11 @@ def test_levels_are_of_the_newest_hop(quick_preprocessor: Preprocessor) -> None:
     mel = quick_preprocessor.mel
     mel.restart(0)
     n = np.arange(16_000)
-    sound = np.where(n < 8_000, 0.0, np.sin(2 * np.pi * 1_000 * n / 16_000)).astype(np.float32)
-    sound[12_000:] *= 100  # clipped before it is measured
-    mel.push(sound)
+    audio = np.where(n < 8_000, 0.0, np.sin(2 * np.pi * 1_000 * n / 16_000)).astype(np.float32)
+    audio[12_000:] *= 100  # clipped before it is measured
+    mel.push(audio)
     levels = mel.levels_db()
-    newest_hops = [sound[k * 160 + 240 : k * 160 + 400].clip(-1, 1) for k in range(mel.num_columns)]
+    newest_hops = [audio[k * 160 + 240 : k * 160 + 400].clip(-1, 1) for k in range(mel.num_columns)]
     want = [10 * np.log10(np.mean(hop.astype(np.float64) ** 2) + 1e-10) for hop in newest_hops]
     np.testing.assert_allclose(levels, want, atol=1e-3)
     assert levels[0] == pytest.approx(-100)
@@ -260,14 +260,14 @@ def test_levels_are_of_the_newest_hop(quick_preprocessor: Preprocessor) -> None:
 
 def test_unusual_memory_layouts(quick_preprocessor: Preprocessor) -> None:
     """Every second sample, read-only, double precision: the same columns."""
-    sound = make_noise(20_000)
-    frozen = sound.copy()
+    audio = make_noise(20_000)
+    frozen = audio.copy()
     frozen.flags.writeable = False
-    spaced = np.repeat(sound, 2)[::2]
-    for given_as in (frozen, spaced, sound.astype(np.float64)):
+    spaced = np.repeat(audio, 2)[::2]
+    for given_as in (frozen, spaced, audio.astype(np.float64)):
         quick_preprocessor.mel.restart(0)
         quick_preprocessor.mel.push(given_as)  # type: ignore[arg-type]
-        assert_equals_reference(quick_preprocessor.mel, sound)
+        assert_equals_reference(quick_preprocessor.mel, audio)
 
 
 def test_buffers_are_reused(preprocessor: Preprocessor) -> None:
@@ -281,7 +281,7 @@ def test_buffers_are_reused(preprocessor: Preprocessor) -> None:
     assert first[1] is second[1]
 
 
-def test_nothing_of_the_sound_is_left(open_with: OpenWith) -> None:
+def test_no_audio_is_left_in_memory(open_with: OpenWith) -> None:
     """Closing overwrites what lies in the host's memory: sound, spectra, columns, levels."""
     preprocessor = open_with(ImageSpec(), MelSpec(num_frames=20))
     preprocessor.mel.push(make_noise(3_000))
@@ -296,5 +296,5 @@ def list_host_arrays(mel: Any) -> list[NDArray[Any]]:
     """What a log-mel keeps of the sound where the CPU reads it."""
     if hasattr(mel, "_stagings"):
         used = [staging.host for staging in mel._stagings if np.any(staging.host)]
-        return [mel._sound, mel._levels, *used]
-    return [mel._sound, mel._columns, mel._levels, mel._mel, mel._mask, *mel._scratch]
+        return [mel._audio, mel._levels, *used]
+    return [mel._audio, mel._columns, mel._levels, mel._mel, mel._mask, *mel._scratch]

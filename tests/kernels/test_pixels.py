@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from emotion_edge.kernels.pixels import (
-    FORMATS,
     LAYOUTS,
+    PIXEL_FORMATS,
     RGB_MATRICES,
     find_format,
+    image_size,
     name_format,
-    picture_size,
 )
 
 
 def test_names_tell_encoding_and_range() -> None:
     """Two layouts of R'G'B'; two of Y'CbCr in two encodings and two ranges; BT.601 in its limited
     range has the plain name."""
-    assert len(set(FORMATS)) == 2 + 2 * 2 * 2
-    assert set(LAYOUTS) < set(FORMATS)
-    for name in FORMATS:
+    assert len(set(PIXEL_FORMATS)) == 2 + 2 * 2 * 2
+    assert set(LAYOUTS) < set(PIXEL_FORMATS)
+    for name in PIXEL_FORMATS:
         layout, *words = name.split("-")
         assert find_format(name).layout == layout
         ycbcr = find_format(name).ycbcr
@@ -35,19 +35,19 @@ def test_names_tell_encoding_and_range() -> None:
 
 def test_sizes_are_those_of_the_layout() -> None:
     """Whatever the encoding; an unknown name is named."""
-    for name in FORMATS:
+    for name in PIXEL_FORMATS:
         layout = find_format(name).layout
         shape = {"yuyv": (4, 6, 2), "nv12": (6, 6)}.get(layout, (4, 6, 3))
-        assert picture_size(np.zeros(shape, np.uint8), name) == (4, 6)
+        assert image_size(np.zeros(shape, np.uint8), name) == (4, 6)
         with pytest.raises(ValueError, match=name):
-            picture_size(np.zeros((4, 6, 4), np.uint8), name)
+            image_size(np.zeros((4, 6, 4), np.uint8), name)
     with pytest.raises(ValueError, match="uyvy"):
-        picture_size(np.zeros((4, 6, 2), np.uint8), "uyvy")
+        image_size(np.zeros((4, 6, 2), np.uint8), "uyvy")
 
 
 def test_matrices_bring_grey_to_grey() -> None:
     """Chroma of 128 is none, whatever the encoding: the three rows then agree."""
-    assert set(RGB_MATRICES) == {name for name in FORMATS if find_format(name).ycbcr}
+    assert set(RGB_MATRICES) == {name for name in PIXEL_FORMATS if find_format(name).ycbcr}
     for name, matrix in RGB_MATRICES.items():
         full = name.endswith("-full")
         for luma, grey in ((0, 0), (255, 255)) if full else ((16, 0), (235, 255)):

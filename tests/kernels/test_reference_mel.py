@@ -22,10 +22,10 @@ def test_equals_librosa(spec: MelSpec) -> None:
     of the power, under 1e-9 of the result. librosa centres the window in its frame, hence the
     zeros in front; a shift does not change the power."""
     rng = np.random.default_rng(1)
-    sound = (rng.standard_normal(4 * spec.fft_size) * 0.2).clip(-1, 1).astype(np.float32)
-    sound[spec.fft_size : 2 * spec.fft_size] *= 1e-3
+    audio = (rng.standard_normal(4 * spec.fft_size) * 0.2).clip(-1, 1).astype(np.float32)
+    audio[spec.fft_size : 2 * spec.fft_size] *= 1e-3
     emphasised = librosa.effects.preemphasis(
-        sound.astype(np.float64), coef=spec.preemphasis, zi=np.zeros(1)
+        audio.astype(np.float64), coef=spec.preemphasis, zi=np.zeros(1)
     )
     margin = (spec.fft_size - spec.window) // 2
     power = librosa.feature.melspectrogram(
@@ -43,7 +43,7 @@ def test_equals_librosa(spec: MelSpec) -> None:
         dtype=np.float64,
     )
     want = (np.log(power + spec.floor) - spec.mean) / spec.std
-    got = reference.log_mel(sound, spec)
+    got = reference.log_mel(audio, spec)
     assert got.shape == want.shape
     float32_rounding = np.spacing(np.abs(want).max().astype(np.float32))
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-9 + float32_rounding)

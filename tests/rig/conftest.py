@@ -68,7 +68,7 @@ def booted(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ma
         machine.start(fresh=True)
         device = Device(machine)
         device.wait_ready(90)
-        device.wait_well(60)
+        device.wait_healthy(60)
         machine.save(READY)
         yield machine
 

@@ -83,14 +83,14 @@ class Device:
         """Seconds until the status line has `text`."""
         return self.wait(text, lambda: text in self.show("StatusText"), timeout_s)
 
-    def wait_well(self, timeout_s: float) -> float:
+    def wait_healthy(self, timeout_s: float) -> float:
         """Seconds until the status line names no trouble and pictures come."""
 
-        def well() -> bool:
+        def is_healthy() -> bool:
             status = self.show("StatusText")
             return " fps" in status and ";" not in status and not status.startswith("0 fps")
 
-        return self.wait("all is well", well, timeout_s)
+        return self.wait("all is well", is_healthy, timeout_s)
 
     def configure(self, *changes: tuple[str, str]) -> None:
         """Replace parts of the configuration and start the service anew; does not wait."""
@@ -113,11 +113,11 @@ class Device:
         """How many lines of the journal have it."""
         return sum(text in line for line in self.journal().splitlines())
 
-    def play_film(self, clip: Path) -> None:
+    def play_video(self, clip: Path) -> None:
         """Into /dev/video0, as a camera would, over and over until the machine is loaded anew."""
         self._play("film", f"exec rig-camera {self._push(clip)}")
 
-    def play_sound(self, wave: Path) -> None:
+    def play_audio(self, wave: Path) -> None:
         """To the microphone, once."""
         self._play("sound", f"exec {PLAY} {self._push(wave)}")
 

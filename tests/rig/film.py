@@ -28,7 +28,7 @@ def write_babble(file: Path, seconds: float) -> Path:
     return write_wave(file, (np.sin(np.pi * 2 * t_s) ** 4 * noise).astype(np.int16))
 
 
-def write_film(clip: Path, folder: Path, *, fps: int, repeats: int) -> tuple[Path, Path]:
+def write_video(clip: Path, folder: Path, *, fps: int, repeats: int) -> tuple[Path, Path]:
     """A clip as YUYV pictures of 640x480 for rig-camera, once, and its sound as a WAV file, so many
     times: both last equally long, so they stay together."""
     with av.open(str(clip)) as container:
@@ -42,38 +42,38 @@ def write_film(clip: Path, folder: Path, *, fps: int, repeats: int) -> tuple[Pat
         crop = graph.add("crop", f"{WIDTH_PX}:{HEIGHT_PX}")
         pixels = graph.add("format", "yuyv422")
         graph.link_nodes(source, rate, scale, crop, pixels, graph.add("buffersink")).configure()
-        pictures = []
+        images = []
         for frame in container.decode(video=0):
             graph.push(frame)
-            pictures += _pull(graph)
+            images += _pull(graph)
         graph.push(None)
-        pictures += _pull(graph)
+        images += _pull(graph)
     with av.open(str(clip)) as container:
         resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
         frames = [*container.decode(audio=0), None]
         parts = [part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)]
-    samples = np.zeros(len(pictures) * SAMPLE_RATE // fps, np.int16)
+    samples = np.zeros(len(images) * SAMPLE_RATE // fps, np.int16)
     sound = np.concatenate(parts)[: samples.size]
     samples[: sound.size] = sound
     film = folder / f"{clip.stem}.yuyv"
-    film.write_bytes(b"".join(pictures))
+    film.write_bytes(b"".join(images))
     return film, write_wave(folder / f"{clip.stem}.wav", np.tile(samples, repeats))
 
 
 def write_replay(film: Path, sound: Path, file: Path, *, fps: int, repeats: int) -> Path:
     """The film, so many times, with as much of its sound, as one file without any loss."""
-    pictures = np.fromfile(film, np.uint8).reshape(-1, HEIGHT_PX, 2 * WIDTH_PX)
+    images = np.fromfile(film, np.uint8).reshape(-1, HEIGHT_PX, 2 * WIDTH_PX)
     with av.open(str(file), "w") as to:
         video = to.add_stream("rawvideo", fps, width=WIDTH_PX, height=HEIGHT_PX, pix_fmt="yuyv422")
         audio = to.add_stream("pcm_s16le", SAMPLE_RATE, layout="mono")
-        for number in range(repeats * len(pictures)):
+        for number in range(repeats * len(images)):
             frame = av.VideoFrame.from_ndarray(
-                pictures[number % len(pictures)].reshape(HEIGHT_PX, WIDTH_PX, 2), "yuyv422"
+                images[number % len(images)].reshape(HEIGHT_PX, WIDTH_PX, 2), "yuyv422"
             )
             frame.pts = number
             to.mux(video.encode(frame))
         with wave.open(str(sound)) as source:
-            count = repeats * len(pictures) * SAMPLE_RATE // fps
+            count = repeats * len(images) * SAMPLE_RATE // fps
             samples = np.frombuffer(source.readframes(count), "<i2")
         whole = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
         whole.sample_rate = SAMPLE_RATE
@@ -83,12 +83,12 @@ def write_replay(film: Path, sound: Path, file: Path, *, fps: int, repeats: int)
 
 def _pull(graph: av.filter.Graph) -> list[bytes]:
     """What has come out of it."""
-    pictures = []
+    images = []
     while True:
         try:
             frame = graph.pull()
         except (BlockingIOError, EOFError):
-            return pictures
+            return images
         plane = frame.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        pictures.append(rows[:, : 2 * WIDTH_PX].tobytes())
+        images.append(rows[:, : 2 * WIDTH_PX].tobytes())

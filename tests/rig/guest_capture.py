@@ -19,19 +19,19 @@ from emotion_edge.runtime.clock import MonotonicClock
 from emotion_edge.runtime.messages import VideoFrame
 from emotion_edge.runtime.sources import v4l2_abi as abi
 from emotion_edge.runtime.sources import v4l2_format
-from emotion_edge.runtime.sources.supervise import supervise_video
+from emotion_edge.runtime.sources.supervise import reconnecting_video
 from emotion_edge.runtime.sources.v4l2 import V4l2Camera
 from emotion_edge.runtime.sources.v4l2_device import Handle
 
 
-class ToldHandle(Handle):
+class FaultyHandle(Handle):
     """Refuses our memory, or asks for longer rows than the picture needs."""
 
-    refuse_ours = False
+    refuse_userptr = False
     more_row_bytes = 0
 
     def ioctl(self, number: int, argument: Any) -> None:
-        if number == abi.REQBUFS and argument.memory == abi.MEMORY_USERPTR and self.refuse_ours:
+        if number == abi.REQBUFS and argument.memory == abi.MEMORY_USERPTR and self.refuse_userptr:
             raise OSError(22, "refused by the test")
         if number == abi.S_FMT and self.more_row_bytes:
             pix = argument.fmt.pix
@@ -77,7 +77,7 @@ def main() -> None:
         only = {args.format: v4l2_format.RAW_FORMATS[args.format]}
         v4l2_format.RAW_FORMATS.clear()
         v4l2_format.RAW_FORMATS.update(only)
-    ToldHandle.refuse_ours, ToldHandle.more_row_bytes = args.mmap, args.more_row_bytes
+    FaultyHandle.refuse_userptr, FaultyHandle.more_row_bytes = args.mmap, args.more_row_bytes
 
     clock = MonotonicClock()
     cameras: list[V4l2Camera] = []
@@ -85,12 +85,12 @@ def main() -> None:
     def open_camera() -> V4l2Camera:
         width, height = args.size
         camera = V4l2Camera(
-            args.device, clock, width=width, height=height, fps=args.fps, open_handle=ToldHandle
+            args.device, clock, width=width, height=height, fps=args.fps, open_handle=FaultyHandle
         )
         cameras.append(camera)
         return camera
 
-    source = supervise_video("camera", open_camera, clock)
+    source = reconnecting_video("camera", open_camera, clock)
     if args.close_after_s is not None:
         threading.Timer(args.close_after_s, source.close).start()
     frames: list[dict[str, Any]] = []
@@ -118,8 +118,8 @@ def main() -> None:
             cameras[-1].path.zero_copy,
         ],
         "openings": len(cameras),
-        "bad": sum(camera.bad_pictures for camera in cameras),
-        "stale": sum(camera.stale_pictures for camera in cameras),
+        "bad": sum(camera.corrupt_frames for camera in cameras),
+        "stale": sum(camera.stale_frames for camera in cameras),
         "unchanged": all(frame.image.tobytes() == bytes_ for frame, bytes_ in seen),
     }
     if frame is not None:

@@ -72,7 +72,7 @@ def test_other_devices_are_closed(device: Device) -> None:
         assert "Operation not permitted" in open_inside(name), name
 
 
-def test_keeps_and_sends_nothing(device: Device) -> None:
+def test_stores_and_sends_nothing(device: Device) -> None:
     """While it runs: no file open for writing but devices, no connection but systemd's and the
     journal's, and nothing of its own has been written but state and cache."""
     opened = device.run(f"{PYTHON} -c '{LIST_OPENED}' {device.process}").splitlines()

@@ -72,10 +72,10 @@ def check_times(answer: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures("vivid")
 @pytest.mark.parametrize("memory", ["", "--mmap"])
-def test_every_layout_is_the_same_picture(rig: Machine, capture: Capture, memory: str) -> None:
+def test_every_layout_gives_the_same_image(rig: Machine, capture: Capture, memory: str) -> None:
     """NV12, YUYV and RGB24, rows as long as they are and 46 bytes longer, in our memory and in the
     driver's: vivid's coloured squares come out alike."""
-    pictures = {}
+    images = {}
     for name in ("NV12", "YUYV", "RGB3", "BGR3"):
         for more in (0, 46):
             options = f"--format {name} --count 5 --more-row-bytes {more} {memory}"
@@ -86,16 +86,16 @@ def test_every_layout_is_the_same_picture(rig: Machine, capture: Capture, memory
             assert answer["path"][0] == (1 if memory else 0)
             check_count(answer)
             check_times(answer)
-            pictures[name, more] = to_rgb(image, answer["format"])
-    wanted = pictures["RGB3", 0]
+            images[name, more] = to_rgb(image, answer["format"])
+    wanted = images["RGB3", 0]
     assert len(np.unique(wanted.reshape(-1, 3), axis=0)) > 3
-    for key, picture in pictures.items():
+    for key, picture in images.items():
         # Where two colours meet, formats that share a colour between pixels differ.
         assert np.mean(np.abs(picture - wanted).max(axis=-1) > 6) < 0.1, key
 
 
 @pytest.mark.parametrize("options", ["--hold 3", "--hold 9", "--hold 9 --mmap"])
-def test_pictures_in_use_stay_as_they_were(capture: Capture, options: str) -> None:
+def test_frames_in_use_do_not_change(capture: Capture, options: str) -> None:
     """vivid writes the time on its pictures: one that is kept does not change under the reader."""
     answer = capture(VIVID, f"--count 25 {options}")
     assert answer["unchanged"]
@@ -139,7 +139,7 @@ def test_close_wakes_a_read(capture: Capture) -> None:
     assert 0.9 < answer["seconds"] < 1.5
 
 
-def test_loopback_gives_whole_pictures(rig: Machine, capture: Capture, tmp_path: Path) -> None:
+def test_loopback_gives_complete_frames(rig: Machine, capture: Capture, tmp_path: Path) -> None:
     """v4l2loopback has no user memory: copied once. Each played picture is of one luma, so a torn
     one would show two; the driver's stamps are on CLOCK_MONOTONIC."""
     clip = np.full((60, 480, 640, 2), 128, np.uint8)

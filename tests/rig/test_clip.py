@@ -16,7 +16,7 @@ from emotion_edge.engines.bundle import LABELS
 from emotion_edge.runtime.__main__ import main
 
 from .device import Device
-from .film import write_film, write_replay
+from .film import write_replay, write_video
 
 CLIPS = ("01-01-08-01-01-02-01.mp4", "01-01-01-01-01-01-01.mp4")
 FPS = 15
@@ -56,7 +56,7 @@ def replay(file: Path, folder: Path) -> list[Opinion]:
 def test_same_as_the_file(device: Device, shared_data: Path, tmp_path: Path, name: str) -> None:
     """Played into camera and microphone, over and over, it gives what the file gives: the same
     label most of the time, and probabilities that the file has somewhere, too."""
-    film, sound = write_film(shared_data / "clips" / name, tmp_path, fps=FPS, repeats=REPEATS)
+    film, sound = write_video(shared_data / "clips" / name, tmp_path, fps=FPS, repeats=REPEATS)
     file = write_replay(film, sound, tmp_path / "film.nut", fps=FPS, repeats=REPLAYED)
     on_pc = replay(file, tmp_path)
     device.play_both(film, sound, FPS)

@@ -20,7 +20,7 @@ def test_full_disk(device: Device, recovered: Recovered) -> None:
     device.run(f"kill -KILL {before}; sleep 0.3")
     recovered("start on a full disk: estimates", device.wait_estimate(60))
     device.run("rm /full")
-    recovered("room on the disk again", device.wait_well(LIMIT_S))
+    recovered("room on the disk again", device.wait_healthy(LIMIT_S))
 
 
 def test_read_only_root(device: Device, recovered: Recovered) -> None:
@@ -36,7 +36,7 @@ def test_read_only_root(device: Device, recovered: Recovered) -> None:
     device.run(f"kill -KILL {before}; sleep 0.3")
     recovered("start on a read-only root: estimates", device.wait_estimate(60))
     device.run("mount -o remount,rw /")
-    recovered("root written again", device.wait_well(LIMIT_S))
+    recovered("root written again", device.wait_healthy(LIMIT_S))
 
 
 @pytest.mark.parametrize("step", ["+1 day", "-1 day"])
@@ -49,6 +49,6 @@ def test_clock_is_set(device: Device, step: str) -> None:
     assert times == sorted(times)
     assert times[-1] - times[0] < 60_000
     device.run("sleep 12")
-    device.wait_well(10)
+    device.wait_healthy(10)
     assert device.process == before
     assert device.show("NRestarts") == "0"

@@ -28,7 +28,7 @@ def boots_well(machine: Machine) -> Device:
 
 
 @pytest.mark.rig_core
-def test_one_cut(fresh: Machine) -> None:
+def test_single_power_cut(fresh: Machine) -> None:
     """In the middle of a run."""
     fresh.start(fresh=True)
     Device(fresh).wait_ready(90)

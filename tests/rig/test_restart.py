@@ -33,7 +33,7 @@ null.NullEngine.infer = stick
 def test_killed(device: Device, recovered: Recovered) -> None:
     """SIGKILL: estimates again."""
     device.run("systemctl restart emotion-edge", timeout_s=90)  # the emulator learns the code
-    device.wait_well(30)
+    device.wait_healthy(30)
     device.run(f"kill -KILL {device.process}; sleep 0.3")
     recovered("kill -9: estimates again", device.wait_estimate(START_S))
     assert device.show("NRestarts") == "1"
@@ -62,7 +62,7 @@ def babble(tmp_path: Path) -> Path:
 def test_stuck_network_is_replaced(device: Device, babble: Path, recovered: Recovered) -> None:
     """A network that never answers: threads go on, estimates do not, the watchdog restarts it."""
     device.add_code(STICK)
-    device.play_sound(babble)
+    device.play_audio(babble)
     device.run("systemctl restart emotion-edge", timeout_s=90)
     device.wait_estimate(20)
     before = device.process

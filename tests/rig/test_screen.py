@@ -22,7 +22,7 @@ def test_unplugged_and_back(device: Device) -> None:
     device.run(f"echo off > {STATUS}")
     device.wait_status("screen: no monitor", 30)
     device.run(f"echo on > {STATUS}")
-    device.wait_well(60)
+    device.wait_healthy(60)
     device.wait("our picture", lambda: shows_us(device), 30)
     assert device.process == process
     lines = device.journal().splitlines()

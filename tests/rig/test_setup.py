@@ -28,7 +28,7 @@ def test_start_compiled_nothing(device: Device) -> None:
 
 
 @pytest.mark.timeout(1200)
-def test_setup_mends_and_keeps(device: Device, image: Path) -> None:
+def test_setup_repairs_and_preserves(device: Device, image: Path) -> None:
     """What is missing comes back, what was edited stays, and a second run changes nothing. The
     kernels that are compiled already serve the program that was installed anew."""
     for name in ("scripts", "systemd"):

@@ -37,7 +37,7 @@ def test_camera_unplugged(device: Device, recovered: Recovered) -> None:
     device.run("sleep 13")
     assert CAMERA_LOST in device.show("StatusText")
     device.run(f"echo vivid.0 >{VIVID}/bind")
-    recovered("camera plugged in again", device.wait_well(BACK_S))
+    recovered("camera plugged in again", device.wait_healthy(BACK_S))
     check_same_process(device, before)
     assert device.count("emotion-edge-camera lost") == 1
     assert device.count("emotion-edge-camera is back") == 1
@@ -50,7 +50,7 @@ def test_stream_breaks(device: Device, recovered: Recovered, fault: str) -> None
     device.run(f"v4l2-ctl -d /dev/video10 --set-ctrl={fault}")
     device.wait("the loss", lambda: device.count("emotion-edge-camera lost") == 1, LOST_S)
     device.run("v4l2-ctl -d /dev/video10 --set-ctrl=disconnect=0", check=False)
-    recovered(f"stream broken ({fault.split('=', maxsplit=1)[0]})", device.wait_well(BACK_S))
+    recovered(f"stream broken ({fault.split('=', maxsplit=1)[0]})", device.wait_healthy(BACK_S))
     check_same_process(device, before)
 
 
@@ -61,7 +61,7 @@ def test_buffers_are_dropped(device: Device) -> None:
     for _ in range(10):
         device.wait_estimate(5)
     check_same_process(device, before)
-    device.wait_well(10)
+    device.wait_healthy(10)
 
 
 @pytest.fixture
@@ -77,17 +77,17 @@ def film(tmp_path: Path) -> Path:
 
 def test_frozen_camera(device: Device, film: Path, recovered: Recovered) -> None:
     """A camera that is there and gives no picture any more: found out, and used when it goes on."""
-    device.play_film(film)
+    device.play_video(film)
     device.configure(
         ("/dev/emotion-edge-camera", "/dev/video0"), ("camera_fps: 15", "camera_fps: 10")
     )
     device.wait_ready()
-    device.wait_well(30)
+    device.wait_healthy(30)
     before, restarts = device.process, device.show("NRestarts")
     device.run("systemctl kill --signal=STOP film")
     device.wait_status("camera /dev/video0 is missing", LOST_S)
     device.run("systemctl kill --signal=CONT film")
-    recovered("frozen camera goes on", device.wait_well(BACK_S))
+    recovered("frozen camera goes on", device.wait_healthy(BACK_S))
     assert (device.process, device.show("NRestarts")) == (before, restarts)
 
 
@@ -98,7 +98,7 @@ def test_microphone_unplugged(device: Device, recovered: Recovered) -> None:
     device.wait_status("microphone hw:0,1 is missing", LOST_S)
     device.wait_estimate(10)
     device.run("echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/bind")
-    recovered("microphone plugged in again", device.wait_well(BACK_S))
+    recovered("microphone plugged in again", device.wait_healthy(BACK_S))
     check_same_process(device, before)
 
 
@@ -110,7 +110,7 @@ def test_monitor_unplugged(device: Device, recovered: Recovered) -> None:
     device.wait_status("no monitor", LOST_S)
     device.run("sleep 13")
     device.run(f"echo on >{CONNECTOR}")
-    recovered("monitor plugged in again", device.wait_well(BACK_S))
+    recovered("monitor plugged in again", device.wait_healthy(BACK_S))
     check_same_process(device, before)
     assert len(set(device.machine.screen()[2])) > 20
 
@@ -123,7 +123,7 @@ def test_boots_without_monitor_camera_or_microphone(fresh: Machine) -> None:
     device.wait_ready(90)
     assert "is missing" in device.show("StatusText") or "not capturing" in device.show("StatusText")
     device.run(f"echo on >{CONNECTOR}; modprobe snd-aloop; modprobe vivid")
-    device.wait_well(60)
+    device.wait_healthy(60)
     device.wait_estimate(10)
 
 

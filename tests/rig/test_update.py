@@ -87,7 +87,7 @@ def test_given_up_by_itself(
 ) -> None:
     """A bundle that twice fails or hangs before it has settled: the one before runs again."""
     device.machine.push(make_bundle(tmp_path, "autumn"), "/opt")
-    device.play_sound(write_babble(tmp_path / "babble.wav", 600))
+    device.play_audio(write_babble(tmp_path / "babble.wav", 600))
     device.run(f"{INSTALL} /opt/autumn.tar", timeout_s=300)
     device.add_code(AUTUMN + FAULTS[fault])
     device.run("systemctl restart --no-block emotion-edge")
@@ -96,7 +96,7 @@ def test_given_up_by_itself(
     )
     recovered(f"bundle that {fault} twice: estimates", took_s + device.wait_estimate(60))
     assert "autumn" not in device.run(f"{COMMAND} bundle list | grep current", check=False)
-    device.wait_well(30)
+    device.wait_healthy(30)
 
 
 @pytest.mark.parametrize("damage", ["signature", "format", "path"])

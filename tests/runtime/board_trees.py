@@ -18,7 +18,14 @@ CPU = "sys/devices/system/cpu"
 GPU = "sys/devices/platform/bus@0/17000000.gpu"
 I2C = "sys/devices/platform/bus@0/c240000.i2c/i2c-1"
 THROTTLING = "sys/devices/platform/soctherm-oc-event"
-RUBBISH = (b"N/A\n", b"", b"\xff\xfe\x00\x80", b"9" * 5000, b"-999999999\n", b"<unknown>\n")
+INVALID_READINGS = (
+    b"N/A\n",
+    b"",
+    b"\xff\xfe\x00\x80",
+    b"9" * 5000,
+    b"-999999999\n",
+    b"<unknown>\n",
+)
 JETPACK_6 = ("R36", "4.4")
 JETPACK_7 = ("R39", "2.0")
 
@@ -257,7 +264,7 @@ def break_half(root: Path, seed: int) -> int:
         elif way == 1:
             path.symlink_to("nowhere")
         elif way > 2:
-            path.write_bytes(chance.choice(RUBBISH))
+            path.write_bytes(chance.choice(INVALID_READINGS))
     return len(broken)
 
 

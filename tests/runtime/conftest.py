@@ -19,7 +19,7 @@ from emotion_edge.runtime import level_profile
 from emotion_edge.runtime.config import Config, load_config
 from emotion_edge.runtime.messages import Estimate
 
-Picture = tuple[float, NDArray[np.uint8]]
+Image = tuple[float, NDArray[np.uint8]]
 
 
 class Collector:
@@ -37,7 +37,7 @@ class Collector:
 
 
 @pytest.fixture(autouse=True)
-def _measures_levels_in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fast_level_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for what a level costs to be known well."""
     monkeypatch.setattr(level_profile, "START_S", 0.0)
 
@@ -75,9 +75,9 @@ def no_thread_left() -> Iterator[None]:
     assert set(threading.enumerate()) - before == set()
 
 
-def write_film(
+def write_video(
     path: Path,
-    pictures: Sequence[Picture] = (),
+    images: Sequence[Image] = (),
     sound: NDArray[np.float32] | None = None,
     *,
     rate_hz: int = 16000,
@@ -87,19 +87,19 @@ def write_film(
 ) -> Path:
     """Encode pictures (time in seconds, BGR) and sound (channels, n)."""
     with av.open(str(path), "w") as container:
-        if pictures:
+        if images:
             film: Any = container.add_stream(video, rate=30)
-            film.height, film.width = pictures[0][1].shape[:2]
+            film.height, film.width = images[0][1].shape[:2]
             film.pix_fmt = pixels
             film.codec_context.time_base = Fraction(1, 1000)
         if sound is not None:
             layout = {1: "mono", 2: "stereo"}[len(sound)]
             track: Any = container.add_stream(audio, rate=rate_hz, layout=layout)
-        for t_s, image in pictures:
+        for t_s, image in images:
             picture = av.VideoFrame.from_ndarray(image, format="bgr24")
             picture.pts, picture.time_base = round(t_s * 1000), Fraction(1, 1000)
             container.mux(film.encode(picture))
-        if pictures:
+        if images:
             container.mux(film.encode(None))
         if sound is not None:
             context = track.codec_context
@@ -117,10 +117,10 @@ def write_film(
 
 
 @pytest.fixture
-def make_film(tmp_path: Path) -> Callable[..., Path]:
-    """A function (name, what `write_film` takes) -> path of a new film."""
+def make_video(tmp_path: Path) -> Callable[..., Path]:
+    """A function (name, what `write_video` takes) -> path of a new film."""
 
     def make(name: str, *what: object, **options: object) -> Path:
-        return write_film(tmp_path / name, *what, **options)  # type: ignore[arg-type]
+        return write_video(tmp_path / name, *what, **options)  # type: ignore[arg-type]
 
     return make

@@ -7,12 +7,12 @@ import threading
 
 from emotion_edge.runtime.clock import MonotonicClock
 from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
-from emotion_edge.runtime.sources.demo import draw_face, speak
+from emotion_edge.runtime.sources.demo import draw_face, synthesize_speech
 
 RATE = 16_000
 SECOND = 1_000_000_000
 FACE = draw_face(0.5)
-VOICE = speak(0, 10 * RATE)
+VOICE = synthesize_speech(0, 10 * RATE)
 
 
 class Camera:

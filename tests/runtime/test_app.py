@@ -39,8 +39,8 @@ from emotion_edge.runtime.replay import run_replay
 from emotion_edge.runtime.ring import AudioRing
 from emotion_edge.runtime.sinks import SinkClosed
 from emotion_edge.runtime.sources import Sources
-from emotion_edge.runtime.sources.demo import draw_face, speak
-from emotion_edge.runtime.sources.supervise import supervise_audio, supervise_video
+from emotion_edge.runtime.sources.demo import draw_face, synthesize_speech
+from emotion_edge.runtime.sources.supervise import reconnecting_audio, reconnecting_video
 from emotion_edge.runtime.sync import Synchroniser
 
 from .devices import Camera, Microphone
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 RATE = 16_000
 SECOND = 1_000_000_000
-FilmMaker = Callable[..., Path]
+VideoMaker = Callable[..., Path]
 
 
 @pytest.fixture
@@ -64,22 +64,22 @@ def replay(configure: Callable[..., Config], collector: Collector) -> Callable[.
     return play
 
 
-def film_times(seconds: float, fps: float = 30) -> list[float]:
+def video_times(seconds: float, fps: float = 30) -> list[float]:
     return [n / fps for n in range(round(seconds * fps))]
 
 
-def draw_film(seconds: float) -> list[tuple[float, NDArray[np.uint8]]]:
+def draw_video(seconds: float) -> list[tuple[float, NDArray[np.uint8]]]:
     """The demo's face."""
-    return [(t_s, draw_face(t_s)) for t_s in film_times(seconds)]
+    return [(t_s, draw_face(t_s)) for t_s in video_times(seconds)]
 
 
-def black_film(seconds: float, height: int = 180) -> list[tuple[float, NDArray[np.uint8]]]:
-    return [(t_s, np.zeros((height, 320, 3), np.uint8)) for t_s in film_times(seconds)]
+def black_video(seconds: float, height: int = 180) -> list[tuple[float, NDArray[np.uint8]]]:
+    return [(t_s, np.zeros((height, 320, 3), np.uint8)) for t_s in video_times(seconds)]
 
 
 def voice_at(rate_hz: int, seconds: float, gain: float = 1.0) -> NDArray[np.float32]:
     """The demo's voice at another rate: (1, n)."""
-    sound = speak(0, round(seconds * RATE))
+    sound = synthesize_speech(0, round(seconds * RATE))
     at = np.arange(round(seconds * rate_hz)) * RATE / rate_hz
     resampled = np.interp(at, np.arange(len(sound)), sound)
     return np.clip(gain * resampled, -1, 1).astype(np.float32)[None]
@@ -143,7 +143,7 @@ def test_what_cannot_be_replayed(replay: Callable[..., list[Estimate]], source: 
 )
 @pytest.mark.parametrize(("flash_s", "click_s"), [(1.0, 1.237), (2.0, 0.873)])
 def test_flash_and_click_keep_their_offset(
-    make_film: FilmMaker,
+    make_video: VideoMaker,
     configure: Callable[..., Config],
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -159,9 +159,9 @@ def test_flash_and_click_keep_their_offset(
     begin = round(click_s * rate_hz)
     length = rate_hz // 500
     sound[0, begin : begin + length] = 0.9 * np.sin(2 * np.pi * 2000 / rate_hz * np.arange(length))
-    pictures = black_film(3.0)
-    pictures[round(flash_s * 30)][1][:] = 255
-    film = make_film(name, pictures, sound, audio=codec, **options)
+    images = black_video(3.0)
+    images[round(flash_s * 30)][1][:] = 255
+    video_file = make_video(name, images, sound, audio=codec, **options)
 
     windows: list[Window] = []
     heard: list[NDArray[np.float32]] = []
@@ -171,12 +171,12 @@ def test_flash_and_click_keep_their_offset(
         windows.append(window)
         process(self, window, *rest)  # type: ignore[arg-type]
 
-    def spy_sound(self: AudioRing, chunk: AudioChunk) -> None:
+    def spy_audio(self: AudioRing, chunk: AudioChunk) -> None:
         heard.append(chunk.samples)
         put(self, chunk)
 
     monkeypatch.setattr(Runtime, "process", spy_window)
-    monkeypatch.setattr(AudioRing, "put", spy_sound)
+    monkeypatch.setattr(AudioRing, "put", spy_audio)
     # The runtime's log-mel, to see in which column the click arrives.
     columns: list[tuple[int, NDArray[np.float32]]] = []
 
@@ -192,7 +192,7 @@ def test_flash_and_click_keep_their_offset(
         return preprocessor
 
     monkeypatch.setattr(opening, "open_preprocessor", spy_preprocessor)
-    run_replay(configure(film), [])
+    run_replay(configure(video_file), [])
 
     def brightness(window: Window) -> float:
         assert window.frame is not None
@@ -211,9 +211,9 @@ def test_flash_and_click_keep_their_offset(
     assert click < column * 160 + 400
 
 
-def test_film_without_sound(make_film: FilmMaker, replay: Callable[..., list[Estimate]]) -> None:
+def test_video_without_audio(make_video: VideoMaker, replay: Callable[..., list[Estimate]]) -> None:
     """The face alone, for every picture."""
-    estimates = replay(make_film("film.mp4", draw_film(1.0)))
+    estimates = replay(make_video("film.mp4", draw_video(1.0)))
     assert len(estimates) == 30
     assert all(e.face is not None and e.voice is None for e in estimates)
     assert all(e.modalities == {"face": 1.0, "voice": 0.0} for e in estimates)
@@ -221,12 +221,12 @@ def test_film_without_sound(make_film: FilmMaker, replay: Callable[..., list[Est
 
 
 @pytest.mark.parametrize(("name", "codec"), [("voice.m4a", "aac"), ("voice.wav", "pcm_s16le")])
-def test_film_without_picture(
-    make_film: FilmMaker, replay: Callable[..., list[Estimate]], name: str, codec: str
+def test_audio_without_video(
+    make_video: VideoMaker, replay: Callable[..., list[Estimate]], name: str, codec: str
 ) -> None:
     """The voice alone, four times a second."""
-    film = make_film(name, [], voice_at(RATE, 3.0), audio=codec)
-    estimates = replay(film)
+    video_file = make_video(name, [], voice_at(RATE, 3.0), audio=codec)
+    estimates = replay(video_file)
     assert [e.t_ns for e in estimates][:11] == [n * SECOND // 4 for n in range(1, 12)]
     assert all(e.face is None and e.index == 0 for e in estimates)
     assert estimates[0].abstained  # half a second is heard first
@@ -242,8 +242,8 @@ def test_film_without_picture(
         (16_000, 1, "pcm_s16le", 30.0),  # clipping
     ],
 )
-def test_any_sound_is_a_voice(
-    make_film: FilmMaker,
+def test_any_audio_format_gives_a_voice(
+    make_video: VideoMaker,
     replay: Callable[..., list[Estimate]],
     rate_hz: int,
     channels: int,
@@ -253,18 +253,18 @@ def test_any_sound_is_a_voice(
     """8 kHz, 48 kHz stereo, clipped: the voice is heard, and its numbers are numbers."""
     sound = np.repeat(voice_at(rate_hz, 2.0, gain), channels, axis=0)
     name = "film.mp4" if codec == "aac" else "film.mkv"
-    film = make_film(name, black_film(2.0), sound, rate_hz=rate_hz, audio=codec)
-    estimates = replay(film)
+    video_file = make_video(name, black_video(2.0), sound, rate_hz=rate_hz, audio=codec)
+    estimates = replay(video_file)
     assert len(estimates) == 60
     assert all(e.face is None for e in estimates)
     assert all(e.voice is not None for e in estimates[30:])
     assert np.isfinite([list(e.probabilities.values()) for e in estimates[30:]]).all()
 
 
-def test_black_and_silent(make_film: FilmMaker, replay: Callable[..., list[Estimate]]) -> None:
+def test_black_and_silent(make_video: VideoMaker, replay: Callable[..., list[Estimate]]) -> None:
     """Nothing to see and nothing to hear: an estimate for each picture that says just that."""
-    film = make_film("film.mp4", black_film(1.0), np.zeros((1, RATE), np.float32))
-    estimates = replay(film)
+    video_file = make_video("film.mp4", black_video(1.0), np.zeros((1, RATE), np.float32))
+    estimates = replay(video_file)
     assert len(estimates) == 30
     for estimate in estimates:
         assert estimate.abstained
@@ -272,13 +272,13 @@ def test_black_and_silent(make_film: FilmMaker, replay: Callable[..., list[Estim
         assert estimate.probabilities == {}
 
 
-def test_face_that_goes_away(make_film: FilmMaker, replay: Callable[..., list[Estimate]]) -> None:
+def test_face_that_goes_away(make_video: VideoMaker, replay: Callable[..., list[Estimate]]) -> None:
     """Kept for `lost_after_s`, then honestly missing, then back."""
-    pictures = draw_film(3.0)
-    for t_s, image in pictures:
+    images = draw_video(3.0)
+    for t_s, image in images:
         if 1.0 <= t_s < 2.5:
             image[:] = 0
-    estimates = replay(make_film("film.mp4", pictures), "face.lost_after_s=0.3")
+    estimates = replay(make_video("film.mp4", images), "face.lost_after_s=0.3")
     seen = [e.face is not None for e in estimates]
     assert all(seen[:38])
     assert not any(seen[round((1.0 + 0.3 + 0.15) * 30) : 75])
@@ -287,23 +287,23 @@ def test_face_that_goes_away(make_film: FilmMaker, replay: Callable[..., list[Es
 
 @pytest.mark.parametrize("size", [(321, 181), (17, 255), (2, 2)])
 def test_odd_sizes(
-    make_film: FilmMaker, replay: Callable[..., list[Estimate]], size: tuple[int, int]
+    make_video: VideoMaker, replay: Callable[..., list[Estimate]], size: tuple[int, int]
 ) -> None:
     """Widths that codecs pad, and pictures too small to hold anything."""
     noise = np.random.default_rng(3).integers(0, 255, (size[1], size[0], 3), np.uint8)
-    pictures = [(n / 30, noise) for n in range(5)]
-    estimates = replay(make_film("film.mkv", pictures, video="ffv1", pixels="bgr0"))
+    images = [(n / 30, noise) for n in range(5)]
+    estimates = replay(make_video("film.mkv", images, video="ffv1", pixels="bgr0"))
     assert len(estimates) == 5
     assert all(e.abstained for e in estimates)
 
 
-def test_variable_frame_rate(make_film: FilmMaker, replay: Callable[..., list[Estimate]]) -> None:
+def test_variable_frame_rate(make_video: VideoMaker, replay: Callable[..., list[Estimate]]) -> None:
     """Every frame at its own time, with the audio of that time; audio alone in the pauses that are
     long for what went before."""
     times_s = [0.0, 0.033, 0.1, 0.45, 0.46, 0.7, 1.2, 1.9]
-    pictures = [(t_s, draw_face(t_s)) for t_s in times_s]
-    film = make_film("film.mkv", pictures, voice_at(RATE, 2.0), audio="pcm_s16le")
-    every = replay(film)
+    images = [(t_s, draw_face(t_s)) for t_s in times_s]
+    video_file = make_video("film.mkv", images, voice_at(RATE, 2.0), audio="pcm_s16le")
+    every = replay(video_file)
     estimates = [e for e in every if e.face is not None]
     assert [e.t_ns for e in estimates] == [round(t_s * SECOND) for t_s in times_s]
     assert [e.t_ns / SECOND for e in every if e.face is None] == pytest.approx([0.35, 1.06, 1.725])
@@ -312,7 +312,7 @@ def test_variable_frame_rate(make_film: FilmMaker, replay: Callable[..., list[Es
 
 
 @pytest.mark.parametrize("content", [b"", b"not a film", b"\0" * 5000])
-def test_file_that_is_no_film(
+def test_file_that_is_no_video(
     tmp_path: Path, replay: Callable[..., list[Estimate]], content: bytes
 ) -> None:
     """Of no length, or of no sense: one line that names the file."""
@@ -329,7 +329,7 @@ def test_seconds_are_media_time(replay: Callable[..., list[Estimate]]) -> None:
     assert len(replay("demo", seconds=0.5)) == 15
 
 
-def test_sound_is_wiped_at_the_end(configure: Callable[..., Config]) -> None:
+def test_audio_is_wiped_at_the_end(configure: Callable[..., Config]) -> None:
     """After a run no second of it is left in memory."""
     runtime = run_replay(configure("demo"), [], 1)
     kept = np.ones(2 * RATE, np.float32)
@@ -369,7 +369,7 @@ def test_replay_at_the_rate_of_the_level(
     """As in a live run, frames that the level does not want are skipped and counted."""
     runtime = run_replay(configure("demo", f"bundle='{slow_bundle}'"), [collector], 2)
     assert [e.index for e in collector.estimates] == list(range(0, 60, 3))
-    assert runtime.pacer.passed_over == 40
+    assert runtime.rate_limiter.skipped == 40
     assert runtime.dropped_frames == 0
 
 
@@ -388,7 +388,7 @@ def test_bundle_with_a_fusion_network(
     for label, value in last.probabilities.items():
         low, high = sorted((last.face[label], last.voice[label]))
         assert low - 0.05 <= value <= high + 0.05
-    assert runtime.pipeline.bad_outputs["fusion"] == 0
+    assert runtime.pipeline.non_finite_outputs["fusion"] == 0
     memory = runtime.pipeline._memory
     assert memory is not None
     assert not any(array.any() for array in memory.feed(last.t_ns, face=True, voice=False).values())
@@ -436,7 +436,7 @@ def test_camera_that_vanishes_and_returns(live: LiveMaker) -> None:
     """The voice goes on alone, four times a second, and says that the face is missing; the
     pictures come back with numbers that go on."""
     back = threading.Event()
-    video = supervise_video("camera", reopen_when(back, Camera(25), Camera), FakeClock())
+    video = reconnecting_video("camera", reopen_when(back, Camera(25), Camera), FakeClock())
     run, sink = live(video, Microphone())
     alone: list[Estimate] = []
 
@@ -463,7 +463,7 @@ def test_microphone_that_vanishes_and_returns(live: LiveMaker) -> None:
     """The face goes on at full rate, the voice is missing when its last sound is a second old,
     and is heard again when it is back; the gap is counted."""
     back = threading.Event()
-    audio = supervise_audio(
+    audio = reconnecting_audio(
         "microphone", reopen_when(back, Microphone(0.9), Microphone), FakeClock()
     )
     run, sink = live(Camera(), audio)
@@ -501,7 +501,7 @@ class MutedMicrophone(Microphone):
         return None
 
 
-def test_nothing_is_said_about_the_past(
+def test_stale_audio_gives_no_estimates(
     configure: Callable[..., Config],
     collector: Collector,
     monkeypatch: pytest.MonkeyPatch,
@@ -564,7 +564,7 @@ def test_bug_in_a_thread_is_not_swallowed(live: LiveMaker) -> None:
         run.run()
 
 
-def test_sink_that_nobody_reads(live: LiveMaker) -> None:
+def test_closed_output_ends_the_run(live: LiveMaker) -> None:
     """A closed pipe is a clean end."""
     run, sink = live(Camera(), None)
 
@@ -623,17 +623,17 @@ def test_trace_folder_that_is_missing(configure: Callable[..., Config]) -> None:
         LiveRun(configure("demo", "trace.folder=nowhere"), []).run(1)
 
 
-def test_live_replay_ends_with_the_film(
-    make_film: FilmMaker,
+def test_live_replay_ends_with_the_file(
+    make_video: VideoMaker,
     configure: Callable[..., Config],
     collector: Collector,
     no_thread_left: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """At real pace: the last picture is the end; what is too late is counted, not queued."""
-    film = make_film("film.mp4", draw_film(0.7), voice_at(RATE, 0.7))
+    video_file = make_video("film.mp4", draw_video(0.7), voice_at(RATE, 0.7))
     with caplog.at_level(logging.WARNING):
-        runtime = LiveRun(configure(film), [collector]).run()
+        runtime = LiveRun(configure(video_file), [collector]).run()
     assert collector.estimates[-1].index == 20
     assert len(collector.estimates) + runtime.dropped_frames == 21
     latencies_ms = [e.latency_us / 1e3 for e in collector.estimates]
@@ -641,14 +641,14 @@ def test_live_replay_ends_with_the_film(
     assert caplog.records == []
 
 
-def test_live_film_without_picture(
-    make_film: FilmMaker,
+def test_live_run_of_an_audio_file(
+    make_video: VideoMaker,
     configure: Callable[..., Config],
     collector: Collector,
     no_thread_left: None,
 ) -> None:
     """Sound alone at real pace: estimates four times a second, and a clean end."""
-    LiveRun(configure(make_film("voice.m4a", [], voice_at(RATE, 1.4))), [collector]).run()
+    LiveRun(configure(make_video("voice.m4a", [], voice_at(RATE, 1.4))), [collector]).run()
     assert 3 <= len(collector.estimates) <= 6
     assert all(e.face is None for e in collector.estimates)
     assert collector.estimates[-1].voice is not None

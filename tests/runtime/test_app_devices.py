@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from emotion_edge.engines.bundle_choice import Choice
+from emotion_edge.engines.bundle_choice import BundleChoice
 from emotion_edge.runtime import app, audio_only, monitor
 from emotion_edge.runtime.app import LiveRun
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
@@ -20,7 +20,11 @@ from emotion_edge.runtime.config import Config, ConfigError
 from emotion_edge.runtime.indicator import Indicator, IndicatorError
 from emotion_edge.runtime.messages import AudioChunk, Health, SourceError, VideoFrame
 from emotion_edge.runtime.sources import Sources, supervise
-from emotion_edge.runtime.sources.supervise import Waiting, supervise_audio, supervise_video
+from emotion_edge.runtime.sources.supervise import (
+    WaitPolicy,
+    reconnecting_audio,
+    reconnecting_video,
+)
 from emotion_edge.runtime.sync import Synchroniser
 
 from .devices import SECOND, Camera, Microphone
@@ -56,7 +60,7 @@ class Lamp:
         return self.on and not self.broken
 
 
-class NotedCamera(Camera):
+class RecordingCamera(Camera):
     """Notes its first picture and its end, and counts what is read of it."""
 
     def __init__(self, events: list[str]) -> None:
@@ -75,7 +79,7 @@ class NotedCamera(Camera):
         super().close()
 
 
-class NotedMicrophone(Microphone):
+class RecordingMicrophone(Microphone):
     """Notes the same."""
 
     def __init__(self, events: list[str]) -> None:
@@ -98,10 +102,10 @@ class Stage:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[str] = []
         self.lamp = Lamp(self.events)
-        self.make_camera: Callable[[list[str]], NotedCamera] = NotedCamera
-        self.with_sound = False
-        self.cameras: list[NotedCamera] = []
-        self.microphones: list[NotedMicrophone] = []
+        self.make_camera: Callable[[list[str]], RecordingCamera] = RecordingCamera
+        self.with_audio = False
+        self.cameras: list[RecordingCamera] = []
+        self.microphones: list[RecordingMicrophone] = []
         monkeypatch.setattr(app, "open_indicator", lambda *_: Indicator(self.lamp))
         monkeypatch.setattr(app, "open_sources", self.open_sources)
 
@@ -111,24 +115,24 @@ class Stage:
         return sum(device.reads for device in (*self.cameras, *self.microphones))
 
     def open_sources(
-        self, *_: object, may_read: Callable[[], bool], wait: bool, **__: object
+        self, *_: object, capture_allowed: Callable[[], bool], wait: bool, **__: object
     ) -> Sources:
         """As the program does it, but for the devices themselves."""
-        waiting, clock = Waiting(wait, may_read=may_read), MonotonicClock()
-        video = supervise_video("camera", self.open_camera, clock, waiting)
-        if not self.with_sound:
+        waiting, clock = WaitPolicy(wait, capture_allowed=capture_allowed), MonotonicClock()
+        video = reconnecting_video("camera", self.open_camera, clock, waiting)
+        if not self.with_audio:
             return Sources(video, None, "fake")
-        audio = supervise_audio("microphone", self.open_microphone, clock, waiting)
+        audio = reconnecting_audio("microphone", self.open_microphone, clock, waiting)
         return Sources(video, audio, "fake")
 
-    def open_camera(self) -> NotedCamera:
+    def open_camera(self) -> RecordingCamera:
         self.events.append("camera opened")
         self.cameras.append(self.make_camera(self.events))
         return self.cameras[-1]
 
-    def open_microphone(self) -> NotedMicrophone:
+    def open_microphone(self) -> RecordingMicrophone:
         self.events.append("microphone opened")
-        self.microphones.append(NotedMicrophone(self.events))
+        self.microphones.append(RecordingMicrophone(self.events))
         return self.microphones[-1]
 
 
@@ -137,7 +141,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """The monitor looks often, and what is waited for is tried often."""
     monkeypatch.setattr(monitor, "PERIOD_NS", SECOND // 50)
     monkeypatch.setattr(audio_only, "AUDIO_ONLY_PERIOD_NS", SECOND // 100)
-    monkeypatch.setattr(supervise, "REST_NS", SECOND // 100)
+    monkeypatch.setattr(supervise, "PAUSE_POLL_NS", SECOND // 100)
     return Stage(monkeypatch)
 
 
@@ -175,7 +179,7 @@ def systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Systemd
 # The light
 
 
-def test_light_is_on_before_anything_is_read(
+def test_indicator_is_on_before_capture(
     configure: Callable[..., Config], collector: Collector, stage: Stage
 ) -> None:
     """And off when nothing is any more: the camera is closed before."""
@@ -188,7 +192,7 @@ def test_light_is_on_before_anything_is_read(
     assert not stage.lamp.on
 
 
-def test_light_goes_off_after_a_failure_too(
+def test_indicator_goes_off_after_a_failure(
     configure: Callable[..., Config], stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever ends the run, here sources that cannot be opened."""
@@ -202,7 +206,9 @@ def test_light_goes_off_after_a_failure_too(
     assert stage.events == ["light on", "light off"]
 
 
-def test_no_light_no_picture(configure: Callable[..., Config], stage: Stage) -> None:
+def test_nothing_is_captured_without_the_indicator(
+    configure: Callable[..., Config], stage: Stage
+) -> None:
     """A light that cannot be turned on ends the run before any source is opened."""
     stage.lamp.broken = True
     with pytest.raises(IndicatorError, match=OUT):
@@ -211,7 +217,7 @@ def test_no_light_no_picture(configure: Callable[..., Config], stage: Stage) -> 
     assert stage.lamp.tries == 1
 
 
-def test_light_is_waited_for(
+def test_run_waits_for_the_indicator(
     configure: Callable[..., Config],
     collector: Collector,
     stage: Stage,
@@ -221,14 +227,14 @@ def test_light_is_waited_for(
     """With `wait_for_devices`: ready, alive and saying so to all who ask, but with no device opened
     until it is on; then as ever. The log has one line when it begins and one when it is over."""
     stage.lamp.broken = True
-    stage.with_sound = True
+    stage.with_audio = True
     dark: list[int] = []
-    screen = PictureScreen()
+    screen = PreviewScreen()
 
     def look(health: Health) -> None:
         pings = systemd.count_pings()  # its queue is short
-        if health.troubles:
-            assert health.troubles == (f"not capturing: {OUT}",)
+        if health.faults:
+            assert health.faults == (f"not capturing: {OUT}",)
             assert stage.events == []
             dark.append(pings)
             stage.lamp.broken = len(dark) < 20
@@ -241,14 +247,14 @@ def test_light_is_waited_for(
     assert ready == [f"READY=1\nSTATUS=not capturing: {OUT}"]
     assert any(line.startswith(f"STATUS=not capturing: {OUT}; 0 fps") for line in systemd.messages)
     assert dark[-1] > 5
-    assert screen.troubles[0] == (f"not capturing: {OUT}",)
-    assert screen.troubles[-1] == ()
+    assert screen.faults[0] == (f"not capturing: {OUT}",)
+    assert screen.faults[-1] == ()
     assert stage.events[0] == "light on"
     assert {"camera opened", "microphone opened"} <= set(stage.events[1:])
     assert caplog.messages == [f"not capturing: {OUT}", "indicator is back"]
 
 
-def test_waiting_for_the_light_can_be_stopped(
+def test_waiting_for_the_indicator_can_be_stopped(
     configure: Callable[..., Config], stage: Stage
 ) -> None:
     """By `stop`, from anywhere; nothing was opened, and nothing is turned off."""
@@ -258,19 +264,19 @@ def test_waiting_for_the_light_can_be_stopped(
     assert stage.events == []
 
 
-def test_light_that_goes_out(
+def test_capture_stops_when_the_indicator_goes_off(
     configure: Callable[..., Config], collector: Collector, stage: Stage, systemd: Systemd
 ) -> None:
     """Camera and microphone are closed, and opened when it is on again, with the run alive and
     saying why; then it goes on where it was."""
     lamp = stage.lamp
-    stage.with_sound = True
+    stage.with_audio = True
     dark: list[tuple[int, int]] = []
     """Each time the monitor has looked while it is dark: what was read, pings."""
 
     def look(health: Health) -> None:
-        if health.troubles:
-            assert health.troubles == (f"not capturing: {OUT}",)
+        if health.faults:
+            assert health.faults == (f"not capturing: {OUT}",)
             dark.append((stage.reads, systemd.count_pings()))
             if len(dark) == 20:
                 assert set(stage.events[-2:]) == {"camera closed", "microphone closed"}
@@ -293,14 +299,14 @@ def test_light_that_goes_out(
     assert indices == sorted(indices)
 
 
-def test_what_comes_after_the_light_went_out(
+def test_frames_after_the_indicator_went_off_are_dropped(
     configure: Callable[..., Config], collector: Collector, stage: Stage
 ) -> None:
     """A camera may be awaited for hours: what it gives when the light is off is not looked at."""
     lamp = stage.lamp
     came = threading.Event()
 
-    class LateCamera(NotedCamera):
+    class LateCamera(RecordingCamera):
         """Comes back once the monitor knows that it is dark."""
 
         def read(self) -> VideoFrame | None:
@@ -314,7 +320,7 @@ def test_what_comes_after_the_light_went_out(
     looks: list[int] = []
 
     def look(health: Health) -> None:
-        if health.troubles:
+        if health.faults:
             dark.set()
         if came.is_set():
             looks.append(len(collector.estimates))
@@ -328,14 +334,14 @@ def test_what_comes_after_the_light_went_out(
     assert collector.estimates == []
 
 
-def test_sound_that_comes_after_the_light_went_out(
+def test_audio_after_the_indicator_went_off_is_dropped(
     configure: Callable[..., Config], stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with pictures."""
     heard: list[AudioChunk] = []
     dark, read = threading.Event(), threading.Event()
 
-    class LateMicrophone(NotedMicrophone):
+    class LateMicrophone(RecordingMicrophone):
         def read(self) -> AudioChunk | None:
             stage.lamp.broken = True
             assert dark.wait(30)
@@ -345,14 +351,14 @@ def test_sound_that_comes_after_the_light_went_out(
     looks: list[Health] = []
 
     def look(health: Health) -> None:
-        if health.troubles:
+        if health.faults:
             dark.set()
         if read.is_set():
             looks.append(health)
             if len(looks) == 10:
                 run.stop()
 
-    stage.with_sound = True
+    stage.with_audio = True
     monkeypatch.setattr(Synchroniser, "add_audio", lambda _, chunk: heard.append(chunk))
     monkeypatch.setattr(stage, "open_microphone", lambda: LateMicrophone(stage.events))
     run = LiveRun(configure("camera"), [], on_health=look)
@@ -382,7 +388,7 @@ class SilentCamera(Camera):
 
 
 @pytest.mark.parametrize("kind", ["missing", "silent", "hangs"])
-def test_only_a_missing_camera_is_patiently_waited_for(
+def test_only_a_missing_camera_counts_as_expected_idle(
     configure: Callable[..., Config],
     collector: Collector,
     stage: Stage,
@@ -400,7 +406,7 @@ def test_only_a_missing_camera_is_patiently_waited_for(
         open_nothing = next(opened, None)
         if open_nothing is not None:
             return open_nothing()
-        clock.advance(supervise.ATTEMPT_LIMIT_NS)  # and it is not back yet
+        clock.advance(supervise.OPEN_TIMEOUT_NS)  # and it is not back yet
         gone.wait()
         raise SourceError("the end of the test")
 
@@ -413,12 +419,12 @@ def test_only_a_missing_camera_is_patiently_waited_for(
 
     def look(health: Health) -> None:
         systemd.count_pings()  # its queue is short
-        seen.append(health.troubles)
+        seen.append(health.faults)
         if len(seen) == 25:
             gone.set()
             run.stop()
 
-    video: object = supervise_video("camera", open_camera, clock, Waiting(True))
+    video: object = reconnecting_video("camera", open_camera, clock, WaitPolicy(True))
     if kind == "silent":
         video = SilentCamera()
     monkeypatch.setattr(app, "open_sources", lambda *_, **__: Sources(video, None, "fake"))  # type: ignore[arg-type]
@@ -460,31 +466,31 @@ def test_missing_devices_of_a_configuration_are_waited_for(
 # The screen
 
 
-class PictureScreen:
+class PreviewScreen:
     """A sink that can show what the camera sees."""
 
     def __init__(self) -> None:
         self.newest: Callable[[], VideoFrame | None] | None = None
-        self.troubles: list[tuple[str, ...]] = []
+        self.faults: list[tuple[str, ...]] = []
         self.failure: Exception | None = None
 
     def publish(self, estimate: object) -> None: ...
 
     def close(self) -> None: ...
 
-    def show_picture(self, newest: Callable[[], VideoFrame | None]) -> None:
+    def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None:
         self.newest = newest
 
-    def show_troubles(self, troubles: tuple[str, ...]) -> None:
-        self.troubles.append(troubles)
+    def show_faults(self, faults: tuple[str, ...]) -> None:
+        self.faults.append(faults)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_picture_on_the_screen(
+def test_preview_on_the_screen(
     configure: Callable[..., Config], collector: Collector, stage: Stage, wanted: bool
 ) -> None:
     """The newest one, for the sinks that can show it, and only where it is wanted."""
-    screen = PictureScreen()
+    screen = PreviewScreen()
     seen: list[VideoFrame | None] = []
     settings = ["screen.picture=true"] if wanted else []
     run = LiveRun(configure("camera", *settings), [collector, screen])
@@ -504,26 +510,26 @@ def test_picture_on_the_screen(
         assert not seen[0].image.any()
 
 
-def test_screen_is_told_what_is_wrong(
+def test_faults_reach_the_screen(
     configure: Callable[..., Config],
     collector: Collector,
     stage: Stage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A sink that shows troubles hears of the camera's, and of another sink's own."""
-    screen = PictureScreen()
-    collector.trouble = "serial /dev/ttyS9 is missing"  # type: ignore[attr-defined]
+    screen = PreviewScreen()
+    collector.fault = "serial /dev/ttyS9 is missing"  # type: ignore[attr-defined]
     gone = threading.Event()
-    missing = supervise_video("camera", wait_for_nothing(gone), FakeClock(), Waiting(True))
+    missing = reconnecting_video("camera", wait_for_nothing(gone), FakeClock(), WaitPolicy(True))
     monkeypatch.setattr(app, "open_sources", lambda *_, **__: Sources(missing, None, "fake"))
 
     def look(health: Health) -> None:
-        if len(health.troubles) == 2:
+        if len(health.faults) == 2:
             run.stop()
 
     run = LiveRun(configure("camera"), [collector, screen], on_health=look)
     run.run()
-    assert screen.troubles[-1] == ("camera is missing", "serial /dev/ttyS9 is missing")
+    assert screen.faults[-1] == ("camera is missing", "serial /dev/ttyS9 is missing")
 
 
 @pytest.mark.parametrize("lit", [True, False])
@@ -532,7 +538,7 @@ def test_bug_in_the_thread_of_a_sink(
 ) -> None:
     """Ends the run, also when there is no estimate that the sink would refuse."""
     stage.lamp.broken = not lit
-    sink = PictureScreen()
+    sink = PreviewScreen()
     sink.failure = RuntimeError("a bug of ours")
     run = LiveRun(configure("camera", "wait_for_devices=true"), [sink])
     with pytest.raises(RuntimeError, match="a bug of ours"):
@@ -542,7 +548,7 @@ def test_bug_in_the_thread_of_a_sink(
 # The bundle
 
 
-def note(choice: Choice, found: list[Choice]) -> None:
+def note(choice: BundleChoice, found: list[BundleChoice]) -> None:
     found.append(choice)
 
 
@@ -550,11 +556,11 @@ class Verdicts:
     """What becomes of the bundle of each run."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.confirmed: list[Choice] = []
-        self.forgiven: list[Choice] = []
+        self.confirmed: list[BundleChoice] = []
+        self.forgiven: list[BundleChoice] = []
         # No methods of a list: they would not be bound to the choice.
-        monkeypatch.setattr(Choice, "confirm", lambda choice: note(choice, self.confirmed))
-        monkeypatch.setattr(Choice, "forgive", lambda choice: note(choice, self.forgiven))
+        monkeypatch.setattr(BundleChoice, "mark_good", lambda choice: note(choice, self.confirmed))
+        monkeypatch.setattr(BundleChoice, "discount", lambda choice: note(choice, self.forgiven))
 
 
 @pytest.fixture
@@ -562,7 +568,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> Verdicts:
     return Verdicts(monkeypatch)
 
 
-def test_orderly_end_confirms_the_bundle(
+def test_orderly_end_marks_the_bundle_good(
     configure: Callable[..., Config], stage: Stage, verdicts: Verdicts
 ) -> None:
     """Also of a run that was too short to settle."""
@@ -570,7 +576,7 @@ def test_orderly_end_confirms_the_bundle(
     assert (verdicts.confirmed, verdicts.forgiven) == ([runtime.choice], [])
 
 
-def test_run_that_saw_nothing_confirms_nothing(
+def test_run_without_estimates_marks_nothing_good(
     configure: Callable[..., Config], stage: Stage, verdicts: Verdicts
 ) -> None:
     """Told to stop while it waits for its light: the start does not count, and that is all."""

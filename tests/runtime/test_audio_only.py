@@ -18,7 +18,7 @@ from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config
 from emotion_edge.runtime.messages import AudioChunk, VideoFrame
 from emotion_edge.runtime.replay import run_replay
-from emotion_edge.runtime.sources.demo import draw_face, speak
+from emotion_edge.runtime.sources.demo import draw_face, synthesize_speech
 from emotion_edge.runtime.sync import Synchroniser
 
 if TYPE_CHECKING:
@@ -78,14 +78,14 @@ def play_live(configure: Callable[..., Config]) -> Callable[..., list[tuple[int,
         clock = FakeClock(START_NS)
         made: list[tuple[int, bool]] = []
         sync = SimpleNamespace(
-            newest_sound_ns=clock.now_ns,
+            newest_audio_ns=clock.now_ns,
             MAX_SKEW_NS=Synchroniser.MAX_SKEW_NS,
             window=lambda t_ns, frame, *_: SimpleNamespace(t_ns=t_ns, frame=frame),
         )
         runtime: Any = SimpleNamespace(
             synchroniser=sync,
-            pipeline=SimpleNamespace(wants_voice=lambda _: False),
-            finder=SimpleNamespace(box_in=lambda _: None),
+            pipeline=SimpleNamespace(is_voice_due=lambda _: False),
+            face_tracker=SimpleNamespace(box_for=lambda _: None),
             process=lambda window, *_: made.append((clock.now_ns(), window.frame is not None)),
         )
         monitor: Any = SimpleNamespace(progress=lambda: None)
@@ -175,13 +175,13 @@ class SlowFilm:
             yield make_frame(t_ns, index)
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
-        voice = speak(0, round(self._seconds * RATE))
+        voice = synthesize_speech(0, round(self._seconds * RATE))
         for first in range(0, len(voice), 160):
             yield AudioChunk(first * SECOND // RATE, first, voice[first : first + 160])
 
 
 @pytest.fixture
-def play_film(
+def play_video(
     configure: Callable[..., Config], collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., list[int]]:
     """A function (frame times, seconds) -> the times of all estimates of a replay."""
@@ -195,14 +195,14 @@ def play_film(
 
 
 @pytest.mark.parametrize("fps", RATES)
-def test_replay_of_a_slow_film(play_film: Callable[..., list[int]], fps: int) -> None:
+def test_replay_of_a_slow_film(play_video: Callable[..., list[int]], fps: int) -> None:
     """One estimate for each frame, and none after the last, as in a live run."""
     times_ns = [n * SECOND // fps for n in range(4 * fps)]
-    assert play_film(times_ns, 6) == times_ns
+    assert play_video(times_ns, 6) == times_ns
 
 
-def test_replay_of_a_film_that_pauses(play_film: Callable[..., list[int]]) -> None:
+def test_replay_of_a_film_that_pauses(play_video: Callable[..., list[int]]) -> None:
     """Audio goes on alone until the next frame."""
     times_ns = [n * SECOND // 10 for n in range(20)]
     pause_ns = [times_ns[-1] + n * SECOND // 4 for n in range(1, 5)]
-    assert play_film([*times_ns, 3 * SECOND], 4) == [*times_ns, *pause_ns, 3 * SECOND]
+    assert play_video([*times_ns, 3 * SECOND], 4) == [*times_ns, *pause_ns, 3 * SECOND]

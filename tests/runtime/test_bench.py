@@ -19,11 +19,11 @@ import pytest
 
 from emotion_edge.runtime import app, bench
 from emotion_edge.runtime.benchmark import model_timing, session
-from emotion_edge.runtime.benchmark.slowed import SlowedNetworks
+from emotion_edge.runtime.benchmark.slowed import SimulatedSlowdown
 from emotion_edge.runtime.clock import Clock
 from emotion_edge.runtime.latency import STAGES
 from emotion_edge.runtime.sources import Playback, Sources, open_media
-from emotion_edge.runtime.sources.demo import draw_face, speak
+from emotion_edge.runtime.sources.demo import draw_face, synthesize_speech
 
 TIMEOUT_S = 60.0
 RUN = (sys.executable, "-m", "emotion_edge.runtime.bench")
@@ -38,10 +38,10 @@ def null_engine(null_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def clip(make_film: Callable[..., Path]) -> Path:
+def clip(make_video: Callable[..., Path]) -> Path:
     """0.6 s of the demo, quickly decoded."""
-    pictures = [(n / 30, draw_face(n / 30)) for n in range(18)]
-    return make_film("clip.mkv", pictures, speak(0, 9600)[None], audio="pcm_s16le")
+    frames = [(n / 30, draw_face(n / 30)) for n in range(18)]
+    return make_video("clip.mkv", frames, synthesize_speech(0, 9600)[None], audio="pcm_s16le")
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_contended(measure: Callable[..., dict[str, Any]]) -> None:
 
 def test_throttled(measure: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """By the stand-in, which every machine permits. A level that is asked for is measured alone."""
-    monkeypatch.setattr(session, "open_bandwidth", SlowedNetworks)
+    monkeypatch.setattr(session, "open_bandwidth", SimulatedSlowdown)
     options = ("--scenario", "throttled", "--seconds", "2.5", "--quota", "0.2")
     report = measure(*options, "--set", "level=low")
     assert report["disturbance"] == {"by": "simulated", "quota_cores": 0.2}
@@ -142,10 +142,10 @@ def test_throttled(measure: Callable[..., dict[str, Any]], monkeypatch: pytest.M
 def test_modality_loss(measure: Callable[..., dict[str, Any]]) -> None:
     """Estimates go on without pictures, and without sound."""
     report = measure("--scenario", "modality-loss", "--seconds", "3")
-    both, _, _, no_pictures, again = report["phases"]
+    both, _, _, no_frames, again = report["phases"]
     assert both["frames"] > 0
-    assert (no_pictures["frames"], no_pictures["with_face"]) == (0, 0)
-    assert no_pictures["estimates"] > 0
+    assert (no_frames["frames"], no_frames["with_face"]) == (0, 0)
+    assert no_frames["estimates"] > 0
     assert again["frames"] > 0
 
 
@@ -165,7 +165,7 @@ def test_soak(measure: Callable[..., dict[str, Any]]) -> None:
     assert all(memory > 0 for memory in soak["rss_mb"])
 
 
-def test_a_camera_is_not_held(
+def test_camera_is_not_preloaded(
     tmp_path: Path, clip: Path, null_engine: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is opened as in any run, and measured at the rate it was asked for."""
@@ -235,11 +235,11 @@ def test_clip_that_is_missing(null_engine: list[str], capsys: pytest.CaptureFixt
     assert "source none.mp4: no such file" in line
 
 
-def test_a_silent_clip_has_no_sound_to_lose(
-    make_film: Callable[..., Path], null_engine: list[str], capsys: pytest.CaptureFixture[str]
+def test_scenario_needs_the_modalities_it_removes(
+    make_video: Callable[..., Path], null_engine: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nor has a clip without pictures a face to multiply."""
-    silent = make_film("silent.mp4", [(n / 30, draw_face(0.0)) for n in range(3)])
+    silent = make_video("silent.mp4", [(n / 30, draw_face(0.0)) for n in range(3)])
     options = ("--source", str(silent), "--scenario", "modality-loss")
     assert "needs pictures and sound" in refuse(capsys, *options, *null_engine)
 

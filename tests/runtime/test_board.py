@@ -15,15 +15,15 @@ from emotion_edge.runtime.board import Board, describe_machine, open_board, read
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.jetson_board import JetsonBoard
 from emotion_edge.runtime.pc_board import PcBoard
-from emotion_edge.runtime.sysfs import SEARCH_READS, Pressure, read_number
+from emotion_edge.runtime.sysfs import READS_PER_DISCOVERY, Pressure, read_number
 
 from .board_trees import (
     AGX_ORIN,
     CPU,
+    INVALID_READINGS,
     JETPACK_7,
     MODULES,
     ORIN_NANO,
-    RUBBISH,
     break_half,
     build_jetson,
     build_pc,
@@ -49,7 +49,7 @@ def test_this_machine_can_be_read() -> None:
             assert pressure is None or 0 <= pressure <= 1
 
 
-def test_pc_tells_what_it_has(tmp_path: Path) -> None:
+def test_pc_board_readings(tmp_path: Path) -> None:
     """Zones by name, a second one of a name numbered; the disk's sensor is left alone."""
     status = PcBoard(build_pc(tmp_path), FakeClock()).read()
     assert status.temperatures_c == {
@@ -74,8 +74,8 @@ def test_sensor_that_fails_is_left_out(tmp_path: Path) -> None:
     write_files(tmp_path, {f"{zone}/type": "CPU-therm\n", f"{zone}/temp": "45000\n"})
     board = PcBoard(tmp_path)
     assert board.read().temperature_c == 45.0
-    for rubbish in (*RUBBISH, b"-40001", b"150001"):
-        (tmp_path / zone / "temp").write_bytes(rubbish)
+    for invalid in (*INVALID_READINGS, b"-40001", b"150001"):
+        (tmp_path / zone / "temp").write_bytes(invalid)
         assert board.read().temperature_c is None
     (tmp_path / zone / "temp").unlink()
     assert board.read().temperature_c is None
@@ -117,22 +117,22 @@ def test_core_that_is_offline_does_not_count(tmp_path: Path) -> None:
     assert board.read().cpu_freq_mhz == 2400
 
 
-def test_sensor_is_looked_for_again(tmp_path: Path) -> None:
+def test_sensor_is_rediscovered(tmp_path: Path) -> None:
     """A monitor that comes back under another number is found, after a while and not before."""
     board = PcBoard(build_pc(tmp_path))
     assert "coretemp Core 0" in board.read().temperatures_c
     move_hwmon(tmp_path, "sys/devices/platform/coretemp.0", 7)
-    for _ in range(SEARCH_READS - 1):
+    for _ in range(READS_PER_DISCOVERY - 1):
         assert board.read().temperature_c == 52.0  # the zone's, which has not moved
     assert board.read().temperature_c == 53.5
 
 
-def test_number_of_another_sensor_is_not_believed(tmp_path: Path) -> None:
+def test_renumbered_sensor_is_not_read(tmp_path: Path) -> None:
     """When two monitors swap numbers, the disk's 91 degrees are at no time the processor's."""
     board = PcBoard(build_pc(tmp_path))
     move_hwmon(tmp_path, "sys/devices/platform/coretemp.0", 9)
     move_hwmon(tmp_path, "sys/devices/pci0000:00/nvme0", 3)
-    assert {board.read().temperature_c for _ in range(2 * SEARCH_READS)} == {52.0, 53.5}
+    assert {board.read().temperature_c for _ in range(2 * READS_PER_DISCOVERY)} == {52.0, 53.5}
 
 
 def test_pressure_is_of_the_time_between_readings(tmp_path: Path) -> None:
@@ -166,8 +166,8 @@ def test_pressure_survives_its_counter(tmp_path: Path) -> None:
     assert pressure.read() is None
     set_pressure(tmp_path, 2_000_000, avg10=5)
     assert pressure.read() == 0.05
-    for rubbish in RUBBISH:
-        (tmp_path / "proc/pressure/cpu").write_bytes(rubbish)
+    for invalid in INVALID_READINGS:
+        (tmp_path / "proc/pressure/cpu").write_bytes(invalid)
         assert pressure.read() is None
     clock.advance(S)
     set_pressure(tmp_path, 2_500_000, avg10=6)  # over a time that is not known: as at first
@@ -204,7 +204,7 @@ def test_half_of_the_files_fail(tmp_path: Path, tree: str, seed: int) -> None:
     sooner = open_it(broken)
     assert break_half(broken, seed) > 10
     for board in (sooner, open_it(broken)):
-        for _ in range(SEARCH_READS + 2):  # so that it also looks for its sensors again
+        for _ in range(READS_PER_DISCOVERY + 2):  # so that it also looks for its sensors again
             status = board.read()
         assert set(status.temperatures_c.values()) <= set(healthy.temperatures_c.values())
         assert set(status.power_rails_mw.values()) <= set(healthy.power_rails_mw.values())
@@ -305,7 +305,7 @@ def test_jetpack(tmp_path: Path, release: str, l4t: str | None, jetpack: str | N
     assert (said["l4t"], said["jetpack"]) == (l4t, jetpack)
 
 
-def test_description_names_nobody() -> None:
+def test_description_has_no_personal_data() -> None:
     """It goes into published records: JSON, without the machine's or the user's name."""
     text = json.dumps(describe_machine())
     assert platform.python_version() in text

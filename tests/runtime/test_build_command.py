@@ -19,23 +19,23 @@ from emotion_edge.engines import build as build_module
 from emotion_edge.engines.bundle import DEFAULT_BUNDLE, load_bundle
 from emotion_edge.runtime import build_command
 from emotion_edge.runtime.__main__ import main
-from emotion_edge.runtime.build_report import report_build
+from emotion_edge.runtime.build_report import report_build_progress
 
 sys.path.append(str(Path(__file__).parent.parent / "engines"))  # the tests are no package
-from cuda_stand_in import StandIn
-from trt_stand_in import use_stand_in
+from cuda_stand_in import FakeGpu
+from trt_stand_in import use_fake_tensorrt
 
 TIMEOUT_S = 60
 
 
-class BecameOwner(Exception):
+class PrivilegesDropped(Exception):
     """The test has seen enough."""
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeGpu:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    return use_stand_in(monkeypatch, tmp_path / "cache")
+    return use_fake_tensorrt(monkeypatch, tmp_path / "cache")
 
 
 def build(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str], str]:
@@ -45,7 +45,7 @@ def build(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, lis
 
 
 def test_builds_what_ships(
-    gpu: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    gpu: FakeGpu, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """One line for each network: precision, sizes, time, file. Each is proven."""
     code, lines, errors = build(capsys)
@@ -61,7 +61,7 @@ def test_builds_what_ships(
     assert "cuGraphLaunch" in gpu.calls  # the golden input went through
 
 
-def test_nothing_to_do(gpu: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_do(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None:
     """Code 0 and "up to date"; --force builds all the same."""
     build(capsys)
     code, lines, _ = build(capsys)
@@ -72,7 +72,7 @@ def test_nothing_to_do(gpu: StandIn, capsys: pytest.CaptureFixture[str]) -> None
     assert not any("up to date" in line for line in lines)
 
 
-def test_precision_and_levels(gpu: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+def test_precision_and_levels(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None:
     """As asked for."""
     best = load_bundle(DEFAULT_BUNDLE).manifest.levels[0]
     code, lines, _ = build(capsys, "--fp32", "--level", best.name)
@@ -84,7 +84,7 @@ def test_precision_and_levels(gpu: StandIn, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_what_the_levels_want(
-    gpu: StandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    gpu: FakeGpu, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """A bundle with a level at 8 bits: a run would need those engines too."""
     folder = shutil.copytree(DEFAULT_BUNDLE, tmp_path / "bundle")
@@ -101,7 +101,7 @@ def test_what_the_levels_want(
 
 
 def test_folder_that_cannot_be_written(
-    gpu: StandIn,
+    gpu: FakeGpu,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -114,8 +114,8 @@ def test_folder_that_cannot_be_written(
     assert all(line.endswith("not stored") for line in lines)
 
 
-def test_keeps_systemd_patient(
-    gpu: StandIn,
+def test_build_extends_the_start_timeout(
+    gpu: FakeGpu,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -148,9 +148,7 @@ def test_user_errors(
     assert says in errors
 
 
-def test_golden_input_that_comes_out_otherwise(
-    gpu: StandIn, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_golden_output(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None:
     """An engine that answers wrongly is found out now, not at the next start."""
     gpu.is_off_by = 1.0
     code, _, errors = build(capsys)
@@ -170,7 +168,7 @@ def handlers() -> Iterator[None]:
 @pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_is_stopped_while_it_builds(
-    gpu: StandIn,
+    gpu: FakeGpu,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     number: signal.Signals,
@@ -200,24 +198,24 @@ def test_as_the_owner_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """Before anything is read of a bundle or written: what root makes the service cannot use."""
     folders: list[Path] = []
 
-    def become_owner(folder: Path) -> None:
+    def drop_privileges_to(folder: Path) -> None:
         folders.append(folder)
-        raise BecameOwner
+        raise PrivilegesDropped
 
     monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "service" / "engines"))
-    monkeypatch.setattr(build_command, "become_owner", become_owner)
-    with pytest.raises(BecameOwner):
+    monkeypatch.setattr(build_command, "drop_privileges_to", drop_privileges_to)
+    with pytest.raises(PrivilegesDropped):
         main(["build", "--bundle", "/none"])
     assert folders == [tmp_path / "service"]
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_terminal_is_told(
+def test_progress_is_shown_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_terminal: bool
 ) -> None:
     """Whoever looks on sees that it builds; a log is not filled with it."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
-    report_build("building face fp16")
+    report_build_progress("building face fp16")
     assert capsys.readouterr() == ("", "building face fp16\n" if is_terminal else "")
 
 

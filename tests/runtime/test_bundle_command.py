@@ -26,8 +26,8 @@ from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.bundle_command import RESTART
 
 sys.path.append(str(Path(__file__).parent.parent / "engines"))  # the tests are no package
-from cuda_stand_in import StandIn
-from trt_stand_in import use_stand_in
+from cuda_stand_in import FakeGpu
+from trt_stand_in import use_fake_tensorrt
 
 TIMEOUT_S = 100
 NULL = ("--set", "engines.name=null")
@@ -113,14 +113,14 @@ def test_wrong_answers(
     if not any(level.precision == "int8" for level in load_bundle(real).manifest.levels):
         edit(real, lambda fields: fields["levels"][-1].update(precision="int8"))
 
-    def spoil(fields: dict[str, Any]) -> None:
+    def corrupt(fields: dict[str, Any]) -> None:
         models = {**fields["models"], "fusion": fields["fusion"]}
         entry = models[network.removesuffix(" int8")]
         if network.endswith("int8"):
             entry = entry["variants"]["int8"]
         entry["golden_logits"][0] += 1
 
-    code, lines, errors = bundle(capsys, "install", edit(real, spoil))
+    code, lines, errors = bundle(capsys, "install", edit(real, corrupt))
     assert (code, lines, len(errors.splitlines())) == (4, [], 1)
     assert selection() == Selection()
     assert {path.suffix for path in (state / "bundles").iterdir()} == {".lock"}
@@ -133,7 +133,7 @@ def test_builds_engines(
     real: Path,
 ) -> None:
     """Where there is a GPU, before anything is switched; the first start finds them."""
-    gpu: StandIn = use_stand_in(monkeypatch, tmp_path / "cache")
+    gpu: FakeGpu = use_fake_tensorrt(monkeypatch, tmp_path / "cache")
     assert bundle(capsys, "install", real, "--set", "engines.name=tensorrt")[0] == 0
     num_built = gpu.num_builds
     assert num_built >= 2
@@ -201,7 +201,7 @@ def test_state_folder_that_cannot_be(
 # Going back
 
 
-def test_goes_back_and_forth(
+def test_rollback_twice_returns(
     capsys: pytest.CaptureFixture[str], selection: Callable[[], Selection], null: Path
 ) -> None:
     """Each time says to what, and to restart; without anything to go back to it says so."""
@@ -220,7 +220,7 @@ def test_goes_back_and_forth(
     assert selection().current == name
 
 
-def test_goes_back_to_what_can_run(
+def test_rollback_to_a_bundle_that_can_run(
     capsys: pytest.CaptureFixture[str],
     selection: Callable[[], Selection],
     state: Path,
@@ -230,19 +230,19 @@ def test_goes_back_to_what_can_run(
     """One level is enough, if there is no other way to estimates: a bundle that was installed when
     the machine could run all of it."""
 
-    def spoil(fields: dict[str, Any]) -> None:
+    def corrupt(fields: dict[str, Any]) -> None:
         fields["levels"][-1]["precision"] = "int8"
         fields["models"]["face"]["variants"]["int8"]["golden_logits"][0] += 1
 
-    assert bundle(capsys, "install", edit(real, spoil))[0] == 4
+    assert bundle(capsys, "install", edit(real, corrupt))[0] == 4
     for folder in (real, null):
         assert bundle(capsys, "install", folder, *NULL)[0] == 0
-        choose_bundle(starting=True).confirm()
+        choose_bundle(starting=True).mark_good()
     code, lines, _ = bundle(capsys, "rollback")
     assert (code, lines[0]) == (0, f"bundle {load_bundle(real).sha256[:16]} is chosen")
 
 
-def test_goes_back_to_a_bundle_without_the_level(
+def test_rollback_to_a_bundle_without_the_level(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
     selection: Callable[[], Selection],
@@ -254,7 +254,7 @@ def test_goes_back_to_a_bundle_without_the_level(
     edit(newer, lambda fields: fields["levels"][0].update(name="newest"))
     for folder in (null, newer):
         assert bundle(capsys, "install", folder, *NULL)[0] == 0
-        choose_bundle(starting=True).confirm()
+        choose_bundle(starting=True).mark_good()
     code, lines, _ = bundle(capsys, "rollback", *NULL, "--set", "level=newest")
     name = load_bundle(null).sha256[:16]
     assert (code, lines[0]) == (0, f"bundle {name} is chosen")
@@ -297,7 +297,7 @@ def test_list(capsys: pytest.CaptureFixture[str], state: Path, null: Path, tmp_p
     assert lines[1].endswith("ships        current")
 
 
-def test_list_of_what_is_gone(
+def test_list_shows_a_deleted_bundle(
     capsys: pytest.CaptureFixture[str], selection: Callable[[], Selection], state: Path, null: Path
 ) -> None:
     """The current bundle has a line though its folder has none."""
@@ -349,7 +349,7 @@ def test_key_that_others_can_read(
     assert lines[0] == (f"warning: {keys.private} can be read by others: chmod 600 {keys.private}")
 
 
-def test_signs_only_what_is_whole(
+def test_refuses_to_sign_an_incomplete_bundle(
     capsys: pytest.CaptureFixture[str], null: Path, keys: Any
 ) -> None:
     """And only with a private key; each in one line."""

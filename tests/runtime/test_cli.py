@@ -18,7 +18,7 @@ import pytest
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundle import LABELS, BundleError
 from emotion_edge.kernels import PreprocessorError
-from emotion_edge.runtime.__main__ import guard, main
+from emotion_edge.runtime.__main__ import main, run_guarded
 from emotion_edge.runtime.config import ConfigError
 from emotion_edge.runtime.indicator import IndicatorError
 from emotion_edge.runtime.messages import SourceError
@@ -40,9 +40,9 @@ def null_engine(null_bundle: Path) -> list[str]:
 
 
 @pytest.fixture
-def film(make_film: Callable[..., Path]) -> Path:
+def video_file(make_video: Callable[..., Path]) -> Path:
     """0.6 s of the demo's face."""
-    return make_film("film.mp4", [(n / 30, draw_face(n / 30)) for n in range(18)])
+    return make_video("film.mp4", [(n / 30, draw_face(n / 30)) for n in range(18)])
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -58,7 +58,7 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
 # Runs
 
 
-def test_replay_writes_one_object_per_picture(tmp_path: Path, null_engine: list[str]) -> None:
+def test_replay_writes_one_object_per_frame(tmp_path: Path, null_engine: list[str]) -> None:
     """The frozen keys in their order, for each picture; nothing on the terminal."""
     out = tmp_path / "out.jsonl"
     options = ["--source", "demo", "--pace", "max", "--seconds", "2", "--output", f"jsonl:{out}"]
@@ -77,9 +77,9 @@ def test_replay_writes_one_object_per_picture(tmp_path: Path, null_engine: list[
     assert lines[-1]["voice"] is not None
 
 
-def test_real_pace_ends_with_the_film(film: Path, null_engine: list[str]) -> None:
+def test_real_time_replay_ends_with_the_file(video_file: Path, null_engine: list[str]) -> None:
     """By itself, with code 0, after the last picture."""
-    with start("--source", film, "--output", "jsonl:-", *null_engine) as process:
+    with start("--source", video_file, "--output", "jsonl:-", *null_engine) as process:
         out, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, errors) == (0, "")
     assert json.loads(out.splitlines()[-1])["index"] == 17
@@ -232,7 +232,7 @@ def test_exit_code_of_each_error(
     def fail(_: argparse.Namespace) -> int:
         raise error
 
-    assert guard(fail, argparse.Namespace()) == code
+    assert run_guarded(fail, argparse.Namespace()) == code
     assert capsys.readouterr() == ("", f"{error}\n")
 
 
@@ -243,7 +243,7 @@ def test_our_bugs_show_their_trace() -> None:
         raise ValueError("a bug of ours")
 
     with pytest.raises(ValueError, match="a bug of ours"):
-        guard(fail, argparse.Namespace())
+        run_guarded(fail, argparse.Namespace())
 
 
 def test_indicator_that_cannot_be_turned_on(

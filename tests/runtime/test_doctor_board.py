@@ -74,12 +74,12 @@ def test_pc(tmp_path: Path) -> None:
     assert check_board(root) == Check("board", "ok", "Some CPU @ 2 GHz, coretemp Core 0 54 °C")
 
 
-def test_machine_that_tells_nothing(tmp_path: Path) -> None:
+def test_machine_without_sensors(tmp_path: Path) -> None:
     """A container without sensors is well."""
     assert check_board(tmp_path).state == "ok"
 
 
-def test_doctor_looks_at_the_board(tmp_path: Path) -> None:
+def test_doctor_checks_the_board(tmp_path: Path) -> None:
     """It is one of its checks."""
     root = build_jetson(tmp_path, ORIN_NANO)
     checks = doctor.run_checks(tmp_path, sys_root=root, environment={})

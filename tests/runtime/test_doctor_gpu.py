@@ -171,7 +171,9 @@ def test_capture_is_seen(tmp_path: Path) -> None:
     ("indicator", "state"),
     [(Indicator(kind="screen"), "ok"), (LIGHT, "warn"), (Indicator(kind="file", file="x"), "warn")],
 )
-def test_no_capture_that_nobody_sees(tmp_path: Path, indicator: Indicator, state: str) -> None:
+def test_no_capture_check_without_the_indicator(
+    tmp_path: Path, indicator: Indicator, state: str
+) -> None:
     """A screen is a run's own; a light that is missing, or is none, cannot be turned on. The
     camera is not even opened."""
     opener = Opener()

@@ -72,7 +72,7 @@ def show(**changes: str) -> Callable[[], Mapping[str, str]]:
     return lambda: {**RUNNING, **changes}
 
 
-def say_nothing() -> str:
+def no_output() -> str:
     return ""
 
 
@@ -91,14 +91,14 @@ def test_not_installed(tmp_path: Path) -> None:
 
 def test_image_that_is_being_made(device: Path) -> None:
     """All files are there, and no systemd."""
-    check = check_service(device, dict, say_nothing)
+    check = check_service(device, dict, no_output)
     assert check == Check("service", "ok", "installed, and systemd does not run here")
 
 
 def test_running(device: Path) -> None:
     """With its own words on how it is, and how often it had to be restarted."""
-    assert check_service(device, show(), say_nothing) == Check("service", "ok", "active, 30 fps")
-    check = check_service(device, show(NRestarts="3"), say_nothing)
+    assert check_service(device, show(), no_output) == Check("service", "ok", "active, 30 fps")
+    check = check_service(device, show(NRestarts="3"), no_output)
     assert check == Check("service", "ok", "active, 30 fps, 3 restarts")
 
 
@@ -122,7 +122,7 @@ def test_running(device: Path) -> None:
 def test_failed(device: Path, changes: dict[str, str], why: str) -> None:
     """Why, after how many tries, and where more stands."""
     unit = show(ActiveState="failed", SubState="failed", NRestarts="10", **changes)
-    check = check_service(device, unit, say_nothing)
+    check = check_service(device, unit, no_output)
     assert check.state == "fail"
     assert check.message.startswith("failed, after 10 restarts: ")
     assert why in check.message
@@ -132,13 +132,13 @@ def test_failed(device: Path, changes: dict[str, str], why: str) -> None:
 def test_failed_at_once(device: Path) -> None:
     """Without a restart none is spoken of."""
     unit = show(ActiveState="failed", Result="exit-code", ExecMainStatus="2")
-    assert check_service(device, unit, say_nothing).message.startswith("failed: it ended")
+    assert check_service(device, unit, no_output).message.startswith("failed: it ended")
 
 
 def test_between_two_starts(device: Path) -> None:
     """It is neither well nor given up."""
     unit = show(ActiveState="activating", SubState="auto-restart", NRestarts="4", Result="watchdog")
-    check = check_service(device, unit, say_nothing)
+    check = check_service(device, unit, no_output)
     assert check.state == "warn"
     assert "4x so far" in check.message
     assert "it hung" in check.message
@@ -146,9 +146,9 @@ def test_between_two_starts(device: Path) -> None:
 
 def test_not_enabled_and_not_started(device: Path) -> None:
     """With the command that mends it."""
-    check = check_service(device, show(UnitFileState="disabled"), say_nothing)
+    check = check_service(device, show(UnitFileState="disabled"), no_output)
     assert (check.state, "sudo systemctl enable --now" in check.message) == ("warn", True)
-    check = check_service(device, show(ActiveState="inactive", SubState="dead"), say_nothing)
+    check = check_service(device, show(ActiveState="inactive", SubState="dead"), no_output)
     assert (check.state, "sudo systemctl start" in check.message) == ("warn", True)
 
 
@@ -159,7 +159,7 @@ def test_wrong_setting(device: Path) -> None:
     assert check == Check("service", "warn", f"a setting is not understood: {line}")
     check = check_service(device, show(LoadState="bad-setting"), lambda: line)
     assert check == Check("service", "fail", f"the unit is bad-setting: {line}")
-    check = check_service(device, show(LoadState="masked"), say_nothing)
+    check = check_service(device, show(LoadState="masked"), no_output)
     assert check == Check("service", "fail", f"the unit is masked: systemd-analyze verify {UNIT}")
 
 
@@ -170,7 +170,7 @@ def test_systemd_that_hangs(device: Path) -> None:
         raise subprocess.TimeoutExpired("systemctl", 5)
 
     assert is_running(device, hang)
-    check = check_service(device, hang, say_nothing)
+    check = check_service(device, hang, no_output)
     assert check == Check("service", "warn", "systemd has not answered for 5 s")
 
 
@@ -235,7 +235,7 @@ def test_user(device: Path) -> None:
         ("inactive", False),
     ],
 )
-def test_may_have_its_devices(device: Path, state: str, running: bool) -> None:
+def test_service_is_running(device: Path, state: str, running: bool) -> None:
     """Between two starts too; not where no systemd runs."""
     assert is_running(device, show(ActiveState=state)) is running
     assert not is_running(device, dict)
@@ -304,7 +304,7 @@ def test_unsupported_board(tmp_path: Path) -> None:
     assert check.message.startswith("NVIDIA Jetson AGX Thor Developer Kit is not supported")
 
 
-def test_board_that_does_not_say(tmp_path: Path) -> None:
+def test_unknown_board(tmp_path: Path) -> None:
     """A container shows the device tree and not the release; a PC is no Jetson."""
     root = build_jetson(tmp_path / "jetson", ORIN_NANO)
     (root / "etc/nv_tegra_release").unlink()

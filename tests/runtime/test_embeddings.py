@@ -39,7 +39,7 @@ def fill(memory: EmbeddingMemory, times_ms: list[float]) -> None:
         memory.add("face", round(t_ms * MS), embedding(t_ms))
 
 
-def test_nothing_at_first() -> None:
+def test_memory_is_empty_at_first() -> None:
     """All zeros, all masked."""
     feed = EmbeddingMemory(NUM_FACES).feed(0, face=True, voice=False)
     assert {name: array.shape for name, array in feed.items()} == {
@@ -129,7 +129,7 @@ def test_forgotten_faces() -> None:
     memory = EmbeddingMemory(NUM_FACES)
     fill(memory, [100, 400])
     memory.add("voice", 0, embedding(7))
-    memory.forget_faces()
+    memory.clear_faces()
     assert shown(memory, 400) == []
     fill(memory, [433])
     assert shown(memory, 433) == [433]

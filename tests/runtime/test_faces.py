@@ -13,15 +13,15 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.engines.face_detector import (
+    Detection,
     Detector,
-    Found,
     HaarDetector,
     YuNetDetector,
 )
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.faces import (
-    FaceFinder,
-    SteadyBox,
+    BoxSmoother,
+    FaceTracker,
     choose_face,
     one_opencv_thread,
     open_detector,
@@ -40,9 +40,10 @@ def make_frame(image: NDArray[np.uint8], t_ns: int = 0, index: int = 0) -> Video
 
 def follow(places: Iterable[Sequence[float]], lost_after_s: float = 0.7) -> list[FaceBox]:
     """The steady boxes for findings (centre x, centre y, side), eight a second."""
-    steady = SteadyBox(lost_after_s)
+    steady = BoxSmoother(lost_after_s)
     boxes = [
-        steady.update(n * STEP_NS, Found(x, y, size, 1.0)) for n, (x, y, size) in enumerate(places)
+        steady.update(n * STEP_NS, Detection(x, y, size, 1.0))
+        for n, (x, y, size) in enumerate(places)
     ]
     assert all(box is not None for box in boxes)
     return [box for box in boxes if box is not None]
@@ -79,24 +80,24 @@ def test_box_follows_a_slow_drift() -> None:
     places = [(400 + n, 300 + 0.5 * n, 200 + 0.3 * n) for n in range(150)]
     for place, box in zip(places, follow(places), strict=True):
         lag = max(abs(box.x + box.size / 2 - place[0]), abs(box.size - place[2]))
-        assert lag <= SteadyBox.DEAD_BAND * place[2]
+        assert lag <= BoxSmoother.DEAD_BAND * place[2]
 
 
 def test_box_is_forgotten() -> None:
     """Kept while the face is away for a moment; gone after `lost_after_s`; then found anew."""
-    steady = SteadyBox(0.7)
-    first = steady.update(0, Found(100, 100, 50, 1.0))
+    steady = BoxSmoother(0.7)
+    first = steady.update(0, Detection(100, 100, 50, 1.0))
     assert steady.update(700_000_000, None) is first
     assert steady.update(700_000_001, None) is None
     assert steady.update(800_000_000, None) is None
-    again = steady.update(900_000_000, Found(102, 101, 50, 1.0))
+    again = steady.update(900_000_000, Detection(102, 101, 50, 1.0))
     assert again == FaceBox(77, 76, 50, 1.0, 900_000_000)
 
 
-def test_time_of_the_box_is_that_of_its_picture() -> None:
+def test_box_has_the_time_of_its_frame() -> None:
     """A picture without a face does not make the old box look new."""
-    steady = SteadyBox(1.0)
-    steady.update(5, Found(100, 100, 50, 0.5))
+    steady = BoxSmoother(1.0)
+    steady.update(5, Detection(100, 100, 50, 0.5))
     kept = steady.update(900, None)
     assert kept is not None
     assert kept.t_ns == 5
@@ -105,14 +106,14 @@ def test_time_of_the_box_is_that_of_its_picture() -> None:
 # Which face
 
 
-def box_at(face: Found) -> FaceBox:
+def box_at(face: Detection) -> FaceBox:
     return FaceBox(face.x - face.size / 2, face.y - face.size / 2, face.size, 1.0, 0)
 
 
 def test_largest_central_face_is_chosen() -> None:
     """Size counts, and so does the middle; the detector's score and order do not."""
-    middle, corner = Found(320, 180, 100, 0.1), Found(60, 60, 110, 9.0)
-    large = Found(100, 100, 300, 0.1)
+    middle, corner = Detection(320, 180, 100, 0.1), Detection(60, 60, 110, 9.0)
+    large = Detection(100, 100, 300, 0.1)
     assert choose_face([corner, middle], 640, 360, None) is middle
     assert choose_face([middle, corner], 640, 360, None) is middle
     assert choose_face([middle, corner, large], 640, 360, None) is large
@@ -120,9 +121,9 @@ def test_largest_central_face_is_chosen() -> None:
 
 def test_face_followed_is_not_left_for_a_little_better_one() -> None:
     """Two faces of about one size: no to and fro; a clearly better one takes over."""
-    left, right = Found(220, 180, 100, 1.0), Found(420, 180, 100, 1.0)
-    a_bit = Found(420, 180, 115, 1.0)
-    better = Found(420, 180, 150, 1.0)
+    left, right = Detection(220, 180, 100, 1.0), Detection(420, 180, 100, 1.0)
+    a_bit = Detection(420, 180, 115, 1.0)
+    better = Detection(420, 180, 150, 1.0)
     for order in ([left, right], [right, left]):
         assert choose_face(order, 640, 360, box_at(left)) is left
         assert choose_face(order, 640, 360, box_at(right)) is right
@@ -150,7 +151,7 @@ def test_haar_finds_the_demo_face() -> None:
     detector = open_detector("")
     found = 0
     for n in range(40):
-        box = FaceFinder(detector, 0.7).search(make_frame(draw_face(n / 2)))
+        box = FaceTracker(detector, 0.7).track(make_frame(draw_face(n / 2)))
         if box is not None:
             found += 1
             x, y, size = centre_and_side(box)
@@ -165,13 +166,13 @@ def test_detectors_agree_on_a_real_face(shared_data: Path, name: str) -> None:
     clip = shared_data / "clips" / name
     if not clip.is_file():
         pytest.skip(f"no {clip}")
-    finders = [FaceFinder(HaarDetector(), 1.0)]
-    finders.append(FaceFinder(YuNetDetector(yunet_file(shared_data)), 1.0))
+    finders = [FaceTracker(HaarDetector(), 1.0)]
+    finders.append(FaceTracker(YuNetDetector(yunet_file(shared_data)), 1.0))
     apart = []
     for frame in MediaFile(clip).frames():
         if frame.index % 12:
             continue
-        haar, yunet = (finder.search(frame) for finder in finders)
+        haar, yunet = (face_tracker.track(frame) for face_tracker in finders)
         assert yunet is not None
         if haar is not None:
             off = centre_and_side(haar) - centre_and_side(yunet)
@@ -191,14 +192,14 @@ def detector(request: pytest.FixtureRequest) -> Detector:
 @pytest.mark.parametrize(
     "size", [(40, 30), (1, 1), (2, 400), (400, 2), (400, 33), (321, 181), (1919, 1079)]
 )
-def test_pictures_without_a_face(detector: Detector, size: tuple[int, int]) -> None:
+def test_frames_without_a_face(detector: Detector, size: tuple[int, int]) -> None:
     """Black, white and noisy pictures of any size: nothing is found, nothing fails."""
     width, height = size
-    finder = FaceFinder(detector, 0.7)
+    face_tracker = FaceTracker(detector, 0.7)
     noise = np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
     flat = [np.full((height, width, 3), level, np.uint8) for level in (0, 255)]
     for n, image in enumerate([*flat, noise]):
-        assert finder.search(make_frame(image, n)) is None
+        assert face_tracker.track(make_frame(image, n)) is None
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no network at all", b"\x08\x07" * 500])
@@ -220,23 +221,23 @@ def test_file_that_is_no_yunet(tmp_path: Path, content: bytes | None) -> None:
 class Script:
     """A detector that finds what it is told."""
 
-    def __init__(self, found: list[Found]) -> None:
+    def __init__(self, found: list[Detection]) -> None:
         self.found = found
         self.seen: list[int] = []
         """The first byte of each picture."""
         self.formats: list[str] = []
 
-    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
         self.seen.append(int(image[0, 0, 0]))
         self.formats.append(pixel_format)
         return self.found
 
 
-def test_run_searches_each_picture_once_and_stops() -> None:
+def test_run_detects_once_per_frame_and_stops() -> None:
     """Every period the newest picture, none twice; no picture yet is waited for."""
     clock, stop = FakeClock(), threading.Event()
-    detector = Script([Found(50, 50, 20, 1.0)])
-    finder = FaceFinder(detector, 0.7)
+    detector = Script([Detection(50, 50, 20, 1.0)])
+    face_tracker = FaceTracker(detector, 0.7)
     frames = {
         n: make_frame(np.full((100, 100, 3), n, np.uint8), n * STEP_NS, n) for n in range(1, 5)
     }
@@ -248,31 +249,31 @@ def test_run_searches_each_picture_once_and_stops() -> None:
             stop.set()
         return frames.get(len(asked_ns) // 2)
 
-    finder.period_ns = STEP_NS
-    finder.run(newest, clock, stop)
+    face_tracker.period_ns = STEP_NS
+    face_tracker.run(newest, clock, stop)
     assert asked_ns == [n * STEP_NS for n in range(10)]
     assert detector.seen == [1, 2, 3, 4]
-    assert finder.box is not None
-    finder.run(newest, clock, stop)
+    assert face_tracker.box is not None
+    face_tracker.run(newest, clock, stop)
     assert len(asked_ns) == 10
 
 
-def test_box_of_another_size_of_picture() -> None:
+def test_box_is_not_used_for_another_frame_size() -> None:
     """A camera that was lost and is back at another size: the old box means nothing there, not for
     the pictures until the next search either."""
-    detector = Script([Found(500, 300, 200, 1.0)])
-    finder = FaceFinder(detector, 0.7)
+    detector = Script([Detection(500, 300, 200, 1.0)])
+    face_tracker = FaceTracker(detector, 0.7)
     large = make_frame(np.zeros((720, 1280, 3), np.uint8))
     small = make_frame(np.zeros((120, 160, 3), np.uint8), STEP_NS, 1)
-    assert finder.box_in(large) is None
-    box = finder.search(large)
+    assert face_tracker.box_for(large) is None
+    box = face_tracker.track(large)
     assert box is not None
-    assert finder.box_in(large) == box
-    assert finder.box_in(small) is None
+    assert face_tracker.box_for(large) == box
+    assert face_tracker.box_for(small) is None
     detector.found = []
-    assert finder.search(small) is None
-    detector.found = [Found(80, 60, 40, 1.0)]
-    assert finder.search(small) == FaceBox(60, 40, 40, 1.0, STEP_NS)
+    assert face_tracker.track(small) is None
+    detector.found = [Detection(80, 60, 40, 1.0)]
+    assert face_tracker.track(small) == FaceBox(60, 40, 40, 1.0, STEP_NS)
 
 
 @pytest.mark.parametrize("lost_after_s", [0.7, 3.0])
@@ -280,36 +281,36 @@ def test_box_of_another_size_of_picture() -> None:
 def test_box_that_is_old_is_not_used(lost_after_s: float, period_ns: int) -> None:
     """A camera that comes back after an hour: the old box holds for its first pictures no more.
     One that is as new as a slow camera and the finder's period allow holds."""
-    finder = FaceFinder(Script([Found(500, 300, 200, 1.0)]), lost_after_s)
-    finder.period_ns = period_ns
+    face_tracker = FaceTracker(Script([Detection(500, 300, 200, 1.0)]), lost_after_s)
+    face_tracker.period_ns = period_ns
     image = np.zeros((720, 1280, 3), np.uint8)
-    box = finder.search(make_frame(image))
+    box = face_tracker.track(make_frame(image))
     for age_ns in (-STEP_NS, 0, round(lost_after_s * 1e9), 10**9, period_ns):
-        assert finder.box_in(make_frame(image, age_ns)) == box
+        assert face_tracker.box_for(make_frame(image, age_ns)) == box
     life_ns = round(max(lost_after_s * 1e9, 1.5 * period_ns, 1e9)) + period_ns
     for age_ns in (life_ns + 1, 3600 * 10**9):
-        assert finder.box_in(make_frame(image, age_ns)) is None
+        assert face_tracker.box_for(make_frame(image, age_ns)) is None
 
 
 @pytest.mark.parametrize("found", [True, False])
 def test_box_that_is_old_is_not_followed(found: bool) -> None:
     """An hour later the face that is there is framed as it is found, and the one that sat where the
     old one was is not preferred."""
-    steady = SteadyBox(0.7)
-    steady.update(0, Found(100, 100, 50, 1.0))
+    steady = BoxSmoother(0.7)
+    steady.update(0, Detection(100, 100, 50, 1.0))
     later = 3600 * 10**9
     if found:
         wanted = FaceBox(76, 75, 50, 1.0, later)
-        assert steady.update(later, Found(101, 100, 50, 1.0)) == wanted
+        assert steady.update(later, Detection(101, 100, 50, 1.0)) == wanted
     else:
         assert steady.update(later, None) is None
-    left, a_bit = Found(220, 180, 100, 1.0), Found(420, 180, 115, 1.0)
+    left, a_bit = Detection(220, 180, 100, 1.0), Detection(420, 180, 115, 1.0)
     detector = Script([left])
-    finder = FaceFinder(detector, 0.7)
+    face_tracker = FaceTracker(detector, 0.7)
     image = np.zeros((360, 640, 3), np.uint8)
-    finder.search(make_frame(image))
+    face_tracker.track(make_frame(image))
     detector.found = [left, a_bit]
-    new = finder.search(make_frame(image, later))
+    new = face_tracker.track(make_frame(image, later))
     assert new is not None
     assert new.x + new.size / 2 == a_bit.x
 
@@ -318,7 +319,7 @@ def test_box_that_is_old_is_not_followed(found: bool) -> None:
 def test_detector_is_told_the_order_of_the_channels(format_name: str) -> None:
     """The frame says which channel is first, and the detector must know."""
     detector = Script([])
-    FaceFinder(detector, 0.7).search(
+    FaceTracker(detector, 0.7).track(
         VideoFrame(0, 0, np.zeros((50, 50, 3), np.uint8), format=format_name)
     )
     assert detector.formats == [format_name]
@@ -335,9 +336,9 @@ def test_run_waits_without_delay_when_stopped() -> None:
         searched.set()
         return None
 
-    finder = FaceFinder(Script([]), 0.7)
-    finder.period_ns = 3_600 * 10**9
-    thread = threading.Thread(target=finder.run, args=(newest, MonotonicClock(), stop))
+    face_tracker = FaceTracker(Script([]), 0.7)
+    face_tracker.period_ns = 3_600 * 10**9
+    thread = threading.Thread(target=face_tracker.run, args=(newest, MonotonicClock(), stop))
     thread.start()
     assert searched.wait(5)
     stop.set()
@@ -349,13 +350,13 @@ def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> N
     """OpenCV refuses one picture: it is logged and the next one is searched."""
 
     class Choosy(HaarDetector):
-        def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
+        def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
             if not image.any():
                 cv2.cvtColor(image[..., 0], cv2.COLOR_BGR2GRAY)
             return super().detect(image, pixel_format)
 
     clock, stop = FakeClock(), threading.Event()
-    finder = FaceFinder(Choosy(), 0.7)
+    face_tracker = FaceTracker(Choosy(), 0.7)
     good = make_frame(draw_face(0.0), index=1)
     black = make_frame(np.zeros((50, 50, 3), np.uint8))
     frames = iter([black, good])
@@ -367,17 +368,17 @@ def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> N
         return frame
 
     with caplog.at_level(logging.WARNING):
-        finder.run(newest, clock, stop)
+        face_tracker.run(newest, clock, stop)
     assert len(caplog.records) == 1
     assert "face search failed" in caplog.text
-    assert finder.box is not None
+    assert face_tracker.box is not None
 
 
 def test_searches_that_fail_for_long_do_not_flood(caplog: pytest.LogCaptureFixture) -> None:
     """A camera whose pictures OpenCV refuses is searched eight times a second."""
 
     class Broken(HaarDetector):
-        def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
+        def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
             cv2.cvtColor(image[..., 0], cv2.COLOR_BGR2GRAY)
             return []
 
@@ -391,7 +392,7 @@ def test_searches_that_fail_for_long_do_not_flood(caplog: pytest.LogCaptureFixtu
             stop.set()
         return frame
 
-    FaceFinder(Broken(), 0.7).run(newest, FakeClock(), stop)
+    FaceTracker(Broken(), 0.7).run(newest, FakeClock(), stop)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 

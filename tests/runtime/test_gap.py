@@ -18,8 +18,8 @@ from emotion_edge.runtime.messages import (
     VideoFrame,
 )
 from emotion_edge.runtime.opening import Runtime, open_runtime
-from emotion_edge.runtime.sources.demo import draw_face, speak
-from emotion_edge.runtime.sources.supervise import Waiting, supervise_audio
+from emotion_edge.runtime.sources.demo import draw_face, synthesize_speech
+from emotion_edge.runtime.sources.supervise import WaitPolicy, reconnecting_audio
 
 from .conftest import Collector
 
@@ -29,7 +29,7 @@ RATE = 16_000
 FPS = 30
 FACE = draw_face(0.5)
 NOBODY = np.full_like(FACE, 90)
-VOICE = speak(0, 4 * RATE)
+VOICE = synthesize_speech(0, 4 * RATE)
 HUSH = (1e-4 * np.random.default_rng(0).standard_normal(4 * RATE)).astype(np.float32)
 
 
@@ -61,10 +61,12 @@ class Room:
         t_ns = self.clock.now_ns()
         frame = VideoFrame(t_ns, self.frames, image)  # type: ignore[arg-type]
         runtime = self.runtime
-        window = runtime.synchroniser.window(t_ns, frame, runtime.finder.box_in(frame), wait=False)
+        window = runtime.synchroniser.window(
+            t_ns, frame, runtime.face_tracker.box_for(frame), wait=False
+        )
         runtime.process(window, t_ns, t_ns, [self.sink])
         if self.frames % (FPS // 8) == 0:
-            runtime.finder.search(frame)
+            runtime.face_tracker.search(frame)
         self.frames += 1
         return self.sink.estimates[-1]
 
@@ -144,7 +146,7 @@ def test_voice_of_before_the_light_went_out(
     """For an hour the microphone may not be read: it is closed meanwhile, or what it gives is
     dropped. The voice of before is not heard afterwards, and the skew is true."""
     light = Light(room.clock, room.clock.now_ns() + 3 * SECOND)
-    waiting = Waiting(may_read=lambda: light.lit)
+    waiting = WaitPolicy(capture_allowed=lambda: light.lit)
     opened: list[Talker] = []
 
     def open_talker() -> Talker:
@@ -153,7 +155,7 @@ def test_voice_of_before_the_light_went_out(
 
     source: AudioSource = open_talker()
     if closed:
-        source = supervise_audio("microphone", open_talker, room.clock, waiting)
+        source = reconnecting_audio("microphone", open_talker, room.clock, waiting)
     run = LiveRun(configure("demo"), [])
     run._capture_audio(source, light, room.runtime.synchroniser, alone=False)  # type: ignore[arg-type]
     before = [e for e in room.sink.estimates if e.t_ns < light.out_ns]

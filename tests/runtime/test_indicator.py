@@ -19,7 +19,7 @@ from emotion_edge.runtime.indicator import (
     ScreenLight,
     open_indicator,
 )
-from emotion_edge.runtime.monitor import list_troubles
+from emotion_edge.runtime.monitor import list_faults
 
 from .board_trees import link, make_unreadable, write_files
 
@@ -45,10 +45,10 @@ class FakeScreen:
         self.told.append(on)
 
 
-def look(indicator: Indicator) -> str:
+def poll(indicator: Indicator) -> str:
     """What is wrong, once the monitor has looked."""
-    indicator.look()
-    return indicator.trouble
+    indicator.poll()
+    return indicator.fault
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_on_and_off(root: Path, file: str, on: str) -> None:
         with indicator:
             indicator.turn_on()
             assert indicator.lit
-            assert look(indicator) == ""
+            assert poll(indicator) == ""
             assert (root / file).read_text() == on
             raise KeyError
 
@@ -103,19 +103,19 @@ def test_not_turned_off_by_who_has_not_turned_it_on(root: Path) -> None:
     assert (root / LED).read_text() == "255\n"
 
 
-def test_goes_out_and_comes_back(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_light_is_restored(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Somebody else turns it off: it is turned on again. It is gone: said once, tried again."""
     with open_file(root, LED) as indicator:
         indicator.turn_on()
         (root / LED).write_text("0\n")
-        assert look(indicator) == ""
+        assert poll(indicator) == ""
         assert (root / LED).read_text() == "255\n"
         (root / DEVICE).rename(root / "away")
         for _ in range(3):
-            assert "No such file or directory" in look(indicator)
+            assert "No such file or directory" in poll(indicator)
             assert not indicator.lit
         (root / "away").rename(root / DEVICE)
-        assert look(indicator) == ""
+        assert poll(indicator) == ""
         assert indicator.lit
     assert caplog.messages == [
         f"not capturing: indicator /{LED} cannot be turned on: No such file or directory",
@@ -128,10 +128,10 @@ def test_other_cause_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> No
     with open_file(root, LED) as indicator:
         indicator.turn_on()
         (root / DEVICE).rename(root / "away")
-        gone = {look(indicator) for _ in range(3)}
+        gone = {poll(indicator) for _ in range(3)}
         (root / "away").rename(root / DEVICE)
         (root / DEVICE / "trigger").write_text("none [heartbeat]\n")
-        switched = {look(indicator) for _ in range(3)}
+        switched = {poll(indicator) for _ in range(3)}
     assert caplog.messages == [*gone, *switched]
     assert len(caplog.messages) == 2
 
@@ -144,7 +144,7 @@ def test_led_that_comes_back_elsewhere(root: Path) -> None:
         (root / "sys/class/leds/green").unlink()
         link(root / "sys/class/leds/green", root / "sys/devices/green2")
         (root / LED).write_text("0\n")
-        assert look(indicator) == ""
+        assert poll(indicator) == ""
         assert (root / LED).read_text() == "255\n"
 
 
@@ -158,11 +158,11 @@ def test_trigger_would_switch_it(root: Path) -> None:
     (root / DEVICE / "trigger").write_text("[none] heartbeat\n")
     indicator.turn_on()
     (root / DEVICE / "trigger").write_text(TRIGGERS)
-    assert "heartbeat" in look(indicator)
+    assert "heartbeat" in poll(indicator)
     assert not indicator.lit
 
 
-def test_one_that_does_not_obey(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_light_that_stays_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written must be what it says."""
     monkeypatch.setattr("emotion_edge.runtime.indicator.write_number", lambda file, number: None)
     with pytest.raises(
@@ -199,10 +199,10 @@ def test_one_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     with open_file(root, GPIO) as indicator:
         indicator.turn_on()
         (root / GPIO).write_text("0\n")
-        assert look(indicator) == ""
+        assert poll(indicator) == ""
         assert (root / GPIO).read_text() == "1\n"
         (root / GPIO).unlink()
-        assert look(indicator) != ""
+        assert poll(indicator) != ""
 
 
 @pytest.mark.parametrize(
@@ -218,13 +218,13 @@ def test_one_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) ->
         "/system/x",
     ],
 )
-def test_no_place_for_one(root: Path, file: str) -> None:
+def test_path_outside_sys_and_run(root: Path, file: str) -> None:
     """One line that names what was given, and what is allowed."""
     with pytest.raises(ConfigError, match=r"^indicator\.file is '.*': no file under /sys or /run"):
         open_indicator(config.Indicator(kind="file", file=file), [], root)
 
 
-def test_link_out_of_its_place(root: Path) -> None:
+def test_link_that_leaves_sys_and_run(root: Path) -> None:
     """To a document, at the start or later: never written."""
     (root / "run/link").symlink_to(root / "home/letter.txt")
     with pytest.raises(ConfigError):
@@ -233,7 +233,7 @@ def test_link_out_of_its_place(root: Path) -> None:
         indicator.turn_on()
         (root / "run/lamp/state").unlink()
         (root / "run/lamp/state").symlink_to(root / "home/letter.txt")
-        assert "no file under /sys or /run" in look(indicator)
+        assert "no file under /sys or /run" in poll(indicator)
     assert (root / "home/letter.txt").read_text() == "12"
 
 
@@ -275,7 +275,7 @@ def test_screen(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatc
     seen = []
     for looks in (0, 10**6, 0):
         screen.looks = looks
-        seen.append((look(indicator), indicator.lit))
+        seen.append((poll(indicator), indicator.lit))
     why = "not capturing: the screen is the indicator, and no monitor shows it"
     assert seen == [("", True), (why, False), ("", True)]
     assert len(caplog.messages) == 2
@@ -284,7 +284,7 @@ def test_screen(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatc
     assert screen.told[-1] is False
 
 
-def test_screen_says_so_before_it_counts_as_on() -> None:
+def test_screen_shows_the_mark_before_lit() -> None:
     """What is waited for is the view with the camera on, not any view."""
     screen = FakeScreen()
 
@@ -310,33 +310,33 @@ def test_screen_beside_another_indicator(root: Path, kind: Literal["none", "file
         assert screen.told == [True]
         if kind == "file":
             (root / DEVICE).rename(root / "away")
-            assert look(indicator) != ""
+            assert poll(indicator) != ""
             assert screen.told[-1] is False
     assert screen.told[-1] is False
 
 
-def test_one_that_was_not_there_at_first(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_light_that_appears_later(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Turned on by a later look, with a line when it failed and one when it is on."""
     with open_file(root, "run/lamp/later") as indicator:
         with pytest.raises(IndicatorError):
             indicator.turn_on()
         assert not indicator.lit
-        assert "not capturing: indicator /run/lamp/later" in look(indicator)
+        assert "not capturing: indicator /run/lamp/later" in poll(indicator)
         (root / "run/lamp/later").write_text("0")
-        assert look(indicator) == ""
+        assert poll(indicator) == ""
         assert indicator.lit
     assert (root / "run/lamp/later").read_text() == "0\n"
     assert len(caplog.messages) == 2
 
 
-def test_trouble_is_looked_up_by_one_alone(root: Path) -> None:
+def test_fault_is_polled_by_one_thread(root: Path) -> None:
     """Asking what is wrong turns nothing on: any thread may."""
     with open_file(root, LED) as indicator:
         indicator.turn_on()
         (root / LED).write_text("0\n")
-        assert list_troubles([indicator]) == ()
+        assert list_faults([indicator]) == ()
         assert (root / LED).read_text() == "0\n"
-        indicator.look()
+        indicator.poll()
         assert (root / LED).read_text() == "255\n"
 
 
@@ -366,7 +366,7 @@ def test_none(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG), open_indicator(config.Indicator(), []) as indicator:
         indicator.turn_on()
         assert indicator.lit
-        assert look(indicator) == ""
+        assert poll(indicator) == ""
     assert not caplog.messages
 
 

@@ -15,18 +15,18 @@ from emotion_edge.runtime.jetson_board import (
     read_power_mode,
     read_power_mode_id,
 )
-from emotion_edge.runtime.sysfs import SEARCH_READS
+from emotion_edge.runtime.sysfs import READS_PER_DISCOVERY
 
 from .board_trees import (
     AGX_ORIN,
     GPU,
     I2C,
+    INVALID_READINGS,
     JETPACK_6,
     JETPACK_7,
     MODULES,
     ORIN_NANO,
     ORIN_NX,
-    RUBBISH,
     THROTTLING,
     ZONES,
     Module,
@@ -93,7 +93,7 @@ def test_monitors_change_numbers(tmp_path: Path) -> None:
     (folder / "oc1_event_cnt").write_text("1\n")
     move_hwmon(tmp_path, THROTTLING, 9)
     move_hwmon(tmp_path, f"{I2C}/1-0040", 3)
-    for _ in range(SEARCH_READS - 1):
+    for _ in range(READS_PER_DISCOVERY - 1):
         status = board.read()
         assert status.power_mw is None
         assert status.power_rails_mw == {}
@@ -114,15 +114,15 @@ def test_search_is_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("emotion_edge.runtime.jetson_board.find_gpu_load", search)
     monkeypatch.setattr("emotion_edge.runtime.jetson_board.find_gpu_clock", lambda root: None)
     board = JetsonBoard(root)
-    read_times(board, 3 * SEARCH_READS + 5)
+    read_times(board, 3 * READS_PER_DISCOVERY + 5)
     assert len(searches) == 4
     monkeypatch.undo()
     (root / GPU / "load").unlink()
     board = JetsonBoard(root)
     write_files(root, {f"{GPU}/load": "7\n"})
-    read_times(board, SEARCH_READS + 1)  # one search has found it
+    read_times(board, READS_PER_DISCOVERY + 1)  # one search has found it
     monkeypatch.setattr("emotion_edge.runtime.jetson_board.find_gpu_load", search)
-    read_times(board, 2 * SEARCH_READS)
+    read_times(board, 2 * READS_PER_DISCOVERY)
     assert len(searches) == 4
 
 
@@ -136,7 +136,7 @@ def test_gpu_appears_late(tmp_path: Path) -> None:
     assert status.gpu_load_percent is status.gpu_freq_mhz is None
     write_files(root, {f"{GPU}/load": "1000\n"})
     add_gpu_clock(root)
-    read_times(board, SEARCH_READS)
+    read_times(board, READS_PER_DISCOVERY)
     status = board.read()
     assert status.gpu_load_percent == 100
     assert status.gpu_freq_mhz == 624.75
@@ -149,11 +149,11 @@ def test_gpu_load_has_moved_between_releases(tmp_path: Path, file: str) -> None:
     assert JetsonBoard(tmp_path).read().gpu_load_percent == 0.5
 
 
-@pytest.mark.parametrize("rubbish", [*RUBBISH, b"1001\n", b"-1\n", b"12.5\n"])
-def test_gpu_load_out_of_range(tmp_path: Path, rubbish: bytes) -> None:
+@pytest.mark.parametrize("invalid", [*INVALID_READINGS, b"1001\n", b"-1\n", b"12.5\n"])
+def test_gpu_load_out_of_range(tmp_path: Path, invalid: bytes) -> None:
     """More than everything, less than nothing, or no number."""
     board = JetsonBoard(build_jetson(tmp_path, ORIN_NANO))
-    (tmp_path / GPU / "load").write_bytes(rubbish)
+    (tmp_path / GPU / "load").write_bytes(invalid)
     assert board.read().gpu_load_percent is None
     (tmp_path / GPU / "load").write_bytes(b"0\n")
     assert board.read().gpu_load_percent == 0
@@ -189,7 +189,7 @@ def test_power_mode_follows_nvpmodel(tmp_path: Path) -> None:
     assert board.read().power_mode == read_power_mode(str(tmp_path)) == "mode 9"
     conf = tmp_path / "etc/nvpmodel.conf"
     conf.write_text(conf.read_text() + "< POWER_MODEL ID=9 NAME=KIOSK >\n")
-    read_times(board, SEARCH_READS)
+    read_times(board, READS_PER_DISCOVERY)
     assert board.read().power_mode == "KIOSK"
     make_unreadable(status)
     assert board.read().power_mode is None

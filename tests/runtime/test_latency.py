@@ -165,7 +165,7 @@ def test_cause_on_the_first_result() -> None:
     assert add(LatencyLog(45.0), voice=90_000.0) == "voice"
 
 
-def test_cause_is_the_sink_that_held_everything_up() -> None:
+def test_cause_is_the_slow_sink() -> None:
     """A frame that mostly waited for the result before to be published is put down to that; how
     long its own result took to publish says nothing."""
     assert add(make_log(), wait=60_000.0, held_up=58_000.0) == "publish"

@@ -14,7 +14,7 @@ from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundle import Bundle, Level, load_bundle
 from emotion_edge.kernels.cpu import CpuPreprocessor
 from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.level_cost import MAX_ROUNDS, MIN_ROUNDS, PICTURES, measure_levels
+from emotion_edge.runtime.level_cost import FRAMES_PER_ROUND, MAX_ROUNDS, MIN_ROUNDS, measure_levels
 from emotion_edge.runtime.levels import RunLevel
 from emotion_edge.runtime.quality import LevelCost
 
@@ -123,7 +123,7 @@ def test_bundle_with_one_network(bundle: Bundle, missing: str) -> None:
     assert bench.measure(HIGH) == (without_face if missing == "face" else without_voice,)
 
 
-def test_no_sound_stays(bundle: Bundle) -> None:
+def test_measurement_leaves_no_audio(bundle: Bundle) -> None:
     """The stream of sound is as new: nothing of what was measured with is ever heard."""
     bench = Bench(bundle)
     bench.measure(HIGH)
@@ -134,7 +134,7 @@ def test_no_sound_stays(bundle: Bundle) -> None:
     assert not mask.any()
 
 
-def test_no_sound_stays_after_a_failure(bundle: Bundle) -> None:
+def test_failed_measurement_leaves_no_audio(bundle: Bundle) -> None:
     """A network that fails is told to who asked."""
     bench = Bench(bundle)
     bench.voice.fails = True
@@ -155,11 +155,11 @@ def test_a_stroke_of_luck_counts_for_nothing(bundle: Bundle) -> None:
     assert cost.face_ms == 8
 
 
-def test_first_pictures_are_not_counted(bundle: Bundle) -> None:
+def test_first_frames_are_not_measured(bundle: Bundle) -> None:
     """They find caches cold; the shortest measurement has as many that count."""
-    bench = Bench(bundle, lambda _, run: 8 if run >= PICTURES else 1)
+    bench = Bench(bundle, lambda _, run: 8 if run >= FRAMES_PER_ROUND else 1)
     assert bench.measure(HIGH, seconds=0)[0].face_ms == 8
-    assert bench.face.num_runs == 2 * PICTURES
+    assert bench.face.num_runs == 2 * FRAMES_PER_ROUND
 
 
 def test_ends_in_time(bundle: Bundle) -> None:
@@ -174,7 +174,7 @@ def test_a_slow_machine_is_not_asked_twice(bundle: Bundle) -> None:
     """A second for each picture: there are two rounds, and that is all."""
     bench = Bench(bundle, lambda *_: 1000)
     assert bench.measure(HIGH)[0].face_ms == 1000
-    assert bench.face.num_runs == MIN_ROUNDS * PICTURES
+    assert bench.face.num_runs == MIN_ROUNDS * FRAMES_PER_ROUND
 
 
 def test_a_clock_that_stands_still(bundle: Bundle) -> None:
@@ -183,4 +183,4 @@ def test_a_clock_that_stands_still(bundle: Bundle) -> None:
     bench.preprocessor.clock = None
     (cost,) = bench.measure(SILENT)
     assert cost == LevelCost("silent", 0.001, 0, 0)
-    assert bench.face.num_runs == MAX_ROUNDS * PICTURES
+    assert bench.face.num_runs == MAX_ROUNDS * FRAMES_PER_ROUND

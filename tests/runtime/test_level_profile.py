@@ -23,12 +23,12 @@ from emotion_edge.runtime import level_profile
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.level_profile import (
     COMMAND_S,
-    KEPT,
     MAX_BYTES,
+    MAX_PROFILES,
     START_S,
-    Setup,
-    profile_anew,
+    ProfileSetup,
     profile_levels,
+    remeasure_levels,
 )
 from emotion_edge.runtime.levels import RunLevel
 from emotion_edge.runtime.quality import LevelCost
@@ -53,7 +53,7 @@ class Machine:
         engines = {"face": self.face, "voice": self.voice}
         preprocessor = CpuPreprocessor(bundle.manifest.image, bundle.manifest.mel)
         levels = [RunLevel(level, engines) for level in LEVELS]
-        self.setup = Setup(bundle, levels, preprocessor, 0, self.clock)
+        self.setup = ProfileSetup(bundle, levels, preprocessor, 0, self.clock)
 
     def _open(self, bundle: Bundle, network: str, takes_ms: Callable[[int], float]) -> TimedEngine:
         return TimedEngine(
@@ -69,7 +69,7 @@ class Machine:
 
     def command(self) -> tuple[LevelCost, ...]:
         """As who asks for it."""
-        costs, file = profile_anew(self.setup, folder=self.folder)
+        costs, file = remeasure_levels(self.setup, folder=self.folder)
         assert file == self.file
         return costs
 
@@ -281,7 +281,7 @@ LOW = cost(name="low")
         ({"path": "/etc/passwd"}, ""),
     ],
 )
-def test_what_is_not_believed(
+def test_invalid_profiles_are_measured_again(
     machine: Machine, caplog: pytest.LogCaptureFixture, fields: dict[str, object], says: str
 ) -> None:
     """A file of the right name with anything wrong in it: said once, measured, written anew."""
@@ -341,7 +341,7 @@ def expect_measured_again(
     assert says in reason  # the file's path holds the test's name, and this with it
 
 
-def test_a_folder_in_its_place(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+def test_folder_in_place_of_the_profile(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     """Said, measured, and said that it cannot be stored; nothing is left beside it."""
     machine.start()
     name = machine.file
@@ -379,7 +379,7 @@ def test_folder_that_cannot_be_written(
     monkeypatch.setattr(os, method, refuse)
     with caplog.at_level(logging.WARNING, LOGGER):
         assert machine.start() == costs()
-        assert profile_anew(machine.setup, folder=machine.folder) == (costs(), None)
+        assert remeasure_levels(machine.setup, folder=machine.folder) == (costs(), None)
     assert len(caplog.records) == 2
     _, _, reason = caplog.records[0].getMessage().partition("not stored ")
     assert reason.startswith(f"({says}")
@@ -407,7 +407,7 @@ def test_without_a_home(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Path, "home", fail)
     assert profile_levels(machine.setup, environment={}) == costs()
     with pytest.raises(EngineError, match="set EMOTION_EDGE_CACHE"):
-        profile_anew(machine.setup, environment={})
+        remeasure_levels(machine.setup, environment={})
 
 
 def test_network_that_fails(machine: Machine) -> None:
@@ -421,7 +421,7 @@ def test_network_that_fails(machine: Machine) -> None:
 def test_old_profiles_are_dropped(machine: Machine) -> None:
     """The newest few of this bundle stay, and all that is not ours."""
     machine.folder.mkdir(parents=True)
-    old = [f"levels-null-{n:016x}.json" for n in range(KEPT + 2)]
+    old = [f"levels-null-{n:016x}.json" for n in range(MAX_PROFILES + 2)]
     draft = f"levels-null-{99:016x}.json.4711.part"
     foreign = [
         f"levels-null-two-{1:016x}.json",
@@ -434,8 +434,8 @@ def test_old_profiles_are_dropped(machine: Machine) -> None:
         os.utime(machine.folder / name, (1000 + age, 1000 + age))
     machine.start()
     left = {file.name for file in machine.files}
-    assert left >= {*foreign, *old[-(KEPT - 1) :]}
-    assert len(left) == len(foreign) + KEPT
+    assert left >= {*foreign, *old[-(MAX_PROFILES - 1) :]}
+    assert len(left) == len(foreign) + MAX_PROFILES
     assert not machine.measures()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.engines.base import EngineError, say_nothing
+from emotion_edge.engines.base import EngineError, null_reporter
 from emotion_edge.engines.bundle import Bundle, Level, load_bundle, write_manifest
 from emotion_edge.engines.bundle_selection import Selection
 from emotion_edge.engines.bundle_store import BundleStore
@@ -49,7 +49,7 @@ def configure(bundle: Bundle) -> Callable[..., Config]:
 @pytest.fixture
 def open_some(bundle: Bundle) -> Iterator[Callable[[Config], Sequence[RunLevel]]]:
     with ExitStack() as stack:
-        yield lambda config: open_levels(stack, config, bundle, say_nothing)
+        yield lambda config: open_levels(stack, config, bundle, null_reporter)
 
 
 @pytest.fixture
@@ -165,17 +165,17 @@ def test_what_changes_with_the_level(configure: Callable[..., Config]) -> None:
     """The pipeline, the face finder's pace and the pictures that are looked at."""
 
     def describe(runtime: Runtime) -> tuple[object, ...]:
-        wanted = sum(runtime.pacer.wants(n * 1_000_000_000 // 30) for n in range(30))
-        runtime.pacer.passed_over = 0
+        wanted = sum(runtime.rate_limiter.accepts(n * 1_000_000_000 // 30) for n in range(30))
+        runtime.rate_limiter.skipped = 0
         level = runtime.pipeline.level
-        return level.name, level.face_px, runtime.finder.period_ns, wanted
+        return level.name, level.face_px, runtime.face_tracker.period_ns, wanted
 
     with open_runtime(configure(), FakeClock(), controlled=True) as runtime:
         assert describe(runtime) == ("high", 64, 125_000_000, 30)
         runtime.use_level(2)
         assert describe(runtime)[:3] == ("low", 48, 500_000_000)
         assert runtime.level.name == "low"
-        assert not runtime.pipeline.wants_voice(0)
+        assert not runtime.pipeline.is_voice_due(0)
         runtime.use_level(0)
         assert describe(runtime)[:3] == ("high", 64, 125_000_000)
-        assert runtime.pipeline.wants_voice(0)
+        assert runtime.pipeline.is_voice_due(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from emotion_edge.runtime.memory import spared_from_collection
+from emotion_edge.runtime.memory import gc_frozen
 
 
 def test_what_exists_is_not_searched() -> None:
@@ -16,7 +16,7 @@ def test_what_exists_is_not_searched() -> None:
     def count_searched() -> int:
         return sum(id(one) in ours for one in gc.get_objects())
 
-    with spared_from_collection(True):
+    with gc_frozen(True):
         assert gc.get_freeze_count() > 1000
         assert count_searched() == 0
     assert gc.get_freeze_count() == 0
@@ -25,5 +25,5 @@ def test_what_exists_is_not_searched() -> None:
 
 def test_not_wanted() -> None:
     """Then nothing is withheld."""
-    with spared_from_collection(False):
+    with gc_frozen(False):
         assert gc.get_freeze_count() == 0

@@ -45,7 +45,7 @@ HEALTH = Health(
     t_ns=1,
     frames=4,
     fps=29.5,
-    troubles=("camera is missing", "microphone is missing"),
+    faults=("camera is missing", "microphone is missing"),
     latency_p50_ms=9.0,
     latency_p95_ms=10.0,
     latency_p99_ms=11.0,
@@ -230,7 +230,7 @@ def test_compressed_on_request(served: tuple[Run, MetricsServer]) -> None:
         assert b"emotion_edge_fps" in gzip.decompress(answer.read())
 
 
-def test_nothing_is_read_until_somebody_asks() -> None:
+def test_nothing_is_read_before_a_request() -> None:
     """And nobody can ask once it is closed."""
     run = Run()
     server = start_metrics("127.0.0.1", 0, run.read)
@@ -260,7 +260,7 @@ def test_listens_on_loopback_only(served: tuple[Run, MetricsServer]) -> None:
     )
 
 
-def test_client_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_client_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Is sent away, and neither keeps others waiting nor the end of the run."""
     assert metrics._Handler.timeout == metrics.CLIENT_TIMEOUT_S
     monkeypatch.setattr(metrics._Handler, "timeout", 1.0)
@@ -286,7 +286,7 @@ def test_port_in_use() -> None:
 
 
 @pytest.mark.parametrize("address", ["", "192.0.2.1", "a" * 70 + ".invalid"])
-def test_address_that_is_not_ours(address: str) -> None:
+def test_foreign_address_is_refused(address: str) -> None:
     """One line, and no listening on another address instead."""
     with pytest.raises(ConfigError, match=r"cannot be listened on: \w") as caught:
         start_metrics(address, 0, Run().read)

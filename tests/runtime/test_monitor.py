@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.engines.bundle_choice import Choice
+from emotion_edge.engines.bundle_choice import BundleChoice
 from emotion_edge.runtime.board import BoardStatus
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, load_config
@@ -18,7 +18,7 @@ from emotion_edge.runtime.messages import Estimate, Health, Window
 from emotion_edge.runtime.monitor import (
     PERIOD_NS,
     Monitor,
-    list_troubles,
+    list_faults,
     measure_health,
 )
 from emotion_edge.runtime.opening import Runtime, open_runtime
@@ -83,26 +83,26 @@ def test_health(configure: Callable[..., Config]) -> None:
     assert health.board == BOARD
 
 
-def test_dropped_pictures_add_up(runtime: Runtime) -> None:
+def test_dropped_frames_add_up(runtime: Runtime) -> None:
     """What each window says was overwritten unseen is in the health report."""
     for _ in range(2):
         runtime.process(Window(0, None, None, None, None, 0, 3), 0, 0, [])
     assert measure_health(runtime, 0, BOARD).drops["frames"] == 6
 
 
-def test_it_looks_twice_a_second_until_the_end(runtime: Runtime) -> None:
+def test_monitor_runs_twice_a_second_until_stopped(runtime: Runtime) -> None:
     """Each time with the pictures a second since the last."""
     stop = threading.Event()
     seen: list[Health] = []
 
-    def look(health: Health) -> None:
+    def poll(health: Health) -> None:
         seen.append(health)
         for _ in range(15):
             runtime.process(Window(0, None, None, None, None, 0, 0), 0, 0, [])
         if len(seen) == 3:
             stop.set()
 
-    monitor = make_monitor(runtime, on_health=look)
+    monitor = make_monitor(runtime, on_health=poll)
     monitor.run(stop)
     assert [health.t_ns for health in seen] == [SECOND + n * PERIOD_NS for n in (1, 2, 3)]
     assert [health.fps for health in seen] == [0, 30, 30]
@@ -115,7 +115,7 @@ def test_after_a_stall_it_looks_once_and_goes_on(runtime: Runtime, stall_ns: int
     stop = threading.Event()
     seen: list[int] = []
 
-    def look(health: Health) -> None:
+    def poll(health: Health) -> None:
         seen.append(health.t_ns)
         if len(seen) == 2:
             assert isinstance(runtime.clock, FakeClock)
@@ -123,7 +123,7 @@ def test_after_a_stall_it_looks_once_and_goes_on(runtime: Runtime, stall_ns: int
         if len(seen) == 5:
             stop.set()
 
-    make_monitor(runtime, on_health=look).run(stop)
+    make_monitor(runtime, on_health=poll).run(stop)
     missed = -(-stall_ns // PERIOD_NS)
     ticks = [1, 2, 2 + missed, 3 + missed, 4 + missed]
     assert seen == [SECOND + n * PERIOD_NS for n in ticks]
@@ -137,12 +137,12 @@ def test_the_controller_hears_of_the_board(runtime: Runtime) -> None:
     quality = runtime.quality = QualityController(costs, 10.0)
     for count in (1, 2):
         sensors.status = replace(BOARD, throttle_events={"thermal": count})
-        monitor.look()
+        monitor.poll()
         quality.observe(count * 10 * SECOND, 0.5, 5.0, True, False)
     assert quality.level == 1
 
 
-def test_an_overload_is_said_once_a_minute(
+def test_overload_is_logged_once_a_minute(
     runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In one line with the budget, the level and what it takes."""
@@ -154,22 +154,22 @@ def test_an_overload_is_said_once_a_minute(
         runtime.quality.observe(runtime.clock.now_ns(), 0.1, 5.1, True, False)
     with caplog.at_level(logging.WARNING, "emotion_edge"):
         for _ in range(250):  # 125 s
-            monitor.look()
+            monitor.poll()
             runtime.clock.advance(PERIOD_NS)
     assert len(caplog.messages) == 3
     assert "budget_ms is 1, and not even level high holds it: p99 is about to be" in caplog.text
 
 
-def test_a_late_picture_leaves_a_trace(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_late_frame_is_written_to_a_trace(runtime: Runtime, tmp_path: Path) -> None:
     """And a picture in time leaves none."""
     monitor = make_monitor(runtime, trace_writer=TraceWriter(runtime.trace, tmp_path))
     window = Window(0, None, None, None, None, 0, 0)
     now_ns = runtime.clock.now_ns()
     runtime.process(window, now_ns, now_ns, [])
-    monitor.look()
+    monitor.poll()
     assert list(tmp_path.iterdir()) == []
     runtime.process(window, now_ns - SECOND, now_ns, [])
-    monitor.look()
+    monitor.poll()
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -177,7 +177,7 @@ class Device:
     """It may fail."""
 
     def __init__(self) -> None:
-        self.trouble = ""
+        self.fault = ""
 
 
 class Sign:
@@ -190,8 +190,8 @@ class Sign:
 
     def close(self) -> None: ...
 
-    def show_troubles(self, troubles: tuple[str, ...]) -> None:
-        self.shown.append(troubles)
+    def show_faults(self, faults: tuple[str, ...]) -> None:
+        self.shown.append(faults)
 
 
 class Said(Watchdog):
@@ -205,26 +205,26 @@ class Said(Watchdog):
         self.lines.append(text)
 
 
-def test_troubles_are_gathered_and_shown(runtime: Runtime) -> None:
+def test_faults_are_collected_and_shown(runtime: Runtime) -> None:
     """Of all that may fail, in their order: in the health, first in the status line, and to those
     who show them, also that they are over. What cannot fail has none."""
     camera, serial, sign, said = Device(), Device(), Sign(), Said(runtime)
-    watched = (camera, None, serial, sign, object())
-    monitor = Monitor(runtime, Sensors(), said, watched=watched)
+    components = (camera, None, serial, sign, object())
+    monitor = Monitor(runtime, Sensors(), said, components=components)
 
-    def look() -> tuple[str, ...]:
-        monitor.look()
+    def poll() -> tuple[str, ...]:
+        monitor.poll()
         assert monitor.newest is not None
-        return monitor.newest.troubles
+        return monitor.newest.faults
 
     both = ("camera is missing", "serial /dev/ttyS9 is missing")
-    assert look() == ()
-    camera.trouble, serial.trouble = both
-    assert look() == both
-    camera.trouble = ""
-    assert look() == both[1:]
-    serial.trouble = ""
-    assert look() == ()
+    assert poll() == ()
+    camera.fault, serial.fault = both
+    assert poll() == both
+    camera.fault = ""
+    assert poll() == both[1:]
+    serial.fault = ""
+    assert poll() == ()
     assert sign.shown == [(), both, both[1:], ()]
     figures = "0 fps, p99 0.0 ms, 0 misses, level high"
     assert said.lines == [
@@ -242,17 +242,17 @@ class Flickering:
         self.looks = 0
 
     @property
-    def trouble(self) -> str:
+    def fault(self) -> str:
         self.looks += 1
         return "lamp is out" if self.looks % 2 else ""
 
 
-def test_trouble_that_ends_while_it_is_looked_at() -> None:
+def test_fault_that_ends_during_a_poll() -> None:
     """Is there or is not; it is never empty words."""
     for num_looks in range(4):
         lamp = Flickering()
         lamp.looks = num_looks
-        assert list_troubles((lamp,)) in ((), ("lamp is out",))
+        assert list_faults((lamp,)) in ((), ("lamp is out",))
 
 
 class Judged:
@@ -261,11 +261,13 @@ class Judged:
     def __init__(self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
         self.confirmed: list[int] = []
         clock = runtime.clock
-        monkeypatch.setattr(Choice, "confirm", lambda _: self.confirmed.append(clock.now_ns()))
+        monkeypatch.setattr(
+            BundleChoice, "mark_good", lambda _: self.confirmed.append(clock.now_ns())
+        )
 
 
 @pytest.mark.parametrize("kind", ["alive", "hangs", "hangs at once"])
-def test_only_a_run_that_goes_on_settles(
+def test_only_a_progressing_run_is_marked_good(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Confirmed once, 25 s after the first result; never when the results end or never come, for
@@ -280,7 +282,7 @@ def test_only_a_run_that_goes_on_settles(
             runtime.process(Window(0, None, None, None, None, 0, 0), 0, 0, [])
             monitor.progress()
         runtime.clock.advance(PERIOD_NS)
-        monitor.look()
+        monitor.poll()
     assert judged.confirmed == ([first_ns + SETTLED_NS] if kind == "alive" else [])
 
 
@@ -295,8 +297,8 @@ class Broken(Device):
 def test_bug_in_the_thread_of_a_sink_ends_the_run(runtime: Runtime) -> None:
     """Though no estimate comes that the sink would refuse."""
     sink = Broken(None)
-    monitor = make_monitor(runtime, watched=(sink,))
-    monitor.look()
+    monitor = make_monitor(runtime, components=(sink,))
+    monitor.poll()
     sink.failure = KeyError("a bug of ours")
     with pytest.raises(KeyError, match="a bug of ours"):
-        monitor.look()
+        monitor.poll()

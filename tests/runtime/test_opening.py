@@ -18,16 +18,16 @@ from emotion_edge.runtime.messages import SourceError, Window
 from emotion_edge.runtime.opening import open_runtime
 
 sys.path.append(str(Path(__file__).parent.parent / "engines"))  # the tests are no package
-from cuda_stand_in import StandIn
-from trt_stand_in import use_stand_in
+from cuda_stand_in import FakeGpu
+from trt_stand_in import use_fake_tensorrt
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeGpu:
     """A GPU that shows; the kernels see none, so the CPU prepares the input."""
     monkeypatch.setattr(emotion_edge.engines, "has_gpu", lambda: True)
     monkeypatch.setattr(emotion_edge.kernels, "has_gpu", lambda: False)
-    return use_stand_in(monkeypatch, tmp_path / "cache")
+    return use_fake_tensorrt(monkeypatch, tmp_path / "cache")
 
 
 @pytest.mark.usefixtures("gpu")
@@ -42,7 +42,7 @@ def test_a_gpu_is_taken() -> None:
 
 
 def test_auto_does_without_an_engine_that_answers_wrongly(
-    gpu: StandIn, caplog: pytest.LogCaptureFixture
+    gpu: FakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A slower run that is right; the log says why."""
     gpu.is_off_by = 1.0
@@ -56,7 +56,7 @@ def test_auto_does_without_an_engine_that_answers_wrongly(
     assert "answers the golden input 1" in caplog.text
 
 
-def test_tensorrt_by_name_must_answer_rightly(gpu: StandIn) -> None:
+def test_tensorrt_by_name_must_answer_rightly(gpu: FakeGpu) -> None:
     """Nothing else is run for who asked for it."""
     gpu.is_off_by = 1.0
     config = load_config(None, ["engines.name=tensorrt"])

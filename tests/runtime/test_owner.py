@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.runtime.owner import become_owner
+from emotion_edge.runtime.owner import drop_privileges_to
 
 
 class Root:
@@ -29,18 +29,18 @@ class Root:
         monkeypatch.setattr(Path, "stat", owned)
 
 
-def test_becomes_the_owner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_drops_to_the_folder_owner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Groups first: afterwards it may not any more. The user's folders are then its own."""
     entry = pwd.struct_passwd(("kiosk", "x", 4711, 4712, "", "/var/lib/kiosk", "/bin/false"))
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: {4711: entry}[uid])
     monkeypatch.setenv("HOME", "/root")
     root = Root(monkeypatch, 4711)
-    become_owner(tmp_path)
+    drop_privileges_to(tmp_path)
     wanted = [("initgroups", ("kiosk", 4712)), ("setgid", (4712,)), ("setuid", (4711,))]
     assert root.calls == wanted
     assert os.environ["HOME"] == "/var/lib/kiosk"
     other = Root(monkeypatch, 99)  # without a name
-    become_owner(tmp_path)
+    drop_privileges_to(tmp_path)
     assert other.calls == [("setgroups", ([],)), ("setgid", (77,)), ("setuid", (99,))]
 
 
@@ -50,5 +50,5 @@ def test_stays_who_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         with monkeypatch.context() as patch:
             root = Root(patch, owner)
             patch.setattr(os, "geteuid", lambda euid=euid: euid)
-            become_owner(folder)
+            drop_privileges_to(folder)
             assert root.calls == []

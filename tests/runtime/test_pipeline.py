@@ -26,7 +26,7 @@ NUM_FACES = 4
 LEVEL = Level("high", 64)
 
 
-class ToldEngine:
+class ScriptedEngine:
     """Answers with `logits`, in one buffer that it uses again, and takes its time."""
 
     inputs: tuple[TensorSpec, ...] = ()
@@ -50,13 +50,13 @@ class ToldEngine:
 
     def close(self) -> None: ...
 
-    def __enter__(self) -> ToldEngine:
+    def __enter__(self) -> ScriptedEngine:
         return self
 
     def __exit__(self, *exc: object) -> None: ...
 
 
-class ToldFusion(ToldEngine):
+class ScriptedFusion(ScriptedEngine):
     """Answers `weights` too, and keeps what it was shown as it was then."""
 
     def __init__(self, logits: list[float], clock: FakeClock, takes_ms: int) -> None:
@@ -81,11 +81,11 @@ class ToldFusion(ToldEngine):
         return faces, feed["face_mask"][0].tolist(), voice, float(feed["voice_mask"][0, 0])
 
 
-class ToldPreprocessor:
+class ScriptedPreprocessor:
     """A preprocessor and its log-mel: a voice at `loud_db` with pauses."""
 
     name = "told"
-    LATE_COLUMNS = 64
+    HISTORY_COLUMNS = 64
     first_column = 0
     next_sample = 0
     num_columns = 10_000
@@ -97,7 +97,7 @@ class ToldPreprocessor:
         self._clock = clock
 
     @property
-    def mel(self) -> ToldPreprocessor:
+    def mel(self) -> ScriptedPreprocessor:
         return self
 
     def restart(self, first_sample: int) -> None: ...
@@ -159,10 +159,10 @@ class Bench:
             fusion=fusion,
         )
         self.clock = FakeClock(10_000 * MS)
-        self.face = ToldEngine(SURE_HAPPY, self.clock, FACE_MS)
-        self.voice = ToldEngine(SURE_SAD, self.clock, VOICE_MS)
-        self.preprocessor = ToldPreprocessor(self.clock)
-        self.fusion = ToldFusion(SURE_FEAR, self.clock, FUSION_MS)
+        self.face = ScriptedEngine(SURE_HAPPY, self.clock, FACE_MS)
+        self.voice = ScriptedEngine(SURE_SAD, self.clock, VOICE_MS)
+        self.preprocessor = ScriptedPreprocessor(self.clock)
+        self.fusion = ScriptedFusion(SURE_FEAR, self.clock, FUSION_MS)
         engines = {"face": self.face, "voice": self.voice, "fusion": self.fusion}
         if fusion is not None:
             modalities = (*modalities, "fusion")
@@ -176,7 +176,7 @@ class Bench:
         )
 
     def estimate(
-        self, t_ms: float, face: bool = True, sound: bool = True, frame: bool = True
+        self, t_ms: float, face: bool = True, audio: bool = True, frame: bool = True
     ) -> Estimate:
         """The estimate for a picture captured at `t_ms`, got hold of 1 ms later and synchronised
         3 ms after that."""
@@ -185,7 +185,7 @@ class Bench:
         self.clock.advance(4 * MS)
         picture = VideoFrame(t_ns, round(t_ms), np.zeros((9, 9, 3), np.uint8)) if frame else None
         box = FaceBox(1, 2, 3, 1.0, t_ns) if face else None
-        window = Window(t_ns, picture, box, 0.0, 500 if sound else None, 5 * MS, 0)
+        window = Window(t_ns, picture, box, 0.0, 500 if audio else None, 5 * MS, 0)
         return self.pipeline.estimate(window, now_ns, now_ns + MS)
 
 
@@ -210,7 +210,7 @@ def test_both_modalities() -> None:
 @pytest.mark.parametrize(
     ("there", "missing", "options"),
     [
-        ("face", "voice", {"sound": False}),
+        ("face", "voice", {"audio": False}),
         ("voice", "face", {"face": False}),
         ("voice", "face", {"face": False, "frame": False}),
     ],
@@ -226,7 +226,7 @@ def test_one_modality_missing(there: str, missing: str, options: dict[str, bool]
 
 def test_nothing_to_say() -> None:
     """Neither face nor voice: no label, no numbers that look like an answer."""
-    estimate = Bench().estimate(0, face=False, sound=False)
+    estimate = Bench().estimate(0, face=False, audio=False)
     assert estimate.abstained
     assert (estimate.label, estimate.confidence, estimate.probabilities) == (None, 0.0, {})
     assert (estimate.face, estimate.voice) == (None, None)
@@ -254,7 +254,7 @@ def test_bundle_with_one_network(modalities: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("modality", ["face", "voice"])
-def test_network_that_gives_no_numbers(
+def test_network_with_non_finite_output(
     modality: str, bad: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its answer is left out and counted, one warning in all; it counts again when it recovers."""
@@ -267,8 +267,8 @@ def test_network_that_gives_no_numbers(
             assert getattr(estimate, modality) is None
             assert estimate.modalities[modality] == 0.0
             assert np.isfinite(list(estimate.probabilities.values())).all()
-    assert bench.pipeline.bad_outputs[modality] == 3
-    assert sum(bench.pipeline.bad_outputs.values()) == 3
+    assert bench.pipeline.non_finite_outputs[modality] == 3
+    assert sum(bench.pipeline.non_finite_outputs.values()) == 3
     assert len(caplog.records) == 1
     assert f"the {modality} network gave a NaN" in caplog.text
     engine.logits = good
@@ -291,7 +291,7 @@ def test_voice_runs_at_its_own_rate(hop_ms: int) -> None:
     before: dict[str, float] | None = None
     for t_ms in times_ms:
         bench.voice.logits = [t_ms / 1000, *([0.0] * 6)]
-        wanted = bench.pipeline.wants_voice(round(t_ms * MS))
+        wanted = bench.pipeline.is_voice_due(round(t_ms * MS))
         count = len(bench.voice.feeds)
         estimate = bench.estimate(t_ms)
         assert (len(bench.voice.feeds) > count) == wanted
@@ -317,8 +317,8 @@ def test_stale_voice_is_dropped() -> None:
     """Sound that stopped is noticed at the next turn; between turns an opinion lives a second."""
     bench = Bench()
     assert bench.estimate(0).voice is not None
-    assert bench.estimate(150, sound=False).voice is not None
-    assert bench.estimate(210, sound=False).voice is None
+    assert bench.estimate(150, audio=False).voice is not None
+    assert bench.estimate(210, audio=False).voice is None
     slow = Bench(Level("high", 64, voice_hop_ms=5000))
     slow.estimate(0)
     assert slow.estimate(1000).voice is not None
@@ -329,7 +329,7 @@ def test_stale_voice_is_dropped() -> None:
 def test_level_without_voice() -> None:
     """The voice network is neither wanted nor run."""
     bench = Bench(Level("low", 48, voice=False))
-    assert not bench.pipeline.wants_voice(0)
+    assert not bench.pipeline.is_voice_due(0)
     estimate = bench.estimate(0)
     assert bench.voice.feeds == []
     assert estimate.voice is None
@@ -337,7 +337,7 @@ def test_level_without_voice() -> None:
     assert bench.preprocessor.crops[0][1] == 48
 
 
-def test_opinion_outlives_the_networks_buffer() -> None:
+def test_class_probabilities_outlive_the_output_buffer() -> None:
     """Engines use their output arrays again; an opinion kept must not change with them."""
     bench = Bench()
     first = bench.estimate(0)
@@ -352,10 +352,10 @@ def test_smoothing() -> None:
     """Over time, as long as asked; with 0 every picture stands for itself."""
     rough, calm = Bench(), Bench(smoothing_s=1.0)
     for bench in (rough, calm):
-        bench.estimate(0, sound=False)
+        bench.estimate(0, audio=False)
         bench.face.logits = SURE_SAD
-    assert rough.estimate(100, sound=False).label == "sad"
-    estimate = calm.estimate(100, sound=False)
+    assert rough.estimate(100, audio=False).label == "sad"
+    estimate = calm.estimate(100, audio=False)
     assert estimate.label == "happy"
     assert estimate.face is not None
     assert estimate.face["sad"] > 0.9
@@ -365,14 +365,14 @@ def test_smoothing() -> None:
 
 def test_temperature_softens() -> None:
     """Logits are divided by the bundle's temperature before the softmax."""
-    estimate = Bench(temperatures=(3.0, 1.0)).estimate(0, sound=False)
+    estimate = Bench(temperatures=(3.0, 1.0)).estimate(0, audio=False)
     assert estimate.confidence == pytest.approx(np.exp(3) / (np.exp(3) + 6))
 
 
 @pytest.mark.parametrize(("below", "abstained"), [(0.5, False), (0.999, False), (0.9999, True)])
 def test_abstains_when_unsure(below: float, abstained: bool) -> None:
     """Under the threshold there is no label, but the probabilities are shown."""
-    estimate = Bench(abstain_below=below).estimate(0, sound=False)
+    estimate = Bench(abstain_below=below).estimate(0, audio=False)
     assert estimate.confidence == pytest.approx(0.99926, abs=1e-4)
     assert estimate.abstained is abstained
     assert estimate.label == (None if abstained else "happy")
@@ -385,8 +385,8 @@ def test_abstains_when_unsure(below: float, abstained: bool) -> None:
     [
         ({}, {"preprocess": CROP_MS + LEVELS_MS, "face": FACE_MS, "voice": VOICE_MS}),
         ({"face": False}, {"preprocess": LEVELS_MS, "face": 0, "voice": VOICE_MS}),
-        ({"sound": False}, {"preprocess": CROP_MS, "face": FACE_MS, "voice": 0}),
-        ({"face": False, "sound": False}, {"preprocess": 0, "face": 0, "voice": 0}),
+        ({"audio": False}, {"preprocess": CROP_MS, "face": FACE_MS, "voice": 0}),
+        ({"face": False, "audio": False}, {"preprocess": 0, "face": 0, "voice": 0}),
     ],
 )
 def test_stages_sum_up_to_the_latency(
@@ -394,7 +394,7 @@ def test_stages_sum_up_to_the_latency(
 ) -> None:
     """No time is lost between the stages; publishing comes after, and is shown with the next."""
     bench = Bench()
-    bench.pipeline.note_published(1234.0)
+    bench.pipeline.record_publish_time(1234.0)
     estimate = bench.estimate(0, **options)
     want = {"wait": 1, "sync": 3, "fusion": 0, "publish": 1.234, **stages_ms}
     assert {name: us / 1e3 for name, us in estimate.stages_us.items()} == pytest.approx(want)
@@ -402,7 +402,7 @@ def test_stages_sum_up_to_the_latency(
     assert total == pytest.approx(estimate.latency_us)
 
 
-def test_index_without_pictures() -> None:
+def test_index_without_frames() -> None:
     """Estimates of sound alone go by the number of the last picture."""
     bench = Bench()
     assert bench.estimate(0, frame=False, face=False).index == 0
@@ -410,7 +410,7 @@ def test_index_without_pictures() -> None:
     assert bench.estimate(300, frame=False, face=False).index == 33
 
 
-def test_face_box_without_a_picture_is_ignored() -> None:
+def test_face_box_without_a_frame_is_ignored() -> None:
     """A box of the past has nothing to be cut from."""
     estimate = Bench().estimate(0, face=True, frame=False)
     assert estimate.face is None
@@ -442,7 +442,7 @@ def test_fusion_network_decides() -> None:
     assert max(estimate.face, key=estimate.face.__getitem__) == "happy"
     assert max(estimate.voice, key=estimate.voice.__getitem__) == "sad"
     assert bench.fusion.shown() == ([0, 0, 0, 3], [0, 0, 0, 1], 5, 1)
-    assert bench.pipeline.bad_outputs == {"face": 0, "voice": 0, "fusion": 0}
+    assert bench.pipeline.non_finite_outputs == {"face": 0, "voice": 0, "fusion": 0}
 
 
 def test_fusion_is_calibrated_and_smoothed() -> None:
@@ -455,7 +455,7 @@ def test_fusion_is_calibrated_and_smoothed() -> None:
     assert bench.estimate(100).label == "fear"
 
 
-def test_fusion_sees_the_last_faces() -> None:
+def test_fusion_gets_the_newest_faces() -> None:
     """A second of them, newest last; the voice is that of its last run."""
     bench = Bench(Level("high", 64, voice_hop_ms=1000), fusion=FUSION)
     show(bench, voice=50)
@@ -510,7 +510,7 @@ def test_faces_grow_old_without_frames_and_voice() -> None:
     show(bench, face=1)
     shown = memory.feed(0, face=True, voice=False)  # the arrays that each call fills
     for t_ms, held in ((0, 1), (1000, 1), (1001, 0)):
-        bench.estimate(t_ms, face=t_ms == 0, frame=t_ms == 0, sound=False)
+        bench.estimate(t_ms, face=t_ms == 0, frame=t_ms == 0, audio=False)
         assert shown["faces"].any() == bool(held)
         assert memory.feed(0, face=True, voice=False)["face_mask"].sum() == held
 
@@ -525,14 +525,14 @@ def test_faces_before_a_gap_are_not_shown() -> None:
     assert bench.fusion.shown()[:2] == ([0, 0, 0, 2], [0, 0, 0, 1])
 
 
-def test_fusion_hears_a_voice_as_long_as_its_opinion_counts() -> None:
+def test_fusion_uses_a_voice_embedding_while_it_is_fresh() -> None:
     """Silence at its turn takes it out; so does the second after which it is stale. Then nothing
     is kept of it."""
     bench = Bench(fusion=FUSION)
     show(bench, voice=5)
     bench.estimate(0)
     assert bench.fusion.shown()[2:] == (5, 1)
-    bench.estimate(210, sound=False)
+    bench.estimate(210, audio=False)
     assert bench.fusion.shown()[2:] == (0, 0)
     slow = Bench(Level("high", 64, voice_hop_ms=5000), fusion=FUSION)
     show(slow, voice=5)
@@ -546,12 +546,12 @@ def test_fusion_hears_a_voice_as_long_as_its_opinion_counts() -> None:
 def test_fusion_is_not_asked_about_nothing() -> None:
     """Neither face nor voice: it does not run."""
     bench = Bench(fusion=FUSION)
-    assert bench.estimate(0, face=False, sound=False).abstained
+    assert bench.estimate(0, face=False, audio=False).abstained
     assert bench.fusion.feeds == []
 
 
 @pytest.mark.parametrize(
-    ("missing", "options"), [("face", {"face": False}), ("voice", {"sound": False})]
+    ("missing", "options"), [("face", {"face": False}), ("voice", {"audio": False})]
 )
 def test_fusion_runs_on_one_modality(missing: str, options: dict[str, bool]) -> None:
     """It was trained for that as well; a weight it gives to what is missing is not shown."""
@@ -576,7 +576,7 @@ def test_fusion_with_one_network_left_out(modality: str) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("output", ["logits", "weights"])
-def test_fusion_that_gives_no_numbers(
+def test_fusion_with_non_finite_output(
     output: str, bad: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Then the opinions are averaged as without it, and it is counted, with one warning."""
@@ -588,14 +588,14 @@ def test_fusion_that_gives_no_numbers(
             estimate = bench.estimate(1000 * n)
             assert estimate.modalities == pytest.approx({"face": 0.25, "voice": 0.75})
             assert estimate.label == "sad"
-    assert bench.pipeline.bad_outputs == {"face": 0, "voice": 0, "fusion": 3}
+    assert bench.pipeline.non_finite_outputs == {"face": 0, "voice": 0, "fusion": 3}
     assert len(caplog.records) == 1
     assert "the fusion network gave a NaN" in caplog.text
     setattr(bench.fusion, output, good)
     assert bench.estimate(3000).label == "fear"
 
 
-def test_spoilt_face_does_not_stay() -> None:
+def test_non_finite_face_embedding_is_dropped() -> None:
     """What made the fusion fail may be a face it is shown: the next window starts without it."""
     bench = Bench(fusion=FUSION)
     show(bench, face=1, voice=5)
@@ -607,7 +607,7 @@ def test_spoilt_face_does_not_stay() -> None:
     show(bench, face=2)
     assert bench.estimate(180).label == "fear"
     assert bench.fusion.shown() == ([0, 0, 0, 2], [0, 0, 0, 1], 5, 1)
-    assert bench.pipeline.bad_outputs == {"face": 0, "voice": 0, "fusion": 1}
+    assert bench.pipeline.non_finite_outputs == {"face": 0, "voice": 0, "fusion": 1}
 
 
 def test_bad_answers_leave_no_embedding() -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from emotion_edge.runtime.priority import (
     BACKGROUND_NICE,
-    FIRST,
-    RESULTS,
+    PIPELINE_PRIORITY,
+    REALTIME_POLICY,
     list_threads,
-    may_go_first,
-    raise_threads,
-    run_first,
+    raise_thread_priorities,
+    realtime_permitted,
+    realtime_priority,
     run_in_background,
     switching_every,
 )
@@ -26,27 +26,27 @@ def get_policy() -> tuple[int, int]:
     return os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
 
 
-def test_first_and_back() -> None:
+def test_realtime_policy_is_restored() -> None:
     """Inside it goes first where that is permitted; afterwards it is as it was."""
     before = get_policy()
-    with run_first(True) as first:
+    with realtime_priority(True) as realtime:
         inside = get_policy()
         started: list[tuple[int, int]] = []
         thread = threading.Thread(target=lambda: started.append(get_policy()))
         thread.start()
         thread.join()
     assert get_policy() == before
-    if not first:
+    if not realtime:
         pytest.skip("this user may not raise a thread's priority")
-    assert inside == (FIRST, RESULTS)
+    assert inside == (REALTIME_POLICY, PIPELINE_PRIORITY)
     assert started == [(os.SCHED_OTHER, 0)]
 
 
 def test_not_wanted() -> None:
     """Then nothing is touched."""
     before = get_policy()
-    with run_first(False) as first:
-        assert not first
+    with realtime_priority(False) as realtime:
+        assert not realtime
         assert get_policy() == before
 
 
@@ -55,16 +55,16 @@ def test_not_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
     before = get_policy()
 
     def refuse(pid: int, policy: int, parameter: os.sched_param) -> None:
-        if policy == FIRST:
+        if policy == REALTIME_POLICY:
             raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
-    with run_first(True) as first:
-        assert not first
+    with realtime_priority(True) as realtime:
+        assert not realtime
         assert get_policy() == before
 
 
-def test_the_flag_may_be_ours_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reset_on_fork_cannot_be_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user with a limit instead of the capability may not take it back; all else goes back."""
     asked: list[int] = []
 
@@ -74,9 +74,9 @@ def test_the_flag_may_be_ours_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
             raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setscheduler", set_policy)
-    with run_first(True) as first:
-        assert first
-    assert asked == [FIRST, os.SCHED_OTHER, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK]
+    with realtime_priority(True) as realtime:
+        assert realtime
+    assert asked == [REALTIME_POLICY, os.SCHED_OTHER, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK]
 
 
 def test_a_sandbox_without_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,9 +86,9 @@ def test_a_sandbox_without_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
-    with run_first(True) as first:
-        assert not first
-    raise_threads(list_threads())
+    with realtime_priority(True) as realtime:
+        assert not realtime
+    raise_thread_priorities(list_threads())
 
 
 def test_the_threads_of_a_library() -> None:
@@ -99,19 +99,19 @@ def test_the_threads_of_a_library() -> None:
     thread.start()
     assert thread.native_id is not None
     assert thread.native_id in list_threads() - before
-    raise_threads({thread.native_id, 1 << 22})
+    raise_thread_priorities({thread.native_id, 1 << 22})
     policy = os.sched_getscheduler(thread.native_id)
     stop.set()
     thread.join()
-    assert policy == (FIRST if may_go_first() else os.SCHED_OTHER)
+    assert policy == (REALTIME_POLICY if realtime_permitted() else os.SCHED_OTHER)
 
 
 def test_background() -> None:
     """The calling thread alone; one that is further back already stays where it is."""
     found: list[int] = []
 
-    def step_back(first: int) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), first)
+    def step_back(realtime: int) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), realtime)
         run_in_background()
         found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 

@@ -180,14 +180,14 @@ def test_each_wipe_is_needed(
     assert memory.find_left(replay_demo()) != []
 
 
-def test_wipe_of_the_newest_picture_is_needed(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wipe_of_the_newest_frame_is_needed(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the others are."""
     monkeypatch.setattr(FrameRing, "wipe", lambda _: None)
     run, runtime, memory, _ = live()
     assert len(memory.find_left(runtime, run)) == 1
 
 
-def test_pictures_of_others_are_left_alone(configure: Callable[..., Config]) -> None:
+def test_frames_of_other_owners_are_not_wiped(configure: Callable[..., Config]) -> None:
     """A benchmark holds its clip in memory, and plays it again."""
 
     class Clip(Camera):
@@ -197,8 +197,8 @@ def test_pictures_of_others_are_left_alone(configure: Callable[..., Config]) -> 
             frame = super().read()
             return frame and VideoFrame(frame.t_ns, frame.index, self.image)
 
-    played = Sources(Clip(), None, "clip")
-    LiveRun(configure("demo"), [], played=played).run(0.2)
+    given_sources = Sources(Clip(), None, "clip")
+    LiveRun(configure("demo"), [], given_sources=given_sources).run(0.2)
     assert np.array_equal(Clip.image, FACE)
 
 
@@ -243,7 +243,7 @@ def trace_run(home: dict[str, str], trace: Path, *arguments: str) -> list[str]:
 
 WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|\b(?:creat|mk\w+|rename\w*|\w*link\w*|truncate)\(")
 FAILED = re.compile(r"= -1 E\w+")
-NUMBA_LOOKS = re.compile(r"O_TMPFILE|mkdir\(")
+NUMBA_PROBES = re.compile(r"O_TMPFILE|mkdir\(")
 """Whether its cache can be written, with files that have no name."""
 
 
@@ -251,7 +251,7 @@ def list_written(calls: list[str]) -> list[str]:
     """The absolute names in calls that change files, and did so."""
     names = []
     for call in calls:
-        if WRITES.search(call) and not FAILED.search(call) and not NUMBA_LOOKS.search(call):
+        if WRITES.search(call) and not FAILED.search(call) and not NUMBA_PROBES.search(call):
             names += re.findall(r'"([^"]+)"', call)
     return names
 
@@ -268,7 +268,7 @@ def find_numba_cache() -> str:
 
 
 @pytest.mark.parametrize("pace", ["max", "real"])
-def test_run_writes_nothing_and_calls_nobody(
+def test_run_writes_no_files_and_opens_no_connections(
     home: dict[str, str], tmp_path: Path, pace: str
 ) -> None:
     """With the real networks, in ONNX Runtime: no socket at all, and of files only what was asked
@@ -323,9 +323,7 @@ REPLAY = ["run", "--source", "demo", "--pace", "max", "--seconds", "0.1", "--out
         ("import emotion_edge.calibration.quantize", []),
     ],
 )
-def test_onnx_runtime_is_told_to_tell_nobody(
-    home: dict[str, str], code: str, options: list[str]
-) -> None:
+def test_onnx_runtime_telemetry_is_off(home: dict[str, str], code: str, options: list[str]) -> None:
     """Before it is loaded, whatever the environment says."""
     watch = (
         "import os, sys\n"

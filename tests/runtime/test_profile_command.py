@@ -18,19 +18,19 @@ from emotion_edge.runtime import level_profile, profile_command
 from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import load_config
-from emotion_edge.runtime.level_profile import Setup, profile_levels
+from emotion_edge.runtime.level_profile import ProfileSetup, profile_levels
 from emotion_edge.runtime.opening import open_runtime
 from emotion_edge.runtime.profile_command import list_figures, print_table
 from emotion_edge.runtime.quality import LevelCost
 
 sys.path.append(str(Path(__file__).parent.parent / "engines"))  # the tests are no package
-from trt_stand_in import use_stand_in
+from trt_stand_in import use_fake_tensorrt
 
 TIMEOUT_S = 60
 MS = ("base_ms", "face_ms", "voice_ms")
 
 
-class BecameOwner(Exception):
+class PrivilegesDropped(Exception):
     """The test has seen enough."""
 
 
@@ -81,7 +81,7 @@ def test_what_ships(capsys: pytest.CaptureFixture[str], tmp_path: Path, cache: P
         assert row["full_ms"] == pytest.approx(sum(row[name] for name in MS), abs=1e-3)
 
 
-def test_a_run_finds_it(
+def test_run_uses_the_stored_profile(
     capsys: pytest.CaptureFixture[str], null_engine: list[str], null_bundle: Path, cache: Path
 ) -> None:
     """What a run opens has the same key: it reads what the command has measured."""
@@ -92,12 +92,14 @@ def test_a_run_finds_it(
     with open_runtime(config, stands_still, controlled=True) as runtime:
         manifest = runtime.bundle.manifest
         preprocessor = CpuPreprocessor(manifest.image, manifest.mel)
-        costs = profile_levels(Setup(runtime.bundle, runtime.levels, preprocessor, 0, stands_still))
+        costs = profile_levels(
+            ProfileSetup(runtime.bundle, runtime.levels, preprocessor, 0, stands_still)
+        )
     assert list(cache.iterdir()) == [file]
     assert [asdict(cost) for cost in costs] == json.loads(file.read_bytes())["levels"]
 
 
-def test_always_anew(
+def test_profile_is_always_measured_again(
     capsys: pytest.CaptureFixture[str], null_engine: list[str], cache: Path
 ) -> None:
     """What is stored is not asked."""
@@ -137,13 +139,13 @@ def test_as_the_owner_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """Before anything is read of a bundle or written: what root makes the service cannot use."""
     folders: list[Path] = []
 
-    def become_owner(folder: Path) -> None:
+    def drop_privileges_to(folder: Path) -> None:
         folders.append(folder)
-        raise BecameOwner
+        raise PrivilegesDropped
 
     monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "service" / "engines"))
-    monkeypatch.setattr(profile_command, "become_owner", become_owner)
-    with pytest.raises(BecameOwner):
+    monkeypatch.setattr(profile_command, "drop_privileges_to", drop_privileges_to)
+    with pytest.raises(PrivilegesDropped):
         main(["profile", "--bundle", "/none", "--json", str(tmp_path / "x.json")])
     assert folders == [tmp_path / "service"]
     assert (tmp_path / "x.json").exists()  # opened while root may
@@ -171,7 +173,7 @@ def test_tensorrt(
     """The GPU and the version of TensorRT belong to the profile; both are stand-ins here. It lies
     beside the engines."""
     monkeypatch.setattr(emotion_edge.kernels, "has_gpu", lambda: False)
-    use_stand_in(monkeypatch, cache)
+    use_fake_tensorrt(monkeypatch, cache)
     out = tmp_path / "figures.json"
     code, _, _ = profile(capsys, "--json", out, "--set", "engines.name=tensorrt")
     assert code == 0

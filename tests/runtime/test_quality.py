@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotion_edge.runtime.board import BoardStatus
-from emotion_edge.runtime.quality import LevelCost, QualityController, Switch
+from emotion_edge.runtime.quality import LevelCost, LevelSwitch, QualityController
 
 SECOND = 1_000_000_000
 BUDGET_MS = 45.0
@@ -44,9 +44,9 @@ class Plant:
     sees: bool = True
     """There is a face in the picture, and somebody speaks."""
     t_ns: int = 5 * SECOND
-    switches: list[tuple[float, Switch]] = field(default_factory=list)
+    switches: list[tuple[float, LevelSwitch]] = field(default_factory=list)
     misses: int = 0
-    pictures: int = 0
+    frames: int = 0
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -71,13 +71,13 @@ class Plant:
             level = self.controller.level
             factor = slow_down(level) if callable(slow_down) else slow_down
             wait = wait_ms(level) if callable(wait_ms) else wait_ms
-            voice = self.sees and self.pictures % 6 == 0 and costs[level].voice_ms > 0
+            voice = self.sees and self.frames % 6 == 0 and costs[level].voice_ms > 0
             noise = math.exp(self._random.gauss(0, self.scatter))
-            work = costs[level].expect(self.sees, voice) * factor * noise
+            work = costs[level].expected_ms(self.sees, voice) * factor * noise
             wait *= math.exp(self._random.gauss(0, self.scatter))
             if self.tail_ms and self._random.random() < 0.1:
                 wait += self._random.expovariate(1 / self.tail_ms)
-            self.pictures += 1
+            self.frames += 1
             self.misses += wait + work > BUDGET_MS
             switch = self.controller.observe(self.t_ns, wait, work, self.sees, voice)
             if switch is not None:
@@ -97,7 +97,7 @@ def test_it_stays_at_the_best_level_when_nothing_happens() -> None:
     assert plant.misses == 0
 
 
-def test_one_late_picture_changes_nothing() -> None:
+def test_single_late_frame_does_not_switch() -> None:
     """An accident is no load."""
     plant = make_plant()
     for _ in range(20):
@@ -106,7 +106,7 @@ def test_one_late_picture_changes_nothing() -> None:
     assert plant.switches == []
 
 
-def test_an_empty_picture_tells_nothing_of_the_machine() -> None:
+def test_frame_without_networks_does_not_change_the_slow_down() -> None:
     """Nobody to look at, nobody to hear: what little work there is may take ten times as long."""
     plant = make_plant()
     plant.run(10)
@@ -119,7 +119,7 @@ def test_an_empty_picture_tells_nothing_of_the_machine() -> None:
         assert switch is None
 
 
-def test_a_wind_up_goes_down_at_once_and_a_wind_down_comes_back() -> None:
+def test_rising_load_steps_down_and_falling_load_steps_up() -> None:
     """Level by level as the machine gets slower, and back to the top when it is as it was."""
     plant = make_plant()
     plant.run(10)
@@ -137,7 +137,7 @@ def test_a_wind_up_goes_down_at_once_and_a_wind_down_comes_back() -> None:
     assert plant.controller.level == 0
 
 
-def test_a_sudden_load_costs_few_pictures_and_the_top_is_back_soon() -> None:
+def test_sudden_load_costs_few_frames_and_the_top_level_returns() -> None:
     """At most 6 pictures late for each time the load comes; the top within 5 s of its end."""
     plant = make_plant(scatter=0.3)
     for _ in range(5):
@@ -150,12 +150,12 @@ def test_a_sudden_load_costs_few_pictures_and_the_top_is_back_soon() -> None:
         assert plant.controller.level == 0
 
 
-def test_a_load_that_a_light_level_slips_past_is_not_tested_again_and_again() -> None:
+def test_failed_step_up_is_not_repeated_under_pressure() -> None:
     """Under pressure the heavy level fails though the light one shows nothing of it."""
     plant = make_plant()
     plant.run(10)
     plant.run(600, slow_down=lambda level: 6.0 if level < 2 else 1.0, pressure=0.9)
-    assert plant.misses <= 0.01 * plant.pictures
+    assert plant.misses <= 0.01 * plant.frames
     assert len(plant.switches) <= 30
     plant.run(5)
     assert plant.controller.level == 0
@@ -172,18 +172,18 @@ def test_a_busy_processor_is_pressure_too() -> None:
     assert plant.controller.level == 0
 
 
-def test_the_same_without_any_word_of_pressure() -> None:
+def test_failed_step_up_is_not_repeated_without_pressure_readings() -> None:
     """Each climb that fails doubles the patience before the next."""
     plant = make_plant(tells_pressure=False)
     plant.run(10)
     plant.run(1200, slow_down=lambda level: 6.0 if level < 2 else 1.0)
     assert len(plant.switches) <= 30
-    assert plant.misses <= 0.01 * plant.pictures
+    assert plant.misses <= 0.01 * plant.frames
     plant.run(620)
     assert plant.controller.level == 0
 
 
-def test_too_many_late_pictures_are_believed_before_any_prediction() -> None:
+def test_too_many_misses_outrank_the_prediction() -> None:
     """One picture in thirty late, all others quick: the level is left within seconds."""
     plant = make_plant()
     for _ in range(5):
@@ -207,7 +207,7 @@ def test_throttling_steps_down_before_it_shows() -> None:
     assert plant.controller.level == 0
 
 
-def test_throttling_is_not_forgotten_while_a_step_has_to_wait() -> None:
+def test_throttling_is_remembered_until_the_next_step() -> None:
     """Right after the start no step is taken; a little later it is, and it is one step."""
     plant = make_plant()
     plant.run(2, 1.5, board=make_board(throttle_events={"thermal": 1}))
@@ -216,7 +216,7 @@ def test_throttling_is_not_forgotten_while_a_step_has_to_wait() -> None:
     assert plant.controller.level == 1
 
 
-def test_throttling_with_time_to_spare() -> None:
+def test_throttling_below_half_the_budget_is_ignored() -> None:
     """A budget that holds at half the clock is worth no level: many laptops always throttle."""
     plant = make_plant()
     for count in range(60):
@@ -224,7 +224,7 @@ def test_throttling_with_time_to_spare() -> None:
     assert plant.switches == []
 
 
-def test_a_load_that_ends_while_nobody_is_there() -> None:
+def test_load_that_ends_without_a_face() -> None:
     """At the lowest level, without voice, no network runs then; the top comes back all the same."""
     plant = make_plant()
     plant.run(10)
@@ -264,7 +264,7 @@ def test_a_lack_of_memory_steps_down(need: dict[str, Any]) -> None:
     assert plant.controller.level == 0
 
 
-def test_a_budget_nobody_can_meet_is_run_at_the_lowest_level() -> None:
+def test_unreachable_budget_runs_at_the_lowest_level() -> None:
     """And known to be one."""
     plant = Plant(QualityController(COSTS, 1.0))
     assert not plant.controller.overloaded
@@ -289,7 +289,7 @@ def test_a_clock_that_jumps_does_no_harm(jump_s: int) -> None:
 
 
 @pytest.mark.parametrize("rubbish", [math.nan, math.inf, -1.0])
-def test_rubbish_is_no_measurement(rubbish: float) -> None:
+def test_invalid_measurements_are_ignored(rubbish: float) -> None:
     """Neither as a wait nor as work."""
     controller = QualityController(COSTS, BUDGET_MS)
     before = controller.predict_ms(0)
@@ -328,9 +328,9 @@ def test_a_steady_load_is_met_without_oscillation(
         if (wait_ms + cost.full_ms * factor) * math.exp(3 * scatter) < 0.9 * BUDGET_MS
     ]
     if fits:
-        before, plant.misses = plant.pictures, 0
+        before, plant.misses = plant.frames, 0
         plant.run(60, slow_down=factor, wait_ms=wait_ms, pressure=pressure or 0.0)
-        assert plant.misses <= 0.01 * (plant.pictures - before) + 3
+        assert plant.misses <= 0.01 * (plant.frames - before) + 3
     plant.run(10)
     if plant.controller.level:  # it may have had to be patient
         plant.run(600)

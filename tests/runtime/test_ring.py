@@ -21,7 +21,7 @@ def make_chunk(first: int, count: int) -> AudioChunk:
     return AudioChunk(0, first, np.arange(first, first + count, dtype=np.float32))
 
 
-def test_newest_picture_wins() -> None:
+def test_newest_frame_wins() -> None:
     """A slow reader gets the newest picture and the number of those it missed; then nothing."""
     ring = FrameRing()
     assert ring.take(0) == (None, 0)
@@ -62,7 +62,7 @@ def test_nothing_comes_after_the_end() -> None:
     assert ring.take(0) == (None, 0)
 
 
-def test_picture_is_wiped() -> None:
+def test_frame_is_wiped() -> None:
     """Overwritten for whoever still holds it, and forgotten, taken or not; twice is as good as
     once. One that may not be written is the source's to overwrite."""
     for take in (False, True):
@@ -93,7 +93,9 @@ def test_picture_is_wiped() -> None:
         max_size=40,
     ),
 )
-def test_sound_ring_is_the_end_of_a_list(capacity: int, steps: list[tuple[str, int, int]]) -> None:
+def test_audio_ring_keeps_the_newest_samples(
+    capacity: int, steps: list[tuple[str, int, int]]
+) -> None:
     """Whatever is put and read: a read gives what a list of the last `capacity` samples gives."""
     ring = AudioRing(capacity)
     model: list[float] = []
@@ -111,7 +113,7 @@ def test_sound_ring_is_the_end_of_a_list(capacity: int, steps: list[tuple[str, i
         assert (into[count:] == -1).all()
 
 
-def test_waiting_for_sound() -> None:
+def test_waiting_for_audio() -> None:
     """True at once for what is there, when it comes, and False when it does not."""
     ring = AudioRing(100)
     ring.put(make_chunk(0, 10))
@@ -125,7 +127,7 @@ def test_waiting_for_sound() -> None:
     assert answers == [True]
 
 
-def test_clear_leaves_no_sound() -> None:
+def test_clear_zeroes_the_audio() -> None:
     """At the end of a run nothing anybody said is left in memory."""
     ring = AudioRing(8)
     ring.put(make_chunk(1, 8))

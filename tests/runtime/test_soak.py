@@ -15,14 +15,14 @@ from emotion_edge.runtime.messages import AudioChunk, Estimate, VideoFrame
 from emotion_edge.runtime.monitor import Monitor
 from emotion_edge.runtime.opening import Runtime, open_runtime
 from emotion_edge.runtime.quality import LevelCost, QualityController
-from emotion_edge.runtime.sources.demo import draw_face, speak
+from emotion_edge.runtime.sources.demo import draw_face, synthesize_speech
 from emotion_edge.runtime.watchdog import Watchdog
 
 SECOND = 1_000_000_000
 RATE = 16_000
 HOURS = 24
 FACE = draw_face(0.5)
-VOICE = speak(0, 4 * RATE)
+VOICE = synthesize_speech(0, 4 * RATE)
 
 
 class Counter:
@@ -50,19 +50,19 @@ class Day:
     """Pictures and sound by the hour."""
 
     def __init__(self, runtime: Runtime, clock: FakeClock, sink: Counter) -> None:
-        self.pictures = 0
+        self.frames = 0
         self._runtime, self._clock, self._sink = runtime, clock, sink
         self._samples = 0
 
     def see(self) -> None:
         t_ns = self._clock.now_ns()
-        frame = VideoFrame(t_ns, self.pictures, FACE)
-        self._runtime.finder.search(frame) if self.pictures % 200 == 0 else None
+        frame = VideoFrame(t_ns, self.frames, FACE)
+        self._runtime.face_tracker.track(frame) if self.frames % 200 == 0 else None
         window = self._runtime.synchroniser.window(
-            t_ns, frame, self._runtime.finder.box_in(frame), wait=False
+            t_ns, frame, self._runtime.face_tracker.box_for(frame), wait=False
         )
         self._runtime.process(window, t_ns, t_ns, [self._sink])
-        self.pictures += 1
+        self.frames += 1
 
     def hear(self, samples: int) -> None:
         at = self._samples % (len(VOICE) - samples)
@@ -77,12 +77,12 @@ class Day:
             self._clock.advance(SECOND // 30)
             self.hear(RATE // 30)
             self.see()
-            if self.pictures % 15 == 0:
-                monitor.look()
+            if self.frames % 15 == 0:
+                monitor.poll()
         for _ in range(357):
             self._clock.advance(10 * SECOND)
             self.see()
-            monitor.look()
+            monitor.poll()
         self._samples += round(3570 * RATE)  # the microphone was away
 
 
@@ -103,7 +103,7 @@ def test_a_day(null_bundle: Path) -> None:
             day.spend_hour(monitor)
         gc.collect()
         assert clock.now_ns() > HOURS * 3_590 * SECOND
-        assert sink.estimates == day.pictures == runtime.latency.count
+        assert sink.estimates == day.frames == runtime.latency.count
         assert sink.voices > HOURS * 800
         assert runtime.latency.misses == 0
         assert runtime.level_switches == 0

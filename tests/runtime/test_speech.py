@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from emotion_edge.kernels.cpu_mel import StreamingLogMel, compile_push
 from emotion_edge.kernels.spec import MelSpec
-from emotion_edge.runtime.sources.demo import speak
-from emotion_edge.runtime.speech import MIN_COLUMNS, MIN_SWING_DB, is_speech_like
+from emotion_edge.runtime.sources.demo import synthesize_speech
+from emotion_edge.runtime.speech import MIN_COLUMNS, MIN_DYNAMIC_RANGE_DB, is_speech_like
 
 RATE = 16_000
 MIN_LEVEL_DB = -55.0
@@ -24,7 +24,7 @@ def mel() -> StreamingLogMel:
     return StreamingLogMel(MelSpec())
 
 
-def hears_speech(mel: StreamingLogMel, sound: NDArray[np.float32]) -> bool:
+def detects_speech(mel: StreamingLogMel, sound: NDArray[np.float32]) -> bool:
     """What the runtime would say about the last three seconds of `sound`."""
     mel.restart(0)
     mel.push(np.ascontiguousarray(sound[-3 * RATE :], np.float32))
@@ -34,7 +34,7 @@ def hears_speech(mel: StreamingLogMel, sound: NDArray[np.float32]) -> bool:
 def share_of_speech(mel: StreamingLogMel, sound: NDArray[np.float32]) -> float:
     """Of the windows that end every half second."""
     ends = range(3 * RATE, len(sound) + 1, RATE // 2)
-    return float(np.mean([hears_speech(mel, sound[end - 3 * RATE : end]) for end in ends]))
+    return float(np.mean([detects_speech(mel, sound[end - 3 * RATE : end]) for end in ends]))
 
 
 def noise(seconds: float, seed: int = 0) -> NDArray[np.float64]:
@@ -51,7 +51,7 @@ QUIET = {
     "fan": 0.2
     * np.convolve(noise(3, 4), np.ones(50) / 50)[: 3 * RATE]
     * (1 + 0.2 * np.sin(2 * np.pi * 12 * T_S)),
-    "speech far too soft": 0.002 * speak(0, 3 * RATE),
+    "speech far too soft": 0.002 * synthesize_speech(0, 3 * RATE),
     "hiss under the threshold": 1e-4 * noise(3, 5),
 }
 
@@ -59,28 +59,28 @@ QUIET = {
 @pytest.mark.parametrize("name", QUIET)
 def test_no_speech(mel: StreamingLogMel, name: str) -> None:
     """Silence, and sound that goes on as it is, are no voice."""
-    assert not hears_speech(mel, QUIET[name].astype(np.float32))
+    assert not detects_speech(mel, QUIET[name].astype(np.float32))
 
 
 @pytest.mark.parametrize("gain", [0.05, 1.0, 10.0])
 def test_speech(mel: StreamingLogMel, gain: float) -> None:
     """A voice in syllables with pauses: soft, normal, and clipping."""
     room = 1e-4 * noise(3, 6)
-    assert hears_speech(mel, (gain * speak(0, 3 * RATE) + room).astype(np.float32))
+    assert detects_speech(mel, (gain * synthesize_speech(0, 3 * RATE) + room).astype(np.float32))
 
 
 def test_speech_in_a_noisy_room(mel: StreamingLogMel) -> None:
     """Speech 20 dB over steady noise is heard, speech that drowns in it is not."""
-    voice = speak(0, 3 * RATE).astype(np.float64)
+    voice = synthesize_speech(0, 3 * RATE).astype(np.float64)
     level = np.sqrt(np.mean(voice**2))
-    assert hears_speech(mel, (voice + 0.1 * level * noise(3, 7)).astype(np.float32))
-    assert not hears_speech(mel, (voice + 3 * level * noise(3, 7)).astype(np.float32))
+    assert detects_speech(mel, (voice + 0.1 * level * noise(3, 7)).astype(np.float32))
+    assert not detects_speech(mel, (voice + 3 * level * noise(3, 7)).astype(np.float32))
 
 
 def test_limits() -> None:
     """Exactly at the two thresholds it counts; a moment before, and for too short, it does not."""
     levels = np.full(100, -40.0, np.float32)
-    levels[50:] = -40.0 + MIN_SWING_DB
+    levels[50:] = -40.0 + MIN_DYNAMIC_RANGE_DB
     assert is_speech_like(levels, -30.0)
     assert not is_speech_like(levels, -29.9)
     levels[50:] -= 0.1
@@ -91,7 +91,7 @@ def test_limits() -> None:
     assert not is_speech_like(levels[:0], -60.0)
 
 
-def read_sound(path: Path) -> NDArray[np.float32]:
+def read_audio(path: Path) -> NDArray[np.float32]:
     resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
     with av.open(str(path)) as container:
         pieces = [
@@ -108,7 +108,7 @@ def test_real_rain(mel: StreamingLogMel, shared_data: Path) -> None:
     files = sorted((shared_data / "noise" / "002_Rain").glob("*.ogg"))[:12]
     if not files:
         pytest.skip(f"no noise/002_Rain in {shared_data}")
-    assert np.mean([share_of_speech(mel, read_sound(file)) for file in files]) <= 0.1
+    assert np.mean([share_of_speech(mel, read_audio(file)) for file in files]) <= 0.1
 
 
 def test_real_voices(mel: StreamingLogMel, shared_data: Path) -> None:
@@ -117,5 +117,5 @@ def test_real_voices(mel: StreamingLogMel, shared_data: Path) -> None:
     if not actors:
         pytest.skip(f"no ravdess/audio in {shared_data}")
     files = [sorted(actor.glob("03-01-*.flac"))[n % 60] for n, actor in enumerate(actors, 5)]
-    heard = [hears_speech(mel, read_sound(file)[: 3 * RATE]) for file in files]
+    heard = [detects_speech(mel, read_audio(file)[: 3 * RATE]) for file in files]
     assert np.mean(heard) >= 0.95

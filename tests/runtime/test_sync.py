@@ -25,7 +25,7 @@ SPEC = MelSpec()
 class CountingMel:
     """Counts columns and computes none: what the simulations need of a log-mel."""
 
-    LATE_COLUMNS = 64
+    HISTORY_COLUMNS = 64
 
     def __init__(self) -> None:
         self.spec = SPEC
@@ -131,7 +131,7 @@ def simulate(
 @pytest.mark.parametrize("gap", ["", "known", "unknown"])
 @pytest.mark.parametrize("chunk_ms", [10, 32])
 @pytest.mark.parametrize("ppm", [-300, 0, 300])
-def test_sound_is_within_2_ms_of_the_picture(ppm: int, chunk_ms: int, gap: str) -> None:
+def test_audio_is_within_2_ms_of_the_frame(ppm: int, chunk_ms: int, gap: str) -> None:
     """Two minutes at 30 fps: drift, jitter of 20 ms, 200 ms lost once; each of three seeds."""
     for seed in range(3):
         sync, errors_ms, drift_ppm = simulate(Card(ppm, chunk_ms, seed, gap))
@@ -186,7 +186,7 @@ def test_gap_is_followed_soon() -> None:
     assert abs(sync.audio_clock.drift_ppm - 200) < 50
 
 
-def test_stamp_that_goes_back_is_a_gap() -> None:
+def test_backward_timestamp_is_a_gap() -> None:
     """A source that starts over with earlier times is followed at once."""
     clock = AudioClock(RATE)
     samples = np.zeros(160, np.float32)
@@ -209,10 +209,10 @@ def test_time_and_sample_are_inverse() -> None:
 # The window
 
 
-def feed(sync: Synchroniser, sound: NDArray[np.float32], chunk: int, begin: int = 0) -> None:
+def feed(sync: Synchroniser, audio: NDArray[np.float32], chunk: int, begin: int = 0) -> None:
     """Sound without drift or jitter; sample 0 was captured at time 0."""
-    for at in range(begin, len(sound), chunk):
-        sync.add_audio(AudioChunk(at * SECOND // RATE, at, sound[at : at + chunk]))
+    for at in range(begin, len(audio), chunk):
+        sync.add_audio(AudioChunk(at * SECOND // RATE, at, audio[at : at + chunk]))
 
 
 @pytest.fixture
@@ -221,14 +221,14 @@ def mel() -> StreamingLogMel:
     return StreamingLogMel(SPEC)
 
 
-def test_no_sound_yet(mel: StreamingLogMel) -> None:
+def test_no_audio_yet(mel: StreamingLogMel) -> None:
     """Pictures before any sound have no window, no sample and no skew."""
     window = make_synchroniser(mel).window(SECOND, None, None, wait=True, dropped_frames=2)
     assert (window.audio_sample, window.end_column, window.skew_ns) == (None, None, 0)
     assert window.dropped_frames == 2
 
 
-def test_first_picture_before_a_column(mel: StreamingLogMel) -> None:
+def test_first_frame_before_the_first_mel_column(mel: StreamingLogMel) -> None:
     """Less sound than one column, or a picture older than all sound, is no window."""
     sync = make_synchroniser(mel)
     feed(sync, np.zeros(320, np.float32), 160)
@@ -243,15 +243,15 @@ def test_first_picture_before_a_column(mel: StreamingLogMel) -> None:
 @pytest.mark.parametrize("chunk", [1, 37, 160, 512, 4000])
 def test_columns_equal_the_reference(mel: StreamingLogMel, chunk: int) -> None:
     """The window of a picture is what the reference gives on the same stretch of sound."""
-    sound = (0.3 * np.random.default_rng(7).standard_normal(4 * RATE)).astype(np.float32)
+    audio = (0.3 * np.random.default_rng(7).standard_normal(4 * RATE)).astype(np.float32)
     if chunk == 1:
-        sound = sound[: RATE // 2]
-    whole = log_mel(sound, SPEC)
+        audio = audio[: RATE // 2]
+    whole = log_mel(audio, SPEC)
     sync = make_synchroniser(mel)
     begin = 0
-    for t_ms in range(40, len(sound) * 1000 // RATE, 333):
-        end = min(len(sound), (t_ms * 16 // chunk + 2) * chunk)
-        feed(sync, sound[:end], chunk, begin=begin)
+    for t_ms in range(40, len(audio) * 1000 // RATE, 333):
+        end = min(len(audio), (t_ms * 16 // chunk + 2) * chunk)
+        feed(sync, audio[:end], chunk, begin=begin)
         begin = max(begin, -(-end // chunk) * chunk)
         window = sync.window(t_ms * 1_000_000, None, None, wait=False)
         column = window.end_column
@@ -265,7 +265,7 @@ def test_columns_equal_the_reference(mel: StreamingLogMel, chunk: int) -> None:
         assert mask[0].sum() == count
 
 
-def test_late_sound_is_waited_for_within_limits(mel: StreamingLogMel) -> None:
+def test_wait_for_late_audio_is_bounded(mel: StreamingLogMel) -> None:
     """The wait is asked of the ring, once, bounded; then the skew says how old the sound is."""
     sync = make_synchroniser(mel, max_wait_ms=7.0)
     feed(sync, np.zeros(RATE, np.float32), 160)
@@ -287,15 +287,15 @@ def test_late_sound_is_waited_for_within_limits(mel: StreamingLogMel) -> None:
     assert len(waits) == 1
 
 
-def test_waiting_ends_when_the_sound_comes(mel: StreamingLogMel) -> None:
+def test_wait_ends_when_the_audio_arrives(mel: StreamingLogMel) -> None:
     """Sound that comes during the wait is in the window."""
     sync = make_synchroniser(mel, max_wait_ms=40.0)
-    sound = np.zeros(2 * RATE, np.float32)
-    feed(sync, sound[:RATE], 160)
+    audio = np.zeros(2 * RATE, np.float32)
+    feed(sync, audio[:RATE], 160)
     real_wait = sync.ring.wait_for
 
     def wait_for(sample: int, timeout_s: float) -> bool:
-        feed(sync, sound[: RATE + 800], 160, begin=RATE)
+        feed(sync, audio[: RATE + 800], 160, begin=RATE)
         return real_wait(sample, timeout_s)
 
     sync.ring.wait_for = wait_for  # type: ignore[method-assign]
@@ -304,7 +304,7 @@ def test_waiting_ends_when_the_sound_comes(mel: StreamingLogMel) -> None:
     assert abs(window.skew_ns) <= 10_000_000
 
 
-def test_sound_gone_for_a_second_is_not_shown(mel: StreamingLogMel) -> None:
+def test_audio_older_than_a_second_is_not_used(mel: StreamingLogMel) -> None:
     """Up to a second the old sound goes with the picture, and the skew says so; then none."""
     sync = make_synchroniser(mel)
     feed(sync, np.zeros(RATE, np.float32), 160)
@@ -316,13 +316,13 @@ def test_sound_gone_for_a_second_is_not_shown(mel: StreamingLogMel) -> None:
     assert gone.audio_sample == pytest.approx(2.01 * RATE, abs=1)
 
 
-def test_picture_older_than_the_columns_kept(mel: StreamingLogMel) -> None:
+def test_frame_older_than_the_kept_mel_columns(mel: StreamingLogMel) -> None:
     """A picture that was held up while sound went on is shown without sound: no error."""
     sync = make_synchroniser(mel)
     feed(sync, np.zeros(10 * RATE, np.float32), 1600)
     sync.window(10 * SECOND, None, None, wait=False)
     feed(sync, np.zeros(12 * RATE, np.float32), 1600, begin=10 * RATE)
-    kept_ns = mel.LATE_COLUMNS * SPEC.hop * SECOND // RATE
+    kept_ns = mel.HISTORY_COLUMNS * SPEC.hop * SECOND // RATE
     just = sync.window(12 * SECOND - kept_ns, None, None, wait=False)
     assert just.end_column is not None
     mel.window(just.end_column)
@@ -332,28 +332,28 @@ def test_picture_older_than_the_columns_kept(mel: StreamingLogMel) -> None:
 
 def test_overrun_is_counted_and_columns_restart(mel: StreamingLogMel) -> None:
     """Nobody looked for longer than the ring: the loss is counted, the rest is right."""
-    sound = (0.1 * np.random.default_rng(8).standard_normal(5 * RATE)).astype(np.float32)
+    audio = (0.1 * np.random.default_rng(8).standard_normal(5 * RATE)).astype(np.float32)
     sync = make_synchroniser(mel)
-    feed(sync, sound[:1600], 160)
+    feed(sync, audio[:1600], 160)
     sync.window(SECOND // 10, None, None, wait=False)
-    feed(sync, sound, 160, begin=1600)
+    feed(sync, audio, 160, begin=1600)
     window = sync.window(5 * SECOND, None, None, wait=False)
     assert sync.overrun_samples == 3 * RATE - 1600
     assert mel.first_column == 300
     assert window.end_column == 498
     got, mask = mel.window(window.end_column)
-    want = log_mel(sound[3 * RATE :], SPEC)
+    want = log_mel(audio[3 * RATE :], SPEC)
     assert mask[0].sum() == want.shape[1] == 198
     # The first column's pre-emphasis does not know the sample before it.
     np.testing.assert_allclose(got[0, :, -197:], want[:, 1:], atol=1e-4)
 
 
-def test_newest_sound() -> None:
+def test_newest_audio() -> None:
     """When the newest sample was captured: what estimates without pictures are dated by."""
     sync = make_synchroniser()
-    assert sync.newest_sound_ns() is None
+    assert sync.newest_audio_ns() is None
     feed(sync, np.zeros(RATE, np.float32), 160)
-    assert sync.newest_sound_ns() == pytest.approx(SECOND, abs=1000)
+    assert sync.newest_audio_ns() == pytest.approx(SECOND, abs=1000)
 
 
 # A gap in the audio

@@ -62,7 +62,7 @@ def test_keeps_the_newest_events() -> None:
     """So many, in the order in which they were noted."""
     trace = Trace([], num_events=3)
     for number in range(5):
-        trace.note(number, f"event {number}")
+        trace.add_event(number, f"event {number}")
     assert trace.events() == [(2, "event 2"), (3, "event 3"), (4, "event 4")]
 
 

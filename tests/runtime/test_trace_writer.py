@@ -49,7 +49,7 @@ def make_stages(**stages_us: float) -> dict[str, float]:
     return {**dict.fromkeys(STAGES, 0.0), **stages_us}
 
 
-def run_pictures(trace: Trace, gaps_us: list[float], stages: list[dict[str, float]]) -> None:
+def run_frames(trace: Trace, gaps_us: list[float], stages: list[dict[str, float]]) -> None:
     """As the main thread does: one after another, each handed over before the next is begun."""
     now_ns = SECOND
     for index, (gap_us, stages_us) in enumerate(zip(gaps_us, stages, strict=True)):
@@ -106,21 +106,21 @@ def check_format(events: list[Event]) -> None:
 
 
 STAGE_US = st.one_of(st.just(0.0), st.integers(1, 90_000_000).map(lambda ns: ns / 1e3))
-PICTURES = st.lists(
+NUM_FRAMES = st.lists(
     st.tuples(STAGE_US, st.fixed_dictionaries(dict.fromkeys(STAGES, STAGE_US))), max_size=12
 )
 
 
-@given(PICTURES, st.integers(1, 12))
-def test_keeps_to_the_format(pictures: list[tuple[float, dict[str, float]]], capacity: int) -> None:
+@given(NUM_FRAMES, st.integers(1, 12))
+def test_keeps_to_the_format(frames: list[tuple[float, dict[str, float]]], capacity: int) -> None:
     """Whatever the times: every event is complete, and the slices of the main thread nest."""
     trace = Trace(["full"], capacity)
-    run_pictures(trace, [gap for gap, _ in pictures], [stages for _, stages in pictures])
-    trace.note(5, "level full -> lean")
+    run_frames(trace, [gap for gap, _ in frames], [stages for _, stages in frames])
+    trace.add_event(5, "level full -> lean")
     events = draw(trace)
     check_format(events)
     kinds = [event["ph"] for event in events]
-    assert kinds.count("C") == min(len(pictures), capacity)
+    assert kinds.count("C") == min(len(frames), capacity)
 
 
 def test_stages_follow_one_another() -> None:
@@ -161,7 +161,7 @@ def test_marks_misses_and_events() -> None:
     """As instants of the whole process."""
     trace = Trace(["full"])
     trace.add(make_estimate(1, make_stages(face=50_000.0)), SECOND, SECOND, cause="face")
-    trace.note(2 * SECOND, "level full -> lean: does not fit")
+    trace.add_event(2 * SECOND, "level full -> lean: does not fit")
     instants = [(e["name"], e["ts"], e["s"]) for e in draw(trace) if e["ph"] == "i"]
     assert instants == [
         ("over budget: face", 1_050_000, "p"),
@@ -181,8 +181,8 @@ def test_publishing_ends_before_the_next_frame_begins() -> None:
 def test_file_can_be_read(tmp_path: Path) -> None:
     """One JSON object with all events, and nothing beside it."""
     trace = Trace(["full"])
-    run_pictures(trace, [20_000.0] * 50, [make_stages(wait=1000.0, face=5000.5)] * 50)
-    trace.note(3, 'a "quoted" word')
+    run_frames(trace, [20_000.0] * 50, [make_stages(wait=1000.0, face=5000.5)] * 50)
+    trace.add_event(3, 'a "quoted" word')
     write_trace(trace, tmp_path / "t.json")
     content = json.loads((tmp_path / "t.json").read_text())
     assert set(content) == {"displayTimeUnit", "traceEvents"}
@@ -260,7 +260,7 @@ def test_clock_that_goes_back(tmp_path: Path) -> None:
     assert writer.tick(5 * SECOND, 2)
 
 
-def test_only_our_oldest_are_deleted(tmp_path: Path) -> None:
+def test_only_own_oldest_traces_are_deleted(tmp_path: Path) -> None:
     """At most so many of ours are kept; what others have put there stays."""
     others = ["emotion-edge-trace-notes.json", "holiday.json", "emotion-edge-trace-1.json.bak"]
     for name in others:
@@ -346,7 +346,7 @@ def test_write_that_fails(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text("before")
     trace = Trace(["full"])
-    run_pictures(trace, [20_000.0] * 50, [make_stages(face=5000.0)] * 50)
+    run_frames(trace, [20_000.0] * 50, [make_stages(face=5000.0)] * 50)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
     try:

@@ -8,26 +8,26 @@ from typing import cast
 import pytest
 
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.bundle_choice import Choice
+from emotion_edge.engines.bundle_choice import BundleChoice
 from emotion_edge.runtime.config import ConfigError
 from emotion_edge.runtime.indicator import IndicatorError
 from emotion_edge.runtime.messages import SourceError
 from emotion_edge.runtime.opening import Runtime
-from emotion_edge.runtime.trial import Trial, judge
+from emotion_edge.runtime.trial import Trial, decide_trial
 
 HALF_NS = 500_000_000
 
 
 class Verdicts:
-    """Stands in for a `Choice`: notes what becomes of it."""
+    """Stands in for a `BundleChoice`: notes what becomes of it."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def confirm(self) -> None:
+    def mark_good(self) -> None:
         self.said.append("confirmed")
 
-    def forgive(self) -> None:
+    def discount(self) -> None:
         self.said.append("forgiven")
 
 
@@ -36,45 +36,47 @@ def verdicts() -> Verdicts:
     return Verdicts()
 
 
-def go_on(trial: Trial, begin_ns: int, seconds: float, results: int, *, moves: bool = True) -> int:
+def advance(
+    trial: Trial, begin_ns: int, seconds: float, results: int, *, progressed: bool = True
+) -> int:
     """Looks for so long -> the time of the next."""
     end_ns = begin_ns + round(seconds * 1e9)
     for now_ns in range(begin_ns, end_ns, HALF_NS):
-        trial.look(now_ns, results, moves)
+        trial.poll(now_ns, results, progressed)
     return end_ns
 
 
 def test_results_for_long_enough(verdicts: Verdicts) -> None:
     """From the first of them; said once."""
-    trial = Trial(cast("Choice", verdicts), 0)
-    at_ns = go_on(trial, 0, 25, 1)
+    trial = Trial(cast("BundleChoice", verdicts), 0)
+    at_ns = advance(trial, 0, 25, 1)
     assert verdicts.said == []
-    go_on(trial, at_ns, 60, 100)
+    advance(trial, at_ns, 60, 100)
     assert verdicts.said == ["confirmed"]
 
 
-def test_hangs_at_its_first_picture_after_a_wait(verdicts: Verdicts) -> None:
+def test_hang_at_the_first_frame_after_a_wait_is_not_marked_good(verdicts: Verdicts) -> None:
     """A light or a camera is awaited for an hour: that start did not fail, but nothing is proven.
     Then the results stop: it is not confirmed."""
-    trial = Trial(cast("Choice", verdicts), 0)
-    at_ns = go_on(trial, 0, 3600, 0)
+    trial = Trial(cast("BundleChoice", verdicts), 0)
+    at_ns = advance(trial, 0, 3600, 0)
     assert verdicts.said == ["forgiven"]
-    at_ns = go_on(trial, at_ns, 5, 3)
-    go_on(trial, at_ns, 3600, 3, moves=False)
+    at_ns = advance(trial, at_ns, 5, 3)
+    advance(trial, at_ns, 3600, 3, progressed=False)
     assert verdicts.said == ["forgiven"]
 
 
 def test_wait_before_and_between(verdicts: Verdicts) -> None:
     """Results after a wait settle it; a camera that is away for a while does not begin it anew."""
-    trial = Trial(cast("Choice", verdicts), 0)
-    at_ns = go_on(trial, 0, 40, 0)
-    go_on(trial, at_ns, 26, 7)  # the last 25 s excused
+    trial = Trial(cast("BundleChoice", verdicts), 0)
+    at_ns = advance(trial, 0, 40, 0)
+    advance(trial, at_ns, 26, 7)  # the last 25 s excused
     assert verdicts.said == ["forgiven", "confirmed"]
 
 
 def end(verdicts: Verdicts, results: int, error: Exception | None) -> None:
     runtime = SimpleNamespace(choice=verdicts, latency=SimpleNamespace(count=results))
-    with judge(cast("Runtime", runtime)):
+    with decide_trial(cast("Runtime", runtime)):
         if error is not None:
             raise error
 

@@ -42,7 +42,7 @@ def receive_all(listener: socket.socket) -> list[str]:
             return messages
 
 
-def test_says_how_the_program_stands(systemd: socket.socket) -> None:
+def test_status_is_sent(systemd: socket.socket) -> None:
     """Readiness, status and stop, one variable per line."""
     with Watchdog(FakeClock(), make_environment(systemd)) as watchdog:
         watchdog.ready("camera and microphone")
@@ -57,10 +57,10 @@ def test_says_how_the_program_stands(systemd: socket.socket) -> None:
     ]
 
 
-def test_asks_for_time(systemd: socket.socket) -> None:
+def test_extends_the_timeout(systemd: socket.socket) -> None:
     """A start that takes minutes says how long to wait on, in microseconds, and why."""
     with Watchdog(FakeClock(), make_environment(systemd)) as watchdog:
-        watchdog.ask_for_time("building face fp16", 60)
+        watchdog.extend_timeout("building face fp16", 60)
     assert receive_all(systemd) == ["EXTEND_TIMEOUT_USEC=60000000\nSTATUS=building face fp16"]
 
 

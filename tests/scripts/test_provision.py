@@ -133,7 +133,7 @@ def test_edited_configuration_is_kept(root: Path) -> None:
     assert "config.yaml was edited and is kept" in result.stdout
 
 
-def test_interrupted_environment_is_made_anew(root: Path) -> None:
+def test_interrupted_environment_is_rebuilt(root: Path) -> None:
     """pip comes last. A program that was in it counts no more; nor does one of another kind."""
     venv = root / "opt/emotion-edge/venv"
     (venv / "bin").mkdir(parents=True)
@@ -199,7 +199,7 @@ def test_wheels_without_the_program(tmp_path: Path, root: Path) -> None:
     assert result.stderr.startswith(f"--wheels {tmp_path}: it must have emotion_edge-*.whl")
 
 
-def test_date_of_kernels_tells_their_content(root: Path) -> None:
+def test_kernel_date_follows_the_content(root: Path) -> None:
     """Numba looks at the date of one file only: a change of any changes the date of all, and the
     same content has the same date on every machine."""
     kernels = root / "opt/emotion-edge/venv/lib/python3.10/site-packages/emotion_edge/kernels"

@@ -88,7 +88,7 @@ def test_failed_install_stops_and_is_tried_again(checkout: Path) -> None:
     assert any("--editable" in call for call in run(checkout)[0])
 
 
-def test_missing_microphone_is_said(checkout: Path) -> None:
+def test_missing_microphone_is_reported(checkout: Path) -> None:
     """One line with the way out of it, and the program starts all the same."""
     calls, result = run(checkout)
     assert "sudo apt install portaudio19-dev python3-dev gcc" in result.stderr

@@ -25,7 +25,7 @@ def test_it_loads() -> None:
     assert not config.metrics.port
 
 
-def test_people_are_told() -> None:
+def test_notice_is_configured() -> None:
     """An indicator is on, and the picture of whoever passes is not shown."""
     config = load_config(FILE)
     assert config.indicator.kind == "screen"

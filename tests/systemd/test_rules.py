@@ -99,7 +99,7 @@ def test_nothing_is_done_when_a_device_goes() -> None:
     assert find_names(CAMERA, "remove") == (set(), 0)
 
 
-def test_uart_of_the_board_goes_before_an_adapter() -> None:
+def test_board_uart_outranks_an_adapter() -> None:
     """Else a port that is unplugged for a moment would be found elsewhere afterwards."""
     assert find_names(UARTA)[1] > find_names(ADAPTER)[1]
 
@@ -118,7 +118,7 @@ def test_no_modem_is_looked_for_on_an_adapter() -> None:
     assert ("ENV{ID_MM_DEVICE_IGNORE}", "=", "1") in rule
 
 
-def test_udev_takes_the_file() -> None:
+def test_udev_accepts_the_file() -> None:
     """Every label that is gone to exists; where udevadm can say so, all else is right too."""
     terms = [term for rule in read_rules() for term in rule]
     labels = {value for key, _, value in terms if key == "LABEL"}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.runtime.priority import may_go_first
+from emotion_edge.runtime.priority import realtime_permitted
 
 from .unit_root import read_settings, run_tool
 
@@ -87,8 +87,11 @@ def test_filter_is_on(run_filtered: Run, tmp_path: Path) -> None:
     assert "PermissionError" in done.stderr
 
 
-def test_threads_may_go_first(run_filtered: Run) -> None:
+def test_realtime_threads_are_permitted(run_filtered: Run) -> None:
     """As far as they may without it."""
-    code = "from emotion_edge.runtime.priority import *; print(may_go_first()); run_in_background()"
+    code = (
+        "from emotion_edge.runtime.priority import *;"
+        " print(realtime_permitted()); run_in_background()"
+    )
     done = run_filtered("-c", code)
-    assert (done.stdout.strip(), done.stderr) == (str(may_go_first()), "")
+    assert (done.stdout.strip(), done.stderr) == (str(realtime_permitted()), "")

@@ -10,14 +10,14 @@ import pytest
 
 from emotion_edge.kernels.cuda_device import DEVICE_NODES
 from emotion_edge.runtime import __main__ as program
-from emotion_edge.runtime.build_report import PATIENCE_S
-from emotion_edge.runtime.priority import DEVICES
+from emotion_edge.runtime.build_report import EXTEND_TIMEOUT_S
+from emotion_edge.runtime.priority import DEVICE_PRIORITY
 from emotion_edge.runtime.trial import SETTLED_NS
 
 from .unit_root import SHIPPED, UNITS, make_root, read_setting, read_settings, run_tool
 
 SERVICE, BUILD = UNITS
-MOST_EXPOSURE = 8
+MAX_EXPOSURE = 8
 """In tenths, as systemd-analyze takes it."""
 
 
@@ -44,7 +44,7 @@ def test_trial_outlives_the_watchdog() -> None:
         ("ExecStartPre=/no/such", "/no/such"),
     ],
 )
-def test_verify_would_tell(tmp_path: Path, wrong: str, complaint: str) -> None:
+def test_verify_detects_an_error(tmp_path: Path, wrong: str, complaint: str) -> None:
     """That the test above would see a wrong drop-in."""
     root = make_root(tmp_path)
     drop_in = root / "etc/systemd/system" / f"{SERVICE}.d/30-wrong.conf"
@@ -70,7 +70,7 @@ def test_exposure(tmp_path: Path, unit: str, jetson: bool) -> None:
     """At most 0.8, and each point that remains is explained."""
     root = make_root(tmp_path, jetson=jetson)
     command = ("systemd-analyze", f"--root={root}", "security", "--offline=yes", unit)
-    done = run_tool(*command, f"--threshold={MOST_EXPOSURE}", "--no-pager")
+    done = run_tool(*command, f"--threshold={MAX_EXPOSURE}", "--no-pager")
     assert done.returncode == 0, done.stdout + done.stderr
     points = json.loads(run_tool(*command, "--json=short").stdout)
     remaining = {point["name"] for point in points if point["exposure"] not in (None, "0.0")}
@@ -79,12 +79,12 @@ def test_exposure(tmp_path: Path, unit: str, jetson: bool) -> None:
     assert remaining <= set(explained)
 
 
-def test_exposure_would_tell(tmp_path: Path) -> None:
+def test_exposure_detects_a_weaker_unit(tmp_path: Path) -> None:
     """That a unit without its drop-in would not pass."""
     root = make_root(tmp_path)
     (root / "etc/systemd/system" / f"{SERVICE}.d/10-sandbox.conf").unlink()
     command = ("systemd-analyze", f"--root={root}", "security", "--offline=yes", SERVICE)
-    assert run_tool(*command, f"--threshold={MOST_EXPOSURE}", "--no-pager").returncode != 0
+    assert run_tool(*command, f"--threshold={MAX_EXPOSURE}", "--no-pager").returncode != 0
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -112,14 +112,14 @@ def test_hang_is_over_in_time() -> None:
 def test_restart_limits() -> None:
     """What was told wrongly is not tried again, and the rest not for ever."""
     assert read_setting(SERVICE, "Restart") == "on-failure"
-    assert read_setting(SERVICE, "RestartPreventExitStatus") == str(program.EXIT_TOLD_WRONGLY)
+    assert read_setting(SERVICE, "RestartPreventExitStatus") == str(program.EXIT_USAGE)
     assert read_setting(SERVICE, "StartLimitIntervalSec", "Unit") == "5min"
     assert 5 <= int(read_setting(SERVICE, "StartLimitBurst", "Unit")) <= 20
 
 
-def test_threads_may_go_first() -> None:
+def test_realtime_threads_are_permitted() -> None:
     """Real-time priorities up to that of the devices, and nothing that forbids them."""
-    assert int(read_setting(SERVICE, "LimitRTPRIO")) == DEVICES
+    assert int(read_setting(SERVICE, "LimitRTPRIO")) == DEVICE_PRIORITY
     sandbox = read_settings("sandbox.conf")
     keys = {key for key, _ in sandbox}
     assert not keys & {"RestrictRealtime", "MemoryDenyWriteExecute", "CPUQuota", "CPUWeight"}
@@ -127,11 +127,11 @@ def test_threads_may_go_first() -> None:
     assert {"sched_setscheduler", "setpriority"} <= set(filters[-1].split())
 
 
-def test_build_asks_in_time() -> None:
+def test_build_extends_the_timeout_in_time() -> None:
     """Its reports lengthen a time-out that is longer than the wait for the first of them."""
     assert read_setting(BUILD, "NotifyAccess") == "main"
     assert read_setting(BUILD, "TimeoutStartSec") == "10min"
-    assert PATIENCE_S < 600
+    assert EXTEND_TIMEOUT_S < 600
 
 
 def test_build_runs_where_there_is_a_gpu() -> None:
@@ -143,7 +143,7 @@ def test_build_runs_where_there_is_a_gpu() -> None:
         assert any(condition.startswith(f"|/dev/{stem}") for condition in conditions), pattern
 
 
-def test_no_picture_reaches_a_disk() -> None:
+def test_no_frame_reaches_a_disk() -> None:
     """No core dump, no swap, no temporary file outside of memory, no telemetry."""
     sandbox = read_settings("sandbox.conf")
     assert {

@@ -11,14 +11,14 @@ from emotion_edge.training.card_tables import (
     is_confusion,
     make_cell,
     make_title,
-    render_figures,
+    render_metrics,
 )
 
 LABELS = ("angry", "happy", "sad")
 
 
 def render(figures: Any, labels: tuple[str, ...] = LABELS) -> str:
-    return "\n".join(render_figures("voice_ravdess_folds", figures, [labels], 3))
+    return "\n".join(render_metrics("voice_ravdess_folds", figures, [labels], 3))
 
 
 def rows_of(text: str) -> list[list[str]]:
@@ -89,7 +89,7 @@ def test_labels_of_its_own() -> None:
     """A matrix over other labels says which; one that nobody named gets numbers."""
     two = {"confusion": [[3, 1], [0, 2]], "labels": ["calm", "loud"]}
     assert [row[0] for row in rows_of(render(two))] == ["label", "calm", "loud"]
-    lines = render_figures("x", {"confusion": two["confusion"]}, [LABELS, ["calm", "loud"]], 3)
+    lines = render_metrics("x", {"confusion": two["confusion"]}, [LABELS, ["calm", "loud"]], 3)
     assert [row[0] for row in rows_of("\n".join(lines))] == ["label", "calm", "loud"]
     assert [row[0] for row in rows_of(render({"confusion": [[1, 0], [0, 1]]}))[1:]] == ["0", "1"]
 
@@ -101,7 +101,7 @@ def test_what_is_no_confusion(value: object) -> None:
     render({"confusion": value, "n": 1})
 
 
-def test_nested_figures() -> None:
+def test_nested_metrics() -> None:
     """Conditions become rows, deeper groups get headings of their own."""
     noise = {"20 dB": {"accuracy": 0.5, "uar": 0.4}, "0 dB": {"accuracy": 0.2, "n": 7}}
     text = render({"clean": 0.6, "noise": noise, "by": {"sex": {"f": {"deep": {"uar": 1.0}}}}})
@@ -119,7 +119,7 @@ def test_nested_figures() -> None:
     assert "##### Sex" in text
 
 
-def test_lists_of_figures() -> None:
+def test_lists_of_metrics() -> None:
     """Bins of a calibration, one row each."""
     bins = [{"confidence": 0.1, "count": 3}, {"confidence": None, "count": 0}]
     assert rows_of(render({"reliability": bins})) == [

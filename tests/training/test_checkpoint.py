@@ -25,11 +25,11 @@ RUN = {"network": "Linear", "labels": "('a', 'b')", "weight": "(2, 3)"}
 class Bomb:
     """What an attacker would put into a file."""
 
-    def __init__(self, proof: Path) -> None:
-        self.proof = proof
+    def __init__(self, trace_file: Path) -> None:
+        self.trace_file = trace_file
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.touch, (self.proof,)
+        return Path.touch, (self.trace_file,)
 
 
 def save(path: Path, **more: object) -> Path:
@@ -115,11 +115,11 @@ def test_setting_that_is_gone(tmp_path: Path) -> None:
 
 def test_code_is_never_run(tmp_path: Path) -> None:
     """Neither from a pickle, nor from one inside a file of torch.save."""
-    proof = tmp_path / "proof"
+    trace_file = tmp_path / "proof"
     plain, old, packed = (tmp_path / name for name in ("plain", "old", "packed"))
-    plain.write_bytes(pickle.dumps(Bomb(proof)))
-    torch.save({"x": Bomb(proof)}, old, _use_new_zipfile_serialization=False)
-    torch.save({"format": 2, "run": RUN, "x": Bomb(proof)}, packed)
+    plain.write_bytes(pickle.dumps(Bomb(trace_file)))
+    torch.save({"x": Bomb(trace_file)}, old, _use_new_zipfile_serialization=False)
+    torch.save({"format": 2, "run": RUN, "x": Bomb(trace_file)}, packed)
     for path, message in (
         (plain, "never a pickle"),
         (old, "never a pickle"),
@@ -129,9 +129,9 @@ def test_code_is_never_run(tmp_path: Path) -> None:
             load_checkpoint(path, RUN)
         with pytest.raises(CheckpointError, match=message):
             load_weights(path, nn.Linear(2, 2))
-    assert not proof.exists()
+    assert not trace_file.exists()
     pickle.loads(plain.read_bytes())  # it would have gone off
-    assert proof.exists()
+    assert trace_file.exists()
 
 
 def test_cut_short(tmp_path: Path) -> None:

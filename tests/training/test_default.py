@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from emotion_edge.engines.bundle import LABELS, Bundle, load_bundle
-from emotion_edge.engines.golden import prove_engine
+from emotion_edge.engines.golden import check_golden_output
 from emotion_edge.engines.onnx_engine import OnnxEngine
 from emotion_edge.training.__main__ import main
 from emotion_edge.training.data.action_units import UNITS
 from emotion_edge.training.data.ferplus import VOTES
 from emotion_edge.training.data.ravdess import TEST_FOLDS
-from emotion_edge.training.default import Sources, fusion_weights, train_default
+from emotion_edge.training.default import DatasetPaths, fusion_weights, train_default
 from emotion_edge.training.face import FaceRecipe, Round
 from emotion_edge.training.folds import Recipes
 from emotion_edge.training.fusion import FusionRecipe
@@ -60,13 +60,13 @@ def write_voices(root: Path) -> None:
         folder = root / f"Actor_{actor:02}"
         folder.mkdir(parents=True)
         for place, code in enumerate(EMOTION_CODES):
-            sound = 0.3 * np.sin(2 * np.pi * 300 * 2**place * t) + 0.01 * rng.standard_normal(
+            audio = 0.3 * np.sin(2 * np.pi * 300 * 2**place * t) + 0.01 * rng.standard_normal(
                 len(t)
             )
             path = folder / f"03-01-{code}-01-01-01-{actor:02}.wav"
             with av.open(str(path), "w") as container:
                 stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
-                pcm = (sound * 32_000).astype(np.int16)[None]
+                pcm = (audio * 32_000).astype(np.int16)[None]
                 frame = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
                 frame.sample_rate = 16_000
                 container.mux(stream.encode(frame))
@@ -87,7 +87,7 @@ def write_units(path: Path) -> None:
 
 
 def train_toy(root: Path, out: Path) -> Bundle:
-    sources = Sources(root, root / "ravdess", root / "units.csv")
+    sources = DatasetPaths(root, root / "ravdess", root / "units.csv")
     return train_default(sources, root / "work", out, FACE, REST)
 
 
@@ -108,11 +108,11 @@ def bundle(toy: Path) -> Bundle:
     return load_bundle(toy / "bundle")
 
 
-def test_recipe_gives_a_bundle_that_proves_itself(bundle: Bundle) -> None:
+def test_recipe_gives_a_bundle_that_passes_its_golden_check(bundle: Bundle) -> None:
     """All three networks answer the golden input as they did when they were exported."""
     for network in ("face", "voice", "fusion"):
         with OnnxEngine(bundle.model_path(network)) as engine:
-            prove_engine(engine, bundle, network)
+            check_golden_output(engine, bundle, network)
     assert sum(model.fusion_weight for model in bundle.manifest.models.values()) == pytest.approx(1)
 
 
@@ -148,7 +148,7 @@ def test_recipe_goes_on_where_it_was(toy: Path, bundle: Bundle) -> None:
         (["--dataset", "ravdess", "--actors", "2,5", "--modality", "voice"], 8),
     ],
 )
-def test_evaluate_writes_the_figures(
+def test_evaluate_writes_the_metrics(
     toy: Path, tmp_path: Path, arguments: list[str], num: int
 ) -> None:
     """`emotion-train evaluate` scores the bundle and writes the promised keys."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from emotion_edge.training.distributed import Team, find_team, share_batch
+from emotion_edge.training.distributed import ProcessGroup, read_process_group, shard_batch
 from emotion_edge.training.errors import TrainingError
 
 SCRIPT = """
@@ -24,11 +24,11 @@ atexit.register(list_threads)
 import torch
 from torch import nn
 from torch.nn import functional as F
-from emotion_edge.training.distributed import find_team
+from emotion_edge.training.distributed import read_process_group
 from emotion_edge.training.fit import RunOptions, Schedule, fit
 
 folder = pathlib.Path(sys.argv[1])
-rank = find_team().rank
+rank = read_process_group().rank
 torch.set_num_threads(1)
 torch.manual_seed(3 + rank)  # each starts from weights of its own
 model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))
@@ -68,7 +68,7 @@ def load(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)
 
 
-def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_train_the_same_weights_as_one(tmp_path: Path) -> None:
     """Both end with the same weights, which are those of one process with the whole batches; only
     the first writes; started again they go on from its checkpoint (here: are done)."""
     one, two = tmp_path / "one", tmp_path / "two"
@@ -99,7 +99,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
 def test_shares_make_up_the_batch(count: int, size: int) -> None:
     """Every row once, and the mean of the weighted means is the mean of all."""
     x, target = torch.arange(count), torch.randn(count, 1)
-    shares = [share_batch((x, -x), target, Team(rank, size)) for rank in range(size)]
+    shares = [shard_batch((x, -x), target, ProcessGroup(rank, size)) for rank in range(size)]
     rows = sorted(int(row) for (own, _), _, _ in shares for row in own)
     assert rows == list(range(count))
     assert all(torch.equal(own, -other) for (own, other), _, _ in shares)
@@ -110,19 +110,19 @@ def test_shares_make_up_the_batch(count: int, size: int) -> None:
 def test_batch_smaller_than_the_team() -> None:
     """Somebody would go without."""
     with pytest.raises(TrainingError, match="batch of 2 cannot be shared by 3 processes"):
-        share_batch((torch.zeros(2),), torch.zeros(2, 1), Team(0, 3))
+        shard_batch((torch.zeros(2),), torch.zeros(2, 1), ProcessGroup(0, 3))
 
 
 def test_team_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     """As torchrun sets it; without it, one process that leads."""
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert find_team() == Team(0, 1, 0)
-    assert find_team().leads
+    assert read_process_group() == ProcessGroup(0, 1, 0)
+    assert read_process_group().is_main
     for name, text in (("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, text)
-    assert find_team() == Team(5, 8, 1)
-    assert not find_team().leads
+    assert read_process_group() == ProcessGroup(5, 8, 1)
+    assert not read_process_group().is_main
 
 
 @pytest.mark.parametrize(("rank", "size"), [("2", "2"), ("-1", "2"), ("x", "2"), ("0", "0")])
@@ -131,4 +131,4 @@ def test_half_set_environment(monkeypatch: pytest.MonkeyPatch, rank: str, size: 
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(TrainingError, match=re.escape(f"RANK={rank}, WORLD_SIZE={size}")):
-        find_team()
+        read_process_group()

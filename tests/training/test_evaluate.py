@@ -13,7 +13,7 @@ import pytest
 
 from emotion_edge.engines.bundle import LABELS, Bundle, load_bundle, write_manifest
 from emotion_edge.training.data import DatasetError
-from emotion_edge.training.evaluate import Stress, evaluate_bundle
+from emotion_edge.training.evaluate import RobustnessOptions, evaluate_bundle
 
 CODES = ("01", "03", "05")
 
@@ -47,22 +47,22 @@ def evaluate(bundle: Bundle, root: Path, **more: Any) -> dict[str, Any]:
     return evaluate_bundle(bundle, "ravdess", root, engine="null", **more)
 
 
-def test_figures_and_what_they_are_of(bundle: Bundle, recordings: Path) -> None:
+def test_metrics_and_their_protocol(bundle: Bundle, recordings: Path) -> None:
     """Every promised key, people by number, and the scope."""
-    figures = evaluate(bundle, recordings, level="low")
-    assert figures["n"] == 9
-    assert np.array(figures["confusion"]).sum() == 9
-    assert figures["labels"] == list(LABELS)
-    assert list(figures["subjects"]) == ["2", "3", "10"]
-    assert set(figures["groups"]) == {"sex", "intensity", "statement", "acted emotion"}
+    metrics = evaluate(bundle, recordings, level="low")
+    assert metrics["n"] == 9
+    assert np.array(metrics["confusion"]).sum() == 9
+    assert metrics["labels"] == list(LABELS)
+    assert list(metrics["subjects"]) == ["2", "3", "10"]
+    assert set(metrics["groups"]) == {"sex", "intensity", "statement", "acted emotion"}
     wanted = {"dataset": "ravdess", "modality": "voice", "actors": "all", "level": "low"}
-    assert wanted.items() <= figures.items()
-    assert figures["engines"] == {"voice": "null"}
-    assert figures["precisions"] == {"voice": "fp32"}
-    assert figures["bundle"] == bundle.sha256
-    assert figures["ci95_by"] == "subject"
-    assert "calm" in figures["protocol"]
-    assert "robustness" not in figures
+    assert wanted.items() <= metrics.items()
+    assert metrics["engines"] == {"voice": "null"}
+    assert metrics["precisions"] == {"voice": "fp32"}
+    assert metrics["bundle"] == bundle.sha256
+    assert metrics["ci95_by"] == "subject"
+    assert "calm" in metrics["protocol"]
+    assert "robustness" not in metrics
 
 
 def test_files_that_cannot_be_read_are_named_and_counted(
@@ -74,8 +74,8 @@ def test_files_that_cannot_be_read_are_named_and_counted(
     cut = recordings / "03-01-05-01-01-01-02.wav"
     cut.write_bytes(cut.read_bytes()[:244])  # 100 samples
     with caplog.at_level(logging.WARNING):
-        figures = evaluate(bundle, recordings)
-    assert (figures["n"], figures["skipped"]) == (6, 3)
+        metrics = evaluate(bundle, recordings)
+    assert (metrics["n"], metrics["skipped"]) == (6, 3)
     for code in CODES:
         assert f"left out: {recordings}/03-01-{code}-01-01-01-02.wav" in caplog.text
 
@@ -102,7 +102,7 @@ def test_unknown_level_is_told(bundle: Bundle, recordings: Path) -> None:
         evaluate(bundle, recordings, level="huge")
 
 
-def test_people_of_the_training_are_told(
+def test_training_subjects_are_reported(
     tmp_path: Path, bundle: Bundle, recordings: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The bundle says whom it learned from: a score on them carries a warning."""
@@ -123,41 +123,43 @@ def test_people_of_the_training_are_told(
 
 def test_robustness_repeats_the_evaluation(bundle: Bundle, recordings: Path) -> None:
     """The unspoilt row is the evaluation itself; spoiling changes what is said; noise alone."""
-    figures = evaluate(bundle, recordings, stress=Stress())
-    clean, *rows = figures["robustness"]
+    metrics = evaluate(bundle, recordings, robustness=RobustnessOptions())
+    clean, *rows = metrics["robustness"]
     assert clean["condition"] == "clean"
-    assert all(clean[name] == figures[name] for name in ("accuracy", "uar", "ece", "n"))
+    assert all(clean[name] == metrics[name] for name in ("accuracy", "uar", "ece", "n"))
     assert len(rows) == 15
     assert all(set(row) == set(clean) and row["n"] == 9 for row in rows)
     assert any(row["ece"] != clean["ece"] for row in rows)
-    assert [row["noise"] for row in figures["noise_only"]] == ["white noise", "pink noise"]
+    assert [row["noise"] for row in metrics["noise_only"]] == ["white noise", "pink noise"]
 
 
 def test_robustness_is_seeded_by_name(tmp_path: Path, bundle: Bundle, recordings: Path) -> None:
     """The same again for the same seed, wherever the data lie and whoever else is scored."""
-    first = evaluate(bundle, recordings, actors=[2], stress=Stress())
-    other = evaluate(bundle, recordings, actors=[2], stress=Stress(seed=1))
+    first = evaluate(bundle, recordings, actors=[2], robustness=RobustnessOptions())
+    other = evaluate(bundle, recordings, actors=[2], robustness=RobustnessOptions(seed=1))
     moved = recordings.rename(tmp_path / "elsewhere")
     for path in moved.glob("*-03.wav"):
         path.unlink()
-    again = evaluate(bundle, moved, actors=[2, 3], stress=Stress())
+    again = evaluate(bundle, moved, actors=[2, 3], robustness=RobustnessOptions())
     assert again["robustness"] == first["robustness"]
     assert again["noise_only"] == first["noise_only"]
     assert other["robustness"] != first["robustness"]
 
 
-def test_faces_are_spoilt_too(write_ferplus: Callable[..., Path], bundle: Bundle) -> None:
+def test_faces_are_corrupted_too(write_ferplus: Callable[..., Path], bundle: Bundle) -> None:
     """More faces than a batch; no sound, so no noise."""
     votes = {f"{i}.png": {("happiness", "sadness")[i % 2]: 10} for i in range(70)}
     root = write_ferplus(votes)
-    figures = evaluate_bundle(bundle, "ferplus", root, "train", engine="null", stress=Stress())
-    assert figures["n"] == 70
-    assert figures["subjects"] == {}
-    assert figures["split"] == "train"
-    names = {row["condition"] for row in figures["robustness"]}
+    metrics = evaluate_bundle(
+        bundle, "ferplus", root, "train", engine="null", robustness=RobustnessOptions()
+    )
+    assert metrics["n"] == 70
+    assert metrics["subjects"] == {}
+    assert metrics["split"] == "train"
+    names = {row["condition"] for row in metrics["robustness"]}
     assert names == {"clean", "low light", "blur", "JPEG", "occlusion"}
-    assert {row["n"] for row in figures["robustness"]} == {70}
-    assert "noise_only" not in figures
+    assert {row["n"] for row in metrics["robustness"]} == {70}
+    assert "noise_only" not in metrics
 
 
 def test_missing_modality_costs_examples(
@@ -181,10 +183,10 @@ def test_missing_modality_costs_examples(
             picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
             container.mux(stream.encode(picture))
             container.mux(stream.encode(None))
-    figures = evaluate(bundle, recordings, stress=Stress())
-    assert figures["modality"] == "fusion"
-    rows = {row["condition"]: row["n"] for row in figures["robustness"]}
+    metrics = evaluate(bundle, recordings, robustness=RobustnessOptions())
+    assert metrics["modality"] == "fusion"
+    rows = {row["condition"]: row["n"] for row in metrics["robustness"]}
     assert rows["face missing"] == 9
     assert "voice missing" not in rows
     seen = evaluate(bundle, recordings, modality="voice")
-    assert figures["confusion"] == seen["confusion"], "without faces, fusion is the voice"
+    assert metrics["confusion"] == seen["confusion"], "without faces, fusion is the voice"

@@ -15,7 +15,7 @@ from torch import nn
 from emotion_edge.engines import open_engine
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundle import MANIFEST, Bundle, BundleError, Level, load_bundle
-from emotion_edge.engines.golden import golden_input, prove_engine
+from emotion_edge.engines.golden import check_golden_output, golden_input
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.training import export
 from emotion_edge.training.export import FusionNetwork, write_bundle
@@ -133,7 +133,7 @@ def test_bundle_with_fusion(
     assert bundle.manifest.metrics["export"]["fusion"]["real_inputs"] == 8
     for name in bundle.manifest.networks:
         with open_engine("onnx", bundle, name) as engine:
-            prove_engine(engine, bundle, name)
+            check_golden_output(engine, bundle, name)
             one = golden_input(bundle.manifest, name)
             for batch in SIZES:
                 many = {key: np.repeat(array, batch, axis=0) for key, array in one.items()}
@@ -192,7 +192,7 @@ def test_bundle_replaces_the_old_one(write: Write) -> None:
     assert "face.onnx" not in new.manifest.files
 
 
-def spoil_network() -> nn.Module:
+def corrupt_network() -> nn.Module:
     class Random(TinyVoice):
         """Answers otherwise each time, so no file can equal it."""
 
@@ -208,7 +208,7 @@ def spoil_network() -> nn.Module:
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"models": {"face": TinyFace(), "voice": spoil_network()}}, ExportError),
+        ({"models": {"face": TinyFace(), "voice": corrupt_network()}}, ExportError),
         ({"temperatures": {"face": 1.0, "voice": 0.0}}, BundleError),
         ({"levels": []}, IndexError),
         (
@@ -229,7 +229,9 @@ def test_failure_leaves_the_old_bundle(
     assert [path.name for path in old.path.parent.iterdir()] == ["tiny"]
 
 
-def test_bundle_that_does_not_prove_itself(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_that_fails_its_golden_check_keeps_the_old_bundle(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Golden answers are compared before the bundle is put in place."""
     old = write()
     before = list_files(old.path)

@@ -15,8 +15,8 @@ from emotion_edge.training.data.ferplus import FaceSet, load_ferplus
 from emotion_edge.training.face import (
     FaceRecipe,
     Round,
+    adjust_for_label_prior,
     face_logits,
-    favour_rare_labels,
     prepare_faces,
     sampling_weights,
     split_held_out,
@@ -38,8 +38,8 @@ def test_faces_are_prepared_as_on_the_device(size_px: int) -> None:
     got = prepare_faces(faces, size_px, ImageSpec())
     assert got.shape == (3, 3, size_px, size_px)
     for face, tensor in zip(faces, got, strict=True):
-        colour = np.repeat(face[:, :, None], 3, axis=2)
-        want = reference.face_tensor(colour, (0.0, 0.0, 48.0), size_px, ImageSpec())
+        color = np.repeat(face[:, :, None], 3, axis=2)
+        want = reference.face_tensor(color, (0.0, 0.0, 48.0), size_px, ImageSpec())
         np.testing.assert_allclose(tensor, want, rtol=0, atol=1e-5)
 
 
@@ -51,9 +51,9 @@ def test_held_out_faces() -> None:
         np.zeros(100, np.int64),
         skipped=0,
     )
-    learn, held_out = split_held_out(faces, seed=3)
+    training, held_out = split_held_out(faces, seed=3)
     assert len(held_out) == 20
-    assert sorted([*learn, *held_out]) == list(range(100))
+    assert sorted([*training, *held_out]) == list(range(100))
     np.testing.assert_array_equal(split_held_out(faces, seed=3)[1], held_out)
     assert not np.array_equal(split_held_out(faces, seed=4)[1], held_out)
 
@@ -71,7 +71,7 @@ def test_rare_labels_are_favoured() -> None:
     model = FaceNet()
     before = model.classifier.bias.detach().clone()
     share = np.array([0.5, 0.001, 0.1, 0.1, 0.1, 0.1, 0.099])
-    favour_rare_labels(model, share, 0.5)
+    adjust_for_label_prior(model, share, 0.5)
     change = (model.classifier.bias - before).detach().numpy()
     assert change[0] == pytest.approx(-0.5 * np.log(0.5), abs=1e-5)
     assert change[1] == pytest.approx(-0.5 * np.log(0.01), abs=1e-5), "not below one in a hundred"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from emotion_edge.kernels.spec import ImageSpec
 from emotion_edge.training.data.crops import CropSet
-from emotion_edge.training.films import FilmOpinions, read_films
+from emotion_edge.training.films import VideoPredictions, predict_videos
 
 
 class Brightness(nn.Module):
@@ -21,24 +21,24 @@ class Brightness(nn.Module):
         return logits, logits
 
 
-def test_mean_over_a_film() -> None:
+def test_mean_over_a_video() -> None:
     images = np.zeros((2, 4, 112, 112), np.uint8)
     images[0] = 255
     images[1, :2] = 255  # half of the faces say the one, half the other
     nobody = np.zeros(2, np.int64)
     films = CropSet(images, nobody, nobody, nobody, ["01-01-a", "02-01-b"])
-    found = read_films(Brightness(), films, 32, ImageSpec())
-    assert found.takes == ["01-a", "01-b"]
+    found = predict_videos(Brightness(), films, 32, ImageSpec())
+    assert found.recording_ids == ["01-a", "01-b"]
     probabilities = np.exp(found.log_probabilities)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(probabilities[:, :2], [[1, 0], [0.5, 0.5]], atol=1e-3)
 
 
-def test_films_of_recordings() -> None:
+def test_videos_of_recordings() -> None:
     """In the order asked for; all or none."""
-    films = FilmOpinions(["01-a", "01-b"], np.arange(14, dtype=np.float32).reshape(2, 7))
-    found = films.of(["03-01-b", "03-01-a", "03-01-b"])
+    films = VideoPredictions(["01-a", "01-b"], np.arange(14, dtype=np.float32).reshape(2, 7))
+    found = films.select(["03-01-b", "03-01-a", "03-01-b"])
     assert found is not None
     assert found[:, 0].tolist() == [7, 0, 7]
-    assert films.of(["03-01-a", "03-01-c"]) is None
-    assert films.of([]) is None
+    assert films.select(["03-01-a", "03-01-c"]) is None
+    assert films.select([]) is None

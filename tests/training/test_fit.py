@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from emotion_edge.training.errors import CheckpointError, DivergedError, TrainingError
-from emotion_edge.training.fit import Batch, RunOptions, Schedule, describe_recipe, fit
+from emotion_edge.training.fit import Batch, RunOptions, Schedule, add_recipe_identity, fit
 from emotion_edge.training.schedule import FitRecipe
 
 SCHEDULE = Schedule(num_epochs=3, batches_per_epoch=5, peak_lr=0.02)
@@ -85,7 +85,7 @@ def test_finished_run_is_not_run_again(tmp_path: Path) -> None:
     )
 
 
-def test_it_learns() -> None:
+def test_fit_reduces_the_loss() -> None:
     """The averaged model separates what can be separated, and is ready for use."""
     schedule = Schedule(num_epochs=12, batches_per_epoch=5, peak_lr=0.02, ema_decay=0.9)
     scores: list[float] = []
@@ -174,7 +174,7 @@ def test_checkpoint_every_few_epochs(tmp_path: Path) -> None:
     assert done == [0, 2, 2, 4, 5]
 
 
-def make_judge(scores: list[float]) -> tuple[list[dict[str, Tensor]], object]:
+def make_validator(scores: list[float]) -> tuple[list[dict[str, Tensor]], object]:
     """A judge that gives these scores in turn, and the weights it was shown."""
     seen: list[dict[str, Tensor]] = []
 
@@ -196,12 +196,12 @@ def make_judge(scores: list[float]) -> tuple[list[dict[str, Tensor]], object]:
 def test_early_stopping(tmp_path: Path, scores: list[float], num_done: int, best: int) -> None:
     """After two epochs without a better one it ends, with the best; started again it knows."""
     schedule = replace(SCHEDULE, num_epochs=7, patience=2)
-    seen, validate = make_judge(scores)
+    seen, validate = make_validator(scores)
     model = fit(make_model(0), make_batches, schedule, tmp_path / "a.ckpt", validate)
     assert len(seen) == num_done
     want = seen[best - 1]
     assert all(torch.equal(value, want[name]) for name, value in model.state_dict().items())
-    _, nobody = make_judge([])
+    _, nobody = make_validator([])
     again = fit(make_model(1), make_batches, schedule, tmp_path / "a.ckpt", nobody)
     assert all(torch.equal(value, want[name]) for name, value in again.state_dict().items())
 
@@ -209,7 +209,7 @@ def test_early_stopping(tmp_path: Path, scores: list[float], num_done: int, best
 def test_early_stopping_over_a_kill(tmp_path: Path) -> None:
     """The best and how long it has been are in the checkpoint."""
     schedule = replace(SCHEDULE, num_epochs=7, patience=3)
-    seen, validate = make_judge([0.1, 0.8, 0.3])
+    seen, validate = make_validator([0.1, 0.8, 0.3])
     with pytest.raises(Killed):
         fit(
             make_model(0),
@@ -218,7 +218,7 @@ def test_early_stopping_over_a_kill(tmp_path: Path) -> None:
             tmp_path / "a.ckpt",
             validate,
         )
-    more, validate = make_judge([0.7, 0.6])
+    more, validate = make_validator([0.7, 0.6])
     model = fit(make_model(1), make_batches, schedule, tmp_path / "a.ckpt", validate)
     assert len(more) == 2
     assert all(torch.equal(v, seen[1][name]) for name, v in model.state_dict().items())
@@ -226,12 +226,12 @@ def test_early_stopping_over_a_kill(tmp_path: Path) -> None:
 
 def test_without_patience_the_last_is_returned() -> None:
     """Validation is then only reported."""
-    seen, validate = make_judge([0.9, 0.2, 0.1])
+    seen, validate = make_validator([0.9, 0.2, 0.1])
     model = fit(make_model(0), make_batches, SCHEDULE, validate=validate)
     assert all(torch.equal(v, seen[-1][name]) for name, v in model.state_dict().items())
 
 
-def spoil(value: float, at: tuple[int, int]) -> object:
+def corrupt(value: float, at: tuple[int, int]) -> object:
     """Batches in which one number is not one."""
 
     def batches(epoch: int) -> Iterator[Batch]:
@@ -251,7 +251,7 @@ def test_loss_that_is_no_number(tmp_path: Path, value: float) -> None:
         rf"loss is nan in epoch 2, batch 3 of 5: stopped; the last good .*{path}, after epoch 1$"
     )
     with pytest.raises(DivergedError, match=message):
-        fit(make_model(0), spoil(value, (1, 2)), SCHEDULE, path)
+        fit(make_model(0), corrupt(value, (1, 2)), SCHEDULE, path)
     state = torch.load(path, weights_only=True)
     assert state["epoch"] == 1
     assert all(v.isfinite().all() for v in state["model"].values())
@@ -263,7 +263,7 @@ def test_loss_that_is_no_number(tmp_path: Path, value: float) -> None:
 def test_no_number_in_the_first_epoch(tmp_path: Path) -> None:
     """Then there is nothing to go on from, and it says so."""
     with pytest.raises(DivergedError, match=r"epoch 1, batch 1 of 5.*there is no checkpoint yet"):
-        fit(make_model(0), spoil(float("nan"), (0, 0)), SCHEDULE, tmp_path / "net.ckpt")
+        fit(make_model(0), corrupt(float("nan"), (0, 0)), SCHEDULE, tmp_path / "net.ckpt")
     assert not (tmp_path / "net.ckpt").exists()
 
 
@@ -336,32 +336,34 @@ def test_warm_restart(tmp_path: Path) -> None:
     assert torch.equal(resumed.head.weight, given.head.weight)
 
 
-def test_whoever_listens_hears_all(tmp_path: Path) -> None:
+def test_on_epoch_is_called_for_every_epoch(tmp_path: Path) -> None:
     """After a resume the epochs before it, too; what a listener raises ends the run."""
-    heard: list[tuple[int, float | None]] = []
+    reported: list[tuple[int, float | None]] = []
 
     def listen(epoch: int, score: float | None) -> None:
-        heard.append((epoch, score))
-        if len(heard) == 2:
+        reported.append((epoch, score))
+        if len(reported) == 2:
             raise Killed
 
     options = RunOptions(on_epoch=listen)
-    _, validate = make_judge([0.1, 0.2])
+    _, validate = make_validator([0.1, 0.2])
     with pytest.raises(Killed):
         fit(make_model(0), make_batches, SCHEDULE, tmp_path / "a.ckpt", validate, options=options)
-    heard.clear()
-    options = RunOptions(on_epoch=lambda *news: heard.append(news))
-    _, validate = make_judge([0.3])
+    reported.clear()
+    options = RunOptions(on_epoch=lambda *news: reported.append(news))
+    _, validate = make_validator([0.3])
     fit(make_model(0), make_batches, SCHEDULE, tmp_path / "a.ckpt", validate, options=options)
-    assert heard == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert reported == [(1, 0.1), (2, 0.2), (3, 0.3)]
 
 
 def test_recipe_is_part_of_the_run() -> None:
     """All but how often it saves, which changes nothing that is learned."""
-    described = describe_recipe(RunOptions({"labels": "ab"}), FitRecipe(warmup=0.5))
+    described = add_recipe_identity(RunOptions({"labels": "ab"}), FitRecipe(warmup=0.5))
     assert described.identity["labels"] == "ab"
     assert described.identity["warmup"] == 0.5
-    often = describe_recipe(RunOptions({"labels": "ab"}), FitRecipe(warmup=0.5, checkpoint_every=9))
+    often = add_recipe_identity(
+        RunOptions({"labels": "ab"}), FitRecipe(warmup=0.5, checkpoint_every=9)
+    )
     assert often == described
 
 

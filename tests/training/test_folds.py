@@ -14,14 +14,14 @@ from emotion_edge.training import folds as module
 from emotion_edge.training.data.action_units import UNITS, ActionUnits
 from emotion_edge.training.data.ravdess import TEST_FOLDS
 from emotion_edge.training.data.voices import VoiceSet
-from emotion_edge.training.films import FilmOpinions
+from emotion_edge.training.films import VideoPredictions
 from emotion_edge.training.folds import (
-    Material,
+    FoldData,
     Recipes,
-    judge_fold,
-    judge_folds,
-    opinions,
-    summarise_folds,
+    evaluate_fold,
+    evaluate_folds,
+    log_probabilities,
+    summarize_folds,
 )
 from emotion_edge.training.fusion import FusionRecipe
 from emotion_edge.training.units import UnitsRecipe
@@ -38,17 +38,17 @@ LABEL_OF = (6, 6, 3, 4, 0, 2, 1, 5)
 
 
 @pytest.fixture(scope="module")
-def material() -> Material:
+def fold_data() -> FoldData:
     """Every actor of the folds with four takes; each emotion has its own tone and unit."""
     rng = np.random.default_rng(0)
     n = np.arange(16_000)
-    sounds, names, values = [], [], []
+    audio_clips, names, values = [], [], []
     emotions, actors = [], []
     for actor in (actor for fold in TEST_FOLDS for actor in fold):
         for take in range(4):
             emotion = (2 * take + actor) % 8
             tone = 0.2 * np.sin(2 * np.pi * 200 * 1.4**emotion * n / 16_000)
-            sounds.append((tone + 0.01 * rng.standard_normal(len(n))).astype(np.float32))
+            audio_clips.append((tone + 0.01 * rng.standard_normal(len(n))).astype(np.float32))
             names.append(f"03-01-{emotion + 1:02}-01-01-0{take}-{actor:02}")
             row = rng.uniform(0, 0.5, 35)
             row[emotion] += 2
@@ -56,7 +56,7 @@ def material() -> Material:
             emotions.append(emotion)
             actors.append(actor)
     labels = np.array(LABEL_OF)[emotions]
-    voices = VoiceSet(sounds, labels, np.array(emotions), np.array(actors), names)
+    voices = VoiceSet(audio_clips, labels, np.array(emotions), np.array(actors), names)
     units = ActionUnits(
         list(UNITS),
         [name[3:] for name in names],
@@ -66,15 +66,15 @@ def material() -> Material:
         voices.actors,
     )
     noise = rng.standard_normal(60_000).astype(np.float32) * 0.1
-    films = FilmOpinions(
-        units.takes, np.log(units.values[:, :7] / units.values[:, :7].sum(1)[:, None])
+    films = VideoPredictions(
+        units.recording_ids, np.log(units.values[:, :7] / units.values[:, :7].sum(1)[:, None])
     )
-    return Material(voices, units, films, [], [noise], SPEC, RECIPES.voice)
+    return FoldData(voices, units, films, [], [noise], SPEC, RECIPES.voice)
 
 
-def test_fold(material: Material, tmp_path: Path) -> None:
+def test_fold(fold_data: FoldData, tmp_path: Path) -> None:
     """Both label sets; each modality alone as through the fusion; kept on disk."""
-    found = judge_fold(material, 0, RECIPES, 0, tmp_path)
+    found = evaluate_fold(fold_data, 0, RECIPES, 0, tmp_path)
     for size, count in (("seven", 7), ("eight", 8)):
         part = found[size]
         fused = {"fusion", "fusion_without_voice", "fusion_without_face", "late_fusion"}
@@ -92,20 +92,20 @@ def test_fold(material: Material, tmp_path: Path) -> None:
         np.testing.assert_allclose(np.exp(arrays["pixels"]).sum(axis=1), 1.0, rtol=1e-4)
     file = tmp_path / "fold0-seed0.json"
     file.write_text(json.dumps({**found, "seed": "kept"}))
-    assert judge_fold(material, 0, RECIPES, 0, tmp_path)["seed"] == "kept"
+    assert evaluate_fold(fold_data, 0, RECIPES, 0, tmp_path)["seed"] == "kept"
 
 
-def test_nobody_is_judged_who_was_learned_from(
-    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_test_speakers_are_held_out(
+    fold_data: FoldData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Recordings and action units that reach a training function are of training people."""
-    without_noise = replace(material, films=None, unheard=[])
+    without_noise = replace(fold_data, films=None, heldout_noises=[])
     learned: list[set[int]] = []
     train_voice, train_units = module.train_voice, module.train_units
 
     def watch_voice(speech, *args):  # type: ignore[no-untyped-def]
         variants = {id(one) for one in speech.variants}
-        owners = zip(without_noise.speech.variants, material.voices.actors, strict=True)
+        owners = zip(without_noise.speech.variants, fold_data.voices.actors, strict=True)
         learned.append({int(actor) for one, actor in owners if id(one) in variants})
         return train_voice(speech, *args)
 
@@ -117,18 +117,18 @@ def test_nobody_is_judged_who_was_learned_from(
     monkeypatch.setattr(module, "train_units", watch_units)
     for fold, test in enumerate(TEST_FOLDS):
         learned.clear()
-        judge_fold(without_noise, fold, RECIPES, 0, tmp_path)
+        evaluate_fold(without_noise, fold, RECIPES, 0, tmp_path)
         assert len(learned) == 2
-        for people in learned:
-            assert len(people) == 11
-            assert not people & set(test)
-            assert not people & set(TEST_FOLDS[(fold + 1) % 4][:4])
+        for speakers in learned:
+            assert len(speakers) == 11
+            assert not speakers & set(test)
+            assert not speakers & set(TEST_FOLDS[(fold + 1) % 4][:4])
 
 
-def test_summary(material: Material, tmp_path: Path) -> None:
+def test_summary(fold_data: FoldData, tmp_path: Path) -> None:
     """Everybody is tested once per seed; means and spreads of each thing judged."""
-    runs = judge_folds(material, RECIPES, 1, tmp_path)
-    summary = summarise_folds(runs)
+    runs = evaluate_folds(fold_data, RECIPES, 1, tmp_path)
+    summary = summarize_folds(runs)
     assert np.sum(summary["seven"]["voice"]["confusion"]) == 80
     assert np.sum(summary["eight"]["fusion"]["confusion"]) == 80
     accuracies = [run["eight"]["units"]["accuracy"] for run in runs]
@@ -141,20 +141,20 @@ def test_summary(material: Material, tmp_path: Path) -> None:
     assert lost == pytest.approx(100 * (clean - summary["noise"]["accuracy_mean"]), abs=0.03)
 
 
-def test_voice_alone(material: Material, tmp_path: Path) -> None:
+def test_voice_alone(fold_data: FoldData, tmp_path: Path) -> None:
     """Without action units there is no fusion to judge."""
-    found = judge_fold(
-        replace(material, units=None, films=None, unheard=[]), 1, RECIPES, 0, tmp_path
+    found = evaluate_fold(
+        replace(fold_data, units=None, films=None, heldout_noises=[]), 1, RECIPES, 0, tmp_path
     )
     assert set(found["seven"]) == {"voice"}
     assert "noise" not in found
 
 
-def test_opinions() -> None:
+def test_calibrated_log_probabilities() -> None:
     """Calm adds to neutral; the temperature flattens."""
     logits = np.log(np.array([[0.2, 0.3, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05]], np.float32))
-    seven = np.exp(opinions(logits, "seven", 1.0))[0]
+    seven = np.exp(log_probabilities(logits, "seven", 1.0))[0]
     assert seven[6] == pytest.approx(0.5, abs=1e-5)
     assert seven.sum() == pytest.approx(1.0, abs=1e-5)
-    eight = np.exp(opinions(logits, "eight", 2.0))[0]
+    eight = np.exp(log_probabilities(logits, "eight", 2.0))[0]
     assert eight[1] / eight[0] == pytest.approx((0.3 / 0.2) ** 0.5, rel=1e-4)

@@ -12,9 +12,9 @@ from emotion_edge.training.errors import TrainingError
 from emotion_edge.training.fusion import (
     FusionRecipe,
     Pairs,
+    attach_heads,
     build_fusion,
     fuse_pairs,
-    install_heads,
     train_fusion,
 )
 from emotion_edge.training.models.fusion import AttentionFusion
@@ -23,7 +23,9 @@ from emotion_edge.training.models.voice import merge_calm
 NUM_LABELS = 7
 
 
-def make_opinions(labels: NDArray[np.int64], skill: float, seed: int) -> NDArray[np.float32]:
+def make_log_probabilities(
+    labels: NDArray[np.int64], skill: float, seed: int
+) -> NDArray[np.float32]:
     """Log-probabilities that are right as often as `skill` makes them."""
     rng = np.random.default_rng(seed)
     logits = rng.standard_normal((len(labels), NUM_LABELS))
@@ -35,11 +37,15 @@ def make_opinions(labels: NDArray[np.int64], skill: float, seed: int) -> NDArray
 @pytest.fixture(scope="module")
 def pairs() -> Pairs:
     labels = np.random.default_rng(0).integers(0, NUM_LABELS, 600)
-    return Pairs(make_opinions(labels, 2.0, 1)[:, None], make_opinions(labels, 1.5, 2), labels)
+    return Pairs(
+        make_log_probabilities(labels, 2.0, 1)[:, None],
+        make_log_probabilities(labels, 1.5, 2),
+        labels,
+    )
 
 
 @pytest.fixture(scope="module")
-def taught(pairs: Pairs) -> nn.Module:
+def trained(pairs: Pairs) -> nn.Module:
     return train_fusion(pairs, NUM_LABELS, FusionRecipe(peak_lr=5e-3, num_epochs=15))
 
 
@@ -47,49 +53,54 @@ def accuracy(logits: NDArray[np.float32], pairs: Pairs) -> float:
     return float((logits.argmax(axis=1) == pairs.labels).mean())
 
 
-def test_both_are_better_than_one(pairs: Pairs, taught: nn.Module) -> None:
+def test_both_are_better_than_one(pairs: Pairs, trained: nn.Module) -> None:
     """Four points and more; the better witness has the greater weight."""
-    both, weights = fuse_pairs(taught, pairs)
+    both, weights = fuse_pairs(trained, pairs)
     alone = max(
-        accuracy(fuse_pairs(taught, pairs, voice=False)[0], pairs),
-        accuracy(fuse_pairs(taught, pairs, face=False)[0], pairs),
+        accuracy(fuse_pairs(trained, pairs, voice=False)[0], pairs),
+        accuracy(fuse_pairs(trained, pairs, face=False)[0], pairs),
     )
     assert accuracy(both, pairs) > alone + 0.04
     assert weights[:, 0].mean() > weights[:, 1].mean()
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-5)
 
 
-def test_one_alone_says_what_it_says(pairs: Pairs, taught: nn.Module) -> None:
+def test_single_modality_passes_unchanged(pairs: Pairs, trained: nn.Module) -> None:
     """Not within half a point: exactly."""
-    logits, weights = fuse_pairs(taught, pairs, voice=False)
+    logits, weights = fuse_pairs(trained, pairs, voice=False)
     np.testing.assert_allclose(logits, pairs.faces[:, 0], atol=1e-5)
     np.testing.assert_allclose(weights, np.tile([1.0, 0.0], (600, 1)), atol=1e-6)
-    logits, _ = fuse_pairs(taught, pairs, face=False)
+    logits, _ = fuse_pairs(trained, pairs, face=False)
     np.testing.assert_allclose(logits, pairs.voices, atol=1e-5)
 
 
-def test_two_who_agree_are_surer(pairs: Pairs, taught: nn.Module) -> None:
-    assert isinstance(taught, AttentionFusion)
-    assert taught.log_scale.item() > 0.3
+def test_agreement_raises_confidence(pairs: Pairs, trained: nn.Module) -> None:
+    assert isinstance(trained, AttentionFusion)
+    assert trained.log_scale.item() > 0.3
 
 
-def test_heads_of_networks_can_be_installed(taught: nn.Module) -> None:
+def test_heads_of_networks_can_be_installed(trained: nn.Module) -> None:
     """The same weights and scale, now behind embeddings; calm is counted as neutral."""
-    assert isinstance(taught, AttentionFusion)
+    assert isinstance(trained, AttentionFusion)
     torch.manual_seed(0)
     face, voice = nn.Linear(256, 7), nn.Linear(256, 8)
-    model = install_heads(taught, face, voice, 1.5, 2.0, face_doubt=3.0)
+    model = attach_heads(trained, face, voice, 1.5, 2.0, face_doubt=3.0)
     faces, heard = torch.randn(3, 4, 256), torch.randn(3, 256)
     with torch.no_grad():
         logits, weights = model(faces, torch.ones(3, 4), heard, torch.ones(3, 1))
-        opinions = torch.stack(
+        modality_probabilities = torch.stack(
             [
                 torch.log_softmax(face(faces.mean(dim=1)) / 4.5, dim=1),
                 torch.log_softmax(merge_calm(voice(heard)) / 2.0, dim=1),
             ],
             dim=1,
         )
-        want = taught.eval()(opinions[:, :1], torch.ones(3, 1), opinions[:, 1], torch.ones(3, 1))
+        want = trained.eval()(
+            modality_probabilities[:, :1],
+            torch.ones(3, 1),
+            modality_probabilities[:, 1],
+            torch.ones(3, 1),
+        )
     torch.testing.assert_close(logits, want[0])
     torch.testing.assert_close(weights, want[1])
     with torch.no_grad():
@@ -98,7 +109,7 @@ def test_heads_of_networks_can_be_installed(taught: nn.Module) -> None:
     torch.testing.assert_close(alone, opinion)  # no voice, no doubt
 
 
-def test_reference_preset_learns(pairs: Pairs) -> None:
+def test_reference_preset_trains(pairs: Pairs) -> None:
     """Channel attention on embeddings, beside it for comparison."""
     rng = np.random.default_rng(0)
     spread = rng.standard_normal((NUM_LABELS, 256)).astype(np.float32)

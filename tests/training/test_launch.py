@@ -29,7 +29,7 @@ from emotion_edge.training.face import FaceRecipe, Round
 from emotion_edge.training.fit import Schedule
 from emotion_edge.training.fusion import FusionRecipe, Pairs
 from emotion_edge.training.launch import (
-    Trained,
+    TrainingResult,
     face_recipe,
     fusion_recipe,
     list_labels,
@@ -69,8 +69,8 @@ def change_all(preset: str) -> AnyConfig:
         "patience": 17,
         "checkpoint_every": 18,
     }
-    told = [f"learning.{key}={value}" for key, value in settings.items()]
-    return load_config(preset, None, [*told, "seed=19"])
+    reported = [f"learning.{key}={value}" for key, value in settings.items()]
+    return load_config(preset, None, [*reported, "seed=19"])
 
 
 CHANGED = Schedule(
@@ -144,10 +144,10 @@ def test_score_is_that_of_the_weights(
     monkeypatch.setattr("emotion_edge.training.launch.train_face", train_face)
     config = load_config("toy-face", None, [f"learning.patience={patience}"])
     faces = FaceSet(np.zeros((0, 48, 48)), np.zeros((0, 7)), np.zeros(0), skipped=0)
-    told: list[tuple[int, float | None]] = []
-    trained = train_network(config, faces, on_epoch=lambda *news: told.append(news))
-    assert trained == Trained(model, shown, 2 + len(scores))
-    assert told == list(enumerate([0.9, 0.9, *scores], start=1))
+    reported: list[tuple[int, float | None]] = []
+    trained = train_network(config, faces, on_epoch=lambda *news: reported.append(news))
+    assert trained == TrainingResult(model, shown, 2 + len(scores))
+    assert reported == list(enumerate([0.9, 0.9, *scores], start=1))
 
 
 def test_data_of_another_network() -> None:
@@ -182,11 +182,11 @@ def test_pairs_that_cannot_be_read(tmp_path: Path, content: Any, message: str) -
         prepare_data(config)
 
 
-def test_result_is_written_whole(tmp_path: Path) -> None:
+def test_result_is_written_atomically(tmp_path: Path) -> None:
     """Weights that load into the network of the same configuration."""
     config = load_config("toy-voice", None, [f"out={tmp_path / 'new'}"])
     model, inputs = make_network(config)
-    path = save_result(config, Trained(model, 0.5, 2))
+    path = save_result(config, TrainingResult(model, 0.5, 2))
     again, _ = make_network(config)
     again.load_state_dict(torch.load(path, weights_only=True))
     assert torch.equal(again.eval()(*inputs)[1], model.eval()(*inputs)[1])

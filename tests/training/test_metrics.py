@@ -16,21 +16,21 @@ from emotion_edge.training.metrics import (
     score_groups,
     score_subjects,
     spread,
-    summarise,
+    summarize,
 )
 
 
 def test_score_by_hand() -> None:
     """Two of three right; recall is 1/2 and 1/1; the label that never occurs does not count."""
     probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1]])
-    figures = score(probabilities, np.array([0, 0, 1]), ["a", "b", "c"])
-    assert figures["accuracy"] == pytest.approx(2 / 3)
-    assert figures["uar"] == pytest.approx(0.75)
-    assert figures["macro_f1"] == pytest.approx(2 / 3)
-    assert figures["weighted_f1"] == pytest.approx(2 / 3)
-    assert figures["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
-    assert figures["n"] == 3
-    assert figures["per_class"] == {
+    metrics = score(probabilities, np.array([0, 0, 1]), ["a", "b", "c"])
+    assert metrics["accuracy"] == pytest.approx(2 / 3)
+    assert metrics["uar"] == pytest.approx(0.75)
+    assert metrics["macro_f1"] == pytest.approx(2 / 3)
+    assert metrics["weighted_f1"] == pytest.approx(2 / 3)
+    assert metrics["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert metrics["n"] == 3
+    assert metrics["per_class"] == {
         "a": {"recall": 0.5, "precision": 1.0, "f1": pytest.approx(2 / 3), "support": 2},
         "b": {"recall": 1.0, "precision": 0.5, "f1": pytest.approx(2 / 3), "support": 1},
         "c": {"recall": None, "precision": None, "f1": None, "support": 0},
@@ -40,27 +40,27 @@ def test_score_by_hand() -> None:
 def test_label_that_is_only_answered() -> None:
     """Wrong answers of a label without examples: its precision is 0, the means are the others'."""
     probabilities = np.array([[0.9, 0.1, 0.0], [0.0, 0.1, 0.9]])
-    figures = score(probabilities, np.array([0, 0]), ["a", "b", "c"])
-    assert figures["per_class"]["c"]["precision"] == 0
-    assert figures["per_class"]["c"]["f1"] == 0
-    assert figures["uar"] == pytest.approx(0.5)
-    assert figures["macro_f1"] == pytest.approx(2 / 3)
+    metrics = score(probabilities, np.array([0, 0]), ["a", "b", "c"])
+    assert metrics["per_class"]["c"]["precision"] == 0
+    assert metrics["per_class"]["c"]["f1"] == 0
+    assert metrics["uar"] == pytest.approx(0.5)
+    assert metrics["macro_f1"] == pytest.approx(2 / 3)
 
 
-def test_figures_agree_with_scikit_learn() -> None:
+def test_metrics_agree_with_scikit_learn() -> None:
     """On random answers with labels of unequal support."""
     from sklearn.metrics import f1_score, recall_score
 
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(5), 200)
-    truth = rng.choice(5, 200, p=[0.5, 0.2, 0.2, 0.1, 0.0])
-    figures = score(probabilities, truth, list("abcde"))
+    targets = rng.choice(5, 200, p=[0.5, 0.2, 0.2, 0.1, 0.0])
+    metrics = score(probabilities, targets, list("abcde"))
     answers = probabilities.argmax(axis=1)
     more = {"labels": [0, 1, 2, 3], "zero_division": 0}
-    assert figures["uar"] == pytest.approx(recall_score(truth, answers, average="macro", **more))
+    assert metrics["uar"] == pytest.approx(recall_score(targets, answers, average="macro", **more))
     for name, average in (("macro_f1", "macro"), ("weighted_f1", "weighted")):
-        want = f1_score(truth, answers, average=average, **more)
-        assert figures[name] == pytest.approx(want)
+        want = f1_score(targets, answers, average=average, **more)
+        assert metrics[name] == pytest.approx(want)
 
 
 def test_nothing_to_score_is_an_error() -> None:
@@ -98,54 +98,54 @@ def test_risk_coverage_by_hand() -> None:
     assert points[-1] == {"coverage": 1.0, "accuracy": 0.5}
 
 
-def test_people_by_hand() -> None:
+def test_subjects_by_hand() -> None:
     """Each with n and accuracy, in the order of their numbers; strangers count nowhere."""
     probabilities = np.array([[0.9, 0.1]] * 5)
-    truth = np.array([0, 1, 0, 0, 1])
-    figures = score_subjects(probabilities, truth, ["10", "10", "9", "9", ""])
-    assert list(figures["subjects"].items()) == [
+    targets = np.array([0, 1, 0, 0, 1])
+    metrics = score_subjects(probabilities, targets, ["10", "10", "9", "9", ""])
+    assert list(metrics["subjects"].items()) == [
         ("9", {"n": 2, "accuracy": 1.0}),
         ("10", {"n": 2, "accuracy": 0.5}),
     ]
-    assert figures["worst_subject"] == "10"
-    assert figures["subject_accuracy"] == {"mean": 0.75, "std": 0.25, "min": 0.5, "max": 1.0}
-    nobody = score_subjects(probabilities, truth, [""] * 5)
+    assert metrics["worst_subject"] == "10"
+    assert metrics["subject_accuracy"] == {"mean": 0.75, "std": 0.25, "min": 0.5, "max": 1.0}
+    nobody = score_subjects(probabilities, targets, [""] * 5)
     assert nobody == {"subjects": {}, "subject_accuracy": None, "worst_subject": None}
 
 
 def test_groups_by_hand() -> None:
     """Of examples that say nothing of a group, nothing is counted in it."""
     groups = [{"sex": "female"}, {"sex": "male", "age": "old"}, {"sex": "male"}]
-    figures = score_groups(np.array([[0.9, 0.1]] * 3), np.array([0, 1, 0]), groups)
-    assert list(figures["groups"]["sex"]) == ["female", "male"]
-    assert figures["groups"] == {
+    metrics = score_groups(np.array([[0.9, 0.1]] * 3), np.array([0, 1, 0]), groups)
+    assert list(metrics["groups"]["sex"]) == ["female", "male"]
+    assert metrics["groups"] == {
         "sex": {"male": {"n": 2, "accuracy": 0.5}, "female": {"n": 1, "accuracy": 1.0}},
         "age": {"old": {"n": 1, "accuracy": 0.0}},
     }
 
 
-def test_interval_draws_people() -> None:
+def test_bootstrap_resamples_subjects() -> None:
     """Twenty people, each all right or all wrong: as wide as for twenty examples, not for 400."""
     probabilities = np.tile([0.9, 0.1], (400, 1))
     person = np.arange(400) // 20
-    truth = person % 2
-    by_person = bootstrap_accuracy(probabilities, truth, [str(one) for one in person])
+    targets = person % 2
+    by_person = bootstrap_accuracy(probabilities, targets, [str(one) for one in person])
     assert by_person["ci95_by"] == "subject"
     low, high = by_person["accuracy_ci95"]
     assert (low, high) == (pytest.approx(0.28, abs=0.05), pytest.approx(0.72, abs=0.05))
-    by_example = bootstrap_accuracy(probabilities, truth, [""] * 400)
+    by_example = bootstrap_accuracy(probabilities, targets, [""] * 400)
     assert by_example["ci95_by"] == "example"
     low, high = by_example["accuracy_ci95"]
     assert (low, high) == (pytest.approx(0.45, abs=0.02), pytest.approx(0.55, abs=0.02))
-    assert bootstrap_accuracy(probabilities, truth, ["1"] * 400)["ci95_by"] == "example"
+    assert bootstrap_accuracy(probabilities, targets, ["1"] * 400)["ci95_by"] == "example"
 
 
 def test_interval_is_seeded() -> None:
     rng = np.random.default_rng(0)
-    probabilities, truth = rng.dirichlet(np.ones(3), 50), rng.integers(0, 3, 50)
+    probabilities, targets = rng.dirichlet(np.ones(3), 50), rng.integers(0, 3, 50)
     people = [str(i % 7) for i in range(50)]
     first, again, other = (
-        bootstrap_accuracy(probabilities, truth, people, seed) for seed in (0, 0, 1)
+        bootstrap_accuracy(probabilities, targets, people, seed) for seed in (0, 0, 1)
     )
     assert first == again
     assert first != other
@@ -164,12 +164,12 @@ def test_runs_are_summed_up() -> None:
     """Mean and spread of every figure over folds and seeds; confusion matrices are added."""
     names = ("uar", "macro_f1", "weighted_f1", "ece")
     run = {**dict.fromkeys(names, 0.4), "confusion": [[1, 0], [2, 3]]}
-    figures = summarise([{**run, "accuracy": 0.4}, {**run, "accuracy": 0.6}])
-    assert figures["accuracy_mean"] == pytest.approx(0.5)
-    assert figures["accuracy_std"] == pytest.approx(0.1)
-    assert figures["ece_mean"] == pytest.approx(0.4)
-    assert figures["runs"] == 2
-    assert figures["confusion"] == [[2, 0], [4, 6]]
+    metrics = summarize([{**run, "accuracy": 0.4}, {**run, "accuracy": 0.6}])
+    assert metrics["accuracy_mean"] == pytest.approx(0.5)
+    assert metrics["accuracy_std"] == pytest.approx(0.1)
+    assert metrics["ece_mean"] == pytest.approx(0.4)
+    assert metrics["runs"] == 2
+    assert metrics["confusion"] == [[2, 0], [4, 6]]
 
 
 def test_temperature_undoes_overconfidence() -> None:
@@ -177,8 +177,8 @@ def test_temperature_undoes_overconfidence() -> None:
     rng = np.random.default_rng(0)
     fair = rng.normal(0, 1.5, (20_000, 4))
     chances = calibrate(fair.astype(np.float32), 1.0)
-    truth = (chances.cumsum(axis=1) > rng.random((len(fair), 1))).argmax(axis=1)
+    targets = (chances.cumsum(axis=1) > rng.random((len(fair), 1))).argmax(axis=1)
     loud = (3 * fair).astype(np.float32)
-    temperature = fit_temperature(loud, truth)
+    temperature = fit_temperature(loud, targets)
     assert temperature == pytest.approx(3, rel=0.05)
-    assert calibration_error(calibrate(loud, temperature), truth) < 0.015
+    assert calibration_error(calibrate(loud, temperature), targets) < 0.015

@@ -114,7 +114,7 @@ def test_limits_are_those_of_the_data() -> None:
     assert "RAVDESS" in limits
 
 
-def test_figures_are_shown() -> None:
+def test_metrics_are_shown() -> None:
     """Every entry of the metrics under its own heading, per label, and sizes where they belong."""
     metrics = {
         "voice_ravdess_folds": {"uar_mean": 0.59, "uar_std": 0.04, "confusion": [[1] * 7] * 7},

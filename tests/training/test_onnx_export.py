@@ -78,7 +78,7 @@ def files(nets: dict[str, nn.Module], tmp_path_factory: pytest.TempPathFactory) 
 def test_same_as_torch(nets: dict[str, nn.Module], files: Path, name: str) -> None:
     """To 1e-3 in every output, weights rounded alike, for one, two and five at a time, with parts
     missing, and for pictures of other sizes."""
-    rounded = onnx_export.round_to_half(nets[name])
+    rounded = onnx_export.round_to_fp16(nets[name])
     with OnnxEngine(files / f"{name}.onnx", 1) as engine, torch.no_grad():
         assert [spec.shape[0] for spec in (*engine.inputs, *engine.outputs)] == [None] * (
             len(engine.inputs) + len(engine.outputs)
@@ -111,7 +111,7 @@ def test_simplifying_changes_no_answer(
 ) -> None:
     """The file has no more nodes than the tracer wrote, and says the same."""
     raw = tmp_path / "raw.onnx"
-    rounded = onnx_export.round_to_half(nets[name])
+    rounded = onnx_export.round_to_fp16(nets[name])
     onnx_export._trace(rounded, make_feed(name, 1), raw, OUTPUTS[name])
     finished = onnx.load(str(files / f"{name}.onnx")).graph.node
     num_nodes = sum(node.op_type != "Cast" for node in finished)
@@ -124,7 +124,7 @@ def test_simplifying_changes_no_answer(
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_file_holds_half_weights(nets: dict[str, nn.Module], files: Path, name: str) -> None:
+def test_file_holds_fp16_weights(nets: dict[str, nn.Module], files: Path, name: str) -> None:
     """Nearly all of a large file; the arithmetic stays 32-bit."""
     path = files / f"{name}.onnx"
     num_values = sum(p.numel() for p in nets[name].parameters())
@@ -159,7 +159,7 @@ def test_what_is_reported(nets: dict[str, nn.Module], tmp_path: Path) -> None:
     with OnnxEngine(path) as engine:
         np.testing.assert_allclose(exported.golden["logits"], engine.infer(example)["logits"][0])
         assert len(exported.golden["embedding"]) == 256
-    rounded = onnx_export.round_to_half(nets["voice"])
+    rounded = onnx_export.round_to_fp16(nets["voice"])
     largest = 0.0
     with torch.no_grad():
         for feed in real:
@@ -176,11 +176,11 @@ def test_what_is_reported(nets: dict[str, nn.Module], tmp_path: Path) -> None:
     assert described["rounding_difference"]["logits"] == pytest.approx(largest, rel=0.1)
 
 
-def spoil(name: str, value: float) -> Callable[[onnx.ModelProto], onnx.ModelProto]:
+def corrupt(name: str, value: float) -> Callable[[onnx.ModelProto], onnx.ModelProto]:
     """A `finish_graph` after which a bias of the graph is full of `value`."""
     finish = onnx_export.finish_graph
 
-    def finish_and_spoil(model: onnx.ModelProto) -> onnx.ModelProto:
+    def finish_and_corrupt(model: onnx.ModelProto) -> onnx.ModelProto:
         done = finish(model)
         for tensor in done.graph.initializer:
             if tensor.name.startswith(name):
@@ -189,7 +189,7 @@ def spoil(name: str, value: float) -> Callable[[onnx.ModelProto], onnx.ModelProt
                 tensor.CopyFrom(onnx.numpy_helper.from_array(bad, tensor.name))
         return done
 
-    return finish_and_spoil
+    return finish_and_corrupt
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_disagreement_is_an_error(
     output: str,
 ) -> None:
     """No file is handed on whose answers are not torch's, in any output."""
-    monkeypatch.setattr(onnx_export, "finish_graph", spoil(tensor, value))
+    monkeypatch.setattr(onnx_export, "finish_graph", corrupt(tensor, value))
     with pytest.raises(ExportError, match=rf"face\.onnx: {output} differ from torch by .*0\.001"):
         export_onnx(nets["face"], make_feed("face", 1, side_px=32), tmp_path / "face.onnx")
 

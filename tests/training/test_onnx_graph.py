@@ -10,11 +10,11 @@ import onnxruntime as ort
 import pytest
 
 from emotion_edge.training.onnx_graph import (
-    MIN_HALVED_VALUES,
+    MIN_FP16_VALUES,
     finish_graph,
-    halve_weights,
     infer_shapes,
     simplify,
+    store_weights_as_fp16,
 )
 
 make_node, make_info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
@@ -118,7 +118,7 @@ def test_shapes_that_do_not_fit_are_an_error(wasteful: onnx.ModelProto) -> None:
         infer_shapes(wasteful)
 
 
-def test_weights_are_halved_where_that_is_exact() -> None:
+def test_weights_become_fp16_where_that_is_exact() -> None:
     """Stored as float16, read as float32, the same to the bit; all others are left."""
     rng = np.random.default_rng(0)
     half = rng.standard_normal((8, 16)).astype(np.float16).astype(np.float32)
@@ -126,12 +126,12 @@ def test_weights_are_halved_where_that_is_exact() -> None:
         "exact": half,
         "finer": half + np.float32(1e-5),
         "large": np.full((8, 16), 131072.0, np.float32),
-        "small": half.reshape(-1)[: MIN_HALVED_VALUES - 1],
+        "small": half.reshape(-1)[: MIN_FP16_VALUES - 1],
         "whole": np.arange(100),
         "nan": np.full((8, 16), np.nan, np.float32),
     }
     model = pass_on(constants)
-    halve_weights(model)
+    store_weights_as_fp16(model)
     onnx.checker.check_model(model)
     halved = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
     assert halved == {"exact.half"}

@@ -12,8 +12,8 @@ from torch import nn
 from emotion_edge.training.models.face import FaceNet
 from emotion_edge.training.models.fusion import ChannelFusion
 from emotion_edge.training.models.voice import VoiceNet
-from emotion_edge.training.onnx_graph import MIN_HALVED_VALUES
-from emotion_edge.training.rounding import round_to_half
+from emotion_edge.training.onnx_graph import MIN_FP16_VALUES
+from emotion_edge.training.rounding import round_to_fp16
 
 
 def fusion_input(batch: int) -> list[torch.Tensor]:
@@ -39,14 +39,14 @@ def test_rounded_networks(
     settle(model, *shown)
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    rounded = round_to_half(model)
+    rounded = round_to_fp16(model)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     kinds = [type(module) for module in rounded.modules()]
     assert nn.BatchNorm2d not in kinds
     assert nn.BatchNorm1d not in kinds
     for parameter in rounded.parameters():
-        if parameter.numel() >= MIN_HALVED_VALUES:
+        if parameter.numel() >= MIN_FP16_VALUES:
             assert torch.equal(parameter.half().float(), parameter)
     assert not any(module.training for module in rounded.modules())
     with torch.no_grad():
@@ -54,12 +54,12 @@ def test_rounded_networks(
             assert 0 < (got - want).abs().max() < 0.03 * want.abs().max()
 
 
-def test_what_float16_cannot_hold_stays() -> None:
+def test_values_outside_fp16_stay() -> None:
     """A value beyond 65504 keeps its whole tensor; so do few values."""
     model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 3))
     with torch.no_grad():
         model[0].weight[0, 0] = 1e5
-    rounded = round_to_half(model)
+    rounded = round_to_fp16(model)
     for got, want in chain(zip(rounded.parameters(), model.parameters(), strict=True)):
         assert torch.equal(got, want)
-    assert round_to_half(nn.Linear(16, 16)).weight.dtype == torch.float32
+    assert round_to_fp16(nn.Linear(16, 16)).weight.dtype == torch.float32

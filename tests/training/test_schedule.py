@@ -9,9 +9,9 @@ from torch import nn
 
 from emotion_edge.training.schedule import (
     Schedule,
-    average_weights,
     learning_rate,
     make_optimizer,
+    update_ema,
 )
 
 
@@ -56,7 +56,7 @@ def test_average_forgets_its_start(step: int, kept: float) -> None:
     ema, model = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
     nn.init.zeros_(ema.weight)
     model.num_batches_tracked.fill_(7)
-    average_weights(ema, model, step, 0.99)
+    update_ema(ema, model, step, 0.99)
     torch.testing.assert_close(ema.weight, torch.full((2,), 1 - kept), rtol=0, atol=1e-6)
     assert ema.num_batches_tracked == 7
     assert torch.equal(model.weight, torch.ones(2))

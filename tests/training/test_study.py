@@ -15,7 +15,7 @@ import pytest
 
 from emotion_edge.training import study
 from emotion_edge.training.errors import DivergedError, TrainingError
-from emotion_edge.training.study import Found, Objective, Range, Report, search
+from emotion_edge.training.study import BestTrial, Objective, Range, Report, search
 
 SPACE = (Range("a.x", 0.0, 10.0), Range("a.y", 1e-5, 1e-2, log=True))
 START = {"a.x": 5.0, "a.y": 1e-3}
@@ -52,7 +52,7 @@ def url_of(folder: Path) -> str:
     return f"sqlite:///{folder}/study.db"
 
 
-def run(folder: Path, objective: Objective, num_trials: int, seed: int = 0) -> Found:
+def run(folder: Path, objective: Objective, num_trials: int, seed: int = 0) -> BestTrial:
     return search(objective, SPACE, START, num_trials, url_of(folder), "s", "test", seed)
 
 
@@ -128,14 +128,14 @@ def test_seeds(tmp_path: Path) -> None:
         assert 1e-5 <= y <= 1e-2
 
 
-def test_it_finds(tmp_path: Path) -> None:
+def test_search_finds_the_optimum(tmp_path: Path) -> None:
     """Forty trials come nearer to the top than the start, and than most random ones."""
     found = run(tmp_path, rate, 40)
     assert found.values["a.x"] == pytest.approx(2.0, abs=0.25)
     assert found.score == -((found.values["a.x"] - 2) ** 2)
 
 
-def test_laggards_are_stopped(tmp_path: Path) -> None:
+def test_poor_trials_are_pruned(tmp_path: Path) -> None:
     """A trial below the median of the others after some epochs ends there, and counts as done."""
     epochs: dict[float, int] = {}
 
@@ -148,7 +148,7 @@ def test_laggards_are_stopped(tmp_path: Path) -> None:
         return 0.9
 
     assert run(tmp_path, objective, 8).num_trials == 8
-    assert list(epochs.values()) == [8] * 7 + [study.PATIENT_EPOCHS]
+    assert list(epochs.values()) == [8] * 7 + [study.MIN_EPOCHS]
 
 
 def test_diverged_trial(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from emotion_edge.engines.settings import ConfigError
 from emotion_edge.training import tune
 from emotion_edge.training.config import list_presets, load_config
 from emotion_edge.training.errors import TrainingError
-from emotion_edge.training.launch import Trained, make_network
+from emotion_edge.training.launch import TrainingResult, make_network
 from emotion_edge.training.study import Report
 from emotion_edge.training.tune import REFERENCE_SPACE, choose_space, tune_network
 
@@ -48,13 +48,13 @@ def test_tune_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config("toy-voice", None, ["root=data", "out=results"])
     shown = []
 
-    def train_network(changed: object, speakers: object, on_epoch: Report) -> Trained:
+    def train_network(changed: object, speakers: object, on_epoch: Report) -> TrainingResult:
         assert speakers == "the data"
         assert changed.fold == 0  # type: ignore[attr-defined]
         assert Path(changed.out).is_dir()  # type: ignore[attr-defined]
         shown.append(changed)
         on_epoch(1, 0.5)
-        return Trained(make_network(config)[0], 1 - changed.network.dropout, 1)  # type: ignore[attr-defined]
+        return TrainingResult(make_network(config)[0], 1 - changed.network.dropout, 1)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(tune, "prepare_data", lambda config: "the data")
     monkeypatch.setattr(tune, "train_network", train_network)

@@ -1,4 +1,4 @@
-"""Variants of a recording: within what `Change` allows, seeded, the recording itself first."""
+"""Variants of a recording: within `VariantSettings`, seeded, the recording itself first."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 from emotion_edge.kernels.reference import log_mel
 from emotion_edge.kernels.spec import MelSpec
 from emotion_edge.training.voice_variants import (
-    Change,
-    change_voice,
+    VariantSettings,
     draw_noise,
     make_noise_only,
+    make_variant,
     make_variants,
 )
 
@@ -33,19 +33,19 @@ def test_first_variant_is_the_recording() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_pace_and_gain_stay_within_bounds(seed: int) -> None:
-    quiet = Change(noisy=0.0, reverberant=0.0)
-    sound = change_voice(TONE, [], quiet, RATE_HZ, np.random.default_rng(seed))
-    assert len(TONE) / 1.16 <= len(sound) <= len(TONE) / 0.84
-    gain_db = 20 * np.log10(np.sqrt(np.square(sound).mean() / np.square(TONE).mean()))
+    quiet = VariantSettings(noisy=0.0, reverberant=0.0)
+    audio = make_variant(TONE, [], quiet, RATE_HZ, np.random.default_rng(seed))
+    assert len(TONE) / 1.16 <= len(audio) <= len(TONE) / 0.84
+    gain_db = 20 * np.log10(np.sqrt(np.square(audio).mean() / np.square(TONE).mean()))
     assert -10.5 <= gain_db <= 10.5
 
 
 def test_noise_is_as_far_below_the_voice_as_drawn() -> None:
     """A voice and the same voice in noise of 10 dB: what was added is 10 dB below."""
-    change = Change(pace=0.0, noisy=1.0, snr_db=(10.0, 10.0), reverberant=0.0, gain_db=0.0)
+    change = VariantSettings(pace=0.0, noisy=1.0, snr_db=(10.0, 10.0), reverberant=0.0, gain_db=0.0)
     noise = np.random.default_rng(0).standard_normal(8_000).astype(np.float32)
-    sound = change_voice(TONE, [noise], change, RATE_HZ, np.random.default_rng(3))
-    added = np.square(sound - TONE).mean()
+    audio = make_variant(TONE, [noise], change, RATE_HZ, np.random.default_rng(3))
+    added = np.square(audio - TONE).mean()
     assert 10 * np.log10(np.square(TONE).mean() / added) == pytest.approx(10, abs=0.5)
 
 

@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..default import Sources, train_default
+    from ..default import DatasetPaths, train_default
     from ..face import FaceRecipe
     from ..folds import Recipes
     from ..fusion import FusionRecipe
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     from ..voice import VoiceRecipe
 
     bundle = train_default(
-        Sources(args.ferplus, args.ravdess, args.action_units, args.noise, args.cache),
+        DatasetPaths(args.ferplus, args.ravdess, args.action_units, args.noise, args.cache),
         args.work,
         args.out,
         FaceRecipe(),

@@ -99,26 +99,26 @@ def run(args: argparse.Namespace) -> None:
 
 def _load_face(path: Path) -> nn.Module:
     """Raises CheckpointError, as do the two below."""
-    from ..models.face import BothSides, FaceNet, fold_luma
+    from ..models.face import FaceNet, MirrorAveraged, fold_luma
 
     face = _load_first(path, [FaceNet()])
     fold_luma(face)  # changes nothing where training has done it
-    return BothSides(face)
+    return MirrorAveraged(face)
 
 
 def _load_voice(path: Path) -> nn.Module:
     from ..models.fusion import NUM_EMOTIONS
-    from ..models.voice import SevenLabels, VoiceNet
+    from ..models.voice import SevenLabelVoice, VoiceNet
 
     voice = _load_first(path, [VoiceNet(), VoiceNet(num_labels=NUM_EMOTIONS)])
-    return SevenLabels(voice)  # seven stay as they are
+    return SevenLabelVoice(voice)  # seven stay as they are
 
 
 def _load_fusion(
     path: Path, preset: str, models: dict[str, nn.Module], temperatures: dict[str, float]
 ) -> nn.Module:
     """What was taught on opinions gets the heads of the two networks beside it."""
-    from ..fusion import build_fusion, install_heads
+    from ..fusion import attach_heads, build_fusion
     from ..models.face import EMBEDDING_SIZE
     from ..models.fusion import AttentionFusion
 
@@ -127,7 +127,7 @@ def _load_fusion(
     if not isinstance(model, AttentionFusion):
         return model
     face, voice = (models[name].get_submodule("model.classifier") for name in MODALITIES)
-    return install_heads(model, face, voice, temperatures["face"], temperatures["voice"])  # type: ignore[arg-type]
+    return attach_heads(model, face, voice, temperatures["face"], temperatures["voice"])  # type: ignore[arg-type]
 
 
 def _load_first(path: Path, candidates: Sequence[ModelT]) -> ModelT:

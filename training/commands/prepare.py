@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> None:
             useless.append(part.name)
     if useless:
         raise DatasetError(f"{args.root}: nothing can be used of its {', '.join(useless)}")
-    if cache.trouble:
-        raise DatasetError(cache.trouble)
+    if cache.write_error:
+        raise DatasetError(cache.write_error)
 
 
 def print_part(part: Part) -> None:

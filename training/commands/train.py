@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..models.count import Cost
 
 
-PLACES = ("root", "out", "cache")
+PATH_OPTIONS = ("root", "out", "cache")
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +36,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def read_settings(args: argparse.Namespace) -> AnyConfig:
     config = load_config(args.preset, args.config, args.set)
     # Not through --set: a folder's name need not be YAML.
-    places = {name: str(getattr(args, name)) for name in PLACES if getattr(args, name)}
-    config = msgspec.structs.replace(config, **places)
+    paths = {name: str(getattr(args, name)) for name in PATH_OPTIONS if getattr(args, name)}
+    config = msgspec.structs.replace(config, **paths)
     if args.fold is not None:
         if not isinstance(config, VoiceConfig):
             raise ConfigError(f"--fold {args.fold}: only RAVDESS, task voice, has folds")
@@ -65,15 +65,15 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     config = read_settings(args)
 
-    from ..distributed import find_team
+    from ..distributed import read_process_group
     from ..launch import make_network, prepare_data, save_result, train_network
     from ..models.count import count_cost
 
-    leads = find_team().leads
-    if leads:
+    is_main = read_process_group().is_main
+    if is_main:
         print(f"{config.preset or args.config}: {describe_cost(count_cost(*make_network(config)))}")
     trained = train_network(config, prepare_data(config), args.log_dir, args.init_from)
-    if leads:
+    if is_main:
         shown = "nobody to validate on" if trained.score is None else f"{trained.score:.4f}"
         path = save_result(config, trained)
         print(f"{path}: validation {shown}, {trained.num_epochs} epochs")

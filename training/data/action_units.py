@@ -36,8 +36,8 @@ class ActionUnits:
 
     names: list[str]
     """The columns of `values`: `UNITS`."""
-    takes: list[str]
-    """Which take each row is of, as `Clip.take`."""
+    recording_ids: list[str]
+    """Which take each row is of, as `Clip.recording_id`."""
     values: NDArray[np.float32]
     """(N, 35): intensities 0..5, presences 0..1."""
     emotions: NDArray[np.int64]
@@ -72,9 +72,9 @@ def load_action_units(path: Path) -> ActionUnits:
                         f"{where} column clip: {row['clip']!r}, allowed: names such as"
                         " 01-01-03-01-02-01-07"
                     )
-                if clip.take in clips:
+                if clip.recording_id in clips:
                     raise DatasetError(f"{where} column clip: {row['clip']!r} is there twice")
-                clips[clip.take] = clip
+                clips[clip.recording_id] = clip
                 values.append([_parse_value(where, name, row[name]) for name in UNITS])
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise DatasetError(f"{path}: not a table of action units: {error}") from error
@@ -116,10 +116,10 @@ def _parse_value(where: str, column: str, cell: str | None) -> float:
 def pair(voices: VoiceSet, units: ActionUnits) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(indices into `voices`, indices into `units`), both (M,): the same take at each place, in
     the order of `voices`. Raises DatasetError when no take is in both."""
-    row_of = {take: row for row, take in enumerate(units.takes)}
-    # A recording's name is its take after the modality: 03-01-... (`Clip.take`).
+    row_of = {recording_id: row for row, recording_id in enumerate(units.recording_ids)}
+    # A recording's name is its take after the modality: 03-01-... (`Clip.recording_id`).
     rows = [row_of.get(name[3:], -1) for name in voices.names]
-    heard = np.flatnonzero(np.array(rows, np.int64) >= 0)
-    if heard.size == 0:
+    voice_rows = np.flatnonzero(np.array(rows, np.int64) >= 0)
+    if voice_rows.size == 0:
         raise DatasetError("no take has both a recording and action units")
-    return heard, np.array(rows, np.int64)[heard]
+    return voice_rows, np.array(rows, np.int64)[voice_rows]

@@ -40,7 +40,7 @@ class FeatureCache:
         self.folder = folder
         self.hits = 0
         self.built = 0
-        self.trouble = ""
+        self.write_error = ""
         """Why nothing more can be written; empty while all is well."""
 
     def load(
@@ -60,12 +60,12 @@ class FeatureCache:
             return arrays
         arrays = build()
         self.built += 1
-        if not self.trouble:
+        if not self.write_error:
             try:
                 _write(path, key, arrays)
             except OSError as error:
-                self.trouble = f"cache {self.folder}: cannot be written: {error.strerror}"
-                log.warning("%s; going on without", self.trouble)
+                self.write_error = f"cache {self.folder}: cannot be written: {error.strerror}"
+                log.warning("%s; going on without", self.write_error)
         return arrays
 
 

@@ -19,14 +19,14 @@ from . import DatasetError
 from .cache import FeatureCache
 from .decode import Recipe, Source, clip_sources, decode_all, folder_sources
 from .folder import FolderItem
-from .pictures import read_picture
+from .pictures import read_image
 from .ravdess import Clip
 from .takes import Box, read_faces
 
 CROP_PX = 112
 NUM_CROPS = 16
 """Of each film, evenly spaced: about four a second of a RAVDESS take."""
-LOOK_EVERY_S = 0.1
+DETECTION_PERIOD_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class CropSet:
     duplicates: int = 0
     """Files left out because another one has the same crops and label."""
 
-    def of(self, actors: Sequence[int]) -> CropSet:
+    def select(self, actors: Sequence[int]) -> CropSet:
         """Only these people; what was skipped or left out is not told by person."""
         index = np.flatnonzero(np.isin(self.actors, actors))
         return CropSet(
@@ -60,49 +60,51 @@ class CropSet:
         )
 
 
-def crop_grey(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+def crop_gray(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     """Picture (H, W, 3) red first + square -> luma (112, 112), sampled as the device does."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     x, y, side = box
-    row0, row1, down = taps(y, side, CROP_PX, grey.shape[0])
-    col0, col1, right = taps(x, side, CROP_PX, grey.shape[1])
-    rows = grey[row0] * (1 - down[:, None]) + grey[row1] * down[:, None]
+    row0, row1, down = taps(y, side, CROP_PX, gray.shape[0])
+    col0, col1, right = taps(x, side, CROP_PX, gray.shape[1])
+    rows = gray[row0] * (1 - down[:, None]) + gray[row1] * down[:, None]
     return np.asarray(np.round(rows[:, col0] * (1 - right) + rows[:, col1] * right), np.uint8)
 
 
-def film_recipe(detector: Detector) -> Recipe:
+def video_recipe(detector: Detector) -> Recipe:
     """A film -> uint8 (NUM_CROPS, 112, 112)."""
 
     def decode(path: Path) -> NDArray[np.uint8]:
-        views = read_faces(path, detector, LOOK_EVERY_S)
-        crops = [crop_grey(view.image, view.box) for view in views if view.box is not None]
+        views = read_faces(path, detector, DETECTION_PERIOD_S)
+        crops = [crop_gray(view.image, view.box) for view in views if view.box is not None]
         if not crops:
             raise DatasetError(f"{path}: no face is found in it")
         chosen = np.linspace(0, len(crops) - 1, NUM_CROPS).round().astype(int)
         return np.stack([crops[i] for i in chosen])
 
-    return Recipe("films", _spec(detector, num=NUM_CROPS, every_s=LOOK_EVERY_S), decode)
+    return Recipe(
+        "films", _detector_spec(detector, num=NUM_CROPS, every_s=DETECTION_PERIOD_S), decode
+    )
 
 
-def picture_recipe(detector: Detector) -> Recipe:
+def image_recipe(detector: Detector) -> Recipe:
     """A picture -> uint8 (1, 112, 112): its largest face; a square picture in which none is found
     is taken for a face that was cut out already."""
 
     def decode(path: Path) -> NDArray[np.uint8]:
-        image = read_picture(path)
+        image = read_image(path)
         height, width = image.shape[:2]
         found = detector.detect(image, "rgb8")
         if found:
             x, y, size, _ = max(found, key=lambda one: one.size)
-            return crop_grey(image, (x - size / 2, y - size / 2, size))[None]
+            return crop_gray(image, (x - size / 2, y - size / 2, size))[None]
         if height != width:
             raise DatasetError(f"{path}: no face is found in it")
-        return crop_grey(image, (0.0, 0.0, float(width)))[None]
+        return crop_gray(image, (0.0, 0.0, float(width)))[None]
 
-    return Recipe("pictures", _spec(detector), decode)
+    return Recipe("pictures", _detector_spec(detector), decode)
 
 
-def _spec(detector: Detector, **more: float) -> dict[str, float | str]:
+def _detector_spec(detector: Detector, **more: float) -> dict[str, float | str]:
     return {"detector": type(detector).__name__, "crop_px": CROP_PX, **more}
 
 
@@ -112,14 +114,14 @@ def load_crops(clips: Sequence[Clip], cache: FeatureCache | None = None) -> Crop
 
     Raises DatasetError when none can be read.
     """
-    return _load(clip_sources(clips), film_recipe(open_detector()), cache)
+    return _load(clip_sources(clips), video_recipe(open_detector()), cache)
 
 
 def load_folder_crops(
     items: Sequence[FolderItem], root: Path, kind: str, cache: FeatureCache | None = None
 ) -> CropSet:
     """The same for the items of one kind, "picture" or "video", of `folder.load_folder(root)`."""
-    recipe = {"picture": picture_recipe, "video": film_recipe}[kind](open_detector())
+    recipe = {"picture": image_recipe, "video": video_recipe}[kind](open_detector())
     chosen = [item for item in items if item.kind == kind]
     return _load(folder_sources(chosen, root), recipe, cache)
 

@@ -82,13 +82,13 @@ def folder_sources(items: Sequence[FolderItem], root: Path) -> list[Source]:
             item.path.relative_to(root).as_posix(),
             LABELS.index(item.label),
             -1,
-            number_subject(item.subject),
+            hash_subject(item.subject),
         )
         for item in items
     ]
 
 
-def number_subject(subject: str) -> int:
+def hash_subject(subject: str) -> int:
     """The same 63-bit number for the same name in every split and run."""
     digest = hashlib.blake2b(subject.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

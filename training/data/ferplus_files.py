@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import DatasetError
-from .pictures import MAX_FACE_BYTES, decode_grey, read_grey
+from .pictures import MAX_FACE_BYTES, decode_gray, read_gray
 
 VOTES = (
     "neutral",
@@ -106,7 +106,7 @@ def _read_archive(table: Path, pictures: Path) -> Iterator[Row]:
             for line, row in rows:
                 name = row["file"]
                 counts = _parse_votes(table, line, row)
-                yield Row(name, counts, partial(read_grey, archive, name, FACE_PX))
+                yield Row(name, counts, partial(read_gray, archive, name, FACE_PX))
     except (OSError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{pictures}: not a FER+ split: {error}") from error
 
@@ -141,7 +141,7 @@ def _read_folder(votes: Path, folder: Path, split: str) -> Iterator[Row]:
             name = row["Image name"]
             if row["Usage"] == _USAGE[split] and name:
                 counts = _parse_votes(votes, line, row)
-                yield Row(name, counts, partial(_read_picture, folder, name))
+                yield Row(name, counts, partial(_read_image, folder, name))
 
 
 TableRow = tuple[int, Mapping[str, str]]
@@ -185,11 +185,11 @@ def _parse_pixels(text: str) -> NDArray[np.uint8] | None:
     return np.frombuffer(pixels, np.uint8).reshape(FACE_PX, FACE_PX)
 
 
-def _read_picture(folder: Path, name: str) -> NDArray[np.uint8] | None:
+def _read_image(folder: Path, name: str) -> NDArray[np.uint8] | None:
     path = folder / name
     try:
         if Path(name).name != name or path.stat().st_size > MAX_FACE_BYTES:
             return None
-        return decode_grey(path.read_bytes(), FACE_PX)
+        return decode_gray(path.read_bytes(), FACE_PX)
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return None

@@ -46,7 +46,7 @@ def _start_s(container: Any) -> float:
     return float(container.start_time or 0) / av.time_base
 
 
-def decode_sound(path: Path, sample_rate_hz: int) -> tuple[NDArray[np.float32], float]:
+def decode_audio(path: Path, sample_rate_hz: int) -> tuple[NDArray[np.float32], float]:
     """The first sound track -> mono (n,) in -1..1 at `sample_rate_hz`, whatever rate it was stored
     at, and the time of its first sample in seconds. Raises DatasetError."""
     parts: list[NDArray[np.int32]] = []
@@ -67,7 +67,7 @@ def decode_sound(path: Path, sample_rate_hz: int) -> tuple[NDArray[np.float32], 
     return np.concatenate(parts).astype(np.float32) / np.float32(2**31), first_s
 
 
-def decode_pictures(path: Path, every_s: float = 0.0) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def decode_frames(path: Path, every_s: float = 0.0) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Pictures in order, at least `every_s` apart: (time in seconds, uint8 (H, W, 3) red first).
 
     Raises DatasetError, also in the middle of a file that breaks off.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import DatasetError
-from .media import decode_sound
+from .media import decode_audio
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +36,17 @@ def load_noises(root: Path, training: bool, sample_rate_hz: int) -> list[NDArray
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES]
-    sounds = []
+    audio_clips = []
     for place, path in enumerate(files):
         if is_for_training(path, place) is not training:
             continue
         try:
-            sound = decode_sound(path, sample_rate_hz)[0]
+            audio = decode_audio(path, sample_rate_hz)[0]
         except DatasetError as error:
             log.warning("left out: %s", error)
             continue
-        if np.sqrt(np.square(sound).mean()) > QUIETEST_RMS:
-            sounds.append(sound)
-    if not sounds:
+        if np.sqrt(np.square(audio).mean()) > QUIETEST_RMS:
+            audio_clips.append(audio)
+    if not audio_clips:
         raise DatasetError(f"{root}: no readable noise ({', '.join(SUFFIXES)}) for this purpose")
-    return sounds
+    return audio_clips

@@ -18,10 +18,10 @@ from . import DatasetError
 from .media import MAX_SIDE_PX
 
 MAX_FACE_BYTES = 1 << 20
-MAX_PICTURE_BYTES = 64 << 20
+MAX_IMAGE_BYTES = 64 << 20
 
 
-def decode_grey(encoded: bytes, size_px: int) -> NDArray[np.uint8] | None:
+def decode_gray(encoded: bytes, size_px: int) -> NDArray[np.uint8] | None:
     """PNG, WebP, JPEG, ... -> (size_px, size_px); None when it is not such a picture."""
     try:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -32,24 +32,24 @@ def decode_grey(encoded: bytes, size_px: int) -> NDArray[np.uint8] | None:
     return np.asarray(image, np.uint8)
 
 
-def read_grey(archive: zipfile.ZipFile, name: str, size_px: int) -> NDArray[np.uint8] | None:
+def read_gray(archive: zipfile.ZipFile, name: str, size_px: int) -> NDArray[np.uint8] | None:
     """The same for a member of `archive`; None as well when it is not there or very large."""
     try:
         info = archive.getinfo(name)
         if info.file_size > MAX_FACE_BYTES:
             return None
-        return decode_grey(archive.read(info), size_px)
+        return decode_gray(archive.read(info), size_px)
     # zipfile's own way to say that a picture is damaged, encrypted or packed in an unknown manner.
     except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
         return None
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path) -> NDArray[np.uint8]:
     """(H, W, 3) red first, the way up that its EXIF says. Raises DatasetError."""
     try:
         num_bytes = path.stat().st_size
-        if not 0 < num_bytes <= MAX_PICTURE_BYTES:
-            raise DatasetError(f"{path}: {num_bytes} bytes, allowed: 1 to {MAX_PICTURE_BYTES}")
+        if not 0 < num_bytes <= MAX_IMAGE_BYTES:
+            raise DatasetError(f"{path}: {num_bytes} bytes, allowed: 1 to {MAX_IMAGE_BYTES}")
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "err", error)

@@ -18,13 +18,13 @@ from ...kernels.spec import MelSpec
 from . import DatasetError
 from .action_units import load_action_units
 from .cache import FeatureCache
-from .crops import film_recipe, picture_recipe
+from .crops import image_recipe, video_recipe
 from .decode import Recipe, Source, Tally, clip_sources, decode_each, folder_sources
 from .ferplus import load_ferplus
 from .ferplus_files import SPLITS, has_split
 from .folder import MANIFEST, drop_copies, read_manifest
 from .ravdess import Clip, find_video_clips, find_voice_clips
-from .voices import sound_recipe
+from .voices import audio_recipe
 
 ACTION_UNIT_TABLE = "openface_au_mean.csv"
 
@@ -53,17 +53,17 @@ def prepare_ravdess(
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     recordings = _find(find_voice_clips, root, actors)
-    films = _find(find_video_clips, root, actors)
-    if not recordings and not films:
+    videos = _find(find_video_clips, root, actors)
+    if not recordings and not videos:
         whom = "all" if actors is None else sorted(actors)
         raise DatasetError(
             f"{root}: no RAVDESS speech (03-01-....wav or .flac, 01-01-....mp4 or 02-01-....mp4)"
             f" of actors {whom}"
         )
     if recordings:
-        yield _decode(clip_sources(recordings), sound_recipe(MelSpec()), cache)
-    if films:
-        yield _decode(clip_sources(films), film_recipe(open_detector()), cache)
+        yield _decode(clip_sources(recordings), audio_recipe(MelSpec()), cache)
+    if videos:
+        yield _decode(clip_sources(videos), video_recipe(open_detector()), cache)
 
 
 def _find(
@@ -87,9 +87,9 @@ def prepare_folder(root: Path, split: str | None, cache: FeatureCache) -> Iterab
         yield Part("copies", len(copies), 0, 0, 0, len(copies), {}, copies)
     detector = open_detector()
     for kind, recipe in (
-        ("sound", sound_recipe(MelSpec())),
-        ("video", film_recipe(detector)),
-        ("picture", picture_recipe(detector)),
+        ("sound", audio_recipe(MelSpec())),
+        ("video", video_recipe(detector)),
+        ("picture", image_recipe(detector)),
     ):
         chosen = [item for item in items if item.kind == kind]
         if chosen:
@@ -147,5 +147,5 @@ def prepare_action_units(root: Path) -> Iterable[Part]:
     """Checks the table, a file or `openface_au_mean.csv` in a folder; it needs no cache. Raises
     DatasetError."""
     units = load_action_units(root / ACTION_UNIT_TABLE if root.is_dir() else root)
-    num = len(units.takes)
+    num = len(units.recording_ids)
     yield Part("action units", num, 0, num, 0, 0, _count_labels(units.labels))

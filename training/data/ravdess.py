@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import DatasetError
-from .media import decode_sound
+from .media import decode_audio
 
 EMOTIONS8 = ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise")
 """The published eight, in the order of their codes 01 to 08."""
@@ -53,7 +53,7 @@ class Clip:
         return "neutral" if self.emotion == "calm" else self.emotion
 
     @property
-    def take(self) -> str:
+    def recording_id(self) -> str:
         """The name less the modality: sound and pictures of one take share it."""
         return self.path.stem[3:]
 
@@ -81,24 +81,24 @@ def find_voice_clips(root: Path, actors: Iterable[int] | None = None) -> list[Cl
     wanted = None if actors is None else set(actors)
     clips: dict[str, Clip] = {}
     for clip in _find_clips(root, "03", VOICE_SUFFIXES, wanted):
-        clips.setdefault(clip.take, clip)
+        clips.setdefault(clip.recording_id, clip)
     return _require(clips, root, "speech recording (03-01-....wav or .flac)", wanted)
 
 
 def find_video_clips(
-    root: Path, actors: Iterable[int] | None = None, with_sound: bool | None = None
+    root: Path, actors: Iterable[int] | None = None, with_audio: bool | None = None
 ) -> list[Clip]:
     """All films of speech under `root`; a take stored twice counts once.
 
-    `with_sound` True: those with sound (01-), False: those without (02-), None: either, with
+    `with_audio` True: those with sound (01-), False: those without (02-), None: either, with
     sound where there are both.
     """
     wanted = None if actors is None else set(actors)
     clips: dict[str, Clip] = {}
-    codes = {True: ("01",), False: ("02",), None: ("01", "02")}[with_sound]
+    codes = {True: ("01",), False: ("02",), None: ("01", "02")}[with_audio]
     for code in codes:
         for clip in _find_clips(root, code, VIDEO_SUFFIXES, wanted):
-            clips.setdefault(clip.take, clip)
+            clips.setdefault(clip.recording_id, clip)
     names = " or ".join(f"{code}-01-....mp4" for code in codes)
     return _require(clips, root, f"film of speech ({names})", wanted)
 
@@ -138,4 +138,4 @@ def split_actors(fold: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int
 def load_voice(path: Path, sample_rate_hz: int) -> NDArray[np.float32]:
     """A recording as mono float32 (n,) at `sample_rate_hz`, whatever rate it was stored at.
     Raises DatasetError."""
-    return decode_sound(path, sample_rate_hz)[0]
+    return decode_audio(path, sample_rate_hz)[0]

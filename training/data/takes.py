@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 
 from ...engines.face_detector import Detector, open_detector
 from . import DatasetError
-from .media import decode_pictures, decode_sound
-from .pictures import read_grey
+from .media import decode_audio, decode_frames
+from .pictures import read_gray
 
 log = logging.getLogger(__name__)
 
 Box = tuple[float, float, float]
 """A square in pixels of its picture: left, top, side; may reach past the border."""
 
-NUM_STEADY = 5
+MEDIAN_WINDOW = 5
 """A box is the median of as many findings: more than half of them must err to move it."""
 FACE_ZIP_PX = 224
 
@@ -45,10 +45,10 @@ class FaceView(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class Recording:
     """One film: what is heard and what is seen, on one clock."""
 
-    sound: NDArray[np.float32]
+    audio: NDArray[np.float32]
     """Mono (n,); sample 0 is at the beginning of the file, as time 0 of the faces is."""
     faces: list[FaceView]
     """Pictures in which the face is known, in order."""
@@ -59,8 +59,8 @@ def read_faces(path: Path, detector: Detector, every_s: float) -> Iterator[FaceV
 
     Raises DatasetError when the file cannot be decoded.
     """
-    latest: deque[Box] = deque(maxlen=NUM_STEADY)
-    for t_s, image in decode_pictures(path, every_s):
+    latest: deque[Box] = deque(maxlen=MEDIAN_WINDOW)
+    for t_s, image in decode_frames(path, every_s):
         found = detector.detect(image, "rgb8")
         if found:
             face = max(found, key=lambda one: one.size)
@@ -72,19 +72,19 @@ def read_faces(path: Path, detector: Detector, every_s: float) -> Iterator[FaceV
         yield FaceView(t_s, image, box)
 
 
-def load_take(
+def load_recording(
     path: Path, mel_rate: int, detector: Detector | None = None, every_s: float = 0.2
-) -> Take:
+) -> Recording:
     """Sound at `mel_rate` Hz and faces `every_s` apart; OpenCV's Haar cascade finds them unless
     another detector is given. Raises DatasetError, also when no face is found."""
-    sound, first_s = decode_sound(path, mel_rate)
+    audio, first_s = decode_audio(path, mel_rate)
     silence = np.zeros(max(0, round(first_s * mel_rate)), np.float32)
-    sound = np.concatenate([silence, sound])
+    audio = np.concatenate([silence, audio])
     views = read_faces(path, detector or open_detector(), every_s)
     faces = [view for view in views if view.box is not None]
     if not faces:
         raise DatasetError(f"{path}: no face is found in it")
-    return Take(sound, faces)
+    return Recording(audio, faces)
 
 
 def load_face_zip(path: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -103,7 +103,7 @@ def load_face_zip(path: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
             for folder, members in groupby(names, key=lambda name: name.parent):
                 images = []
                 for member in members:
-                    image = read_grey(archive, str(member), FACE_ZIP_PX)
+                    image = read_gray(archive, str(member), FACE_ZIP_PX)
                     if image is None:
                         log.warning("left out: %s: %s cannot be read", path, member)
                     else:

@@ -16,7 +16,7 @@ from ...kernels.spec import MelSpec
 from .cache import FeatureCache
 from .decode import Recipe, Source, clip_sources, decode_all, folder_sources
 from .folder import FolderItem
-from .media import decode_sound
+from .media import decode_audio
 from .ravdess import Clip
 
 _FULL_SCALE = 32768.0
@@ -26,7 +26,7 @@ _FULL_SCALE = 32768.0
 class VoiceSet:
     """N recordings."""
 
-    sounds: list[NDArray[np.float32]]
+    audio_clips: list[NDArray[np.float32]]
     """Mono (n_i,) each, in -1..1."""
     labels: NDArray[np.int64]
     """(N,), index in the product's seven `LABELS`."""
@@ -41,11 +41,11 @@ class VoiceSet:
     duplicates: int = 0
     """Recordings left out because another one has the same samples and label."""
 
-    def of(self, actors: Sequence[int]) -> VoiceSet:
+    def select(self, actors: Sequence[int]) -> VoiceSet:
         """Only these people; what was skipped or left out is not told by person."""
         index = np.flatnonzero(np.isin(self.actors, actors))
         return VoiceSet(
-            [self.sounds[i] for i in index],
+            [self.audio_clips[i] for i in index],
             self.labels[index],
             self.emotions[index],
             self.actors[index],
@@ -53,12 +53,12 @@ class VoiceSet:
         )
 
 
-def sound_recipe(spec: MelSpec) -> Recipe:
+def audio_recipe(spec: MelSpec) -> Recipe:
     """A file -> int16 (n,) at the rate of `spec`."""
 
     def decode(path: Path) -> NDArray[np.int16]:
-        sound, _ = decode_sound(path, spec.sample_rate_hz)
-        scaled = np.round(sound * np.float32(_FULL_SCALE))
+        audio, _ = decode_audio(path, spec.sample_rate_hz)
+        scaled = np.round(audio * np.float32(_FULL_SCALE))
         return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
     return Recipe("sounds", {"sample_rate_hz": spec.sample_rate_hz}, decode)
@@ -79,12 +79,12 @@ def load_folder_voices(
     items: Sequence[FolderItem], root: Path, spec: MelSpec, cache: FeatureCache | None = None
 ) -> VoiceSet:
     """The same for the sounds among the items of `folder.load_folder(root)`."""
-    sounds = [item for item in items if item.kind == "sound"]
-    return _load(folder_sources(sounds, root), spec, cache)
+    audio_clips = [item for item in items if item.kind == "sound"]
+    return _load(folder_sources(audio_clips, root), spec, cache)
 
 
 def _load(sources: Sequence[Source], spec: MelSpec, cache: FeatureCache | None) -> VoiceSet:
-    pairs, tally = decode_all(sources, sound_recipe(spec), cache, "recordings")
+    pairs, tally = decode_all(sources, audio_recipe(spec), cache, "recordings")
     return VoiceSet(
         [pcm.astype(np.float32) / np.float32(_FULL_SCALE) for _, pcm in pairs],
         np.array([source.label for source, _ in pairs], np.int64),

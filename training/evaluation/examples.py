@@ -16,10 +16,10 @@ from ...engines.face_detector import Detector, open_detector
 from ..data import DatasetError
 from ..data.ferplus import FaceSet, load_ferplus
 from ..data.folder import FolderItem, load_folder
-from .loading import load_film, load_pair, load_picture, load_sound
-from .material import Example, Material, whole_face
-from .ravdess_examples import find_takes
-from .selection import Chosen, Selection, pick_modality
+from .loading import load_audio, load_image, load_pair, load_video
+from .material import Example, ExampleMedia, whole_face
+from .ravdess_examples import find_recordings
+from .selection import ExampleSet, Selection, choose_modality
 
 MODALITIES_OF_KIND = {
     "picture": ("face",),
@@ -28,7 +28,7 @@ MODALITIES_OF_KIND = {
 }
 
 
-def find_examples(selection: Selection, bundle: Bundle) -> Chosen:
+def find_examples(selection: Selection, bundle: Bundle) -> ExampleSet:
     """Raises DatasetError when there is nothing that the bundle can judge, EngineError when the
     face detector cannot be opened, ValueError for an unknown data set."""
     if selection.dataset != "ravdess" and selection.actors is not None:
@@ -36,13 +36,13 @@ def find_examples(selection: Selection, bundle: Bundle) -> Chosen:
     if selection.dataset == "ferplus":
         return find_faces(selection, bundle)
     if selection.dataset == "ravdess":
-        return find_takes(selection, bundle)
+        return find_recordings(selection, bundle)
     if selection.dataset == "folder":
         return find_files(selection, bundle)
     raise ValueError(f"data set {selection.dataset!r} is not one of ferplus, ravdess, folder")
 
 
-def find_faces(selection: Selection, bundle: Bundle) -> Chosen:
+def find_faces(selection: Selection, bundle: Bundle) -> ExampleSet:
     """FER+: the faces whose voters agreed; the picture is the face, edge to edge."""
     faces = load_ferplus(selection.root, selection.split)
     agreed = np.flatnonzero(faces.labels >= 0)
@@ -52,9 +52,9 @@ def find_faces(selection: Selection, bundle: Bundle) -> Chosen:
         Example(f"face {i}", int(faces.labels[i]), "", partial(_take_face, faces, int(i)))
         for i in agreed
     ]
-    return Chosen(
+    return ExampleSet(
         examples,
-        pick_modality(selection, bundle, {"face": examples}),
+        choose_modality(selection, bundle, {"face": examples}),
         {"split": selection.split},
         f"FER+ {selection.split}, faces on whose label most voters agreed (Barsoum et al. 2016)."
         " The data set does not say who is who: people of the training pictures may be among"
@@ -63,18 +63,18 @@ def find_faces(selection: Selection, bundle: Bundle) -> Chosen:
     )
 
 
-def _take_face(faces: FaceSet, index: int) -> Material:
-    return Material(faces=(whole_face(0.0, faces.images[index]),))
+def _take_face(faces: FaceSet, index: int) -> ExampleMedia:
+    return ExampleMedia(faces=(whole_face(0.0, faces.images[index]),))
 
 
-def find_files(selection: Selection, bundle: Bundle) -> Chosen:
+def find_files(selection: Selection, bundle: Bundle) -> ExampleSet:
     """A folder with a manifest: pictures show a face, recordings a voice, films both."""
     items = load_folder(selection.root, selection.split)
     shown: dict[str, list[FolderItem]] = defaultdict(list)
     for item in items:
         for modality in MODALITIES_OF_KIND[item.kind]:
             shown[modality].append(item)
-    modality = pick_modality(selection, bundle, shown)
+    modality = choose_modality(selection, bundle, shown)
     detector = None if modality == "voice" else open_detector(selection.yunet)
     rate_hz = bundle.manifest.mel.sample_rate_hz
     examples = [
@@ -86,7 +86,7 @@ def find_files(selection: Selection, bundle: Bundle) -> Chosen:
         )
         for item in shown[modality]
     ]
-    return Chosen(
+    return ExampleSet(
         examples,
         modality,
         {"split": selection.split},
@@ -96,11 +96,11 @@ def find_files(selection: Selection, bundle: Bundle) -> Chosen:
 
 def _load_item(
     item: FolderItem, modality: str, detector: Detector | None, rate_hz: int
-) -> Material:
+) -> ExampleMedia:
     if detector is None:
-        return load_sound(item.path, rate_hz)
+        return load_audio(item.path, rate_hz)
     if item.kind == "picture":
-        return load_picture(item.path, detector)
+        return load_image(item.path, detector)
     if modality == "face":
-        return load_film(item.path, detector)
+        return load_video(item.path, detector)
     return load_pair(item.path, item.path, detector, rate_hz)

@@ -20,30 +20,30 @@ from ...engines import open_engine
 from ...engines.base import Engine
 from ...engines.bundle import EMBEDDING_SIZE, FUSION, Bundle, Level, Manifest
 from ...engines.fusion import calibrate, fuse
-from ...engines.golden import prove_engine
+from ...engines.golden import check_golden_output
 from ...engines.plan import BuildOptions
 from ...kernels import Preprocessor, open_preprocessor
-from ..distort import Sound
+from ..distort import Audio
 from ..voice import WINDOW_EVERY_S, mel_windows, window_ends
-from .material import Face, Material
+from .material import ExampleMedia, Face
 
 BATCH_SIZE = 64
 FACE_EVERY_S = 0.1
 """How often a video's picture is read."""
-NEWEST_FACE_S = 0.15
+MAX_FACE_AGE_S = 0.15
 """A face seen so recently is in the newest picture."""
-HELD_FACES_S = 1.0
+FACE_MEMORY_S = 1.0
 """For so long the device keeps what a face looked like, for the fusion network."""
 
 Float32 = NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 Float64 = NDArray[np.float64]
-Given = TypeVar("Given")
+MediaT = TypeVar("MediaT")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Predictions:
     """What one network said: `t_s` (K,) when, `embeddings` (K, 256), `probabilities` (K, 7)."""
 
     t_s: Float64
@@ -59,7 +59,7 @@ class Networks:
     level: Level
     preprocessor: Preprocessor
     engines: Mapping[str, Engine]
-    last: dict[str, tuple[object, Reading]] = field(default_factory=dict)
+    last: dict[str, tuple[object, Predictions]] = field(default_factory=dict)
     """What was read last of faces and sound: a condition spoils but one of them."""
 
 
@@ -84,11 +84,11 @@ def open_networks(
             )
             engines[name] = stack.enter_context(one)
             if one.name != "null":
-                prove_engine(one, bundle, name)
+                check_golden_output(one, bundle, name)
         yield Networks(manifest, level, preprocessor, engines)
 
 
-def judge_faces(networks: Networks, materials: Sequence[Material]) -> list[Float64 | None]:
+def score_faces(networks: Networks, materials: Sequence[ExampleMedia]) -> list[Float64 | None]:
     """The mean over each example's faces."""
     faces = [face for material in materials for face in material.faces]
     if not faces:
@@ -98,23 +98,23 @@ def judge_faces(networks: Networks, materials: Sequence[Material]) -> list[Float
     return [average(rows) for rows in np.split(probabilities, ends[:-1])]
 
 
-def judge_voices(networks: Networks, materials: Sequence[Material]) -> list[Float64 | None]:
+def score_voices(networks: Networks, materials: Sequence[ExampleMedia]) -> list[Float64 | None]:
     """The mean over each recording's windows."""
     return [
         None
-        if material.sound is None
-        else average(read_voice(networks, material.sound).probabilities)
+        if material.audio is None
+        else average(read_voice(networks, material.audio).probabilities)
         for material in materials
     ]
 
 
-def judge_pairs(networks: Networks, materials: Sequence[Material]) -> list[Float64 | None]:
+def score_clips(networks: Networks, materials: Sequence[ExampleMedia]) -> list[Float64 | None]:
     """The mean over the times of each clip, see `fuse_clip`. The device's speech gate is not
     asked: these recordings are speech."""
     return [average(fuse_clip(networks, material)) for material in materials]
 
 
-JUDGES = {"face": judge_faces, "voice": judge_voices, FUSION: judge_pairs}
+SCORERS = {"face": score_faces, "voice": score_voices, FUSION: score_clips}
 """Several examples at once -> probabilities (7,) of each, or None."""
 
 
@@ -125,58 +125,58 @@ def average(rows: Float64) -> Float64 | None:
     return good.mean(axis=0) if len(good) else None
 
 
-def read_faces(networks: Networks, faces: Sequence[Face]) -> Reading:
+def read_faces(networks: Networks, faces: Sequence[Face]) -> Predictions:
     """What the face network says to each of at least one face."""
     size_px = networks.level.face_px
     embeddings, logits = [], []
     for start in range(0, len(faces), BATCH_SIZE):
         batch = [
             # A copy: the preprocessor fills the same array again.
-            np.array(networks.preprocessor.face(face.picture, face.box, size_px, "rgb8"))
+            np.array(networks.preprocessor.face(face.image, face.box, size_px, "rgb8"))
             for face in faces[start : start + BATCH_SIZE]
         ]
         answer = networks.engines["face"].infer({"image": np.concatenate(batch)})
         embeddings.append(answer["embedding"].copy())
         logits.append(answer["logits"].copy())
-    return Reading(
+    return Predictions(
         np.array([face.t_s for face in faces]),
         np.concatenate(embeddings),
         _calibrate(networks, "face", np.concatenate(logits)),
     )
 
 
-def read_voice(networks: Networks, sound: Sound, filled: float = 1.0) -> Reading:
+def read_voice(networks: Networks, audio: Audio, filled: float = 1.0) -> Predictions:
     """What the voice network says to each window from one that is `filled` by so much; no rows
     when the sound is too short for one column."""
     spec = networks.manifest.mel
-    if len(sound) < spec.window:
+    if len(audio) < spec.window:
         empty = np.empty((0, EMBEDDING_SIZE), np.float32)
-        return Reading(np.empty(0), empty, np.empty((0, len(networks.manifest.labels))))
-    ends = window_ends(len(sound), spec, filled)
-    windows, masks = mel_windows(sound, ends, networks.preprocessor.mel)
+        return Predictions(np.empty(0), empty, np.empty((0, len(networks.manifest.labels))))
+    ends = window_ends(len(audio), spec, filled)
+    windows, masks = mel_windows(audio, ends, networks.preprocessor.mel)
     answer = networks.engines["voice"].infer({"mel": windows, "mask": masks})
-    return Reading(
+    return Predictions(
         np.array(ends) / spec.sample_rate_hz,
         answer["embedding"].copy(),
         _calibrate(networks, "voice", answer["logits"]),
     )
 
 
-def read_early(networks: Networks, sound: Sound) -> Reading:
+def read_partial_voice(networks: Networks, audio: Audio) -> Predictions:
     """Also of windows that are half empty, as the device does when it begins to listen: so the
     faces of the whole clip get their turn, not those of its last second alone."""
-    return read_voice(networks, sound, 0.5)
+    return read_voice(networks, audio, 0.5)
 
 
-def fuse_clip(networks: Networks, material: Material) -> Float64:
+def fuse_clip(networks: Networks, material: ExampleMedia) -> Float64:
     """Probabilities (K, 7) at the ends of the voice's windows, or every 0.25 s where there is no
     sound: of the fusion network where the bundle has one, else of `engines.fusion.fuse`. Times
     with neither face nor voice are left out."""
-    faces = _read_once(networks, read_faces, material.faces) if material.faces else None
-    sound = material.sound
-    voice = None if sound is None else _read_once(networks, read_early, sound)
+    faces = _read_cached(networks, read_faces, material.faces) if material.faces else None
+    audio = material.audio
+    voice = None if audio is None else _read_cached(networks, read_partial_voice, audio)
     if voice is not None and len(voice.t_s):
-        times = voice.t_s + material.sound_t_s
+        times = voice.t_s + material.audio_t_s
     elif faces is not None:
         voice = None
         times = np.arange(faces.t_s[-1], faces.t_s[0] - 1e-6, -WINDOW_EVERY_S)[::-1]
@@ -187,9 +187,9 @@ def fuse_clip(networks: Networks, material: Material) -> Float64:
     return _fuse_late(networks, faces, voice, times)
 
 
-def _read_once(
-    networks: Networks, read: Callable[[Networks, Given], Reading], given: Given
-) -> Reading:
+def _read_cached(
+    networks: Networks, read: Callable[[Networks, MediaT], Predictions], given: MediaT
+) -> Predictions:
     """`read` unless the very same was read the last time."""
     last = networks.last.get(read.__name__)
     if last is None or last[0] is not given:
@@ -198,7 +198,7 @@ def _read_once(
 
 
 def _fuse_learned(
-    networks: Networks, faces: Reading | None, voice: Reading | None, times: Float64
+    networks: Networks, faces: Predictions | None, voice: Predictions | None, times: Float64
 ) -> Float64:
     """Faces stand at the end of their row, newest last, as in the device's memory."""
     entry = networks.manifest.fusion
@@ -212,7 +212,7 @@ def _fuse_learned(
     if faces is not None:
         good = np.isfinite(faces.embeddings).all(axis=1)
         for row, t_s in enumerate(times):
-            recent = (faces.t_s <= t_s + 1e-6) & (faces.t_s >= t_s - HELD_FACES_S)
+            recent = (faces.t_s <= t_s + 1e-6) & (faces.t_s >= t_s - FACE_MEMORY_S)
             held = np.flatnonzero(recent & good)[-entry.num_faces :]
             if len(held):
                 feed["faces"][row, -len(held) :] = faces.embeddings[held]
@@ -229,7 +229,7 @@ def _fuse_learned(
 
 
 def _fuse_late(
-    networks: Networks, faces: Reading | None, voice: Reading | None, times: Float64
+    networks: Networks, faces: Predictions | None, voice: Predictions | None, times: Float64
 ) -> Float64:
     """The newest opinion of each, averaged with the bundle's weights."""
     weights = {name: model.fusion_weight for name, model in networks.manifest.models.items()}
@@ -237,12 +237,16 @@ def _fuse_late(
     for row, t_s in enumerate(times):
         opinions = {}
         if faces is not None:
-            recent = np.flatnonzero((faces.t_s <= t_s + 1e-6) & (faces.t_s > t_s - NEWEST_FACE_S))
+            recent = np.flatnonzero((faces.t_s <= t_s + 1e-6) & (faces.t_s > t_s - MAX_FACE_AGE_S))
             if len(recent):
                 opinions["face"] = faces.probabilities[recent[-1]].tolist()
         if voice is not None:
             opinions["voice"] = voice.probabilities[row].tolist()
-        good = {name: said for name, said in opinions.items() if math.isfinite(said[0])}
+        good = {
+            name: distribution
+            for name, distribution in opinions.items()
+            if math.isfinite(distribution[0])
+        }
         if good:
             rows.append(fuse(good, weights)[0])
     return np.array(rows).reshape(-1, len(networks.manifest.labels))

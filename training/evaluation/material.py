@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..distort import Box, Picture, Sound
+from ..distort import Audio, Box, Image
 
 MARGIN = 0.25
 """Of the face's side: what is kept around its box, so that a blur can draw from there."""
@@ -16,20 +16,20 @@ MARGIN = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A face in a picture, `picture` uint8 (H, W, 3) RGB, seen at `t_s` of the clip."""
+    """A face in a picture, `image` uint8 (H, W, 3) RGB, seen at `t_s` of the clip."""
 
     t_s: float
-    picture: Picture
+    image: Image
     box: Box
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """One example. `faces` in the order of time; `sound` float32 (n,), None where there is none."""
+class ExampleMedia:
+    """One example. `faces` in the order of time; `audio` float32 (n,), None where there is none."""
 
     faces: tuple[Face, ...] = ()
-    sound: Sound | None = None
-    sound_t_s: float = 0.0
+    audio: Audio | None = None
+    audio_t_s: float = 0.0
     """When its first sample was taken, on the faces' clock."""
 
 
@@ -42,14 +42,14 @@ class Example:
     """In `engines.bundle.LABELS`."""
     subject: str
     """Who it is, "" when nobody knows."""
-    load: Callable[[], Material]
+    load: Callable[[], ExampleMedia]
     groups: Mapping[str, str] = field(default_factory=dict)
     """What else to look at separately, such as {"sex": "female"}."""
 
 
-def cut_face(t_s: float, picture: Picture, box: Box) -> Face:
+def cut_face(t_s: float, image: Image, box: Box) -> Face:
     """The face with a margin, copied out of its picture: networks see nothing else of it."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x, y, side = box
     reach = MARGIN * side + 2
     # A box that lies outside still gets the pixels of the border, as it would from the whole.
@@ -57,9 +57,9 @@ def cut_face(t_s: float, picture: Picture, box: Box) -> Face:
     top = int(np.clip(np.floor(y - reach), 0, height - 1))
     right = int(np.clip(np.ceil(x + side + reach), left + 1, width))
     bottom = int(np.clip(np.ceil(y + side + reach), top + 1, height))
-    return Face(t_s, picture[top:bottom, left:right].copy(), (x - left, y - top, side))
+    return Face(t_s, image[top:bottom, left:right].copy(), (x - left, y - top, side))
 
 
-def whole_face(t_s: float, grey: NDArray[np.uint8]) -> Face:
+def whole_face(t_s: float, gray: NDArray[np.uint8]) -> Face:
     """A square grey picture (H, H) that is the face, edge to edge."""
-    return Face(t_s, np.repeat(grey[:, :, None], 3, axis=2), (0.0, 0.0, float(len(grey))))
+    return Face(t_s, np.repeat(gray[:, :, None], 3, axis=2), (0.0, 0.0, float(len(gray))))

@@ -21,24 +21,24 @@ MAX_BARS = 40
 MAX_NAME = 18
 """Letters of a person's name on an axis."""
 
-Figures = Mapping[str, Any]
+Metrics = Mapping[str, Any]
 
 
-def plot_all(figures: Figures) -> dict[str, bytes]:
+def plot_all(metrics: Metrics) -> dict[str, bytes]:
     """PNG files by name without suffix; those for which there are no figures are left out."""
-    plots: dict[str, tuple[bool, Callable[[Figures], Figure]]] = {
+    plots: dict[str, tuple[bool, Callable[[Metrics], Figure]]] = {
         "confusion": (True, plot_confusion),
         "recall": (True, plot_recall),
         "reliability": (True, plot_reliability),
         "risk_coverage": (True, plot_risk_coverage),
-        "subjects": (len(figures["subjects"]) > 1, plot_subjects),
-        "robustness": (bool(figures.get("robustness")), plot_robustness),
+        "subjects": (len(metrics["subjects"]) > 1, plot_subjects),
+        "robustness": (bool(metrics.get("robustness")), plot_robustness),
     }
     caption = (
-        f"{figures['modality']} on {figures['dataset']}, n {figures['n']};"
-        f" bundle {figures['bundle_name']} {figures['bundle'][:12]}"
+        f"{metrics['modality']} on {metrics['dataset']}, n {metrics['n']};"
+        f" bundle {metrics['bundle_name']} {metrics['bundle'][:12]}"
     )
-    return {name: _encode(draw(figures), caption) for name, (shown, draw) in plots.items() if shown}
+    return {name: _encode(draw(metrics), caption) for name, (shown, draw) in plots.items() if shown}
 
 
 def _encode(figure: Figure, caption: str) -> bytes:
@@ -50,12 +50,12 @@ def _encode(figure: Figure, caption: str) -> bytes:
     return file.getvalue()
 
 
-def plot_confusion(figures: Figures) -> Figure:
+def plot_confusion(metrics: Metrics) -> Figure:
     """Counts in the cells that are not 0, coloured by share of the true label's examples."""
-    confusion = np.array(figures["confusion"])
+    confusion = np.array(metrics["confusion"])
     support = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(support, 1)
-    labels = figures["labels"]
+    labels = metrics["labels"]
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(100 * share, cmap="viridis", vmin=0, vmax=100)
@@ -77,21 +77,21 @@ def plot_confusion(figures: Figures) -> Figure:
     return figure
 
 
-def plot_recall(figures: Figures) -> Figure:
+def plot_recall(metrics: Metrics) -> Figure:
     """Recall and precision of each label."""
-    per_class = figures["per_class"]
+    per_class = metrics["per_class"]
     figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(per_class))
     kinds = (("recall", BLUE, "", -0.2), ("precision", ORANGE, "//", 0.2))
-    for name, colour, hatch, shift in kinds:
+    for name, color, hatch, shift in kinds:
         values = [one[name] for one in per_class.values()]
         heights = [100 * (value or 0.0) for value in values]
-        axes.bar(places + shift, heights, 0.4, label=name, color=colour, hatch=hatch, ec="white")
+        axes.bar(places + shift, heights, 0.4, label=name, color=color, hatch=hatch, ec="white")
         for place, value, height in zip(places, values, heights, strict=True):
             text = "none" if value is None else f"{height:.0f}"
             axes.text(place + shift, height + 1, text, ha="center", va="bottom", fontsize=8)
-    axes.axhline(100 * figures["uar"], color=GREY, ls="--", label="mean recall (UAR)")
+    axes.axhline(100 * metrics["uar"], color=GREY, ls="--", label="mean recall (UAR)")
     names = [f"{label}\n(n {one['support']})" for label, one in per_class.items()]
     axes.set_xticks(places, names)
     axes.set(title="Recall and precision of each label", ylabel="%", ylim=(0, 112))
@@ -100,11 +100,11 @@ def plot_recall(figures: Figures) -> Figure:
     return figure
 
 
-def plot_reliability(figures: Figures) -> Figure:
+def plot_reliability(metrics: Metrics) -> Figure:
     """How often answers of a confidence are right, and how many there are of it."""
-    bins = [one for one in figures["reliability"] if one["count"]]
-    width = 1 / len(figures["reliability"])
-    edges = [i * width for i, one in enumerate(figures["reliability"]) if one["count"]]
+    bins = [one for one in metrics["reliability"] if one["count"]]
+    width = 1 / len(metrics["reliability"])
+    edges = [i * width for i, one in enumerate(metrics["reliability"]) if one["count"]]
     figure = Figure(figsize=(5.6, 5.8), layout="constrained")
     upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     upper.plot([0, 1], [0, 1], color=GREY, ls="--", label="perfectly calibrated")
@@ -113,7 +113,7 @@ def plot_reliability(figures: Figures) -> Figure:
     confidence = [one["confidence"] for one in bins]
     upper.plot(confidence, accuracy, "o-", color=BLUE, label="this bundle")
     upper.set(
-        title=f"Reliability (calibration error {100 * figures['ece']:.1f} %)",
+        title=f"Reliability (calibration error {100 * metrics['ece']:.1f} %)",
         ylabel="share that is right",
         xlim=(0, 1),
         ylim=(0, 1.02),
@@ -125,9 +125,9 @@ def plot_reliability(figures: Figures) -> Figure:
     return figure
 
 
-def plot_risk_coverage(figures: Figures) -> Figure:
+def plot_risk_coverage(metrics: Metrics) -> Figure:
     """Accuracy over the share of examples that is answered, the surest first."""
-    points = figures["risk_coverage"]
+    points = metrics["risk_coverage"]
     figure = Figure(figsize=(5.6, 4.0), layout="constrained")
     axes = figure.subplots()
     axes.plot(
@@ -136,7 +136,7 @@ def plot_risk_coverage(figures: Figures) -> Figure:
         "o-",
         color=BLUE,
     )
-    axes.axhline(100 * figures["accuracy"], color=GREY, ls="--")
+    axes.axhline(100 * metrics["accuracy"], color=GREY, ls="--")
     axes.set(
         title="Accuracy when only the surest answers count",
         xlabel="answered examples, %",
@@ -147,9 +147,9 @@ def plot_risk_coverage(figures: Figures) -> Figure:
     return figure
 
 
-def plot_subjects(figures: Figures) -> Figure:
+def plot_subjects(metrics: Metrics) -> Figure:
     """Accuracy of each person, worst first."""
-    people = sorted(figures["subjects"].items(), key=lambda item: item[1]["accuracy"])
+    people = sorted(metrics["subjects"].items(), key=lambda item: item[1]["accuracy"])
     title = "Accuracy of each person"
     if len(people) > MAX_BARS:
         half = MAX_BARS // 2
@@ -159,8 +159,8 @@ def plot_subjects(figures: Figures) -> Figure:
     axes = figure.subplots()
     places = range(len(people))
     axes.bar(places, [100 * one["accuracy"] for _, one in people], color=BLUE)
-    mean = 100 * figures["subject_accuracy"]["mean"]
-    std = 100 * figures["subject_accuracy"]["std"]
+    mean = 100 * metrics["subject_accuracy"]["mean"]
+    std = 100 * metrics["subject_accuracy"]["std"]
     axes.axhline(mean, color=ORANGE, label=f"mean over people {mean:.1f} %")
     axes.axhspan(
         mean - std,
@@ -177,10 +177,10 @@ def plot_subjects(figures: Figures) -> Figure:
     return figure
 
 
-def plot_robustness(figures: Figures) -> Figure:
+def plot_robustness(metrics: Metrics) -> Figure:
     """Accuracy and UAR over the strength of each condition, strongest to the right, beside those
     without it."""
-    clean, *rows = figures["robustness"]
+    clean, *rows = metrics["robustness"]
     names = list(dict.fromkeys(row["condition"] for row in rows))
     num_columns = min(3, len(names))
     num_rows = -(-len(names) // num_columns)
@@ -190,11 +190,11 @@ def plot_robustness(figures: Figures) -> Figure:
     for axes, name in zip(grid.flat, names, strict=False):
         chosen = [row for row in rows if row["condition"] == name]
         places = range(len(chosen))
-        for key, colour, style in kinds:
+        for key, color, style in kinds:
             values = [100 * row[key] for row in chosen]
             label = "UAR" if key == "uar" else key
-            axes.plot(places, values, style, color=colour, label=label)
-            axes.axhline(100 * clean[key], color=colour, ls=":", label=f"{label}, unspoilt")
+            axes.plot(places, values, style, color=color, label=label)
+            axes.axhline(100 * clean[key], color=color, ls=":", label=f"{label}, unspoilt")
         axes.set_xticks(places, [f"{row['strength']:g}" for row in chosen])
         axes.set(title=name, xlabel=chosen[0]["unit"], ylim=(0, 102))
         axes.margins(x=0.15)

@@ -15,37 +15,37 @@ from ..data import DatasetError
 from ..data.ravdess import Clip, find_video_clips, find_voice_clips, parse_clip
 from ..data.takes import load_face_zip
 from .judges import FACE_EVERY_S
-from .loading import load_film, load_pair, load_sound
-from .material import Example, Material, whole_face
-from .selection import Chosen, Selection, pick_modality
+from .loading import load_audio, load_pair, load_video
+from .material import Example, ExampleMedia, whole_face
+from .selection import ExampleSet, Selection, choose_modality
 
 ARCHIVES = "faces_*.zip"
 """Faces that were cut out of films: a folder per take. Read only where there are no films."""
-SHOWN = {
+PROTOCOLS = {
     FUSION: "faces, ten a second, and voice, fused four times a second, averaged over each take",
     "voice": "windows four times a second, averaged over each recording",
     "face": "faces, ten a second, averaged over each film",
 }
 
 
-def find_takes(selection: Selection, bundle: Bundle) -> Chosen:
+def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
     """One example per take. The sound of a film without any is the recording of the same take."""
     root, actors = selection.root, selection.actors
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     recordings = _find(find_voice_clips, root, actors)
-    films = _find(find_video_clips, root, actors)
+    videos = _find(find_video_clips, root, actors)
     voices = {
-        **{take: clip for take, clip in films.items() if clip.modality == "both"},
+        **{recording_id: clip for recording_id, clip in videos.items() if clip.modality == "both"},
         **recordings,
     }
     pairs = {
-        take: (clip, clip if clip.modality == "both" else recordings[take])
-        for take, clip in films.items()
-        if clip.modality == "both" or take in recordings
+        recording_id: (clip, clip if clip.modality == "both" else recordings[recording_id])
+        for recording_id, clip in videos.items()
+        if clip.modality == "both" or recording_id in recordings
     }
-    archived = {} if films else dict(_find_archived(root, actors))
-    if not (voices or films or archived):
+    archived = {} if videos else dict(_find_archived(root, actors))
+    if not (voices or videos or archived):
         raise DatasetError(
             f"{root}: no RAVDESS speech (03-01-....wav or .flac, 01-01-....mp4, 02-01-....mp4,"
             f" {ARCHIVES}) of actors {'all' if actors is None else sorted(actors)}"
@@ -53,13 +53,13 @@ def find_takes(selection: Selection, bundle: Bundle) -> Chosen:
     shown: dict[str, Mapping[str, object]] = {
         FUSION: pairs,
         "voice": voices,
-        "face": films or archived,
+        "face": videos or archived,
     }
-    modality = pick_modality(selection, bundle, shown)
+    modality = choose_modality(selection, bundle, shown)
     rate_hz = bundle.manifest.mel.sample_rate_hz
     if modality == "voice":
         examples = [
-            _describe(clip, partial(load_sound, clip.path, rate_hz)) for clip in voices.values()
+            _describe(clip, partial(load_audio, clip.path, rate_hz)) for clip in voices.values()
         ]
     elif modality == "face" and archived:
         examples = list(archived.values())
@@ -67,20 +67,21 @@ def find_takes(selection: Selection, bundle: Bundle) -> Chosen:
         detector = open_detector(selection.yunet)
         if modality == "face":
             examples = [
-                _describe(clip, partial(load_film, clip.path, detector)) for clip in films.values()
+                _describe(clip, partial(load_video, clip.path, detector))
+                for clip in videos.values()
             ]
         else:
             examples = [
-                _describe(film, partial(load_pair, film.path, voice.path, detector, rate_hz))
-                for film, voice in pairs.values()
+                _describe(video, partial(load_pair, video.path, voice.path, detector, rate_hz))
+                for video, voice in pairs.values()
             ]
-    return Chosen(
+    return ExampleSet(
         examples,
         modality,
         {"actors": "all" if actors is None else list(actors)},
         f"RAVDESS speech, actors {'all' if actors is None else ', '.join(map(str, actors))}; calm"
-        f" counts as neutral; {SHOWN[modality]}. Acted emotions: the label is what the actor was"
-        " asked to show.",
+        f" counts as neutral; {PROTOCOLS[modality]}. Acted emotions: the label is what the actor"
+        " was asked to show.",
     )
 
 
@@ -91,12 +92,12 @@ def _find(
 ) -> dict[str, Clip]:
     """Clips by take; none is no error, as another kind of file may be there."""
     try:
-        return {clip.take: clip for clip in find(root, actors)}
+        return {clip.recording_id: clip for clip in find(root, actors)}
     except DatasetError:
         return {}
 
 
-def _describe(clip: Clip, load: Callable[[], Material]) -> Example:
+def _describe(clip: Clip, load: Callable[[], ExampleMedia]) -> Example:
     return Example(
         str(clip.path),
         LABELS.index(clip.label),
@@ -118,4 +119,4 @@ def _find_archived(root: Path, actors: Sequence[int] | None) -> Iterator[tuple[s
             if clip is None or (actors is not None and clip.actor not in actors):
                 continue
             faces = tuple(whole_face(i * FACE_EVERY_S, image) for i, image in enumerate(images))
-            yield clip.take, _describe(clip, partial(Material, faces))
+            yield clip.recording_id, _describe(clip, partial(ExampleMedia, faces))

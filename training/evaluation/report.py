@@ -25,7 +25,7 @@ TABLE = """<div class="scroll"><table><caption>{{ caption }}</caption>
 <tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
 </tbody></table></div>"""
 
-Figures = Mapping[str, Any]
+Metrics = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def write_report(figures: Figures, folder: Path) -> Path:
+def write_report(figures: Metrics, folder: Path) -> Path:
     """Write `NAME.png` for each plot and `report.html` -> the page. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     plots = plot_all(figures)
@@ -47,7 +47,7 @@ def write_report(figures: Figures, folder: Path) -> Path:
     return page
 
 
-def render_page(figures: Figures, plots: Mapping[str, bytes]) -> str:
+def render_page(figures: Metrics, plots: Mapping[str, bytes]) -> str:
     """The page, with the `plots` (PNG, by name) inside. All text is escaped."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -76,7 +76,7 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
-def _list_cards(figures: Figures) -> list[tuple[str, str, str]]:
+def _list_cards(figures: Metrics) -> list[tuple[str, str, str]]:
     """(name, value, what stands under it)."""
     low, high = (100 * value for value in figures["accuracy_ci95"])
     drawn = "people" if figures["ci95_by"] == "subject" else "examples"
@@ -100,7 +100,7 @@ def _list_cards(figures: Figures) -> list[tuple[str, str, str]]:
     return cards
 
 
-def _list_facts(figures: Figures) -> list[tuple[str, str]]:
+def _list_facts(figures: Metrics) -> list[tuple[str, str]]:
     engines = (f"{network}: {name}" for network, name in figures["engines"].items())
     return [
         ("Examples", f"{figures['n']} judged, {figures['skipped']} left out"),
@@ -112,7 +112,7 @@ def _list_facts(figures: Figures) -> list[tuple[str, str]]:
     ]
 
 
-def _tabulate_labels(figures: Figures) -> Table:
+def _tabulate_labels(figures: Metrics) -> Table:
     return Table(
         ("label", "recall", "precision", "F1", "n"),
         [
@@ -131,7 +131,7 @@ def _tabulate_groups(kind: str, found: Mapping[str, Mapping[str, Any]]) -> Table
     return Table((kind, "accuracy", "n"), rows) if rows else None
 
 
-def _tabulate_robustness(found: Sequence[Figures]) -> Table | None:
+def _tabulate_robustness(found: Sequence[Metrics]) -> Table | None:
     rows = [
         (
             row["condition"],
@@ -145,7 +145,7 @@ def _tabulate_robustness(found: Sequence[Figures]) -> Table | None:
     return Table(head, rows) if rows else None
 
 
-def _tabulate_noise(found: Sequence[Figures]) -> Table | None:
+def _tabulate_noise(found: Sequence[Metrics]) -> Table | None:
     rows = [
         (
             row["noise"],

@@ -15,25 +15,25 @@ import numpy as np
 
 from ...engines.bundle import FUSION
 from ..distort import (
-    Sound,
+    Audio,
     add_noise,
-    blur_picture,
-    compress_picture,
-    cover_picture,
-    dim_picture,
+    blur_image,
+    compress_image,
+    darken_image,
+    occlude_image,
     reverberate,
 )
 from .judges import Networks, read_voice
-from .material import Face, Material
-from .surroundings import Surroundings
+from .material import ExampleMedia, Face
+from .surroundings import AcousticConditions
 
 SNRS_DB = (20, 15, 10, 5, 0, -5)
-STOPS_DARKER = (2, 4, 6)
-BLUR_SHARES = (0.01, 0.02, 0.04)
+EXPOSURE_DROPS_STOPS = (2, 4, 6)
+BLUR_FRACTIONS = (0.01, 0.02, 0.04)
 JPEG_QUALITIES = (50, 20, 10)
-COVERED_SHARES = (0.1, 0.25, 0.5)
+OCCLUDED_FRACTIONS = (0.1, 0.25, 0.5)
 
-Spoil = Callable[[Material, np.random.Generator], Material]
+Corruption = Callable[[ExampleMedia, np.random.Generator], ExampleMedia]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,97 +43,102 @@ class Condition:
     name: str
     strength: float
     unit: str
-    spoil: Spoil
+    corrupt: Corruption
 
 
 CLEAN = Condition("clean", 0.0, "", lambda material, _: material)
 
 
 def list_conditions(
-    modality: str, surroundings: Surroundings, sample_rate_hz: int
+    modality: str, surroundings: AcousticConditions, sample_rate_hz: int
 ) -> list[Condition]:
     """All that can befall a modality, without `CLEAN`."""
     found: list[Condition] = []
     if modality in ("voice", FUSION):
-        found += _list_sound(surroundings, sample_rate_hz)
+        found += _list_audio_corruptions(surroundings, sample_rate_hz)
     if modality in ("face", FUSION):
-        found += _list_sight()
+        found += _list_image_corruptions()
     if modality == FUSION:
         found += [
             Condition("face missing", 1.0, "", lambda material, _: replace(material, faces=())),
-            Condition("voice missing", 1.0, "", lambda material, _: replace(material, sound=None)),
+            Condition("voice missing", 1.0, "", lambda material, _: replace(material, audio=None)),
         ]
     return found
 
 
-def _list_sound(surroundings: Surroundings, sample_rate_hz: int) -> list[Condition]:
-    def noisy(noises: Sequence[Sound], snr_db: float, sound: Sound, rng: Any) -> Sound:
+def _list_audio_corruptions(
+    surroundings: AcousticConditions, sample_rate_hz: int
+) -> list[Condition]:
+    def noisy(noises: Sequence[Audio], snr_db: float, audio: Audio, rng: Any) -> Audio:
         noise = noises[int(rng.integers(len(noises)))]
-        return add_noise(sound, noise, snr_db, sample_rate_hz, rng)
+        return add_noise(audio, noise, snr_db, sample_rate_hz, rng)
 
-    def in_room(rooms: Sequence[Sound], sound: Sound, rng: Any) -> Sound:
-        return reverberate(sound, rooms[int(rng.integers(len(rooms)))], sample_rate_hz)
+    def in_room(rooms: Sequence[Audio], audio: Audio, rng: Any) -> Audio:
+        return reverberate(audio, rooms[int(rng.integers(len(rooms)))], sample_rate_hz)
 
     return [
-        Condition(name, snr_db, "dB SNR", _on_sound(partial(noisy, noises, snr_db)))
+        Condition(name, snr_db, "dB SNR", _on_audio(partial(noisy, noises, snr_db)))
         for name, noises in surroundings.noises.items()
         for snr_db in SNRS_DB
     ] + [
-        Condition("reverberation", rt60_s, "s RT60", _on_sound(partial(in_room, rooms)))
+        Condition("reverberation", rt60_s, "s RT60", _on_audio(partial(in_room, rooms)))
         for rt60_s, rooms in surroundings.rooms.items()
     ]
 
 
-def _list_sight() -> list[Condition]:
-    def dim(stops: float, face: Face, rng: np.random.Generator) -> Face:
-        return replace(face, picture=dim_picture(face.picture, stops, rng))
+def _list_image_corruptions() -> list[Condition]:
+    def darken(stops: float, face: Face, rng: np.random.Generator) -> Face:
+        return replace(face, image=darken_image(face.image, stops, rng))
 
     def blur(share: float, face: Face, _: np.random.Generator) -> Face:
-        return replace(face, picture=blur_picture(face.picture, share * face.box[2]))
+        return replace(face, image=blur_image(face.image, share * face.box[2]))
 
     def compress(quality: int, face: Face, _: np.random.Generator) -> Face:
-        return replace(face, picture=compress_picture(face.picture, quality))
+        return replace(face, image=compress_image(face.image, quality))
 
-    def cover(share: float, face: Face, rng: np.random.Generator) -> Face:
-        return replace(face, picture=cover_picture(face.picture, face.box, share, rng))
+    def occlude(share: float, face: Face, rng: np.random.Generator) -> Face:
+        return replace(face, image=occlude_image(face.image, face.box, share, rng))
 
     return [
-        *(Condition("low light", n, "stops", _on_faces(partial(dim, n))) for n in STOPS_DARKER),
+        *(
+            Condition("low light", n, "stops", _on_faces(partial(darken, n)))
+            for n in EXPOSURE_DROPS_STOPS
+        ),
         *(
             Condition("blur", 100 * share, "% of the face", _on_faces(partial(blur, share)))
-            for share in BLUR_SHARES
+            for share in BLUR_FRACTIONS
         ),
         *(
             Condition("JPEG", quality, "quality", _on_faces(partial(compress, quality)))
             for quality in JPEG_QUALITIES
         ),
         *(
-            Condition("occlusion", 100 * share, "% covered", _on_faces(partial(cover, share)))
-            for share in COVERED_SHARES
+            Condition("occlusion", 100 * share, "% covered", _on_faces(partial(occlude, share)))
+            for share in OCCLUDED_FRACTIONS
         ),
     ]
 
 
-def _on_sound(change: Callable[[Sound, np.random.Generator], Sound]) -> Spoil:
-    def spoil(material: Material, rng: np.random.Generator) -> Material:
-        if material.sound is None:
+def _on_audio(change: Callable[[Audio, np.random.Generator], Audio]) -> Corruption:
+    def corrupt(material: ExampleMedia, rng: np.random.Generator) -> ExampleMedia:
+        if material.audio is None:
             return material
-        return replace(material, sound=change(material.sound, rng))
+        return replace(material, audio=change(material.audio, rng))
 
-    return spoil
+    return corrupt
 
 
-def _on_faces(change: Callable[[Face, np.random.Generator], Face]) -> Spoil:
-    def spoil(material: Material, rng: np.random.Generator) -> Material:
+def _on_faces(change: Callable[[Face, np.random.Generator], Face]) -> Corruption:
+    def corrupt(material: ExampleMedia, rng: np.random.Generator) -> ExampleMedia:
         # One clip has one hand before one place of the face: the same chance for each picture.
         seed = int(rng.integers(2**32))
         changed = (change(face, np.random.default_rng(seed)) for face in material.faces)
         return replace(material, faces=tuple(changed))
 
-    return spoil
+    return corrupt
 
 
-def judge_noise(networks: Networks, surroundings: Surroundings) -> list[dict[str, Any]]:
+def evaluate_noise(networks: Networks, surroundings: AcousticConditions) -> list[dict[str, Any]]:
     """What the voice network says when nobody speaks, by kind of noise: mean of the highest
     probability, mean entropy in nats (at most ln 7 = 1.95), and the share of windows whose highest
     probability is under the bundle's `abstain_below`. The device asks its speech gate before."""

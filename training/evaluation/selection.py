@@ -1,6 +1,6 @@
 """What of a data set is to be judged, and which modality of it.
 
-In: what the command line says, and what a data set shows. Out: `Chosen`.
+In: what the command line says, and what a data set shows. Out: `ExampleSet`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ExampleSet:
     """What will be judged, and how that is to be told."""
 
     examples: Sequence[Example]
@@ -45,7 +45,7 @@ class Chosen:
     """Examples that were left out before any was loaded."""
 
 
-def pick_modality(selection: Selection, bundle: Bundle, shown: Mapping[str, Sized]) -> str:
+def choose_modality(selection: Selection, bundle: Bundle, shown: Mapping[str, Sized]) -> str:
     """The modality asked for, else the one that most examples show and the bundle can judge.
 
     `shown`: examples by modality, of which at least one has some. Raises DatasetError.

@@ -1,6 +1,6 @@
 """Noises and rooms to hear a bundle's voice network in.
 
-In: folders of sounds, or none. Out: `Surroundings`, sounds at the rate of the mel.
+In: folders of sounds, or none. Out: `AcousticConditions`, sounds at the rate of the mel.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..data import DatasetError
-from ..data.media import decode_sound
+from ..data.media import decode_audio
 from ..data.noise import SUFFIXES, is_for_training
-from ..distort import Sound, cut_silence, make_noise, make_response, measure_rt60
+from ..distort import Audio, cut_silence, make_noise, make_response, measure_rt60
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +29,17 @@ NOISE_LEVEL = 0.03
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class AcousticConditions:
     """`noises`: sounds by the name of their condition; `rooms`: impulse responses by their
     reverberation time in seconds."""
 
-    noises: Mapping[str, Sequence[Sound]]
-    rooms: Mapping[float, Sequence[Sound]]
+    noises: Mapping[str, Sequence[Audio]]
+    rooms: Mapping[float, Sequence[Audio]]
 
 
-def find_surroundings(
+def load_acoustic_conditions(
     noise_dir: Path | None, response_dir: Path | None, sample_rate_hz: int, seed: int
-) -> Surroundings:
+) -> AcousticConditions:
     """Sounds of the folders, searched to the bottom, see `list_noises`; where no folder is
     given, white and pink noise and three synthetic rooms. Raises DatasetError when a folder holds
     no sound."""
@@ -47,26 +47,30 @@ def find_surroundings(
     if noise_dir is None:
         count = MADE_NOISE_S * sample_rate_hz
         noises = {
-            f"{colour} noise": [make_noise(colour, count, rng) * np.float32(NOISE_LEVEL)]
-            for colour in ("white", "pink")
+            f"{color} noise": [make_noise(color, count, rng) * np.float32(NOISE_LEVEL)]
+            for color in ("white", "pink")
         }
     else:
         files = list_noises(noise_dir, response_dir)
         if len(files) > MAX_NOISES:
             log.info("%s: %d of %d files are used", noise_dir, MAX_NOISES, len(files))
             files = [files[i] for i in rng.permutation(len(files))[:MAX_NOISES]]
-        sounds = (sound[: MAX_NOISE_S * sample_rate_hz] for sound in _load(files, sample_rate_hz))
-        heard = [cut_silence(sound, sample_rate_hz) for sound in sounds]
-        noises = {"noise": _need([sound for sound in heard if len(sound)], noise_dir, "--noise")}
+        audio_clips = (
+            audio[: MAX_NOISE_S * sample_rate_hz] for audio in _load(files, sample_rate_hz)
+        )
+        heard = [cut_silence(audio, sample_rate_hz) for audio in audio_clips]
+        noises = {
+            "noise": _require_audio([audio for audio in heard if len(audio)], noise_dir, "--noise")
+        }
     if response_dir is None:
         rooms = {rt60_s: [make_response(rt60_s, sample_rate_hz, rng)] for rt60_s in RT60S_S}
     else:
-        files = list_sounds(response_dir, "--impulse-responses")
-        responses = [sound for sound in _load(files, sample_rate_hz) if sound.any()]
-        _need(responses, response_dir, "--impulse-responses")
+        files = list_audio_files(response_dir, "--impulse-responses")
+        responses = [audio for audio in _load(files, sample_rate_hz) if audio.any()]
+        _require_audio(responses, response_dir, "--impulse-responses")
         times = [measure_rt60(response, sample_rate_hz) for response in responses]
         rooms = {round(float(np.median(times)), 2): responses}
-    return Surroundings(noises, rooms)
+    return AcousticConditions(noises, rooms)
 
 
 def list_noises(folder: Path, but: Path | None) -> list[Path]:
@@ -77,7 +81,7 @@ def list_noises(folder: Path, but: Path | None) -> list[Path]:
     def is_noise(path: Path) -> bool:
         return left_out is None or not path.resolve().is_relative_to(left_out)
 
-    files = list_sounds(folder, "--noise")
+    files = list_audio_files(folder, "--noise")
     halved = [path for place, path in enumerate(files) if not is_for_training(path, place)]
     if not any(map(is_noise, halved)):
         log.warning("%s: no file that training leaves alone, all are used", folder)
@@ -85,7 +89,7 @@ def list_noises(folder: Path, but: Path | None) -> list[Path]:
     return [path for path in halved if is_noise(path)]
 
 
-def list_sounds(folder: Path, option: str) -> list[Path]:
+def list_audio_files(folder: Path, option: str) -> list[Path]:
     """Sound files under `folder`, by name. Raises DatasetError."""
     if not folder.is_dir():
         raise DatasetError(f"{option} {folder}: no such folder")
@@ -95,15 +99,15 @@ def list_sounds(folder: Path, option: str) -> list[Path]:
     return files
 
 
-def _load(files: Iterable[Path], sample_rate_hz: int) -> Iterable[Sound]:
+def _load(files: Iterable[Path], sample_rate_hz: int) -> Iterable[Audio]:
     for path in files:
         try:
-            yield decode_sound(path, sample_rate_hz)[0]
+            yield decode_audio(path, sample_rate_hz)[0]
         except DatasetError as error:
             log.warning("left out: %s", error)
 
 
-def _need(sounds: list[Sound], folder: Path, option: str) -> list[Sound]:
-    if not sounds:
+def _require_audio(audio_clips: list[Audio], folder: Path, option: str) -> list[Audio]:
+    if not audio_clips:
         raise DatasetError(f"{option} {folder}: no file of it can be heard")
-    return sounds
+    return audio_clips

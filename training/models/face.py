@@ -29,7 +29,7 @@ class FaceNet(nn.Module):
         return embedding, self.classifier(embedding)
 
 
-class BothSides(nn.Module):
+class MirrorAveraged(nn.Module):
     """A face network that also looks at the mirrored picture and answers with the mean.
 
     It doubles the work and gained 0.8 to 1.5 points on held-out faces; a picture of 96 instead of

@@ -92,17 +92,19 @@ class AttentionFusion(nn.Module):
         doubt = 1.0 + (self.face_doubt - 1.0) * present.prod(dim=1, keepdim=True)
         seen = self._merge(self.face_head(mean_face(faces, face_mask)))
         heard = self._merge(self.voice_head(voice))
-        opinions = [seen / (self.temperatures[0] * doubt), heard / self.temperatures[1]]
-        return self.pool(torch.stack([torch.log_softmax(x, dim=1) for x in opinions], 1), present)
+        log_probabilities = [seen / (self.temperatures[0] * doubt), heard / self.temperatures[1]]
+        return self.pool(
+            torch.stack([torch.log_softmax(x, dim=1) for x in log_probabilities], 1), present
+        )
 
     def _merge(self, logits: Tensor) -> Tensor:
         return merge_calm(logits) if self.merges else logits
 
-    def pool(self, opinions: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def pool(self, log_probabilities: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Calibrated log-probabilities of face and voice (N, 2, L), `present` (N, 2) -> logits
         (N, L), weights (N, 2)."""
-        sure = opinions * present.unsqueeze(2)
-        read = F.silu(self.read((opinions.exp() * present.unsqueeze(2)).flatten(1)))
+        sure = log_probabilities * present.unsqueeze(2)
+        read = F.silu(self.read((log_probabilities.exp() * present.unsqueeze(2)).flatten(1)))
         score = self.weigh(self.dropout(read))
         weights = torch.softmax(score + (present - 1.0) * 1e4, dim=1) * present
         scale = 1.0 + (self.log_scale.exp() - 1.0) * present.prod(dim=1, keepdim=True)

@@ -17,7 +17,7 @@ from .members import MembersClassifier
 
 TIME_STRIDE = 8
 """Columns of the log-mel for one step of the LSTM: 80 ms."""
-MERGED = ((4,), (6,), (5,), (2,), (3,), (7,), (0, 1))
+EMOTIONS_OF_LABEL = ((4,), (6,), (5,), (2,), (3,), (7,), (0, 1))
 """The eight emotions of RAVDESS that make each of the product's seven labels: calm is neutral."""
 
 
@@ -26,9 +26,9 @@ def merge_calm(logits: Tensor) -> Tensor:
 
     The probability of a label is the sum of those of its emotions; seven stay as they are.
     """
-    if logits.shape[-1] == len(MERGED):
+    if logits.shape[-1] == len(EMOTIONS_OF_LABEL):
         return logits
-    columns = [torch.logsumexp(logits[..., list(group)], dim=-1) for group in MERGED]
+    columns = [torch.logsumexp(logits[..., list(group)], dim=-1) for group in EMOTIONS_OF_LABEL]
     return torch.stack(columns, dim=-1)
 
 
@@ -109,7 +109,7 @@ class VoiceNet(nn.Module):
         return self.classifier.answer(parts, self.dropout)
 
 
-class SevenLabels(nn.Module):
+class SevenLabelVoice(nn.Module):
     """A network of eight emotions that answers with the product's seven labels."""
 
     def __init__(self, model: nn.Module) -> None:

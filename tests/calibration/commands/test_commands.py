@@ -12,7 +12,7 @@ import pytest
 from emotion_edge.calibration import voice_folds
 from emotion_edge.calibration.__main__ import main
 from emotion_edge.calibration.samples import Samples, load_samples, save_samples
-from emotion_edge.calibration.variants import Quantised, write_variants
+from emotion_edge.calibration.variants import QuantizedNetwork, write_variants
 from emotion_edge.engines.bundle import Bundle, load_bundle
 from emotion_edge.training.checkpoint import save_weights
 from emotion_edge.training.data.ravdess import EMOTIONS8
@@ -279,16 +279,16 @@ def test_compare_sees_a_ruined_network(
     """What minmax ruins does not pass; with the layer spared it does."""
     bundle = write_bundle(face=make_network("face", "always"))
     samples = ["--samples", str(place / "samples.npz"), "--method", "minmax"]
-    judge = ["compare", "--ferplus", str(ferplus_root), "--max-ece-rise", "1", "--max-drop", "1"]
+    command = ["compare", "--ferplus", str(ferplus_root), "--max-ece-rise", "1", "--max-drop", "1"]
     for limit, code in (("0", 1), ("0.98", 0)):
         out = str(tmp_path / limit)
         quantize = ["quantize", "--bundle", str(bundle.path), "--out", out, *samples]
         assert main([*quantize, "--min-agreement", limit]) == 0
-        assert main([*judge, "--min-agreement", "0.9", "--bundle", out]) == code
+        assert main([*command, "--min-agreement", "0.9", "--bundle", out]) == code
     assert "refused: face int8: agreement" in capsys.readouterr().err
 
 
-def test_compare_a_bundle_without_8_bits(
+def test_compare_a_bundle_without_int8(
     shared_bundle: Bundle, ferplus_root: Path, capsys: Capture
 ) -> None:
     """A gate that has nothing to judge says so."""
@@ -336,7 +336,7 @@ def test_compare_a_network_that_is_not_there(
     """A bundle of faces cannot be judged on voices."""
     network = make_network("face")
     bundle = write_bundle(face=network)
-    made = {"face": Quantised(network, "toy", {})}
+    made = {"face": QuantizedNetwork(network, "toy", {})}
     folder = str(write_variants(bundle, bundle.path.with_name("int8"), made).path)
     line = refuse(capsys, "compare", "--bundle", folder, "--ravdess", str(ravdess_root))
     assert line.endswith("int8: holds no voice network")

@@ -22,7 +22,7 @@ LEVELS = (Level("high", 64), Level("low", 48, camera_fps=15.0))
 def make_runtime() -> Any:
     """What a recorder looks at of a runtime."""
     return SimpleNamespace(
-        pacer=None,
+        rate_limiter=None,
         level=LEVELS[0],
         levels=[SimpleNamespace(level=level) for level in LEVELS],
         latency=SimpleNamespace(misses_by_cause=dict.fromkeys(STAGES, 0)),
@@ -54,7 +54,7 @@ class Run:
     def arrive(self, t_ms: float) -> bool:
         """A picture came in: whether the level looks at it."""
         self.index += 1
-        return bool(self.runtime.pacer.wants(round(t_ms * MS)))
+        return bool(self.runtime.rate_limiter.accepts(round(t_ms * MS)))
 
     def estimate(
         self, t_ms: float, latency_ms: float = 5.0, level: str = "high", **stages_ms: float
@@ -80,7 +80,7 @@ class Run:
             )
         )
 
-    def picture(
+    def frame(
         self, t_ms: float, latency_ms: float = 5.0, level: str = "high", **stages_ms: float
     ) -> None:
         assert self.arrive(t_ms)
@@ -90,9 +90,9 @@ class Run:
 def record(latencies_ms: Sequence[float], step_ms: float = 40.0) -> Recording:
     """One picture every `step_ms` from the end of the warm-up on."""
     run = Run()
-    run.picture(0.0)
+    run.frame(0.0)
     for number, latency_ms in enumerate(latencies_ms):
-        run.picture(1000 + number * step_ms, latency_ms, "high", face=latency_ms / 2)
+        run.frame(1000 + number * step_ms, latency_ms, "high", face=latency_ms / 2)
     return run.recorder.finish(len(latencies_ms) * step_ms / 1e3)
 
 

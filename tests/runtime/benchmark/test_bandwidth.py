@@ -18,7 +18,7 @@ from emotion_edge.runtime.benchmark.bandwidth import (
     find_v2_group,
     open_bandwidth,
 )
-from emotion_edge.runtime.benchmark.slowed import SlowedNetworks
+from emotion_edge.runtime.benchmark.slowed import SimulatedSlowdown
 
 V1_MOUNTS = """\
 22 1 0:20 / /proc rw,relatime - proc proc rw
@@ -68,7 +68,7 @@ print(group.exists(), find_own() == before)
         ("", "5:cpu:/\n", None),
     ],
 )
-def test_group_of_the_first_version(mounts: str, own: str, want: str | None) -> None:
+def test_cgroup_v1_folder(mounts: str, own: str, want: str | None) -> None:
     """Below the mount that has the processor's controller, whatever else it has."""
     assert find_v1_group(mounts, own) == want
 
@@ -118,7 +118,7 @@ def test_others_are_not_rationed(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     (group / "cgroup.procs").write_text(f"1\n{os.getpid()}\n")
     (group / "cpu.max").write_text("max 100000\n")
     with open_bandwidth(0.3, root) as quota:
-        assert isinstance(quota, SlowedNetworks)
+        assert isinstance(quota, SimulatedSlowdown)
         quota.begin()
     assert (group / "cpu.max").read_text() == "max 100000\n"
     assert "networks are made to wait instead" in caplog.text
@@ -127,14 +127,14 @@ def test_others_are_not_rationed(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 def test_no_control_groups(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing mounted, nothing readable: the stand-in."""
-    assert isinstance(open_bandwidth(0.3, tmp_path), SlowedNetworks)
+    assert isinstance(open_bandwidth(0.3, tmp_path), SimulatedSlowdown)
     assert "no control group of the processor is mounted" in caplog.text
 
 
 def test_no_permission(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A hierarchy in which no group can be made, as in most containers."""
     root = make_tree(tmp_path, V1_MOUNTS, "5:cpu,cpuacct:/\n")
-    assert isinstance(open_bandwidth(0.3, root), SlowedNetworks)
+    assert isinstance(open_bandwidth(0.3, root), SimulatedSlowdown)
     assert "No such file or directory" in caplog.text
 
 
@@ -154,7 +154,7 @@ def test_a_group_that_cannot_be_entered_is_removed(
 
 
 @pytest.mark.parametrize("how", ["ends", "fails", "killed"])
-def test_first_version_for_real(how: str) -> None:
+def test_cgroup_v1_on_this_machine(how: str) -> None:
     """The kernel's own word for where the process is; skipped where it may not be moved."""
     with subprocess.Popen(
         [sys.executable, "-c", REAL, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -67,7 +67,7 @@ def test_wider_spread_of_both_counts(report: dict[str, Any]) -> None:
     assert find_row(old, new, "latency p99").verdict == "slower"
 
 
-def test_nothing_is_said_without_repeats(report: dict[str, Any]) -> None:
+def test_no_verdict_without_repeats(report: dict[str, Any]) -> None:
     """One run has no spread, and neither has one repeat."""
     other = with_repeats(report, 1.0, 1.0, 1.0)
     other["repeats"] = other["repeats"][:1]
@@ -107,7 +107,7 @@ def test_differences_are_named(report: dict[str, Any]) -> None:
     assert compare_reports(report, report).differences == ()
 
 
-def test_print_names_differences_first(
+def test_print_lists_differences_first(
     report: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Control letters of another's file do not reach the terminal."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from emotion_edge.runtime.benchmark.disturbance import Director
+from emotion_edge.runtime.benchmark.disturbance import PhaseScheduler
 from emotion_edge.runtime.benchmark.scenarios import Phase
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import SourceError
@@ -51,12 +51,12 @@ class Spy:
     def __exit__(self, *_: object) -> None: ...
 
 
-def test_comes_and_goes_with_the_phases(run: Run) -> None:
+def test_disturbance_follows_the_phases(run: Run) -> None:
     """Counted from the end of the warm-up; the phases say when it really had begun."""
     clock = FakeClock()
     spy = Spy(clock)
     run.picture(500.0)
-    director = Director(PHASES, spy, run.recorder, clock)
+    director = PhaseScheduler(PHASES, spy, run.recorder, clock)
     director.run()
     assert spy.calls == [("begin", 3.5), ("end", 6.5)]
     assert [(p.from_s, p.to_s) for p in director.phases] == [(0, 2.25), (2.25, 4), (4, 5), (5, 6)]
@@ -65,7 +65,7 @@ def test_comes_and_goes_with_the_phases(run: Run) -> None:
 def test_failure_is_raised_at_the_end(run: Run) -> None:
     """The thread's error is not lost with it."""
     clock = FakeClock()
-    director = Director(PHASES, Spy(clock, OSError(13, "no")), run.recorder, clock)
+    director = PhaseScheduler(PHASES, Spy(clock, OSError(13, "no")), run.recorder, clock)
     run.picture(0.0)
     with pytest.raises(SourceError, match=r"could not go on: \[Errno 13\] no"), director:
         director._thread.join()
@@ -75,7 +75,7 @@ def test_a_run_that_never_began(run: Run) -> None:
     """Leaving ends the thread although no picture ever came, and another error goes first."""
     clock = FakeClock()
     spy = Spy(clock)
-    director = Director(PHASES, spy, run.recorder, clock)
+    director = PhaseScheduler(PHASES, spy, run.recorder, clock)
     with pytest.raises(KeyError), director:
         raise KeyError
     assert not director._thread.is_alive()

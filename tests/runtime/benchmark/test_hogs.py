@@ -12,15 +12,15 @@ import psutil
 import pytest
 
 from emotion_edge.runtime.benchmark import hog
-from emotion_edge.runtime.benchmark.hogs import Hogs, list_cores
+from emotion_edge.runtime.benchmark.hogs import CpuLoad, list_cores
 from emotion_edge.runtime.messages import SourceError
-from emotion_edge.runtime.priority import RESULTS, may_go_first
+from emotion_edge.runtime.priority import PIPELINE_PRIORITY, realtime_permitted
 
 TIMEOUT_S = 30.0
 PARENT = """
 import sys
-from emotion_edge.runtime.benchmark.hogs import Hogs
-with Hogs(2) as hogs:
+from emotion_edge.runtime.benchmark.hogs import CpuLoad
+with CpuLoad(2) as hogs:
     if sys.argv[1] == "spinning":
         hogs.attach(None)
         hogs.begin()
@@ -39,7 +39,7 @@ def state_after(pid: int, flag: int) -> int:
 def test_spin_and_stop() -> None:
     """Stopped at first, running after `begin`, stopped again, gone at the end."""
     runtime: Any = None
-    with Hogs(2) as herd:
+    with CpuLoad(2) as herd:
         pids = herd.pids
         assert len(set(pids)) == 2
         herd.attach(runtime)
@@ -57,13 +57,15 @@ def test_spin_and_stop() -> None:
 
 def test_a_real_time_neighbour() -> None:
     """One on each core and bound to it, before the thread that makes results."""
-    if not may_go_first():
+    if not realtime_permitted():
         pytest.skip("this user may not raise a process's priority")
     cores = list_cores()
-    with Hogs.before_results(0.5) as herd:
+    with CpuLoad.above_pipeline(0.5) as herd:
         assert [os.sched_getaffinity(pid) for pid in herd.pids] == [{core} for core in cores]
         assert {os.sched_getscheduler(pid) for pid in herd.pids} == {os.SCHED_RR}
-        assert {os.sched_getparam(pid).sched_priority for pid in herd.pids} == {RESULTS + 1}
+        assert {os.sched_getparam(pid).sched_priority for pid in herd.pids} == {
+            PIPELINE_PRIORITY + 1
+        }
         kind = {"hogs": len(cores), "kind": "before the results", "share_of_core": 0.5}
         assert herd.describe() == kind
         herd.begin()
@@ -90,8 +92,8 @@ def test_die_with_their_parent(state: str) -> None:
     assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_a_hog_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_process_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line with the option, and none is left of those that did."""
     monkeypatch.setattr(hog, "__file__", "/nowhere/hog.py")
     with pytest.raises(SourceError, match=r"--hogs 1: process \d+ did not start"):
-        Hogs(1)
+        CpuLoad(1)

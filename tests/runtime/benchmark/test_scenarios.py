@@ -15,7 +15,7 @@ def test_phases_share_the_time() -> None:
     assert [p.disturbed for p in phases] == [False, True, False, True, False]
 
 
-def test_steady_runs_may_be_as_short_as_one_likes() -> None:
+def test_steady_run_has_no_minimum_duration() -> None:
     """There is nothing that could be too short."""
     (phase,) = SCENARIOS["steady"].phases(0.1)
     assert (phase.from_s, phase.to_s) == (0.0, 0.1)

@@ -10,7 +10,7 @@ import pytest
 
 from emotion_edge.engines.bundle import Level
 from emotion_edge.runtime.benchmark import slowed
-from emotion_edge.runtime.benchmark.slowed import SlowedNetworks
+from emotion_edge.runtime.benchmark.slowed import SimulatedSlowdown
 from emotion_edge.runtime.levels import RunLevel
 
 
@@ -51,7 +51,7 @@ class Clock:
         self.now_s += seconds
 
 
-def test_answers_take_as_long_as_the_share_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inference_takes_as_long_as_the_share_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of a core makes 40 ms of 10; before and after, it is as it was."""
     clock = Clock()
     monkeypatch.setattr(slowed, "time", clock)
@@ -60,7 +60,7 @@ def test_answers_take_as_long_as_the_share_says(monkeypatch: pytest.MonkeyPatch)
     used: list[int] = []
     levels = [RunLevel(Level(name, 64), engines) for name in ("high", "low")]
     runtime: Any = SimpleNamespace(levels=levels, use_level=used.append)
-    with SlowedNetworks(0.25) as networks:
+    with SimulatedSlowdown(0.25) as networks:
         networks.attach(runtime)
         assert used == [0]
         first, second = runtime.levels
@@ -78,8 +78,8 @@ def test_answers_take_as_long_as_the_share_says(monkeypatch: pytest.MonkeyPatch)
     assert engine.closed
 
 
-def test_more_than_a_core_makes_nothing_faster() -> None:
+def test_more_than_one_core_does_not_speed_up() -> None:
     """One network runs on one core at a time, as far as this is concerned."""
-    networks = SlowedNetworks(1.5)
+    networks = SimulatedSlowdown(1.5)
     networks.begin()
     assert networks.factor == 1.0

@@ -12,12 +12,12 @@ from emotion_edge.runtime.benchmark.soak import Sample, SoakLog, make_sampler
 from emotion_edge.runtime.clock import FakeClock
 
 SECOND = 1_000_000_000
-HELD = 100_000_000
+PRELOADED_BYTES = 100_000_000
 
 
 def log_of(samples: Iterator[Sample], seconds: float) -> SoakLog:
     """One that has sampled until its table was full."""
-    log = SoakLog(seconds, HELD, FakeClock(5 * SECOND), lambda: next(samples))
+    log = SoakLog(seconds, PRELOADED_BYTES, FakeClock(5 * SECOND), lambda: next(samples))
     log.run()
     return log
 
@@ -49,7 +49,7 @@ def test_samples_missed_in_a_stall_are_not_made_up_for() -> None:
             clock.advance(10 * SECOND + SECOND // 2)
         return 150.0, 12.0, 9.0
 
-    log = SoakLog(20.0, HELD, clock, sample)
+    log = SoakLog(20.0, PRELOADED_BYTES, clock, sample)
     log.run()
     assert log.describe(0)["t_s"][:5] == [0.0, 1.0, 12.5, 13.0, 14.0]
 

@@ -12,8 +12,8 @@ from emotion_edge.runtime.benchmark.scenarios import Phase
 from emotion_edge.runtime.benchmark.summary import (
     combine_repeats,
     percentile,
-    summarise,
     summarise_phases,
+    summarize,
 )
 from emotion_edge.runtime.latency import STAGES
 
@@ -41,7 +41,7 @@ def test_percentile_is_a_value_that_occurred(values: list[float], rank: float, w
 
 def test_figures_of_a_run(make_recording: Callable[..., Any]) -> None:
     """100 results of 1 to 100 ms, the face network half of each, a budget of 90 ms."""
-    figures = summarise(make_recording([float(n) for n in range(1, 101)]), 90.0)
+    figures = summarize(make_recording([float(n) for n in range(1, 101)]), 90.0)
     assert figures["latency_ms"] == {
         "p50": 50.0,
         "p90": 90.0,
@@ -68,36 +68,36 @@ def test_figures_of_a_run(make_recording: Callable[..., Any]) -> None:
     assert figures["series"]["levels"] == ["high", "low"]
 
 
-def test_what_became_of_each_picture(run: Run) -> None:
+def test_frame_counts_add_up(run: Run) -> None:
     """Estimated, passed over at a low level, or overwritten: together all that came in."""
-    run.picture(0.0)
-    run.picture(1000.0, 46.0)
+    run.frame(0.0)
+    run.frame(1000.0, 46.0)
     assert run.arrive(1033.0)  # overwritten
-    run.picture(1066.0)
-    run.runtime.pacer.use_rate(15.0)
-    run.picture(1100.0)
+    run.frame(1066.0)
+    run.runtime.rate_limiter.set_rate(15.0)
+    run.frame(1100.0)
     assert not run.arrive(1120.0)
-    run.picture(1166.0)
-    figures = summarise(run.recorder.finish(1.0), 45.0)
+    run.frame(1166.0)
+    figures = summarize(run.recorder.finish(1.0), 45.0)
     assert (figures["frames"], figures["estimates"]) == (6, 4)
     assert (figures["dropped"], figures["passed_over"], figures["misses"]) == (1, 1, 1)
 
 
-def test_pictures_that_the_camera_lost(run: Run) -> None:
+def test_frames_lost_by_the_camera(run: Run) -> None:
     """It numbers them, though they never came: they are dropped ones, as before."""
-    run.picture(0.0)
-    run.picture(1000.0)
+    run.frame(0.0)
+    run.frame(1000.0)
     run.index += 3
-    run.picture(1200.0)
-    figures = summarise(run.recorder.finish(1.0), 45.0)
+    run.frame(1200.0)
+    figures = summarize(run.recorder.finish(1.0), 45.0)
     assert (figures["frames"], figures["dropped"]) == (5, 3)
 
 
 def test_levels_over_time(run: Run) -> None:
     """A level lasts from its first result to the first of the next one."""
     for t_ms, level in ((0, "high"), (1000, "high"), (1500, "low"), (2250, "high")):
-        run.picture(float(t_ms), 5.0, level)
-    figures = summarise(run.recorder.finish(2.0), 45.0)
+        run.frame(float(t_ms), 5.0, level)
+    figures = summarize(run.recorder.finish(2.0), 45.0)
     assert figures["level_time_s"] == {"high": 1.25, "low": 0.75}
     assert figures["level_switches"] == [
         {"t_s": 0.5, "from": "high", "to": "low"},
@@ -111,18 +111,18 @@ def test_series_keeps_the_worst_of_its_neighbours(
 ) -> None:
     """However long the run, a late result is seen."""
     monkeypatch.setattr(summary, "MAX_POINTS", 3)
-    series = summarise(make_recording([1, 9, 2, 3, 4, 5, 80]), 45.0)["series"]
+    series = summarize(make_recording([1, 9, 2, 3, 4, 5, 80]), 45.0)["series"]
     assert series["latency_ms"] == [9.0, 5.0, 80.0]
     assert series["t_s"] == [0.04, 0.2, 0.24]
 
 
 def test_phases(run: Run) -> None:
     """Each has its own figures; after a disturbance, how long the best level took to come back."""
-    run.picture(0.0)
+    run.frame(0.0)
     for n, (level, latency_ms) in enumerate(
         [("high", 5), ("high", 50), ("low", 60), ("low", 8), ("high", 5), ("low", 6), ("high", 4)]
     ):
-        run.picture(1000.0 + 100 * n, float(latency_ms), level)
+        run.frame(1000.0 + 100 * n, float(latency_ms), level)
     phases = (
         Phase("quiet", 0.0, 0.1),
         Phase("hogs", 0.1, 0.25, disturbed=True),
@@ -142,9 +142,9 @@ def test_phases(run: Run) -> None:
 
 def test_never_back_at_the_best_level(run: Run) -> None:
     """None, not a number that looks good; and 0 for a run that never left it."""
-    run.picture(0.0)
-    run.picture(1000.0)
-    run.picture(1100.0, 5.0, "low")
+    run.frame(0.0)
+    run.frame(1000.0)
+    run.frame(1100.0, 5.0, "low")
     phases = (Phase("hogs", 0.0, 0.05, disturbed=True), Phase("quiet", 0.05, 0.2))
     low = summarise_phases(run.recorder.finish(0.2), phases, 45.0)
     assert low[1]["back_at_top_s"] is None
@@ -154,8 +154,8 @@ def test_never_back_at_the_best_level(run: Run) -> None:
 
 def test_a_phase_without_results(run: Run) -> None:
     """Nothing to take a percentile of, and a gap as long as the phase."""
-    run.picture(0.0)
-    run.picture(1000.0)
+    run.frame(0.0)
+    run.frame(1000.0)
     (phase,) = summarise_phases(run.recorder.finish(2.0), (Phase("silent", 1.0, 2.0),), 45.0)
     assert phase["latency_ms"] == {"max": 0.0}
     assert phase["longest_gap_ms"] == 1000.0
@@ -163,7 +163,7 @@ def test_a_phase_without_results(run: Run) -> None:
 
 def test_repeats_are_medians(make_recording: Callable[..., Any]) -> None:
     """Figure by figure; what is no figure comes from the run in the middle, all are kept."""
-    runs = [summarise(make_recording(list_ms), 45.0) for list_ms in ([9, 50], [1, 80], [5, 60])]
+    runs = [summarize(make_recording(list_ms), 45.0) for list_ms in ([9, 50], [1, 80], [5, 60])]
     report = combine_repeats(runs)
     assert (report["latency_ms"]["p50"], report["latency_ms"]["p99"]) == (5.0, 60.0)
     assert report["stages_ms"]["face"]["p99"] == 30.0

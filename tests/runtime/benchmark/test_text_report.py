@@ -42,7 +42,7 @@ def test_shows_every_part(full_report: dict[str, Any], capsys: pytest.CaptureFix
     assert "Temperature: 54.0 °C before, – after" in shown
 
 
-def test_ratios_are_theirs_over_ours(full_report: dict[str, Any]) -> None:
+def test_ratios_are_baseline_over_run(full_report: dict[str, Any]) -> None:
     """How many times slower the baseline is."""
     table = next(table for table in list_tables(full_report) if table.title.startswith("Side"))
     ours, theirs = full_report["latency_ms"], full_report["beside"]["baseline"]["latency_ms"]
@@ -53,7 +53,7 @@ def test_ratios_are_theirs_over_ours(full_report: dict[str, Any]) -> None:
     assert (cells["missed, %"], cells["dropped, %"]) == ("50.00", "33.33")
 
 
-def test_warns_of_what_spoils_figures(full_report: dict[str, Any]) -> None:
+def test_warns_of_what_distorts_the_measurement(full_report: dict[str, Any]) -> None:
     """Load, governor and throttling; a counter that stood still is not mentioned."""
     found = list_warnings(full_report)
     assert [line.split(":")[0] for line in found[:1]] == ["the machine was not idle"]

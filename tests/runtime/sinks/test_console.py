@@ -57,14 +57,14 @@ def test_table_shows_everything() -> None:
 
 
 @pytest.mark.parametrize("name", ["face", "voice"])
-def test_missing_modality_is_said(name: str) -> None:
+def test_missing_modality_is_shown(name: str) -> None:
     """A column without a face, or a voice, is empty and the first line says why."""
     _, lines = draw(replace(ESTIMATE, **{name: None}))
     assert f"no {name}" in lines[0]
     assert lines[5].split().count("-") == 1
 
 
-def test_nothing_to_say_is_said() -> None:
+def test_empty_estimate_is_shown() -> None:
     """No label, no number that looks like one."""
     estimate = replace(
         ESTIMATE, label=None, abstained=True, face=None, voice=None, probabilities={}
@@ -104,7 +104,7 @@ def test_live_table_on_a_terminal() -> None:
     assert NOTICE in text
 
 
-def test_before_the_first_picture() -> None:
+def test_before_the_first_frame() -> None:
     """A camera that is slow to start does not leave the screen empty."""
     screen = io.StringIO()
     with ConsoleSink(console=Console(file=screen, force_terminal=True, width=90)):

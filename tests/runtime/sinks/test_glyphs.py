@@ -27,7 +27,7 @@ def test_ink_is_trimmed(face: Typeface) -> None:
         assert ink[:, -1].any()
 
 
-def test_put_together_like_drawn_whole(face: Typeface) -> None:
+def test_composed_text_equals_text_drawn_at_once(face: Typeface) -> None:
     """A text made of characters is as wide as the word, give or take a pixel per letter."""
     pieces = Typeface(24, characters=ASCII)
     whole, made = face.mask("Happy"), pieces.mask("Happy")

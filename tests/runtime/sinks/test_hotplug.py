@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.sinks import drm_abi as abi
-from emotion_edge.runtime.sinks.hotplug import LOOK_NS, PROBE_NS, HotplugDisplay
+from emotion_edge.runtime.sinks.hotplug import POLL_NS, PROBE_NS, HotplugDisplay
 from emotion_edge.runtime.sinks.kms import Rect
 
 from .fake_card import CARD, FakeCard, make_mode
@@ -24,9 +24,9 @@ class Kiosk:
         self.display = HotplugDisplay(card, root, self.card.open)
         self.now_ns = 0
 
-    def look(self, after_ns: int = LOOK_NS) -> bool:
+    def poll(self, after_ns: int = POLL_NS) -> bool:
         self.now_ns += after_ns
-        return self.display.look(self.now_ns)
+        return self.display.poll(self.now_ns)
 
     def show(self) -> None:
         size = self.display.size
@@ -44,41 +44,41 @@ def test_monitor_that_is_there(tmp_path: Path, card: str) -> None:
     """It is found at the first look; it counts as showing with its first picture."""
     kiosk = Kiosk(tmp_path, card)
     assert not kiosk.display.showing
-    assert kiosk.look()
+    assert kiosk.poll()
     assert kiosk.display.size == (1280, 720)
     assert not kiosk.display.showing
     kiosk.show()
-    assert (kiosk.display.showing, kiosk.display.trouble) == (True, "")
-    assert not kiosk.look()
+    assert (kiosk.display.showing, kiosk.display.fault) == (True, "")
+    assert not kiosk.poll()
 
 
 def test_boot_without_monitor(kiosk: Kiosk) -> None:
     """No card is held meanwhile: a console may use it."""
     kiosk.card.unplug()
-    assert not kiosk.look()
-    assert (kiosk.display.trouble, kiosk.display.size) == ("screen: no monitor", None)
+    assert not kiosk.poll()
+    assert (kiosk.display.fault, kiosk.display.size) == ("screen: no monitor", None)
     assert kiosk.card.num_open == 0
     kiosk.card.plug()
-    assert kiosk.look()
+    assert kiosk.poll()
     kiosk.show()
-    assert kiosk.display.trouble == ""
+    assert kiosk.display.fault == ""
 
 
 def test_boot_without_a_card(tmp_path: Path) -> None:
     """Nothing at all: one that appears later is used."""
     display = HotplugDisplay("", tmp_path)
-    assert not display.look(0)
-    assert display.trouble == "screen: no display hardware"
+    assert not display.poll(0)
+    assert display.fault == "screen: no display hardware"
     card = FakeCard(tmp_path)
     display = HotplugDisplay("", tmp_path, card.open)
-    assert display.look(LOOK_NS)
+    assert display.poll(POLL_NS)
 
 
 def test_named_card_that_is_missing(tmp_path: Path) -> None:
     """It is waited for."""
     display = HotplugDisplay("/dev/dri/card7", tmp_path)
-    assert not display.look(0)
-    assert "card7 cannot be opened: No such file or directory" in display.trouble
+    assert not display.poll(0)
+    assert "card7 cannot be opened: No such file or directory" in display.fault
 
 
 @pytest.mark.parametrize("card", ["HDMI", "/dev/dri/renderD128", "/dev/fb0", "/dev/dri/card"])
@@ -91,16 +91,16 @@ def test_no_card_at_all(card: str) -> None:
 def test_another_monitor_is_plugged_in(kiosk: Kiosk, caplog: pytest.LogCaptureFixture) -> None:
     """Away, and back with another mode: two lines in the log."""
     caplog.set_level(logging.WARNING)
-    kiosk.look()
+    kiosk.poll()
     kiosk.show()
     kiosk.card.unplug()
-    assert not kiosk.look()
+    assert not kiosk.poll()
     assert (kiosk.display.showing, kiosk.display.size) == (False, None)
-    assert kiosk.display.trouble == "screen: no monitor"
+    assert kiosk.display.fault == "screen: no monitor"
     assert kiosk.card.num_open == 0
-    kiosk.look()
+    kiosk.poll()
     kiosk.card.plug(make_mode(1920, 1080, preferred=True))
-    assert kiosk.look()
+    assert kiosk.poll()
     kiosk.show()
     assert (kiosk.card.lit, kiosk.display.showing) == ((1920, 1080), True)
     assert caplog.messages == ["screen: no monitor", "screen is back"]
@@ -109,35 +109,35 @@ def test_another_monitor_is_plugged_in(kiosk: Kiosk, caplog: pytest.LogCaptureFi
 
 def test_mode_that_changes_in_between(kiosk: Kiosk) -> None:
     """A monitor that was exchanged between two looks."""
-    kiosk.look()
+    kiosk.poll()
     kiosk.show()
     kiosk.card.plug(make_mode(800, 480, preferred=True))
-    assert kiosk.look()
+    assert kiosk.poll()
     assert kiosk.display.size == (800, 480)
     assert kiosk.card.num_open == 1
 
 
-def test_driver_that_does_not_tell(kiosk: Kiosk) -> None:
+def test_driver_that_reports_no_hotplug_is_probed(kiosk: Kiosk) -> None:
     """/sys stays as it was: the driver is asked all the same, less often."""
-    kiosk.look()
+    kiosk.poll()
     kiosk.show()
     kiosk.card.plugged = False
-    assert not kiosk.look()
+    assert not kiosk.poll()
     assert kiosk.display.showing
-    kiosk.look(PROBE_NS)
-    assert kiosk.display.trouble == "screen: no monitor"
+    kiosk.poll(PROBE_NS)
+    assert kiosk.display.fault == "screen: no monitor"
     kiosk.card.plugged = True
-    assert not kiosk.look()
-    assert kiosk.look(PROBE_NS)
+    assert not kiosk.poll()
+    assert kiosk.poll(PROBE_NS)
 
 
-def test_looks_cost_nothing_in_between(kiosk: Kiosk) -> None:
+def test_poll_between_periods_reads_nothing(kiosk: Kiosk) -> None:
     """Called with every picture, it asks the driver once in five seconds."""
-    kiosk.look()
+    kiosk.poll()
     kiosk.show()
     asked = kiosk.card.count(abi.GETRESOURCES)
     for _ in range(40):
-        kiosk.look(LOOK_NS // 10)
+        kiosk.poll(POLL_NS // 10)
     assert kiosk.card.count(abi.GETRESOURCES) == asked
 
 
@@ -146,12 +146,12 @@ def test_another_program_has_the_display(kiosk: Kiosk, caplog: pytest.LogCapture
     caplog.set_level(logging.WARNING)
     kiosk.card.master_elsewhere = True
     for _ in range(3):
-        assert kiosk.look()
+        assert kiosk.poll()
         kiosk.show()
-        assert kiosk.display.trouble == f"screen: another program has {CARD}"
+        assert kiosk.display.fault == f"screen: another program has {CARD}"
         assert kiosk.card.num_open == 0
     kiosk.card.master_elsewhere = False
-    kiosk.look()
+    kiosk.poll()
     kiosk.show()
     assert kiosk.display.showing
     assert len(caplog.messages) == 2
@@ -161,42 +161,42 @@ def test_other_cause_is_said(kiosk: Kiosk, caplog: pytest.LogCaptureFixture) -> 
     """No monitor, and when there is one it may not be used: once each."""
     caplog.set_level(logging.WARNING)
     kiosk.card.unplug()
-    troubles = []
+    faults = []
     for may_open in (True, True, False, False):
         kiosk.card.may_open = may_open
-        kiosk.look(PROBE_NS)
-        troubles.append(kiosk.display.trouble)
-    assert caplog.messages == [troubles[0], troubles[2]]
-    assert troubles[0] != troubles[2]
+        kiosk.poll(PROBE_NS)
+        faults.append(kiosk.display.fault)
+    assert caplog.messages == [faults[0], faults[2]]
+    assert faults[0] != faults[2]
 
 
 def test_no_permission(kiosk: Kiosk) -> None:
     """The group is named."""
     kiosk.card.may_open = False
-    assert not kiosk.look()
-    assert kiosk.display.trouble == f"screen: no permission for {CARD}: join group video"
+    assert not kiosk.poll()
+    assert kiosk.display.fault == f"screen: no permission for {CARD}: join group video"
 
 
 @pytest.mark.parametrize("number", [abi.PAGE_FLIP, abi.GETCONNECTOR])
 def test_failure_while_it_shows(kiosk: Kiosk, number: int) -> None:
     """Of the driver, at a moment of its choice: everything is opened anew."""
-    kiosk.look()
+    kiosk.poll()
     kiosk.show()
     kiosk.card.failing[number] = errno.EIO
-    kiosk.look(PROBE_NS)
+    kiosk.poll(PROBE_NS)
     if kiosk.display.size:
         kiosk.show()
-    assert kiosk.display.trouble == f"screen: {CARD} failed: told to fail"
+    assert kiosk.display.fault == f"screen: {CARD} failed: told to fail"
     assert (kiosk.display.showing, kiosk.card.num_open) == (False, 0)
     kiosk.card.failing.clear()
-    assert kiosk.look(PROBE_NS)
+    assert kiosk.poll(PROBE_NS)
     kiosk.show()
     assert kiosk.display.showing
 
 
 def test_close(kiosk: Kiosk) -> None:
     """The device is given back, twice does no harm, and what it said before stays said."""
-    kiosk.look()
+    kiosk.poll()
     kiosk.show()
     kiosk.display.close()
     kiosk.display.close()

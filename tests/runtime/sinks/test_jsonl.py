@@ -154,7 +154,7 @@ def test_closed_pipe_ends_the_run() -> None:
 def test_reader_that_sleeps_holds_nothing_up(caplog: pytest.LogCaptureFixture) -> None:
     """A pipe nobody empties loses estimates, whole ones, and works again when it is read."""
     reading, writing = os.pipe()
-    with JsonlSink(f"/proc/self/fd/{writing}", patience_ms=0) as sink:
+    with JsonlSink(f"/proc/self/fd/{writing}", write_timeout_ms=0) as sink:
         for index in range(2000):
             sink.publish(replace(ESTIMATE, index=index))
         held = os.read(reading, 1 << 20)
@@ -169,7 +169,7 @@ def test_reader_that_sleeps_holds_nothing_up(caplog: pytest.LogCaptureFixture) -
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
 
 
-def test_stdout_survives_its_reader() -> None:
+def test_stdout_is_not_closed_with_the_sink() -> None:
     """`jsonl:-` into a closed pipe: SinkClosed, no traceback, nothing on stderr at the end."""
     code = (
         "import sys\n"
@@ -215,7 +215,7 @@ def test_file_that_cannot_be_opened(
         open_sink(f"jsonl:{target}")
 
 
-def test_null_takes_everything() -> None:
+def test_null_sink_accepts_every_estimate() -> None:
     """And can be closed twice."""
     sink = open_sink("null")
     sink.publish(ESTIMATE)

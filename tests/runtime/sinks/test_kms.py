@@ -49,7 +49,7 @@ def test_preferred_mode(card: FakeCard, handle: Handle) -> None:
     assert (output.width, output.height) == (1280, 720)
 
 
-def test_first_mode_where_none_is_preferred(card: FakeCard, handle: Handle) -> None:
+def test_first_mode_without_a_preferred_one(card: FakeCard, handle: Handle) -> None:
     """As the kernel sorts them, the best comes first."""
     card.plug(make_mode(800, 480), make_mode(640, 480))
     assert find(handle).width == 800

@@ -13,7 +13,7 @@ from emotion_edge.runtime.sinks import NullSink, console, open_sink, screen, ser
 ALLOWED = "console, jsonl:FILE, jsonl:-, screen, screen:/dev/dri/cardN, serial:DEVICE, null"
 
 
-class Noted:
+class RecordingSink:
     """Stands for a sink and keeps what it was made with."""
 
     def __init__(self, *given: object, **options: object) -> None:
@@ -28,7 +28,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Config:
         (screen, "ScreenSink"),
         (serial_line, "SerialSink"),
     ):
-        monkeypatch.setattr(module, name, Noted)
+        monkeypatch.setattr(module, name, RecordingSink)
     settings = ["budget_ms=33", "screen.notice=Mind the camera", "serial.baud=9600"]
     return load_config(None, [*settings, "serial.format=binary", "serial.max_hz=5"])
 
@@ -46,10 +46,12 @@ SERIAL = config.Serial(baud=9600, format="binary", max_hz=5)
         ("serial:/dev/serial/by-path/pci:1", ("/dev/serial/by-path/pci:1", SERIAL)),
     ],
 )
-def test_what_each_is_told(configured: Config, spec: str, given: tuple[object, ...]) -> None:
+def test_each_sink_gets_its_settings(
+    configured: Config, spec: str, given: tuple[object, ...]
+) -> None:
     """Its device from the name, the rest from its section of the configuration."""
     sink = open_sink(spec, configured)
-    assert isinstance(sink, Noted)
+    assert isinstance(sink, RecordingSink)
     assert sink.given == given
 
 

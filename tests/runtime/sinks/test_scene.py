@@ -12,12 +12,12 @@ from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.sinks.scene import (
     NOTHING,
     NUMBERS_NS,
-    PATIENCE_NS,
+    STALE_AFTER_NS,
     TICK_NS,
     UNSURE,
     WAITING,
     Scene,
-    SceneMaker,
+    SceneBuilder,
 )
 
 from .screen_estimates import ESTIMATE, FRAME_NS, FUSED, LABELS
@@ -25,20 +25,20 @@ from .screen_estimates import ESTIMATE, FRAME_NS, FUSED, LABELS
 SECOND_NS = 1_000_000_000
 
 
-def run(maker: SceneMaker, estimate: Estimate, seconds: float, start_ns: int = 0) -> list[Scene]:
+def run(maker: SceneBuilder, estimate: Estimate, seconds: float, start_ns: int = 0) -> list[Scene]:
     """Estimates at 30 Hz, drawn at every second one."""
     scenes = []
     for n in range(round(seconds * 30)):
         now_ns = start_ns + n * FRAME_NS
         index = start_ns // FRAME_NS + n
-        maker.take(replace(estimate, index=index, t_ns=now_ns), index + 1, now_ns)
+        maker.set_estimate(replace(estimate, index=index, t_ns=now_ns), index + 1, now_ns)
         if n % 2 == 0:
             scenes.append(maker.make(now_ns))
     return scenes
 
 
-def make() -> SceneMaker:
-    return SceneMaker(LABELS, budget_ms=45.0)
+def make() -> SceneBuilder:
+    return SceneBuilder(LABELS, budget_ms=45.0)
 
 
 def test_before_the_first_estimate() -> None:
@@ -52,10 +52,10 @@ def test_before_the_first_estimate() -> None:
 def test_camera_is_on_before_anything_is_seen() -> None:
     """When it is said, and as long: estimates prove nothing, neither with pictures nor without."""
     maker = make()
-    maker.say_camera(True)
+    maker.set_camera_on(True)
     assert maker.make(0).camera_on
     assert maker.make(9 * SECOND_NS).camera_on
-    maker.say_camera(False)
+    maker.set_camera_on(False)
     assert not run(maker, ESTIMATE, 1)[-1].camera_on
 
 
@@ -95,14 +95,14 @@ def test_numbers_are_quiet() -> None:
         now_ns = n * FRAME_NS
         share = 0.5 + 0.005 * n
         estimate = replace(ESTIMATE, confidence=share, t_ns=now_ns, index=n)
-        maker.take(estimate, n + 1, now_ns)
+        maker.set_estimate(estimate, n + 1, now_ns)
         number = maker.make(now_ns).confidence
         if not seen or seen[-1][1] != number:
             seen.append((now_ns, number))
     steps = [after - before for (before, _), (after, _) in itertools.pairwise(seen)]
     assert min(steps) >= NUMBERS_NS
     sad = replace(ESTIMATE, label="sad", confidence=0.4, t_ns=3 * SECOND_NS)
-    maker.take(sad, 91, 90 * FRAME_NS)
+    maker.set_estimate(sad, 91, 90 * FRAME_NS)
     scene = maker.make(90 * FRAME_NS)
     assert (scene.headline, scene.confidence) == ("Sad", "40 %")
 
@@ -113,14 +113,14 @@ def test_speed_is_quiet() -> None:
     speeds = []
     for n in range(120):
         late = replace(ESTIMATE, t_ns=n * FRAME_NS, index=n, latency_us=10_000.0 + 500 * n)
-        maker.take(late, n + 1, n * FRAME_NS)
+        maker.set_estimate(late, n + 1, n * FRAME_NS)
         speeds.append(maker.make(n * FRAME_NS).speed)
     assert len(set(speeds)) == 4
     assert speeds[0] == "10 ms"
     assert maker.make(120 * FRAME_NS).late
 
 
-def test_nobody_there() -> None:
+def test_no_face_or_voice() -> None:
     """Said calmly."""
     nobody = replace(ESTIMATE, label=None, probabilities={}, face=None, voice=None, modalities={})
     nobody = replace(nobody, confidence=0.0, abstained=True)
@@ -141,14 +141,14 @@ def test_estimates_that_stop() -> None:
     """After two seconds it waits: no number of before is left standing."""
     maker = make()
     run(maker, ESTIMATE, 1)
-    assert maker.make(PATIENCE_NS).headline == "Happy"
-    now_ns = SECOND_NS + PATIENCE_NS
+    assert maker.make(STALE_AFTER_NS).headline == "Happy"
+    now_ns = SECOND_NS + STALE_AFTER_NS
     for n in range(30):
         scene = maker.make(now_ns + n * TICK_NS)
     assert (scene.headline, scene.label, scene.speed) == (WAITING, None, "")
     assert not any(scene.shares.values())
     assert not any(scene.percents.values())
-    maker.take(replace(ESTIMATE, index=31, t_ns=9 * SECOND_NS), 31, 9 * SECOND_NS)
+    maker.set_estimate(replace(ESTIMATE, index=31, t_ns=9 * SECOND_NS), 31, 9 * SECOND_NS)
     assert maker.make(9 * SECOND_NS).speed == "12 ms"  # and not 0 fps
 
 
@@ -171,10 +171,10 @@ def test_numbers_that_are_none() -> None:
     assert (scene.shares["happy"], scene.shares["sad"], scene.shares["fear"]) == (0, 0, 1)
 
 
-def test_troubles() -> None:
+def test_faults() -> None:
     """In one line."""
     maker = make()
-    maker.say_trouble(("camera lost", "serial lost"))
-    assert maker.make(0).trouble == "camera lost, serial lost"
-    maker.say_trouble(())
-    assert maker.make(0).trouble == ""
+    maker.set_faults(("camera lost", "serial lost"))
+    assert maker.make(0).fault == "camera lost, serial lost"
+    maker.set_faults(())
+    assert maker.make(0).fault == ""

@@ -14,17 +14,22 @@ import pytest
 
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import (
-    MayFail,
-    RunsThread,
-    ShowsCamera,
-    ShowsPicture,
-    ShowsTroubles,
+    BackgroundWorker,
+    CameraIndicator,
+    Faultable,
+    FaultDisplay,
+    PreviewDisplay,
     VideoFrame,
 )
 from emotion_edge.runtime.sinks import drm_abi as abi
-from emotion_edge.runtime.sinks.hotplug import LOOK_NS
-from emotion_edge.runtime.sinks.scene import PATIENCE_NS, Scene
-from emotion_edge.runtime.sinks.screen import HANGS_NS, PICTURE_NS, STALE_NS, ScreenSink
+from emotion_edge.runtime.sinks.hotplug import POLL_NS
+from emotion_edge.runtime.sinks.scene import STALE_AFTER_NS, Scene
+from emotion_edge.runtime.sinks.screen import (
+    HANG_TIMEOUT_NS,
+    PREVIEW_PERIOD_NS,
+    STALE_NS,
+    ScreenSink,
+)
 from emotion_edge.runtime.sinks.screen_layout import SMALL, lay_out
 from emotion_edge.runtime.sinks.screen_view import ACCENTS, GREEN, ScreenView
 
@@ -52,7 +57,7 @@ class Kiosk:
         self.card = FakeCard(root)
         if not plugged:
             self.card.unplug()
-        self.clock = FakeClock(PATIENCE_NS)
+        self.clock = FakeClock(STALE_AFTER_NS)
         self.sink = ScreenSink(
             "", NOTICE, 45.0, clock=self.clock, sys_root=root, open_handle=self.card.open
         )
@@ -74,11 +79,11 @@ class Kiosk:
     def push(self, holds: Callable[[], bool], label: str = "happy") -> bool:
         """Estimates keep coming, as they do, until it holds."""
 
-        def publish_and_look() -> bool:
+        def publish_and_poll() -> bool:
             self.publish(label)
             return holds()
 
-        return wait_for(publish_and_look)
+        return wait_for(publish_and_poll)
 
 
 @pytest.fixture
@@ -89,13 +94,13 @@ def kiosk(tmp_path: Path) -> Iterator[Kiosk]:
     assert kiosk.card.num_open == 0
 
 
-def test_is_what_the_runtime_asks_for(kiosk: Kiosk) -> None:
+def test_implements_the_sink_protocols(kiosk: Kiosk) -> None:
     """Its troubles are gathered, it is told those of others and is offered pictures."""
-    assert isinstance(kiosk.sink, MayFail)
-    assert isinstance(kiosk.sink, ShowsTroubles)
-    assert isinstance(kiosk.sink, ShowsPicture)
-    assert isinstance(kiosk.sink, ShowsCamera)
-    assert isinstance(kiosk.sink, RunsThread)
+    assert isinstance(kiosk.sink, Faultable)
+    assert isinstance(kiosk.sink, FaultDisplay)
+    assert isinstance(kiosk.sink, PreviewDisplay)
+    assert isinstance(kiosk.sink, CameraIndicator)
+    assert isinstance(kiosk.sink, BackgroundWorker)
 
 
 def test_notice_before_any_estimate(kiosk: Kiosk) -> None:
@@ -103,10 +108,12 @@ def test_notice_before_any_estimate(kiosk: Kiosk) -> None:
     assert wait_for(lambda: kiosk.sink.showing)
     wanted = ScreenView(1280, 720, NOTICE).pixels
     np.testing.assert_array_equal(kiosk.card.shown, wanted)
-    assert kiosk.sink.trouble == ""
+    assert kiosk.sink.fault == ""
 
 
-def test_camera_on_is_seen_before_it_counts(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_camera_mark_is_shown_before_showing_is_true(
+    kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """That the camera is on must have been flipped onto the monitor, not only be wanted; and so
     with off. What is shown is as it is said."""
     assert wait_for(lambda: kiosk.sink.showing)
@@ -131,11 +138,11 @@ def test_camera_on_is_seen_before_it_counts(kiosk: Kiosk, monkeypatch: pytest.Mo
     np.testing.assert_array_equal(kiosk.card.shown, plain)
 
 
-def test_camera_on_is_not_seen_without_a_monitor(kiosk: Kiosk) -> None:
+def test_camera_mark_is_not_shown_without_a_monitor(kiosk: Kiosk) -> None:
     """It is said on the one that comes."""
     assert wait_for(lambda: kiosk.sink.showing)
     kiosk.card.unplug()
-    assert kiosk.push(lambda: kiosk.sink.trouble == "screen: no monitor")
+    assert kiosk.push(lambda: kiosk.sink.fault == "screen: no monitor")
     kiosk.sink.show_camera(True)
     kiosk.publish()
     assert not kiosk.sink.showing
@@ -169,10 +176,10 @@ def test_same_estimates_are_not_drawn(kiosk: Kiosk) -> None:
 def test_boot_without_monitor(tmp_path: Path) -> None:
     """It is lit when it is plugged in."""
     kiosk = Kiosk(tmp_path, plugged=False)
-    assert wait_for(lambda: kiosk.sink.trouble == "screen: no monitor")
+    assert wait_for(lambda: kiosk.sink.fault == "screen: no monitor")
     assert not kiosk.sink.showing
     kiosk.card.plug()
-    kiosk.clock.advance(LOOK_NS)
+    kiosk.clock.advance(POLL_NS)
     kiosk.publish()
     assert wait_for(lambda: kiosk.sink.showing)
     kiosk.sink.close()
@@ -182,7 +189,7 @@ def test_another_monitor(kiosk: Kiosk) -> None:
     """Unplugged: estimates go on. Back with another mode: the view is made for that."""
     assert wait_for(lambda: kiosk.sink.showing)
     kiosk.card.unplug()
-    assert kiosk.push(lambda: kiosk.sink.trouble == "screen: no monitor")
+    assert kiosk.push(lambda: kiosk.sink.fault == "screen: no monitor")
     kiosk.card.plug(make_mode(800, 480, preferred=True))
     assert kiosk.push(lambda: kiosk.sink.showing)
     assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
@@ -195,22 +202,22 @@ def test_waiting(kiosk: Kiosk) -> None:
     assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
 
     def stops_showing() -> bool:
-        kiosk.clock.advance(LOOK_NS)
-        kiosk.sink.show_troubles((f"camera lost for {kiosk.clock.now_ns()} ns",))
+        kiosk.clock.advance(POLL_NS)
+        kiosk.sink.show_faults((f"camera lost for {kiosk.clock.now_ns()} ns",))
         return not kiosk.shows(ACCENTS["happy"])
 
     assert wait_for(stops_showing)
 
 
-def test_troubles(kiosk: Kiosk) -> None:
+def test_faults(kiosk: Kiosk) -> None:
     """They are on the monitor as they are told, and go away."""
     assert wait_for(lambda: kiosk.sink.showing)
     wanted = ScreenView(1280, 720, NOTICE)
     plain = wanted.pixels.copy()
-    wanted.draw(replace(Scene(), trouble="camera lost"))
-    kiosk.sink.show_troubles(("camera lost",))
+    wanted.draw(replace(Scene(), fault="camera lost"))
+    kiosk.sink.show_faults(("camera lost",))
     assert wait_for(lambda: np.array_equal(kiosk.card.shown, wanted.pixels))  # type: ignore[arg-type]
-    kiosk.sink.show_troubles(())
+    kiosk.sink.show_faults(())
     assert wait_for(lambda: np.array_equal(kiosk.card.shown, plain))  # type: ignore[arg-type]
 
 
@@ -230,7 +237,7 @@ def test_other_labels(kiosk: Kiosk) -> None:
     assert wait_for(shows_name)
 
 
-def test_camera_picture(kiosk: Kiosk) -> None:
+def test_preview(kiosk: Kiosk) -> None:
     """Shown from when it is wanted; one that is old, or none, is taken off."""
     image = np.full((480, 640, 3), (10, 200, 30), np.uint8)
     frames: list[VideoFrame | None] = [None]
@@ -244,19 +251,19 @@ def test_camera_picture(kiosk: Kiosk) -> None:
     assert wait_for(lambda: kiosk.sink.showing)
     assert not kiosk.shows(0x1EC80A)
     frames[0] = VideoFrame(0, 0, image)
-    kiosk.sink.show_picture(newest)
+    kiosk.sink.show_preview(newest)
     assert kiosk.push(lambda: kiosk.shows(0x1EC80A))
     assert set(asked) == {"screen"}
     frames[0] = None
-    kiosk.clock.advance(PICTURE_NS)
+    kiosk.clock.advance(PREVIEW_PERIOD_NS)
     assert kiosk.push(lambda: not kiosk.shows(0x1EC80A))
 
 
-def test_old_camera_picture(kiosk: Kiosk) -> None:
+def test_stale_preview_is_removed(kiosk: Kiosk) -> None:
     """The last one before the camera was lost does not stay."""
     image = np.full((480, 640, 3), (10, 200, 30), np.uint8)
     frame = VideoFrame(kiosk.clock.now_ns(), 0, image)
-    kiosk.sink.show_picture(lambda: frame)
+    kiosk.sink.show_preview(lambda: frame)
     assert wait_for(lambda: kiosk.shows(0x1EC80A))
     kiosk.clock.advance(STALE_NS)
     assert kiosk.push(lambda: not kiosk.shows(0x1EC80A))
@@ -283,7 +290,7 @@ def test_driver_that_hangs(
     kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An ioctl that does not come back holds neither the pipeline nor the end up."""
-    monkeypatch.setattr("emotion_edge.runtime.sinks.screen.CLOSE_LIMIT_S", 0.01)
+    monkeypatch.setattr("emotion_edge.runtime.sinks.screen.CLOSE_TIMEOUT_S", 0.01)
     assert wait_for(lambda: kiosk.sink.showing)
     hanging, over = threading.Event(), threading.Event()
 
@@ -295,9 +302,9 @@ def test_driver_that_hangs(
     monkeypatch.setattr(FakeHandle, "read_events", hang)
     assert kiosk.push(hanging.is_set)
     assert kiosk.sink.showing  # a slow one
-    kiosk.clock.advance(HANGS_NS + 1)
+    kiosk.clock.advance(HANG_TIMEOUT_NS + 1)
     assert not kiosk.sink.showing
-    assert kiosk.sink.trouble == "screen: its driver does not answer"
+    assert kiosk.sink.fault == "screen: its driver does not answer"
     kiosk.publish()
     kiosk.sink.close()
     assert "has not answered" in caplog.text
@@ -314,7 +321,7 @@ def test_error_of_our_own(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None
     assert wait_for(lambda: kiosk.sink.showing)
     assert kiosk.sink.failure is None
     monkeypatch.setattr(ScreenView, "draw", fail)
-    kiosk.sink.show_troubles(("anything",))
+    kiosk.sink.show_faults(("anything",))
     assert wait_for(lambda: kiosk.sink.failure is not None)
     assert not kiosk.sink.showing
     assert wait_for(lambda: kiosk.card.num_open == 0)

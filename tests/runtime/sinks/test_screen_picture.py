@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from emotion_edge.kernels.pixels import FORMATS, find_format
 from emotion_edge.kernels.reference import to_rgb
 from emotion_edge.runtime.messages import VideoFrame
-from emotion_edge.runtime.sinks.screen_picture import shrink_picture
+from emotion_edge.runtime.sinks.screen_picture import scale_frame
 
 SHAPES = {"bgr8": (48, 64, 3), "rgb8": (48, 64, 3), "yuyv": (48, 64, 2), "nv12": (72, 64)}
 
@@ -25,7 +25,7 @@ def make_image(pixel_format: str) -> NDArray[np.uint8]:
 def test_every_format(pixel_format: str) -> None:
     """The colours are those of the reference, left and right are as in a mirror."""
     image = make_image(pixel_format)
-    small = shrink_picture(VideoFrame(0, 0, image, pixel_format), 32, 24)
+    small = scale_frame(VideoFrame(0, 0, image, pixel_format), 32, 24)
     assert small.shape == (24, 32)
     assert small.dtype == np.uint32
     wanted = to_rgb(image, pixel_format)
@@ -40,18 +40,18 @@ def test_every_format(pixel_format: str) -> None:
 def test_fits_and_keeps_its_shape(room: tuple[int, int], size: tuple[int, int]) -> None:
     """As large as the room lets it be."""
     frame = VideoFrame(0, 0, make_image("bgr8"))
-    assert shrink_picture(frame, *room).shape == size
+    assert scale_frame(frame, *room).shape == size
 
 
 def test_rows_further_apart() -> None:
     """A driver's padding is not part of the picture."""
     memory = np.zeros((48, 100, 3), np.uint8)
     memory[:, :64] = 200
-    small = shrink_picture(VideoFrame(0, 0, memory[:, :64]), 64, 48)
+    small = scale_frame(VideoFrame(0, 0, memory[:, :64]), 64, 48)
     assert (small == 0xC8C8C8).all()
 
 
-def test_no_picture() -> None:
+def test_unsupported_image_is_refused() -> None:
     """Not one of our formats."""
     with pytest.raises(ValueError, match="must be uint8"):
-        shrink_picture(VideoFrame(0, 0, np.zeros((4, 4), np.uint8), "bgr8"), 10, 10)
+        scale_frame(VideoFrame(0, 0, np.zeros((4, 4), np.uint8), "bgr8"), 10, 10)

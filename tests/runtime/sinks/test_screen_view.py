@@ -50,7 +50,7 @@ def random_scene(chance: random.Random) -> Scene:
         speed=chance.choice(["", "30 fps   12 ms", "7 fps   133 ms"]),
         late=chance.random() < 0.5,
         camera_on=chance.random() < 0.5,
-        trouble=chance.choice(["", "camera lost", "a long story of a device " * 20]),
+        fault=chance.choice(["", "camera lost", "a long story of a device " * 20]),
     )
 
 
@@ -104,10 +104,10 @@ def test_too_little_to_be_seen() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("with_picture", [False, True])
-def test_nothing_overlaps(size: tuple[int, int], with_picture: bool) -> None:
+@pytest.mark.parametrize("with_preview", [False, True])
+def test_nothing_overlaps(size: tuple[int, int], with_preview: bool) -> None:
     """No part of the layout lies on another one or outside, in any size that monitors have."""
-    place = arrange(size, NOTICE, with_picture)
+    place = arrange(size, NOTICE, with_preview)
     rects = list_rects(place)
     covered(rects, size[::-1])
     for one, other in itertools.combinations(rects, 2):
@@ -115,9 +115,9 @@ def test_nothing_overlaps(size: tuple[int, int], with_picture: bool) -> None:
         assert any(apart), (one, other)
 
 
-def arrange(size: tuple[int, int], notice: str, with_picture: bool) -> Layout:
+def arrange(size: tuple[int, int], notice: str, with_preview: bool) -> Layout:
     face, lines = set_notice(notice, small_face(size), *size)
-    return lay_out(*size, len(LABELS), len(lines), face.size_px, picture=with_picture)
+    return lay_out(*size, len(LABELS), len(lines), face.size_px, picture=with_preview)
 
 
 def small_face(size: tuple[int, int]) -> Typeface:
@@ -129,7 +129,7 @@ def list_rects(place: Layout) -> list[Rect]:
         rect for row in (*place.bars, *place.weights) for rect in (row.name, row.bar, row.number)
     ]
     single = [place.camera, place.speed, place.headline, place.confidence, place.caption]
-    boxes = [*single, place.trouble, place.rule, *place.notice, *rows]
+    boxes = [*single, place.fault, place.rule, *place.notice, *rows]
     return boxes + ([place.picture] if place.picture.x1 > place.picture.x0 else [])
 
 
@@ -229,20 +229,20 @@ def test_bar_ends() -> None:
     assert len(set((view.pixels[rows] == ACCENTS["happy"]).sum(axis=1))) > 1
 
 
-def test_camera_picture() -> None:
+def test_preview() -> None:
     """It goes into the lower right corner of its place, and away again without a trace."""
     view = ScreenView(1280, 720, NOTICE, picture=True)
-    box = view.picture_box
+    box = view.preview_box
     empty = view.pixels.copy()
     large = np.full((box.y1 - box.y0, box.x1 - box.x0), 0x808080, np.uint32)
-    assert view.show_picture(large) == [box]
+    assert view.show_preview(large) == [box]
     small = large[:40, :60]
-    rects = view.show_picture(small)
+    rects = view.show_preview(small)
     assert rects == [box, Rect(box.x1 - 60, box.y1 - 40, box.x1, box.y1)]
     assert (view.pixels != empty).sum() == 2400
-    assert view.show_picture(None)
+    assert view.show_preview(None)
     np.testing.assert_array_equal(view.pixels, empty)
-    assert view.show_picture(None) == []
+    assert view.show_preview(None) == []
 
 
 def test_wipe() -> None:

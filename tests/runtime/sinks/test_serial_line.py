@@ -116,10 +116,10 @@ def said() -> Iterator[Queue[str]]:
 
 
 @pytest.fixture(autouse=True)
-def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a kiosk does after half a second."""
     monkeypatch.setattr(serial_line, "FIRST_DELAY_S", 0.01)
-    monkeypatch.setattr(serial_line, "LONGEST_DELAY_S", 0.05)
+    monkeypatch.setattr(serial_line, "MAX_DELAY_S", 0.05)
     monkeypatch.setattr(serial_line, "WRITE_TIMEOUT_S", 0.05)
     monkeypatch.setattr(serial_line, "SETTLE_S", 0.01)
     monkeypatch.setattr(serial_line, "STALE_S", 600.0)  # what a busy machine never reaches
@@ -138,7 +138,7 @@ def test_lines_arrive(line: Line) -> None:
             if number == 0:
                 assert line.read_until() == b""
             assert json.loads(line.read_until())["t_ms"] == number
-        assert sink.trouble == ""
+        assert sink.fault == ""
 
 
 def test_frames_arrive(line: Line) -> None:
@@ -194,13 +194,13 @@ def test_adapter_unplugged_and_back(line: Line, said: Queue[str]) -> None:
         old = line.terminal
         line.unplug()
         assert said.get(timeout=TIMEOUT_S) == f"serial {line.port}: no such device"
-        assert sink.trouble == f"serial {line.port}: no such device"
+        assert sink.fault == f"serial {line.port}: no such device"
         assert not [file for file in list_open_files() if file.startswith(old)]
         sink.publish(make_estimate(2))
         sink.publish(make_estimate(3))
         line.plug_in()
         assert said.get(timeout=TIMEOUT_S) == f"serial {line.port} is back"
-        assert sink.trouble == ""
+        assert sink.fault == ""
         assert line.read_until() == b""
         assert line.read_number() == 3
         sink.publish(make_estimate(4))
@@ -243,7 +243,7 @@ def test_reader_that_sleeps(line: Line, said: Queue[str], monkeypatch: pytest.Mo
         number = 0
         while said.empty():
             sink.publish(make_estimate(number := number + 1))
-        assert said.get() == sink.trouble == f"serial {line.port}: what is sent is not taken"
+        assert said.get() == sink.fault == f"serial {line.port}: what is sent is not taken"
         sink.publish(make_estimate(1_000_000))
         while line.read_number() != 1_000_000:
             pass
@@ -313,7 +313,7 @@ def test_delay_grows(
     """Of a device that fails each time; also of one that opens, takes something and fails then,
     which is not called well in between."""
     monkeypatch.setattr(serial_line, "FIRST_DELAY_S", 0.5)
-    monkeypatch.setattr(serial_line, "LONGEST_DELAY_S", 5.0)
+    monkeypatch.setattr(serial_line, "MAX_DELAY_S", 5.0)
     monkeypatch.setattr(serial_line, "SETTLE_S", 1000.0)
     delays: list[float | None] = []
     waits = 0
@@ -339,7 +339,7 @@ def test_delay_grows(
     with SerialSink(str(line.port), FAST) as sink:
         assert over.wait(TIMEOUT_S)
     assert delays == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
-    assert said.get() == sink.trouble == f"serial {line.port}: protocol error"
+    assert said.get() == sink.fault == f"serial {line.port}: protocol error"
     assert said.empty()
 
 
@@ -392,7 +392,7 @@ def test_documents_are_never_written(line: Line, tmp_path: Path, said: Queue[str
         document.rename(line.port)
         # Each cause is said: first the port is gone, then something else has its name.
         causes = [said.get(timeout=TIMEOUT_S) for _ in range(2)]
-        assert causes[0] != causes[1] == sink.trouble
+        assert causes[0] != causes[1] == sink.fault
     assert line.port.read_text() == "dear"
 
 
@@ -431,6 +431,6 @@ def test_imports_pyserial_only_where_used() -> None:
         (OSError(), "OSError"),
     ],
 )
-def test_errors_in_words(error: Exception, words: str) -> None:
+def test_errors_are_explained(error: Exception, words: str) -> None:
     """A few, also of what has no number."""
     assert serial_line.explain_error(error) == words

@@ -24,7 +24,7 @@ def write_clip(
     rate_hz: int = 48000,
     layout: str = "stereo",
     click_s: float = 0.4,
-    sound_from_s: float = 0.0,
+    audio_from_s: float = 0.0,
 ) -> Path:
     """Black pictures but the one at `flash_s`, silence but a 2 ms click at `click_s`."""
     with av.open(str(path), "w") as container:
@@ -55,7 +55,7 @@ def write_clip(
             step = context.frame_size or rate_hz // 50
             # Encoders take only their own sample format.
             to_codec = av.AudioResampler(context.format.name, layout, rate_hz)
-            for at in range(round(sound_from_s * rate_hz), samples.shape[1], step):
+            for at in range(round(audio_from_s * rate_hz), samples.shape[1], step):
                 piece = np.ascontiguousarray(samples[:, at : at + step])
                 frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
                 frame.sample_rate = rate_hz

@@ -93,18 +93,18 @@ class Camera:
         """When picture `number` is taken, since the pipeline was opened."""
         return round(self.starts_after_ms * MS + number * 1e9 / self.fps)
 
-    def picture_bytes(self, format_name: str) -> int:
+    def frame_bytes(self, format_name: str) -> int:
         return self.size[0] * self.size[1] * BITS[format_name] // 8
 
 
 class CudaImage:
     """cudaImage, as Capture returns it: does not own its memory."""
 
-    def __init__(self, camera: Camera, buffer: Any, format_name: str, stamp_ns: int) -> None:
+    def __init__(self, camera: Camera, buffer: Any, format_name: str, timestamp_ns: int) -> None:
         self._camera = camera
         self.ptr = ctypes.addressof(buffer)
         self.format = format_name
-        self.timestamp = stamp_ns
+        self.timestamp = timestamp_ns
         self.width, self.height = camera.size
         self.mapped = camera.mapped
         self.shape = (self.height, self.width, 3)
@@ -159,10 +159,8 @@ class VideoSource:
         self._written = 0
         self._calls = 0
         length = self._options["numBuffers"]
-        self._raw = [
-            (ctypes.c_uint8 * camera.picture_bytes(camera.format))() for _ in range(length)
-        ]
-        self._rgb = [(ctypes.c_uint8 * camera.picture_bytes("rgb8"))() for _ in range(length)]
+        self._raw = [(ctypes.c_uint8 * camera.frame_bytes(camera.format))() for _ in range(length)]
+        self._rgb = [(ctypes.c_uint8 * camera.frame_bytes("rgb8"))() for _ in range(length)]
         self._converted = 0
 
     def __del__(self) -> None:
@@ -207,20 +205,20 @@ class VideoSource:
         self._calls += 1
         if self._calls - 1 in camera.errors:
             raise Exception("jetson.utils -- videoSource failed to capture image")
-        self._take_pictures()
+        self._fill_ring()
         if self._newest is None:
             if self._arrival_ns(self._next) > clock.now_ns() + timeout * MS:
                 clock.advance(timeout * MS)
                 return None
             clock.advance(self._arrival_ns(self._next) - clock.now_ns())
-            self._take_pictures()
+            self._fill_ring()
         assert self._newest is not None
         (number, slot), self._newest = self._newest, None
         clock.advance(round(camera.late_ms.get(number, 0.0) * MS))
-        stamp_ns = self._stamp_ns(number)
+        timestamp_ns = self._timestamp_ns(number)
         if format not in BITS:
-            return CudaImage(camera, self._raw[slot], camera.format, stamp_ns)
-        return CudaImage(camera, self._convert(slot, stream), format, stamp_ns)
+            return CudaImage(camera, self._raw[slot], camera.format, timestamp_ns)
+        return CudaImage(camera, self._convert(slot, stream), format, timestamp_ns)
 
     def _arrival_ns(self, number: int) -> int:
         """When the picture is in the ring, on our clock; never, when the camera is dead."""
@@ -232,7 +230,7 @@ class VideoSource:
             number += 1
         return self._base_ns + camera.sensor_ns(number) + round(late_ms * MS)
 
-    def _take_pictures(self) -> None:
+    def _fill_ring(self) -> None:
         """Everything the camera has written by now (checkBuffer and Enqueue)."""
         while self._arrival_ns(self._next) <= self._camera.clock.now_ns():
             while self._next in self._camera.loses:
@@ -243,7 +241,7 @@ class VideoSource:
             self._newest = (self._next, slot)
             self._next += 1
 
-    def _stamp_ns(self, number: int) -> int:
+    def _timestamp_ns(self, number: int) -> int:
         camera = self._camera
         if number in camera.no_stamp:
             return 0

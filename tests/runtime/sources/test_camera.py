@@ -25,7 +25,7 @@ from emotion_edge.runtime.sources.camera import Camera, list_cameras
 cv2 = pytest.importorskip("cv2")
 
 MS = 1_000_000
-PICTURE = np.full((4, 6, 3), 7, np.uint8)
+FRAME = np.full((4, 6, 3), 7, np.uint8)
 
 
 class StandIn:
@@ -63,7 +63,7 @@ class StandIn:
         return True
 
     def retrieve(self) -> tuple[bool, np.ndarray | None]:
-        return (True, PICTURE.copy()) if self.good else (False, None)
+        return (True, FRAME.copy()) if self.good else (False, None)
 
     def release(self) -> None:
         self.releases += 1
@@ -89,11 +89,11 @@ def test_frames_carry_the_drivers_time(stand_in: StandIn, clock: FakeClock) -> N
     assert [frame.t_ns // MS for frame in frames if frame] == [100_025, 100_058, 100_091]
     assert [frame.index for frame in frames if frame] == [0, 1, 2]
     assert frames[0] is not None
-    assert np.array_equal(frames[0].image, PICTURE)
+    assert np.array_equal(frames[0].image, FRAME)
     assert camera.path == CapturePath(2, "v4l2 monotonic", "none")
 
 
-def test_what_the_camera_is_asked_for(stand_in: StandIn, clock: FakeClock) -> None:
+def test_requested_camera_properties(stand_in: StandIn, clock: FakeClock) -> None:
     """Few buffers, MJPEG, the size and the rate, and a wait of one second at most."""
     Camera("/dev/video0", clock, width=640, height=480, fps=60).close()
     assert stand_in.set_to == {
@@ -137,7 +137,7 @@ def test_old_picture_is_not_dated_as_now(
     assert not caplog.records
 
 
-def test_a_time_that_stands_still_is_not_believed(stand_in: StandIn, clock: FakeClock) -> None:
+def test_constant_timestamp_is_rejected(stand_in: StandIn, clock: FakeClock) -> None:
     """Two pictures never have the same time."""
     with Camera("/dev/video0", clock) as camera:
         first = camera.read()
@@ -159,7 +159,7 @@ def test_vanished_camera_raises(stand_in: StandIn, clock: FakeClock) -> None:
             camera.read()
 
 
-def test_broken_pictures_are_passed_over(stand_in: StandIn, clock: FakeClock) -> None:
+def test_corrupt_frames_are_skipped(stand_in: StandIn, clock: FakeClock) -> None:
     """A cut-off JPEG costs one picture, whose index is left out; thirty in a row are a failure."""
     stand_in.script = ["picture", "broken", "broken", "picture"]
     with Camera("/dev/video0", clock) as camera:
@@ -167,7 +167,7 @@ def test_broken_pictures_are_passed_over(stand_in: StandIn, clock: FakeClock) ->
         assert first is not None
         assert second is not None
         assert (first.index, second.index) == (0, 3)
-        assert camera.bad_pictures == 2
+        assert camera.corrupt_frames == 2
         stand_in.script = ["broken"] * 40
         with pytest.raises(SourceError, match="30 broken pictures"):
             camera.read()

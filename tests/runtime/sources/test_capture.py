@@ -21,8 +21,8 @@ SOURCES = "emotion_edge.runtime.sources"
 class Taken:
     """A source that remembers how it was opened."""
 
-    def __init__(self, way: str, device: str, options: dict[str, Any]) -> None:
-        self.way, self.device, self.options = way, device, options
+    def __init__(self, backend: str, device: str, options: dict[str, Any]) -> None:
+        self.backend, self.device, self.options = backend, device, options
 
 
 class Machine:
@@ -35,19 +35,19 @@ class Machine:
         monkeypatch.setattr(v4l2_device, "Handle", self.driver)
         monkeypatch.setattr(capture, "check_device", lambda device: None)
         monkeypatch.setattr(capture, "find_pin", lambda: mapped.pin_for_gpu)
-        for way, name in (
+        for backend, name in (
             ("jetson", "jetson_camera.JetsonCamera"),
             ("v4l2", "v4l2.V4l2Camera"),
             ("opencv", "camera.Camera"),
         ):
-            monkeypatch.setattr(f"{SOURCES}.{name}", self.opener(way))
+            monkeypatch.setattr(f"{SOURCES}.{name}", self.opener(backend))
 
-    def opener(self, way: str) -> Any:
+    def opener(self, backend: str) -> Any:
         def open_it(device: str, clock: object, **options: Any) -> Taken:
-            self.opened.append(way)
-            if way in self.broken:
-                raise SourceError(f"camera {device}: {way} is broken")
-            return Taken(way, device, options)
+            self.opened.append(backend)
+            if backend in self.broken:
+                raise SourceError(f"camera {device}: {backend} is broken")
+            return Taken(backend, device, options)
 
         return open_it
 
@@ -62,10 +62,10 @@ def open_camera(**options: Any) -> tuple[CameraOpener, Any]:
     return opener, opener()
 
 
-def test_raw_pictures_at_the_rate_are_taken(machine: Machine) -> None:
+def test_raw_frames_at_the_rate_are_preferred(machine: Machine) -> None:
     """640x480 raw comes at 30: nothing has to be decoded."""
     opener, source = open_camera(width=640, height=480, fps=30)
-    assert (source.way, opener.chosen) == ("v4l2", "v4l2")
+    assert (source.backend, opener.chosen) == ("v4l2", "v4l2")
     assert source.options == {"width": 640, "height": 480, "fps": 30, "pin": None}
     assert machine.driver.closed == 1
 
@@ -77,7 +77,7 @@ def test_gpu_gets_pinned_memory(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("for_gpu", [True, False])
-def test_jetson_utils_is_told_who_reads(machine: Machine, for_gpu: bool) -> None:
+def test_jetson_camera_gets_for_gpu(machine: Machine, for_gpu: bool) -> None:
     """Its memory is the same, its report is not."""
     _, source = open_camera(capture="jetson", for_gpu=for_gpu)
     assert source.options["for_gpu"] == for_gpu
@@ -87,22 +87,22 @@ def test_mjpeg_where_raw_is_too_slow(machine: Machine, caplog: pytest.LogCapture
     """At 1280x720 raw comes at 10: MJPEG through OpenCV, the reason at info."""
     with caplog.at_level(logging.INFO):
         opener, source = open_camera()
-    assert (source.way, opener.chosen) == ("opencv", "opencv")
+    assert (source.backend, opener.chosen) == ("opencv", "opencv")
     (record,) = caplog.records
     assert record.levelno == logging.INFO
     assert "raw pictures of 1280x720 come at 10 of 30 a second" in record.getMessage()
 
 
-def test_raw_only_camera_is_not_left_to_opencv(machine: Machine) -> None:
+def test_raw_only_camera_uses_v4l2(machine: Machine) -> None:
     """Without MJPEG, OpenCV could only take the same slow pictures and copy them twice."""
     del machine.driver.formats["MJPG"]
-    assert open_camera()[1].way == "v4l2"
+    assert open_camera()[1].backend == "v4l2"
 
 
 def test_not_our_kind_of_device(machine: Machine) -> None:
     """What our V4L2 source refuses is left to OpenCV."""
     machine.driver.caps = 0x04001000
-    assert open_camera()[1].way == "opencv"
+    assert open_camera()[1].backend == "opencv"
 
 
 def test_falls_back_with_a_warning(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
@@ -110,11 +110,11 @@ def test_falls_back_with_a_warning(machine: Machine, caplog: pytest.LogCaptureFi
     kept for the next opening."""
     machine.broken = {"v4l2"}
     opener, source = open_camera(width=640, height=480)
-    assert source.way == "opencv"
+    assert source.backend == "opencv"
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "v4l2 is broken" in caplog.text
     machine.opened.clear()
-    assert opener().way == "opencv"  # type: ignore[attr-defined]
+    assert opener().backend == "opencv"  # type: ignore[attr-defined]
     assert machine.opened == ["opencv"]
 
 
@@ -141,14 +141,14 @@ def test_ways_that_fail_for_long_do_not_flood(
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
 
-@pytest.mark.parametrize("way", ["jetson", "v4l2", "opencv"])
-def test_a_name_must_work(machine: Machine, way: str) -> None:
+@pytest.mark.parametrize("backend", ["jetson", "v4l2", "opencv"])
+def test_a_name_must_work(machine: Machine, backend: str) -> None:
     """An explicit choice is taken without a look at the others and never replaced."""
-    assert open_camera(capture=way)[1].way == way
-    machine.broken = {way}
-    with pytest.raises(SourceError, match=f"{way} is broken"):
-        open_camera(capture=way)
-    assert machine.opened == [way, way]
+    assert open_camera(capture=backend)[1].backend == backend
+    machine.broken = {backend}
+    with pytest.raises(SourceError, match=f"{backend} is broken"):
+        open_camera(capture=backend)
+    assert machine.opened == [backend, backend]
 
 
 def test_csi_is_for_jetson_utils(machine: Machine) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emotion_edge.runtime.sources.capture_clock import CaptureClock, CaptureCount
+from emotion_edge.runtime.sources.capture_clock import CaptureClock, FrameCounter
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -18,9 +18,9 @@ def replay(clock: CaptureClock, delays_ms: list[float], drift_ppm: float = 0.0) 
     late = []
     for number, delay_ms in enumerate(delays_ms):
         taken_ns = number * PERIOD
-        stamp_ns = round(taken_ns * (1 + drift_ppm * 1e-6))
+        timestamp_ns = round(taken_ns * (1 + drift_ppm * 1e-6))
         returned_ns = ORIGIN + taken_ns + round(delay_ms * MS)
-        late.append((clock.place(stamp_ns, returned_ns) - ORIGIN - taken_ns) / MS)
+        late.append((clock.to_monotonic(timestamp_ns, returned_ns) - ORIGIN - taken_ns) / MS)
     return late
 
 
@@ -29,7 +29,7 @@ def test_shortest_delay_is_what_remains() -> None:
     assert replay(CaptureClock(), [3, 9, 3, 25, 4]) == [3, 3, 3, 3, 3]
 
 
-def test_one_late_picture_moves_nothing() -> None:
+def test_single_late_frame_does_not_move_the_clock() -> None:
     """Half a second of delay at the start of a window, in the middle or at its end."""
     for where in (0, 1, 149, 150, 151, 299, 300, 301):
         delays = [5.0] * 900
@@ -39,7 +39,7 @@ def test_one_late_picture_moves_nothing() -> None:
         assert where == 0 or late[where] < 5.001
 
 
-def test_shorter_delay_is_believed_at_once() -> None:
+def test_shorter_delay_is_applied_at_once() -> None:
     """And no picture is placed before the one that came first."""
     late = replay(CaptureClock(), [40, 3, 3, 3])
     assert late[0] == 40
@@ -60,21 +60,21 @@ def test_early_stamp_is_forgotten() -> None:
     """A stamp a second too far ahead spoils one window, not the rest."""
     clock = CaptureClock()
     replay(clock, [4.0] * 10)
-    clock.place(10 * PERIOD + SECOND, ORIGIN + 10 * PERIOD + 4 * MS)
+    clock.to_monotonic(10 * PERIOD + SECOND, ORIGIN + 10 * PERIOD + 4 * MS)
     times = [
-        clock.place(n * PERIOD, ORIGIN + n * PERIOD + 4 * MS) - ORIGIN - n * PERIOD
+        clock.to_monotonic(n * PERIOD, ORIGIN + n * PERIOD + 4 * MS) - ORIGIN - n * PERIOD
         for n in range(11, 330)
     ]
     assert times[0] < 4 * MS
     assert times[-1] == 4 * MS
 
 
-def test_long_silence_begins_anew() -> None:
+def test_long_pause_resets_the_clock() -> None:
     """What was least before an hour without pictures says nothing about the clock afterwards."""
     clock = CaptureClock()
     replay(clock, [4.0] * 10)
     hour = 3600 * SECOND
-    assert clock.place(hour, ORIGIN + hour + 300 * MS) == ORIGIN + hour + 300 * MS
+    assert clock.to_monotonic(hour, ORIGIN + hour + 300 * MS) == ORIGIN + hour + 300 * MS
 
 
 def test_times_only_go_up_and_are_not_ahead() -> None:
@@ -84,8 +84,12 @@ def test_times_only_go_up_and_are_not_ahead() -> None:
     clock, last_ns, now_ns = CaptureClock(), -1, ORIGIN
     for _ in range(2000):
         now_ns += int(rng.integers(1, 50 * MS))
-        stamp_ns = int(rng.integers(0, 10 * SECOND))
-        t_ns = clock.place(stamp_ns, now_ns) if rng.random() < 0.8 else clock.arrive(now_ns)
+        timestamp_ns = int(rng.integers(0, 10 * SECOND))
+        t_ns = (
+            clock.to_monotonic(timestamp_ns, now_ns)
+            if rng.random() < 0.8
+            else clock.estimate_capture(now_ns)
+        )
         assert last_ns < t_ns <= now_ns
         last_ns = t_ns
 
@@ -94,12 +98,12 @@ def test_arrival_is_the_time_without_a_stamp() -> None:
     """And does not disturb the clock's distance."""
     clock = CaptureClock()
     replay(clock, [4.0] * 3)
-    assert clock.arrive(ORIGIN + 100 * MS) == ORIGIN + 100 * MS
-    assert clock.place(200 * MS, ORIGIN + 290 * MS) == ORIGIN + 204 * MS
+    assert clock.estimate_capture(ORIGIN + 100 * MS) == ORIGIN + 100 * MS
+    assert clock.to_monotonic(200 * MS, ORIGIN + 290 * MS) == ORIGIN + 204 * MS
 
 
 def number_all(stamps_ns: list[int | None], period_ns: float = PERIOD) -> list[int]:
-    count = CaptureCount(period_ns)
+    count = FrameCounter(period_ns)
     return [count.number(stamp) for stamp in stamps_ns]
 
 
@@ -109,7 +113,7 @@ def test_gap_in_time_is_a_gap_in_numbers() -> None:
     assert number_all([n * PERIOD for n in there]) == there
 
 
-def test_first_stamp_may_be_anything() -> None:
+def test_first_timestamp_may_be_arbitrary() -> None:
     """Numbers begin at 0 whenever the pipeline began."""
     assert number_all([900 * SECOND, 900 * SECOND + PERIOD]) == [0, 1]
 
@@ -122,7 +126,7 @@ def test_jitter_invents_no_loss() -> None:
     assert numbers == list(range(18_000))
 
 
-def test_picture_without_stamp_counts_as_one() -> None:
+def test_frame_without_timestamp_counts_as_one() -> None:
     """The step over it is not taken for a loss, but a loss beside it is seen."""
     assert number_all([PERIOD, 2 * PERIOD, None, 4 * PERIOD]) == [0, 1, 2, 3]
     assert number_all([PERIOD, 2 * PERIOD, None, 7 * PERIOD]) == [0, 1, 2, 6]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.messages import AudioChunk, VideoFrame
-from emotion_edge.runtime.sources.demo import FPS, Demo, _pitch, draw_face, speak
+from emotion_edge.runtime.sources.demo import FPS, Demo, _pitch, draw_face, synthesize_speech
 
 cv2 = pytest.importorskip("cv2")
 
@@ -25,7 +25,7 @@ def test_face_is_found_by_the_cascade() -> None:
     assert found >= 0.95 * times_s.size
 
 
-def test_picture_is_a_function_of_time() -> None:
+def test_frame_is_a_function_of_time() -> None:
     """The same time gives the same picture, another expression another one; none is changed."""
     first = draw_face(1.0)
     assert first.shape == (360, 640, 3)
@@ -37,16 +37,16 @@ def test_picture_is_a_function_of_time() -> None:
 
 def test_voice_is_the_same_however_it_is_cut() -> None:
     """Any chunk can be computed alone: chunks put together equal the whole."""
-    whole = speak(0, 48000)
-    parts = np.concatenate([speak(at, 777) for at in range(0, 48000 - 777, 777)])
+    whole = synthesize_speech(0, 48000)
+    parts = np.concatenate([synthesize_speech(at, 777) for at in range(0, 48000 - 777, 777)])
     assert np.abs(whole[: parts.size] - parts).max() < 1e-5
-    far = speak(16000 * 3600, 160)
+    far = synthesize_speech(16000 * 3600, 160)
     assert np.isfinite(far).all()
 
 
 def test_voice_is_loud_has_pauses_and_never_clips() -> None:
     """It has the rhythm of speech: syllables, silence between phrases, room below full scale."""
-    voice = speak(0, 20 * 16000)
+    voice = synthesize_speech(0, 20 * 16000)
     assert voice.dtype == np.float32
     assert np.abs(voice).max() < 0.9
     loudness = np.sqrt((voice.reshape(-1, 1600) ** 2).mean(axis=1))
@@ -58,7 +58,7 @@ def test_pitch_follows_the_expression() -> None:
     """The surprised voice is higher than the sad one."""
 
     def pitch_hz(t_s: float) -> float:
-        piece = speak(round(t_s * 16000), 8000).astype(np.float64)
+        piece = synthesize_speech(round(t_s * 16000), 8000).astype(np.float64)
         echo = np.correlate(piece, piece, "full")[piece.size :]
         return 16000 / (int(np.argmax(echo[60:200])) + 61)
 
@@ -74,7 +74,7 @@ def test_pitch_glides_without_a_click() -> None:
     assert np.abs(np.diff(turns) * 1000 - middle_hz).max() < 0.5
 
 
-def test_events_merge_picture_and_sound() -> None:
+def test_events_merge_video_and_audio() -> None:
     """The demo is media like a file: in time order, numbered, gapless."""
     events = list(islice(Demo().events(), 300))
     frames = [event for event in events if isinstance(event, VideoFrame)]

@@ -14,7 +14,7 @@ import pytest
 
 from emotion_edge.runtime.messages import AudioChunk, SourceError, VideoFrame
 from emotion_edge.runtime.sources.file import MediaFile
-from emotion_edge.runtime.sources.resample import cut_pieces
+from emotion_edge.runtime.sources.resample import split_chunks
 
 MakeClip = Callable[..., Path]
 
@@ -24,7 +24,7 @@ def flash_ns(media: MediaFile) -> int:
     return max(media.frames(), key=lambda frame: float(frame.image.mean())).t_ns
 
 
-def sound_of(media: MediaFile) -> np.ndarray:
+def audio_of(media: MediaFile) -> np.ndarray:
     return np.concatenate([chunk.samples for chunk in media.chunks()])
 
 
@@ -49,7 +49,7 @@ def click_ns(media: MediaFile) -> int:
         ("flac.mkv", {"audio": "flac", "rate_hz": 48000}),
         ("vfr.mkv", {"audio": "pcm_s16le", "times_s": [0, 0.1, 0.137, 0.29, 0.4, 0.533, 0.9]}),
         ("odd.mkv", {"audio": "flac", "video": "ffv1", "size": (321, 181)}),
-        ("late.mkv", {"audio": "pcm_s16le", "sound_from_s": 0.25}),
+        ("late.mkv", {"audio": "pcm_s16le", "audio_from_s": 0.25}),
         ("early.mkv", {"audio": "pcm_s16le", "times_s": [0.3, 0.4, 0.5, 0.6]}),
     ],
 )
@@ -62,12 +62,12 @@ def test_offset_of_flash_and_click_survives(
     assert abs(click_ns(media) - 400_000_000) <= 5_000_000
 
 
-def test_zero_is_the_earliest_of_picture_and_sound(make_clip: MakeClip) -> None:
+def test_zero_is_the_earliest_of_video_and_audio(make_clip: MakeClip) -> None:
     """A clip whose times begin late begins at zero; the other stream keeps its distance."""
     media = MediaFile(make_clip("late.mkv", audio="pcm_s16le", times_s=[0.3, 0.5], seconds=0.6))
     assert next(media.chunks()).t_ns == 0
     assert next(media.frames()).t_ns == 300_000_000
-    late = next(MediaFile(make_clip("l.mkv", audio="pcm_s16le", sound_from_s=0.25)).chunks())
+    late = next(MediaFile(make_clip("l.mkv", audio="pcm_s16le", audio_from_s=0.25)).chunks())
     assert (late.t_ns, late.first_sample) == (250_000_000, 0)
     silent = MediaFile(make_clip("silent.mkv", audio=None, times_s=[0.3, 0.5]))
     assert [frame.t_ns for frame in silent.frames()] == [0, 200_000_000]
@@ -95,7 +95,7 @@ def test_odd_size_is_read_as_it_is(make_clip: MakeClip) -> None:
 def test_loudness_survives_the_downmix(make_clip: MakeClip, layout: str) -> None:
     """Two equal channels give the same loudness as one, not 1.4 times as much."""
     media = MediaFile(make_clip("a.mkv", audio="pcm_f32le", rate_hz=16000, layout=layout))
-    assert np.abs(sound_of(media)).max() == pytest.approx(0.8, abs=0.02)
+    assert np.abs(audio_of(media)).max() == pytest.approx(0.8, abs=0.02)
 
 
 def test_all_samples_arrive_once_in_chunks_of_10_ms(make_clip: MakeClip) -> None:
@@ -147,7 +147,7 @@ def test_loop_is_seamless(make_clip: MakeClip) -> None:
     assert np.abs(begins / 16000 - [0.2, 0.8, 1.4]).max() < 0.001
 
 
-def test_loop_fills_short_sound_with_silence(make_clip: MakeClip) -> None:
+def test_loop_pads_short_audio_with_silence(make_clip: MakeClip) -> None:
     """Sound that begins late and ends early does not drift against the pictures."""
     path = make_clip("a.mkv", audio="pcm_s16le", times_s=[0, 0.5, 1.0, 1.5], seconds=0.6)
     media = MediaFile(path)
@@ -166,7 +166,7 @@ def test_loop_fills_short_sound_with_silence(make_clip: MakeClip) -> None:
     assert np.abs(np.diff(clicks) - period_ns).max() <= 62_500
 
 
-def test_loop_cuts_sound_that_is_longer_than_the_round(
+def test_loop_truncates_audio_longer_than_the_video(
     make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container may state less than it holds: each round still begins with its beginning."""
@@ -189,21 +189,21 @@ def test_loop_cuts_sound_that_is_longer_than_the_round(
         ([5, 0, 0.4], [0, 1600, 8000]),  # and then lost sound
     ],
 )
-def test_times_of_sound_are_followed_forward_only(
+def test_audio_times_only_go_forward(
     make_clip: MakeClip,
     monkeypatch: pytest.MonkeyPatch,
     starts_s: list[float],
     firsts: list[int],
 ) -> None:
     """A jump forward is a gap; wavering and a jump back are not."""
-    monkeypatch.setattr(MediaFile, "_decode", lambda self, kind: sound_frames(starts_s, kind))
+    monkeypatch.setattr(MediaFile, "_decode", lambda self, kind: audio_frames(starts_s, kind))
     chunks = list(MediaFile(make_clip("any.flac", video=None, audio="flac")).chunks())
     heard = {chunk.first_sample for chunk in chunks}
     assert heard == {first + 160 * step for first in firsts for step in range(10)}
     assert all(chunk.t_ns == chunk.first_sample * 62_500 for chunk in chunks)
 
 
-def sound_frames(starts_s: list[float], kind: str) -> Iterator[av.AudioFrame]:
+def audio_frames(starts_s: list[float], kind: str) -> Iterator[av.AudioFrame]:
     """Decoded pieces of 100 ms at these times; no picture."""
     for start_s in starts_s if kind == "audio" else []:
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.float32), "flt", "mono")
@@ -212,23 +212,21 @@ def sound_frames(starts_s: list[float], kind: str) -> Iterator[av.AudioFrame]:
         yield frame
 
 
-def test_times_of_pictures_never_go_back(
-    make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frame_times_never_go_back(make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file whose times start over goes on at its own rate; missing times are filled in."""
 
-    def pictures(self: MediaFile, kind: str) -> Iterator[av.VideoFrame]:
+    def images(self: MediaFile, kind: str) -> Iterator[av.VideoFrame]:
         for pts in [100, 150, 200, 0, 50, None] if kind == "video" else []:
             frame = av.VideoFrame.from_ndarray(np.zeros((4, 4, 3), np.uint8), format="bgr24")
             frame.pts, frame.time_base = pts, Fraction(1, 1000)
             yield frame
 
-    monkeypatch.setattr(MediaFile, "_decode", pictures)
+    monkeypatch.setattr(MediaFile, "_decode", images)
     frames = MediaFile(make_clip("any.mp4", audio=None)).frames()
     assert [frame.t_ns // 1_000_000 for frame in frames] == [0, 50, 100, 150, 200, 250]
 
 
-def test_no_sound_and_no_picture(make_clip: MakeClip) -> None:
+def test_file_without_audio_or_video(make_clip: MakeClip) -> None:
     """A clip with one of the two says so and plays the other."""
     silent = MediaFile(make_clip("silent.mp4", audio=None))
     assert (silent.has_video, silent.has_audio) == (True, False)
@@ -238,7 +236,7 @@ def test_no_sound_and_no_picture(make_clip: MakeClip) -> None:
     assert len(list(voice.events())) == 100
 
 
-def test_turned_picture_is_turned_upright(make_clip: MakeClip) -> None:
+def test_rotated_video_is_turned_upright(make_clip: MakeClip) -> None:
     """A phone's portrait clip is stored sideways with a matrix that says so."""
     if not hasattr(av.VideoFrame, "rotation"):
         pytest.skip("this PyAV does not tell the rotation")
@@ -262,15 +260,15 @@ def test_truncated_file_plays_what_is_there(make_clip: MakeClip) -> None:
     assert 5 < sum(isinstance(event, VideoFrame) for event in events) < 25
 
 
-def test_broken_packets_are_counted_and_passed_over(make_clip: MakeClip) -> None:
+def test_corrupt_packets_are_counted_and_skipped(make_clip: MakeClip) -> None:
     """Damage in the middle costs what it hit, not the rest."""
     path = make_clip("bad.avi", audio="pcm_s16le", video="mjpeg", pixels="yuvj420p", seconds=2)
     data = path.read_bytes()
-    head, *pictures = data.split(b"\xff\xd8\xff")  # where each JPEG begins
+    head, *images = data.split(b"\xff\xd8\xff")  # where each JPEG begins
     for index in (20, 21):  # the trailing bytes are the container's header of what comes next
-        picture = pictures[index]
-        pictures[index] = bytes(len(picture) - 700) + picture[-700:]
-    path.write_bytes(b"\xff\xd8\xff".join([head, *pictures]))
+        picture = images[index]
+        images[index] = bytes(len(picture) - 700) + picture[-700:]
+    path.write_bytes(b"\xff\xd8\xff".join([head, *images]))
     media = MediaFile(path)
     frames = list(media.frames())
     assert frames[-1].t_ns == 49 * 40_000_000
@@ -312,7 +310,7 @@ def test_zero_length_clip_is_refused(tmp_path: Path) -> None:
         MediaFile(path)
 
 
-def test_too_large_picture_is_refused(make_clip: MakeClip) -> None:
+def test_too_large_video_is_refused(make_clip: MakeClip) -> None:
     """Pictures beyond 4096 pixels are refused before they are converted."""
     path = make_clip("wide.mkv", video="mjpeg", pixels="yuvj420p", size=(4112, 16), audio=None)
     with pytest.raises(SourceError, match=r"4112x16 are too large, at most 4096x4096"):
@@ -323,7 +321,7 @@ def test_cut_pieces_keeps_gaps_and_drops_overlaps() -> None:
     """Nothing is joined across a gap, and nothing is heard twice."""
     ramp = np.arange(100, dtype=np.float32)
     pieces = [(0, ramp[:25]), (25, ramp[25:30]), (20, ramp[20:38]), (60, ramp[60:75])]
-    cut = list(cut_pieces(pieces, 10))
+    cut = list(split_chunks(pieces, 10))
     assert [(at, piece.size) for at, piece in cut] == [
         (0, 10), (10, 10), (20, 10), (30, 8), (60, 10), (70, 5),
     ]  # fmt: skip

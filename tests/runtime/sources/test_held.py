@@ -10,7 +10,7 @@ import pytest
 
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import AudioChunk, VideoFrame
-from emotion_edge.runtime.sources.held import HeldMedia
+from emotion_edge.runtime.sources.held import PreloadedMedia
 from emotion_edge.runtime.sources.playback import Playback
 
 RATE = 16_000
@@ -23,12 +23,12 @@ class Clip:
     sample_rate_hz = RATE
     copies_per_frame = 2
 
-    def __init__(self, pictures: int = 5, chunks: int = 45) -> None:
-        self._pictures, self._chunks = pictures, chunks
-        self.has_video, self.has_audio = pictures > 0, chunks > 0
+    def __init__(self, images: int = 5, chunks: int = 45) -> None:
+        self._decode_frames, self._chunks = images, chunks
+        self.has_video, self.has_audio = images > 0, chunks > 0
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
-        for n in range(self._pictures):
+        for n in range(self._decode_frames):
             yield VideoFrame(n * 100 * MS, n, np.full((4, 4, 3), n, np.uint8))
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
@@ -37,47 +37,47 @@ class Clip:
             yield AudioChunk(n * 10 * MS, n * 160, samples)
 
 
-def test_pictures_go_round() -> None:
+def test_frames_loop() -> None:
     """Numbered on, at the clip's rate, also from the last to the first."""
-    held = HeldMedia(Clip())
-    found = list(islice(held.frames(loop=True), 12))
+    preloaded = PreloadedMedia(Clip())
+    found = list(islice(preloaded.frames(loop=True), 12))
     assert [frame.index for frame in found] == list(range(12))
     assert [frame.t_ns for frame in found] == [n * 100 * MS for n in range(12)]
     assert [int(frame.image[0, 0, 0]) for frame in found] == [0, 1, 2, 3, 4] * 2 + [0, 1]
-    assert len(list(held.frames())) == 5
+    assert len(list(preloaded.frames())) == 5
 
 
-def test_sound_goes_round_with_the_pictures() -> None:
+def test_audio_loops_with_the_frames() -> None:
     """Half a second a round: what the clip's sound lacks of that is silence."""
-    held = HeldMedia(Clip())
-    chunks = list(islice(held.chunks(loop=True), 120))
+    preloaded = PreloadedMedia(Clip())
+    chunks = list(islice(preloaded.chunks(loop=True), 120))
     assert [chunk.first_sample for chunk in chunks] == [n * 160 for n in range(120)]
-    sound = np.concatenate([chunk.samples for chunk in chunks])
+    audio = np.concatenate([chunk.samples for chunk in chunks])
     once = np.concatenate([np.arange(7200, dtype=np.float32) / 1e6, np.zeros(800, np.float32)])
-    np.testing.assert_array_equal(sound[:16000], np.tile(once, 2))
-    assert sum(chunk.samples.size for chunk in held.chunks()) == 8000
+    np.testing.assert_array_equal(audio[:16000], np.tile(once, 2))
+    assert sum(chunk.samples.size for chunk in preloaded.chunks()) == 8000
 
 
 @pytest.mark.parametrize("chunks", [1, 45])
-def test_sound_alone(chunks: int) -> None:
+def test_audio_alone(chunks: int) -> None:
     """All of it, however short."""
-    held = HeldMedia(Clip(pictures=0, chunks=chunks))
-    assert not held.has_video
-    assert sum(chunk.samples.size for chunk in held.chunks()) == chunks * 160
-    assert len(list(islice(held.chunks(loop=True), 3))) == 3
+    preloaded = PreloadedMedia(Clip(images=0, chunks=chunks))
+    assert not preloaded.has_video
+    assert sum(chunk.samples.size for chunk in preloaded.chunks()) == chunks * 160
+    assert len(list(islice(preloaded.chunks(loop=True), 3))) == 3
 
 
 def test_no_more_than_fits() -> None:
     """Pictures end where the memory does, and the sound with them."""
-    held = HeldMedia(Clip(), max_bytes=100)
-    assert len(list(held.frames())) == 3
-    assert held.held_bytes == 3 * 48
-    assert sum(chunk.samples.size for chunk in held.chunks()) == 4800
+    preloaded = PreloadedMedia(Clip(), max_bytes=100)
+    assert len(list(preloaded.frames())) == 3
+    assert preloaded.preloaded_bytes == 3 * 48
+    assert sum(chunk.samples.size for chunk in preloaded.chunks()) == 4800
 
 
 def test_played_without_background() -> None:
     """At the times of the clip, like any other media."""
-    with Playback(HeldMedia(Clip()), FakeClock(), fps=30, background=False) as playback:
+    with Playback(PreloadedMedia(Clip()), FakeClock(), fps=30, background=False) as playback:
         assert playback.video is not None
         frames = [playback.video.read() for _ in range(5)]
         assert playback.video.read() is None

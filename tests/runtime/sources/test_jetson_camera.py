@@ -10,15 +10,15 @@ import threading
 import numpy as np
 import pytest
 
-from emotion_edge.kernels.pixels import picture_size
+from emotion_edge.kernels.pixels import image_size
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import CapturePath, SourceError, VideoFrame
 from emotion_edge.runtime.sources.jetson_camera import (
     FRAME_LIFETIME_S,
     JetsonCamera,
-    ring_length,
+    count_ring_buffers,
 )
-from emotion_edge.runtime.sources.supervise import supervise_video
+from emotion_edge.runtime.sources.supervise import reconnecting_video
 
 from .jetson_utils_stand_in import FREED, MS, Camera, install
 
@@ -59,7 +59,7 @@ def lateness_ns(device: Camera, frame: VideoFrame) -> int:
         ("bgr8", "bgr8", (32, 64, 3)),
     ],
 )
-def test_picture_is_the_ring_itself(
+def test_frame_is_a_view_of_the_ring(
     device: Camera, clock: FakeClock, theirs: str, ours: str, shape: tuple[int, ...]
 ) -> None:
     """Raw pictures are asked for; the array lies where jetson-utils wrote, and the GPU looks there
@@ -71,7 +71,7 @@ def test_picture_is_the_ring_itself(
             assert frame.image.shape == shape
             assert (frame.image == number).all()
             assert frame.format == ours
-            assert picture_size(frame.image, frame.format) == (32, 64)
+            assert image_size(frame.image, frame.format) == (32, 64)
             assert frame.device_ptr == frame.image.ctypes.data
             assert frame.image.flags.c_contiguous
             assert frame.image.flags.writeable
@@ -150,7 +150,7 @@ def test_clock_that_drifts_is_followed(device: Camera, clock: FakeClock) -> None
     assert 3.9 < min(late[30:]) <= max(late[30:]) < 5.0
 
 
-def test_stamp_of_the_process_is_not_believed(
+def test_process_time_is_rejected(
     device: Camera, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where GStreamer has no stamp jetson-utils gives its own clock: longer than we are open."""
@@ -203,7 +203,7 @@ def test_reopened_camera_has_a_new_clock(device: Camera, clock: FakeClock) -> No
         opened.append(JetsonCamera("csi://0", clock))
         return opened[-1]
 
-    with supervise_video("camera csi://0", reopen, clock) as camera:
+    with reconnecting_video("camera csi://0", reopen, clock) as camera:
         frames = [camera.read() for _ in range(11)]
         device.dies_after = 10
         frames += [camera.read() for _ in range(11)]
@@ -217,7 +217,7 @@ def test_reopened_camera_has_a_new_clock(device: Camera, clock: FakeClock) -> No
 # Numbers
 
 
-def test_index_has_a_gap_where_the_sensor_lost_pictures(device: Camera, clock: FakeClock) -> None:
+def test_index_has_a_gap_where_the_sensor_lost_frames(device: Camera, clock: FakeClock) -> None:
     """jetson-utils numbers nothing: the stamps tell."""
     device.loses = {4, 5, 9}
     with JetsonCamera("csi://0", clock) as camera:
@@ -225,7 +225,7 @@ def test_index_has_a_gap_where_the_sensor_lost_pictures(device: Camera, clock: F
     assert numbers == [0, 1, 2, 3, 6, 7, 8, 10, 11]
 
 
-def test_slow_reader_gets_the_newest_picture(device: Camera, clock: FakeClock) -> None:
+def test_slow_reader_gets_the_newest_frame(device: Camera, clock: FakeClock) -> None:
     """The stale ones are dropped, and counted."""
     with JetsonCamera("csi://0", clock) as camera:
         take(camera)
@@ -240,7 +240,9 @@ def test_slow_reader_gets_the_newest_picture(device: Camera, clock: FakeClock) -
 
 
 @pytest.mark.parametrize("fps", [15, 30, 60, 120])
-def test_picture_outlives_budget_and_finder(device: Camera, clock: FakeClock, fps: int) -> None:
+def test_frame_outlives_the_budget_and_the_face_tracker(
+    device: Camera, clock: FakeClock, fps: int
+) -> None:
     """Its bytes stay for a quarter of a second while the camera goes on, and not much longer."""
     device.fps = fps
     with JetsonCamera("csi://0", clock, fps=fps) as camera:
@@ -249,7 +251,7 @@ def test_picture_outlives_budget_and_finder(device: Camera, clock: FakeClock, fp
         while clock.now_ns() - begin_ns < FRAME_LIFETIME_S * SECOND:
             take(camera)
             assert (held.image == 0).all()
-        for _ in range(ring_length(fps)):
+        for _ in range(count_ring_buffers(fps)):
             take(camera)
         assert (held.image != 0).all()
 
@@ -288,7 +290,7 @@ def test_memory_outlives_the_camera(device: Camera, clock: FakeClock) -> None:
     assert device.deleted == 1
 
 
-def test_nothing_is_kept_of_pictures_gone(device: Camera, clock: FakeClock) -> None:
+def test_released_frames_free_their_memory(device: Camera, clock: FakeClock) -> None:
     """Without a picture in anybody's hands, closing frees everything."""
     camera = JetsonCamera("csi://0", clock)
     for _ in range(40):
@@ -362,7 +364,7 @@ def test_lasting_error_is_a_failed_camera(device: Camera, clock: FakeClock) -> N
 # Closing
 
 
-def test_close_waits_for_nobody_and_frees_nothing_in_use(device: Camera, clock: FakeClock) -> None:
+def test_close_does_not_block_and_keeps_frames_in_use(device: Camera, clock: FakeClock) -> None:
     """While Capture waits, close returns; the reader stops the camera when Capture is back."""
     waiting, go_on = threading.Event(), threading.Event()
 

@@ -149,7 +149,7 @@ def test_length_of_a_chunk(pa: StandIn, clock: FakeClock, chunk_ms: float, count
         assert chunk.samples.shape == (count,)
 
 
-def test_sound_is_overwritten_at_the_end(pa: StandIn, clock: FakeClock) -> None:
+def test_audio_is_overwritten_on_close(pa: StandIn, clock: FakeClock) -> None:
     """What the driver handed over, read or not."""
     microphone = Microphone(clock)
     pa.stream.send(np.full(160, 0.5, np.float32))
@@ -173,18 +173,18 @@ def test_a_stream_clock_that_is_set_does_not_matter(pa: StandIn, clock: FakeCloc
             assert abs(chunk.t_ns - (clock.now_ns() - 10 * MS)) < 1000
 
 
-@pytest.mark.parametrize("trouble", ["zero", "old", "future"])
+@pytest.mark.parametrize("fault", ["zero", "old", "future"])
 def test_unusable_times_fall_back_to_arrival(
-    pa: StandIn, clock: FakeClock, caplog: pytest.LogCaptureFixture, trouble: str
+    pa: StandIn, clock: FakeClock, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     """Hosts that give 0 or nonsense: arrival minus the buffer's length, and one warning."""
     with Microphone(clock) as microphone, caplog.at_level(logging.WARNING):
         for _ in range(2):
             clock.advance(10 * MS)
             now_ns = clock.now_ns()
-            if trouble == "old":
+            if fault == "old":
                 pa.stream.callback(RAMP.tobytes(), 160, {"input_buffer_adc_time": 12.5}, 0)
-            elif trouble == "future":
+            elif fault == "future":
                 times = {"input_buffer_adc_time": pa.stream.get_time() + 60}
                 pa.stream.callback(RAMP.tobytes(), 160, times, 0)
             else:
@@ -277,7 +277,7 @@ def test_vanished_microphone_raises(pa: StandIn, clock: FakeClock) -> None:
             microphone.read()
 
 
-def test_what_was_heard_before_it_vanished_is_delivered(pa: StandIn, clock: FakeClock) -> None:
+def test_audio_before_the_failure_is_delivered(pa: StandIn, clock: FakeClock) -> None:
     """The ring is emptied first."""
     with Microphone(clock, stall_s=0.02) as microphone:
         pa.stream.send(RAMP)
@@ -331,7 +331,7 @@ def test_no_microphone_at_all(pa: StandIn, clock: FakeClock) -> None:
         Microphone(clock)
 
 
-def test_missing_pyaudio_says_how_to_get_it(
+def test_missing_pyaudio_names_the_package(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without PyAudio the message is the command that installs it."""

@@ -14,7 +14,7 @@ import pytest
 from emotion_edge.runtime import sources
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
-from emotion_edge.runtime.monitor import list_troubles
+from emotion_edge.runtime.monitor import list_faults
 
 MakeClip = Callable[..., Path]
 
@@ -53,7 +53,7 @@ def no_microphone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emotion_edge.runtime.sources.microphone.Microphone", refuse)
 
 
-def test_auto_without_a_camera_shows_the_demo_and_says_why(
+def test_auto_without_a_camera_falls_back_to_the_demo(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The fall-back is logged with its reason; the demo brings its own sound."""
@@ -69,7 +69,7 @@ def test_auto_without_a_camera_shows_the_demo_and_says_why(
 
 
 @pytest.mark.usefixtures("no_microphone")
-def test_auto_takes_the_camera_and_goes_on_without_a_microphone(
+def test_auto_uses_the_camera_without_a_microphone(
     camera: Still, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The camera is found by itself, the missing microphone is a warning."""
@@ -104,14 +104,14 @@ def test_camera_by_name_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
             sources.open_sources(name, clock=FakeClock())
 
 
-def test_unknown_name_says_what_is_allowed() -> None:
+def test_unknown_name_lists_what_is_allowed() -> None:
     """A typing error in the source's name is answered with what can be given."""
     for open_one in (sources.open_sources, sources.open_video):
         with pytest.raises(SourceError, match=r'source camra: no such file .*"demo" or a file'):
             open_one("camra", clock=FakeClock())
 
 
-def test_file_brings_its_own_sound(make_clip: MakeClip) -> None:
+def test_file_provides_its_own_audio(make_clip: MakeClip) -> None:
     """Both sources of a file share one start."""
     path = str(make_clip())
     with sources.open_sources(path, clock=FakeClock(77)) as opened:
@@ -136,7 +136,7 @@ def test_half_a_file(make_clip: MakeClip) -> None:
         assert opened.audio is not None
 
 
-def test_one_half_alone(make_clip: MakeClip) -> None:
+def test_video_or_audio_alone(make_clip: MakeClip) -> None:
     """open_video and open_audio play one half without decoding the other."""
     path = str(make_clip())
     video = sources.open_video(path, clock=FakeClock(), fps=50)
@@ -233,7 +233,7 @@ def test_camera_that_comes_back_under_another_number(monkeypatch: pytest.MonkeyP
     assert cameras.openers == ["/dev/video0", "/dev/video1"]
 
 
-def test_camera_by_its_device_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_camera_by_device_is_not_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever names a device gets that one, whatever else is plugged in."""
     clock = FakeClock()
     cameras = Cameras(monkeypatch, clock, count=1)
@@ -258,12 +258,12 @@ def test_missing_devices_are_waited_for(
         sources.open_sources("camera", clock=clock, microphone="USB", wait=True) as opened,
     ):
         both = (opened.video, opened.audio)
-        assert list_troubles(both) == ()
+        assert list_faults(both) == ()
         assert opened.video is not None
         frame = opened.video.read()
         assert frame is not None
         assert frame.image[0, 0, 0] == 3
-        assert list_troubles(both) == ()
+        assert list_faults(both) == ()
     first, *others = (record.getMessage() for record in caplog.records)
     assert first.startswith('camera lost: "camera": there is no /dev/video* that captures')
     assert others == ["camera is back"]
@@ -271,7 +271,7 @@ def test_missing_devices_are_waited_for(
 
 @pytest.mark.usefixtures("camera", "no_microphone")
 @pytest.mark.parametrize(("name", "missed"), [("auto", False), ("USB", True), ("default", True)])
-def test_microphone_is_missed_when_it_was_named(
+def test_named_microphone_is_reported_missing(
     monkeypatch: pytest.MonkeyPatch, name: str, missed: bool
 ) -> None:
     """With `wait` and "auto", one that never was there is nothing that people are told of."""
@@ -281,7 +281,7 @@ def test_microphone_is_missed_when_it_was_named(
         tries = stop_after(monkeypatch, opened.audio, 3)
         assert opened.audio.read() is None
         assert len(tries) == 3
-        assert bool(list_troubles((opened.audio,))) == missed
+        assert bool(list_faults((opened.audio,))) == missed
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, source: object, count: int) -> list[int]:
@@ -316,7 +316,7 @@ def test_devices_are_not_opened_while_they_may_not_be_read(
     )
     monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
     with sources.open_sources(
-        "camera", clock=clock, wait=True, may_read=lambda: clock.now_ns() > 10**9
+        "camera", clock=clock, wait=True, capture_allowed=lambda: clock.now_ns() > 10**9
     ) as both:
         assert both.video is not None
         assert both.audio is not None

@@ -61,7 +61,7 @@ def test_frames_come_at_their_time_after_the_start() -> None:
         )
 
 
-def test_sound_comes_when_its_last_sample_is_captured() -> None:
+def test_chunk_is_delivered_when_its_last_sample_is_due() -> None:
     """A chunk carries the time of its first sample and is delivered at the end of its last."""
     clock = FakeClock(START_NS)
     with Playback(Sequence(has_video=False), clock) as playback:
@@ -88,7 +88,7 @@ def test_a_late_reader_does_not_move_the_schedule() -> None:
         assert clock.now_ns() == START_NS + 120_000_000
 
 
-def test_picture_and_sound_share_the_start() -> None:
+def test_video_and_audio_share_the_start() -> None:
     """Time starts at the first read of either one, not when the file was opened."""
     clock = FakeClock(START_NS)
     with Playback(Sequence(), clock) as playback:
@@ -122,7 +122,7 @@ def test_impossible_rate_is_refused(fps: float) -> None:
         Playback(Sequence(), FakeClock(), fps=fps)
 
 
-def test_decoder_runs_only_a_few_pictures_ahead() -> None:
+def test_decoder_runs_only_a_few_frames_ahead() -> None:
     """Memory stays bounded however long the clip is and however slow the reader."""
     media = Sequence(has_audio=False)
     with Playback(media, FakeClock(), loop=True) as playback:
@@ -132,7 +132,7 @@ def test_decoder_runs_only_a_few_pictures_ahead() -> None:
         assert 20 <= media.decoded <= 26
 
 
-def test_unread_sound_does_not_hold_up_the_pictures() -> None:
+def test_unread_audio_does_not_block_the_video() -> None:
     """One source may be read alone; the other waits in its own queue."""
     with Playback(Sequence(), FakeClock(), loop=True) as playback:
         assert playback.video is not None
@@ -182,7 +182,7 @@ def test_close_ends_the_decoders() -> None:
     assert set(threading.enumerate()) <= before
 
 
-def test_merge_puts_ended_sound_before_the_picture() -> None:
+def test_merge_orders_finished_audio_before_the_frame() -> None:
     """The sound of 30..40 ms comes before the picture of 40 ms, that of 40..50 ms after it."""
     times = [(type(event).__name__, event.t_ns // 1_000_000) for event in merge_events(Sequence())]
     at = times.index(("VideoFrame", 40))
@@ -191,7 +191,7 @@ def test_merge_puts_ended_sound_before_the_picture() -> None:
     assert len(times) == 14
 
 
-def test_real_pace_of_a_real_file(make_clip: Callable[..., Path]) -> None:
+def test_real_time_playback_of_a_file(make_clip: Callable[..., Path]) -> None:
     """On the machine's own clock the pictures of a clip come when they are due."""
     media = MediaFile(make_clip(seconds=0.24))
     clock = MonotonicClock()

@@ -13,12 +13,12 @@ import pytest
 
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
 from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
-from emotion_edge.runtime.sources.stamps import DriverStamps
+from emotion_edge.runtime.sources.stamps import DriverTimestamps
 from emotion_edge.runtime.sources.supervise import (
-    ATTEMPT_LIMIT_NS,
-    Waiting,
-    supervise_audio,
-    supervise_video,
+    OPEN_TIMEOUT_NS,
+    WaitPolicy,
+    reconnecting_audio,
+    reconnecting_video,
 )
 
 MS = 1_000_000
@@ -64,7 +64,7 @@ def test_vanished_camera_comes_back(caplog: pytest.LogCaptureFixture) -> None:
     """The index goes on, each change is logged once, the dead device was closed."""
     clock = FakeClock()
     opener = Opener(clock, 2, "no such device", "no such device", 2)
-    camera = supervise_video("camera /dev/video9", opener, clock)
+    camera = reconnecting_video("camera /dev/video9", opener, clock)
     with caplog.at_level(logging.INFO):
         frames = [camera.read() for _ in range(4)]
     assert [frame.index for frame in frames if frame] == [0, 1, 2, 3]
@@ -87,7 +87,7 @@ def test_causes_that_alternate_do_not_flood(caplog: pytest.LogCaptureFixture) ->
     """An hour in which every second attempt fails in another way."""
     clock = FakeClock()
     opener = Opener(clock, 1, *["no such device", "no permission"] * 360, 1)
-    camera = supervise_video("camera", opener, clock)
+    camera = reconnecting_video("camera", opener, clock)
     for _ in range(2):
         camera.read()
     assert clock.now_ns() > 3500 * 1_000_000_000
@@ -105,7 +105,7 @@ def test_back_off_doubles_up_to_five_seconds() -> None:
     """Attempts follow after 0.5, 1, 2, 4, 5, 5 s, also when the device opens but gives nothing."""
     clock = FakeClock()
     opener = Opener(clock, 1, "a", "b", 0, "d", "e", 1, 1)
-    camera = supervise_video("camera", opener, clock)
+    camera = reconnecting_video("camera", opener, clock)
     camera.read()
     camera.read()
     assert np.diff(opener.times_ms[:7]).tolist() == [533, 1000, 2000, 4000, 5000, 5000]
@@ -117,10 +117,10 @@ def test_first_opening_must_work() -> None:
     """A camera that was asked for by name and is not there is the user's mistake, not a wait."""
     clock = FakeClock()
     with pytest.raises(SourceError, match="no such device"):
-        supervise_video("camera", Opener(clock, "no such device"), clock)
+        reconnecting_video("camera", Opener(clock, "no such device"), clock)
     microphone = Opener(clock, "no such device")
     with pytest.raises(SourceError, match="no such device"):
-        supervise_audio("microphone", microphone, clock)  # type: ignore[arg-type]
+        reconnecting_audio("microphone", microphone, clock)  # type: ignore[arg-type]
 
 
 def test_first_opening_may_be_waited_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -129,13 +129,13 @@ def test_first_opening_may_be_waited_for(caplog: pytest.LogCaptureFixture) -> No
     clock = FakeClock()
     opener = Opener(clock, *["no such device"] * 4, 2)
     with caplog.at_level(logging.INFO):
-        camera = supervise_video("camera", opener, clock, Waiting(at_first=True))
-        assert (camera.trouble, opener.times_ms) == ("", [])  # who reads it opens it
+        camera = reconnecting_video("camera", opener, clock, WaitPolicy(wait_for_first=True))
+        assert (camera.fault, opener.times_ms) == ("", [])  # who reads it opens it
         assert camera.path.clock_domain == "unknown"
         frames = [camera.read() for _ in range(2)]
     assert [frame.index for frame in frames if frame] == [0, 1]
     assert np.diff(opener.times_ms).tolist() == [500, 1000, 2000, 4000]
-    assert camera.trouble == ""
+    assert camera.fault == ""
     assert camera.path is opener.cameras[0].path
     assert [record.getMessage() for record in caplog.records] == [
         "camera lost: no such device",
@@ -145,8 +145,8 @@ def test_first_opening_may_be_waited_for(caplog: pytest.LogCaptureFixture) -> No
 
 def test_waiting_ends_with_a_close() -> None:
     """Also before there ever was a device."""
-    camera = supervise_video(
-        "camera", Opener(FakeClock(), "gone"), MonotonicClock(), Waiting(at_first=True)
+    camera = reconnecting_video(
+        "camera", Opener(FakeClock(), "gone"), MonotonicClock(), WaitPolicy(wait_for_first=True)
     )
     camera.close()
     assert camera.read() is None
@@ -158,35 +158,37 @@ def test_only_a_missing_device_is_waited_for() -> None:
     def open_wrongly() -> FlakyCamera:
         raise ValueError("a bug of ours")
 
-    camera = supervise_video("camera", open_wrongly, FakeClock(), Waiting(at_first=True))
+    camera = reconnecting_video(
+        "camera", open_wrongly, FakeClock(), WaitPolicy(wait_for_first=True)
+    )
     with pytest.raises(ValueError, match="a bug of ours"):
         camera.read()
 
 
-def test_trouble_lasts_until_there_is_a_picture() -> None:
+def test_fault_lasts_until_the_first_frame() -> None:
     """A device that opens and gives nothing is not back."""
     clock = FakeClock()
     seen: list[str] = []
 
     class Watched(FlakyCamera):
         def read(self) -> VideoFrame | None:
-            seen.append(camera.trouble)
+            seen.append(camera.fault)
             return super().read()
 
     script = iter([1, 0, 1])
-    camera = supervise_video("camera /dev/video9", lambda: Watched(clock, next(script)), clock)
-    assert camera.trouble == ""
+    camera = reconnecting_video("camera /dev/video9", lambda: Watched(clock, next(script)), clock)
+    assert camera.fault == ""
     camera.read()
     camera.read()
     lost = "camera /dev/video9 is missing"
     assert seen == ["", "", lost, lost]
-    assert camera.trouble == ""
+    assert camera.fault == ""
 
 
 def test_microphone_that_is_waited_for() -> None:
     """Its rate is known when it is there, and its samples are counted from then on."""
     clock = FakeClock()
-    script: list[FakeMicrophone | None] = [None, FakeMicrophone(sound(clock, 2))]
+    script: list[FakeMicrophone | None] = [None, FakeMicrophone(audio(clock, 2))]
 
     def open_microphone() -> FakeMicrophone:
         microphone = script.pop(0)
@@ -194,10 +196,12 @@ def test_microphone_that_is_waited_for() -> None:
             raise SourceError("no such device")
         return microphone
 
-    microphone = supervise_audio("microphone", open_microphone, clock, Waiting(at_first=True))
+    microphone = reconnecting_audio(
+        "microphone", open_microphone, clock, WaitPolicy(wait_for_first=True)
+    )
     chunks = [microphone.read() for _ in range(2)]
     assert [chunk.first_sample for chunk in chunks if chunk] == [0, 160]
-    assert microphone.trouble == ""
+    assert microphone.fault == ""
     assert microphone.sample_rate_hz == 16000
 
 
@@ -209,14 +213,14 @@ def test_end_of_source_is_not_a_failure() -> None:
             return None
 
     clock = FakeClock()
-    assert supervise_video("camera", lambda: Ended(clock, 0), clock).read() is None
+    assert reconnecting_video("camera", lambda: Ended(clock, 0), clock).read() is None
 
 
 def test_close_ends_the_wait_at_once() -> None:
     """A supervisor that waits for its device stops without waiting out the back-off."""
     fake = FakeClock()
     opener = Opener(fake, 0, *["gone"] * 9)
-    camera = supervise_video("camera", opener, MonotonicClock())
+    camera = reconnecting_video("camera", opener, MonotonicClock())
     reader = threading.Thread(target=camera.read)
     reader.start()
     begin_s = time.monotonic()
@@ -226,7 +230,7 @@ def test_close_ends_the_wait_at_once() -> None:
     assert time.monotonic() - begin_s < 0.4
 
 
-def sound(clock: FakeClock, count: int, rate_hz: int = 16000) -> Callable[[], AudioChunk | None]:
+def audio(clock: FakeClock, count: int, rate_hz: int = 16000) -> Callable[[], AudioChunk | None]:
     """A read function of a microphone that dies after `count` chunks."""
     done = 0
 
@@ -254,49 +258,49 @@ class FakeMicrophone:
 def test_vanished_microphone_leaves_a_gap_of_its_length() -> None:
     """After 0.5 s away the sample index has jumped by 8000 samples, and goes on from there."""
     clock = FakeClock()
-    script = [FakeMicrophone(sound(clock, 2)), FakeMicrophone(sound(clock, 2))]
-    microphone = supervise_audio("microphone", lambda: script.pop(0), clock)
+    script = [FakeMicrophone(audio(clock, 2)), FakeMicrophone(audio(clock, 2))]
+    microphone = reconnecting_audio("microphone", lambda: script.pop(0), clock)
     assert microphone.sample_rate_hz == 16000
     chunks = [microphone.read() for _ in range(4)]
     assert [chunk.first_sample for chunk in chunks if chunk] == [0, 160, 8320, 8480]
     assert [chunk.t_ns // MS for chunk in chunks if chunk] == [0, 10, 520, 530]
 
 
-def test_microphone_with_another_rate_is_not_taken() -> None:
+def test_microphone_with_another_rate_is_refused() -> None:
     """Samples of another rate would be heard at the wrong pitch: it counts as a failure."""
     clock = FakeClock()
     script = [
-        FakeMicrophone(sound(clock, 1)),
-        FakeMicrophone(sound(clock, 9), 48000),
-        FakeMicrophone(sound(clock, 9)),
+        FakeMicrophone(audio(clock, 1)),
+        FakeMicrophone(audio(clock, 9), 48000),
+        FakeMicrophone(audio(clock, 9)),
     ]
-    microphone = supervise_audio("microphone", lambda: script.pop(0), clock)
+    microphone = reconnecting_audio("microphone", lambda: script.pop(0), clock)
     microphone.read()
     microphone.read()
     assert script == []
 
 
-def test_microphone_that_nobody_has_promised(caplog: pytest.LogCaptureFixture) -> None:
+def test_optional_microphone_is_not_reported_missing(caplog: pytest.LogCaptureFixture) -> None:
     """ "auto" on a machine without one is waited for without a word; one that was there and went is
     missed like any other."""
     clock = FakeClock()
-    troubles: list[str] = []
-    script = [None, None, FakeMicrophone(sound(clock, 1)), None, FakeMicrophone(sound(clock, 1))]
+    faults: list[str] = []
+    script = [None, None, FakeMicrophone(audio(clock, 1)), None, FakeMicrophone(audio(clock, 1))]
 
     def open_microphone() -> FakeMicrophone:
-        troubles.append(microphone.trouble)
+        faults.append(microphone.fault)
         found = script.pop(0)
         if found is None:
             raise SourceError("no such device")
         return found
 
-    waiting = Waiting(at_first=True, quietly=True)
-    microphone = supervise_audio("microphone", open_microphone, clock, waiting)
+    wait_policy = WaitPolicy(wait_for_first=True, optional=True)
+    microphone = reconnecting_audio("microphone", open_microphone, clock, wait_policy)
     with caplog.at_level(logging.WARNING):
         microphone.read()
-        assert (caplog.messages, microphone.trouble) == ([], "")
+        assert (caplog.messages, microphone.fault) == ([], "")
         microphone.read()
-    assert troubles == ["", "", "", *["microphone is missing"] * 2]
+    assert faults == ["", "", "", *["microphone is missing"] * 2]
     lost = "microphone lost: "
     assert caplog.messages == [
         f"{lost}microphone fake has stopped",
@@ -310,7 +314,7 @@ class DrivenCamera:
     gives them in their order."""
 
     def __init__(self, clock: FakeClock) -> None:
-        self.clock, self.stamps = clock, DriverStamps("fake")
+        self.clock, self.stamps = clock, DriverTimestamps("fake")
         self.began_ns, self.taken, self.closed = clock.now_ns(), 0, False
         self.path = CapturePath(1, "test", "none")
         self.captured_ns: list[int] = []
@@ -328,7 +332,7 @@ class DrivenCamera:
         self.closed = True
 
 
-def test_picture_taken_in_the_dark_is_never_read() -> None:
+def test_frame_captured_while_paused_is_never_read() -> None:
     """While it may not be read the camera is closed, so that its driver holds nothing of that time
     to be given out later, dated as now. The indices go on."""
     clock = FakeClock()
@@ -336,14 +340,16 @@ def test_picture_taken_in_the_dark_is_never_read() -> None:
     dark = [0, 600_000 * MS]  # from when until when: ten minutes
 
     def open_camera() -> DrivenCamera:
-        assert may_read()
+        assert capture_allowed()
         cameras.append(DrivenCamera(clock))
         return cameras[-1]
 
-    def may_read() -> bool:
+    def capture_allowed() -> bool:
         return not dark[0] <= clock.now_ns() < dark[1]
 
-    camera = supervise_video("camera", open_camera, clock, Waiting(True, may_read=may_read))
+    camera = reconnecting_video(
+        "camera", open_camera, clock, WaitPolicy(True, capture_allowed=capture_allowed)
+    )
     frames = [camera.read() for _ in range(3)]
     assert len(cameras) == 1  # in the dark it is not even opened
     dark = [clock.now_ns(), clock.now_ns() + 60_000 * MS]
@@ -353,16 +359,16 @@ def test_picture_taken_in_the_dark_is_never_read() -> None:
     captured_ns = [t_ns for one in cameras for t_ns in one.captured_ns]
     assert [frame.t_ns for frame in frames if frame] == captured_ns
     assert not any(dark[0] < t_ns <= dark[1] for t_ns in captured_ns)
-    assert (camera.trouble, camera.failures) == ("", 0)
+    assert (camera.fault, camera.failures) == ("", 0)
 
 
-def test_sound_goes_on_after_a_rest() -> None:
+def test_audio_continues_after_a_pause() -> None:
     """With a gap as long as the device was closed."""
     clock = FakeClock()
     lit = iter([True, True, False, False, True, True])
-    waiting = Waiting(may_read=lambda: next(lit))
-    microphone = supervise_audio(
-        "microphone", lambda: FakeMicrophone(sound(clock, 9)), clock, waiting
+    wait_policy = WaitPolicy(capture_allowed=lambda: next(lit))
+    microphone = reconnecting_audio(
+        "microphone", lambda: FakeMicrophone(audio(clock, 9)), clock, wait_policy
     )
     chunks = [microphone.read() for _ in range(3)]
     assert [chunk.first_sample for chunk in chunks if chunk] == [0, 160, 3520]
@@ -372,8 +378,8 @@ def test_sound_goes_on_after_a_rest() -> None:
 def test_nothing_seen_or_heard_is_kept_while_the_device_is_away() -> None:
     """To go on counting, numbers are enough: the last frame and chunk are nobody's any more."""
     clock = FakeClock()
-    camera = supervise_video("camera", Opener(clock, 1, "gone"), clock)
-    microphone = supervise_audio("microphone", lambda: FakeMicrophone(sound(clock, 1)), clock)
+    camera = reconnecting_video("camera", Opener(clock, 1, "gone"), clock)
+    microphone = reconnecting_audio("microphone", lambda: FakeMicrophone(audio(clock, 1)), clock)
     frame, chunk = camera.read(), microphone.read()
     assert frame is not None
     assert chunk is not None
@@ -384,8 +390,8 @@ def test_nothing_seen_or_heard_is_kept_while_the_device_is_away() -> None:
 
 def test_rest_ends_with_a_close() -> None:
     """Also of a device that was never opened."""
-    waiting = Waiting(at_first=True, may_read=lambda: False)
-    camera = supervise_video("camera", Opener(FakeClock()), MonotonicClock(), waiting)
+    wait_policy = WaitPolicy(wait_for_first=True, capture_allowed=lambda: False)
+    camera = reconnecting_video("camera", Opener(FakeClock()), MonotonicClock(), wait_policy)
     reader = threading.Thread(target=camera.read)
     reader.start()
     camera.close()
@@ -393,7 +399,7 @@ def test_rest_ends_with_a_close() -> None:
     assert not reader.is_alive()
 
 
-def test_awaited_as_long_as_attempts_go_on() -> None:
+def test_reopening_while_attempts_continue() -> None:
     """A device that is looked for is a good reason for no pictures, for hours; a driver that holds
     an attempt up, in opening or reading, is none, and neither is a camera that works."""
     clock = FakeClock()
@@ -401,17 +407,17 @@ def test_awaited_as_long_as_attempts_go_on() -> None:
 
     class Hanging(FlakyCamera):
         def read(self) -> VideoFrame | None:
-            seen.append(camera.is_awaited)
-            clock.advance(ATTEMPT_LIMIT_NS)
-            seen.append(camera.is_awaited)
+            seen.append(camera.is_reopening)
+            clock.advance(OPEN_TIMEOUT_NS)
+            seen.append(camera.is_reopening)
             return super().read()
 
     def open_camera() -> FlakyCamera:
-        seen.append(camera.is_awaited)
+        seen.append(camera.is_reopening)
         step = script.pop(0)
         if step == "hang":
-            clock.advance(ATTEMPT_LIMIT_NS)
-            seen.append(camera.is_awaited)
+            clock.advance(OPEN_TIMEOUT_NS)
+            seen.append(camera.is_reopening)
         if step == "silent":
             return Hanging(clock, 1)
         if step == "good":
@@ -419,13 +425,13 @@ def test_awaited_as_long_as_attempts_go_on() -> None:
         raise SourceError("no such device")
 
     script = ["none"] * 200 + ["good"]
-    camera = supervise_video("camera", open_camera, clock, Waiting(at_first=True))
+    camera = reconnecting_video("camera", open_camera, clock, WaitPolicy(wait_for_first=True))
     camera.read()
     assert len(seen) == 201
     assert all(seen)
-    assert not camera.is_awaited
+    assert not camera.is_reopening
     seen.clear()
     script = ["none", "hang", "none", "silent"]
     camera.read()
     assert seen == [True, True, False, True, True, True, False]
-    assert not camera.is_awaited
+    assert not camera.is_reopening

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from emotion_edge.kernels.mapped import MapError
-from emotion_edge.kernels.pixels import picture_size
+from emotion_edge.kernels.pixels import image_size
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import CapturePath, SourceError, VideoFrame
 from emotion_edge.runtime.sources import v4l2_abi as abi
-from emotion_edge.runtime.sources.supervise import supervise_video
+from emotion_edge.runtime.sources.supervise import reconnecting_video
 from emotion_edge.runtime.sources.v4l2 import V4l2Camera
 
 from .v4l2_stand_in import MS, StandIn
@@ -45,7 +45,7 @@ def fake_pin(owner: object, address: int, size: int) -> tuple[int, Callable[[], 
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_pictures_time_and_number_are_the_drivers(driver: StandIn, ours: bool) -> None:
+def test_timestamp_and_index_come_from_the_driver(driver: StandIn, ours: bool) -> None:
     """Each picture is what the driver wrote, 8 ms old, counted; the first one is left out."""
     driver.takes_user_memory = ours
     with open_camera(driver) as camera:
@@ -111,7 +111,7 @@ def test_formats_and_longer_rows(
         shape,
         row_bytes,
     )
-    assert picture_size(frame.image, frame.format) == (120, 160)
+    assert image_size(frame.image, frame.format) == (120, 160)
     assert np.unique(frame.image).tolist() == [1]
 
 
@@ -138,7 +138,7 @@ def test_a_frame_carries_the_stated_encoding(
         (frame,) = take(camera, 1)
     layout = {"YUYV": "yuyv", "NV12": "nv12", "RGB3": "rgb8"}[name]
     assert frame.format == (layout if name == "RGB3" else layout + suffix)
-    assert picture_size(frame.image, frame.format) == (120, 160)
+    assert image_size(frame.image, frame.format) == (120, 160)
 
 
 def test_an_old_kernel_states_no_encoding(driver: StandIn) -> None:
@@ -169,18 +169,18 @@ def test_the_newest_wins(driver: StandIn) -> None:
     driver.script = ["picture", "picture", "picture+picture+picture", "picture"]
     with open_camera(driver) as camera:
         frames = take(camera, 3)
-        assert camera.stale_pictures == 2
+        assert camera.stale_frames == 2
         assert len(driver.queued) == 3  # of six, three are looked at
     assert [frame.index for frame in frames] == [0, 3, 4]
     assert [int(frame.image[0, 0, 0]) for frame in frames] == [1, 4, 5]
 
 
-def test_lost_and_broken_pictures_are_gaps(driver: StandIn) -> None:
+def test_lost_and_corrupt_frames_are_gaps(driver: StandIn) -> None:
     """What the driver lost, marked as broken or gave in part costs its number."""
     driver.script = ["picture", "picture", "lost+picture", "error", "picture", "short+picture"]
     with open_camera(driver) as camera:
         frames = take(camera, 4)
-        assert camera.bad_pictures == 2
+        assert camera.corrupt_frames == 2
     assert [frame.index for frame in frames] == [0, 2, 4, 6]
     driver.script = ["picture"] + ["error"] * 40
     with open_camera(driver) as camera, pytest.raises(SourceError, match="30 broken pictures in a"):
@@ -199,7 +199,7 @@ def test_count_of_the_driver(driver: StandIn) -> None:
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_a_picture_in_use_is_never_written(driver: StandIn, ours: bool) -> None:
+def test_a_frame_in_use_is_never_overwritten(driver: StandIn, ours: bool) -> None:
     """However many are kept: those beyond the spare ones are copies. Kept parts count as well."""
     driver.takes_user_memory = ours
     with open_camera(driver, pin=fake_pin) as camera:
@@ -299,7 +299,7 @@ def test_unplugged_camera_is_opened_again(clock: FakeClock) -> None:
     drivers[0].script = ["picture", "picture", "picture", "gone"]
     drivers[1].takes_user_memory = False
     opened = iter(drivers)
-    camera = supervise_video("camera", lambda: open_camera(next(opened)), clock)
+    camera = reconnecting_video("camera", lambda: open_camera(next(opened)), clock)
     assert camera.path.copies_per_frame == 0
     frames = [camera.read() for _ in range(4)]
     assert [frame.index for frame in frames if frame] == [0, 1, 2, 3]

@@ -25,10 +25,10 @@ def ravdess_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     t = np.arange(9_600) / 16_000
     for actor in (actor for fold in TEST_FOLDS for actor in fold):
         for code, hertz in (("03", 300), ("05", 1200)):
-            sound = 0.3 * np.sin(2 * np.pi * (hertz + actor) * t)
+            audio = 0.3 * np.sin(2 * np.pi * (hertz + actor) * t)
             with wave.open(str(root / f"03-01-{code}-01-01-01-{actor:02}.wav"), "wb") as file:
                 file.setnchannels(1)
                 file.setsampwidth(2)
                 file.setframerate(16_000)
-                file.writeframes((sound * 32_000).astype("<i2").tobytes())
+                file.writeframes((audio * 32_000).astype("<i2").tobytes())
     return root

@@ -52,14 +52,14 @@ def test_json_and_report(
     """Figures are JSON with the promised keys; the report lies where it was asked for."""
     report = tmp_path / "a" / "report"
     assert run(*faces, "--report", str(report), "--robustness") == 0
-    figures = json.loads((tmp_path / "figures.json").read_text())
+    metrics = json.loads((tmp_path / "figures.json").read_text())
     names = {"accuracy", "uar", "macro_f1", "weighted_f1", "ece", "n", "confusion", "labels"}
-    assert names <= set(figures)
-    assert len(figures["robustness"]) == 13
+    assert names <= set(metrics)
+    assert len(metrics["robustness"]) == 13
     assert (report / "report.html").is_file()
     assert (report / "confusion.png").is_file()
     said = capsys.readouterr().out
-    assert f"accuracy {figures['accuracy']:.3f}" in said
+    assert f"accuracy {metrics['accuracy']:.3f}" in said
     assert str(report / "report.html") in said
 
 

@@ -27,7 +27,7 @@ WriteFerplus = Callable[..., Path]
 Prepare = Callable[..., int]
 
 
-def write_sound(path: Path, seed: int) -> None:
+def write_audio_file(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.random.default_rng(seed).integers(-9_000, 9_000, 1_600, "<i2")
     with wave.open(str(path), "wb") as file:
@@ -57,11 +57,11 @@ def prepare(root: Path, tmp_path: Path) -> Prepare:
 def ravdess(root: Path) -> Path:
     """Actor 2: a good recording, its copy, an empty one, a broken one. Actor 5: a good one."""
     folder = root / "Audio_Speech_Actors_01-24" / "Actor_02"
-    write_sound(folder / "03-01-03-01-01-01-02.wav", 1)
-    write_sound(folder / "03-01-03-01-01-02-02.wav", 1)
+    write_audio_file(folder / "03-01-03-01-01-01-02.wav", 1)
+    write_audio_file(folder / "03-01-03-01-01-02-02.wav", 1)
     (folder / "03-01-04-01-01-01-02.wav").touch()
     (folder / "03-01-05-01-01-01-02.wav").write_bytes(b"broken")
-    write_sound(root / "Actor_05" / "03-01-06-01-01-01-05.wav", 2)
+    write_audio_file(root / "Actor_05" / "03-01-06-01-01-01-05.wav", 2)
     return root
 
 
@@ -93,17 +93,17 @@ def test_second_run_and_training_use_the_cache(
     prepare("ravdess")
     first = capsys.readouterr().out
     decoded = []
-    decode_sound = voices.decode_sound
+    decode_audio = voices.decode_audio
 
     def decode(path: Path, rate_hz: int) -> Any:
         decoded.append(path.name)
-        return decode_sound(path, rate_hz)
+        return decode_audio(path, rate_hz)
 
-    monkeypatch.setattr(voices, "decode_sound", decode)
+    monkeypatch.setattr(voices, "decode_audio", decode)
     assert prepare("ravdess") == 0
     assert capsys.readouterr().out == first.replace(" 0 of them from", " 3 of them from")
     cache = FeatureCache(tmp_path / "cache")
-    assert len(voices.load_voices(find_voice_clips(ravdess), MelSpec(), cache).sounds) == 2
+    assert len(voices.load_voices(find_voice_clips(ravdess), MelSpec(), cache).audio_clips) == 2
     assert set(decoded) == {"03-01-04-01-01-01-02.wav", "03-01-05-01-01-01-02.wav"}
 
 
@@ -114,16 +114,16 @@ def test_goes_on_after_a_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was decoded before the stop need not be decoded again."""
-    decode_sound = voices.decode_sound
+    decode_audio = voices.decode_audio
 
     def stop_at_the_third(path: Path, rate_hz: int) -> Any:
         # Actor_05 comes before Audio_Speech_Actors_01-24.
         if path.name == "03-01-03-01-01-02-02.wav":
             raise KeyboardInterrupt
-        return decode_sound(path, rate_hz)
+        return decode_audio(path, rate_hz)
 
     with monkeypatch.context() as patched:
-        patched.setattr(voices, "decode_sound", stop_at_the_third)
+        patched.setattr(voices, "decode_audio", stop_at_the_third)
         with pytest.raises(KeyboardInterrupt):
             prepare("ravdess")
     assert prepare("ravdess") == 0
@@ -152,8 +152,8 @@ def test_ferplus(
 def test_folder(root: Path, prepare: Prepare, capsys: pytest.CaptureFixture[str]) -> None:
     """Each kind of file for itself; copies once; one split when asked for."""
     root.mkdir()
-    write_sound(root / "1.wav", 1)
-    write_sound(root / "2.wav", 1)
+    write_audio_file(root / "1.wav", 1)
+    write_audio_file(root / "2.wav", 1)
     cv2.imwrite(str(root / "3.png"), draw_face(1.0))
     cv2.imwrite(str(root / "4.png"), np.zeros((30, 60, 3), np.uint8))
     rows = ("1.wav,happy,ann,train", "2.wav,happy,bob,valid", "3.png,sad,ann,train")

@@ -67,9 +67,9 @@ def test_fusion(tmp_path: Path) -> None:
     """From the arrays of pairs."""
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 7
-    opinions = np.log(0.05 + 0.65 * np.eye(7, dtype=np.float32)[labels])
-    faces = (opinions + 0.1 * rng.standard_normal((40, 7)).astype(np.float32))[:, None]
-    np.savez(tmp_path / "pairs.npz", faces=faces, voices=opinions, labels=labels)
+    log_probabilities = np.log(0.05 + 0.65 * np.eye(7, dtype=np.float32)[labels])
+    faces = (log_probabilities + 0.1 * rng.standard_normal((40, 7)).astype(np.float32))[:, None]
+    np.savez(tmp_path / "pairs.npz", faces=faces, voices=log_probabilities, labels=labels)
     args = [
         "train",
         "--preset",

@@ -60,7 +60,7 @@ def test_good_table(write_table: WriteTable) -> None:
     }
     units = load_action_units(write_table(rows, (*UNITS[::-1], "clip")))
     assert units.names == list(UNITS)
-    assert units.takes == [CLIP[3:], "01-02-01-01-01-24"]
+    assert units.recording_ids == [CLIP[3:], "01-02-01-01-01-24"]
     assert units.values.shape == (2, 35)
     assert units.values.dtype == np.float32
     at = units.names.index
@@ -73,7 +73,7 @@ def test_good_table(write_table: WriteTable) -> None:
 
 
 @pytest.mark.parametrize("cell", ["nan", "inf", "-inf", "-0.1", "5.1", "", "x", "1,5", None])
-def test_wrong_figure_is_named(write_table: WriteTable, cell: str | None) -> None:
+def test_wrong_value_is_named(write_table: WriteTable, cell: str | None) -> None:
     """Line, column, value and what is allowed."""
     good, bad = "01-01-03-01-02-01-06", CLIP
     path = write_table({good: {}, bad: {"AU12_r": cell}})
@@ -120,7 +120,7 @@ def test_unknown_clip_is_named(write_table: WriteTable, clip: str) -> None:
         load_action_units(write_table({clip: {}}))
 
 
-def test_take_that_is_there_twice(write_table: WriteTable) -> None:
+def test_duplicate_clip_is_refused(write_table: WriteTable) -> None:
     """Even under its two names."""
     with pytest.raises(DatasetError, match=r"line 3 column clip: '02-01-.*' is there twice"):
         load_action_units(write_table({CLIP: {}, f"02{CLIP[2:]}": {}}))
@@ -142,7 +142,7 @@ def test_file_that_is_no_table(tmp_path: Path, data: bytes | None, message: str)
         load_action_units(path)
 
 
-def test_pairs_are_of_one_take(write_table: WriteTable) -> None:
+def test_pairs_are_of_one_recording(write_table: WriteTable) -> None:
     """Recordings without action units and the other way round are left out."""
     names = ["03-01-04-01-01-01-02", "03-01-08-01-01-01-02", "03-01-03-01-02-01-07"]
     voices = VoiceSet(
@@ -150,8 +150,8 @@ def test_pairs_are_of_one_take(write_table: WriteTable) -> None:
     )
     rows: dict[str, dict[str, object]] = {CLIP: {}, "02-01-05-01-01-01-02": {}}
     units = load_action_units(write_table({**rows, "01-01-04-01-01-01-02": {}}))
-    heard, seen = pair(voices, units)
-    assert heard.tolist() == [0, 2]
+    voice_rows, seen = pair(voices, units)
+    assert voice_rows.tolist() == [0, 2]
     assert seen.tolist() == [2, 0]
     others = load_action_units(write_table({"02-01-05-01-01-01-02": {}}))
     with pytest.raises(DatasetError, match="no take has both"):
@@ -164,8 +164,8 @@ def test_real_table(shared_data: Path) -> None:
     assert units.values.shape == (1_260, 35)
     assert len(set(units.actors.tolist())) == 21
     voices = load_voices(find_voice_clips(shared_data / "ravdess" / "audio", [7, 10]), MelSpec())
-    heard, seen = pair(voices, units)
-    assert heard.tolist() == list(range(119))
-    np.testing.assert_array_equal(voices.labels[heard], units.labels[seen])
-    np.testing.assert_array_equal(voices.emotions[heard], units.emotions[seen])
-    np.testing.assert_array_equal(voices.actors[heard], units.actors[seen])
+    voice_rows, seen = pair(voices, units)
+    assert voice_rows.tolist() == list(range(119))
+    np.testing.assert_array_equal(voices.labels[voice_rows], units.labels[seen])
+    np.testing.assert_array_equal(voices.emotions[voice_rows], units.emotions[seen])
+    np.testing.assert_array_equal(voices.actors[voice_rows], units.actors[seen])

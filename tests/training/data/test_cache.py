@@ -112,7 +112,7 @@ def test_folder_may_be_deleted(folder: Path, source: Path) -> None:
         cache.load("sounds", [source], {}, build)
         shutil.rmtree(folder)
     assert build.calls == 2
-    assert cache.trouble == ""
+    assert cache.write_error == ""
 
 
 @pytest.mark.parametrize("damage", ["empty", "short", "flip", "end", "junk", "pickle", "moved"])
@@ -173,7 +173,7 @@ def test_full_disk_is_one_warning(
             assert cache.load("sounds", [source], {"rate": rate}, build)["num"] == 7
     assert len(caplog.records) == 1
     assert f"{folder}: cannot be written: No space left" in caplog.text
-    assert "No space left" in cache.trouble
+    assert "No space left" in cache.write_error
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 1
     cache.load("sounds", [source], {"rate": 0}, build)
     assert cache.hits == 1
@@ -183,7 +183,7 @@ def test_folder_that_cannot_be_made(source: Path) -> None:
     """The cache stands where a file is: no arrays are lost."""
     cache = FeatureCache(source)
     assert cache.load("sounds", [source], {}, Builder())["num"] == 7
-    assert "cannot be written" in cache.trouble
+    assert "cannot be written" in cache.write_error
 
 
 def test_missing_source_and_failed_build(folder: Path, source: Path) -> None:

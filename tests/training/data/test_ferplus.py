@@ -80,7 +80,7 @@ def test_good_split(write_ferplus: WriteFerplus) -> None:
     assert faces.skipped == 0
 
 
-def test_unreadable_pictures_are_skipped_and_counted(write_ferplus: WriteFerplus) -> None:
+def test_unreadable_images_are_skipped_and_counted(write_ferplus: WriteFerplus) -> None:
     """Broken, missing, of another size, too large, or without a vote: none ends the loading."""
     happy = {"happiness": 10}
     other_size = cv2.imencode(".png", np.zeros((64, 64), np.uint8))[1].tobytes()
@@ -102,9 +102,9 @@ def test_damaged_bytes_in_the_zip(write_ferplus: WriteFerplus, packed: int) -> N
     """A picture whose bytes changed on disk is skipped, however the zip packs it."""
     root = write_ferplus({"a.png": {"fear": 10}, "b.png": {"fear": 10}})
     with zipfile.ZipFile(root / "train.zip") as archive:
-        pictures = {name: archive.read(name) for name in archive.namelist()}
+        images = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(root / "train.zip", "w", packed) as archive:
-        for name, data in pictures.items():
+        for name, data in images.items():
             archive.writestr(name, data)
     damaged = bytearray((root / "train.zip").read_bytes())
     for at in range(35, 400):  # past the first local header
@@ -156,14 +156,14 @@ def test_copies_across_zips(write_ferplus: WriteFerplus) -> None:
     """A face of the validation split is not trained on, and neither is any face twice; both are
     counted. A face that nobody could label is in nobody's way."""
     happy = {"happiness": 10}
-    pictures = {
+    images = {
         name: cv2.imencode(".png", np.full((48, 48), level, np.uint8))[1].tobytes()
         for name, level in {"a.png": 10, "b.png": 20, "c.png": 10, "d.png": 30, "e.png": 40}.items()
     }
-    root = write_ferplus({"b.png": happy, "e.png": {"NF": 10}}, pictures)
+    root = write_ferplus({"b.png": happy, "e.png": {"NF": 10}}, images)
     for suffix in (".csv", ".zip"):
         (root / f"train{suffix}").rename(root / f"valid{suffix}")
-    write_ferplus(dict.fromkeys(pictures, happy), pictures)
+    write_ferplus(dict.fromkeys(images, happy), images)
     train = load_ferplus(root, "train")
     assert train.images[:, 0, 0].tolist() == [10, 30, 40]
     assert (train.duplicates, train.skipped) == (2, 0)
@@ -172,7 +172,7 @@ def test_copies_across_zips(write_ferplus: WriteFerplus) -> None:
     assert (valid.duplicates, valid.skipped) == (0, 1)
 
 
-def test_unreadable_pictures_are_named(
+def test_unreadable_images_are_named(
     write_ferplus: WriteFerplus, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Those that are broken, not those without a vote."""

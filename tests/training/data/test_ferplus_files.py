@@ -87,7 +87,7 @@ def test_published_layouts(publish: Write, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["tables", "folders"])
-def test_same_picture_counts_once(publish: Write, layout: str) -> None:
+def test_same_image_counts_once(publish: Write, layout: str) -> None:
     """Within a split the first stays; across splits the one that is scored, however it is
     labelled."""
     root = publish(
@@ -128,7 +128,7 @@ def test_broken_pixels_are_skipped(publish: Write) -> None:
     assert list(faces.unreadable) == ["fer0.png", "fer1.png", "fer2.png", "fer3.png"]
 
 
-def test_broken_pictures_in_a_folder(publish: Write, tmp_path: Path) -> None:
+def test_broken_images_in_a_folder(publish: Write, tmp_path: Path) -> None:
     """Missing, empty, of another size, or a name that leads out: named and counted."""
     names = ["missing.png", "empty.png", "size.png", "../out.png", "good.png"]
     root = publish([Face("Training", name, n) for n, name in enumerate(names)], "folders")
@@ -172,7 +172,7 @@ def test_tables_of_different_length(publish: Write, file: str) -> None:
         load_ferplus(root, "train")
 
 
-def test_half_a_data_set(publish: Write) -> None:
+def test_incomplete_dataset(publish: Write) -> None:
     """Votes without pictures, no such folder, no such split."""
     root = publish()
     (root / "fer2013.csv").unlink()

@@ -21,7 +21,7 @@ EVERYONE = [actor for actors in TEST_FOLDS for actor in actors]
 
 
 @pytest.mark.parametrize("fold", FOLDS)
-def test_nobody_is_on_two_sides(fold: int) -> None:
+def test_splits_share_no_actor(fold: int) -> None:
     """Training, validation and test share no actor, and together are everyone of the folds."""
     training, validation, test = split_actors(fold)
     together = [*training, *validation, *test]
@@ -42,20 +42,20 @@ def test_everyone_is_tested_once() -> None:
 
 def sides(voices: VoiceSet) -> Iterator[tuple[VoiceSet, VoiceSet, VoiceSet]]:
     for fold in FOLDS:
-        training, validation, test = (voices.of(actors) for actors in split_actors(fold))
+        training, validation, test = (voices.select(actors) for actors in split_actors(fold))
         yield training, validation, test
 
 
-def takes(voices: VoiceSet) -> set[str]:
+def recording_ids(voices: VoiceSet) -> set[str]:
     return {name[3:] for name in voices.names}
 
 
 def hashes(voices: VoiceSet) -> set[bytes]:
-    return {hashlib.sha256(sound.tobytes()).digest() for sound in voices.sounds}
+    return {hashlib.sha256(audio.tobytes()).digest() for audio in voices.audio_clips}
 
 
 @given(st.lists(st.tuples(st.integers(1, 24), st.integers(0, 7)), min_size=1, max_size=80))
-def test_no_recording_is_on_two_sides(clips: list[tuple[int, int]]) -> None:
+def test_splits_share_no_recording(clips: list[tuple[int, int]]) -> None:
     """Whatever clips there are: each is on exactly one side of each fold, if its actor is in the
     folds, and tested exactly once."""
     num = len(clips)
@@ -73,9 +73,9 @@ def test_no_recording_is_on_two_sides(clips: list[tuple[int, int]]) -> None:
         known = [f"03-{n}" for n, (actor, _) in enumerate(clips) if actor in EVERYONE]
         assert sorted(together) == sorted(known)
         for side, actors in zip((training, test), (training.actors, test.actors), strict=True):
-            for name, actor, sound in zip(side.names, actors, side.sounds, strict=True):
+            for name, actor, audio in zip(side.names, actors, side.audio_clips, strict=True):
                 assert clips[int(name[3:])][0] == actor
-                assert sound[0] == int(name[3:])
+                assert audio[0] == int(name[3:])
         tested.update(test.names)
     assert set(tested.values()) <= {1}
 
@@ -84,13 +84,13 @@ def test_real_recordings_do_not_leak(shared_data: Path) -> None:
     """No take and no samples of a test actor are in training or validation."""
     clips = find_voice_clips(shared_data / "ravdess" / "audio", EVERYONE)
     voices = load_voices(clips, MelSpec())
-    assert len(voices.sounds) == 1_199
+    assert len(voices.audio_clips) == 1_199
     assert (voices.skipped, voices.duplicates) == (0, 1)
-    assert len(hashes(voices)) == len(voices.sounds)
+    assert len(hashes(voices)) == len(voices.audio_clips)
     num_tested = 0
     for training, validation, test in sides(voices):
         for one, other in ((training, test), (validation, test), (training, validation)):
-            assert takes(one).isdisjoint(takes(other))
+            assert recording_ids(one).isdisjoint(recording_ids(other))
             assert hashes(one).isdisjoint(hashes(other))
         num_tested += len(test.names)
     assert num_tested == 1_199

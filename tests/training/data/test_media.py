@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.training.data import DatasetError
-from emotion_edge.training.data.media import MAX_SIDE_PX, decode_pictures, decode_sound
+from emotion_edge.training.data.media import MAX_SIDE_PX, decode_audio, decode_frames
 
 Write = Callable[..., Path]
 
@@ -25,11 +25,11 @@ def ramp(num: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
     return images
 
 
-def test_pictures_in_order_with_their_times(make_film: Write) -> None:
+def test_frames_in_order_with_their_times(make_video: Write) -> None:
     """All of them, red first."""
-    pictures = list(decode_pictures(make_film("a.mp4", ramp(20))))
-    assert [t_s for t_s, _ in pictures] == pytest.approx([n / 25 for n in range(20)], abs=1e-3)
-    for n, (_, image) in enumerate(pictures):
+    images = list(decode_frames(make_video("a.mp4", ramp(20))))
+    assert [t_s for t_s, _ in images] == pytest.approx([n / 25 for n in range(20)], abs=1e-3)
+    for n, (_, image) in enumerate(images):
         assert image.shape == (64, 96, 3)
         assert image[48:, :, 0].mean() == pytest.approx(100 + 5 * n, abs=12)
         assert image[:16, :, 2].mean() == pytest.approx(100 + 5 * n, abs=12)
@@ -37,48 +37,48 @@ def test_pictures_in_order_with_their_times(make_film: Write) -> None:
 
 
 @pytest.mark.parametrize(("every_s", "step"), [(0.04, 1), (0.1, 3), (0.2, 5), (0.25, 7)])
-def test_pictures_some_time_apart(make_film: Write, every_s: float, step: int) -> None:
+def test_frames_some_time_apart(make_video: Write, every_s: float, step: int) -> None:
     """The first one, then each that is due, never sooner."""
-    times_s = [t_s for t_s, _ in decode_pictures(make_film("a.mkv", ramp(20)), every_s)]
+    times_s = [t_s for t_s, _ in decode_frames(make_video("a.mkv", ramp(20)), every_s)]
     assert times_s == pytest.approx([n / 25 for n in range(0, 20, step)], abs=1e-3)
 
 
-def test_sound_that_starts_later(make_film: Write) -> None:
+def test_audio_that_starts_later(make_video: Write) -> None:
     """Its first sample's time counts from the first picture."""
-    sound = np.full(8_000, 0.5, np.float32)
-    film = make_film("a.mkv", ramp(20), sound=sound, sound_from_s=0.3)
-    samples, first_s = decode_sound(film, 16_000)
+    audio = np.full(8_000, 0.5, np.float32)
+    video = make_video("a.mkv", ramp(20), audio=audio, audio_from_s=0.3)
+    samples, first_s = decode_audio(video, 16_000)
     assert first_s == pytest.approx(0.3, abs=1e-3)
     assert len(samples) == 8_000
     np.testing.assert_allclose(samples, 0.5, atol=1e-4)
-    assert next(decode_pictures(film))[0] == pytest.approx(0, abs=1e-3)
+    assert next(decode_frames(video))[0] == pytest.approx(0, abs=1e-3)
 
 
-def test_one_half_alone(make_film: Write, make_sound: Write) -> None:
+def test_one_half_alone(make_video: Write, make_audio_file: Write) -> None:
     """A film without sound and a recording without pictures say which half is missing."""
     with pytest.raises(DatasetError, match=r"a\.mp4: holds no sound"):
-        decode_sound(make_film("a.mp4", ramp(3)), 16_000)
+        decode_audio(make_video("a.mp4", ramp(3)), 16_000)
     with pytest.raises(DatasetError, match=r"a\.wav: holds no pictures"):
-        list(decode_pictures(make_sound("a.wav")))
+        list(decode_frames(make_audio_file("a.wav")))
 
 
 @pytest.mark.parametrize("data", [None, b"", b"not a film", b"\x00\x00\x00\x18ftypmp42" * 9])
-def test_file_that_is_no_film(tmp_path: Path, data: bytes | None) -> None:
+def test_file_that_is_no_video(tmp_path: Path, data: bytes | None) -> None:
     """One line that names it."""
     file = tmp_path / "a.mp4"
     if data is not None:
         file.write_bytes(data)
     with pytest.raises(DatasetError, match=r"a\.mp4: (is empty|not a video file)") as error:
-        list(decode_pictures(file))
+        list(decode_frames(file))
     assert "\n" not in str(error.value)
 
 
-def test_half_a_film(make_film: Write) -> None:
+def test_truncated_video(make_video: Write) -> None:
     """Its table of contents was at the end."""
-    film = make_film("a.mp4")
-    film.write_bytes(film.read_bytes()[:5_000])
+    video = make_video("a.mp4")
+    video.write_bytes(video.read_bytes()[:5_000])
     with pytest.raises(DatasetError, match=r"a\.mp4: not a video file"):
-        list(decode_pictures(film))
+        list(decode_frames(video))
 
 
 def test_play_list_opens_nothing(tmp_path: Path) -> None:
@@ -91,18 +91,18 @@ def test_play_list_opens_nothing(tmp_path: Path) -> None:
             f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n"
         )
         with pytest.raises(DatasetError, match=r"a\.mp4"):
-            list(decode_pictures(file))
+            list(decode_frames(file))
         with pytest.raises(BlockingIOError):
             server.accept()
 
 
-def test_name_with_a_colon(make_sound: Write) -> None:
+def test_name_with_a_colon(make_audio_file: Write) -> None:
     """FFmpeg would take it for a protocol."""
-    assert len(decode_sound(make_sound("a:b.wav"), 16_000)[0]) == 3_200
+    assert len(decode_audio(make_audio_file("a:b.wav"), 16_000)[0]) == 3_200
 
 
-def test_huge_pictures_are_refused(make_film: Write) -> None:
+def test_huge_frames_are_refused(make_video: Write) -> None:
     """Before they fill the memory."""
-    film = make_film("a.mkv", [np.zeros((64, MAX_SIDE_PX + 16, 3), np.uint8)])
+    video = make_video("a.mkv", [np.zeros((64, MAX_SIDE_PX + 16, 3), np.uint8)])
     with pytest.raises(DatasetError, match="pictures of 4112x64, allowed: up to 4096x4096"):
-        list(decode_pictures(film))
+        list(decode_frames(video))

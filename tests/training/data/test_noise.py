@@ -12,7 +12,7 @@ from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.noise import is_for_training, load_noises
 
 
-def write_sound(path: Path, level: float) -> None:
+def write_audio_file(path: Path, level: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pcm = (np.random.default_rng(0).standard_normal(4_000) * level * 32_000).astype(np.int16)
     with av.open(str(path), "w") as container:
@@ -33,9 +33,9 @@ def test_halves_share_nothing() -> None:
 
 def test_load(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A silent and a broken file are left out; folders are searched."""
-    write_sound(tmp_path / "rain" / "1-1-A-0.wav", 0.1)
-    write_sound(tmp_path / "rain" / "3-1-A-0.wav", 0.1)
-    write_sound(tmp_path / "rain" / "2-2-A-0.wav", 0.0)
+    write_audio_file(tmp_path / "rain" / "1-1-A-0.wav", 0.1)
+    write_audio_file(tmp_path / "rain" / "3-1-A-0.wav", 0.1)
+    write_audio_file(tmp_path / "rain" / "2-2-A-0.wav", 0.0)
     (tmp_path / "rain" / "2-1-A-0.wav").write_bytes(b"nothing")
     (tmp_path / "rain" / "licence.txt").write_text("free")
     assert len(load_noises(tmp_path, True, 16_000)) == 1

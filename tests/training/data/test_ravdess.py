@@ -57,7 +57,7 @@ def test_file_names(stem: str, expected: tuple[str, str, str, int]) -> None:
     assert clip is not None
     assert (clip.modality, clip.emotion, clip.label, clip.actor) == expected
     assert clip.label in LABELS
-    assert clip.take == stem[3:]
+    assert clip.recording_id == stem[3:]
 
 
 def test_numbers_in_the_name() -> None:
@@ -130,7 +130,7 @@ def test_no_clip_is_an_error(tmp_path: Path) -> None:
         find_voice_clips(tmp_path, (4, 3))
 
 
-def test_films_are_found_in_the_published_layout(tmp_path: Path) -> None:
+def test_videos_are_found_in_the_published_layout(tmp_path: Path) -> None:
     """With sound where a take has both; either kind alone when asked for; no recordings."""
     for name in (
         "Video_Speech_Actor_02/Actor_02/01-01-03-01-01-01-02.mp4",
@@ -148,12 +148,12 @@ def test_films_are_found_in_the_published_layout(tmp_path: Path) -> None:
         return sorted(clip.path.stem for clip in find_video_clips(tmp_path, **options))
 
     assert stems() == ["01-01-03-01-01-01-02", "01-01-05-01-01-01-05", "02-01-04-01-01-01-05"]
-    assert stems(with_sound=True) == ["01-01-03-01-01-01-02", "01-01-05-01-01-01-05"]
-    assert stems(with_sound=False) == ["02-01-03-01-01-01-02", "02-01-04-01-01-01-05"]
+    assert stems(with_audio=True) == ["01-01-03-01-01-01-02", "01-01-05-01-01-01-05"]
+    assert stems(with_audio=False) == ["02-01-03-01-01-01-02", "02-01-04-01-01-01-05"]
     (clip,) = find_video_clips(tmp_path, [2])
     assert (clip.modality, clip.label, clip.actor) == ("both", "happy", 2)
     (voice,) = find_voice_clips(tmp_path, [2])
-    assert voice.take == clip.take
+    assert voice.recording_id == clip.recording_id
     with pytest.raises(DatasetError, match=r"no RAVDESS film .* actors \[9\]"):
         find_video_clips(tmp_path, [9])
     with pytest.raises(DatasetError, match="none: no such folder"):
@@ -163,12 +163,12 @@ def test_films_are_found_in_the_published_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rate_hz", "num_channels"), [(48_000, 1), (44_100, 2), (16_000, 1), (8_000, 1)]
 )
-def test_sound_of_any_rate(tmp_path: Path, rate_hz: int, num_channels: int) -> None:
+def test_audio_of_any_rate(tmp_path: Path, rate_hz: int, num_channels: int) -> None:
     """Mono at the rate asked for: same length, pitch and loudness."""
-    sound = load_voice(write_wav(tmp_path / "a.wav", rate_hz, num_channels), 16_000)
-    assert sound.dtype == np.float32
-    assert len(sound) == pytest.approx(16_000, abs=40)
-    middle = sound[2_000:14_000]
+    audio = load_voice(write_wav(tmp_path / "a.wav", rate_hz, num_channels), 16_000)
+    assert audio.dtype == np.float32
+    assert len(audio) == pytest.approx(16_000, abs=40)
+    middle = audio[2_000:14_000]
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
     assert spectrum.argmax() * 16_000 / len(middle) == pytest.approx(440, abs=2)
     assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
@@ -183,7 +183,7 @@ def test_wav_and_flac_are_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"not a sound", b"RIFF\x00\x00\x00\x00WAVE"])
-def test_sound_that_is_none(tmp_path: Path, data: bytes) -> None:
+def test_file_that_is_no_audio(tmp_path: Path, data: bytes) -> None:
     """A DatasetError with the path."""
     (tmp_path / "a.wav").write_bytes(data)
     with pytest.raises(DatasetError, match=r"a\.wav"):
@@ -202,6 +202,6 @@ def test_real_recordings(shared_data: Path) -> None:
     labels = Counter(clip.label for clip in clips)
     assert labels["neutral"] == 21 * 12
     assert all(labels[label] == 21 * 8 for label in LABELS if label != "neutral")
-    sound = load_voice(clips[0].path, 16_000)
-    assert 2 < len(sound) / 16_000 < 6
-    assert 0.01 < np.abs(sound).max() <= 1
+    audio = load_voice(clips[0].path, 16_000)
+    assert 2 < len(audio) / 16_000 < 6
+    assert 0.01 < np.abs(audio).max() <= 1

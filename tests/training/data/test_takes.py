@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.engines.face_detector import Found, open_detector
+from emotion_edge.engines.face_detector import Detection, open_detector
 from emotion_edge.training.data import DatasetError
-from emotion_edge.training.data.takes import load_face_zip, load_take, read_faces
+from emotion_edge.training.data.takes import load_face_zip, load_recording, read_faces
 
 Write = Callable[..., Path]
 
@@ -22,21 +22,21 @@ Write = Callable[..., Path]
 class Script:
     """A detector that finds what it is told, picture by picture."""
 
-    def __init__(self, found: list[list[Found]]) -> None:
-        self.found: Iterator[list[Found]] = iter(found)
+    def __init__(self, found: list[list[Detection]]) -> None:
+        self.found: Iterator[list[Detection]] = iter(found)
 
-    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
         assert pixel_format == "rgb8"
         return next(self.found)
 
 
-def grey_film(make_film: Write, num: int) -> Path:
-    return make_film("a.mp4", [np.full((64, 96, 3), 90, np.uint8)] * num)
+def gray_video(make_video: Write, num: int) -> Path:
+    return make_video("a.mp4", [np.full((64, 96, 3), 90, np.uint8)] * num)
 
 
-def test_drawn_face_is_followed(make_film: Write) -> None:
+def test_drawn_face_is_followed(make_video: Write) -> None:
     """Box around it in each picture, in pixels of the picture."""
-    views = list(read_faces(make_film("a.mp4"), open_detector(), 0.2))
+    views = list(read_faces(make_video("a.mp4"), open_detector(), 0.2))
     assert [view.t_s for view in views] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=1e-3)
     for view in views:
         assert view.image.shape == (360, 640, 3)
@@ -46,45 +46,45 @@ def test_drawn_face_is_followed(make_film: Write) -> None:
         assert 170 < size < 280
 
 
-def test_box_is_held_when_the_detector_errs(make_film: Write) -> None:
+def test_box_is_held_when_the_detector_errs(make_video: Write) -> None:
     """Nothing known before the first finding; the last known one while there is none; one wild
     finding moves nothing; of several faces the largest counts."""
-    face, small, wild = Found(40, 30, 20, 1), Found(10, 10, 8, 9), Found(90, 9, 60, 1)
+    face, small, wild = Detection(40, 30, 20, 1), Detection(10, 10, 8, 9), Detection(90, 9, 60, 1)
     found = [[], [small, face], [], [face], [face], [wild], [face], []]
-    views = list(read_faces(grey_film(make_film, 8), Script(found), 0))
+    views = list(read_faces(gray_video(make_video, 8), Script(found), 0))
     assert views[0].box is None
     assert {view.box for view in views[1:]} == {(30, 20, 20)}
 
 
-def test_box_follows_a_real_move(make_film: Write) -> None:
+def test_box_follows_a_real_move(make_video: Write) -> None:
     """Three findings of five at the new place."""
-    found = [[Found(40, 30, 20, 1)]] * 5 + [[Found(60, 40, 30, 1)]] * 3
-    views = list(read_faces(grey_film(make_film, 8), Script(found), 0))
+    found = [[Detection(40, 30, 20, 1)]] * 5 + [[Detection(60, 40, 30, 1)]] * 3
+    views = list(read_faces(gray_video(make_video, 8), Script(found), 0))
     assert views[6].box == (30, 20, 20)
     assert views[7].box == (45, 25, 30)
 
 
 @pytest.mark.parametrize("late_s", [0.0, 0.3])
-def test_take_has_one_clock(make_film: Write, late_s: float) -> None:
+def test_recording_has_one_clock(make_video: Write, late_s: float) -> None:
     """Sample 0 is at the time of the first picture, also when the sound starts later."""
-    sound = np.full(8_000, 0.5, np.float32)
-    take = load_take(make_film("a.mkv", sound=sound, sound_from_s=late_s), 16_000)
+    audio = np.full(8_000, 0.5, np.float32)
+    clip = load_recording(make_video("a.mkv", audio=audio, audio_from_s=late_s), 16_000)
     late = round(late_s * 16_000)
-    assert len(take.sound) == pytest.approx(8_000 + late, abs=16)
-    assert np.abs(take.sound[: max(0, late - 16)]).max(initial=0) == 0
-    np.testing.assert_allclose(take.sound[late + 16 : late + 7_900], 0.5, atol=1e-3)
-    assert take.faces[0].t_s == pytest.approx(0, abs=1e-3)
-    assert len(take.faces) == 5
+    assert len(clip.audio) == pytest.approx(8_000 + late, abs=16)
+    assert np.abs(clip.audio[: max(0, late - 16)]).max(initial=0) == 0
+    np.testing.assert_allclose(clip.audio[late + 16 : late + 7_900], 0.5, atol=1e-3)
+    assert clip.faces[0].t_s == pytest.approx(0, abs=1e-3)
+    assert len(clip.faces) == 5
 
 
-def test_take_without_a_face(make_film: Write) -> None:
+def test_recording_without_a_face(make_video: Write) -> None:
     """Named; so is a film without sound."""
     dark = [np.zeros((90, 160, 3), np.uint8)] * 3
-    film = make_film("a.mkv", dark, sound=np.zeros(1_600, np.float32))
+    video = make_video("a.mkv", dark, audio=np.zeros(1_600, np.float32))
     with pytest.raises(DatasetError, match=r"a\.mkv: no face is found"):
-        load_take(film, 16_000)
+        load_recording(video, 16_000)
     with pytest.raises(DatasetError, match=r"b\.mp4: holds no sound"):
-        load_take(make_film("b.mp4"), 16_000)
+        load_recording(make_video("b.mp4"), 16_000)
 
 
 def webp(level: int, size_px: int = 224) -> bytes:
@@ -127,18 +127,18 @@ def test_archive_that_is_none(tmp_path: Path, data: bytes | None) -> None:
         list(load_face_zip(file))
 
 
-def test_real_take(shared_data: Path) -> None:
+def test_real_recording(shared_data: Path) -> None:
     """As published: picture and sound of 3.3 s; the sound lags the recording by 33 ms."""
     from emotion_edge.training.data.ravdess import load_voice
 
-    film = shared_data / "clips" / "01-01-01-01-01-01-01.mp4"
+    video = shared_data / "clips" / "01-01-01-01-01-01-01.mp4"
     recording = shared_data / "ravdess" / "audio" / "Actor_01" / "03-01-01-01-01-01-01.flac"
-    if not (film.is_file() and recording.is_file()):
-        pytest.skip(f"no {film} or {recording}")
-    take = load_take(film, 16_000)
-    assert len(take.faces) == 17
+    if not (video.is_file() and recording.is_file()):
+        pytest.skip(f"no {video} or {recording}")
+    clip = load_recording(video, 16_000)
+    assert len(clip.faces) == 17
     voice = load_voice(recording, 16_000)
-    match = np.correlate(take.sound[:40_000], voice[8_000:24_000], "valid")
+    match = np.correlate(clip.audio[:40_000], voice[8_000:24_000], "valid")
     assert (match.argmax() - 8_000) / 16 == pytest.approx(33, abs=2)
 
 

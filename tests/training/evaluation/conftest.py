@@ -22,7 +22,7 @@ from emotion_edge.engines.bundle import (
     load_bundle,
     write_manifest,
 )
-from emotion_edge.engines.face_detector import Found
+from emotion_edge.engines.face_detector import Detection
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.training.evaluation.judges import Networks, open_networks
 
@@ -32,9 +32,9 @@ RATE_HZ = 16_000
 class CentralFace:
     """Finds one face of 32 pixels in the middle of every picture that is not black."""
 
-    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Found]:
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
         height, width = image.shape[:2]
-        return [Found(width / 2, height / 2, 32.0, 1.0)] if image.max() > 20 else []
+        return [Detection(width / 2, height / 2, 32.0, 1.0)] if image.max() > 20 else []
 
 
 @pytest.fixture
@@ -110,27 +110,27 @@ def voice() -> NDArray[np.float32]:
 
 
 @pytest.fixture
-def write_film() -> Callable[..., Path]:
+def write_video() -> Callable[..., Path]:
     """A function (path, seconds of picture, seconds of sound, brightness) -> the path. No picture
     or no sound where its seconds are 0; the pictures are 64 x 48, ten a second."""
 
-    def write(path: Path, picture_s: float, sound_s: float, grey: int = 128) -> Path:
+    def write(path: Path, video_s: float, audio_s: float, gray: int = 128) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w") as container:
             streams: list[tuple[Any, Any]] = []
-            if picture_s:
+            if video_s:
                 video = container.add_stream("mpeg4", rate=10)
                 video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-                pixels = np.full((48, 64, 3), grey, np.uint8)
+                pixels = np.full((48, 64, 3), gray, np.uint8)
                 pixels[:, 32:] //= 2
-                for i in range(round(10 * picture_s)):
-                    picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                    picture.pts, picture.time_base = i, Fraction(1, 10)
-                    streams.append((video, picture))
-            if sound_s:
+                for i in range(round(10 * video_s)):
+                    image = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                    image.pts, image.time_base = i, Fraction(1, 10)
+                    streams.append((video, image))
+            if audio_s:
                 codec = "pcm_s16le" if path.suffix == ".wav" else "aac"
                 audio = container.add_stream(codec, rate=RATE_HZ, layout="mono")
-                pcm = (make_voice(sound_s, seed=grey % 7) * 32_767).astype(np.int16)[None]
+                pcm = (make_voice(audio_s, seed=gray % 7) * 32_767).astype(np.int16)[None]
                 sound = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
                 sound.sample_rate = RATE_HZ
                 streams.append((audio, sound))

@@ -17,7 +17,7 @@ from emotion_edge.training.evaluation.examples import find_examples
 from emotion_edge.training.evaluation.material import Example
 from emotion_edge.training.evaluation.selection import Selection
 
-WriteFilm = Callable[..., Path]
+WriteVideo = Callable[..., Path]
 middle = pytest.mark.usefixtures("found_in_the_middle")
 
 
@@ -26,32 +26,37 @@ def select(root: Path, **more: object) -> Selection:
 
 
 @pytest.fixture
-def takes(tmp_path: Path, write_film: WriteFilm) -> Path:
+def recordings_folder(tmp_path: Path, write_video: WriteVideo) -> Path:
     """Three takes of actors 3 and 4: film with sound, film and recording, recording alone."""
     root = tmp_path / "takes"
-    write_film(root / "01-01-03-01-01-01-03.mp4", 1.0, 1.0)
-    write_film(root / "Actor_04" / "02-01-02-02-02-01-04.mp4", 1.0, 0)
-    write_film(root / "Actor_04" / "03-01-02-02-02-01-04.wav", 0, 1.2)
-    write_film(root / "Actor_04" / "03-01-05-01-01-01-04.wav", 0, 0.8)
+    write_video(root / "01-01-03-01-01-01-03.mp4", 1.0, 1.0)
+    write_video(root / "Actor_04" / "02-01-02-02-02-01-04.mp4", 1.0, 0)
+    write_video(root / "Actor_04" / "03-01-02-02-02-01-04.wav", 0, 1.2)
+    write_video(root / "Actor_04" / "03-01-05-01-01-01-04.wav", 0, 0.8)
     return root
 
 
 @middle
 @pytest.mark.parametrize(
-    ("modality", "num", "has_faces", "has_sound"),
+    ("modality", "num", "has_faces", "has_audio"),
     [("fusion", 2, True, True), ("voice", 3, False, True), ("face", 2, True, False)],
 )
-def test_takes_by_modality(
-    takes: Path, bundle: Bundle, modality: str, num: int, has_faces: bool, has_sound: bool
+def test_recordings_by_modality(
+    recordings_folder: Path,
+    bundle: Bundle,
+    modality: str,
+    num: int,
+    has_faces: bool,
+    has_audio: bool,
 ) -> None:
     """Film and recording of a take are one example; a film's own sound will do."""
-    chosen = find_examples(select(takes, modality=modality), bundle)
+    chosen = find_examples(select(recordings_folder, modality=modality), bundle)
     assert chosen.modality == modality
     assert len(chosen.examples) == num
     for example in chosen.examples:
         material = example.load()
         assert bool(material.faces) == has_faces
-        assert (material.sound is not None) == has_sound
+        assert (material.audio is not None) == has_audio
     assert {example.subject for example in chosen.examples} == {"3", "4"}
     calm = next(one for one in chosen.examples if one.groups["acted emotion"] == "calm")
     assert LABELS[calm.label] == "neutral"
@@ -60,33 +65,35 @@ def test_takes_by_modality(
 
 
 @middle
-def test_pictures_are_read_ten_times_a_second(takes: Path, bundle: Bundle) -> None:
+def test_frames_are_read_ten_times_a_second(recordings_folder: Path, bundle: Bundle) -> None:
     """Red first, with the face where the detector says."""
-    (example,) = find_examples(select(takes, modality="fusion", actors=[3]), bundle).examples
+    (example,) = find_examples(
+        select(recordings_folder, modality="fusion", actors=[3]), bundle
+    ).examples
     material = example.load()
     np.testing.assert_allclose([face.t_s for face in material.faces], np.arange(10) / 10, atol=1e-3)
     assert {face.box[2] for face in material.faces} == {32.0}
-    assert material.sound is not None
-    assert len(material.sound) == pytest.approx(16_000, abs=2_100)
+    assert material.audio is not None
+    assert len(material.audio) == pytest.approx(16_000, abs=2_100)
 
 
 @middle
-def test_most_shown_modality_is_judged(takes: Path, bundle: Bundle) -> None:
+def test_most_frequent_modality_is_evaluated(recordings_folder: Path, bundle: Bundle) -> None:
     """Three can be heard and two seen: voice. As many pairs: fusion. A bundle without: the rest."""
-    assert find_examples(select(takes), bundle).modality == "voice"
-    assert find_examples(select(takes, actors=[3]), bundle).modality == "fusion"
+    assert find_examples(select(recordings_folder), bundle).modality == "voice"
+    assert find_examples(select(recordings_folder, actors=[3]), bundle).modality == "fusion"
 
 
 @middle
-def test_film_without_a_face_has_none(
-    tmp_path: Path, write_film: WriteFilm, bundle: Bundle
+def test_video_without_a_face_has_none(
+    tmp_path: Path, write_video: WriteVideo, bundle: Bundle
 ) -> None:
     """It still has a voice."""
-    write_film(tmp_path / "01-01-03-01-01-01-03.mp4", 0.5, 0.5, grey=0)
+    write_video(tmp_path / "01-01-03-01-01-01-03.mp4", 0.5, 0.5, gray=0)
     (example,) = find_examples(select(tmp_path, modality="fusion"), bundle).examples
     material = example.load()
     assert material.faces == ()
-    assert material.sound is not None
+    assert material.audio is not None
 
 
 def test_archive_of_faces(tmp_path: Path, bundle: Bundle) -> None:
@@ -114,29 +121,29 @@ def test_archive_of_faces(tmp_path: Path, bundle: Bundle) -> None:
     ],
 )
 def test_what_is_not_shown_is_told(
-    tmp_path: Path, write_film: WriteFilm, bundle: Bundle, more: dict[str, object], error: str
+    tmp_path: Path, write_video: WriteVideo, bundle: Bundle, more: dict[str, object], error: str
 ) -> None:
-    write_film(tmp_path / "03-01-05-01-01-01-04.wav", 0, 0.3)
+    write_video(tmp_path / "03-01-05-01-01-01-04.wav", 0, 0.3)
     with pytest.raises(DatasetError, match=error):
         find_examples(select(tmp_path, **more), bundle)
 
 
 def test_missing_folder_and_missing_network_are_told(
-    tmp_path: Path, write_film: WriteFilm, write_bundle: Callable[..., Bundle]
+    tmp_path: Path, write_video: WriteVideo, write_bundle: Callable[..., Bundle]
 ) -> None:
     face_only = write_bundle(modalities=("face",))
     with pytest.raises(DatasetError, match="none: no such folder"):
         find_examples(select(tmp_path / "none"), face_only)
-    write_film(tmp_path / "03-01-05-01-01-01-04.wav", 0, 0.3)
+    write_video(tmp_path / "03-01-05-01-01-01-04.wav", 0, 0.3)
     with pytest.raises(DatasetError, match="has only a face network, wanted: voice"):
         find_examples(select(tmp_path), face_only)
     with pytest.raises(DatasetError, match="has only a face network, wanted: voice"):
         find_examples(select(tmp_path, modality="voice"), face_only)
 
 
-def test_missing_detector_is_told(takes: Path, bundle: Bundle) -> None:
+def test_missing_detector_is_told(recordings_folder: Path, bundle: Bundle) -> None:
     with pytest.raises(EngineError, match=r"none\.onnx"):
-        find_examples(select(takes, modality="face", yunet="none.onnx"), bundle)
+        find_examples(select(recordings_folder, modality="face", yunet="none.onnx"), bundle)
 
 
 def test_ferplus_faces(write_ferplus: Callable[..., Path], bundle: Bundle) -> None:
@@ -146,8 +153,8 @@ def test_ferplus_faces(write_ferplus: Callable[..., Path], bundle: Bundle) -> No
     chosen = find_examples(Selection("ferplus", root, "train"), bundle)
     assert [LABELS[example.label] for example in chosen.examples] == ["happy", "sad"]
     assert chosen.skipped == 1
-    assert chosen.examples[0].load().faces[0].picture.shape == (48, 48, 3)
-    first, second = (example.load().faces[0].picture for example in chosen.examples)
+    assert chosen.examples[0].load().faces[0].image.shape == (48, 48, 3)
+    first, second = (example.load().faces[0].image for example in chosen.examples)
     assert (first != second).any(), "each loads its own face"
     with pytest.raises(DatasetError, match=r"--modality voice: .* shows only face"):
         find_examples(Selection("ferplus", root, "train", modality="voice"), bundle)
@@ -156,14 +163,14 @@ def test_ferplus_faces(write_ferplus: Callable[..., Path], bundle: Bundle) -> No
 
 
 @middle
-def test_folder_of_ones_own(tmp_path: Path, write_film: WriteFilm, bundle: Bundle) -> None:
+def test_folder_of_ones_own(tmp_path: Path, write_video: WriteVideo, bundle: Bundle) -> None:
     """Pictures have a face, sounds a voice, films both; the subject comes from the manifest."""
-    picture = np.full((60, 80, 3), 90, np.uint8)
-    cv2.imwrite(str(tmp_path / "a.png"), picture)
-    cv2.imwrite(str(tmp_path / "dark.png"), 0 * picture)
-    cv2.imwrite(str(tmp_path / "cut.png"), 0 * picture[:, :60])
-    write_film(tmp_path / "b.wav", 0, 0.5)
-    write_film(tmp_path / "c.mp4", 0.5, 0.5)
+    image = np.full((60, 80, 3), 90, np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    cv2.imwrite(str(tmp_path / "dark.png"), 0 * image)
+    cv2.imwrite(str(tmp_path / "cut.png"), 0 * image[:, :60])
+    write_video(tmp_path / "b.wav", 0, 0.5)
+    write_video(tmp_path / "c.mp4", 0.5, 0.5)
     rows = ["a.png,happy,ann", "dark.png,sad,ann", "cut.png,sad,ann", "b.wav,sad,bob"]
     (tmp_path / "manifest.csv").write_text(
         "file,label,subject,split\n"
@@ -176,10 +183,10 @@ def test_folder_of_ones_own(tmp_path: Path, write_film: WriteFilm, bundle: Bundl
 
     assert find_examples(Selection("folder", tmp_path), bundle).modality == "face"
     assert set(find("voice")) == {"b.wav", "c.mp4"}
-    (film,) = find("fusion").values()
-    assert film.subject == "cy"
-    assert film.load().faces
-    assert film.load().sound is not None
+    (video,) = find("fusion").values()
+    assert video.subject == "cy"
+    assert video.load().faces
+    assert video.load().audio is not None
     by_name = find("face")
     assert set(by_name) == {"a.png", "dark.png", "cut.png", "c.mp4"}
     assert by_name["a.png"].load().faces[0].box[2] == 32.0

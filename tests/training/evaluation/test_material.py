@@ -23,27 +23,27 @@ from emotion_edge.training.evaluation.material import cut_face, whole_face
 )
 def test_cut_face_gives_the_same_input(box: tuple[float, float, float]) -> None:
     """What the preprocessor makes of the cut-out is what it makes of the whole picture."""
-    picture = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
     preprocessor = open_preprocessor("cpu", ImageSpec(), MelSpec())
-    want = preprocessor.face(picture, box, 48, "rgb8").copy()
-    face = cut_face(1.5, picture, box)
+    want = preprocessor.face(image, box, 48, "rgb8").copy()
+    face = cut_face(1.5, image, box)
     assert face.t_s == 1.5
-    assert face.picture.size <= picture.size
-    got = preprocessor.face(face.picture, face.box, 48, "rgb8")
+    assert face.image.size <= image.size
+    got = preprocessor.face(face.image, face.box, 48, "rgb8")
     np.testing.assert_allclose(got, want, atol=0.02)
 
 
 def test_small_face_leaves_the_rest_behind() -> None:
     """Only the face and a margin are kept, in memory of their own."""
-    picture = np.zeros((1_000, 1_000, 3), np.uint8)
-    face = cut_face(0.0, picture, (500.0, 500.0, 40.0))
-    assert max(face.picture.shape) < 80
-    assert face.picture.base is None
+    image = np.zeros((1_000, 1_000, 3), np.uint8)
+    face = cut_face(0.0, image, (500.0, 500.0, 40.0))
+    assert max(face.image.shape) < 80
+    assert face.image.base is None
 
 
 def test_whole_face_is_grey_edge_to_edge() -> None:
-    grey = np.arange(16, dtype=np.uint8).reshape(4, 4)
-    face = whole_face(0.2, grey)
+    gray = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    face = whole_face(0.2, gray)
     assert face.box == (0.0, 0.0, 4.0)
     for channel in range(3):
-        np.testing.assert_array_equal(face.picture[..., channel], grey)
+        np.testing.assert_array_equal(face.image[..., channel], gray)

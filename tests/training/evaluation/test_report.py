@@ -26,11 +26,11 @@ from emotion_edge.training.metrics import (
 VOID = {"meta", "img", "br"}
 
 
-def make_figures(num_people: int = 3, robust: bool = True, **more: Any) -> dict[str, Any]:
+def make_metrics(num_people: int = 3, robust: bool = True, **more: Any) -> dict[str, Any]:
     """What an evaluation gives, of random answers; no example of the last label."""
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.full(7, 0.3), 60)
-    truth = rng.integers(0, 6, 60)
+    targets = rng.integers(0, 6, 60)
     subjects = [f"person {i % num_people}" if num_people else "" for i in range(60)]
     brief = {"accuracy": 0.5, "uar": 0.4, "ece": 0.1, "n": 60}
     rows = [{"condition": "clean", "strength": 0.0, "unit": "", **brief}]
@@ -41,10 +41,10 @@ def make_figures(num_people: int = 3, robust: bool = True, **more: Any) -> dict[
     rows += [{"condition": "face missing", "strength": 1.0, "unit": "", **brief}]
     noise = {"max_probability": 0.5, "entropy_nats": 1.25, "abstained": 0.75, "n": 9}
     return {
-        **score(probabilities, truth, LABELS),
-        **score_subjects(probabilities, truth, subjects),
-        **score_groups(probabilities, truth, [{"sex": "female"}] * 60),
-        **bootstrap_accuracy(probabilities, truth, subjects),
+        **score(probabilities, targets, LABELS),
+        **score_subjects(probabilities, targets, subjects),
+        **score_groups(probabilities, targets, [{"sex": "female"}] * 60),
+        **bootstrap_accuracy(probabilities, targets, subjects),
         "dataset": "folder",
         "modality": "voice",
         "split": "test",
@@ -87,7 +87,7 @@ class Page(HTMLParser):
 
 def test_page_needs_nothing_else(tmp_path: Path) -> None:
     """Images inside, no script, no link; every plot is there and is the file beside it."""
-    page = write_report(make_figures(), tmp_path / "a" / "report")
+    page = write_report(make_metrics(), tmp_path / "a" / "report")
     text = page.read_text()
     parsed = Page(text)
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.tags}
@@ -108,14 +108,14 @@ def test_page_needs_nothing_else(tmp_path: Path) -> None:
 
 def test_page_says_what_was_measured(tmp_path: Path) -> None:
     """n, protocol, bundle hash, notes, figures, people, groups, conditions."""
-    figures = make_figures()
-    text = Page(write_report(figures, tmp_path).read_text()).text
+    metrics = make_metrics()
+    text = Page(write_report(metrics, tmp_path).read_text()).text
     for wanted in (
         "60 judged, 2 left out",
         "as agreed",
-        figures["bundle"],
+        metrics["bundle"],
         "seen before",
-        f"{100 * figures['accuracy']:.1f} %",
+        f"{100 * metrics['accuracy']:.1f} %",
         "person 2",
         "female",
         "20 dB SNR",
@@ -129,9 +129,9 @@ def test_page_says_what_was_measured(tmp_path: Path) -> None:
     assert neutral, "the recall of a label without examples is a dash, not 0"
 
 
-def test_page_without_people_and_robustness(tmp_path: Path) -> None:
+def test_page_without_subjects_and_robustness(tmp_path: Path) -> None:
     """Sections of which there is nothing are not there."""
-    page = write_report(make_figures(num_people=0, robust=False, notes=[]), tmp_path)
+    page = write_report(make_metrics(num_people=0, robust=False, notes=[]), tmp_path)
     text = Page(page.read_text()).text
     for absent in ("People", "Robustness", "Noise without", "Mind:", "Worst person"):
         assert absent not in text
@@ -141,21 +141,21 @@ def test_page_without_people_and_robustness(tmp_path: Path) -> None:
 def test_names_cannot_write_html(tmp_path: Path) -> None:
     """A subject, a protocol or a note from somebody's data is text, wherever it stands."""
     evil = "<script>alert(1)</script>"
-    figures = make_figures(protocol=evil, notes=[evil], bundle_name=evil)
-    figures["subjects"][evil] = {"n": 1, "accuracy": 0.5}
-    figures["groups"][evil] = {evil: {"n": 1, "accuracy": 0.5}}
-    text = write_report(figures, tmp_path).read_text()
+    metrics = make_metrics(protocol=evil, notes=[evil], bundle_name=evil)
+    metrics["subjects"][evil] = {"n": 1, "accuracy": 0.5}
+    metrics["groups"][evil] = {evil: {"n": 1, "accuracy": 0.5}}
+    text = write_report(metrics, tmp_path).read_text()
     assert "<script>" not in text
     assert text.count("&lt;script&gt;") >= 5
 
 
 @pytest.mark.parametrize("num_people", [2, 24, 60])
-def test_plots_are_readable_pictures(num_people: int) -> None:
+def test_plots_are_readable_images(num_people: int) -> None:
     """White border all around: nothing is cut off, however many people there are."""
     names = {f"$odd_{i} with a very long name": i for i in range(num_people)}
-    figures = make_figures()
-    figures["subjects"] = {name: {"n": 3, "accuracy": i / 60} for name, i in names.items()}
-    for name, data in plot_all(figures).items():
+    metrics = make_metrics()
+    metrics["subjects"] = {name: {"n": 3, "accuracy": i / 60} for name, i in names.items()}
+    for name, data in plot_all(metrics).items():
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         height, width = image.shape[:2]
         assert 400 < height < 2_500, name
@@ -165,25 +165,25 @@ def test_plots_are_readable_pictures(num_people: int) -> None:
         assert image.std() > 10, name
 
 
-def test_equal_figures_give_equal_files() -> None:
-    assert plot_all(make_figures()) == plot_all(make_figures())
+def test_equal_metrics_give_equal_files() -> None:
+    assert plot_all(make_metrics()) == plot_all(make_metrics())
 
 
 def test_robustness_shows_every_condition() -> None:
     """A panel for each, strengths in their order on its axis."""
-    figure = plots.plot_robustness(make_figures())
+    figure = plots.plot_robustness(make_metrics())
     panels = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in panels] == ["noise", "face missing"]
     assert [label.get_text() for label in panels[0].get_xticklabels()] == ["20", "0"]
 
 
-def test_confusion_is_coloured_by_share() -> None:
+def test_confusion_is_colored_by_share() -> None:
     """Row by row, whatever the support; a label without examples is no division by zero."""
-    figures = make_figures()
+    metrics = make_metrics()
     confusion = np.zeros((7, 7), int)
     confusion[0, 0], confusion[0, 1], confusion[1, 1] = 30, 10, 2
-    figures["confusion"] = confusion.tolist()
-    figure = plots.plot_confusion(figures)
+    metrics["confusion"] = confusion.tolist()
+    figure = plots.plot_confusion(metrics)
     shares = np.asarray(figure.axes[0].images[0].get_array())
     assert shares[0, 0] == pytest.approx(75)
     assert shares[1, 1] == pytest.approx(100)

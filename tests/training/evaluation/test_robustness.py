@@ -12,39 +12,44 @@ from numpy.typing import NDArray
 from emotion_edge.engines.bundle import Bundle
 from emotion_edge.training.distort import make_noise
 from emotion_edge.training.evaluation.judges import Networks
-from emotion_edge.training.evaluation.material import Face, Material
+from emotion_edge.training.evaluation.material import ExampleMedia, Face
 from emotion_edge.training.evaluation.robustness import (
     CLEAN,
-    judge_noise,
+    evaluate_noise,
     list_conditions,
 )
-from emotion_edge.training.evaluation.surroundings import Surroundings, find_surroundings
+from emotion_edge.training.evaluation.surroundings import (
+    AcousticConditions,
+    load_acoustic_conditions,
+)
 
 RATE_HZ = 16_000
 SIGHT = {"low light": 3, "blur": 3, "JPEG": 3, "occlusion": 3}
-SOUND = {"white noise": 6, "pink noise": 6, "reverberation": 3}
+AUDIO = {"white noise": 6, "pink noise": 6, "reverberation": 3}
 MISSING = {"face missing": 1, "voice missing": 1}
 
 
 @pytest.fixture
-def made() -> Surroundings:
-    return find_surroundings(None, None, RATE_HZ, seed=0)
+def made() -> AcousticConditions:
+    return load_acoustic_conditions(None, None, RATE_HZ, seed=0)
 
 
 @pytest.fixture
-def material(voice: NDArray[np.float32]) -> Material:
+def material(voice: NDArray[np.float32]) -> ExampleMedia:
     """Two pictures with detail, and a voice."""
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (60, 60, 3), dtype=np.uint8) for _ in range(2)]
-    return Material(tuple(Face(t / 10, p, (6.0, 6.0, 48.0)) for t, p in enumerate(pictures)), voice)
+    images = [rng.integers(0, 256, (60, 60, 3), dtype=np.uint8) for _ in range(2)]
+    return ExampleMedia(
+        tuple(Face(t / 10, p, (6.0, 6.0, 48.0)) for t, p in enumerate(images)), voice
+    )
 
 
 @pytest.mark.parametrize(
     ("modality", "expected"),
-    [("face", SIGHT), ("voice", SOUND), ("fusion", {**SOUND, **SIGHT, **MISSING})],
+    [("face", SIGHT), ("voice", AUDIO), ("fusion", {**AUDIO, **SIGHT, **MISSING})],
 )
 def test_conditions_of_each_modality(
-    modality: str, expected: dict[str, int], made: Surroundings
+    modality: str, expected: dict[str, int], made: AcousticConditions
 ) -> None:
     found = list_conditions(modality, made, RATE_HZ)
     assert Counter(condition.name for condition in found) == expected
@@ -53,25 +58,27 @@ def test_conditions_of_each_modality(
     )
 
 
-def test_each_condition_spoils_what_it_says(material: Material, made: Surroundings) -> None:
+def test_each_corruption_changes_its_modality_only(
+    material: ExampleMedia, made: AcousticConditions
+) -> None:
     """Pictures or sound, never both, and nothing in place; more at more strength."""
-    assert material.sound is not None
-    sound, pictures = material.sound.copy(), [face.picture.copy() for face in material.faces]
+    assert material.audio is not None
+    audio, images = material.audio.copy(), [face.image.copy() for face in material.faces]
     harm: dict[str, list[float]] = {}
     for condition in list_conditions("fusion", made, RATE_HZ):
-        spoilt = condition.spoil(material, np.random.default_rng(1))
+        spoilt = condition.corrupt(material, np.random.default_rng(1))
         if condition.name in SIGHT:
-            assert spoilt.sound is material.sound
-            pairs = zip(spoilt.faces, pictures, strict=True)
-            error = [np.abs(face.picture.astype(int) - whole).mean() for face, whole in pairs]
+            assert spoilt.audio is material.audio
+            pairs = zip(spoilt.faces, images, strict=True)
+            error = [np.abs(face.image.astype(int) - whole).mean() for face, whole in pairs]
             harm.setdefault(condition.name, []).append(float(np.mean(error)))
-        elif condition.name in SOUND:
+        elif condition.name in AUDIO:
             assert spoilt.faces is material.faces
-            assert spoilt.sound is not None
-            error = [1 - np.corrcoef(spoilt.sound, sound)[0, 1]]
+            assert spoilt.audio is not None
+            error = [1 - np.corrcoef(spoilt.audio, audio)[0, 1]]
             harm.setdefault(condition.name, []).append(error[0])
         else:
-            assert (spoilt.faces == (), spoilt.sound is None) == (
+            assert (spoilt.faces == (), spoilt.audio is None) == (
                 condition.name == "face missing",
                 condition.name == "voice missing",
             )
@@ -79,25 +86,25 @@ def test_each_condition_spoils_what_it_says(material: Material, made: Surroundin
         assert min(errors) > 0
         if name != "reverberation":  # which may hit a tone harder in a smaller room
             assert errors == sorted(errors)
-    np.testing.assert_array_equal(material.sound, sound)
-    for face, picture in zip(material.faces, pictures, strict=True):
-        np.testing.assert_array_equal(face.picture, picture)
+    np.testing.assert_array_equal(material.audio, audio)
+    for face, image in zip(material.faces, images, strict=True):
+        np.testing.assert_array_equal(face.image, image)
 
 
-def test_clean_changes_nothing(material: Material) -> None:
-    assert CLEAN.spoil(material, np.random.default_rng(0)) is material
+def test_clean_changes_nothing(material: ExampleMedia) -> None:
+    assert CLEAN.corrupt(material, np.random.default_rng(0)) is material
 
 
-def test_chance_is_the_generators(material: Material, made: Surroundings) -> None:
+def test_chance_is_the_generators(material: ExampleMedia, made: AcousticConditions) -> None:
     """The same generator state, the same result; one place of the face is covered in all
     pictures."""
     occlusion = list_conditions("face", made, RATE_HZ)[-1]
     first, again, other = (
-        occlusion.spoil(material, np.random.default_rng(seed)).faces for seed in (5, 5, 6)
+        occlusion.corrupt(material, np.random.default_rng(seed)).faces for seed in (5, 5, 6)
     )
-    np.testing.assert_array_equal(first[0].picture, again[0].picture)
-    assert (first[0].picture != other[0].picture).any()
-    covered = [(face.picture == 128).all(axis=2) for face in first]
+    np.testing.assert_array_equal(first[0].image, again[0].image)
+    assert (first[0].image != other[0].image).any()
+    covered = [(face.image == 128).all(axis=2) for face in first]
     assert (covered[0] == covered[1]).mean() > 0.99
 
 
@@ -109,7 +116,9 @@ def test_noise_alone(
     noise = make_noise("white", 4 * RATE_HZ, np.random.default_rng(0)) * np.float32(0.03)
     short = np.ones(100, np.float32)
     networks = open_null(bundle, "voice")
-    (row,) = judge_noise(networks, Surroundings({"hum": [noise, noise], "click": [short]}, {}))
+    (row,) = evaluate_noise(
+        networks, AcousticConditions({"hum": [noise, noise], "click": [short]}, {})
+    )
     assert row["noise"] == "hum"
     assert row["n"] == 8, "windows of both"
     assert 1 / 7 < row["max_probability"] < 1

@@ -14,29 +14,29 @@ from emotion_edge.training.distort import make_response
 from emotion_edge.training.evaluation.robustness import SNRS_DB, list_conditions
 from emotion_edge.training.evaluation.surroundings import (
     RT60S_S,
-    find_surroundings,
     list_noises,
+    load_acoustic_conditions,
 )
 
 RATE_HZ = 16_000
-WriteFilm = Callable[..., Path]
+WriteVideo = Callable[..., Path]
 
 
 def test_made_surroundings_are_seeded() -> None:
-    made = find_surroundings(None, None, RATE_HZ, seed=0)
-    again = find_surroundings(None, None, RATE_HZ, seed=0)
-    other = find_surroundings(None, None, RATE_HZ, seed=1)
+    made = load_acoustic_conditions(None, None, RATE_HZ, seed=0)
+    again = load_acoustic_conditions(None, None, RATE_HZ, seed=0)
+    other = load_acoustic_conditions(None, None, RATE_HZ, seed=1)
     assert tuple(made.rooms) == RT60S_S
     for name in ("white noise", "pink noise"):
         np.testing.assert_array_equal(made.noises[name][0], again.noises[name][0])
         assert (made.noises[name][0] != other.noises[name][0]).any()
 
 
-def test_noises_and_rooms_of_folders(tmp_path: Path, write_film: WriteFilm) -> None:
+def test_noises_and_rooms_of_folders(tmp_path: Path, write_video: WriteVideo) -> None:
     """Found to the bottom, rooms are no noises, unreadable and silent files are left out."""
     import soundfile
 
-    write_film(tmp_path / "noise" / "deep" / "a.wav", 0, 0.5)
+    write_video(tmp_path / "noise" / "deep" / "a.wav", 0, 0.5)
     (tmp_path / "noise" / "b.wav").write_bytes(b"no sound")
     (tmp_path / "noise" / "readme.txt").write_text("nothing to hear")
     soundfile.write(tmp_path / "noise" / "silent.wav", np.zeros(RATE_HZ), RATE_HZ)
@@ -44,8 +44,8 @@ def test_noises_and_rooms_of_folders(tmp_path: Path, write_film: WriteFilm) -> N
     rooms.mkdir()
     response = make_response(0.5, RATE_HZ, np.random.default_rng(0))
     soundfile.write(rooms / "hall.wav", response / 2, RATE_HZ)
-    found = find_surroundings(tmp_path / "noise", rooms, RATE_HZ, seed=0)
-    assert {name: len(sounds) for name, sounds in found.noises.items()} == {"noise": 1}
+    found = load_acoustic_conditions(tmp_path / "noise", rooms, RATE_HZ, seed=0)
+    assert {name: len(audio_clips) for name, audio_clips in found.noises.items()} == {"noise": 1}
     ((rt60_s, responses),) = found.rooms.items()
     assert len(responses) == 1
     assert 0.3 < rt60_s < 0.7
@@ -73,7 +73,7 @@ def test_noises_of_the_training_are_left_alone(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("option", ["--noise", "--impulse-responses"])
-def test_folder_without_sound_is_told(
+def test_folder_without_audio_is_reported(
     tmp_path: Path, content: dict[str, bytes] | None, error: str, option: str
 ) -> None:
     """The option, the folder and what is wrong."""
@@ -84,4 +84,4 @@ def test_folder_without_sound_is_told(
             (folder / name).write_bytes(data)
     given = (folder, None) if option == "--noise" else (None, folder)
     with pytest.raises(DatasetError, match=f"{option} .*sounds: {error}"):
-        find_surroundings(*given, RATE_HZ, seed=0)
+        load_acoustic_conditions(*given, RATE_HZ, seed=0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emotion_edge.training.models.face import BT601_LUMA, BothSides, FaceNet, fold_luma
+from emotion_edge.training.models.face import BT601_LUMA, FaceNet, MirrorAveraged, fold_luma
 
 
 @pytest.fixture(scope="module")
@@ -27,25 +27,25 @@ def assert_close(got: Tensor, want: Tensor) -> None:
 @torch.no_grad()
 def test_outputs(model: FaceNet) -> None:
     """Embedding and logits, for any size of picture, each picture on its own."""
-    pictures = torch.randn(3, 3, 64, 64)
-    embedding, logits = model(pictures)
+    images = torch.randn(3, 3, 64, 64)
+    embedding, logits = model(images)
     assert embedding.shape == (3, 256)
     assert logits.shape == (3, 7)
-    assert_close(model(pictures[1:2])[1], logits[1:2])
+    assert_close(model(images[1:2])[1], logits[1:2])
     assert model(torch.randn(1, 3, 32, 32))[1].shape == (1, 7)
 
 
 @torch.no_grad()
 def test_fold_luma(model: FaceNet) -> None:
     """Exact on grey pictures; and afterwards two pictures of one luma are the same picture."""
-    grey = torch.randn(2, 1, 64, 64)
-    colour = torch.randn(2, 3, 64, 64)
+    gray = torch.randn(2, 1, 64, 64)
+    color = torch.randn(2, 3, 64, 64)
     luma = torch.tensor(BT601_LUMA).view(1, 3, 1, 1)
-    tinted = colour + grey - (colour * luma).sum(dim=1, keepdim=True)  # luma shares sum to 1
-    want = model(grey.expand(-1, 3, -1, -1))[1]
+    tinted = color + gray - (color * luma).sum(dim=1, keepdim=True)  # luma shares sum to 1
+    want = model(gray.expand(-1, 3, -1, -1))[1]
     assert (model(tinted)[1] - want).abs().max() > 0.1 * want.abs().max()
     fold_luma(model)
-    assert_close(model(grey.expand(-1, 3, -1, -1))[1], want)
+    assert_close(model(gray.expand(-1, 3, -1, -1))[1], want)
     assert_close(model(tinted)[1], want)
     fold_luma(model)  # folding again changes nothing
     assert_close(model(tinted)[1], want)
@@ -55,7 +55,7 @@ def test_fold_luma(model: FaceNet) -> None:
 def test_both_sides() -> None:
     """A picture and its mirror image get the same answer: the mean of the two."""
     model = FaceNet().eval()
-    both = BothSides(model).eval()
+    both = MirrorAveraged(model).eval()
     image = torch.randn(3, 3, 48, 48)
     embedding, logits = both(image)
     want = (model(image)[1] + model(image.flip(3))[1]) / 2
