@@ -27,7 +27,7 @@ class VideoFrame:
     """Counts every picture the source captured: a gap means the source itself lost some."""
     image: NDArray[np.uint8]
     format: str = "bgr8"
-    """One of `kernels.pixels.FORMATS`: layout, and encoding and range of Y'CbCr."""
+    """One of `kernels.pixels.PIXEL_FORMATS`: layout, and encoding and range of Y'CbCr."""
     device_ptr: int = 0
     """Where the GPU sees the first byte of `image`; 0 when it does not."""
 

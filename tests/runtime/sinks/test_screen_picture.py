@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.kernels.pixels import FORMATS, find_format
+from emotion_edge.kernels.pixels import PIXEL_FORMATS, find_format
 from emotion_edge.kernels.reference import to_rgb
 from emotion_edge.runtime.messages import VideoFrame
 from emotion_edge.runtime.sinks.screen_picture import scale_frame
@@ -21,7 +21,7 @@ def make_image(pixel_format: str) -> NDArray[np.uint8]:
     return image
 
 
-@pytest.mark.parametrize("pixel_format", FORMATS)
+@pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
 def test_every_format(pixel_format: str) -> None:
     """The colours are those of the reference, left and right are as in a mirror."""
     image = make_image(pixel_format)

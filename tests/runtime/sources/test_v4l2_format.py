@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_edge.kernels.pixels import FORMATS
+from emotion_edge.kernels.pixels import PIXEL_FORMATS
 from emotion_edge.runtime.sources.v4l2_abi import PRIV_MAGIC, PixelFormat
 from emotion_edge.runtime.sources.v4l2_format import name_pixel_format
 
@@ -79,4 +79,4 @@ NUMBERS = st.integers(0, 0xFFFFFFFF)
 @given(NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 def test_no_number_fails(colorspace: int, encoding: int, quantization: int, priv: int) -> None:
     """Whatever a driver leaves there, the frame's format is one that the kernels know."""
-    assert name(colorspace, encoding, quantization, priv) in FORMATS
+    assert name(colorspace, encoding, quantization, priv) in PIXEL_FORMATS
