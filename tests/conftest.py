@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from emotion_edge.engines.bundle import LABELS, Level, ModelEntry, write_manifest
@@ -13,6 +14,12 @@ from emotion_edge.kernels.cuda_device import has_gpu
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 TESTS = Path(__file__).parent
+
+# How long an example takes, and how long it takes to make, is the machine's business.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 if not has_gpu():
     # Before anything loads Numba: its CUDA kernels then run in Python. It changes nothing else.

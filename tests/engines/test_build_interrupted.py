@@ -19,7 +19,7 @@ from cuda_stand_in import FakeGpu
 from emotion_edge.engines import build
 from emotion_edge.engines.bundle import Bundle
 
-TIMEOUT_S = 60
+TIMEOUT_S = 500
 
 
 def test_progress_is_reported(

@@ -88,7 +88,7 @@ def test_archive_of_the_command(bundle: Bundle, order: list[str]) -> None:
     if shutil.which("tar") is None:
         pytest.skip("no tar")
     file = bundle.path.with_suffix(".tar")
-    subprocess.run(["tar", "-cf", file, "-C", bundle.path, *order], check=True, timeout=60)
+    subprocess.run(["tar", "-cf", file, "-C", bundle.path, *order], check=True, timeout=500)
     assert read(file) == contents(bundle)
 
 
@@ -331,7 +331,6 @@ def install(data: bytes) -> None:
 
 FUZZ = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 names = st.one_of(

@@ -185,7 +185,7 @@ def test_engine_on_the_real_pycuda(cuda: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=500,
     )
     assert result.returncode == 0, result.stderr
     assert not result.stderr

@@ -161,6 +161,6 @@ def test_engines_load_no_opencv() -> None:
         " emotion_edge.engines.onnx_engine; print('cv2' in sys.modules)"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=500
     )
     assert result.stdout.strip() == "False", result.stderr

@@ -13,7 +13,7 @@ LOGITS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=7, max_size=7)
 WEIGHT = st.floats(0.01, 1.0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(logits=LOGITS, temperature=st.floats(0.01, 100))
 def test_calibrated_is_a_distribution(logits: list[float], temperature: float) -> None:
     """Sums to 1, is never negative, and keeps the order, however large the logits."""
@@ -24,7 +24,7 @@ def test_calibrated_is_a_distribution(logits: list[float], temperature: float) -
     assert probabilities[array.argmax()] == probabilities.max()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(logits=LOGITS, temperature=st.floats(0.01, 100))
 def test_one_is_calibrated_like_many(logits: list[float], temperature: float) -> None:
     """The device's way and the evaluation's way give the same."""
@@ -46,7 +46,7 @@ def test_temperature() -> None:
     assert calibrate(logits, 4.0)[0, 0] == pytest.approx(3**0.25 / (1 + 3**0.25))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(face=LOGITS, voice=LOGITS, face_weight=WEIGHT, voice_weight=WEIGHT)
 def test_fused_is_a_distribution(
     face: list[float], voice: list[float], face_weight: float, voice_weight: float

@@ -47,7 +47,7 @@ def test_main_thread_only() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(10)
+    thread.join()
     assert said == ["the GPU must be opened on the main thread"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 SCRIPT = Path(__file__).with_name("power_cuts.py")
 MEMORY = "/dev/shm"
 """A disk that is not waited for: the model keeps what was synced itself."""
-TIMEOUT_S = 110
+TIMEOUT_S = 500
 
 
 def test_every_cut_leaves_a_bundle(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_wrong_thread(face: TensorRTEngine) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(10)
+    thread.join()
     assert said == ["face fp32: used on another thread than it was opened on"]
 
 

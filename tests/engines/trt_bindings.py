@@ -44,7 +44,7 @@ class Bindings:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=500,
         )
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()

@@ -72,7 +72,7 @@ def check_types(folder: Path, modules: Iterable[str], cache: Path) -> Findings:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=500,
     )
     lines = [line for line in result.stdout.splitlines() if ": error: " in line]
     # A mypy that failed must not pass for a clean result.

@@ -58,7 +58,7 @@ def run_python(code: str, **environment: str) -> object:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr
     return ast.literal_eval(done.stdout)

@@ -96,7 +96,7 @@ def test_points_between_pixels_are_the_second_ones(preprocessor: Preprocessor, s
         assert_same(preprocessor, image, (corner, corner, side), 36, "rgb8")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),
@@ -188,7 +188,7 @@ def test_reference_is_bilinear() -> None:
     np.testing.assert_allclose(same.transpose(1, 2, 0) * 255, FRAME[:64, :64], atol=1e-3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(origin=st.floats(-50, 50), side=st.floats(1, 400), limit=st.integers(1, 60))
 @example(origin=0.0, side=2.5 * 32, limit=60)
 def test_taps_stay_inside(origin: float, side: float, limit: int) -> None:
@@ -212,7 +212,7 @@ def test_output_is_reused_per_size(preprocessor: Preprocessor) -> None:
     assert np.abs(read_tensor(first) - kept).max() > 0.1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     origin=st.floats(-300, 300),
     side=st.floats(1, 400),

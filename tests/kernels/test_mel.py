@@ -119,7 +119,7 @@ def test_quiet_noise_beside_a_loud_tone(preprocessor: Preprocessor, hz: int) -> 
     assert_equals_reference(preprocessor.mel, audio.clip(-1, 1).astype(np.float32))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     cuts=st.lists(st.integers(0, 70_000), max_size=40),
     every=st.sampled_from([0, 1_600, 160, 533, 37]),
@@ -222,7 +222,7 @@ def test_before_the_first_column_is_nothing(quick_preprocessor: Preprocessor, en
     assert len(mel.levels_db(end)) == 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(first=st.integers(0, 10**12), cuts=st.lists(st.integers(0, 9_000), max_size=6))
 def test_restart_goes_back_to_the_grid(
     quick_preprocessor: Preprocessor, first: int, cuts: list[int]

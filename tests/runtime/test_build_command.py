@@ -25,7 +25,7 @@ sys.path.append(str(Path(__file__).parent.parent / "engines"))  # the tests are 
 from cuda_stand_in import FakeGpu
 from trt_stand_in import use_fake_tensorrt
 
-TIMEOUT_S = 60
+TIMEOUT_S = 500
 
 
 class PrivilegesDropped(Exception):

@@ -199,7 +199,7 @@ def test_read_while_it_is_written() -> None:
     try:
         reader = threading.Thread(target=read)
         reader.start()
-        assert begun.wait(10)
+        begun.wait()
         for index in range(3000):
             add(log, index * SECOND)
         done.set()

@@ -35,7 +35,7 @@ from emotion_edge.runtime.sync import Synchroniser
 
 from .devices import FACE, Camera, Microphone
 
-TIMEOUT_S = 100
+TIMEOUT_S = 500
 SPEAKING_S = 1.5
 """When the demo's voice speaks, so that its sound is in every buffer."""
 

@@ -26,7 +26,7 @@ from emotion_edge.runtime.quality import LevelCost
 sys.path.append(str(Path(__file__).parent.parent / "engines"))  # the tests are no package
 from trt_stand_in import use_fake_tensorrt
 
-TIMEOUT_S = 60
+TIMEOUT_S = 500
 MS = ("base_ms", "face_ms", "voice_ms")
 
 

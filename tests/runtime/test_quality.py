@@ -304,7 +304,7 @@ def test_levels_are_needed() -> None:
         QualityController((), BUDGET_MS)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     factor=st.floats(0.3, 40.0),
     wait_ms=st.floats(0.0, 60.0),

@@ -43,7 +43,7 @@ def test_end_wakes_the_reader() -> None:
     reader = threading.Thread(target=lambda: taken.append(ring.take(30.0)))
     reader.start()
     ring.end()
-    reader.join(5)
+    reader.join()
     assert taken == [(None, 0)]
     assert ring.ended
     ring = FrameRing()
@@ -123,7 +123,7 @@ def test_waiting_for_audio() -> None:
     reader = threading.Thread(target=lambda: answers.append(ring.wait_for(20, 30.0)))
     reader.start()
     ring.put(make_chunk(10, 10))
-    reader.join(5)
+    reader.join()
     assert answers == [True]
 
 

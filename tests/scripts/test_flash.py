@@ -65,7 +65,7 @@ def flash(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=500,
     )
 
 

@@ -62,7 +62,7 @@ def run(root: Path, steps: str) -> subprocess.CompletedProcess[str]:
         """
     (root.parent / "commands").write_text("")
     return subprocess.run(
-        ["bash", "-c", setup + steps], capture_output=True, text=True, check=False, timeout=60
+        ["bash", "-c", setup + steps], capture_output=True, text=True, check=False, timeout=500
     )
 
 

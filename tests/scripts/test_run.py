@@ -43,7 +43,7 @@ def run(checkout: Path, *arguments: str) -> tuple[list[str], subprocess.Complete
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=500,
     )
     return (checkout / "calls").read_text().splitlines(), result
 
@@ -113,7 +113,7 @@ def test_python_is_missing(checkout: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=500,
     )
     assert result.returncode == 1
     assert result.stderr == (

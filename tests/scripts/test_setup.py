@@ -28,7 +28,7 @@ def run(script: str, *arguments: object, **environment: str) -> subprocess.Compl
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=500,
     )
 
 

@@ -61,7 +61,7 @@ def run_filtered() -> Run:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=500,
             env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
         )
 

@@ -55,7 +55,7 @@ def run_tool(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """Skips the test where the tool is not installed, or too old for its options."""
     if shutil.which(str(command[0])) is None:
         pytest.skip(f"{command[0]} is not installed")
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     for complaint in ("unrecognized option", "Unknown operation"):
         if complaint in done.stderr:
             pytest.skip(f"{command[0]} is too old: {done.stderr.strip()}")

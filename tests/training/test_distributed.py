@@ -58,7 +58,7 @@ def run_script(folder: Path, num_processes: int) -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     start = [*torchrun, str(num_processes)] if num_processes > 1 else []
     command = [sys.executable, *start, str(folder / "run.py"), str(folder)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert "at exit: " in done.stdout
     assert "gloo" not in done.stdout  # a thread that outlives Python may abort the process

@@ -140,7 +140,7 @@ def run_script(folder: Path, kill_at: int, first_step: int = 0) -> int:
     folder.mkdir(exist_ok=True)
     (folder / "run.py").write_text(SCRIPT)
     command = [sys.executable, str(folder / "run.py"), str(folder), str(kill_at), str(first_step)]
-    return subprocess.run(command, check=False, timeout=100).returncode
+    return subprocess.run(command, check=False, timeout=500).returncode
 
 
 def test_sigkill_in_an_epoch(tmp_path: Path) -> None:

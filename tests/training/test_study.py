@@ -64,7 +64,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     """Started at once, together they do the trials that were asked for, none twice; the first is
     where the search starts from."""
     both = [start_script(tmp_path) for _ in range(2)]
-    assert [process.wait(timeout=100) for process in both] == [0, 0]
+    assert [process.wait(timeout=500) for process in both] == [0, 0]
     calls = (tmp_path / "calls.txt").read_text().splitlines()
     assert len(calls) == len(set(calls)) == 12
     assert "5.0 0.001" in calls
@@ -76,7 +76,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
 
 def test_killed_process(tmp_path: Path) -> None:
     """Its trial is given up once it has been silent long enough, and done again by another."""
-    assert start_script(tmp_path, kill_at=3).wait(timeout=100) == -signal.SIGKILL
+    assert start_script(tmp_path, kill_at=3).wait(timeout=500) == -signal.SIGKILL
     assert len((tmp_path / "calls.txt").read_text().splitlines()) == 3
     with sqlite3.connect(tmp_path / "study.db") as database:
         database.execute("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'")

@@ -36,7 +36,7 @@ from emotion_edge.runtime.sinks.screen_view import ACCENTS, GREEN, ScreenView
 from .fake_card import FakeCard, FakeHandle, make_mode
 from .screen_estimates import ESTIMATE, FRAME_NS, NOTICE
 
-LIMIT_S = 10.0
+LIMIT_S = 500.0
 
 
 def wait_for(holds: Callable[[], bool]) -> bool:

@@ -27,7 +27,7 @@ from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.sinks import serial_line
 from emotion_edge.runtime.sinks.serial_line import SerialSink
 
-TIMEOUT_S = 20
+TIMEOUT_S = 500
 ESTIMATE = Estimate(
     t_ns=0,
     index=0,

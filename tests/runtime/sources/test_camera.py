@@ -187,7 +187,7 @@ def test_close_does_not_release_under_a_read(stand_in: StandIn, clock: FakeClock
 
     def grab() -> bool:
         waiting.set()
-        go_on.wait(5)
+        go_on.wait()
         return False
 
     stand_in.grab = grab  # type: ignore[method-assign]
@@ -195,11 +195,11 @@ def test_close_does_not_release_under_a_read(stand_in: StandIn, clock: FakeClock
     got: list[object] = []
     reader = threading.Thread(target=lambda: got.append(camera.read()))
     reader.start()
-    waiting.wait(5)
+    waiting.wait()
     camera.close()
     assert stand_in.releases == 0
     go_on.set()
-    reader.join(5)
+    reader.join()
     assert got == [None]
     assert stand_in.releases == 1
     assert camera.read() is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,18 +157,15 @@ def test_failure_midway_is_raised_after_what_was_good() -> None:
 
 
 def test_close_wakes_a_waiting_read() -> None:
-    """A reader that waits for the next picture is let go at once, and gets None."""
-    with Playback(Sequence(has_audio=False), MonotonicClock(), fps=0.01) as playback:
+    """A reader that waits an hour for the next picture is let go, and gets None."""
+    with Playback(Sequence(has_audio=False), MonotonicClock(), fps=1 / 3_600) as playback:
         assert playback.video is not None
         assert playback.video.read() is not None
         got: list[object] = []
         reader = threading.Thread(target=lambda: got.append(playback.video.read()))
         reader.start()
-        begin_s = time.monotonic()
         playback.close()
-        reader.join(5)
-        assert not reader.is_alive()
-        assert time.monotonic() - begin_s < 1
+        reader.join()
         assert got == [None]
         playback.close()
         assert playback.video.read() is None

@@ -51,7 +51,7 @@ def test_wake_ends_a_wait_in_another_thread(fifo: str) -> None:
     reader = threading.Thread(target=lambda: got.append(handle.wait(20)))
     reader.start()
     handle.wake()
-    reader.join(5)
+    reader.join()
     assert got == ["woken"]
     handle.close()
 
