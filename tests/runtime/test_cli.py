@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from emotion_edge.runtime.indicator import IndicatorError
 from emotion_edge.runtime.messages import SourceError
 from emotion_edge.runtime.sources.demo import draw_face
 
+from . import processes
+
 KEYS = [
     *("t_ns", "index", "label", "confidence", "probabilities", "modalities", "face", "voice"),
     *("abstained", "skew_ms", "latency_ms", "stages_ms", "level"),
 ]
 STAGES = ["wait", "sync", "preprocess", "face", "voice", "fusion", "publish"]
 RUN = (sys.executable, "-m", "emotion_edge.runtime", "run")
-TIMEOUT_S = 60
+TIMEOUT_S = 500
 
 
 @pytest.fixture
@@ -45,8 +48,8 @@ def video_file(make_video: Callable[..., Path]) -> Path:
     return make_video("film.mp4", [(n / 30, draw_face(n / 30)) for n in range(18)])
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def start(*arguments: object, **options: Any) -> AbstractContextManager[subprocess.Popen[str]]:
+    return processes.start(
         [*RUN, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -16,7 +16,9 @@ from emotion_edge.runtime.benchmark.hogs import CpuLoad, list_cores
 from emotion_edge.runtime.messages import SourceError
 from emotion_edge.runtime.priority import PIPELINE_PRIORITY, realtime_permitted
 
-TIMEOUT_S = 30.0
+from .. import processes
+
+TIMEOUT_S = 500
 PARENT = """
 import sys
 from emotion_edge.runtime.benchmark.hogs import CpuLoad
@@ -76,7 +78,7 @@ def test_a_real_time_neighbour() -> None:
 @pytest.mark.parametrize("state", ["stopped", "spinning"])
 def test_die_with_their_parent(state: str) -> None:
     """Even when it is killed and can do nothing about it."""
-    with subprocess.Popen(
+    with processes.start(
         [sys.executable, "-c", PARENT, state],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

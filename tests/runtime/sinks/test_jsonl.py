@@ -18,6 +18,8 @@ from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.sinks import SinkClosed, open_sink
 from emotion_edge.runtime.sinks.jsonl import JsonlSink, encode_estimate
 
+from .. import processes
+
 ESTIMATE = Estimate(
     t_ns=1_234_567_890,
     index=7,
@@ -186,14 +188,14 @@ def test_stdout_is_not_closed_with_the_sink() -> None:
     )
     pipe = subprocess.PIPE
     environment = {name: value for name, value in os.environ.items() if "UNBUFFERED" not in name}
-    with subprocess.Popen(
+    with processes.start(
         [sys.executable, "-c", code], env=environment, stdin=pipe, stdout=pipe, stderr=pipe
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"first\n"
         process.stdout.close()
         process.stdout = None
-        _, errors = process.communicate(b"x", timeout=30)
+        _, errors = process.communicate(b"x", timeout=500)
     assert (process.returncode, errors) == (3, b"")
 
 
