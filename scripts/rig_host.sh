@@ -24,3 +24,15 @@ list_missing() {
     find_rig_kernel
     [[ $kernel && -d /usr/src/linux-headers-$kernel ]] || echo linux-headers-amd64
 }
+
+# What is missing for the virtual device is installed where that is possible; else its tests say
+# why they are left out.
+install_rig_host() {
+    local missing
+    ((EUID == 0)) && grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release || return 0
+    [[ $(apt-cache policy linux-image-amd64 2>/dev/null) ]] || apt-get -qq update || return 0
+    mapfile -t missing < <(list_missing)
+    ((${#missing[@]})) || return 0
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+        "${missing[@]}" >/dev/null || echo "could not install: ${missing[*]}" >&2
+}
