@@ -25,7 +25,7 @@ from emotion_edge.runtime.latency import STAGES
 from emotion_edge.runtime.sources import Playback, Sources, open_media
 from emotion_edge.runtime.sources.demo import draw_face, synthesize_speech
 
-from . import processes
+from .. import processes
 
 TIMEOUT_S = 500
 RUN = (sys.executable, "-m", "emotion_edge.runtime.bench")
@@ -277,5 +277,4 @@ def test_stopped_from_outside(
             assert len(herd) == 1
             process.send_signal(number)
             assert process.wait(TIMEOUT_S) == code
-    alive = psutil.wait_procs(herd, TIMEOUT_S)[1]
-    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+    processes.wait_gone(herd)

@@ -25,7 +25,7 @@ from emotion_edge.runtime.indicator import IndicatorError
 from emotion_edge.runtime.messages import SourceError
 from emotion_edge.runtime.sources.demo import draw_face
 
-from . import processes
+from .. import processes
 
 KEYS = [
     *("t_ns", "index", "label", "confidence", "probabilities", "modalities", "face", "voice"),

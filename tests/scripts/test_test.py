@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from .. import processes
+
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 FILES = ("pyproject.toml", "setup.py", "constraints.txt")
 PYTHON = """\
@@ -63,4 +65,4 @@ def test_under_load(checkout: Path, how: str, code: int) -> None:
     assert len(beside.split()) == 8
     assert arguments == f"{how} -k a test"
     left = [psutil.Process(pid) for pid in map(int, beside.split()) if psutil.pid_exists(pid)]
-    assert [one for one in left if one.status() != psutil.STATUS_ZOMBIE] == []
+    processes.wait_gone(left)

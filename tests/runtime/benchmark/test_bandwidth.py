@@ -20,7 +20,7 @@ from emotion_edge.runtime.benchmark.bandwidth import (
 )
 from emotion_edge.runtime.benchmark.slowed import SimulatedSlowdown
 
-from .. import processes
+from ... import processes
 
 V1_MOUNTS = """\
 22 1 0:20 / /proc rw,relatime - proc proc rw

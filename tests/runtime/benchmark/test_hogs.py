@@ -16,7 +16,7 @@ from emotion_edge.runtime.benchmark.hogs import CpuLoad, list_cores
 from emotion_edge.runtime.messages import SourceError
 from emotion_edge.runtime.priority import PIPELINE_PRIORITY, realtime_permitted
 
-from .. import processes
+from ... import processes
 
 TIMEOUT_S = 500
 PARENT = """
@@ -90,8 +90,7 @@ def test_die_with_their_parent(state: str) -> None:
         assert all(one.is_running() for one in herd)
         parent.send_signal(signal.SIGKILL)
         parent.wait(TIMEOUT_S)
-    _, alive = psutil.wait_procs(herd, TIMEOUT_S)
-    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+    processes.wait_gone(herd)
 
 
 def test_load_process_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.sinks import SinkClosed, open_sink
 from emotion_edge.runtime.sinks.jsonl import JsonlSink, encode_estimate
 
-from .. import processes
+from ... import processes
 
 ESTIMATE = Estimate(
     t_ns=1_234_567_890,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
+
+import psutil
 
 
 @contextmanager
@@ -17,3 +20,11 @@ def start(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[A
             yield process
         finally:
             process.kill()
+
+
+def wait_gone(processes: Iterable[psutil.Process]) -> None:
+    """Until none of them runs; one that its new parent has not asked after runs no more."""
+    for one in processes:
+        with suppress(psutil.NoSuchProcess):
+            while one.is_running() and one.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.01)
