@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..engines.base import EngineError
-from ..engines.bundle import BundleError
+from ..engines.bundles.manifest import BundleError
 from ..training.data import DatasetError
 from ..training.errors import TrainingError
 from .commands import compare, folds, quantize, samples, sensitivity

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from .answers import Feeds, open_session, run_session
+from .divergence import Feeds, open_session, run_session
 from .errors import CalibrationError
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")

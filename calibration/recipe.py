@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from .answers import LogitDifference
+from .divergence import LogitDifference
 from .quantize import quantize, read_network, serialize
 from .ranges import PLAIN_METHODS, Histogram, choose_range, collect_histograms, find_weighted
 from .samples import Samples

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .answers import Feeds, LogitDifference, compare_logits, compute_logits
+from .divergence import Feeds, LogitDifference, compare_logits, compute_logits
 from .errors import CalibrationError
 from .quantize import quantize
 from .ranges import Histogram, candidate_thresholds, count_weights, find_weighted

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from ..engines.bundle import Bundle, Manifest, ModelEntry, Variant
+from ..engines.bundles.manifest import Bundle, Manifest, ModelEntry, Variant
 from ..engines.golden import golden_input
-from ..engines.onnx_engine import OnnxEngine
-from ..training.export import GOLDEN_PLACES, check_replaceable, finish_bundle, put_in_place
-from .compare import Row
+from ..engines.onnx_runtime import OnnxEngine
+from ..training.export.bundle import GOLDEN_PLACES, check_replaceable, finish_bundle, put_in_place
+from .accuracy_gate import Row
 from .errors import CalibrationError
 
 INT8 = "int8"

@@ -6,10 +6,10 @@ import functools
 import logging
 import os
 
-from ..kernels.cuda_device import has_gpu
+from ..kernels.cuda.device import has_gpu
 from .base import Engine, EngineError, Report, null_reporter
-from .bundle import FUSION, PRECISIONS, Bundle, ModelEntry
-from .plan import BuildOptions, convert_model
+from .bundles.manifest import FUSION, PRECISIONS, Bundle, ModelEntry
+from .tensorrt.plan import BuildOptions, convert_model
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def open_engine(
         return _open_onnx(bundle, network, 1, "fp32")
     check_precision(bundle, network, precision)
     if name == "tensorrt" or (name == "auto" and has_gpu()):
-        from .tensorrt_engine import open_tensorrt
+        from .tensorrt.engine import open_tensorrt
 
         wanted = "fp16" if precision == "auto" else precision
         try:
@@ -61,7 +61,7 @@ def open_engine(
 
 
 def _open_onnx(bundle: Bundle, network: str, num_threads: int, precision: str) -> Engine:
-    from .onnx_engine import OnnxEngine
+    from .onnx_runtime import OnnxEngine
 
     path = bundle.model_path(network, precision)
     model = None

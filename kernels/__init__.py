@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .cuda_device import PreprocessorError, has_gpu, is_simulated
+from .cuda.device import PreprocessorError, has_gpu, is_simulated
 from .device_array import Tensor
 from .spec import ImageSpec, MelSpec
 
@@ -73,12 +73,12 @@ def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor
     """
     if name not in PREPROCESSORS:
         raise ValueError(f"preprocessor {name!r} is not one of {', '.join(PREPROCESSORS)}")
-    from .kernel_cache import copy_readonly_cache
+    from .cpu.cache import copy_readonly_cache
 
     copy_readonly_cache()
     # Numba's simulator has its own idea of the GPU's memory, which no engine can read.
     if name == "cuda" or (name == "auto" and has_gpu() and not is_simulated()):
-        from .cuda import CudaPreprocessor
+        from .cuda.preprocessor import CudaPreprocessor
 
         try:
             return CudaPreprocessor(image, mel)
@@ -86,6 +86,6 @@ def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor
             if name == "cuda":
                 raise
             log.warning("the CPU prepares the networks' input: %s", error)
-    from .cpu import CpuPreprocessor
+    from .cpu.preprocessor import CpuPreprocessor
 
     return CpuPreprocessor(image, mel)

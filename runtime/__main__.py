@@ -12,14 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..engines.base import EngineError
-from ..engines.bundle import BundleError
-from ..kernels.cuda_device import PreprocessorError
-from .build_command import add_build_arguments, run_build
-from .bundle_command import add_bundle_arguments, run_bundle
+from ..engines.bundles.manifest import BundleError
+from ..kernels.cuda.device import PreprocessorError
+from .cli.build import add_build_arguments, run_build
+from .cli.bundle import add_bundle_arguments, run_bundle
 from .config import Config, ConfigError, load_config
-from .indicator import IndicatorError
 from .messages import SourceError
-from .service_config import add_set_argument
+from .service.deployment import add_set_argument
+from .service.indicator import IndicatorError
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     # Imported here, so that --help and a mistyped option answer at once.
-    from .app import LiveRun, StoppedDuringStart
+    from .live import LiveRun, StoppedDuringStart
     from .replay import run_replay
     from .sinks import SinkClosed, open_sink
 
@@ -169,13 +169,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def profile(args: argparse.Namespace) -> int:
-    from .profile_command import run_profile
+    from .cli.profile import run_profile
 
     return run_profile(build_config(args, ["level=''"]), args.json)
 
 
 def doctor(args: argparse.Namespace) -> int:
-    from .doctor import run_doctor
+    from .doctor.report import run_doctor
 
     return run_doctor(args.bundle, load_config(args.config) if args.config else None)
 

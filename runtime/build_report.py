@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from .watchdog import Watchdog
+from .service.sd_notify import Watchdog
 
 log = logging.getLogger(__name__)
 

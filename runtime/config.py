@@ -13,7 +13,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ..engines.settings import ConfigError, Section, apply_override, explain_problem, read_settings
+from ..engines.config_file import (
+    ConfigError,
+    Section,
+    apply_override,
+    explain_problem,
+    read_settings,
+)
 
 __all__ = ["Config", "ConfigError", "load_config"]
 

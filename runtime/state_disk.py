@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 
-from .trouble import FaultLog
+from .faults import FaultLog
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from emotion_edge.engines.bundle import LABELS, Level, ModelEntry, write_manifest
-from emotion_edge.kernels.cuda_device import has_gpu
+from emotion_edge.engines.bundles.manifest import LABELS, Level, ModelEntry, write_manifest
+from emotion_edge.kernels.cuda.device import has_gpu
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 TESTS = Path(__file__).parent

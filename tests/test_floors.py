@@ -37,7 +37,7 @@ ONLY_IN = {
     "av": ("runtime", "training", "calibration"),
     "serial": ("runtime",),
     "PIL": ("runtime",),
-    "cryptography": ("engines/signature.py",),
+    "cryptography": ("engines/bundles/signature.py",),
     "jetson_utils": ("runtime",),
     "jetson_utils_python": ("runtime",),
     "tensorrt": ("engines", "kernels"),
@@ -52,7 +52,7 @@ def list_modules(folder: str) -> list[Path]:
 def list_imports(path: Path, source: str | None = None) -> Iterator[tuple[str, int]]:
     """Every imported module as an absolute name below the root, with its level of dots.
 
-    `from ..engines import onnx_engine` in runtime/app.py gives "engines.onnx_engine", 2.
+    `from ..engines import onnx_engine` in runtime/live.py gives "engines.onnx_engine", 2.
     """
     # What "." means: the module's package, as a path from the root.
     package = path.relative_to(ROOT).parent.parts

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.engines.bundle import DEFAULT_BUNDLE
+from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE
 from emotion_edge.runtime.__main__ import main
 
 GOLDEN = Path(__file__).parent / "golden" / "demo.jsonl"

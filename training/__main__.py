@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from ..engines.base import EngineError
-from ..engines.bundle import BundleError
-from ..engines.settings import ConfigError
+from ..engines.bundles.manifest import BundleError
+from ..engines.config_file import ConfigError
 from .commands import default, evaluate, export, models, prepare, train, tune
 from .data import DatasetError
 from .errors import TrainingError

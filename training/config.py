@@ -16,7 +16,13 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from ..engines.settings import ConfigError, Section, apply_override, explain_problem, read_settings
+from ..engines.config_file import (
+    ConfigError,
+    Section,
+    apply_override,
+    explain_problem,
+    read_settings,
+)
 
 PRESETS = Path(__file__).parent / "presets"
 

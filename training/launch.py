@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..engines.bundle import LABELS
-from ..engines.settings import ConfigError
+from ..engines.bundles.manifest import LABELS
+from ..engines.config_file import ConfigError
 from ..kernels.spec import ImageSpec, MelSpec
-from .checkpoint import save_weights
 from .config import AnyConfig, FaceConfig, FusionConfig, VoiceConfig
 from .data import DatasetError
 from .data.cache import FeatureCache
@@ -31,14 +30,15 @@ from .data.noise import load_noises
 from .data.ravdess import EMOTIONS8, TEST_FOLDS, find_voice_clips, split_actors
 from .data.voices import VoiceSet, load_voices
 from .errors import TrainingError
-from .face import FaceRecipe, Round, train_face
-from .fit import RunOptions
-from .fusion import PAIRS, FusionRecipe, Pairs, train_fusion
+from .loop.checkpoint import save_weights
+from .loop.trainer import RunOptions
 from .models.count import count_cost
 from .models.face import EMBEDDING_SIZE, FaceNet
 from .models.fusion import NUM_FACES, AttentionFusion, ChannelFusion
 from .models.voice import VoiceNet
-from .voice import Speech, VoiceRecipe, prepare_speech, train_voice
+from .recipes.face import FaceRecipe, Round, train_face
+from .recipes.fusion import PAIRS, FusionRecipe, Pairs, train_fusion
+from .recipes.voice import Speech, VoiceRecipe, prepare_speech, train_voice
 
 
 @dataclass(frozen=True, slots=True)

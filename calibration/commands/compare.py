@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundle import Bundle, load_bundle
+from ...engines.bundles.manifest import Bundle, load_bundle
 from ...training.commands.evaluate import actor_list
-from ..compare import (
+from ..accuracy_gate import (
     PRECISIONS,
     Limits,
     Row,

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundle import DEFAULT_BUNDLE, load_bundle
-from ..compare import Limits, find_violations
+from ...engines.bundles.manifest import DEFAULT_BUNDLE, load_bundle
+from ..accuracy_gate import Limits, find_violations
 from ..samples import load_samples
 from .compare import EXIT_REFUSED, print_rows
 from .quantize import add_recipe_arguments
@@ -34,8 +34,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..cross_validation import ALL, compare_folds
     from ..recipe import CalibrationOptions
-    from ..voice_folds import ALL, compare_folds
 
     rows = compare_folds(
         args.ravdess,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundle import DEFAULT_BUNDLE, load_bundle
+from ...engines.bundles.manifest import DEFAULT_BUNDLE, load_bundle
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     from ...training.data.noise import load_noises
     from ...training.data.ravdess import TEST_FOLDS, find_voice_clips
     from ...training.data.voices import load_voices
-    from ..choose import LISTS, read_list, select_faces, select_voices, write_list
-    from ..collect import render_faces, render_voices
+    from ..render import render_faces, render_voices
+    from ..sample_lists import LISTS, read_list, select_faces, select_voices, write_list
     from ..samples import save_samples
 
     manifest = load_bundle(args.bundle).manifest

@@ -35,7 +35,7 @@ def open_sink(spec: str, config: Config = Config()) -> Sink:  # noqa: B008 - fro
 
         return ConsoleSink(budget_ms=config.budget_ms)
     if kind == "screen":
-        from .screen import ScreenSink
+        from .screen.sink import ScreenSink
 
         return ScreenSink(target, config.screen.notice, config.budget_ms)
     if kind == "serial" and target:

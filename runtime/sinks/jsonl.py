@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from ..faults import FaultLog
 from ..messages import Estimate
-from ..trouble import FaultLog
 from . import SinkClosed
 
 logger = logging.getLogger(__name__)

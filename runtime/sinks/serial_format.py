@@ -40,7 +40,7 @@ from typing import Literal
 
 import msgspec
 
-from ...engines.bundle import LABELS
+from ...engines.bundles.manifest import LABELS
 from ..messages import Estimate
 
 Format = Literal["json", "binary"]

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import config
+from ..faults import FaultLog
 from ..messages import Estimate
-from ..trouble import FaultLog
 from .serial_format import ENCODERS, ENDS
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ pytest.importorskip("onnx", reason="onnx is in the train extra")
 pytest.importorskip("torch", reason="torch is in the train extra")
 import onnx
 
-from emotion_edge.calibration.answers import compute_logits
+from emotion_edge.calibration.divergence import compute_logits
 from emotion_edge.calibration.samples import Samples
-from emotion_edge.engines.bundle import (
+from emotion_edge.engines.bundles.manifest import (
     EMBEDDING_SIZE,
     LABELS,
     Bundle,

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from emotion_edge.calibration.answers import compute_logits
+from emotion_edge.calibration.divergence import compute_logits
 from emotion_edge.calibration.errors import CalibrationError
 from emotion_edge.calibration.quantize import read_network
 from emotion_edge.calibration.ranges import (

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from emotion_edge.calibration.answers import compare_logits, compute_logits
+from emotion_edge.calibration.divergence import compare_logits, compute_logits
 from emotion_edge.calibration.errors import CalibrationError
 from emotion_edge.calibration.ranges import METHODS
 from emotion_edge.calibration.recipe import CalibrationOptions, calibrate

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 import pytest
 
-from emotion_edge.calibration.answers import LogitDifference, compare_logits, open_session
+from emotion_edge.calibration.divergence import LogitDifference, compare_logits, open_session
 from emotion_edge.calibration.errors import CalibrationError
 from emotion_edge.calibration.quantize import read_network
 from emotion_edge.calibration.ranges import choose_range, collect_histograms, find_weighted

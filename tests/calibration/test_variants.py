@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from emotion_edge.calibration import variants
-from emotion_edge.calibration.compare import Row
+from emotion_edge.calibration.accuracy_gate import Row
 from emotion_edge.calibration.errors import CalibrationError
 from emotion_edge.calibration.recipe import CalibrationOptions, calibrate
 from emotion_edge.calibration.samples import Samples
 from emotion_edge.calibration.variants import QuantizedNetwork, record_precisions, write_variants
 from emotion_edge.engines import open_engine
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.bundle import Bundle, BundleError, load_bundle
+from emotion_edge.engines.bundles.manifest import Bundle, BundleError, load_bundle
 from emotion_edge.engines.golden import check_golden_output, golden_input
-from emotion_edge.training.onnx_export import ExportError
+from emotion_edge.training.export.onnx import ExportError
 
 MakeSamples = Callable[..., Samples]
 Quantise = Callable[..., dict[str, QuantizedNetwork]]

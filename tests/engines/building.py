@@ -6,11 +6,11 @@ import pytest
 from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.base import EngineError, Report
-from emotion_edge.engines.build import BuiltEngine, load_or_build_engine
-from emotion_edge.engines.bundle import Bundle
-from emotion_edge.engines.engine_cache import EngineCache, find_cache_folder
-from emotion_edge.engines.gpu import open_gpu
-from emotion_edge.engines.plan import BuildOptions, plan_engine
+from emotion_edge.engines.bundles.manifest import Bundle
+from emotion_edge.engines.tensorrt.builder import BuiltEngine, load_or_build_engine
+from emotion_edge.engines.tensorrt.cache import EngineCache, find_cache_folder
+from emotion_edge.engines.tensorrt.gpu import open_gpu
+from emotion_edge.engines.tensorrt.plan import BuildOptions, plan_engine
 
 
 class Builder:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundle import (
+from emotion_edge.engines.bundles.manifest import (
     EMBEDDING_SIZE,
     LABELS,
     Bundle,
@@ -21,7 +21,7 @@ from emotion_edge.engines.bundle import (
     write_manifest,
 )
 from emotion_edge.engines.golden import golden_input
-from emotion_edge.engines.onnx_engine import OnnxEngine
+from emotion_edge.engines.onnx_runtime import OnnxEngine
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 sys.path.append(str(Path(__file__).parent))  # the tests are no package

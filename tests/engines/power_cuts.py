@@ -17,18 +17,18 @@ from pathlib import Path
 import msgspec
 
 from emotion_edge.engines.base import null_reporter
-from emotion_edge.engines.bundle import (
+from emotion_edge.engines.bundles.archive import open_archive, open_bundle_source
+from emotion_edge.engines.bundles.manifest import (
     LABELS,
     Level,
     ModelEntry,
     load_bundle,
     write_manifest,
 )
-from emotion_edge.engines.bundle_archive import open_archive, open_bundle_source
-from emotion_edge.engines.bundle_choice import BundleChoice, choose_bundle
-from emotion_edge.engines.bundle_selection import Selection
-from emotion_edge.engines.bundle_store import BundleStore
-from emotion_edge.engines.durable import replace_file
+from emotion_edge.engines.bundles.selection import Selection
+from emotion_edge.engines.bundles.startup import BundleChoice, choose_bundle
+from emotion_edge.engines.bundles.store import BundleStore
+from emotion_edge.engines.storage import replace_file
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 sys.path.append(str(Path(__file__).parent))  # the tests are no package

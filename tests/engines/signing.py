@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.engines.bundle import MANIFEST, SIGNATURE
-from emotion_edge.engines.signature import PublicKey, load_private_key, load_public_key
+from emotion_edge.engines.bundles.manifest import MANIFEST, SIGNATURE
+from emotion_edge.engines.bundles.signature import PublicKey, load_private_key, load_public_key
 
 pytest.importorskip("cryptography", reason="cryptography is in the signed extra")
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.engines import cuda_driver
+from emotion_edge.engines.tensorrt import cuda_driver
 
 sys.path.append(str(Path(__file__).parent))  # the tests are no package
 from fetched import CUDA, FETCHED, find_headers
@@ -39,12 +39,12 @@ from conftest import write_bundle_folder
 from cuda_stand_in import FakeGpu
 from trt_stand_in import make_tensorrt
 from emotion_edge.engines import build
-from emotion_edge.engines.free_memory import FreeMemory
+from emotion_edge.engines.tensorrt.free_memory import FreeMemory
 from emotion_edge.engines.golden import golden_input
-from emotion_edge.engines.gpu import open_gpu
-from emotion_edge.engines.onnx_engine import OnnxEngine
-from emotion_edge.engines.plan import BuildOptions
-from emotion_edge.engines.tensorrt_engine import open_tensorrt
+from emotion_edge.engines.tensorrt.gpu import open_gpu
+from emotion_edge.engines.onnx_runtime import OnnxEngine
+from emotion_edge.engines.tensorrt.plan import BuildOptions
+from emotion_edge.engines.tensorrt.engine import open_tensorrt
 from emotion_edge.kernels.device_array import DeviceArray
 
 driver = ctypes.CDLL("libcuda.so.1")

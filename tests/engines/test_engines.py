@@ -10,10 +10,10 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.engines import ENGINES, onnx_engine, open_engine
+from emotion_edge.engines import ENGINES, onnx_runtime, open_engine
 from emotion_edge.engines.base import Engine, EngineError, TensorSpec
-from emotion_edge.engines.bundle import MODALITIES, Bundle
-from emotion_edge.engines.onnx_engine import OnnxEngine
+from emotion_edge.engines.bundles.manifest import MODALITIES, Bundle
+from emotion_edge.engines.onnx_runtime import OnnxEngine
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the test extra")
 Feed = dict[str, NDArray[Any]]
@@ -163,7 +163,7 @@ def test_fusion_runs_on_one_thread(fused: Bundle, monkeypatch: pytest.MonkeyPatc
     """Whatever is asked for the others."""
     asked: list[int] = []
     monkeypatch.setattr(
-        onnx_engine, "OnnxEngine", lambda path, num_threads, *_: asked.append(num_threads)
+        onnx_runtime, "OnnxEngine", lambda path, num_threads, *_: asked.append(num_threads)
     )
     for network in ("face", "voice", "fusion"):
         open_engine("onnx", fused, network, 3)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.face_detector import HaarDetector, YuNetDetector, open_detector
-from emotion_edge.runtime.sources.demo import draw_face
+from emotion_edge.runtime.capture.demo import draw_face
 
 
 def test_rgb_and_bgr_find_the_same() -> None:
@@ -157,8 +157,8 @@ def test_gray_image_is_refused() -> None:
 def test_engines_load_no_opencv() -> None:
     """Only who asks for a detector pays for OpenCV."""
     code = (
-        "import sys, emotion_edge.engines, emotion_edge.engines.bundle,"
-        " emotion_edge.engines.onnx_engine; print('cv2' in sys.modules)"
+        "import sys, emotion_edge.engines, emotion_edge.engines.bundles.manifest,"
+        " emotion_edge.engines.onnx_runtime; print('cv2' in sys.modules)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=500

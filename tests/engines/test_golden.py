@@ -11,7 +11,7 @@ import pytest
 
 from emotion_edge.engines import open_engine
 from emotion_edge.engines.base import Arrays, EngineError
-from emotion_edge.engines.bundle import DEFAULT_BUNDLE, MODALITIES, Bundle, load_bundle
+from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, MODALITIES, Bundle, load_bundle
 from emotion_edge.engines.golden import INT8_TOLERANCE, TOLERANCE, check_golden_output, golden_input
 from emotion_edge.engines.null import NullEngine
 

@@ -12,9 +12,9 @@ from cuda_stand_in import FakeGpu
 import emotion_edge.engines
 from emotion_edge.engines import open_engine
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.bundle import Bundle
+from emotion_edge.engines.bundles.manifest import Bundle
 from emotion_edge.engines.golden import check_golden_output
-from emotion_edge.engines.onnx_engine import OnnxEngine
+from emotion_edge.engines.onnx_runtime import OnnxEngine
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ import onnxruntime as ort
 import pytest
 from cuda_stand_in import FakeGpu, make_driver, make_libcuda
 
-from emotion_edge.engines import build, cuda_driver
-from emotion_edge.engines.free_memory import FreeMemory
+from emotion_edge.engines.tensorrt import builder, cuda_driver
+from emotion_edge.engines.tensorrt.free_memory import FreeMemory
 
 MAGIC = b"ENGINE OF THE STAND-IN\n"
 
@@ -61,8 +61,8 @@ def _patch(stand_in: FakeGpu, set_attribute: Callable[[Any, str, Any], None]) ->
     fake = types.SimpleNamespace(**vars(ctypes))
     fake.CDLL = lambda _: make_libcuda(stand_in)
     set_attribute(cuda_driver, "ctypes", fake)
-    set_attribute(build, "read_free_memory", lambda: FreeMemory(stand_in.available_mb, 300))
-    set_attribute(build, "read_l4t_release", lambda: stand_in.l4t)
+    set_attribute(builder, "read_free_memory", lambda: FreeMemory(stand_in.available_mb, 300))
+    set_attribute(builder, "read_l4t_release", lambda: stand_in.l4t)
 
 
 class Memory:

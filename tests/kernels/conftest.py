@@ -33,9 +33,9 @@ IMAGE = ImageSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.25, 0.3))
 def few_simulated_threads() -> None:
     """Smaller blocks in the simulator; `test_cuda` runs a full one."""
     if SIMULATED:
-        from emotion_edge.kernels import cuda_mel
+        from emotion_edge.kernels.cuda import mel
 
-        cuda_mel.THREADS = 8
+        mel.THREADS = 8
 
 
 def find_opener(name: str) -> OpenWith:

@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.kernels import open_preprocessor
-from emotion_edge.kernels.cpu_colour import convert_nv12, convert_yuyv
-from emotion_edge.kernels.cpu_face import face_pass
-from emotion_edge.kernels.cpu_mel import push_samples
+from emotion_edge.kernels.cpu.color import convert_nv12, convert_yuyv
+from emotion_edge.kernels.cpu.face import face_pass
+from emotion_edge.kernels.cpu.mel import push_samples
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 FRAME = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
@@ -29,9 +29,9 @@ OPEN_AND_COUNT = """
 import re
 from emotion_edge.kernels import open_preprocessor
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
-from emotion_edge.kernels.cpu_colour import convert_nv12, convert_yuyv
-from emotion_edge.kernels.cpu_face import face_pass
-from emotion_edge.kernels.cpu_mel import push_samples
+from emotion_edge.kernels.cpu.color import convert_nv12, convert_yuyv
+from emotion_edge.kernels.cpu.face import face_pass
+from emotion_edge.kernels.cpu.mel import push_samples
 
 kernels = (face_pass, convert_yuyv, convert_nv12, push_samples)
 before = [len(kernel.signatures) for kernel in kernels]

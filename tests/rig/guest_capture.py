@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from emotion_edge.runtime.capture import v4l2_format
+from emotion_edge.runtime.capture import v4l2_uapi as abi
+from emotion_edge.runtime.capture.reconnect import reconnecting_video
+from emotion_edge.runtime.capture.v4l2_camera import V4l2Camera
+from emotion_edge.runtime.capture.v4l2_device import Handle
 from emotion_edge.runtime.clock import MonotonicClock
 from emotion_edge.runtime.messages import VideoFrame
-from emotion_edge.runtime.sources import v4l2_abi as abi
-from emotion_edge.runtime.sources import v4l2_format
-from emotion_edge.runtime.sources.supervise import reconnecting_video
-from emotion_edge.runtime.sources.v4l2 import V4l2Camera
-from emotion_edge.runtime.sources.v4l2_device import Handle
 
 
 class FaultyHandle(Handle):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emotion_edge.runtime.sinks.screen_view import GROUND
+from emotion_edge.runtime.sinks.screen.view import GROUND
 
 from .device import SERVICE, Device
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.engines.bundle import DEFAULT_BUNDLE
+from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE
 
 from .device import COMMAND, Device, Recovered
 from .film import write_babble
@@ -24,7 +24,7 @@ SEED = 20261124
 
 AUTUMN = """
 import time
-import emotion_edge.engines.bundle_choice as module
+import emotion_edge.engines.bundles.startup as module
 choose = module.choose_bundle
 def choose_and_break(*arguments, **options):
     choice = choose(*arguments, **options)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.runtime import level_profile
 from emotion_edge.runtime.config import Config, load_config
 from emotion_edge.runtime.messages import Estimate
+from emotion_edge.runtime.quality import profiling
 
 Image = tuple[float, NDArray[np.uint8]]
 
@@ -39,7 +39,7 @@ class Collector:
 @pytest.fixture(autouse=True)
 def _fast_level_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for what a level costs to be known well."""
-    monkeypatch.setattr(level_profile, "START_S", 0.0)
+    monkeypatch.setattr(profiling, "START_S", 0.0)
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import threading
 
+from emotion_edge.runtime.capture.demo import draw_face, synthesize_speech
 from emotion_edge.runtime.clock import MonotonicClock
 from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
-from emotion_edge.runtime.sources.demo import draw_face, synthesize_speech
 
 RATE = 16_000
 SECOND = 1_000_000_000

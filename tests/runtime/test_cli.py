@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.bundle import LABELS, BundleError
+from emotion_edge.engines.bundles.manifest import LABELS, BundleError
 from emotion_edge.kernels import PreprocessorError
 from emotion_edge.runtime.__main__ import main, run_guarded
+from emotion_edge.runtime.capture.demo import draw_face
 from emotion_edge.runtime.config import ConfigError
-from emotion_edge.runtime.indicator import IndicatorError
 from emotion_edge.runtime.messages import SourceError
-from emotion_edge.runtime.sources.demo import draw_face
+from emotion_edge.runtime.service.indicator import IndicatorError
 
 from .. import processes
 
@@ -133,11 +133,12 @@ def test_no_torch_in_the_runtime() -> None:
     """Whatever the runtime imports, the training's libraries are not among it."""
     code = (
         "import sys\n"
-        "import emotion_edge.runtime.__main__, emotion_edge.runtime.app\n"
-        "import emotion_edge.runtime.bench, emotion_edge.runtime.doctor\n"
-        "import emotion_edge.runtime.sources.microphone, emotion_edge.runtime.sources.camera\n"
-        "import emotion_edge.runtime.sources.file, emotion_edge.runtime.sources.demo\n"
-        "import emotion_edge.engines.onnx_engine, emotion_edge.engines.null\n"
+        "import emotion_edge.runtime.__main__, emotion_edge.runtime.live\n"
+        "import emotion_edge.runtime.bench.__main__, emotion_edge.runtime.doctor.report\n"
+        "import emotion_edge.runtime.capture.microphone\n"
+        "import emotion_edge.runtime.capture.opencv_camera\n"
+        "import emotion_edge.runtime.capture.media_file, emotion_edge.runtime.capture.demo\n"
+        "import emotion_edge.engines.onnx_runtime, emotion_edge.engines.null\n"
         "heavy = {'torch', 'torchvision', 'onnx', 'sklearn', 'librosa', 'scipy', 'pyaudio'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

@@ -20,18 +20,19 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge import kernels
-from emotion_edge.kernels.cpu import CpuPreprocessor
-from emotion_edge.kernels.cpu_mel import StreamingLogMel
-from emotion_edge.runtime import app, replay
-from emotion_edge.runtime.app import LiveRun
+from emotion_edge.kernels.cpu.mel import StreamingLogMel
+from emotion_edge.kernels.cpu.preprocessor import CpuPreprocessor
+from emotion_edge.runtime import live as app
+from emotion_edge.runtime import replay
+from emotion_edge.runtime.capture import Sources
 from emotion_edge.runtime.config import Config, load_config
-from emotion_edge.runtime.embeddings import EmbeddingMemory
+from emotion_edge.runtime.live import LiveRun
 from emotion_edge.runtime.messages import VideoFrame
-from emotion_edge.runtime.opening import Runtime, open_runtime
+from emotion_edge.runtime.perception.buffers import FrameRing
+from emotion_edge.runtime.perception.embeddings import EmbeddingMemory
+from emotion_edge.runtime.perception.sync import Synchroniser
 from emotion_edge.runtime.replay import run_replay
-from emotion_edge.runtime.ring import FrameRing
-from emotion_edge.runtime.sources import Sources
-from emotion_edge.runtime.sync import Synchroniser
+from emotion_edge.runtime.session import Runtime, open_runtime
 
 from .devices import FACE, Camera, Microphone
 

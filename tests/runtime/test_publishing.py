@@ -10,7 +10,7 @@ import pytest
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config
 from emotion_edge.runtime.messages import Window
-from emotion_edge.runtime.opening import Runtime, open_runtime
+from emotion_edge.runtime.session import Runtime, open_runtime
 
 if TYPE_CHECKING:
     from .conftest import Collector

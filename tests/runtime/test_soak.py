@@ -8,15 +8,15 @@ from pathlib import Path
 
 import psutil
 
-from emotion_edge.runtime.board import BoardStatus
+from emotion_edge.runtime.board.status import BoardStatus
+from emotion_edge.runtime.capture.demo import draw_face, synthesize_speech
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import load_config
+from emotion_edge.runtime.health import Monitor
 from emotion_edge.runtime.messages import AudioChunk, Estimate, VideoFrame
-from emotion_edge.runtime.monitor import Monitor
-from emotion_edge.runtime.opening import Runtime, open_runtime
-from emotion_edge.runtime.quality import LevelCost, QualityController
-from emotion_edge.runtime.sources.demo import draw_face, synthesize_speech
-from emotion_edge.runtime.watchdog import Watchdog
+from emotion_edge.runtime.quality.controller import LevelCost, QualityController
+from emotion_edge.runtime.service.sd_notify import Watchdog
+from emotion_edge.runtime.session import Runtime, open_runtime
 
 SECOND = 1_000_000_000
 RATE = 16_000

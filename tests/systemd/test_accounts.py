@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.runtime.checks import Check
-from emotion_edge.runtime.doctor_service import FOLDERS, GROUPS, USER, check_user
+from emotion_edge.runtime.doctor.check import Check
+from emotion_edge.runtime.doctor.service import FOLDERS, GROUPS, USER, check_user
 
 from .unit_root import SHIPPED, make_root, run_tool
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from emotion_edge.runtime.config import Config, load_config
-from emotion_edge.runtime.service_config import SERVICE_CONFIG
+from emotion_edge.runtime.service.deployment import SERVICE_CONFIG
 
 from .unit_root import SHIPPED, read_setting
 

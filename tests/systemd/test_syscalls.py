@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.runtime.priority import realtime_permitted
+from emotion_edge.runtime.service.realtime import realtime_permitted
 
 from .unit_root import read_settings, run_tool
 
@@ -90,7 +90,7 @@ def test_filter_is_on(run_filtered: Run, tmp_path: Path) -> None:
 def test_realtime_threads_are_permitted(run_filtered: Run) -> None:
     """As far as they may without it."""
     code = (
-        "from emotion_edge.runtime.priority import *;"
+        "from emotion_edge.runtime.service.realtime import *;"
         " print(realtime_permitted()); run_in_background()"
     )
     done = run_filtered("-c", code)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from emotion_edge.engines.bundle import LABELS
+from emotion_edge.engines.bundles.manifest import LABELS
 from emotion_edge.training.config import (
     AnyConfig,
     FaceConfig,
@@ -25,9 +25,6 @@ from emotion_edge.training.config import (
 from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.ferplus import FaceSet
 from emotion_edge.training.data.ravdess import EMOTIONS8
-from emotion_edge.training.face import FaceRecipe, Round
-from emotion_edge.training.fit import Schedule
-from emotion_edge.training.fusion import FusionRecipe, Pairs
 from emotion_edge.training.launch import (
     TrainingResult,
     face_recipe,
@@ -39,7 +36,10 @@ from emotion_edge.training.launch import (
     train_network,
     voice_recipe,
 )
-from emotion_edge.training.voice import VoiceRecipe
+from emotion_edge.training.loop.trainer import Schedule
+from emotion_edge.training.recipes.face import FaceRecipe, Round
+from emotion_edge.training.recipes.fusion import FusionRecipe, Pairs
+from emotion_edge.training.recipes.voice import VoiceRecipe
 
 
 def test_default_presets_are_the_recipes() -> None:

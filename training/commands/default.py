@@ -39,12 +39,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..default import DatasetPaths, train_default
-    from ..face import FaceRecipe
-    from ..folds import Recipes
-    from ..fusion import FusionRecipe
-    from ..units import UnitsRecipe
-    from ..voice import VoiceRecipe
+    from ..recipes.action_units import UnitsRecipe
+    from ..recipes.default import DatasetPaths, train_default
+    from ..recipes.face import FaceRecipe
+    from ..recipes.fusion import FusionRecipe
+    from ..recipes.ravdess_folds import Recipes
+    from ..recipes.voice import VoiceRecipe
 
     bundle = train_default(
         DatasetPaths(args.ferplus, args.ravdess, args.action_units, args.noise, args.cache),

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundle import PRECISIONS, load_bundle
+from ...engines.bundles.manifest import PRECISIONS, load_bundle
 from ..data import DatasetError
 
 
@@ -72,7 +72,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..evaluate import RobustnessOptions, evaluate_bundle
+    from ..evaluation.evaluate import RobustnessOptions, evaluate_bundle
 
     if args.dataset == "ravdess" and args.split is not None:
         raise DatasetError(f"--split {args.split}: RAVDESS has no splits, choose --actors")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...engines.bundle import FUSION, LABELS, MAX_TEMPERATURE, MIN_TEMPERATURE, MODALITIES
+from ...engines.bundles.manifest import FUSION, LABELS, MAX_TEMPERATURE, MIN_TEMPERATURE, MODALITIES
 from ..errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> None:
     if FUSION in given and len(given) < len(NETWORKS):
         raise CheckpointError("--fusion weighs two networks: give --face and --voice as well")
     from ...kernels.spec import ImageSpec, MelSpec
-    from ..default import ABSTAIN_BELOW, LEVELS
-    from ..export import FusionNetwork, write_bundle
+    from ..export.bundle import FusionNetwork, write_bundle
+    from ..recipes.default import ABSTAIN_BELOW, LEVELS
 
     temperatures = {**dict.fromkeys(given, 1.0), **dict(args.temperature)}
     models: dict[str, nn.Module] = {}
@@ -118,9 +118,9 @@ def _load_fusion(
     path: Path, preset: str, models: dict[str, nn.Module], temperatures: dict[str, float]
 ) -> nn.Module:
     """What was taught on opinions gets the heads of the two networks beside it."""
-    from ..fusion import attach_heads, build_fusion
     from ..models.face import EMBEDDING_SIZE
     from ..models.fusion import AttentionFusion
+    from ..recipes.fusion import attach_heads, build_fusion
 
     size = len(LABELS) if preset == "attention" else EMBEDDING_SIZE
     model = _load_first(path, [build_fusion(preset, len(LABELS), size)])
@@ -132,7 +132,7 @@ def _load_fusion(
 
 def _load_first(path: Path, candidates: Sequence[ModelT]) -> ModelT:
     """The first network that the weights fit."""
-    from ..checkpoint import load_weights
+    from ..loop.checkpoint import load_weights
 
     reasons = []
     for candidate in candidates:

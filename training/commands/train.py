@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...engines.settings import ConfigError
+from ...engines.config_file import ConfigError
 from ..config import AnyConfig, VoiceConfig, load_config
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     config = read_settings(args)
 
-    from ..distributed import read_process_group
     from ..launch import make_network, prepare_data, save_result, train_network
+    from ..loop.distributed import read_process_group
     from ..models.count import count_cost
 
     is_main = read_process_group().is_main

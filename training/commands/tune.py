@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ...engines.settings import ConfigError
+from ...engines.config_file import ConfigError
 from ..config import dump_config
 from .train import add_settings, read_settings
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     if not config.out:
         raise ConfigError("out is empty: give --out DIR")
 
-    from ..tune import tune_network
+    from ..search.tune import tune_network
 
     name = args.study or config.preset or "study"
     found, best = tune_network(config, args.trials, args.storage, name)

@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ...engines.bundle import LABELS
+from ...engines.bundles.manifest import LABELS
 from . import DatasetError
 from .cache import FeatureCache
 from .folder import FolderItem

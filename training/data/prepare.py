@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...engines.bundle import LABELS
+from ...engines.bundles.manifest import LABELS
 from ...engines.face_detector import open_detector
 from ...kernels.spec import MelSpec
 from . import DatasetError

@@ -1,2 +1,2 @@
 """How a bundle is judged: what is shown to it, what it makes of that, what spoils it, and the
-report. `training/evaluate.py` puts these together."""
+report. `training/evaluation/evaluate.py` puts these together."""

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from ...engines.bundle import FUSION, LABELS, Bundle
+from ...engines.bundles.manifest import FUSION, LABELS, Bundle
 from ...engines.face_detector import Detector, open_detector
 from ..data import DatasetError
 from ..data.ferplus import FaceSet, load_ferplus

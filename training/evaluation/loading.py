@@ -13,8 +13,8 @@ from ..data import DatasetError
 from ..data.media import decode_audio
 from ..data.pictures import read_image
 from ..data.takes import read_faces
-from .judges import FACE_EVERY_S
 from .material import ExampleMedia, Face, cut_face
+from .scorers import FACE_EVERY_S
 
 
 def load_audio(path: Path, sample_rate_hz: int) -> ExampleMedia:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ...engines.bundle import FUSION
-from ..distort import (
+from ...engines.bundles.manifest import FUSION
+from ..augment.corruptions import (
     Audio,
     add_noise,
     blur_image,
@@ -23,8 +23,8 @@ from ..distort import (
     occlude_image,
     reverberate,
 )
-from .judges import Networks, read_voice
 from .material import ExampleMedia, Face
+from .scorers import Networks, read_voice
 from .surroundings import AcousticConditions
 
 SNRS_DB = (20, 15, 10, 5, 0, -5)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.calibration import voice_folds
+from emotion_edge.calibration import cross_validation
 from emotion_edge.calibration.__main__ import main
 from emotion_edge.calibration.samples import Samples, load_samples, save_samples
 from emotion_edge.calibration.variants import QuantizedNetwork, write_variants
-from emotion_edge.engines.bundle import Bundle, load_bundle
-from emotion_edge.training.checkpoint import save_weights
+from emotion_edge.engines.bundles.manifest import Bundle, load_bundle
 from emotion_edge.training.data.ravdess import EMOTIONS8
-from emotion_edge.training.voice import VoiceRecipe, build_voice
+from emotion_edge.training.loop.checkpoint import save_weights
+from emotion_edge.training.recipes.voice import VoiceRecipe, build_voice
 
 COMMANDS = ("samples", "quantize", "sensitivity", "compare", "folds")
 TINY = partial(VoiceRecipe, num_members=1, channels=(4, 4, 8), lstm_size=8)
@@ -351,7 +351,7 @@ def test_folds(
     capsys: Capture,
 ) -> None:
     """A fold's rows and those of all; one line where nothing was trained, or no samples are."""
-    monkeypatch.setattr(voice_folds, "VoiceRecipe", TINY)
+    monkeypatch.setattr(cross_validation, "VoiceRecipe", TINY)
     work = tmp_path / "work"
     command = ["folds", str(ravdess_root), str(work), "--bundle", str(shared_bundle.path)]
     samples = ["--samples", str(place / "samples.npz"), "--method", "minmax"]

@@ -8,7 +8,8 @@ import pytest
 
 from emotion_edge.runtime import config
 from emotion_edge.runtime.config import Config, load_config
-from emotion_edge.runtime.sinks import NullSink, console, open_sink, screen, serial_line
+from emotion_edge.runtime.sinks import NullSink, console, open_sink, serial_line
+from emotion_edge.runtime.sinks.screen import sink as screen
 
 ALLOWED = "console, jsonl:FILE, jsonl:-, screen, screen:/dev/dri/cardN, serial:DEVICE, null"
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.engines.bundle import LABELS
+from emotion_edge.engines.bundles.manifest import LABELS
 from emotion_edge.runtime import config
 from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.sinks import serial_line

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emotion_edge.kernels.pixels import PIXEL_FORMATS
-from emotion_edge.runtime.sources.v4l2_abi import PRIV_MAGIC, PixelFormat
-from emotion_edge.runtime.sources.v4l2_format import name_pixel_format
+from emotion_edge.runtime.capture.v4l2_format import name_pixel_format
+from emotion_edge.runtime.capture.v4l2_uapi import PRIV_MAGIC, PixelFormat
 
 
 def name(colorspace: int, encoding: int, quantization: int, priv: int = PRIV_MAGIC) -> str:

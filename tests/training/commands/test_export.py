@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from emotion_edge.engines.bundle import load_bundle
+from emotion_edge.engines.bundles.manifest import load_bundle
 from emotion_edge.training.__main__ import main
 from emotion_edge.training.commands.export import named_temperature
-from emotion_edge.training.fusion import build_fusion
 from emotion_edge.training.models.face import FaceNet
 from emotion_edge.training.models.fusion import ChannelFusion
 from emotion_edge.training.models.voice import VoiceNet
+from emotion_edge.training.recipes.fusion import build_fusion
 
 
 @pytest.fixture(scope="module")

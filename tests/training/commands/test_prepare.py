@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.kernels.spec import MelSpec
-from emotion_edge.runtime.sources.demo import draw_face
+from emotion_edge.runtime.capture.demo import draw_face
 from emotion_edge.training.__main__ import main
 from emotion_edge.training.data import voices
 from emotion_edge.training.data.action_units import UNITS

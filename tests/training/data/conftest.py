@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.runtime.sources.demo import draw_face
+from emotion_edge.runtime.capture.demo import draw_face
 
 Write = Callable[..., Path]
 

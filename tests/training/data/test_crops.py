@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundle import LABELS
+from emotion_edge.engines.bundles.manifest import LABELS
 from emotion_edge.engines.face_detector import open_detector
 from emotion_edge.kernels import reference
 from emotion_edge.kernels.spec import ImageSpec
-from emotion_edge.runtime.sources.demo import draw_face
+from emotion_edge.runtime.capture.demo import draw_face
 from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.cache import FeatureCache
 from emotion_edge.training.data.crops import (

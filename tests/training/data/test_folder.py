@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_edge.engines.bundle import LABELS
+from emotion_edge.engines.bundles.manifest import LABELS
 from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.folder import SPLITS, FolderItem, drop_copies, load_folder
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.engines.bundle import (
+from emotion_edge.engines.bundles.manifest import (
     LABELS,
     Bundle,
     FusionEntry,
@@ -24,7 +24,7 @@ from emotion_edge.engines.bundle import (
 )
 from emotion_edge.engines.face_detector import Detection
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
-from emotion_edge.training.evaluation.judges import Networks, open_networks
+from emotion_edge.training.evaluation.scorers import Networks, open_networks
 
 RATE_HZ = 16_000
 

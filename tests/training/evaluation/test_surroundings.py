@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emotion_edge.training.augment.corruptions import make_response
 from emotion_edge.training.data import DatasetError
-from emotion_edge.training.distort import make_response
 from emotion_edge.training.evaluation.robustness import SNRS_DB, list_conditions
 from emotion_edge.training.evaluation.surroundings import (
     RT60S_S,

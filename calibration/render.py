@@ -1,0 +1,184 @@
+"""From the lists to samples: each id is looked up in its data set, spoilt as its line says, and
+brought through the preprocessing that the device uses.
+
+What chance does to a sample depends on its id alone, so the same lists give the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engines.bundles.manifest import Manifest
+from ..kernels import Preprocessor, open_preprocessor
+from ..training.augment.corruptions import (
+    add_noise,
+    blur_image,
+    compress_image,
+    darken_image,
+    make_response,
+    occlude_image,
+    reverberate,
+)
+from ..training.augment.voice_variants import draw_noise
+from ..training.data.ferplus import FaceSet
+from ..training.data.voices import VoiceSet
+from ..training.recipes.voice import mel_windows, window_ends
+from .errors import CalibrationError
+from .sample_lists import SampleEntry, name_face, name_voice
+from .samples import Samples, check_samples
+
+MARGIN = 8
+"""Pixels around a face of 48, repeated from its edge for blur and the border of the box."""
+QUIET_GAIN = 0.05
+SHORT_S = 1.2
+"""How much has been heard of a voice that has just begun."""
+
+Image = NDArray[np.uint8]
+Audio = NDArray[np.float32]
+
+
+def render_faces(entries: Sequence[SampleEntry], faces: FaceSet, manifest: Manifest) -> Samples:
+    """At the best level's size. Raises CalibrationError for ids that are not in `faces`."""
+    known = {name_face(image): image for image in faces.images}
+    _require([e.id for e in entries if e.id.startswith("ferplus/")], known, "FER+ train")
+    preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
+    size_px = manifest.levels[0].face_px
+    rows = []
+    for entry in entries:
+        rng = _entry_rng(entry)
+        gray = known[entry.id] if entry.id in known else _make_blank(entry.id, rng)
+        color = np.repeat(np.pad(gray, MARGIN, mode="edge")[..., None], 3, axis=2)
+        box = (float(MARGIN), float(MARGIN), float(len(gray)))
+        image = _corrupt_face(color, box, entry, rng)
+        rows.append(np.array(preprocessor.face(image, box, size_px, "rgb8")))
+    samples = Samples(tuple(e.id for e in entries), {"image": np.concatenate(rows)})
+    check_samples(samples, "face", "face list")
+    return samples
+
+
+def render_voices(
+    entries: Sequence[SampleEntry], voices: VoiceSet, noises: Sequence[Audio], manifest: Manifest
+) -> Samples:
+    """`noises` are those that training may hear. Raises CalibrationError for ids that are not in
+    `voices`."""
+    known = {
+        name_voice(int(actor), name): audio
+        for actor, name, audio in zip(voices.actors, voices.names, voices.audio_clips, strict=True)
+    }
+    _require([e.id for e in entries if e.id.startswith("ravdess/")], known, "RAVDESS")
+    preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
+    mels, masks = [], []
+    for entry in entries:
+        rng = _entry_rng(entry)
+        mel, mask = _render_voice(entry, known, noises, preprocessor, rng)
+        mels.append(mel)
+        masks.append(mask)
+    inputs = {"mel": np.concatenate(mels), "mask": np.concatenate(masks)}
+    samples = Samples(tuple(e.id for e in entries), inputs)
+    check_samples(samples, "voice", "voice list")
+    return samples
+
+
+def _entry_rng(entry: SampleEntry) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(f"{entry.id} {entry.condition}".encode()))
+
+
+def _require(wanted: Sequence[str], known: object, origin: str) -> None:
+    missing = [name for name in wanted if name not in known]  # type: ignore[operator]
+    if missing:
+        raise CalibrationError(
+            f"{origin} here lacks {len(missing)} of the {len(wanted)} samples on the list, such as"
+            f" {missing[0]}: another release of the data, or choose anew"
+        )
+
+
+def _make_blank(name: str, rng: np.random.Generator) -> Image:
+    """Where a finder erred: nothing, or noise."""
+    size = (48, 48)
+    if name == "blank/noise":
+        return rng.integers(0, 256, size, dtype=np.uint8)
+    if name == "blank/dark-noise":
+        return rng.integers(0, 24, size, dtype=np.uint8)
+    if name == "blank/slope":
+        return np.tile(np.linspace(0, 255, 48).astype(np.uint8), (48, 1))
+    levels = {"blank/black": 0, "blank/grey": 128, "blank/white": 255}
+    if name not in levels:
+        raise CalibrationError(f"face list: {name} is neither of FER+ nor a known blank")
+    return np.full(size, levels[name], np.uint8)
+
+
+def _corrupt_face(
+    image: Image, box: tuple[float, float, float], entry: SampleEntry, rng: np.random.Generator
+) -> Image:
+    condition, strength = _split_condition(entry.condition)
+    if condition == "plain":
+        return image
+    if condition == "dark#":
+        return darken_image(image, strength, rng)
+    if condition == "blur#":
+        return blur_image(image, strength / 100 * box[2])
+    if condition == "jpeg#":
+        return compress_image(image, strength)
+    if condition == "covered#":
+        return occlude_image(image, box, strength / 100, rng)
+    if condition == "half":  # lit from one side
+        light = np.linspace(1.0, 0.2, image.shape[1])[None, :, None]
+        return (image * light).astype(np.uint8)
+    raise CalibrationError(f"face list: {entry.id}: unknown condition {entry.condition}")
+
+
+def _split_condition(condition: str) -> tuple[str, int]:
+    """ "dark2" -> "dark#", 2 and "half" -> "half", 0."""
+    match = re.fullmatch(r"([a-z]+)([0-9]{1,2})", condition)
+    return (f"{match[1]}#", int(match[2])) if match else (condition, 0)
+
+
+def _render_voice(
+    entry: SampleEntry,
+    known: dict[str, Audio],
+    noises: Sequence[Audio],
+    preprocessor: Preprocessor,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """One window: mel (1, num_mels, num_frames) and mask (1, num_frames)."""
+    spec = preprocessor.mel.spec
+    rate_hz = spec.sample_rate_hz
+    if entry.id.startswith("silence/"):
+        audio = rng.normal(0, 1e-4 * rng.random(), spec.window_samples).astype(np.float32)
+    elif entry.id.startswith("noise/"):
+        noise = draw_noise(noises, rate_hz, rng)
+        audio = np.resize(noise, spec.window_samples) * np.float32(rng.uniform(0.05, 1.0))
+    elif entry.id in known:
+        audio = _corrupt_voice(known[entry.id], entry, noises, rate_hz, rng)
+    else:
+        raise CalibrationError(f"voice list: {entry.id} is neither of RAVDESS nor noise or silence")
+    ends = window_ends(len(audio), spec)
+    mel, mask = mel_windows(audio, [int(rng.choice(ends))], preprocessor.mel)
+    return mel, mask
+
+
+def _corrupt_voice(
+    audio: Audio,
+    entry: SampleEntry,
+    noises: Sequence[Audio],
+    rate_hz: int,
+    rng: np.random.Generator,
+) -> Audio:
+    condition, strength = _split_condition(entry.condition)
+    if condition == "plain":
+        return audio
+    if condition == "snr#":
+        return add_noise(audio, draw_noise(noises, rate_hz, rng), strength, rate_hz, rng)
+    if condition == "room":
+        return reverberate(audio, make_response(rng.uniform(0.2, 0.8), rate_hz, rng), rate_hz)
+    if condition == "quiet":
+        return audio * np.float32(QUIET_GAIN)
+    if condition == "short":
+        first = int(np.argmax(np.abs(audio) > 0.1 * np.abs(audio).max()))
+        return audio[first : first + round(SHORT_S * rate_hz)]
+    raise CalibrationError(f"voice list: {entry.id}: unknown condition {entry.condition}")

@@ -1,0 +1,236 @@
+"""The installed bundles of a device, and which of them runs.
+
+    STATE/bundles/
+        0123456789abcdef/    a bundle, never changed; its name begins the hash of its bundle.json
+        selection.json       `Selection`: replaced in one step, and nothing else decides
+        install.lock         held for minutes by who installs or goes back
+        selection.lock       held for moments by who reads or writes the selection
+        .incoming-…          being copied; .removed-…: being deleted. Nobody reads them
+
+The power may go at any moment: a bundle gets its name only when all of it is on the disk, checked
+and proven, and is named in the selection only when it has that name. The bundle that ships with the
+program is always there; its name is "".
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from ..base import EngineError, Report, null_reporter
+from ..file_lock import hold_lock
+from ..storage import (
+    make_folder,
+    move_folder,
+    remove_folder,
+    replace_file,
+    sync_folder,
+    write_new_file,
+)
+from .archive import BundleArchive
+from .manifest import DEFAULT_BUNDLE, MANIFEST, Bundle, BundleError, load_bundle
+from .selection import SHIPPED, Selection, read_selection
+from .signature import PublicKey
+
+RESERVED_BYTES = 4 << 20
+"""Left free beside a bundle: for the selection, and what its file system needs."""
+INSTALL_WAIT_S = 3600.0
+SELECTION_WAIT_S = 5.0
+_NAME = re.compile(r"[0-9a-f]{16}")
+_LEFTOVER = re.compile(r"\.(incoming|removed)-[0-9a-f]{16}")
+
+Verify = Callable[[Bundle], None]
+"""Builds what a bundle needs on this machine and runs it once. Raises EngineError and others."""
+
+
+class BundleStore:
+    """The folder `STATE/bundles`. Nothing is held open between calls."""
+
+    def __init__(self, state: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.folder = state / "bundles"
+        self._file = self.folder / "selection.json"
+        self._sleep = sleep
+
+    def find_folder(self, name: str) -> Path:
+        return self.folder / name if name else DEFAULT_BUNDLE
+
+    def list_names(self) -> list[str]:
+        """Of all that are installed. Raises OSError."""
+        try:
+            names = [folder.name for folder in self.folder.iterdir()]
+        except FileNotFoundError:
+            return []
+        return sorted(filter(_NAME.fullmatch, names))
+
+    def load(self, name: str, public_key: PublicKey | None) -> Bundle:
+        """Verified; the one that ships is part of the program and not signed. Raises
+        BundleError."""
+        if name == SHIPPED:
+            return load_bundle(DEFAULT_BUNDLE)
+        bundle = load_bundle(self.find_folder(name), public_key)
+        if not bundle.sha256.startswith(name):
+            raise BundleError(
+                f"{bundle.path}: changed: {MANIFEST} is not the one that was installed"
+            )
+        return bundle
+
+    def read_selection(self) -> Selection:
+        """Raises BundleError."""
+        return read_selection(self._file)
+
+    def write_selection(self, selection: Selection) -> None:
+        """In one step. Raises OSError."""
+        replace_file(self._file, msgspec.json.encode(selection) + b"\n")
+
+    def lock_selection(self) -> AbstractContextManager[None]:
+        """Entering raises BundleError when somebody does not let go of it."""
+        timeout_error = BundleError(f"{self.folder}: another process holds selection.lock")
+        return hold_lock(
+            self.folder / "selection.lock",
+            SELECTION_WAIT_S,
+            timeout_error,
+            lambda: None,
+            self._sleep,
+        )
+
+    def install(
+        self, archive: BundleArchive, public_key: PublicKey | None, verify: Verify, report: Report
+    ) -> bool:
+        """Install and choose the bundle in `archive`; False when it is the current one already.
+        Raises BundleError and what `verify` raises; what was chosen before still is then."""
+        name = archive.sha256[:16]
+        with self._hold_install_lock(report):
+            make_folder(self.folder)
+            self._remove_leftovers()
+            selection = self._read_or_reset(report).abandon_failed()
+            if selection.current == SHIPPED and archive.sha256 == _hash_shipped():
+                return False
+            try:
+                here = self.load(name, public_key)
+            except BundleError:
+                self._copy_in(archive, name, public_key, verify)
+            else:
+                if selection.current == name:
+                    return False
+                verify(here)
+            self._select(lambda before: before.switch(name))
+        return True
+
+    def roll_back(self, public_key: PublicKey | None, verify: Verify, report: Report) -> str:
+        """Choose the bundle before this one, by which this one becomes the one before -> its name.
+        Raises as `install` does."""
+        with self._hold_install_lock(report):
+            selection = self.read_selection()
+            target = selection.previous
+            if target == selection.current:
+                raise BundleError(f"{self.folder}: there is no bundle before the current one")
+            verify(self.load(target, public_key))
+
+            def choose(before: Selection) -> Selection:
+                """A start may have gone back to it meanwhile."""
+                return before.step_back() if before.previous == target else before
+
+            return self._select(choose).current
+
+    def _copy_in(
+        self, archive: BundleArchive, name: str, public_key: PublicKey | None, verify: Verify
+    ) -> None:
+        incoming = self.folder / f".incoming-{name}"
+        self._check_free_space(archive.num_bytes)
+        try:
+            os.mkdir(incoming, 0o755)  # noqa: PTH102 - see durable.py
+            for file in archive.extents:
+                write_new_file(incoming / file, archive.read_file(file))
+            sync_folder(incoming)
+            try:
+                bundle = load_bundle(incoming, public_key)
+                if bundle.sha256 != archive.sha256:
+                    raise BundleError(f"{archive.origin}: changed while it was read")
+                verify(bundle)
+            except (BundleError, EngineError) as error:  # name what was brought, not the copy
+                raise type(error)(str(error).replace(str(incoming), str(archive.origin))) from error
+            if self.find_folder(name).exists():
+                self._remove(name)  # it is damaged, or not signed as is wanted now
+            move_folder(incoming, self.find_folder(name))
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+
+    def _check_free_space(self, num_bytes: int) -> None:
+        disk = os.statvfs(self.folder)
+        free = disk.f_bavail * disk.f_frsize
+        if free < num_bytes + RESERVED_BYTES:
+            raise BundleError(
+                f"{self.folder}: the disk is full: {free / 1e6:.0f} MB free,"
+                f" {(num_bytes + RESERVED_BYTES) / 1e6:.0f} MB wanted"
+            )
+
+    def _select(self, choose: Callable[[Selection], Selection]) -> Selection:
+        """And drop what neither the old nor the new selection names: a process that still runs
+        may have been started before either."""
+        with self.lock_selection():
+            before = self._read_or_reset(null_reporter)
+            after = choose(before)
+            self.write_selection(after)
+        for other in self.list_names():
+            if other not in before.in_use | after.in_use:
+                with suppress(OSError):
+                    self._remove(other)
+        return after
+
+    def _read_or_reset(self, report: Report) -> Selection:
+        try:
+            return self.read_selection()
+        except BundleError as error:
+            report(f"{error}; it is written anew")
+            return Selection()
+
+    def _remove(self, name: str) -> None:
+        remove_folder(self.find_folder(name), self.folder / f".removed-{name}")
+
+    def _remove_leftovers(self) -> None:
+        """Of a power cut."""
+        for folder in self.folder.iterdir():
+            if _LEFTOVER.fullmatch(folder.name):
+                shutil.rmtree(folder)
+
+    @contextmanager
+    def _hold_install_lock(self, report: Report) -> Iterator[None]:
+        """One at a time; what the disk has against it becomes a BundleError."""
+        timeout_error = BundleError(
+            f"{self.folder}: another process has been installing for an hour"
+        )
+        waiting = "waiting for another process that installs a bundle"
+        try:
+            with suppress(OSError):
+                make_folder(self.folder)
+            with hold_lock(
+                self.folder / "install.lock",
+                INSTALL_WAIT_S,
+                timeout_error,
+                lambda: report(waiting),
+                self._sleep,
+            ):
+                yield
+        except OSError as error:
+            raise BundleError(_explain(self.folder, error)) from error
+
+
+def _hash_shipped() -> str:
+    return hashlib.sha256((DEFAULT_BUNDLE / MANIFEST).read_bytes()).hexdigest()
+
+
+def _explain(folder: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{folder}: the disk is full; nothing was changed"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{folder}: cannot be written: {error.strerror}; is it another user's? try sudo"
+    return f"{folder}: cannot be written: {error.strerror}"

@@ -1,0 +1,259 @@
+"""TensorRT: the engine of a Jetson, or of any machine with an NVIDIA GPU and TensorRT 10.3 or
+newer.
+
+What is in the GPU's memory already is read where it lies, on the stream that wrote it; arrays of
+the host go through page-locked memory. Outputs lie in page-locked memory that the GPU writes. All
+buffers are made when the engine is opened, and each shape becomes a CUDA graph after its first
+run, so that a frame allocates nothing, frees nothing and costs one launch.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...kernels.device_array import DeviceArray
+from ..base import Arrays, EngineError, Feed, GpuHangsError, Report, TensorSpec, null_reporter
+from ..bundles.manifest import Bundle
+from .builder import BuiltEngine, find_cached_engine, load_or_build_engine
+from .cache import EngineCache, find_cache_folder
+from .cuda_driver import CudaDriver, CudaError
+from .execution import FixedShapeContext, TensorRTContext
+from .gpu import Gpu, open_gpu
+from .loader import TensorRTDiagnostics, explain_failure, load_tensorrt, make_logger
+from .plan import BuildOptions, EnginePlan, plan_engine
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+log = logging.getLogger(__name__)
+
+WARM_UP_RUNS = 3
+"""One plain, one that captures the graph, one of the graph."""
+TIMEOUT_S = 5.0
+"""A network takes milliseconds; a GPU that needs this long for one hangs."""
+NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING, for which pycuda has no name: not held up by the default stream."""
+
+
+def open_tensorrt(
+    bundle: Bundle,
+    network: str,
+    precision: str,
+    options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
+    report: Report = null_reporter,
+    force: bool = False,
+) -> TensorRTEngine:
+    """Open a network of `bundle`, after building it where the cache has no engine of it yet, or
+    one of all quality levels.
+
+    An engine that TensorRT cannot read, whatever the reason, is built anew, once. `force` builds
+    in any case. Raises EngineError.
+    """
+    version = load_tensorrt()
+    gpu = open_gpu()
+    plan = plan_engine(bundle, network, precision, options)
+    cache = EngineCache(find_cache_folder())
+    built = None
+    if options.levels and not force:
+        # One for all levels serves each of them, and is what `emotion-edge build` makes.
+        all_levels_plan = plan_engine(bundle, network, precision, replace(options, levels=()))
+        built = find_cached_engine(all_levels_plan, gpu, version, cache)
+        plan = plan if built is None else all_levels_plan
+    if built is None:
+        built = load_or_build_engine(plan, gpu, version, cache, report, force)
+    diagnostics = TensorRTDiagnostics()
+    engine = _read_engine(built.data, diagnostics)
+    if engine is None and built.seconds == 0:
+        log.warning("%s: is built again: %s", built.file, diagnostics.explain())
+        built = load_or_build_engine(plan, gpu, version, cache, report, force=True)
+        engine = _read_engine(built.data, diagnostics)
+    if engine is None:
+        what = f"{plan.title}: the engine cannot be read"
+        raise explain_failure(what, diagnostics, version, gpu.compute_capability)
+    return TensorRTEngine(engine, plan, gpu, built, diagnostics)
+
+
+def _read_engine(
+    data: bytes, diagnostics: TensorRTDiagnostics
+) -> tuple[trt.Runtime, trt.ICudaEngine] | None:
+    """The runtime must live as long as its engine."""
+    import tensorrt as trt
+
+    diagnostics.clear()
+    try:
+        runtime = trt.Runtime(make_logger(diagnostics))
+        engine: Any = runtime.deserialize_cuda_engine(data)
+    except (TypeError, RuntimeError) as error:  # pybind11 says so of a null pointer
+        log.debug("TensorRT: %s", error)
+        return None
+    return None if engine is None else (runtime, engine)
+
+
+class TensorRTEngine:
+    """Belongs to the thread that opened it. Any batch is run row by row: what is tuned is one
+    face and one voice."""
+
+    name = "tensorrt"
+
+    def __init__(
+        self,
+        engine: tuple[trt.Runtime, trt.ICudaEngine],
+        plan: EnginePlan,
+        gpu: Gpu,
+        built: BuiltEngine,
+        diagnostics: TensorRTDiagnostics,
+    ) -> None:
+        """Make every buffer. Raises EngineError."""
+        self.precision = plan.precision
+        self.file = built.file
+        """Where the engine is kept; None where it could not be stored."""
+        self.build_seconds = built.seconds
+        """0 for an engine from the cache."""
+        self._title = plan.title
+        self._thread = threading.get_ident()
+        self._cuda_errors = (gpu.driver.Error, CudaError)
+        self._engine: tuple[trt.Runtime, trt.ICudaEngine] | None = engine
+        self._inputs, self._outputs = _list_tensors(engine[1], plan)
+        self._by_shape: dict[tuple[int, ...], FixedShapeContext] = {}
+        self._rows: dict[int, dict[str, NDArray[np.float32]]] = {}
+        self._event = 0
+        self._is_hung = False
+        names = [spec.name for spec in self._outputs]
+        try:
+            self._cuda = CudaDriver()
+            self._event = self._cuda.create_event()
+            stream = gpu.driver.Stream(NON_BLOCKING)
+            tools = TensorRTContext(plan.title, gpu.driver, self._cuda, stream, diagnostics)
+            for index, shapes in enumerate(plan.profiles):
+                key = shapes[self._inputs[0].name]
+                self._by_shape[key] = FixedShapeContext(engine[1], index, shapes, names, tools)
+            stream.synchronize()
+        except EngineError:
+            raise
+        except (*self._cuda_errors, RuntimeError) as error:  # TensorRT's bindings raise as well
+            raise EngineError(f"{self._title}: cannot be prepared: {error}") from error
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self._outputs
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Those of the first input that it was built for."""
+        return tuple(self._by_shape)
+
+    def infer(self, feed: Feed) -> Arrays:
+        if threading.get_ident() != self._thread:
+            raise EngineError(f"{self._title}: used on another thread than it was opened on")
+        if self._engine is None:
+            raise EngineError(f"{self._title}: is closed")
+        num_rows = self._check(feed)
+        return self._infer_one(feed) if num_rows == 1 else self._infer_rows(feed, num_rows)
+
+    def warm_up(self, feed: Feed) -> None:
+        for _ in range(WARM_UP_RUNS):
+            self.infer(feed)
+
+    def close(self) -> None:
+        """Free everything, on the thread that opened it. What fails is only logged: after an error
+        of the GPU every call fails, and that error is the one to be read."""
+        if self._engine is None or self._is_hung:  # freeing would wait for the GPU for ever
+            return
+        self._engine = None
+        try:
+            for shape in self._by_shape.values():
+                shape.close()
+            if self._event:
+                self._cuda.destroy_event(self._event)
+        except self._cuda_errors as error:
+            log.warning("%s: not all of its memory is freed: %s", self._title, error)
+        self._by_shape.clear()
+        self._rows.clear()
+
+    def __enter__(self) -> TensorRTEngine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _check(self, feed: Feed) -> int:
+        """The number of rows. Raises EngineError or ValueError that name the input."""
+        counts = set()
+        for spec in self._inputs:
+            tensor = feed.get(spec.name)
+            if tensor is None:
+                raise EngineError(f"{self._title}: input {spec.name} is missing")
+            spec.check(tensor)
+            counts.add(tensor.shape[0])
+        if len(counts) != 1:
+            raise EngineError(f"{self._title}: inputs with {sorted(counts)} rows")
+        return int(counts.pop())
+
+    def _infer_one(self, feed: Feed) -> Arrays:
+        first = feed[self._inputs[0].name].shape
+        shape = self._by_shape.get(first)
+        if shape is None:
+            sizes = ", ".join(str(list(each)) for each in self._by_shape)
+            raise EngineError(
+                f"{self._title}: {self._inputs[0].name} is {list(first)}, built for {sizes}"
+            )
+        try:
+            stream = shape.run(feed)
+            self._cuda.record_event(self._event, stream)
+            is_done = self._cuda.wait_for_event(self._event, TIMEOUT_S)
+        except self._cuda_errors as error:
+            raise EngineError(f"{self._title}: failed: {error}") from error
+        if not is_done:
+            self._is_hung = True
+            raise GpuHangsError(f"{self._title}: the GPU has not answered for {TIMEOUT_S:.0f} s")
+        return shape.outputs
+
+    def _infer_rows(self, feed: Feed, num_rows: int) -> Arrays:
+        """For `emotion-train evaluate`, whose batches a device never sees."""
+        if any(isinstance(feed[spec.name], DeviceArray) for spec in self._inputs):
+            raise EngineError(f"{self._title}: {num_rows} rows in the GPU's memory, one at a time")
+        if num_rows not in self._rows:
+            self._rows[num_rows] = {
+                spec.name: np.zeros((num_rows, *(size or 1 for size in spec.shape[1:])), np.float32)
+                for spec in self._outputs
+            }
+        answers = self._rows[num_rows]
+        for row in range(num_rows):
+            one = {spec.name: feed[spec.name][row : row + 1] for spec in self._inputs}  # type: ignore[index]
+            for name, answer in self._infer_one(one).items():
+                answers[name][row] = answer[0]
+        return answers
+
+
+def _list_tensors(
+    engine: trt.ICudaEngine, plan: EnginePlan
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs in the order of the plan, and outputs. Raises EngineError for other types."""
+    import tensorrt as trt
+
+    shapes: dict[str, tuple[int | None, ...]] = {}
+    outputs = []
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        shape = (None, *(size if size > 0 else None for size in engine.get_tensor_shape(name)[1:]))
+        if engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
+            kind = engine.get_tensor_dtype(name)
+            raise EngineError(f"{plan.title}: {name} is {kind}, 32-bit numbers wanted")
+        if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
+            shapes[name] = shape
+        else:
+            outputs.append(TensorSpec(name, shape))
+    missing = set(plan.profiles[0]) ^ set(shapes)
+    if missing:
+        raise EngineError(f"{plan.title}: {', '.join(sorted(missing))}: other inputs than planned")
+    return tuple(TensorSpec(name, shapes[name]) for name in plan.profiles[0]), tuple(outputs)

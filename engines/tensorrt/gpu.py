@@ -1,0 +1,91 @@
+"""The NVIDIA GPU: what it is, and CUDA opened on it through pycuda.
+
+Importing this module touches no GPU.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..base import EngineError
+
+L4T_RELEASE = Path("/etc/nv_tegra_release")
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """What an engine is built for, and `driver`, the module `pycuda.driver`."""
+
+    name: str
+    num_sms: int
+    compute_capability: str
+    """Such as "8.7"."""
+    integrated: bool
+    """It has no memory of its own, as on a Jetson."""
+    driver: Any
+
+
+def read_l4t_release(file: Path = L4T_RELEASE) -> str:
+    """NVIDIA's Linux of a Jetson, such as "# R36 (release), REVISION: 4.3"; "" elsewhere."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return ",".join(lines[0].split(",")[:2]).strip() if lines else ""
+
+
+def open_gpu() -> Gpu:
+    """Make the primary context of the GPU current. Raises EngineError.
+
+    It is the context that Numba, TensorRT and jetson-utils use too, so that an address of one is
+    an address of all. `pycuda.autoinit` would make a context of its own.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        # pycuda aborts the process when another thread ends with a context on its stack.
+        raise EngineError("the GPU must be opened on the main thread")
+    try:
+        import pycuda.autoprimaryctx
+        import pycuda.driver
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("pycuda"):
+            raise EngineError(f"pycuda cannot be loaded: {error}") from error
+        raise EngineError("pycuda is not installed: pip install pycuda") from error
+    except (ImportError, OSError) as error:
+        raise EngineError(
+            f"pycuda cannot be loaded: {error}: install the NVIDIA driver, or compile pycuda"
+            " again for it: pip install --force-reinstall --no-cache-dir pycuda"
+        ) from error
+    except Exception as error:  # pycuda's errors cannot be named before it is loaded
+        raise EngineError(f"no CUDA device can be used: {error}") from error
+    driver = pycuda.driver
+    built_for, has = driver.get_version()[0], driver.get_driver_version() // 1000
+    if has < built_for:
+        raise EngineError(
+            f"the NVIDIA driver is too old: it is for CUDA {has}, pycuda was compiled for"
+            f" CUDA {built_for}"
+        )
+    try:
+        device = pycuda.autoprimaryctx.device
+        attribute = driver.device_attribute
+        return Gpu(
+            name=device.name(),
+            num_sms=device.get_attribute(attribute.MULTIPROCESSOR_COUNT),
+            compute_capability=".".join(map(str, device.compute_capability())),
+            integrated=bool(device.get_attribute(attribute.INTEGRATED)),
+            driver=driver,
+        )
+    except driver.Error as error:
+        raise EngineError(f"the GPU does not answer: {error}") from error
+
+
+def read_free_bytes(gpu: Gpu) -> int | None:
+    """Of the GPU's own memory; None where it has none. Raises EngineError."""
+    if gpu.integrated:
+        return None
+    try:
+        return int(gpu.driver.mem_get_info()[0])
+    except gpu.driver.Error as error:
+        raise EngineError(f"the GPU does not answer: {error}") from error

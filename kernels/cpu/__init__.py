@@ -1,0 +1,1 @@
+"""The kernels for any CPU, compiled by Numba."""

@@ -1,0 +1,154 @@
+"""The face pass as one CUDA kernel: camera bytes and a box in, the network's input out.
+
+One thread per output pixel finds its four source pixels, makes R G B of them, blends, scales and
+writes all three planes; neighbouring threads write neighbouring numbers. Places are fixed-point
+numbers, 32 bits before the point and 32 behind: exact to 1e-7 of a pixel at any picture size,
+where float32 would not be, and without float64, which an Orin has at 1/64 of the rate.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from ..crop import Box
+from ..pixels import LAYOUTS, RGB_MATRICES
+from ..reference import MAX_BILINEAR_STEP, TAP_OFFSET
+from ..spec import ImageSpec
+
+BLOCK = (32, 8)
+"""Threads across and down: a warp writes 32 neighbours of a row."""
+OUTPUT_DTYPES = ("float32", "float16")
+
+_BGR, _RGB, _YUYV, _ = range(len(LAYOUTS))  # in this order
+_Y, _CB, _CR, _OFFSET, _FACTOR, _SUMMAND = range(6)  # columns of `channel_table`
+_ONE = 1 << 32
+_FRACTION = _ONE - 1
+_FAR = float(1 << 28)
+"""Beyond this every place is outside any picture."""
+_SHARE = np.float32(2.0**-32)
+_HALF, _ZERO, _FULL = np.float32(0.5), np.float32(0.0), np.float32(255.0)
+
+
+# Not min() and max(): Numba's own CUDA target, from 0.66 on, fails to compile them (numba#10753).
+@cuda.jit(device=True)
+def _limit(value, low, high):  # type: ignore[no-untyped-def]
+    if value < low:
+        return low
+    if value > high:
+        return high
+    return value
+
+
+@cuda.jit(device=True)
+def _find_taps(here, there, limit, wide):  # type: ignore[no-untyped-def]
+    """`reference.taps` of one output pixel along one axis."""
+    last = limit - 1
+    if wide:
+        return _limit(here >> 32, 0, last), _limit(there >> 32, 0, last), _HALF
+    place = _limit(here, 0, last << 32)
+    low = place >> 32
+    return low, _limit(low + 1, 0, last), np.float32(place & _FRACTION) * _SHARE
+
+
+@cuda.jit(device=True)
+def _read_pixel(data, layout, pitch, height, column, row, matrix):  # type: ignore[no-untyped-def]
+    """Red, green, blue on 0..255 as `reference.to_rgb`. `matrix`: `face_kernel`'s `channels`."""
+    if layout <= _RGB:
+        at = row * pitch + 3 * column
+        first, last = np.float32(data[at]), np.float32(data[at + 2])
+        if layout == _BGR:
+            first, last = last, first
+        return first, np.float32(data[at + 1]), last
+    if layout == _YUYV:
+        at = row * pitch + 2 * column
+        group = row * pitch + 4 * (column >> 1)
+        u, v = np.float32(data[group + 1]), np.float32(data[group + 3])
+    else:
+        at = row * pitch + column
+        group = (height + (row >> 1)) * pitch + 2 * (column >> 1)
+        u, v = np.float32(data[group]), np.float32(data[group + 1])
+    y = np.float32(data[at])
+    red = matrix[0, _Y] * y + matrix[0, _CR] * v + matrix[0, _OFFSET]
+    green = matrix[1, _Y] * y + matrix[1, _CB] * u + matrix[1, _CR] * v + matrix[1, _OFFSET]
+    blue = matrix[2, _Y] * y + matrix[2, _CB] * u + matrix[2, _OFFSET]
+    return _limit(red, _ZERO, _FULL), _limit(green, _ZERO, _FULL), _limit(blue, _ZERO, _FULL)
+
+
+@cuda.jit(device=True)
+def _blend(top_left, top_right, bottom_left, bottom_right, across, down):  # type: ignore[no-untyped-def]
+    top = top_left + (top_right - top_left) * across
+    bottom = bottom_left + (bottom_right - bottom_left) * across
+    return top + (bottom - top) * down
+
+
+def face_kernel(  # type: ignore[no-untyped-def]
+    data, layout, pitch, width, height, x_here, x_there, y_here, y_there, step, wide, channels, out
+):
+    """Fill `out` (1, 3, size, size). Arguments: see `place_box`.
+
+    `data` uint8: row i of the picture starts at byte i * `pitch`; for nv12 the rows of colour
+    follow those of luma. `channels` float32 (3, 6): see `channel_table`.
+    """
+    j, i = cuda.grid(2)
+    if i < out.shape[2] and j < out.shape[3]:
+        left, right, across = _find_taps(x_here + j * step, x_there + j * step, width, wide)
+        upper, lower, down = _find_taps(y_here + i * step, y_there + i * step, height, wide)
+        r0, g0, b0 = _read_pixel(data, layout, pitch, height, left, upper, channels)
+        r1, g1, b1 = _read_pixel(data, layout, pitch, height, right, upper, channels)
+        r2, g2, b2 = _read_pixel(data, layout, pitch, height, left, lower, channels)
+        r3, g3, b3 = _read_pixel(data, layout, pitch, height, right, lower, channels)
+        red = _blend(r0, r1, r2, r3, across, down)
+        green = _blend(g0, g1, g2, g3, across, down)
+        blue = _blend(b0, b1, b2, b3, across, down)
+        out[0, 0, i, j] = red * channels[0, _FACTOR] + channels[0, _SUMMAND]
+        out[0, 1, i, j] = green * channels[1, _FACTOR] + channels[1, _SUMMAND]
+        out[0, 2, i, j] = blue * channels[2, _FACTOR] + channels[2, _SUMMAND]
+
+
+def face_signature(dtype: str) -> str:
+    """Of `face_kernel` with an output of `dtype`."""
+    return f"void(uint8[::1], {', '.join(['int64'] * 10)}, float32[:, ::1], {dtype}[:, :, :, ::1])"
+
+
+def compile_face_pass(dtype: str) -> Any:
+    """The kernel, compiled for the GPU that is current or loaded from the disk cache."""
+    return cuda.jit(face_signature(dtype), cache=True)(face_kernel)
+
+
+def place_box(box: Box, size_px: int) -> tuple[int, int, int, int, int, int]:
+    """Box (x, y, side) -> what `face_kernel` wants: the places of the first pixel's taps across
+    (two) and down (two), the step to the next pixel's, all in fixed-point, and whether the taps
+    are the wide ones. See `reference.taps`."""
+    x, y, side = box
+    step = side / size_px
+    wide = step >= MAX_BILINEAR_STEP
+    shifts = (
+        (0.25 * step + TAP_OFFSET, 0.75 * step + TAP_OFFSET) if wide else (0.5 * step - 0.5,) * 2
+    )
+    x_here, x_there = (_to_fixed(x + shift) for shift in shifts)
+    y_here, y_there = (_to_fixed(y + shift) for shift in shifts)
+    return x_here, x_there, y_here, y_there, _to_fixed(step), int(wide)
+
+
+def _to_fixed(place: float) -> int:
+    return round(min(max(place, -_FAR), _FAR) * _ONE)
+
+
+def count_blocks(size_px: int) -> tuple[int, int]:
+    """The grid of `BLOCK`s that covers an output."""
+    return -(-size_px // BLOCK[0]), -(-size_px // BLOCK[1])
+
+
+def channel_table(spec: ImageSpec, pixel_format: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(3, 6), a row each for red, green, blue: `pixels.RGB_MATRICES`, 0 for R'G'B'; then the factor
+    and the summand that turn 0..255 into `(pixel / 255 - mean) / std`.
+
+    One array and not two, because each argument of a launch costs the CPU time.
+    """
+    std = np.array(spec.std)
+    matrix = RGB_MATRICES.get(pixel_format, np.zeros((3, 4), np.float32))
+    scaling = (1.0 / (255.0 * std), -np.array(spec.mean) / std)
+    return np.column_stack((matrix, *scaling)).astype(np.float32)

@@ -1,0 +1,77 @@
+"""Networks alone, back to back: what is left of a result's time when nothing is around them.
+
+In: the configuration of a run. Out: for each network, at each size and precision that its levels
+use, how long one run takes, in the figures that TensorRT's trtexec gives.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import numpy as np
+
+from ...engines.base import Engine, Feed
+from ...engines.bundles.manifest import FUSION, Bundle
+from ..build_report import report_build_progress
+from ..config import Config
+from ..quality.levels import open_levels
+from ..session import open_preprocessor_for, warmup_inputs
+from .summary import percentiles_by_name
+
+WARM_UP_NS = 200_000_000
+"""As long as trtexec warms up unless it is told otherwise."""
+MAX_NS = 1_000_000_000
+MAX_RUNS = 200
+"""A network is timed for `MAX_NS`, or so many times where that is less."""
+RANKS = (50, 90, 95, 99)
+
+
+def time_models(config: Config, bundle: Bundle) -> dict[str, dict[str, float]]:
+    """Figures in ms by network, such as "face 64 px fp32". Opens the networks anew. Raises
+    EngineError."""
+    found: dict[str, dict[str, float]] = {}
+    with ExitStack() as stack:
+        levels = open_levels(stack, config, bundle, report_build_progress)
+        preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))
+        for one in levels:
+            feeds = warmup_inputs(one, preprocessor)
+            if FUSION in one.engines:
+                feeds[FUSION] = _fill_with_zeros(one.engines[FUSION])
+            for network, feed in feeds.items():
+                engine = one.engines[network]
+                size = f" {one.level.face_px} px" if network == "face" else ""
+                name = f"{network}{size} {engine.precision}"
+                if name not in found:
+                    found[name] = time_network(engine, feed)
+    return found
+
+
+def time_network(
+    engine: Engine, feed: Feed, now_ns: Callable[[], int] = time.perf_counter_ns
+) -> dict[str, float]:
+    """Run it back to back; the time includes what the engine does to hand its answers over."""
+    begun_ns = now_ns()
+    while now_ns() - begun_ns < WARM_UP_NS:
+        engine.infer(feed)
+    took_ms: list[float] = []
+    begun_ns = last_ns = now_ns()
+    while len(took_ms) < MAX_RUNS and last_ns - begun_ns < MAX_NS:
+        before_ns = now_ns()
+        engine.infer(feed)
+        last_ns = now_ns()
+        took_ms.append((last_ns - before_ns) / 1e6)
+    return {
+        "min": round(min(took_ms), 3),
+        "max": round(max(took_ms), 3),
+        "mean": round(sum(took_ms) / len(took_ms), 3),
+        **percentiles_by_name(took_ms, *RANKS),
+        "runs": len(took_ms),
+    }
+
+
+def _fill_with_zeros(engine: Engine) -> Feed:
+    """The fusion network runs on the host, its sizes are fixed but for the batch."""
+    shapes = {spec.name: tuple(size or 1 for size in spec.shape) for spec in engine.inputs}
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}

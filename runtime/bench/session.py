@@ -1,0 +1,173 @@
+"""Everything that one call of emotion-bench measures: repeats, what runs beside, networks alone.
+
+In: a configuration, a scenario and how often. Out: the report, as in the JSON file.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from msgspec.structs import replace
+
+from ..board.status import describe_machine
+from ..capture import is_camera, open_media
+from ..config import Config, ConfigError
+from ..messages import CapturePath
+from ..service.realtime import DEVICE_PRIORITY, realtime_permitted
+from ..telemetry.trace import Trace
+from .accounting import time_accounting
+from .baseline import run_baseline
+from .compare import FORMAT
+from .conditions import read_versions
+from .disturbance import Disturbance
+from .load import PER_CORE, CpuLoad, list_cores
+from .measure import MeasuredRun, measure
+from .micro import time_models
+from .preloaded_media import MAX_PRELOAD_BYTES, PreloadedMedia
+from .scenarios import Phase, Scenario
+from .staged_media import StagedMedia
+from .summary import combine_repeats
+from .throttle import open_bandwidth
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is asked for."""
+
+    config: Config
+    scenario: Scenario
+    seconds: float
+    """Of each run, after its warm-up."""
+    fps: float
+    repeats: int
+    hogs: int
+    """Ordinary processes in the contended scenario; 0: a real-time neighbour, where permitted."""
+    quota_cores: float
+    """What is left of the processor in the throttled one."""
+    baseline: Path | None = None
+    """Another program, to be run on the same source."""
+
+
+def run_session(session: Session) -> tuple[dict[str, Any], Trace]:
+    """The report, and the newest pictures of the last run. Raises ConfigError for a source that
+    does not fit the scenario, and what a run raises."""
+    config, scenario, fps = session.config, session.scenario, session.fps
+    above_pipeline = session.hogs == 0 and realtime_permitted(DEVICE_PRIORITY)
+    if scenario.name == "throttled" or (scenario.name == "contended" and not above_pipeline):
+        # To a thread that goes first, neither the load of ordinary ones nor a quota means anything.
+        config = replace(config, realtime=replace(config.realtime, priority=False))
+    phases = scenario.phases(session.seconds)
+    begun_s = time.monotonic()
+    media, preloaded_bytes = preload_media(config, scenario, phases, fps)
+    with sigterm_as_interrupt(), _open_disturbance(session, above_pipeline) as disturbance:
+        prepared_s = time.monotonic() - begun_s
+        soak_less_bytes = preloaded_bytes if scenario.name == "soak" else None
+        runs = [
+            measure(config, phases, fps, media, disturbance, soak_less_bytes)
+            for _ in range(session.repeats)
+        ]
+        rss_mb = psutil.Process().memory_info().rss / 1e6
+        beside: dict[str, Any] = {}
+        if scenario.compare_pinned and not config.level:
+            best = replace(config, level=runs[0].runtime.levels[0].level.name)
+            beside["pinned"] = measure(best, phases, fps, media, disturbance).figures
+    bundle = runs[0].runtime.bundle
+    if session.baseline is not None:
+        with sigterm_as_interrupt():
+            beside["baseline"] = run_baseline(
+                session.baseline,
+                config.source.name,
+                session.seconds,
+                fps,
+                bundle.path,
+                config.budget_ms,
+            )
+    report = {
+        "format": FORMAT,
+        "scenario": scenario.name,
+        "source": Path(config.source.name).name,
+        "fps": fps,
+        "seconds": session.seconds,
+        **combine_repeats([run.figures for run in runs]),
+        "beside": beside,
+        "models": time_models(config, bundle),
+        "accounting_us": time_accounting(
+            [one.level.name for one in runs[0].runtime.levels], config.budget_ms
+        ),
+        "first_result_s": round(runs[0].first_result_s - prepared_s, 2),
+        "rss_mb": round(rss_mb, 1),
+        "held_mb": round(preloaded_bytes / 1e6, 1),
+        **_describe_run(runs[-1]),
+    }
+    return report, runs[-1].runtime.trace
+
+
+def preload_media(
+    config: Config, scenario: Scenario, phases: tuple[Phase, ...], fps: float
+) -> tuple[StagedMedia | None, int]:
+    """What is played, and its memory in bytes; nothing for a camera. Raises ConfigError."""
+    name = config.source.name
+    if is_camera(name):
+        return None, 0
+    with_faces = any(phase.faces is not None for phase in phases)
+    # As much again is needed for the pictures that are made of them.
+    preloaded = PreloadedMedia(
+        open_media(name), MAX_PRELOAD_BYTES // 2 if with_faces else MAX_PRELOAD_BYTES
+    )
+    if scenario.stages_media and not (preloaded.has_video and (preloaded.has_audio or with_faces)):
+        needed = "pictures" if with_faces else "pictures and sound"
+        raise ConfigError(f"source {name}: --scenario {scenario.name} needs {needed}")
+    media = StagedMedia(preloaded, fps, phases)
+    return media, preloaded.preloaded_bytes + media.generated_bytes
+
+
+def _open_disturbance(
+    session: Session, above_pipeline: bool
+) -> AbstractContextManager[Disturbance | None]:
+    if session.scenario.name == "contended" and above_pipeline:
+        return CpuLoad.above_pipeline()
+    if session.scenario.name == "contended":
+        return CpuLoad(session.hogs or PER_CORE * len(list_cores()))
+    if session.scenario.name == "throttled":
+        return open_bandwidth(session.quota_cores)
+    return nullcontext()
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """A SIGTERM ends like a Ctrl-C: nothing is left spinning or rationed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only there may signals be handled
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _describe_run(run: MeasuredRun) -> dict[str, Any]:
+    """With what it ran, and under which conditions."""
+    runtime = run.runtime
+    return {
+        "capture": describe_capture(runtime.capture_path),
+        "engines": dict(runtime.engines),
+        "preprocessor": "cuda" if runtime.on_gpu else "cpu",
+        "machine": describe_machine(),
+        "versions": read_versions(),
+        "bundle": runtime.bundle.sha256,
+        **run.conditions,
+    }
+
+
+def describe_capture(path: CapturePath | None) -> dict[str, Any]:
+    """How the pictures came in, as in the JSON file."""
+    return asdict(path) if path is not None else dict.fromkeys(CapturePath.__slots__)

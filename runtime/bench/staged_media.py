@@ -1,0 +1,89 @@
+"""Media as a scenario wants them: pictures at an exact rate, left out, emptied or multiplied.
+
+In: media in memory, and the scenario's phases. Out: the same media, changed by media time. All
+pictures are made before the run, so that showing them costs what showing the clip's own does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..capture import Media
+from ..messages import AudioChunk, VideoFrame
+from .scenarios import WARM_UP_S, Phase, find_phase
+
+Image = NDArray[np.uint8]
+
+
+class StagedMedia:
+    """`media` with its pictures `fps` times a second, changed as the phases say.
+
+    Pictures that are left out are not numbered: a camera that is unplugged counts none. Sound that
+    is left out is: the samples went by unheard.
+    """
+
+    def __init__(self, media: Media, fps: float, phases: Sequence[Phase]) -> None:
+        self.sample_rate_hz = media.sample_rate_hz
+        self.has_video, self.has_audio = media.has_video, media.has_audio
+        self.copies_per_frame = media.copies_per_frame
+        self._media = media
+        self._fps = fps
+        self._phases = phases
+        self._blank: Image | None = None
+        self._four: dict[int, Image] = {}
+        """By the identity of the picture they are made of, which the media hold on to."""
+        if any(phase.faces is not None for phase in phases):
+            for frame in media.frames():
+                if self._blank is None:
+                    self._blank = blank_image(frame.image)
+                self._four[id(frame.image)] = tile_image(frame.image)
+
+    @property
+    def generated_bytes(self) -> int:
+        """Memory for pictures beside those of the media."""
+        blank = self._blank.nbytes if self._blank is not None else 0
+        return blank + sum(picture.nbytes for picture in self._four.values())
+
+    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+        index = 0
+        for number, frame in enumerate(self._media.frames(loop=loop)):
+            t_ns = round(number * 1e9 / self._fps)
+            phase = self._phase_at(t_ns)
+            if phase.video:
+                image = self._change(frame.image, phase.faces)
+                yield replace(frame, t_ns=t_ns, index=index, image=image)
+                index += 1
+
+    def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
+        for chunk in self._media.chunks(loop=loop):
+            if self._phase_at(chunk.t_ns).audio:
+                yield chunk
+
+    def _phase_at(self, t_ns: int) -> Phase:
+        return find_phase(self._phases, t_ns / 1e9 - WARM_UP_S)
+
+    def _change(self, image: Image, faces: int | None) -> Image:
+        if faces == 0 and self._blank is not None:
+            return self._blank
+        return self._four[id(image)] if faces == 4 else image
+
+
+def blank_image(image: Image) -> Image:
+    """The same size, in one colour: the mean."""
+    mean = image.reshape(-1, image.shape[-1]).mean(axis=0).round().astype(np.uint8)
+    return np.broadcast_to(mean, image.shape).copy()
+
+
+def tile_image(image: Image) -> Image:
+    """The same size, with the picture in it four times at half its size; odd sizes end in black."""
+    height, width = image.shape[0] // 2, image.shape[1] // 2
+    even = image[: 2 * height, : 2 * width]
+    small = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    tiled = np.zeros_like(image)
+    tiled[: 2 * height, : 2 * width] = np.tile(small, (2, 2, 1))
+    return tiled

@@ -1,0 +1,173 @@
+"""Less processor than there is: a quota for this process, in the way this machine permits.
+
+In a control group the kernel stops the whole process whenever its share of a period is used up.
+Where no group may be changed, each run of a network is made to last as long as it would have
+lasted with that share: a stand-in, which leaves everything else as fast as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from ..session import Runtime
+from .disturbance import Disturbance
+from .slowed import SimulatedSlowdown
+
+log = logging.getLogger(__name__)
+
+PERIOD_US = 10_000
+"""The shorter, the more it is like a slower processor. The kernel takes 1 ms to 1 s."""
+MIN_QUOTA_US = 1000
+"""The kernel's own."""
+
+
+def open_bandwidth(cores: float, root: Path = Path("/")) -> Disturbance:
+    """A quota of `cores` cores for this process, off until `begin`; warns when it is a stand-in."""
+    mounts = _read(root / "proc/self/mountinfo")
+    own = _read(root / "proc/self/cgroup")
+    reason = "no control group of the processor is mounted"
+    for find, group_type in ((find_v1_group, CgroupV1), (find_v2_group, CgroupV2)):
+        found = find(mounts, own)
+        if found is None:
+            continue
+        try:
+            return group_type(root / found.lstrip("/"), cores)
+        except OSError as error:
+            reason = f"{error.filename or found}: {error.strerror or error}"
+    log.warning("the processor cannot be rationed, networks are made to wait instead: %s", reason)
+    return SimulatedSlowdown(cores)
+
+
+def find_v1_group(mountinfo: str, own_groups: str) -> str | None:
+    """Folder of this process's group in the hierarchy that rations the processor, from what
+    /proc/self/mountinfo and /proc/self/cgroup say; see cgroups(7)."""
+    for line in own_groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "cpu" in controllers.split(","):
+            return _find_folder(mountinfo, "cgroup", "cpu", path)
+    return None
+
+
+def find_v2_group(mountinfo: str, own_groups: str) -> str | None:
+    """The same for the unified hierarchy."""
+    for line in own_groups.splitlines():
+        if line.startswith("0::"):
+            return _find_folder(mountinfo, "cgroup2", None, line[3:])
+    return None
+
+
+def _find_folder(mountinfo: str, kind: str, option: str | None, path: str) -> str | None:
+    for line in mountinfo.splitlines():
+        mount, _, file_system = line.partition(" - ")
+        fields, (found, _, options) = mount.split(), file_system.split(maxsplit=2)
+        if found != kind or (option is not None and option not in options.split(",")):
+            continue
+        root, folder = fields[3], fields[4]
+        # In a container the mount begins at the container's own group.
+        inside = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
+        return f"{folder}/{inside.strip('/')}".rstrip("/")
+    return None
+
+
+def _quota_us(cores: float) -> int:
+    return max(MIN_QUOTA_US, round(cores * PERIOD_US))
+
+
+class CgroupV1:
+    """A group of its own below the one that this process is in, which it leaves at the end."""
+
+    def __init__(self, parent: Path, cores: float) -> None:
+        """Raises OSError where that is not permitted."""
+        self._parent = parent
+        self._cores = cores
+        for left_over in parent.glob("emotion-bench-*"):
+            owner = left_over.name.rpartition("-")[2]
+            if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+                with suppress(OSError):
+                    left_over.rmdir()
+        self._group = parent / f"emotion-bench-{os.getpid()}"
+        self._group.mkdir()
+        try:
+            _write(self._group / "cpu.cfs_period_us", PERIOD_US)
+            self.end()
+            _write(self._group / "cgroup.procs", os.getpid())  # with all threads, and those to come
+        except OSError:
+            self.close()
+            raise
+
+    def attach(self, runtime: Runtime) -> None: ...
+
+    def begin(self) -> None:
+        _write(self._group / "cpu.cfs_quota_us", _quota_us(self._cores))
+
+    def end(self) -> None:
+        _write(self._group / "cpu.cfs_quota_us", -1)
+
+    def describe(self) -> dict[str, object]:
+        return {"by": "cgroup v1", "quota_cores": self._cores, "period_us": PERIOD_US}
+
+    def close(self) -> None:
+        if self._group.exists():
+            with suppress(OSError):
+                self.end()
+            _write(self._parent / "cgroup.procs", os.getpid())
+            self._group.rmdir()
+
+    def __enter__(self) -> CgroupV1:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class CgroupV2:
+    """The group that this process is in, where nothing else is and it may be changed: groups with
+    processes in them cannot have others below them."""
+
+    def __init__(self, group: Path, cores: float) -> None:
+        """Raises OSError where that is not permitted."""
+        self._file = group / "cpu.max"
+        self._cores = cores
+        others = set(map(int, (group / "cgroup.procs").read_text().split())) - _own_family()
+        if others:
+            raise OSError(f"{group} holds other processes, such as {min(others)}")
+        self._before = self._file.read_text().strip()
+        self.end()  # the file may be there and not be ours to write
+
+    def attach(self, runtime: Runtime) -> None: ...
+
+    def begin(self) -> None:
+        _write(self._file, f"{_quota_us(self._cores)} {PERIOD_US}")
+
+    def end(self) -> None:
+        _write(self._file, self._before)
+
+    def describe(self) -> dict[str, object]:
+        return {"by": "cgroup v2", "quota_cores": self._cores, "period_us": PERIOD_US}
+
+    def __enter__(self) -> CgroupV2:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def _own_family() -> set[int]:
+    children = psutil.Process().children(recursive=True)
+    return {os.getpid(), *(child.pid for child in children)}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(f"{value}\n")

@@ -1,0 +1,280 @@
+"""Plays a clip or the demo as if a camera and a microphone saw it happen.
+
+In: media whose pictures and sounds carry media time (nanoseconds from 0).
+Out: `merge_events` - both in time order as fast as they are asked for; or a `Playback` - a video
+and an audio source that deliver each item when the clock gets there. The schedule is open-loop:
+it is fixed by the start and never slips because somebody was late.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Generic, Protocol, TypeVar
+
+from ..clock import Clock
+from ..messages import AudioChunk, CapturePath, SourceError, VideoFrame
+from ..service.realtime import DEVICE_PRIORITY, realtime_priority, run_in_background
+
+_FRAMES_AHEAD = 4  # 11 MB at 1280x720; covers a decoder that is late by 100 ms
+_CHUNKS_AHEAD = 20  # 200 ms
+_JOIN_TIMEOUT_S = 2.0
+
+PLAYBACK_CLOCK = "media time since the start, on the monotonic clock"
+
+Item = TypeVar("Item", bound=VideoFrame | AudioChunk)
+
+
+class Media(Protocol):
+    """Something that can be played: a file or the demo."""
+
+    sample_rate_hz: int
+    has_video: bool
+    has_audio: bool
+    copies_per_frame: int
+    """Times the CPU writes a whole picture before it is delivered."""
+
+    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+        """The pictures, `t_ns` in media time."""
+
+    def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
+        """The sound in pieces of 10 ms, `t_ns` in media time."""
+
+
+def merge_events(
+    media: Media, *, loop: bool = False, to_last_frame: bool = False
+) -> Iterator[VideoFrame | AudioChunk]:
+    """Pictures and sound in time order: sound that ends by a picture's time comes before it. With
+    `to_last_frame` media with pictures end with the last of them."""
+    frames = media.frames(loop=loop) if media.has_video else iter(())
+    chunks = media.chunks(loop=loop) if media.has_audio else iter(())
+    frame = next(frames, None)
+    for chunk in chunks:
+        end_ns = _end_ns(chunk, media.sample_rate_hz)
+        while frame is not None and frame.t_ns < end_ns:
+            yield frame
+            frame = next(frames, None)
+        if frame is None and to_last_frame and media.has_video:
+            return
+        yield chunk
+    if frame is not None:
+        yield frame
+        yield from frames
+
+
+class Playback:
+    """One media, played on a clock: `video` and `audio` are its two sources, or None.
+
+    Decoding starts at once, time starts at the first read of either source.
+    Raises SourceError when the first picture or sound cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        media: Media,
+        clock: Clock,
+        *,
+        loop: bool = False,
+        fps: float | None = None,
+        video: bool = True,
+        audio: bool = True,
+        background: bool = True,
+    ) -> None:
+        """`fps`: re-time the pictures to exactly this rate; the sound keeps its own time.
+
+        `video=False` or `audio=False` leaves that one out. With `background`, decoding steps back
+        for all else; without, it goes before all else, as hardware does.
+        """
+        if fps is not None and not fps > 0:
+            raise SourceError(f"a rate of {fps} pictures a second cannot be played")
+        start = _Start(clock)
+        self.video: PlayedVideo | None = None
+        self.audio: PlayedAudio | None = None
+        try:
+            if video and media.has_video:
+                frames = media.frames(loop=loop)
+                if fps is not None:
+                    frames = _retime(frames, fps)
+                self.video = PlayedVideo(frames, start, media, background)
+            if audio and media.has_audio:
+                chunks = media.chunks(loop=loop)
+                self.audio = PlayedAudio(chunks, start, media.sample_rate_hz, background)
+            for track in (self.video, self.audio):
+                if track is not None:
+                    track.wait_ready()
+        except SourceError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for track in (self.video, self.audio):
+            if track is not None:
+                track.close()
+
+    def __enter__(self) -> Playback:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Start:
+    """The instant both tracks count from: when the first of them is read."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._t_ns: int | None = None
+
+    def t_ns(self) -> int:
+        with self._lock:
+            if self._t_ns is None:
+                self._t_ns = self.clock.now_ns()
+            return self._t_ns
+
+
+class _Track(Generic[Item]):
+    """Decodes ahead in its own thread, so that decoding is no part of the capture latency."""
+
+    def __init__(
+        self,
+        items: Iterator[Item],
+        start: _Start,
+        ahead: int,
+        due_ns: Callable[[Item], int],
+        name: str,
+        background: bool,
+    ) -> None:
+        self._items = items
+        self._background = background
+        self._start = start
+        self._ahead = ahead
+        self._due_ns = due_ns
+        self._queue: deque[Item] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._error: Exception | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._decode, name=name, daemon=True)
+        self._thread.start()
+
+    def wait_ready(self) -> None:
+        """Wait for the first item; raise what went wrong instead."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._ended)
+            if self._error is not None and not self._queue:
+                raise self._error
+
+    def read(self) -> Item | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._ended or self._stop.is_set())
+            if self._stop.is_set():
+                return None
+            if not self._queue:
+                if self._error is not None:
+                    raise self._error
+                return None
+            item = self._queue.popleft()
+            self._changed.notify_all()
+        start_ns = self._start.t_ns()
+        if self._start.clock.sleep_until_ns(start_ns + self._due_ns(item), self._stop):
+            return None
+        return replace(item, t_ns=start_ns + item.t_ns)
+
+    def close(self) -> None:
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join(_JOIN_TIMEOUT_S)
+        self._queue.clear()
+
+    def __enter__(self) -> _Track[Item]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _decode(self) -> None:
+        try:
+            if self._background:
+                run_in_background()  # it is ahead by a few items; the results are not
+                self._fill()
+            else:
+                with realtime_priority(
+                    True, DEVICE_PRIORITY
+                ):  # as a camera, which no program keeps from its work
+                    self._fill()
+        except Exception as error:  # noqa: BLE001 - the reader raises it where it can be seen
+            self._error = error
+        finally:
+            close = getattr(self._items, "close", None)
+            if close is not None:
+                close()  # frees the decoder now, in the thread that used it
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _fill(self) -> None:
+        for item in self._items:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: len(self._queue) < self._ahead or self._stop.is_set()
+                )
+                if self._stop.is_set():
+                    return
+                self._queue.append(item)
+                self._changed.notify_all()
+
+
+class PlayedVideo(_Track[VideoFrame]):
+    """A VideoSource: each picture is delivered at its own time."""
+
+    def __init__(
+        self, frames: Iterator[VideoFrame], start: _Start, media: Media, background: bool
+    ) -> None:
+        self._media = media
+        super().__init__(
+            frames,
+            start,
+            _FRAMES_AHEAD,
+            lambda frame: frame.t_ns,
+            "decode-video",
+            background,
+        )
+
+    @property
+    def path(self) -> CapturePath:
+        """What is written is written ahead of time and is no part of the latency."""
+        return CapturePath(self._media.copies_per_frame, PLAYBACK_CLOCK, "none")
+
+
+class PlayedAudio(_Track[AudioChunk]):
+    """An AudioSource: each chunk is delivered when its last sample is "captured"."""
+
+    def __init__(
+        self,
+        chunks: Iterator[AudioChunk],
+        start: _Start,
+        sample_rate_hz: int,
+        background: bool,
+    ) -> None:
+        self.sample_rate_hz = sample_rate_hz
+        super().__init__(
+            chunks,
+            start,
+            _CHUNKS_AHEAD,
+            lambda chunk: _end_ns(chunk, sample_rate_hz),
+            "decode-audio",
+            background,
+        )
+
+
+def _end_ns(chunk: AudioChunk, sample_rate_hz: int) -> int:
+    return chunk.t_ns + chunk.samples.size * 1_000_000_000 // sample_rate_hz
+
+
+def _retime(frames: Iterator[VideoFrame], fps: float) -> Iterator[VideoFrame]:
+    for index, frame in enumerate(frames):
+        yield replace(frame, t_ns=round(index * 1e9 / fps), index=index)

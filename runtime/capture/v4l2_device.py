@@ -1,0 +1,158 @@
+"""An open V4L2 device, and the raw pictures that it offers."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import select
+from collections.abc import Callable, Iterator
+from ctypes import Structure
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from ..ioctl import call_driver
+from ..messages import SourceError
+from . import v4l2_uapi as abi
+
+RAW_FORMATS = {"NV12": "nv12", "YUYV": "yuyv", "RGB3": "rgb8", "BGR3": "bgr8"}
+"""What V4L2 calls the layouts of `kernels.pixels`; the fewer bytes, the earlier it is taken."""
+
+_FPS_TOLERANCE = 0.95
+"""Share of the wanted rate that counts as reaching it: 29.97 is 30."""
+_MAX_ENTRIES = 256
+
+Entry = TypeVar("Entry", bound=Structure)
+
+
+class Handle:
+    """The device's file: ioctl, poll and mmap. `wake` may be called from another thread."""
+
+    def __init__(self, device: str) -> None:
+        """Raises SourceError when the device cannot be opened."""
+        try:
+            self._fd = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise SourceError(f"camera {device} cannot be opened: {error.strerror}") from error
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+
+    def ioctl(self, number: int, argument: Structure | bytes) -> None:
+        """Raises OSError; a structure is changed in place."""
+        call_driver(self._fd, number, argument)
+
+    def map(self, length: int, offset: int) -> mmap.mmap:
+        return mmap.mmap(self._fd, length, prot=mmap.PROT_READ, offset=offset)
+
+    def wait(self, timeout_s: float) -> Literal["ready", "late", "woken"]:
+        """Until the driver has a picture or an error for us, until the time is over or `wake`."""
+        files = [file for file, _ in self._poll.poll(timeout_s * 1000)]
+        if self._wake in files:
+            return "woken"
+        return "ready" if files else "late"
+
+    def wake(self) -> None:
+        """This wait and all later ones end at once."""
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Once, by the thread that waits."""
+        os.close(self._fd)
+        os.close(self._wake)
+
+
+@dataclass(frozen=True, slots=True)
+class RawFormat:
+    """One of our pixel formats, as the device offers it at the wanted size."""
+
+    name: str
+    """V4L2's, such as "YUYV"."""
+    fastest_fps: float
+    """0 when the size is not offered, infinite when the device does not say."""
+
+    def reaches(self, fps: float) -> bool:
+        return self.fastest_fps >= _FPS_TOLERANCE * fps
+
+
+def check_captures(handle: Handle, device: str) -> None:
+    """Raises SourceError for anything but a camera that we can stream from."""
+    answer = abi.Capability()
+    try:
+        handle.ioctl(abi.QUERYCAP, answer)
+    except OSError as error:
+        raise SourceError(f"camera {device} is no V4L2 device: {error.strerror}") from error
+    own = answer.capabilities & abi.CAP_DEVICE_CAPS
+    caps = answer.device_caps if own else answer.capabilities
+    if not caps & abi.CAP_CAPTURE:
+        kind = "has only multi-planar formats" if caps & abi.CAP_CAPTURE_MPLANE else "is no camera"
+        raise SourceError(f"camera {device} {kind}")
+    if not caps & abi.CAP_STREAMING:
+        raise SourceError(f"camera {device} cannot stream")
+
+
+def list_formats(handle: Handle) -> set[str]:
+    """V4L2's names of all formats that the device has, compressed ones too."""
+
+    def describe(index: int) -> abi.FormatDescription:
+        return abi.FormatDescription(index=index, type=abi.CAPTURE)
+
+    entries = _enumerate(handle, abi.ENUM_FMT, describe)
+    return {abi.fourcc_name(entry.pixelformat) for entry in entries}
+
+
+def list_raw_formats(handle: Handle, width: int, height: int) -> list[RawFormat]:
+    """Those of `RAW_FORMATS` that the device has, best first."""
+    names = list_formats(handle)
+    return [
+        RawFormat(name, _fastest_fps(handle, abi.fourcc(name), width, height))
+        for name in RAW_FORMATS
+        if name in names
+    ]
+
+
+def explain_shortfall(formats: list[RawFormat], width: int, height: int, fps: float) -> str:
+    """Why none of `formats` will do, or "" when one does."""
+    if any(entry.reaches(fps) for entry in formats):
+        return ""
+    if not formats:
+        return f"it offers none of {', '.join(RAW_FORMATS)}"
+    best = max(formats, key=lambda entry: entry.fastest_fps)
+    if not best.fastest_fps:
+        return f"it offers no raw pictures of {width}x{height}"
+    return f"raw pictures of {width}x{height} come at {best.fastest_fps:.3g} of {fps:.3g} a second"
+
+
+def _enumerate(handle: Handle, number: int, make: Callable[[int], Entry]) -> Iterator[Entry]:
+    for index in range(_MAX_ENTRIES):
+        entry = make(index)
+        try:
+            handle.ioctl(number, entry)
+        except OSError:  # past the last one, or the driver has no such list
+            return
+        yield entry
+
+
+def _fastest_fps(handle: Handle, code: int, width: int, height: int) -> float:
+    def size(index: int) -> abi.FrameSize:
+        return abi.FrameSize(index=index, pixel_format=code)
+
+    def interval(index: int) -> abi.FrameInterval:
+        return abi.FrameInterval(index=index, pixel_format=code, width=width, height=height)
+
+    sizes = list(_enumerate(handle, abi.ENUM_FRAMESIZES, size))
+    if sizes and not any(_has_size(entry, width, height) for entry in sizes):
+        return 0.0
+    shortest = [entry.shortest for entry in _enumerate(handle, abi.ENUM_FRAMEINTERVALS, interval)]
+    return max((i.denominator / i.numerator for i in shortest if i.numerator), default=math.inf)
+
+
+def _has_size(entry: abi.FrameSize, width: int, height: int) -> bool:
+    sides = list(entry.sides)
+    if entry.type == abi.DISCRETE:
+        return sides[:2] == [width, height]
+    return all(
+        least <= side <= most and (side - least) % max(step, 1) == 0
+        for side, (least, most, step) in ((width, sides[:3]), (height, sides[3:]))
+    )

@@ -1,0 +1,109 @@
+"""`emotion-edge build`: builds now what a run would build when it starts, and proves it.
+
+Building takes minutes on a small board and is done once, for each bundle and each TensorRT.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+from ...engines.base import EngineError
+from ...engines.bundles.manifest import Bundle
+from ...engines.bundles.startup import choose_bundle
+from ...engines.tensorrt.cache import find_cache_folder
+from ..build_report import report_build_progress
+from ..clock import MonotonicClock
+from ..config import ConfigError, load_config
+from ..service.deployment import add_config_argument, find_service_config
+from ..service.owner import drop_privileges_to
+from ..service.sd_notify import Watchdog
+
+
+def add_build_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bundle", metavar="DIR", type=Path, help="models to build (default: those of a run)"
+    )
+    add_config_argument(parser)
+    precision = parser.add_mutually_exclusive_group()
+    for name in ("fp16", "int8", "fp32"):
+        precision.add_argument(
+            f"--{name}",
+            action="store_const",
+            const=name,
+            dest="precision",
+            help=f"compute in {name.upper()} (default: what each level wants, else FP16)",
+        )
+    parser.add_argument(
+        "--level",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="levels",
+        help="only the face sizes of these quality levels and the best (default: all)",
+    )
+    parser.add_argument("--dla", metavar="N", type=int, help="use this deep-learning accelerator")
+    parser.add_argument("--force", action="store_true", help="build even what is there")
+
+
+def run_build(args: argparse.Namespace) -> int:
+    """Print one line for each engine. Raises BundleError, ConfigError and EngineError."""
+    config = load_config(args.config or find_service_config())
+    drop_privileges_to(find_cache_folder().parent)
+    bundle = choose_bundle(str(args.bundle or config.bundle), config.public_key).bundle
+    _check_levels(bundle, args.levels)
+    from ...engines import check_precision
+    from ...engines.golden import check_golden_output
+    from ...engines.tensorrt.engine import open_tensorrt
+    from ...engines.tensorrt.gpu import open_gpu
+    from ...engines.tensorrt.loader import load_tensorrt
+    from ...engines.tensorrt.plan import BuildOptions
+
+    try:
+        load_tensorrt()
+        open_gpu()
+    except EngineError as error:
+        raise EngineError(f"{error}; ONNX Runtime needs no build") from error
+    options = BuildOptions(tuple(args.levels), args.dla)
+    with Watchdog(MonotonicClock()) as watchdog:
+
+        def report(text: str) -> None:
+            report_build_progress(text, watchdog)
+
+        num_built = 0
+        wanted = [args.precision] if args.precision else _list_precisions(bundle, args.levels)
+        for precision, network in product(wanted, bundle.manifest.models):
+            try:
+                check_precision(bundle, network, precision)
+            except EngineError as error:
+                if args.precision:
+                    raise
+                print(f"{network:<6} {precision:<5} left out: {error}")
+                continue
+            with open_tensorrt(bundle, network, precision, options, report, args.force) as engine:
+                check_golden_output(engine, bundle, network)
+                seconds = engine.build_seconds
+                state = f"built in {seconds:.0f} s" if seconds else "up to date"
+                sizes = ", ".join("x".join(map(str, shape)) for shape in engine.shapes)
+                place = engine.file or "not stored"
+                print(f"{network:<6} {precision:<5} {sizes}  {state}  {place}")
+                num_built += seconds > 0
+    if not num_built:
+        print("up to date")
+    return 0
+
+
+def _list_precisions(bundle: Bundle, levels: list[str]) -> list[str]:
+    """What a run at these levels, or at all, would want of TensorRT."""
+    chosen = [level for level in bundle.manifest.levels if not levels or level.name in levels]
+    wanted = ["fp16" if level.precision == "auto" else level.precision for level in chosen]
+    return list(dict.fromkeys(wanted))
+
+
+def _check_levels(bundle: Bundle, wanted: list[str]) -> None:
+    names = [level.name for level in bundle.manifest.levels]
+    for name in wanted:
+        if name not in names:
+            raise ConfigError(f"--level {name!r}: allowed: {', '.join(names)}")

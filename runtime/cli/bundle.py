@@ -1,0 +1,225 @@
+"""`emotion-edge bundle install|list|rollback|sign`: what an operator does about the models of a
+device. A run takes the bundle that is chosen here when it starts (`engines/bundles/startup.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from ...engines.base import EngineError
+from ...engines.bundles.archive import open_archive, open_bundle_source
+from ...engines.bundles.manifest import (
+    MANIFEST,
+    SIGNATURE,
+    Bundle,
+    BundleError,
+    check_signature,
+    load_bundle,
+)
+from ...engines.bundles.selection import (
+    MAX_FAILED_STARTS,
+    SHIPPED,
+    SYSTEM_STATE,
+    Selection,
+    find_state_folder,
+)
+from ...engines.bundles.signature import PublicKey, load_private_key, load_public_key
+from ...engines.bundles.startup import describe_bundle
+from ...engines.bundles.store import BundleStore
+from ...engines.storage import replace_file
+from ...engines.tensorrt.cache import clean_name
+from ..build_report import report_build_progress
+from ..config import Config, ConfigError, load_config
+from ..service.deployment import add_config_argument, add_set_argument, find_service_config
+from ..service.owner import drop_privileges_to
+
+RESTART = "restart the service to use it: sudo systemctl restart emotion-edge"
+
+EPILOG = f"""\
+FILE is an uncompressed tar archive of the files of a bundle, made by
+  tar -cf FILE -C DIR .
+DIR is the folder itself.
+
+Bundles lie in the folder "bundles" of the state folder: {SYSTEM_STATE} where there is one, else
+EMOTION_EDGE_STATE or ~/.local/state/emotion-edge. As root the commands become the owner of that
+folder before they touch it, so DIR must be readable by that user; a FILE need not be.
+
+A bundle that was installed is on trial until the service has run well with it for 25 s, or has
+ended in order after results; runs by hand do not count. After {MAX_FAILED_STARTS} starts that
+failed it is given up, and the one before runs again.
+
+A key pair, the private half for who makes bundles, the public half for the device:
+  openssl genpkey -algorithm ed25519 -out private.pem && chmod 600 private.pem
+  openssl pkey -in private.pem -pubout -out public.pem
+With `public_key: /etc/emotion-edge/public.pem` in the configuration only bundles that are signed
+with that key are installed and run, and the one that ships."""
+
+
+def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    actions = parser.add_subparsers(dest="action", required=True)
+    install = actions.add_parser(
+        "install", help="check a bundle, prove it on this machine, and choose it"
+    )
+    install.add_argument("source", metavar="FILE|DIR", type=Path, help="what to install")
+    rollback = actions.add_parser("rollback", help="choose the bundle before; again: the other")
+    listing = actions.add_parser("list", help="show what is installed")
+    for action in (install, rollback, listing):
+        add_config_argument(action)
+        add_set_argument(action)
+    sign = actions.add_parser("sign", help=f"write {SIGNATURE} into a bundle")
+    sign.add_argument("folder", metavar="DIR", type=Path, help="the bundle")
+    sign.add_argument(
+        "--key", metavar="PRIVATE.pem", type=Path, required=True, help="an Ed25519 private key"
+    )
+
+
+def run_bundle(args: argparse.Namespace) -> int:
+    """Raises BundleError, ConfigError and EngineError."""
+    if args.action == "sign":
+        return _sign(args.folder, args.key)
+    # What the service asks for, such as a signature, holds for what is installed for it.
+    config = load_config(args.config or find_service_config(), args.settings)
+    key = load_public_key(Path(config.public_key)) if config.public_key else None
+    state = find_state_folder()
+    with ExitStack() as stack:
+        # While it is still root, as which it could read what the owner of the store cannot.
+        source = (
+            stack.enter_context(open_bundle_source(args.source)) if args.action == "install" else -1
+        )
+        drop_privileges_to(state)
+        store = BundleStore(state)
+        if args.action == "list":
+            return _list(store, key)
+        if args.action == "rollback":
+            # One level is enough to get going again.
+            name = store.roll_back(
+                key, lambda bundle: _verify_one_level(config, bundle), _print_line
+            )
+            _print_line(f"{describe_bundle(name)} is chosen")
+        else:
+            archive = stack.enter_context(open_archive(source, args.source))
+            if not store.install(
+                archive, key, lambda bundle: _verify_all_levels(config, bundle), _print_line
+            ):
+                _print_line(f"{args.source}: is the current bundle already")
+                return 0
+            _print_line(
+                f"{args.source}: installed as {describe_bundle(archive.sha256[:16])}, and chosen"
+            )
+    if config.bundle:
+        _print_line(f"but the configuration names another: bundle is {config.bundle!r}, not empty")
+    _print_line(RESTART)
+    return 0
+
+
+def _verify_all_levels(config: Config, bundle: Bundle) -> None:
+    _verify(config, bundle, 1 if config.level else len(bundle.manifest.levels))
+
+
+def _verify_one_level(config: Config, bundle: Bundle) -> None:
+    from ..quality.levels import drop_unknown_level
+
+    _verify(drop_unknown_level(config, bundle), bundle, 1)
+
+
+def _verify(config: Config, bundle: Bundle, num_levels: int) -> None:
+    """Just what a run will do: TensorRT's engines are built, and all networks answer the golden
+    input. Raises EngineError, and ConfigError for a level that the bundle lacks."""
+    from ..quality.levels import open_levels
+
+    with ExitStack() as stack:
+        opened = open_levels(stack, config, bundle, report_build_progress)
+    if len(opened) < num_levels:
+        raise EngineError(
+            f"{bundle.path}: only {len(opened)} of {num_levels} levels can run on this machine"
+        )
+
+
+def _sign(folder: Path, key_file: Path) -> int:
+    bundle = load_bundle(folder)
+    key = load_private_key(key_file)
+    if key_file.stat().st_mode & 0o077:
+        _print_line(f"warning: {key_file} can be read by others: chmod 600 {key_file}")
+    file = folder / SIGNATURE
+    try:
+        data = (folder / MANIFEST).read_bytes()
+        if hashlib.sha256(data).hexdigest() != bundle.sha256:
+            raise BundleError(f"{folder}: {MANIFEST} was changed while it was read: not signed")
+        replace_file(file, key.sign(data))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
+    _print_line(f"{bundle.manifest.name}: {file} written")
+    return 0
+
+
+def _list(store: BundleStore, key: PublicKey | None) -> int:
+    """One line a bundle, the one that ships first, one that is gone too; then what is wrong."""
+    remarks = []
+    try:
+        there = store.list_names()
+    except OSError as error:
+        raise BundleError(f"{store.folder}: cannot be read: {error.strerror}; try sudo") from error
+    try:
+        selection = store.read_selection()
+    except BundleError as error:
+        selection = Selection()
+        remarks.append(f"{error}; the bundle that ships is used")
+    rows = [("bundle", "name", "date", "MB", "signed", "state")]
+    for name in sorted({SHIPPED, *there} | selection.in_use):
+        folder = store.find_folder(name)
+        states = _list_states(selection, name)
+        try:
+            manifest = store.load(name, None).manifest
+            date = time.strftime("%Y-%m-%d", time.localtime(folder.stat().st_mtime))
+        except (BundleError, OSError) as error:
+            remarks.append(str(error))
+            states.append("damaged" if folder.is_dir() else "missing")
+            title, date, size = "?", "?", "?"
+        else:
+            title = clean_name(manifest.name)
+            size = f"{sum(entry.bytes for entry in manifest.files.values()) / 1e6:.1f}"
+        signed = _describe_signature(folder, key) if name else "ships"
+        rows.append((name or "-", title, date, size, signed, ", ".join(states)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        _print_line("  ".join(cells).rstrip())
+    for remark in remarks:
+        _print_line(remark)
+    return 0
+
+
+def _list_states(selection: Selection, name: str) -> list[str]:
+    states = []
+    if name == selection.current:
+        states.append("current")
+        if selection.on_trial:
+            failed = selection.failed_starts
+            states.append(f"on trial ({failed} starts so far)" if failed else "on trial")
+    elif name == selection.previous:
+        states.append("previous")
+    if name and name == selection.failed:
+        states.append("failed to start")
+    return states
+
+
+def _describe_signature(folder: Path, key: PublicKey | None) -> str:
+    if key is None:
+        return "not checked"
+    try:
+        check_signature(folder, (folder / MANIFEST).read_bytes(), key)
+    except (BundleError, OSError):
+        return "no"
+    return "yes"
+
+
+def _print_line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

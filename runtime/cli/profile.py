@@ -1,0 +1,124 @@
+"""`emotion-edge profile`: measures what each quality level costs on this machine, shows it, and
+stores it for the runs to come. A run that finds no profile measures by itself, in more of a hurry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ...engines.bundles.manifest import Level
+from ...engines.bundles.startup import choose_bundle
+from ...engines.tensorrt.cache import find_cache_folder
+from ..build_report import report_build_progress
+from ..clock import MonotonicClock
+from ..config import Config, ConfigError
+from ..quality.controller import LevelCost
+from ..quality.levels import open_levels
+from ..quality.profiling import ProfileSetup, describe_setup, remeasure_levels
+from ..service.owner import drop_privileges_to
+from ..session import open_preprocessor_for
+
+CAMERA_FPS = 30.0
+"""Where a level looks at every picture there is."""
+
+
+def run_profile(config: Config, json_file: Path | None) -> int:
+    """Measure every level of the bundle, whatever is stored. Prints a table, and writes the
+    figures to `json_file`. Raises BundleError, ConfigError, EngineError and PreprocessorError."""
+    with ExitStack() as stack:
+        # Opened while it is still root, who may write where the owner of the cache may not.
+        report_to = stack.enter_context(open_report(json_file)) if json_file is not None else None
+        drop_privileges_to(find_cache_folder().parent)
+        bundle = choose_bundle(config.bundle, config.public_key).bundle
+        levels = open_levels(stack, config, bundle, report_build_progress)
+        preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))
+        setup = ProfileSetup(
+            bundle,
+            levels,
+            preprocessor,
+            config.engines.num_threads,
+            MonotonicClock(),
+            config.engines.dla_core,
+        )
+        costs, file = remeasure_levels(setup)
+        rows = list_figures([one.level for one in levels], costs, config.budget_ms)
+        print_table(rows, config.budget_ms, file)
+        if report_to is not None:
+            measured_of = describe_setup(setup)
+            report = {"budget_ms": config.budget_ms, "levels": rows, "measured_of": measured_of}
+            try:
+                with report_to:
+                    report_to.write(json.dumps(report, indent=2) + "\n")
+            except OSError as error:
+                raise ConfigError(f"--json {json_file}: {error.strerror}") from error
+    return 0
+
+
+def open_report(file: Path) -> TextIO:
+    """Raises ConfigError."""
+    try:
+        return file.open("w")
+    except OSError as error:
+        raise ConfigError(f"--json {file}: {error.strerror}") from error
+
+
+def list_figures(
+    levels: Sequence[Level], costs: Sequence[LevelCost], budget_ms: float
+) -> list[dict[str, Any]]:
+    """One row a level, as in the JSON file: the costs, ms; `full_ms` of a picture with a face on
+    which the voice is due; `load_ms_per_s` of one second at the level's rates; `no_gain` for a
+    level that is cheaper than the one above it neither for a picture nor for a second."""
+    rows: list[dict[str, Any]] = []
+    for level, cost in zip(levels, costs, strict=True):
+        fps = level.camera_fps or CAMERA_FPS
+        voice_hz = min(fps, 1000 / level.voice_hop_ms)
+        load = fps * cost.expected_ms(face=True, voice=False) + voice_hz * cost.voice_ms
+        full = cost.full_ms
+        above = rows[-1] if rows else None
+        rows.append(
+            {
+                **asdict(cost),
+                "full_ms": round(full, 4),
+                "load_ms_per_s": round(load, 2),
+                "fits": full <= budget_ms,
+                "no_gain": above is not None
+                and round(full, 4) >= above["full_ms"]
+                and round(load, 2) >= above["load_ms_per_s"],
+            }
+        )
+    return rows
+
+
+def print_table(rows: Sequence[dict[str, Any]], budget_ms: float, file: Path | None) -> None:
+    table = Table(title="what a picture costs when nothing else runs, ms")
+    table.add_column("level")
+    for heading in ("base", "face", "voice", "full", "ms a second", f"fits {budget_ms:g} ms"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = [f"{row[name]:.2f}" for name in ("base_ms", "face_ms", "voice_ms", "full_ms")]
+        load = f"{row['load_ms_per_s']:.0f} ({row['load_ms_per_s'] / 1000:.1%})"
+        table.add_row(Text(row["name"]), *cells, load, "yes" if row["fits"] else "no")
+    console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
+    console.print(table, soft_wrap=False)
+    console.print(
+        "full: with a face, the voice due; ms a second: of one core, at the level's rates"
+    )
+    for above, row in pairwise(rows):
+        if row["no_gain"]:
+            console.print(
+                f"level {row['name']} costs no less than {above['name']} on this machine",
+                style="yellow",
+            )
+    if not any(row["fits"] for row in rows):
+        console.print(f"no level holds the budget of {budget_ms:g} ms", style="red")
+    console.print(f"stored in {file}" if file is not None else "not stored")

@@ -1,0 +1,1 @@
+"""emotion-edge doctor: what a run needs, checked."""

@@ -1,0 +1,121 @@
+"""The doctor's looks at the way of a picture to the GPU: capture, GPU, TensorRT, kernels, cache.
+
+Without a GPU a run is complete on the CPU, so what is missing then is no warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from ...engines.base import EngineError
+from ...engines.tensorrt.cache import find_cache_folder
+from ...engines.tensorrt.gpu import Gpu, open_gpu, read_l4t_release
+from ...engines.tensorrt.loader import load_tensorrt
+from ...kernels import PreprocessorError, open_preprocessor
+from ...kernels.spec import ImageSpec, MelSpec
+from .. import config
+from ..capture.camera import CameraOpener
+from ..clock import MonotonicClock
+from ..messages import SourceError
+from ..service.indicator import IndicatorError, open_indicator
+from .check import Check, is_writable
+
+NO_GPU = "not used: there is no GPU"
+
+
+def open_kernels() -> AbstractContextManager[Any]:
+    return open_preprocessor("cuda", ImageSpec(), MelSpec())
+
+
+def check_gpu(
+    has_gpu_device: bool,
+    open_gpu: Callable[[], Gpu] = open_gpu,
+    read_l4t_release: Callable[[], str] = read_l4t_release,
+) -> Check:
+    """`has_gpu_device`: the system has the device files of an NVIDIA GPU."""
+    if not has_gpu_device and (release := read_l4t_release()):
+        return Check("gpu", "warn", f"{release} shows no GPU: in a container, use --runtime nvidia")
+    if not has_gpu_device:
+        return Check("gpu", "ok", "no NVIDIA GPU: everything runs on the CPU")
+    try:
+        gpu = open_gpu()
+    except EngineError as error:
+        return Check("gpu", "warn", f"a GPU shows and cannot be used by engines: {error}")
+    return Check("gpu", "ok", f"{gpu.name}, compute capability {gpu.compute_capability}")
+
+
+def check_tensorrt(has_gpu_device: bool, load: Callable[[], str] = load_tensorrt) -> Check:
+    if not has_gpu_device:
+        return Check("tensorrt", "ok", NO_GPU)
+    try:
+        return Check("tensorrt", "ok", load())
+    except EngineError as error:
+        return Check("tensorrt", "warn", str(error))
+
+
+def check_kernels(
+    has_gpu_device: bool, open_kernels: Callable[[], AbstractContextManager[Any]] = open_kernels
+) -> Check:
+    """By compiling and running them once."""
+    if not has_gpu_device:
+        return Check("numba.cuda", "ok", NO_GPU)
+    try:
+        with open_kernels():
+            return Check("numba.cuda", "ok", "the CUDA kernels compile and run")
+    except PreprocessorError as error:
+        return Check("numba.cuda", "warn", f"the CPU prepares the networks' input: {error}")
+
+
+def check_engine_cache(has_gpu_device: bool, environment: Mapping[str, str]) -> Check:
+    if not has_gpu_device:
+        return Check("engines", "ok", NO_GPU)
+    try:
+        folder = find_cache_folder(environment)
+    except EngineError as error:
+        return Check("engines", "warn", str(error))
+    if not is_writable(folder):
+        how = "set EMOTION_EDGE_CACHE to a folder that may be written"
+        return Check(
+            "engines", "warn", f"cannot write {folder}, engines are built at each start: {how}"
+        )
+    return Check("engines", "ok", f"kept in {folder}")
+
+
+def check_capture(
+    for_gpu: bool,
+    cameras: Collection[str],
+    indicator: config.Indicator,
+    sys_root: Path = Path("/"),
+    make_opener: Callable[..., CameraOpener] = CameraOpener,
+) -> Check:
+    """How a run would read the first camera: opened, one picture read, closed, and all the time
+    people can see it, or it is not done. `for_gpu`: it has kernels that would read the pictures
+    where they lie."""
+    if not cameras:
+        return Check("capture", "ok", "no camera to try")
+    if indicator.kind == "screen":
+        return Check("capture", "ok", "not tried: the indicator is the screen, which a run shows")
+    opener = make_opener(next(iter(cameras)), MonotonicClock(), for_gpu=for_gpu)
+    try:
+        with open_indicator(indicator, (), sys_root) as light:
+            light.turn_on()
+            source = opener()
+            try:
+                source.read()
+                path = source.path
+            finally:
+                source.close()
+    except (config.ConfigError, IndicatorError) as error:
+        return Check("capture", "warn", f"not tried: {error}")
+    except SourceError as error:
+        return Check("capture", "warn", f"{error} (does another program read it?)")
+    copies = f"{path.copies_per_frame} {'copy' if path.copies_per_frame == 1 else 'copies'}"
+    return Check(
+        "capture",
+        "ok",
+        f"{opener.device} through {opener.chosen}: {copies} a frame, clock {path.clock_domain},"
+        f" zero-copy {path.zero_copy}",
+    )

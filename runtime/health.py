@@ -1,0 +1,158 @@
+"""How the run is doing, twice a second: sensors and figures go to the controller, to systemd and
+into `Health`; indicator and disk are looked after; a trace is written when it is time to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from .board.status import Board, BoardStatus
+from .clock import find_next_tick_ns
+from .messages import BackgroundWorker, Faultable, FaultDisplay, Health, Pollable
+from .service.sd_notify import Watchdog
+from .session import Runtime
+from .telemetry.trace_writer import TraceWriter
+from .update_check import Trial
+
+log = logging.getLogger(__name__)
+
+PERIOD_NS = 500_000_000
+OVERLOAD_PERIOD_NS = 60_000_000_000
+"""How often it is said that the budget cannot be held."""
+
+
+class Monitor:
+    """`run` is the body of its own thread; `newest` may be read from any."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        board: Board,
+        watchdog: Watchdog,
+        trace_writer: TraceWriter | None = None,
+        on_health: Callable[[Health], None] | None = None,
+        components: Sequence[object] = (),
+    ) -> None:
+        """`components`: the indicator, the disk, sources and sinks. Those that need it are
+        polled; of those that may fail, the faults are gathered; those that show faults are told;
+        what has ended the thread of one is raised by `poll`."""
+        self.newest: Health | None = None
+        self._components = components
+        self._runtime = runtime
+        self._board = board
+        self._watchdog = watchdog
+        self._trace_writer = trace_writer
+        self._on_health = on_health
+        self._last_count = runtime.clock.now_ns(), 0
+        self._trial = Trial(runtime.choice, runtime.clock.now_ns())
+        self._progressed = False
+        self._overload_warned_ns: int | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`."""
+        clock = self._runtime.clock
+        due = clock.now_ns()
+        while True:
+            due = find_next_tick_ns(due, PERIOD_NS, clock.now_ns())
+            if clock.sleep_until_ns(due, stop):
+                return
+            self.poll()
+
+    def progress(self) -> None:
+        """The main thread has made a result, or knows why it cannot. Called for every picture."""
+        self._progressed = True
+        self._watchdog.progress()
+
+    def poll(self) -> None:
+        """Once."""
+        runtime = self._runtime
+        self._watchdog.tick()
+        for one in self._components:
+            if isinstance(one, Pollable):
+                one.poll()
+        raise_failures(self._components)
+        before_ns, before = self._last_count
+        self._last_count = now_ns, count = runtime.clock.now_ns(), runtime.latency.count
+        fps = (count - before) * 1e9 / max(1, now_ns - before_ns)
+        board = self._board.read()
+        if runtime.quality is not None:
+            runtime.quality.note_board(board)
+        faults = list_faults(self._components)
+        health = self.newest = measure_health(runtime, fps, board, faults)
+        figures = (
+            f"{fps:.0f} fps, p99 {health.latency_p99_ms:.1f} ms, {health.misses} misses,"
+            f" level {health.level}"
+        )
+        self._watchdog.status("; ".join([*faults, figures]))
+        for one in self._components:
+            if isinstance(one, FaultDisplay):
+                one.show_faults(faults)
+        self._warn_of_overload(health.t_ns)
+        progressed, self._progressed = self._progressed, False
+        self._trial.poll(health.t_ns, health.frames, progressed)
+        if self._trace_writer is not None:
+            self._trace_writer.tick(health.t_ns, health.misses)
+        if self._on_health is not None:
+            self._on_health(health)
+
+    def _warn_of_overload(self, now_ns: int) -> None:
+        quality = self._runtime.quality
+        if quality is None or not quality.overloaded:
+            return
+        warned_ns = self._overload_warned_ns
+        if warned_ns is None or now_ns - warned_ns >= OVERLOAD_PERIOD_NS:
+            self._overload_warned_ns = now_ns
+            log.warning(
+                "budget_ms is %g, and not even level %s holds it: p99 is about to be %.0f ms",
+                self._runtime.latency.budget_ms,
+                self._runtime.level.name,
+                quality.predict_ms(quality.level),
+            )
+
+
+def list_faults(components: Sequence[object]) -> tuple[str, ...]:
+    """Of all that may fail, what is wrong now."""
+    faults = (one.fault for one in components if isinstance(one, Faultable))
+    return tuple(fault for fault in faults if fault)  # read once: it may end meanwhile
+
+
+def raise_failures(components: Sequence[object]) -> None:
+    """What has ended a sink's own thread, which without estimates nobody else would hear of."""
+    for one in components:
+        if isinstance(one, BackgroundWorker) and one.failure is not None:
+            raise one.failure
+
+
+def measure_health(
+    runtime: Runtime, fps: float, board: BoardStatus, faults: tuple[str, ...] = ()
+) -> Health:
+    now_ns, latency = runtime.clock.now_ns(), runtime.latency
+    p50, p95, p99 = latency.recent_percentiles_ms(now_ns, 50, 95, 99)
+    sync = runtime.synchroniser
+    bad = {f"{name}_not_finite": n for name, n in runtime.pipeline.non_finite_outputs.items()}
+    return Health(
+        t_ns=now_ns,
+        frames=latency.count,
+        fps=fps,
+        latency_p50_ms=p50,
+        latency_p95_ms=p95,
+        latency_p99_ms=p99,
+        latency_max_ms=latency.total.max_us / 1e3,
+        misses=latency.misses,
+        misses_by_cause=dict(latency.misses_by_cause),
+        drops={
+            "frames": runtime.dropped_frames,
+            "audio_gaps": sync.audio_clock.gaps,
+            "audio_overrun_samples": sync.overrun_samples,
+            **bad,
+        },
+        skipped=runtime.rate_limiter.skipped,
+        skew_ms=runtime.skew_ns / 1e6,
+        drift_ppm=sync.audio_clock.drift_ppm,
+        faults=faults,
+        temperature_c=board.temperature_c,
+        level=runtime.level.name,
+        level_switches=runtime.level_switches,
+        board=board,
+    )

@@ -1,0 +1,322 @@
+"""A run in real time: owns the threads, and takes all of them down again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from .board.status import open_board
+from .build_report import report_build_progress
+from .capture import Sources, open_sources
+from .capture.reconnect import is_reopening
+from .clock import MonotonicClock
+from .config import Config, ConfigError
+from .health import Monitor
+from .messages import AudioSource, Health, PreviewDisplay, Sink, VideoSource
+from .perception.audio_only import AudioOnlyTimer
+from .perception.buffers import FrameRing
+from .perception.face_tracker import FaceTracker
+from .perception.pacing import FrameRateLimiter
+from .perception.sync import Synchroniser
+from .service.indicator import Indicator, IndicatorError, open_indicator
+from .service.memory import gc_frozen
+from .service.realtime import (
+    HELPER_PRIORITY,
+    list_threads,
+    raise_thread_priorities,
+    realtime_priority,
+    run_in_background,
+    switching_every,
+)
+from .service.sd_notify import Watchdog
+from .session import Runtime, open_runtime
+from .sinks import SinkClosed
+from .state_disk import StateDisk
+from .telemetry.trace_writer import TraceWriter
+from .update_check import decide_trial
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 5e-4
+"""How long another thread may keep the interpreter from the one that makes results; Python's 5 ms
+raise the median latency by a third on two cores."""
+JOIN_TIMEOUT_S = 5.0
+
+
+class StoppedDuringStart(Exception):
+    """`LiveRun.stop` was called before the run had begun."""
+
+
+class LiveRun:
+    """A run in real time. `run` blocks; `stop` may be called from anywhere, a signal too."""
+
+    def __init__(
+        self,
+        config: Config,
+        sinks: Sequence[Sink],
+        *,
+        given_sources: Sources | None = None,
+        on_health: Callable[[Health], None] | None = None,
+        on_open: Callable[[Runtime], None] | None = None,
+    ) -> None:
+        """`given_sources` is read in place of what the configuration names, and closed at the end.
+        `on_open` is called once everything is open, before the first picture is read."""
+        self._config = config
+        self._sinks = sinks
+        self._given_sources = given_sources
+        self._on_health = on_health
+        self._on_open = on_open
+        self._stop = threading.Event()
+        self._frames = FrameRing()
+        self._clock = MonotonicClock()
+        self._failure: BaseException | None = None
+        self._trace_writer: TraceWriter | None = None
+
+    def stop(self) -> None:
+        if not self._stop.is_set():  # a second signal must not meet the first inside `set`
+            self._stop.set()
+            self._frames.end()
+
+    def request_trace(self) -> None:
+        """Write the times of the newest pictures, where a folder is configured; for a signal."""
+        if self._trace_writer is not None:
+            self._trace_writer.request()
+
+    def run(self, seconds: float | None = None) -> Runtime:
+        """Until the source ends, `stop`, or `seconds` after the first picture. Raises ConfigError,
+        and StoppedEarly for a `stop` while an engine is being built, which then is given up."""
+        folder = self._config.trace.folder
+        if folder and not Path(folder).is_dir():
+            raise ConfigError(f"trace.folder is {folder!r}: no such folder")
+        with ExitStack() as stack:
+            watchdog = stack.enter_context(Watchdog(self._clock))
+            indicator = stack.enter_context(open_indicator(self._config.indicator, self._sinks))
+            runtime = stack.enter_context(self._open_runtime(watchdog))
+            stack.enter_context(decide_trial(runtime))
+            self._turn_on(indicator)
+            sources = stack.enter_context(self._open_sources(runtime.on_gpu, indicator))
+            monitor = self._make_monitor(runtime, watchdog, sources, indicator, stack)
+            stack.enter_context(switching_every(SWITCH_INTERVAL_S))
+            if self._on_open is not None:
+                self._on_open(runtime)
+            if self._config.screen.picture:
+                for sink in self._sinks:
+                    if isinstance(sink, PreviewDisplay):
+                        sink.show_preview(self._frames.newest)
+            stack.enter_context(gc_frozen(self._config.realtime.freeze))
+            threads: list[threading.Thread] = []
+            try:
+                self._start_threads(runtime, sources, indicator, monitor, threads)
+                stack.enter_context(realtime_priority(self._config.realtime.priority))
+                watchdog.ready(indicator.fault or f"reading {sources.name}")
+                self._loop(
+                    runtime,
+                    monitor,
+                    lambda: not indicator.lit or is_reopening(sources.video),
+                    seconds,
+                )
+            except SinkClosed:
+                log.info("nobody reads the output any more")
+            finally:
+                if sources.video is not None:
+                    runtime.capture_path = sources.video.path
+                self.stop()
+                watchdog.stopping()
+                if self._given_sources is None:  # else whoever plays them will play them again
+                    self._frames.wipe()  # before its memory goes with the camera
+                sources.close()
+                for thread in threads:
+                    thread.join(JOIN_TIMEOUT_S)
+                    if thread.is_alive():
+                        log.error("thread %s did not stop", thread.name)
+            if self._failure is not None:
+                raise self._failure
+        return runtime
+
+    @contextmanager
+    def _open_runtime(self, watchdog: Watchdog) -> Iterator[Runtime]:
+        before = list_threads()
+        with open_runtime(
+            self._config,
+            self._clock,
+            lambda text: self._report_build(text, watchdog),
+            controlled=True,
+        ) as runtime:
+            if self._config.realtime.priority:
+                raise_thread_priorities(list_threads() - before)
+            yield runtime
+
+    def _turn_on(self, indicator: Indicator) -> None:
+        """Nothing is read before people can see that it will be. Raises IndicatorError."""
+        try:
+            indicator.turn_on()
+        except IndicatorError:
+            if not self._config.wait_for_devices:
+                raise  # else the monitor goes on trying
+
+    def _make_monitor(
+        self,
+        runtime: Runtime,
+        watchdog: Watchdog,
+        sources: Sources,
+        indicator: Indicator,
+        stack: ExitStack,
+    ) -> Monitor:
+        """And what else shows how the run is doing; closes with `stack`. Raises ConfigError."""
+        config = self._config
+        if config.trace.folder:
+            self._trace_writer = TraceWriter(runtime.trace, Path(config.trace.folder))
+        monitor = Monitor(
+            runtime,
+            open_board(),
+            watchdog,
+            self._trace_writer,
+            self._on_health,
+            (indicator, StateDisk(), sources.video, sources.audio, *self._sinks),
+        )
+        if config.metrics.port:
+            from .telemetry.prometheus import (
+                start_metrics,  # takes as long as all the rest of the runtime
+            )
+
+            server = start_metrics(
+                config.metrics.address,
+                config.metrics.port,
+                lambda: (runtime.latency, monitor.newest),
+                realtime=config.realtime.priority,
+            )
+            stack.enter_context(server)
+        return monitor
+
+    def _open_sources(self, on_gpu: bool, indicator: Indicator) -> Sources:
+        if self._given_sources is not None:
+            return self._given_sources
+        source = self._config.source
+        return open_sources(
+            source.name,
+            clock=self._clock,
+            microphone=source.microphone,
+            loop=source.loop,
+            width=source.width_px,
+            height=source.height_px,
+            camera_fps=source.camera_fps,
+            capture=source.capture,
+            for_gpu=on_gpu,
+            microphone_chunk_ms=source.microphone_chunk_ms,
+            wait=self._config.wait_for_devices,
+            capture_allowed=lambda: indicator.lit,
+        )
+
+    def _report_build(self, text: str, watchdog: Watchdog) -> None:
+        if self._stop.is_set():
+            raise StoppedDuringStart("stopped while an engine was being built")
+        report_build_progress(text, watchdog)
+
+    def _start_threads(
+        self,
+        runtime: Runtime,
+        sources: Sources,
+        indicator: Indicator,
+        monitor: Monitor,
+        threads: list[threading.Thread],
+    ) -> None:
+        """Those that were started are in `threads`."""
+        bodies: dict[str, Callable[[], None]] = {"monitor": lambda: self._run_monitor(monitor)}
+        video, audio = sources.video, sources.audio
+        if video is not None:
+            bodies["video"] = lambda: self._capture_video(video, indicator, runtime.rate_limiter)
+            bodies["face-finder"] = lambda: self._track_faces(runtime.face_tracker)
+        if audio is not None:
+            bodies["audio"] = lambda: self._capture_audio(
+                audio, indicator, runtime.synchroniser, alone=video is None
+            )
+        for name, body in bodies.items():
+            thread = threading.Thread(target=self._guard, args=(body,), name=name, daemon=True)
+            thread.start()
+            threads.append(thread)
+
+    def _guard(self, body: Callable[[], None]) -> None:
+        """A thread that fails ends the run; its error is raised from `run`."""
+        try:
+            body()
+        except Exception as error:  # noqa: BLE001  it must not vanish with the thread
+            if not self._stop.is_set():
+                self._failure = error
+                self.stop()
+
+    def _track_faces(self, face_tracker: FaceTracker) -> None:
+        with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY) as realtime:
+            if not realtime:
+                run_in_background()
+            face_tracker.run(self._frames.newest, self._clock, self._stop)
+
+    def _run_monitor(self, monitor: Monitor) -> None:
+        with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY):
+            monitor.run(self._stop)
+
+    def _capture_video(
+        self, source: VideoSource, indicator: Indicator, rate_limiter: FrameRateLimiter
+    ) -> None:
+        with realtime_priority(self._config.realtime.priority):
+            while not self._stop.is_set():
+                frame = source.read()
+                if frame is None:
+                    break
+                if indicator.lit and rate_limiter.accepts(
+                    frame.t_ns
+                ):  # it may have been awaited for hours
+                    self._frames.put(frame)
+        self._frames.end()
+
+    def _capture_audio(
+        self, source: AudioSource, indicator: Indicator, to: Synchroniser, alone: bool
+    ) -> None:
+        with realtime_priority(self._config.realtime.priority):
+            while not self._stop.is_set():
+                chunk = source.read()
+                if chunk is None:
+                    break
+                if indicator.lit:
+                    to.add_audio(chunk)
+        if alone:
+            self._frames.end()
+
+    def _loop(
+        self,
+        runtime: Runtime,
+        monitor: Monitor,
+        idle_expected: Callable[[], bool],
+        seconds: float | None,
+    ) -> None:
+        clock, sync = self._clock, runtime.synchroniser
+        timer = AudioOnlyTimer(clock.now_ns())
+        end_ns: int | None = None
+        while not self._stop.is_set():
+            frame, dropped = self._frames.take(timer.find_wait_ns(clock.now_ns()) / 1e9)
+            woke_ns = clock.now_ns()
+            if frame is None:
+                if self._frames.ended:
+                    return
+                if idle_expected():
+                    monitor.progress()
+                if woke_ns < timer.due_ns:
+                    continue
+                timer.note_turn(woke_ns)
+                t_ns = sync.newest_audio_ns()
+                if t_ns is None or woke_ns - t_ns > sync.MAX_SKEW_NS:
+                    continue
+            else:
+                t_ns = frame.t_ns
+                timer.note_frame(t_ns, woke_ns)
+            if seconds is not None:
+                end_ns = end_ns or t_ns + round(seconds * 1e9)
+                if t_ns >= end_ns:
+                    return
+            wait = frame is not None and runtime.pipeline.is_voice_due(t_ns)
+            box = runtime.face_tracker.box_for(frame) if frame is not None else None
+            window = sync.window(t_ns, frame, box, wait, dropped)
+            runtime.process(window, t_ns, woke_ns, self._sinks)
+            monitor.progress()

@@ -1,0 +1,1 @@
+"""One window in, one estimate out: the hot path."""

@@ -1,0 +1,1 @@
+"""Quality levels: which there are, what each costs here, and which one runs."""

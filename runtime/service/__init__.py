@@ -1,0 +1,1 @@
+"""The program as a service: systemd, the capture indicator, real-time scheduling."""

@@ -1,0 +1,1 @@
+"""Estimates on a monitor, without a desktop."""

@@ -1,0 +1,156 @@
+"""A monitor that comes and goes: it is found, lit at its preferred mode, lost and found again.
+
+In: pictures of its size. Out: they are on the monitor, or `fault` says why not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ...faults import FaultLog
+from .connectors import Connector, list_connectors
+from .display import Display, Pixels, Rect
+from .drm import Handle, KmsError
+from .kms_output import find_output
+
+log = logging.getLogger(__name__)
+
+POLL_NS = 1_000_000_000
+"""How often /sys is looked at, which costs microseconds."""
+PROBE_NS = 5_000_000_000
+"""How often the driver is asked all the same: nvidia-drm of JetPack 6 (r36.5) leaves the status in
+/sys as it was until somebody asks (NVIDIA/open-gpu-kernel-modules, pull request 1127)."""
+_CARD = re.compile(r"/dev/dri/(card[0-9]+|by-path/[^/]+-card)")
+
+OpenHandle = Callable[[str], Handle]
+
+
+class HotplugDisplay:
+    """The first connected monitor of a card. For one thread, except that `fault` and `showing`
+    may be read from any. Nothing raises."""
+
+    def __init__(
+        self, card: str, sys_root: Path = Path("/"), open_handle: OpenHandle = Handle
+    ) -> None:
+        """`card`: a device, or "" for the first with a monitor. ValueError when it is no card."""
+        if card and not _CARD.fullmatch(card):
+            raise ValueError(f"screen {card!r} is no display card: it is called /dev/dri/cardN")
+        self.showing = False
+        """The newest picture is on a monitor that is connected."""
+        self._faults = FaultLog(log, "screen is back")
+        self._card = card
+        self._sys_root = sys_root
+        self._open_handle = open_handle
+        self._handle: Handle | None = None
+        self._display: Display | None = None
+        self._seen: list[Connector] | None = None
+        self._polled_ns: int | None = None
+        self._probe_ns = 0
+
+    @property
+    def fault(self) -> str:
+        return self._faults.fault
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(width, height) of the pictures that it wants; None while there is no monitor."""
+        if self._display is None:
+            return None
+        return self._display.output.width, self._display.output.height
+
+    def poll(self, now_ns: int) -> bool:
+        """Whether a monitor has come or gone, at most once a second. True: there is another one,
+        which has shown nothing yet."""
+        if self._polled_ns is not None and now_ns - self._polled_ns < POLL_NS:
+            return False
+        self._polled_ns = now_ns
+        seen = list_connectors(self._sys_root)
+        if seen == self._seen and now_ns - self._probe_ns < PROBE_NS:
+            return False
+        self._probe_ns = now_ns
+        changed = self._probe(seen)
+        # Anew: asking may have changed what /sys says.
+        self._seen = list_connectors(self._sys_root)
+        return changed
+
+    def show(self, pixels: Pixels, rects: Sequence[Rect]) -> None:
+        """Put the picture on the monitor; `rects` are what has changed since the last one."""
+        display = self._display
+        if display is None:
+            return
+        try:
+            display.show(pixels, rects)
+        except KmsError as error:
+            self._drop(f"screen: {error}")
+            self._seen = None  # to be tried again at the next look
+            return
+        if not self.showing:
+            output = display.output
+            log.info("screen: showing %dx%d", output.width, output.height)
+        self._set_fault("")
+        self.showing = True
+
+    def close(self) -> None:
+        """Give the display back, black."""
+        self._drop(self.fault)
+
+    def _probe(self, seen: list[Connector]) -> bool:
+        if self._handle is not None and self._display is not None:
+            try:
+                output = find_output(self._handle)
+            except KmsError as error:
+                self._drop(f"screen: {error}")
+                return False
+            if output == self._display.output:
+                return False
+            if output is None:
+                self._drop("screen: no monitor")
+                return False
+            self._drop("")
+        return self._open_first(seen)
+
+    def _open_first(self, seen: list[Connector]) -> bool:
+        cards = [self._card] if self._card else list(dict.fromkeys(c.card for c in seen))
+        faults = []
+        for card in cards:
+            try:
+                if self._open(card):
+                    return True
+            except KmsError as error:
+                faults.append(str(error))
+        if not cards:
+            faults.append("no display hardware")
+        self._set_fault(f"screen: {(faults or ['no monitor'])[0]}")
+        return False
+
+    def _open(self, card: str) -> bool:
+        path = self._sys_root / card.lstrip("/")
+        handle = self._open_handle(os.path.realpath(path))
+        try:
+            output = find_output(handle)
+            display = Display(handle, output) if output is not None else None
+        except KmsError:
+            handle.close()
+            raise
+        if display is None:
+            handle.close()
+            return False
+        self._handle, self._display = handle, display
+        return True
+
+    def _drop(self, fault: str) -> None:
+        self.showing = False
+        self._set_fault(fault)
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+    def _set_fault(self, fault: str) -> None:
+        self._faults.log_transition(fault)

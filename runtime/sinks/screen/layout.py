@@ -1,0 +1,173 @@
+"""Where everything is on a screen of a given size: rectangles in pixels, sizes of type.
+
+Drawn for 1280x720 (landscape) and 720x1280 (portrait); other sizes are scaled, and what is left
+over goes between the parts. All lengths below are in those pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .display import Rect
+from .glyphs import MIN_SIZE_PX, Typeface
+
+MARGIN = 64
+SMALL, NAMES, CONFIDENCE, MESSAGE, HEADLINE = 24, 30, 56, 68, 128
+CAP = 0.7
+"""Height of the font's capitals, of its size."""
+LONG_NOTICE = 18
+MAX_PITCH = 84
+"""From one bar to the next."""
+MAX_NOTICE_LINES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A bar with its name on the left and its number on the right."""
+
+    name: Rect
+    bar: Rect
+    number: Rect
+
+    @property
+    def middle(self) -> int:
+        return (self.bar.y0 + self.bar.y1) // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    width: int
+    height: int
+    unit: float
+    """Pixels of this screen that one of the drawing is."""
+    camera: Rect
+    speed: Rect
+    headline: Rect
+    confidence: Rect
+    picture: Rect
+    """As large as the camera's picture may be; empty when it is not shown."""
+    caption: Rect
+    weights: tuple[Row, ...]
+    bars: tuple[Row, ...]
+    fault: Rect
+    rule: Rect
+    notice: tuple[Rect, ...]
+
+
+def lay_out(
+    width: int, height: int, num_bars: int, num_notice_lines: int, notice_px: int, *, picture: bool
+) -> Layout:
+    """`notice_px`: size of the notice's type, see `set_notice`."""
+    portrait = height > width
+    unit = find_unit(width, height)
+
+    def px(length: float) -> int:
+        return round(length * unit)
+
+    left, right = px(MARGIN), width - px(MARGIN)
+    line = round(1.4 * notice_px)
+    bottom = height - px(36) - num_notice_lines * line
+    notice = tuple(
+        Rect(left, bottom + line * n, right, bottom + line * (n + 1))
+        for n in range(num_notice_lines)
+    )
+    rule = Rect(left, bottom - px(18), right, bottom - px(18) + max(1, px(2)))
+    fault = Rect(left, rule.y0 - px(46), right, rule.y0 - px(10))
+    head = px(40), px(76)
+    middle = left + (right - left) // 2
+    top, foot = px(116), fault.y0 - px(8)
+    if portrait:
+        columns = (left, right), (left, right)
+    else:
+        inner = right - left
+        columns = (left, left + inner * 40 // 100), (left + inner * 47 // 100, right)
+    (x0, x1), bar_columns = columns
+    weight_pitch, caption_px = px(46), px(44)
+    weights_px = caption_px + 2 * weight_pitch
+    if portrait:
+        headline_y = top
+        preview_px = px(236) if picture else 0
+        weights_y = foot - weights_px
+        bars_y = headline_y + px(236)
+        rows = _stack(bar_columns, bars_y, weights_y - preview_px - px(24), num_bars, unit, 150)
+        preview_box = Rect(x0, weights_y - preview_px, x1, weights_y - px(16))
+    else:
+        rows = _stack(bar_columns, top, foot, num_bars, unit, 150)
+        # The capitals of the headline begin where those of the first name do, and the last of the
+        # weights stands beside the last bar.
+        headline_y = rows[0].middle - px(70 - CAP / 2 * (HEADLINE - NAMES))
+        weights_y = rows[-1].middle + weight_pitch // 2 - weights_px
+        preview_box = Rect(x0 + px(190), headline_y + px(152), x1, weights_y + caption_px - px(12))
+    headline = Rect(x0, headline_y, x1, headline_y + px(140))
+    if not picture or preview_box.y1 - preview_box.y0 < px(60):
+        preview_box = Rect(x1, weights_y, x1, weights_y)
+    beside = x1 if portrait else min(x1, preview_box.x0)
+    return Layout(
+        width=width,
+        height=height,
+        unit=unit,
+        camera=Rect(left, head[0], middle, head[1]),
+        speed=Rect(middle, head[0], right, head[1]),
+        headline=headline,
+        confidence=Rect(x0, headline.y1, beside, headline.y1 + px(72)),
+        picture=preview_box,
+        caption=Rect(x0, weights_y, beside, weights_y + caption_px),
+        weights=_stack(
+            (x0, x1),
+            weights_y + caption_px,
+            weights_y + weights_px,
+            2,
+            unit,
+            150 if portrait else 96,
+        ),
+        bars=rows,
+        fault=fault,
+        rule=rule,
+        notice=notice,
+    )
+
+
+def find_unit(width: int, height: int) -> float:
+    if height > width:
+        return min(width / 720, height / 1280)
+    return min(width / 1280, height / 720)
+
+
+def set_notice(notice: str, small: Typeface, width: int, height: int) -> tuple[Typeface, list[str]]:
+    """The notice's type and lines: at most three in `small` type, or more of a smaller one."""
+    unit = find_unit(width, height)
+    room_px = width - 2 * round(MARGIN * unit)
+    lines = small.wrap(notice, room_px, MAX_NOTICE_LINES)
+    if len(lines) <= 3:
+        return small, lines
+    size_px = max(MIN_SIZE_PX, round(LONG_NOTICE * unit))
+    smaller = Typeface(size_px, characters="".join({*notice, "."}))
+    return smaller, smaller.wrap(notice, room_px, MAX_NOTICE_LINES)
+
+
+def _stack(
+    columns: tuple[int, int], y0: int, y1: int, count: int, unit: float, name: int
+) -> tuple[Row, ...]:
+    """Rows one below the other, spread over the height as far as they may be apart.
+
+    `name`: what names take of the width.
+    """
+    pitch = min((y1 - y0) // max(1, count), round(MAX_PITCH * unit))
+    y0 += (y1 - y0 - pitch * count) // 2
+    left, right = columns
+    thick = max(3, min(round(16 * unit), pitch // 2))
+    rows = []
+    for n in range(count):
+        top = y0 + n * pitch
+        middle = top + pitch // 2
+        name_x1 = left + round(name * unit)
+        number_x0 = right - round(96 * unit)
+        bar_y0 = middle - thick // 2
+        rows.append(
+            Row(
+                name=Rect(left, top, name_x1, top + pitch),
+                bar=Rect(name_x1, bar_y0, max(name_x1 + thick, number_x0), bar_y0 + thick),
+                number=Rect(number_x0, top, right, top + pitch),
+            )
+        )
+    return tuple(rows)

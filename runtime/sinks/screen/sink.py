@@ -1,0 +1,192 @@
+"""Estimates on a monitor, full screen, without a desktop.
+
+In: estimates, of which the newest is shown; what is wrong; that the camera is on; its pictures
+where they are wanted. Out: pictures on the first connected monitor, and whether they are seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from ...clock import Clock, MonotonicClock
+from ...messages import Estimate, VideoFrame
+from .camera_image import scale_frame
+from .display import Rect
+from .drm import Handle
+from .glyphs import check_pillow
+from .hotplug import POLL_NS, HotplugDisplay, OpenHandle
+from .scene import TICK_NS, SceneBuilder
+from .view import ACCENTS, ScreenView
+
+log = logging.getLogger(__name__)
+
+PREVIEW_PERIOD_NS = 200_000_000
+"""Between two of the camera's pictures."""
+STALE_NS = 2_000_000_000
+"""A picture that is older is taken off the screen."""
+HANG_TIMEOUT_NS = 10_000_000_000
+"""Our thread looks every second; one that has not for so long waits for a driver that hangs."""
+CLOSE_TIMEOUT_S = 3.0
+
+
+class ScreenSink:
+    """Shows the newest estimate. `publish` only keeps it: all else happens in a thread of its own,
+    which goes on without a monitor, and when one is plugged in."""
+
+    def __init__(
+        self,
+        card: str,
+        notice: str,
+        budget_ms: float,
+        *,
+        clock: Clock | None = None,
+        sys_root: Path = Path("/"),
+        open_handle: OpenHandle = Handle,
+    ) -> None:
+        """`card`: /dev/dri/cardN, or "" for the first with a monitor. `budget_ms` is what latency
+        is compared with. ValueError without Pillow, or when `card` is no card's name; whether
+        there is a card or a monitor does not matter yet."""
+        check_pillow()
+        self._display = HotplugDisplay(card, sys_root, open_handle)
+        self._clock = clock or MonotonicClock()
+        self._notice = notice
+        self._scene_builder = SceneBuilder(tuple(ACCENTS), budget_ms)
+        self._view: ScreenView | None = None
+        self._newest: tuple[int, Estimate] | None = None
+        self._taken = 0
+        self._count = 0
+        self._faults: tuple[str, ...] = ()
+        self._camera_on = self._camera_shown = False
+        self._newest_frame: Callable[[], VideoFrame | None] | None = None
+        self._preview_due_ns = 0
+        self._last_turn_ns = self._clock.now_ns()
+        self.failure: Exception | None = None
+        """A mistake of ours that has ended the thread."""
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
+        self._thread.start()
+
+    @property
+    def fault(self) -> str:
+        """ "" when estimates are on a monitor, else why they are not."""
+        return "screen: its driver does not answer" if self._is_hung else self._display.fault
+
+    @property
+    def showing(self) -> bool:
+        """What `show_camera` was last told is on a monitor that is connected, with the notice."""
+        seen = self._display.showing and self._camera_shown == self._camera_on
+        return seen and not self._is_hung and self.failure is None
+
+    @property
+    def _is_hung(self) -> bool:
+        return self._clock.now_ns() - self._last_turn_ns > HANG_TIMEOUT_NS
+
+    def publish(self, estimate: Estimate) -> None:
+        """Keep it for the next drawing: microseconds. Raises what has ended the thread."""
+        if self.failure is not None:
+            raise self.failure
+        self._count += 1
+        self._newest = self._count, estimate
+        self._wake.set()
+
+    def show_faults(self, faults: tuple[str, ...]) -> None:
+        """What is wrong with the run, to be read by people in front of the screen."""
+        if faults != self._faults:
+            self._faults = faults
+            self._wake.set()
+
+    def show_camera(self, on: bool) -> None:
+        """Whether the camera may be read, to be known by people in front of the screen."""
+        if on != self._camera_on:
+            self._camera_on = on
+            self._wake.set()
+
+    def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None:
+        """From now on show the camera's picture too: `newest` is asked for it by our thread."""
+        self._newest_frame = newest
+        self._wake.set()
+
+    def close(self) -> None:
+        """Make the screen black, leave no picture in memory and give the console back."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(CLOSE_TIMEOUT_S)
+        if self._thread.is_alive():
+            log.error("the screen's driver has not answered for %g s", CLOSE_TIMEOUT_S)
+
+    def __enter__(self) -> ScreenSink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                began_ns = self._last_turn_ns = self._clock.now_ns()
+                wait_ns = self._refresh(began_ns)
+                self._wake.wait(wait_ns / 1e9)
+                self._wake.clear()
+                self._clock.sleep_until_ns(began_ns + TICK_NS, self._stop)
+        except Exception as error:  # noqa: BLE001  it must not vanish with the thread
+            self.failure = error
+        finally:
+            self._display.close()
+            if self._view is not None:
+                self._view.wipe()
+
+    def _refresh(self, now_ns: int) -> int:
+        """Look after the monitor and bring it up to date; how long the next turn can wait."""
+        fresh = self._display.poll(now_ns)
+        newest = self._newest
+        if newest is not None and newest[0] != self._taken:
+            self._taken, estimate = newest
+            self._scene_builder.set_estimate(estimate, self._taken, now_ns)
+        self._scene_builder.set_faults(self._faults)
+        camera_on = self._camera_on
+        self._scene_builder.set_camera_on(camera_on)
+        size = self._display.size
+        if size is None:
+            return POLL_NS
+        view, redrawn = self._fit_view(size)
+        changed = view.draw(self._scene_builder.make(now_ns))
+        changed += self._draw_preview(view, now_ns)
+        if changed or fresh or redrawn:
+            full_rect = [Rect(0, 0, *size)]
+            self._display.show(view.pixels, full_rect if redrawn else changed)
+        self._camera_shown = camera_on
+        if not self._scene_builder.settled:
+            return TICK_NS
+        return POLL_NS if self._newest_frame is None else PREVIEW_PERIOD_NS
+
+    def _fit_view(self, size: tuple[int, int]) -> tuple[ScreenView, bool]:
+        """The view, and whether it is another one than before."""
+        wanted = size, self._scene_builder.labels, self._newest_frame is not None
+        view = self._view
+        if view is not None and (view.size, view.labels, view.has_preview) == wanted:
+            return view, False
+        if view is not None:
+            view.wipe()
+        view = ScreenView(
+            *size,
+            self._notice,
+            self._scene_builder.labels,
+            picture=self._newest_frame is not None,
+        )
+        self._view = view
+        return view, True
+
+    def _draw_preview(self, view: ScreenView, now_ns: int) -> list[Rect]:
+        if self._newest_frame is None or now_ns < self._preview_due_ns:
+            return []
+        self._preview_due_ns = now_ns + PREVIEW_PERIOD_NS
+        box = view.preview_box
+        width, height = box.x1 - box.x0, box.y1 - box.y0
+        frame = self._newest_frame()
+        if not width or frame is None or now_ns - frame.t_ns > STALE_NS:
+            return view.show_preview(None)
+        return view.show_preview(scale_frame(frame, width, height))

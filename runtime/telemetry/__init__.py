@@ -1,0 +1,1 @@
+"""How late results are, and who may read it."""

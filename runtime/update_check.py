@@ -1,0 +1,64 @@
+"""Whether the run shows that a bundle is good which is on trial after an update.
+
+In: how far the run has come, and how it ends. Out: the trial is over, or this start does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..engines.bundles.startup import BundleChoice
+from .config import ConfigError
+from .messages import SourceError
+from .service.indicator import IndicatorError
+from .session import Runtime
+
+SETTLED_NS = 25_000_000_000
+"""A run that gives results for so long has begun well. It is more than twice what the watchdog
+allows (WatchdogSec in emotion-edge.service): a network that hangs ends the run before."""
+UNRELATED_ERRORS = (SourceError, IndicatorError, ConfigError)
+"""Once its networks have been proven: a device, the light, a port that is taken."""
+
+
+class Trial:
+    """Told twice a second how a run goes on. Only one that moves settles."""
+
+    def __init__(self, choice: BundleChoice, begin_ns: int) -> None:
+        self._choice = choice
+        self._since_ns = begin_ns
+        self._has_results = False
+        self._settled = False
+
+    def poll(self, now_ns: int, results: int, progressed: bool) -> None:
+        """`results` so far; `progressed`: since the last call there was one, or a reason for none.
+
+        Who waits for a light or a camera has not failed, and has not shown anything either."""
+        if not progressed:
+            return
+        if results and not self._has_results:
+            self._since_ns, self._has_results, self._settled = now_ns, True, False
+        if self._settled or now_ns - self._since_ns < SETTLED_NS:
+            return
+        self._settled = True
+        finish_trial(self._choice, results)
+
+
+def finish_trial(choice: BundleChoice, results: int) -> None:
+    """What a run has shown that has gone well for long enough, or to its end."""
+    if results:
+        choice.mark_good()
+    else:
+        choice.discount()
+
+
+@contextmanager
+def decide_trial(runtime: Runtime) -> Iterator[None]:
+    """What ends the run decides: an orderly end is a good one, and a failure counts unless it is
+    certainly none of the bundle's."""
+    try:
+        yield
+    except UNRELATED_ERRORS:
+        runtime.choice.discount()
+        raise
+    finish_trial(runtime.choice, runtime.latency.count)

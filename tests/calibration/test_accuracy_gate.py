@@ -1,0 +1,177 @@
+"""The gate: rows that tell the truth, and every limit that is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.calibration.accuracy_gate import (
+    Limits,
+    Row,
+    compare_precisions,
+    count_bytes,
+    find_violations,
+)
+from emotion_edge.calibration.errors import CalibrationError
+from emotion_edge.calibration.recipe import CalibrationOptions, calibrate
+from emotion_edge.calibration.samples import Samples
+from emotion_edge.calibration.variants import QuantizedNetwork, write_variants
+from emotion_edge.engines.base import EngineError
+from emotion_edge.engines.bundles.manifest import Bundle
+from emotion_edge.training.data import DatasetError
+from emotion_edge.training.evaluation.evaluate import evaluate_bundle
+from emotion_edge.training.evaluation.selection import Selection
+
+FULL = Row("face", "fp32", 0.80, 0.70, 0.05, 1.0, 1000, 16_000_000)
+LIMITS = Limits()
+
+
+@pytest.fixture
+def quantized(bundle: Bundle, make_samples: Callable[..., Samples], tmp_path: Path) -> Bundle:
+    """With both networks at 8 bits as well."""
+    made = {}
+    for name in ("face", "voice"):
+        data = bundle.model_path(name).read_bytes()
+        int8, _ = calibrate(data, name, make_samples(name), 1.5, CalibrationOptions("minmax", 0.5))
+        made[name] = QuantizedNetwork(int8, "toy", {})
+    return write_variants(bundle, tmp_path / "int8", made)
+
+
+def worst(row: Row, limits: Limits = LIMITS) -> list[str]:
+    return list(
+        find_violations([FULL, replace(FULL, precision="int8", agreement=1.0), row], limits)
+    )
+
+
+def test_limits_of_the_issue() -> None:
+    """Half a point of accuracy, 98 % agreement, 8 MB."""
+    assert (LIMITS.accuracy_drop, LIMITS.agreement, LIMITS.bytes) == (0.005, 0.98, 8_000_000)
+
+
+def test_nothing_lost() -> None:
+    """As good, better, or at the very limit: nobody is refused."""
+    assert list(find_violations([], LIMITS)) == []
+    for row in (
+        FULL,
+        replace(FULL, precision="int8", accuracy=0.9, ece=0.0, agreement=0.98),
+        replace(FULL, precision="int8", accuracy=0.7951, ece=0.0699, agreement=0.98),
+    ):
+        assert worst(row) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"accuracy": 0.7949}, "face int8: accuracy 0.7949, fp32 has 0.8000; at most 0.005 less"),
+        ({"agreement": 0.9799}, "face int8: agreement 0.9799, at least 0.98 wanted"),
+        ({"ece": 0.0701}, "face int8: calibration error 0.0701, fp32 has 0.0500; at most 0.02"),
+    ],
+)
+def test_each_limit(change: dict[str, float], said: str) -> None:
+    """One line for the one that is broken, and none for the others."""
+    row = replace(FULL, precision="int8", **change)  # type: ignore[arg-type]
+    (line,) = worst(row)
+    assert line.startswith(said)
+    assert worst(row, Limits(0.5, 0.1, 0.5)) == []
+
+
+def test_all_limits_of_all_networks() -> None:
+    """Each network is held against its own 32 bits."""
+    bad = replace(FULL, precision="int8", accuracy=0.1, agreement=0.2, ece=0.9)
+    voice = replace(FULL, network="voice", accuracy=0.1, ece=0.9)
+    lines = list(
+        find_violations(
+            [FULL, bad, voice, replace(voice, precision="int8"), replace(bad, precision="fp16")],
+            LIMITS,
+        )
+    )
+    assert [line.split(":")[0] for line in lines] == ["face int8"] * 3 + ["face fp16"] * 3
+
+
+def test_rows_of_a_toy_bundle(quantized: Bundle, ferplus_root: Path) -> None:
+    """32 bits agree with themselves, the others all but; figures are those of `evaluate`."""
+    rows = compare_precisions(quantized, Selection("ferplus", ferplus_root, "valid", None, "face"))
+    assert [row.precision for row in rows] == ["fp32", "fp16", "int8"]
+    assert {row.network for row in rows} == {"face"}
+    assert {row.n for row in rows} == {21}
+    assert rows[0].agreement == 1.0
+    assert all(row.agreement > 0.85 for row in rows)
+    for row in rows:
+        metrics = evaluate_bundle(
+            quantized, "ferplus", ferplus_root, engine="onnx", precision=row.precision
+        )
+        assert (row.accuracy, row.uar, row.ece) == tuple(
+            metrics[name] for name in ("accuracy", "uar", "ece")
+        )
+        assert row.bytes == quantized.model_path("face", row.precision).stat().st_size
+    assert rows[0].bytes == rows[1].bytes != rows[2].bytes
+    assert rows[0].describe()["agreement"] == 1.0
+
+
+def test_rows_of_voices(quantized: Bundle, ravdess_root: Path) -> None:
+    """Of the people asked for alone."""
+    selection = Selection("ravdess", ravdess_root, "valid", (2, 5), "voice")
+    rows = compare_precisions(quantized, selection, ("fp32", "int8"))
+    assert [(row.network, row.n) for row in rows] == [("voice", 8), ("voice", 8)]
+    assert rows[0].agreement == 1.0
+
+
+def test_disagreement_is_seen(
+    write_bundle: Callable[..., Bundle],
+    make_network: Callable[..., bytes],
+    make_samples: Callable[..., Samples],
+    ferplus_root: Path,
+    tmp_path: Path,
+) -> None:
+    """A network that 8 bits ruin does not agree with itself."""
+    bundle = write_bundle(face=make_network("face", "always"))
+    data = bundle.model_path("face").read_bytes()
+    ruined, _ = calibrate(
+        data, "face", make_samples("face"), 1.5, CalibrationOptions("minmax", 0.0)
+    )
+    bundle = write_variants(
+        bundle, tmp_path / "int8", {"face": QuantizedNetwork(ruined, "toy", {})}
+    )
+    selection = Selection("ferplus", ferplus_root, "valid", None, "face")
+    rows = compare_precisions(bundle, selection, ("fp32", "int8"))
+    assert rows[1].agreement < 0.9
+    assert "agreement" in "".join(find_violations(rows, LIMITS))
+
+
+def test_level(quantized: Bundle, ferplus_root: Path) -> None:
+    """Another size of picture; one that the bundle lacks is named."""
+    selection = Selection("ferplus", ferplus_root, "valid", None, "face")
+    assert len(compare_precisions(quantized, selection, ("fp32",), "low")) == 1
+    with pytest.raises(DatasetError, match="level 'huge' is not in the bundle"):
+        compare_precisions(quantized, selection, ("fp32",), "huge")
+
+
+def test_bundle_without_int8(bundle: Bundle, ferplus_root: Path) -> None:
+    """It says which there are."""
+    selection = Selection("ferplus", ferplus_root, "valid", None, "face")
+    with pytest.raises(EngineError, match="no face network of precision int8"):
+        compare_precisions(bundle, selection)
+
+
+def test_nothing_to_evaluate(bundle: Bundle, ravdess_root: Path, tmp_path: Path) -> None:
+    """Not one recording that can be read."""
+    name = "03-01-03-01-01-01-02.wav"
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / name).write_bytes((ravdess_root / name).read_bytes()[:20])
+    with pytest.raises((CalibrationError, DatasetError), match="some: nothing to judge"):
+        compare_precisions(
+            bundle, Selection("ravdess", tmp_path / "some", modality="voice"), ("fp32",)
+        )
+
+
+def test_bytes(quantized: Bundle) -> None:
+    """Of all networks that a run at the precision reads, and of no other file."""
+    sizes = {name: one.bytes for name, one in quantized.manifest.files.items()}
+    assert count_bytes(quantized, "fp32") == sizes["face.onnx"] + sizes["voice.onnx"]
+    assert count_bytes(quantized, "fp16") == count_bytes(quantized, "fp32")
+    assert count_bytes(quantized, "int8") == sizes["face_int8.onnx"] + sizes["voice_int8.onnx"]
+    with pytest.raises(KeyError):
+        count_bytes(quantized, "int4")

@@ -1,0 +1,118 @@
+"""The networks of the folds at 8 bits, on people whom neither they nor the samples have met."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from emotion_edge.calibration import cross_validation
+from emotion_edge.calibration.cross_validation import ALL, compare_folds
+from emotion_edge.calibration.errors import CalibrationError
+from emotion_edge.calibration.recipe import CalibrationOptions, calibrate
+from emotion_edge.calibration.samples import Samples
+from emotion_edge.engines.bundles.manifest import Bundle, Manifest
+from emotion_edge.training.data.ravdess import EMOTIONS8, TEST_FOLDS, split_actors
+from emotion_edge.training.loop.checkpoint import save_weights
+from emotion_edge.training.recipes.voice import VoiceRecipe, build_voice
+
+TINY = partial(VoiceRecipe, num_members=1, channels=(4, 4, 8), lstm_size=8)
+ACTORS = sorted(actor for fold in TEST_FOLDS for actor in fold)
+OPTIONS = CalibrationOptions("minmax", 0.0)
+
+
+@pytest.fixture
+def manifest(shared_bundle: Bundle) -> Manifest:
+    return shared_bundle.manifest
+
+
+@pytest.fixture
+def work(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What `emotion-train default` leaves of two folds, the first with two seeds."""
+    monkeypatch.setattr(cross_validation, "VoiceRecipe", TINY)
+    folder = tmp_path / "work" / "folds"
+    for name in ("fold0-seed0", "fold0-seed1", "fold2-seed0"):
+        torch.manual_seed(len(name))
+        network = build_voice(TINY(), len(EMOTIONS8), manifest.mel)
+        save_weights(folder / f"voice-{name}.ckpt", network)
+        (folder / f"{name}.json").write_text(json.dumps({"temperature": 1.3}))
+    return folder.parent
+
+
+@pytest.fixture
+def samples(make_samples: Callable[..., Samples]) -> Samples:
+    """Two of each actor, eight noises and four silences."""
+    drawn = make_samples("voice", 2 * len(ACTORS) + 12)
+    ids = [f"ravdess/{actor:02}/{i}" for actor in ACTORS for i in range(2)]
+    ids += [f"noise/{i}" for i in range(8)] + [f"silence/{i}" for i in range(4)]
+    return Samples(tuple(ids), drawn.inputs)
+
+
+def test_rows(
+    work: Path,
+    samples: Samples,
+    manifest: Manifest,
+    ravdess_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two rows for each fold, of its first seed, and two of all together; calibrated on its
+    training people, with the noises, and on nobody else; judged on all validation people."""
+    shown: dict[str, set[int]] = {}
+    real = calibrate
+
+    def look(data: bytes, name: str, given: Samples, *rest: Any) -> Any:
+        spoken = [one for one in given.ids if one.startswith("ravdess/")]
+        shown[name] = {int(one.split("/")[1]) for one in spoken}
+        assert len(given.ids) == len(spoken) + 12
+        assert rest[0] == 1.3
+        return real(data, name, given, *rest)
+
+    monkeypatch.setattr(cross_validation, "calibrate", look)
+    rows = compare_folds(ravdess_root, work, samples, manifest, OPTIONS)
+    names = ["voice-fold0-seed0", "voice-fold2-seed0"]
+    assert shown == {name: set(split_actors(int(name[10]))[0]) for name in names}
+    assert [(row.network, row.precision) for row in rows] == [
+        (name, precision) for name in (*names, ALL) for precision in ("fp32", "int8")
+    ]
+    assert [row.n for row in rows] == [16] * 4 + [32] * 2
+    assert [row.agreement for row in rows[::2]] == [1.0] * 3
+    assert all(row.agreement > 0.6 for row in rows)
+    assert all(row.bytes > 0 for row in rows)
+    both = [np.mean([rows[i].accuracy, rows[i + 2].accuracy]) for i in (0, 1)]
+    assert [row.accuracy for row in rows[4:]] == pytest.approx(both, abs=1e-6)
+
+
+def test_no_fold(samples: Samples, manifest: Manifest, ravdess_root: Path, tmp_path: Path) -> None:
+    """What is looked for, and where."""
+    (tmp_path / "folds").mkdir()
+    (tmp_path / "folds" / "voice-fold0.ckpt").write_bytes(b"another thing")
+    with pytest.raises(CalibrationError, match=r"folds: no voice-foldN-seedN\.ckpt, train"):
+        compare_folds(ravdess_root, tmp_path, samples, manifest, OPTIONS)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"temperature": "hot"}', None])
+def test_no_temperature(
+    work: Path, samples: Samples, manifest: Manifest, ravdess_root: Path, text: str | None
+) -> None:
+    """The file that should hold it is named."""
+    file = work / "folds" / "fold0-seed0.json"
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(CalibrationError, match=r"fold0-seed0\.json: holds no temperature"):
+        compare_folds(ravdess_root, work, samples, manifest, OPTIONS)
+
+
+def test_samples_without_training_speakers(
+    work: Path, samples: Samples, manifest: Manifest, ravdess_root: Path
+) -> None:
+    """Samples of a fold's validation people alone are none for it."""
+    others = samples.select([f"ravdess/{actor:02}/" for actor in split_actors(0)[1]])
+    with pytest.raises(CalibrationError, match="voice-fold0-seed0: 0 voice samples, at least 16"):
+        compare_folds(ravdess_root, work, others, manifest, OPTIONS)

@@ -1,0 +1,67 @@
+"""Settings as people write them: what is read, and what is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.engines.config_file import (
+    ConfigError,
+    Section,
+    apply_override,
+    explain_problem,
+    read_settings,
+)
+
+
+class Inner(Section, frozen=True):
+    number: int = 1
+
+
+class Outer(Section, frozen=True):
+    inner: Inner = Inner()
+    list_of: tuple[Inner, ...] = (Inner(),)
+
+
+def test_every_value_is_a_text(tmp_path: Path) -> None:
+    """YAML guesses nothing: null, on and 1e-4 stay what they look like."""
+    file = tmp_path / "a.yaml"
+    file.write_text("a: null\nb: {c: on, d: 1e-4}\ne: [1, two]\n")
+    assert read_settings(file) == {"a": "null", "b": {"c": "on", "d": "1e-4"}, "e": ["1", "two"]}
+    file.write_text("")
+    assert read_settings(file) == {}
+
+
+def test_put_setting() -> None:
+    """Over what is there, making sections on the way."""
+    tree = {"a": {"b": "1"}}
+    apply_override(tree, "a.c=[1, 2]")
+    apply_override(tree, "d.e.f=x=y")
+    apply_override(tree, "a.b=")
+    assert tree == {"a": {"b": "", "c": ["1", "2"]}, "d": {"e": {"f": "x=y"}}}
+
+
+@pytest.mark.parametrize("setting", ["a", "=1", "a.=1", ".a=1", "a..b=1", "a=[", "a.b.c=1"])
+def test_refused_settings(setting: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        apply_override({"a": {"b": "1"}}, setting)
+
+
+@pytest.mark.parametrize(
+    ("message", "wanted"),
+    [
+        ("Expected `int` - at `$.inner.number`", "x: inner.number is 'no': expected `int`"),
+        (
+            "Object contains unknown field `nmber` - at `$.inner`",
+            "x: unknown key inner.nmber, allowed: number",
+        ),
+        (
+            "Object contains unknown field `n` - at `$.list_of[0]`",
+            "x: unknown key list_of[0].n, allowed: number",
+        ),
+    ],
+)
+def test_problems_are_explained(message: str, wanted: str) -> None:
+    tree = {"inner": {"number": "no"}, "list_of": [{"n": "1"}]}
+    assert explain_problem("x", tree, Outer(), message) == wanted

@@ -1,0 +1,86 @@
+"""What is written durably: all of it or what was there before. Power cuts: test_power_cuts.py."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.engines.storage import (
+    make_folder,
+    move_folder,
+    remove_folder,
+    replace_file,
+    write_new_file,
+)
+
+
+def test_replaces(tmp_path: Path) -> None:
+    """A new file, and again; a draft that a power cut has left is written over."""
+    file = tmp_path / "file"
+    replace_file(file, b"one")
+    (tmp_path / "file.part").write_bytes(b"left, and longer")
+    replace_file(file, b"two")
+    assert file.read_bytes() == b"two"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_short_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may take less than it was given."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:3]))
+    replace_file(tmp_path / "file", b"0123456789")
+    write_new_file(tmp_path / "new", [b"01234", b"", b"56789"])
+    for name in ("file", "new"):
+        assert (tmp_path / name).read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+def test_write_error_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The old content stays, and no draft."""
+    file = tmp_path / "file"
+    replace_file(file, b"old")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        with pytest.raises(OSError, match="No space"):
+            replace_file(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_new_file_is_new(tmp_path: Path) -> None:
+    """Neither an existing file nor where a link points to is written."""
+    (tmp_path / "there").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("there", "link"):
+        with pytest.raises(FileExistsError):
+            write_new_file(tmp_path / name, [b"x"])
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_draft_does_not_follow_a_link(tmp_path: Path) -> None:
+    """Whoever may write in the folder cannot have another file written."""
+    (tmp_path / "victim").write_bytes(b"old")
+    (tmp_path / "file.part").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic link"):
+        replace_file(tmp_path / "file", b"new")
+    assert (tmp_path / "victim").read_bytes() == b"old"
+
+
+def test_folders(tmp_path: Path) -> None:
+    """Made with those above, moved, and removed whole."""
+    make_folder(tmp_path / "a" / "b" / "c")
+    make_folder(tmp_path / "a" / "b" / "c")
+    write_new_file(tmp_path / "a" / "b" / "c" / "file", [b"x"])
+    move_folder(tmp_path / "a" / "b", tmp_path / "a" / "d")
+    assert (tmp_path / "a" / "d" / "c" / "file").read_bytes() == b"x"
+    remove_folder(tmp_path / "a" / "d", tmp_path / "a" / ".gone")
+    assert list((tmp_path / "a").iterdir()) == []

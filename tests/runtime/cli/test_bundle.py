@@ -1,0 +1,457 @@
+"""`emotion-edge bundle`, as an operator types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, MANIFEST, Bundle, load_bundle
+from emotion_edge.engines.bundles.selection import Selection
+from emotion_edge.engines.bundles.startup import choose_bundle
+from emotion_edge.engines.bundles.store import BundleStore
+from emotion_edge.runtime.__main__ import main
+from emotion_edge.runtime.cli import bundle as bundle_command
+from emotion_edge.runtime.cli.bundle import RESTART
+from emotion_edge.runtime.service import deployment
+
+sys.path.append(str(Path(__file__).parent.parent.parent / "engines"))  # the tests are no package
+from cuda_stand_in import FakeGpu
+from trt_stand_in import use_fake_tensorrt
+
+TIMEOUT_S = 500
+NULL = ("--set", "engines.name=null")
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A device's own, without a configuration."""
+    monkeypatch.setenv("EMOTION_EDGE_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(deployment, "SERVICE_CONFIG", tmp_path / "config.yaml")
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def selection(state: Path) -> Callable[[], Selection]:
+    return BundleStore(state).read_selection
+
+
+def bundle(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[str], str]:
+    code = main(["bundle", *map(str, arguments)])
+    printed = capsys.readouterr()
+    return code, printed.out.splitlines(), printed.err
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    file = folder / MANIFEST
+    fields = json.loads(file.read_text())
+    change(fields)
+    file.write_text(json.dumps(fields))
+    return folder
+
+
+def rename(folder: Path, name: str) -> Path:
+    return edit(folder, lambda fields: fields.update(name=name))
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    """A bundle of real networks that is not the one that ships."""
+    return rename(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "new"), "new")
+
+
+@pytest.fixture
+def null(null_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle for the null engine."""
+    return shutil.copytree(null_bundle, tmp_path / "made")
+
+
+def pack(folder: Path) -> Path:
+    file = folder.with_suffix(".tar")
+    with tarfile.open(file, "w") as archive:
+        archive.add(folder, ".")
+    return file
+
+
+# Installing
+
+
+def test_installs_a_real_bundle(
+    capsys: pytest.CaptureFixture[str], selection: Callable[[], Selection], real: Path
+) -> None:
+    """From an archive: proven on the golden input, chosen, and what to do next. Again: nothing."""
+    file = pack(real)
+    name = load_bundle(real).sha256[:16]
+    code, lines, errors = bundle(capsys, "install", file)
+    assert (code, errors) == (0, "")
+    assert lines == [f"{file}: installed as bundle {name}, and chosen", RESTART]
+    assert choose_bundle().bundle.manifest.name == "new"
+    assert selection() == Selection(current=name, on_trial=True)
+    code, lines, errors = bundle(capsys, "install", real)
+    assert (code, lines, errors) == (0, [f"{real}: is the current bundle already"], "")
+
+
+@pytest.mark.parametrize("network", ["face", "voice", "fusion", "face int8"])
+def test_wrong_answers(
+    capsys: pytest.CaptureFixture[str],
+    selection: Callable[[], Selection],
+    state: Path,
+    real: Path,
+    network: str,
+) -> None:
+    """Of any network at any precision that a level wants: nothing is switched, nothing is left."""
+    if not any(level.precision == "int8" for level in load_bundle(real).manifest.levels):
+        edit(real, lambda fields: fields["levels"][-1].update(precision="int8"))
+
+    def corrupt(fields: dict[str, Any]) -> None:
+        models = {**fields["models"], "fusion": fields["fusion"]}
+        entry = models[network.removesuffix(" int8")]
+        if network.endswith("int8"):
+            entry = entry["variants"]["int8"]
+        entry["golden_logits"][0] += 1
+
+    code, lines, errors = bundle(capsys, "install", edit(real, corrupt))
+    assert (code, lines, len(errors.splitlines())) == (4, [], 1)
+    assert selection() == Selection()
+    assert {path.suffix for path in (state / "bundles").iterdir()} == {".lock"}
+
+
+def test_builds_engines(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    real: Path,
+) -> None:
+    """Where there is a GPU, before anything is switched; the first start finds them."""
+    gpu: FakeGpu = use_fake_tensorrt(monkeypatch, tmp_path / "cache")
+    assert bundle(capsys, "install", real, "--set", "engines.name=tensorrt")[0] == 0
+    num_built = gpu.num_builds
+    assert num_built >= 2
+    assert len(list((tmp_path / "cache").glob("new-*.engine"))) == num_built
+    folder = choose_bundle().bundle.path
+    assert main(["build", "--bundle", str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "up to date"
+    assert gpu.num_builds == num_built
+
+
+def test_level_that_the_bundle_lacks(
+    capsys: pytest.CaptureFixture[str], selection: Callable[[], Selection], null: Path
+) -> None:
+    """The service would not start with it."""
+    code, _, errors = bundle(capsys, "install", null, *NULL, "--set", "level=best")
+    assert code == 2
+    assert "level is 'best', allowed: high, low" in errors
+    assert selection() == Selection()
+
+
+def test_configuration_of_the_service(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, null: Path
+) -> None:
+    """Is looked at without being told; what it pins goes before what is installed."""
+    (tmp_path / "config.yaml").write_text("engines: {name: null_}")
+    assert bundle(capsys, "install", null)[0] == 2
+    (tmp_path / "config.yaml").write_text("engines: {name: 'null'}\nbundle: /opt/mine")
+    code, lines, _ = bundle(capsys, "install", null)
+    assert code == 0
+    assert lines[1:] == [
+        "but the configuration names another: bundle is '/opt/mine', not empty",
+        RESTART,
+    ]
+    other = tmp_path / "other.yaml"
+    other.write_text("engines: {name: 'null'}")
+    assert bundle(capsys, "rollback", "--config", other)[1][1:] == [RESTART]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("nowhere.tar", "nowhere.tar: cannot be read: No such file"),
+        ("/dev/null", "/dev/null: neither a folder nor an uncompressed tar archive"),
+        (__file__, "not an uncompressed tar archive"),
+    ],
+)
+def test_user_errors(capsys: pytest.CaptureFixture[str], source: str, says: str) -> None:
+    """One line."""
+    code, lines, errors = bundle(capsys, "install", source)
+    assert (code, lines, len(errors.splitlines())) == (4, [], 1)
+    assert says in errors
+
+
+def test_state_folder_that_cannot_be(
+    capsys: pytest.CaptureFixture[str], state: Path, null: Path
+) -> None:
+    """One line with the folder."""
+    state.touch()
+    for action in (("install", null), ("rollback",), ("list",)):
+        code, _, errors = bundle(capsys, *action, *NULL)
+        assert (code, len(errors.splitlines())) == (4, 1)
+        assert str(state) in errors
+
+
+# Going back
+
+
+def test_rollback_twice_returns(
+    capsys: pytest.CaptureFixture[str], selection: Callable[[], Selection], null: Path
+) -> None:
+    """Each time says to what, and to restart; without anything to go back to it says so."""
+    code, _, errors = bundle(capsys, "rollback", *NULL)
+    assert code == 4
+    assert "there is no bundle before the current one" in errors
+    bundle(capsys, "install", null, *NULL)
+    name = selection().current
+    assert bundle(capsys, "rollback", *NULL) == (
+        0,
+        ["the bundle that ships is chosen", RESTART],
+        "",
+    )
+    assert selection().current == ""
+    assert bundle(capsys, "rollback", *NULL)[1][0] == f"bundle {name} is chosen"
+    assert selection().current == name
+
+
+def test_rollback_to_a_bundle_that_can_run(
+    capsys: pytest.CaptureFixture[str],
+    selection: Callable[[], Selection],
+    state: Path,
+    real: Path,
+    null: Path,
+) -> None:
+    """One level is enough, if there is no other way to estimates: a bundle that was installed when
+    the machine could run all of it."""
+
+    def corrupt(fields: dict[str, Any]) -> None:
+        fields["levels"][-1]["precision"] = "int8"
+        fields["models"]["face"]["variants"]["int8"]["golden_logits"][0] += 1
+
+    assert bundle(capsys, "install", edit(real, corrupt))[0] == 4
+    for folder in (real, null):
+        assert bundle(capsys, "install", folder, *NULL)[0] == 0
+        choose_bundle(starting=True).mark_good()
+    code, lines, _ = bundle(capsys, "rollback")
+    assert (code, lines[0]) == (0, f"bundle {load_bundle(real).sha256[:16]} is chosen")
+
+
+def test_rollback_to_a_bundle_without_the_level(
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    selection: Callable[[], Selection],
+    null: Path,
+    tmp_path: Path,
+) -> None:
+    """That the configuration names what only the newer bundle has must not keep it installed."""
+    newer = rename(shutil.copytree(null, tmp_path / "newer"), "newer")
+    edit(newer, lambda fields: fields["levels"][0].update(name="newest"))
+    for folder in (null, newer):
+        assert bundle(capsys, "install", folder, *NULL)[0] == 0
+        choose_bundle(starting=True).mark_good()
+    code, lines, _ = bundle(capsys, "rollback", *NULL, "--set", "level=newest")
+    name = load_bundle(null).sha256[:16]
+    assert (code, lines[0]) == (0, f"bundle {name} is chosen")
+    assert selection().current == name
+    assert "level is 'newest'" in caplog.text
+
+
+# The list
+
+
+def test_list(capsys: pytest.CaptureFixture[str], state: Path, null: Path, tmp_path: Path) -> None:
+    """A line each: what runs, on trial, given up, damaged; what is wrong comes last."""
+    code, lines, errors = bundle(capsys, "list")
+    assert (code, errors) == (0, "")
+    assert lines[0].split() == ["bundle", "name", "date", "MB", "signed", "state"]
+    assert lines[1].split()[0:2] == ["-", "default"]
+    assert lines[1].split()[-2:] == ["ships", "current"]
+    bundle(capsys, "install", null, *NULL)
+    choose_bundle(starting=True)
+    other = rename(shutil.copytree(null, tmp_path / "other"), "\x1b[2Jother")
+    bundle(capsys, "install", other, *NULL)
+    lines = bundle(capsys, "list")[1]
+    rows = {line.split()[1]: line.split()[4:] for line in lines[1:]}
+    assert rows == {
+        "default": ["ships", "previous"],
+        "null": ["not", "checked"],
+        "__2Jother": ["not", "checked", "current,", "on", "trial"],
+    }
+    for _ in range(3):
+        choose_bundle(starting=True)
+    name = load_bundle(other).sha256[:16]
+    (state / "bundles" / name / "face.onnx").unlink()
+    lines = bundle(capsys, "list")[1]
+    assert f"{name}  ?        ?" in "\n".join(lines)
+    assert any(line.endswith("failed to start, damaged") for line in lines)
+    assert lines[-1].endswith("no such file")
+    (state / "bundles" / "selection.json").write_text("{")
+    lines = bundle(capsys, "list")[1]
+    assert "damaged" in lines[-2]
+    assert lines[1].endswith("ships        current")
+
+
+def test_list_shows_a_deleted_bundle(
+    capsys: pytest.CaptureFixture[str], selection: Callable[[], Selection], state: Path, null: Path
+) -> None:
+    """The current bundle has a line though its folder has none."""
+    bundle(capsys, "install", null, *NULL)
+    name = selection().current
+    shutil.rmtree(state / "bundles" / name)
+    lines = bundle(capsys, "list")[1]
+    assert lines[2].startswith(f"{name}  ?")
+    assert lines[2].endswith("current, on trial, missing")
+    assert lines[3].endswith("no such bundle folder")
+
+
+# Signatures
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Any:
+    pytest.importorskip("cryptography", reason="cryptography is in the signed extra")
+    from signing import write_keys
+
+    return write_keys(tmp_path / "keys")
+
+
+def test_signed(capsys: pytest.CaptureFixture[str], null: Path, keys: Any) -> None:
+    """Signed by the command, installed with the key, listed as such; unsigned it is refused."""
+    asks = (*NULL, "--set", f"public_key={keys.public}")
+    code, _, errors = bundle(capsys, "install", null, *asks)
+    assert (code, len(errors.splitlines())) == (4, 1)
+    assert errors.startswith(f"{null}: not signed (bundle.json.sig is missing)")
+    code, lines, _ = bundle(capsys, "sign", null, "--key", keys.private)
+    assert (code, lines) == (0, [f"null: {null / 'bundle.json.sig'} written"])
+    assert bundle(capsys, "install", pack(null), *asks)[0] == 0
+    assert bundle(capsys, "list", *asks)[1][-1].split(maxsplit=4)[4].split()[0] == "yes"
+    assert choose_bundle("", str(keys.public)).bundle.manifest.name == "null"
+    from signing import write_keys
+
+    others = write_keys(null.parent / "others")
+    lines = bundle(capsys, "list", *NULL, "--set", f"public_key={others.public}")[1]
+    assert lines[-1].split(maxsplit=4)[4].split()[0] == "no"
+
+
+def test_key_that_others_can_read(
+    capsys: pytest.CaptureFixture[str], null: Path, keys: Any
+) -> None:
+    """A warning; it may be too late to refuse."""
+    keys.private.chmod(0o640)
+    code, lines, _ = bundle(capsys, "sign", null, "--key", keys.private)
+    assert code == 0
+    assert lines[0] == (f"warning: {keys.private} can be read by others: chmod 600 {keys.private}")
+
+
+def test_refuses_to_sign_an_incomplete_bundle(
+    capsys: pytest.CaptureFixture[str], null: Path, keys: Any
+) -> None:
+    """And only with a private key; each in one line."""
+    code, _, errors = bundle(capsys, "sign", null, "--key", keys.public)
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "no such key: the PEM file of an Ed25519 private key" in errors
+    (null / "face.onnx").write_bytes(b"?")
+    assert bundle(capsys, "sign", null, "--key", keys.private)[0] == 4
+    assert not (null / "bundle.json.sig").exists()
+
+
+def test_signs_what_it_has_checked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, null: Path, keys: Any
+) -> None:
+    """And not what somebody has put in its place since."""
+
+    def swap(folder: Path) -> Bundle:
+        checked = load_bundle(folder)
+        rename(folder, "other")
+        return checked
+
+    monkeypatch.setattr(bundle_command, "load_bundle", swap)
+    code, _, errors = bundle(capsys, "sign", null, "--key", keys.private)
+    assert (code, errors) == (4, f"{null}: {MANIFEST} was changed while it was read: not signed\n")
+    assert not (null / "bundle.json.sig").exists()
+
+
+def test_keys_of_the_help(capsys: pytest.CaptureFixture[str], tmp_path: Path, null: Path) -> None:
+    """The commands in the help make keys that work, and openssl itself can sign."""
+    pytest.importorskip("cryptography", reason="cryptography is in the signed extra")
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl")
+    commands = [line for line in bundle_command.EPILOG.splitlines() if "openssl" in line]
+    assert len(commands) == 2
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=500)
+    assert stat.S_IMODE((tmp_path / "private.pem").stat().st_mode) == 0o600
+    asks = (*NULL, "--set", f"public_key={tmp_path / 'public.pem'}")
+    by_openssl = ["openssl", "pkeyutl", "-sign", "-rawin", "-inkey", tmp_path / "private.pem"]
+    files = ["-in", null / MANIFEST, "-out", null / "bundle.json.sig"]
+    done = subprocess.run([*by_openssl, *files], check=False, timeout=500, capture_output=True)
+    if done.returncode == 0:  # before version 3 it cannot
+        assert bundle(capsys, "install", null, *asks)[0] == 0
+        bundle(capsys, "rollback", *NULL)
+        (null / "bundle.json.sig").unlink()
+    bundle(capsys, "sign", null, "--key", tmp_path / "private.pem")
+    assert bundle(capsys, "install", null, *asks)[0] == 0
+
+
+# Whose it is
+
+
+AS_NOBODY = """
+import os, shutil, sys
+from emotion_edge.runtime.__main__ import main
+null, archive, state = sys.argv[1:]
+options = ["--set", "engines.name=null"]
+os.environ["EMOTION_EDGE_STATE"] = null + "-state"
+assert main(["bundle", "install", null, *options]) == 0  # loads what nobody might not read
+os.environ["EMOTION_EDGE_STATE"] = state
+code = main(["bundle", "install", archive, *options])
+print(os.getuid(), os.getgid(), os.getgroups())
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_as_root_for_another_user(null: Path, tmp_path: Path) -> None:
+    """For real: an archive that only root can read is installed by the owner of the state folder,
+    and everything there is that user's."""
+    nobody = pwd.getpwnam("nobody")
+    file = pack(null)
+    file.chmod(0o600)
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        state = Path(name) / "state"
+        state.mkdir()
+        os.chown(state, nobody.pw_uid, nobody.pw_gid)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, str(null), str(file), str(state)],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        who = f"{nobody.pw_uid} {nobody.pw_gid} [{nobody.pw_gid}]"
+        assert done.stdout.splitlines()[-1] == who
+        owners = {path.stat().st_uid for path in state.rglob("*")}
+        assert owners == {nobody.pw_uid}
+        assert BundleStore(state).read_selection().current == load_bundle(null).sha256[:16]
+
+
+# The help
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it takes, where things lie, and how keys are made."""
+    with pytest.raises(SystemExit) as ended:
+        main(["bundle", "--help"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    for text in ("install", "rollback", "list", "sign", "/var/lib/emotion-edge", "openssl genpkey"):
+        assert text in printed

@@ -1,0 +1,29 @@
+"""The structures and numbers against those of the kernel's own headers."""
+
+from __future__ import annotations
+
+from ctypes import sizeof
+
+from emotion_edge.runtime.sinks.screen import drm_uapi as abi
+
+NUMBERS = {
+    "GETRESOURCES": 0xC04064A0,
+    "SETCRTC": 0xC06864A2,
+    "GETENCODER": 0xC01464A6,
+    "GETCONNECTOR": 0xC05064A7,
+    "ADDFB": 0xC01C64AE,
+    "RMFB": 0xC00464AF,
+    "PAGE_FLIP": 0xC01864B0,
+    "CREATE_DUMB": 0xC02064B2,
+    "MAP_DUMB": 0xC01064B3,
+    "DESTROY_DUMB": 0xC00464B4,
+}
+"""Printed by a C program with Linux 6.1's drm.h; each has the size of its structure in it."""
+
+
+def test_as_the_kernel_has_them() -> None:
+    """Numbers with sizes, and the places of what is read out of the larger ones."""
+    assert {name: getattr(abi, name) for name in NUMBERS} == NUMBERS
+    assert (sizeof(abi.ModeInfo), sizeof(abi.VblankEvent)) == (68, 32)
+    fields = abi.ModeInfo.vdisplay, abi.ModeInfo.type, abi.GetConnector.connection, abi.Crtc.mode
+    assert [field.offset for field in fields] == [14, 32, 60, 36]

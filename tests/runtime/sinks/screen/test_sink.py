@@ -1,0 +1,337 @@
+"""The screen sink's own thread, on a stand-in for the kernel's display driver."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.messages import (
+    BackgroundWorker,
+    CameraIndicator,
+    Faultable,
+    FaultDisplay,
+    PreviewDisplay,
+    VideoFrame,
+)
+from emotion_edge.runtime.sinks.screen import drm_uapi as abi
+from emotion_edge.runtime.sinks.screen.hotplug import POLL_NS
+from emotion_edge.runtime.sinks.screen.layout import SMALL, lay_out
+from emotion_edge.runtime.sinks.screen.scene import STALE_AFTER_NS, Scene
+from emotion_edge.runtime.sinks.screen.sink import (
+    HANG_TIMEOUT_NS,
+    PREVIEW_PERIOD_NS,
+    STALE_NS,
+    ScreenSink,
+)
+from emotion_edge.runtime.sinks.screen.view import ACCENTS, GREEN, ScreenView
+
+from .fake_card import FakeCard, FakeHandle, make_mode
+from .screen_estimates import ESTIMATE, FRAME_NS, NOTICE
+
+LIMIT_S = 500.0
+
+
+def wait_for(holds: Callable[[], bool]) -> bool:
+    """Whether the sink's thread brings it about; it is given the processor meanwhile."""
+    end_s = time.monotonic() + LIMIT_S
+    pause = threading.Event()
+    while not holds():
+        if time.monotonic() > end_s:
+            return False
+        pause.wait(0.001)
+    return True
+
+
+class Kiosk:
+    """A sink on a fake card; time passes when told, and a little with each turn of its thread."""
+
+    def __init__(self, root: Path, *, plugged: bool = True) -> None:
+        self.card = FakeCard(root)
+        if not plugged:
+            self.card.unplug()
+        self.clock = FakeClock(STALE_AFTER_NS)
+        self.sink = ScreenSink(
+            "", NOTICE, 45.0, clock=self.clock, sys_root=root, open_handle=self.card.open
+        )
+        self.index = 0
+
+    def publish(self, label: str = "happy", after_ns: int = FRAME_NS) -> None:
+        self.clock.advance(after_ns)
+        self.index += 1
+        t_ns = self.clock.now_ns()
+        self.sink.publish(replace(ESTIMATE, label=label, index=self.index, t_ns=t_ns))
+
+    def shows(self, colour: int) -> bool:
+        shown = self.card.shown
+        return shown is not None and bool((shown == colour).any())
+
+    def is_later(self, t_ns: int) -> bool:
+        return self.clock.now_ns() > t_ns
+
+    def push(self, holds: Callable[[], bool], label: str = "happy") -> bool:
+        """Estimates keep coming, as they do, until it holds."""
+
+        def publish_and_poll() -> bool:
+            self.publish(label)
+            return holds()
+
+        return wait_for(publish_and_poll)
+
+
+@pytest.fixture
+def kiosk(tmp_path: Path) -> Iterator[Kiosk]:
+    kiosk = Kiosk(tmp_path)
+    yield kiosk
+    kiosk.sink.close()
+    assert kiosk.card.num_open == 0
+
+
+def test_implements_the_sink_protocols(kiosk: Kiosk) -> None:
+    """Its troubles are gathered, it is told those of others and is offered pictures."""
+    assert isinstance(kiosk.sink, Faultable)
+    assert isinstance(kiosk.sink, FaultDisplay)
+    assert isinstance(kiosk.sink, PreviewDisplay)
+    assert isinstance(kiosk.sink, CameraIndicator)
+    assert isinstance(kiosk.sink, BackgroundWorker)
+
+
+def test_notice_before_any_estimate(kiosk: Kiosk) -> None:
+    """The indicator relies on it: the first view is shown without being asked."""
+    assert wait_for(lambda: kiosk.sink.showing)
+    wanted = ScreenView(1280, 720, NOTICE).pixels
+    np.testing.assert_array_equal(kiosk.card.shown, wanted)
+    assert kiosk.sink.fault == ""
+
+
+def test_camera_mark_is_shown_before_showing_is_true(
+    kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the camera is on must have been flipped onto the monitor, not only be wanted; and so
+    with off. What is shown is as it is said."""
+    assert wait_for(lambda: kiosk.sink.showing)
+    plain = kiosk.card.shown
+    wanted = ScreenView(1280, 720, NOTICE)
+    wanted.draw(replace(Scene(), camera_on=True))
+    seen: list[bool] = []
+    flip = FakeHandle.read_events
+
+    def look_and_flip(handle: FakeHandle, timeout_s: float) -> bytes:
+        seen.append(kiosk.sink.showing)
+        return flip(handle, timeout_s)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeHandle, "read_events", look_and_flip)
+        kiosk.sink.show_camera(True)
+        assert wait_for(lambda: kiosk.sink.showing)
+    assert seen[:1] == [False]
+    np.testing.assert_array_equal(kiosk.card.shown, wanted.pixels)
+    kiosk.sink.show_camera(False)
+    assert wait_for(lambda: kiosk.sink.showing)
+    np.testing.assert_array_equal(kiosk.card.shown, plain)
+
+
+def test_camera_mark_is_not_shown_without_a_monitor(kiosk: Kiosk) -> None:
+    """It is said on the one that comes."""
+    assert wait_for(lambda: kiosk.sink.showing)
+    kiosk.card.unplug()
+    assert kiosk.push(lambda: kiosk.sink.fault == "screen: no monitor")
+    kiosk.sink.show_camera(True)
+    kiosk.publish()
+    assert not kiosk.sink.showing
+    kiosk.card.plug()
+    assert kiosk.push(lambda: kiosk.sink.showing)
+    assert kiosk.shows(GREEN)
+
+
+def test_newest_estimate(kiosk: Kiosk) -> None:
+    """Its label's colour is on the monitor, and that of the next one."""
+    assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
+    assert kiosk.push(lambda: kiosk.shows(ACCENTS["sad"]), "sad")
+    assert not kiosk.shows(ACCENTS["happy"])
+
+
+def test_same_estimates_are_not_drawn(kiosk: Kiosk) -> None:
+    """Once all bars have arrived, no picture goes to the monitor."""
+    assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
+    for _ in range(40):
+        turns = kiosk.clock.now_ns()
+        kiosk.publish()
+        assert wait_for(functools.partial(kiosk.is_later, turns + FRAME_NS))
+    flips = kiosk.card.count(abi.PAGE_FLIP)
+    for _ in range(5):
+        turns = kiosk.clock.now_ns()
+        kiosk.sink.publish(replace(ESTIMATE, index=kiosk.index))
+        assert wait_for(functools.partial(kiosk.is_later, turns))
+    assert kiosk.card.count(abi.PAGE_FLIP) - flips <= 1  # the time it took
+
+
+def test_boot_without_monitor(tmp_path: Path) -> None:
+    """It is lit when it is plugged in."""
+    kiosk = Kiosk(tmp_path, plugged=False)
+    assert wait_for(lambda: kiosk.sink.fault == "screen: no monitor")
+    assert not kiosk.sink.showing
+    kiosk.card.plug()
+    kiosk.clock.advance(POLL_NS)
+    kiosk.publish()
+    assert wait_for(lambda: kiosk.sink.showing)
+    kiosk.sink.close()
+
+
+def test_another_monitor(kiosk: Kiosk) -> None:
+    """Unplugged: estimates go on. Back with another mode: the view is made for that."""
+    assert wait_for(lambda: kiosk.sink.showing)
+    kiosk.card.unplug()
+    assert kiosk.push(lambda: kiosk.sink.fault == "screen: no monitor")
+    kiosk.card.plug(make_mode(800, 480, preferred=True))
+    assert kiosk.push(lambda: kiosk.sink.showing)
+    assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
+    assert kiosk.card.shown is not None
+    assert kiosk.card.shown.shape == (480, 800)
+
+
+def test_waiting(kiosk: Kiosk) -> None:
+    """Estimates that stop are not left standing."""
+    assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
+
+    def stops_showing() -> bool:
+        kiosk.clock.advance(POLL_NS)
+        kiosk.sink.show_faults((f"camera lost for {kiosk.clock.now_ns()} ns",))
+        return not kiosk.shows(ACCENTS["happy"])
+
+    assert wait_for(stops_showing)
+
+
+def test_faults(kiosk: Kiosk) -> None:
+    """They are on the monitor as they are told, and go away."""
+    assert wait_for(lambda: kiosk.sink.showing)
+    wanted = ScreenView(1280, 720, NOTICE)
+    plain = wanted.pixels.copy()
+    wanted.draw(replace(Scene(), fault="camera lost"))
+    kiosk.sink.show_faults(("camera lost",))
+    assert wait_for(lambda: np.array_equal(kiosk.card.shown, wanted.pixels))  # type: ignore[arg-type]
+    kiosk.sink.show_faults(())
+    assert wait_for(lambda: np.array_equal(kiosk.card.shown, plain))  # type: ignore[arg-type]
+
+
+def test_other_labels(kiosk: Kiosk) -> None:
+    """The view is made anew for those of another bundle."""
+    other = replace(ESTIMATE, label="calm", probabilities={"calm": 0.75, "tense": 0.25})
+    assert wait_for(lambda: kiosk.sink.showing)
+    kiosk.sink.publish(other)
+    view = ScreenView(1280, 720, NOTICE, ("calm", "tense"))
+    x0, y0, x1, y1 = lay_out(1280, 720, 2, 1, SMALL, picture=False).bars[1].name
+    name = view.pixels[y0:y1, x0:x1]
+
+    def shows_name() -> bool:
+        shown = kiosk.card.shown
+        return shown is not None and np.array_equal(shown[y0:y1, x0:x1], name)
+
+    assert wait_for(shows_name)
+
+
+def test_preview(kiosk: Kiosk) -> None:
+    """Shown from when it is wanted; one that is old, or none, is taken off."""
+    image = np.full((480, 640, 3), (10, 200, 30), np.uint8)
+    frames: list[VideoFrame | None] = [None]
+    asked = []
+
+    def newest() -> VideoFrame | None:
+        asked.append(threading.current_thread().name)
+        frame = frames[0]
+        return frame and replace(frame, t_ns=kiosk.clock.now_ns())
+
+    assert wait_for(lambda: kiosk.sink.showing)
+    assert not kiosk.shows(0x1EC80A)
+    frames[0] = VideoFrame(0, 0, image)
+    kiosk.sink.show_preview(newest)
+    assert kiosk.push(lambda: kiosk.shows(0x1EC80A))
+    assert set(asked) == {"screen"}
+    frames[0] = None
+    kiosk.clock.advance(PREVIEW_PERIOD_NS)
+    assert kiosk.push(lambda: not kiosk.shows(0x1EC80A))
+
+
+def test_stale_preview_is_removed(kiosk: Kiosk) -> None:
+    """The last one before the camera was lost does not stay."""
+    image = np.full((480, 640, 3), (10, 200, 30), np.uint8)
+    frame = VideoFrame(kiosk.clock.now_ns(), 0, image)
+    kiosk.sink.show_preview(lambda: frame)
+    assert wait_for(lambda: kiosk.shows(0x1EC80A))
+    kiosk.clock.advance(STALE_NS)
+    assert kiosk.push(lambda: not kiosk.shows(0x1EC80A))
+
+
+def test_close(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Black, given back, and its memory empty; twice does no harm, nor does an estimate after."""
+    wiped: list[ScreenView] = []
+
+    def wipe(view: ScreenView) -> None:
+        wiped.append(view)
+
+    monkeypatch.setattr(ScreenView, "wipe", wipe)
+    assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
+    kiosk.sink.close()
+    kiosk.sink.close()
+    kiosk.publish()
+    assert not kiosk.sink.showing
+    assert kiosk.card.black_at_release == [True, True]
+    assert len(wiped) == 1
+
+
+def test_driver_that_hangs(
+    kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An ioctl that does not come back holds neither the pipeline nor the end up."""
+    monkeypatch.setattr("emotion_edge.runtime.sinks.screen.sink.CLOSE_TIMEOUT_S", 0.01)
+    assert wait_for(lambda: kiosk.sink.showing)
+    hanging, over = threading.Event(), threading.Event()
+
+    def hang(handle: FakeHandle, timeout_s: float) -> bytes:
+        hanging.set()
+        assert over.wait(LIMIT_S)
+        return b""
+
+    monkeypatch.setattr(FakeHandle, "read_events", hang)
+    assert kiosk.push(hanging.is_set)
+    assert kiosk.sink.showing  # a slow one
+    kiosk.clock.advance(HANG_TIMEOUT_NS + 1)
+    assert not kiosk.sink.showing
+    assert kiosk.sink.fault == "screen: its driver does not answer"
+    kiosk.publish()
+    kiosk.sink.close()
+    assert "has not answered" in caplog.text
+    monkeypatch.undo()
+    over.set()
+
+
+def test_error_of_our_own(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is not swallowed: it waits to be raised where the run ends. The monitor is given back."""
+
+    def fail(self: ScreenView, scene: object) -> None:
+        raise RuntimeError("a mistake")
+
+    assert wait_for(lambda: kiosk.sink.showing)
+    assert kiosk.sink.failure is None
+    monkeypatch.setattr(ScreenView, "draw", fail)
+    kiosk.sink.show_faults(("anything",))
+    assert wait_for(lambda: kiosk.sink.failure is not None)
+    assert not kiosk.sink.showing
+    assert wait_for(lambda: kiosk.card.num_open == 0)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        kiosk.publish()
+
+
+def test_wrong_card() -> None:
+    """The user's mistake, before any thread is started."""
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="no display card"):
+        ScreenSink("/dev/video0", NOTICE, 45.0)
+    assert threading.active_count() == before

@@ -1,0 +1,246 @@
+"""The screen's picture: right in every size, and drawn only where it changed."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emotion_edge.runtime.sinks.screen.display import Rect
+from emotion_edge.runtime.sinks.screen.glyphs import ASCII, Typeface
+from emotion_edge.runtime.sinks.screen.layout import SMALL, Layout, find_unit, lay_out, set_notice
+from emotion_edge.runtime.sinks.screen.scene import MESSAGES, Scene
+from emotion_edge.runtime.sinks.screen.view import ACCENTS, GROUND, TRACK, ScreenView
+
+from .screen_estimates import FUSED, LABELS, NOTICE
+
+SIZES = ((1280, 720), (1920, 1080), (800, 480), (720, 1280), (480, 800), (1024, 768), (1920, 480))
+TINY = ((64, 64), (64, 256), (320, 200))
+HAPPY = Scene(
+    headline="Happy",
+    label="happy",
+    confidence="81 %",
+    shares={**FUSED, "face": 0.7, "voice": 0.3},
+    percents={name: f"{share:.0%}" for name, share in FUSED.items()},
+    speed="30 fps   12 ms",
+    camera_on=True,
+)
+
+
+def random_scene(chance: random.Random) -> Scene:
+    label = chance.choice([*LABELS, None])
+    shares = {name: chance.choice([0.0, 0.001, chance.random(), 1.0]) for name in LABELS}
+    return Scene(
+        headline=label.capitalize() if label else chance.choice(MESSAGES),
+        label=label,
+        confidence=f"{chance.randrange(101)} %" if label else "",
+        shares={**shares, "face": chance.random(), "voice": chance.random()},
+        percents={name: f"{share:.0%}".replace("%", " %") for name, share in shares.items()},
+        speed=chance.choice(["", "30 fps   12 ms", "7 fps   133 ms"]),
+        late=chance.random() < 0.5,
+        camera_on=chance.random() < 0.5,
+        fault=chance.choice(["", "camera lost", "a long story of a device " * 20]),
+    )
+
+
+def covered(rects: Sequence[Rect], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    mask = np.zeros(shape, np.bool_)
+    for rect in rects:
+        assert 0 <= rect.x0 < rect.x1 <= shape[1]
+        assert 0 <= rect.y0 < rect.y1 <= shape[0]
+        mask[rect.y0 : rect.y1, rect.x0 : rect.x1] = True
+    return mask
+
+
+@pytest.mark.parametrize("size", [*SIZES, *TINY])
+def test_whatever_it_showed_before(size: tuple[int, int]) -> None:
+    """From scene to scene: every pixel that changes is in a rectangle that is told, and what is
+    seen is what a new view of that scene shows. Nothing is left over, nothing is missing."""
+    chance = random.Random(str(size))
+    view = ScreenView(*size, NOTICE)
+    for _ in range(12 if size in SIZES[2:] else 5):
+        scene = random_scene(chance)
+        before = view.pixels.copy()
+        rects = view.draw(scene)
+        assert not (view.pixels != before)[~covered(rects, before.shape)].any()
+        assert view.draw(scene) == []
+        if size in SIZES:
+            fresh = ScreenView(*size, NOTICE)
+            fresh.draw(scene)
+            np.testing.assert_array_equal(view.pixels, fresh.pixels)
+
+
+def test_only_what_changed() -> None:
+    """One number more draws that number; one bar longer draws its new end."""
+    view = ScreenView(1280, 720, NOTICE)
+    view.draw(HAPPY)
+    (number,) = view.draw(replace(HAPPY, percents={**HAPPY.percents, "sad": "5%"}))
+    assert number.x1 - number.x0 < 100
+    assert number.y1 - number.y0 < 40
+    shares = {**HAPPY.shares, "happy": 0.83}
+    percents = {**HAPPY.percents, "sad": "5%"}
+    (end,) = view.draw(replace(HAPPY, percents=percents, shares=shares))
+    assert end.x1 - end.x0 < 20
+    assert end.y1 - end.y0 == 16
+
+
+def test_too_little_to_be_seen() -> None:
+    """A tenth of a pixel is no change."""
+    view = ScreenView(1280, 720, NOTICE)
+    view.draw(HAPPY)
+    shares = {name: share + 1e-4 for name, share in HAPPY.shares.items()}
+    assert view.draw(replace(HAPPY, shares=shares)) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("with_preview", [False, True])
+def test_nothing_overlaps(size: tuple[int, int], with_preview: bool) -> None:
+    """No part of the layout lies on another one or outside, in any size that monitors have."""
+    place = arrange(size, NOTICE, with_preview)
+    rects = list_rects(place)
+    covered(rects, size[::-1])
+    for one, other in itertools.combinations(rects, 2):
+        apart = (one.x1 <= other.x0, other.x1 <= one.x0, one.y1 <= other.y0, other.y1 <= one.y0)
+        assert any(apart), (one, other)
+
+
+def arrange(size: tuple[int, int], notice: str, with_preview: bool) -> Layout:
+    face, lines = set_notice(notice, small_face(size), *size)
+    return lay_out(*size, len(LABELS), len(lines), face.size_px, picture=with_preview)
+
+
+def small_face(size: tuple[int, int]) -> Typeface:
+    return Typeface(round(SMALL * find_unit(*size)), characters=ASCII)
+
+
+def list_rects(place: Layout) -> list[Rect]:
+    rows = [
+        rect for row in (*place.bars, *place.weights) for rect in (row.name, row.bar, row.number)
+    ]
+    single = [place.camera, place.speed, place.headline, place.confidence, place.caption]
+    boxes = [*single, place.fault, place.rule, *place.notice, *rows]
+    return boxes + ([place.picture] if place.picture.x1 > place.picture.x0 else [])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_legible_from_3_m(size: tuple[int, int]) -> None:
+    """On 1280 x 720 the headline has capitals of 89 px, names have 20 px: where the diagonal is 24
+    inches (0.415 mm a pixel) these are 37 mm and 8.3 mm high."""
+    unit = find_unit(*size)
+    view = ScreenView(*size, NOTICE)
+    view.draw(HAPPY)
+    headline = np.flatnonzero((view.pixels == ACCENTS["happy"]).sum(axis=1) > 3 * unit)
+    assert headline[-1] - headline[0] > 89 * unit
+    x0, y0, x1, y1 = arrange(size, NOTICE, False).bars[3].name
+    name = np.flatnonzero((view.pixels[y0:y1, x0:x1] != GROUND).any(axis=1))
+    assert name[-1] - name[0] > 24 * unit  # with what hangs below the line
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (720, 1280), (800, 480)])
+def test_long_notice_wraps(size: tuple[int, int]) -> None:
+    """All of it is there, in smaller type, and the rest makes room."""
+    notice = "This installation estimates the apparent emotion of people in front of it. " * 6
+    _, lines = set_notice(notice, small_face(size), *size)
+    assert " ".join(lines) == notice.strip()
+    assert len(lines) > 3
+    covered([*list_rects(arrange(size, notice, False))], size[::-1])
+    view = ScreenView(*size, notice)
+    view.draw(HAPPY)
+
+
+@pytest.mark.parametrize(
+    "notice", ["", "x" * 5000, "word " * 5000, "Ünïcode ß 日本語\n\ttabs\r\nlines"]
+)
+def test_odd_notices(notice: str) -> None:
+    """Too long for any screen, of one endless word, in letters that the font lacks."""
+    view = ScreenView(800, 480, notice)
+    view.draw(HAPPY)
+
+
+def test_notice_is_always_there() -> None:
+    """Whatever is drawn, the rows at the bottom stay as they were, and they are not empty."""
+    view = ScreenView(1280, 720, NOTICE)
+    notice = view.pixels[640:].copy()
+    assert (notice != GROUND).sum() > 2000
+    chance = random.Random(1)
+    for _ in range(10):
+        view.draw(random_scene(chance))
+        np.testing.assert_array_equal(view.pixels[640:], notice)
+
+
+def test_camera_mark() -> None:
+    """Green dot and words while it is on, nothing while it is off."""
+    view = ScreenView(1280, 720, NOTICE)
+    off = view.pixels.copy()
+    rects = view.draw(Scene(camera_on=True))
+    assert all(rect.y1 < 90 and rect.x1 < 300 for rect in rects)
+    assert (view.pixels != off).sum() > 500
+    view.draw(Scene())
+    np.testing.assert_array_equal(view.pixels, off)
+
+
+def test_only_one_label_has_a_colour() -> None:
+    """Ground, greys, and the accent of what was read; the mark of the camera aside."""
+    view = ScreenView(1280, 720, NOTICE)
+    view.draw(replace(HAPPY, camera_on=False))
+    for label, accent in ACCENTS.items():
+        assert (view.pixels == accent).any() == (label == "happy")
+
+
+def test_accents_can_be_seen() -> None:
+    """Each is as far from the ground as large text needs to be, and more (WCAG 2.1: 4.5)."""
+
+    def luminance(colour: int) -> float:
+        tones = [(colour >> shift & 255) / 255 for shift in (16, 8, 0)]
+        linear = [t / 12.92 if t <= 0.04045 else ((t + 0.055) / 1.055) ** 2.4 for t in tones]
+        return sum(weight * t for weight, t in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    for accent in ACCENTS.values():
+        assert (luminance(accent) + 0.05) / (luminance(GROUND) + 0.05) > 5
+
+
+def test_other_labels() -> None:
+    """Few, many, long ones."""
+    for labels in (("yes",), tuple(f"label{n}" for n in range(20)), ("w" * 60, "b")):
+        view = ScreenView(1280, 720, NOTICE, labels)
+        label = labels[0]
+        scene = Scene(headline=label.capitalize(), label=label, shares={label: 0.5})
+        covered(view.draw(scene), view.pixels.shape)
+
+
+def test_bar_ends() -> None:
+    """A full bar covers its track, an empty one leaves it, and the corners are round."""
+    view = ScreenView(1280, 720, NOTICE)
+    view.draw(replace(HAPPY, shares={**HAPPY.shares, "happy": 1.0}))
+    rows = np.flatnonzero((view.pixels == ACCENTS["happy"]).sum(axis=1) > 300)
+    assert len(rows) >= 12
+    assert not (view.pixels[rows] == TRACK).any()
+    assert len(set((view.pixels[rows] == ACCENTS["happy"]).sum(axis=1))) > 1
+
+
+def test_preview() -> None:
+    """It goes into the lower right corner of its place, and away again without a trace."""
+    view = ScreenView(1280, 720, NOTICE, picture=True)
+    box = view.preview_box
+    empty = view.pixels.copy()
+    large = np.full((box.y1 - box.y0, box.x1 - box.x0), 0x808080, np.uint32)
+    assert view.show_preview(large) == [box]
+    small = large[:40, :60]
+    rects = view.show_preview(small)
+    assert rects == [box, Rect(box.x1 - 60, box.y1 - 40, box.x1, box.y1)]
+    assert (view.pixels != empty).sum() == 2400
+    assert view.show_preview(None)
+    np.testing.assert_array_equal(view.pixels, empty)
+    assert view.show_preview(None) == []
+
+
+def test_wipe() -> None:
+    """Nothing is left in memory."""
+    view = ScreenView(640, 480, NOTICE)
+    view.wipe()
+    assert not view.pixels.any()

@@ -1,0 +1,299 @@
+"""What is said of a run twice a second, and to whom."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.engines.bundles.startup import BundleChoice
+from emotion_edge.runtime.board.status import BoardStatus
+from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.config import Config, load_config
+from emotion_edge.runtime.health import PERIOD_NS, Monitor, list_faults, measure_health
+from emotion_edge.runtime.messages import Estimate, Health, Window
+from emotion_edge.runtime.quality.controller import LevelCost, QualityController
+from emotion_edge.runtime.replay import run_replay
+from emotion_edge.runtime.service.sd_notify import Watchdog
+from emotion_edge.runtime.session import Runtime, open_runtime
+from emotion_edge.runtime.telemetry.trace_writer import TraceWriter
+from emotion_edge.runtime.update_check import SETTLED_NS
+
+SECOND = 1_000_000_000
+BOARD = BoardStatus(10.0, 4000.0, 300.0, 55.5, None)
+
+
+class Sensors:
+    """A board that says what it is told to."""
+
+    def __init__(self) -> None:
+        self.status = BOARD
+
+    def read(self) -> BoardStatus:
+        return self.status
+
+
+@pytest.fixture
+def configure(null_bundle: Path) -> Callable[..., Config]:
+    """A function (settings) -> a configuration of the demo with the null engine."""
+    fixed = ["source.name=demo", f"bundle='{null_bundle}'", "engines.name=null"]
+    return lambda *settings: load_config(None, [*fixed, *settings])
+
+
+@pytest.fixture
+def runtime(configure: Callable[..., Config]) -> Iterator[Runtime]:
+    """On a fake clock, with a controller."""
+    with open_runtime(configure(), FakeClock(SECOND)) as runtime:
+        costs = [LevelCost(name, 0.1, 5.0, 0.0) for name in ("high", "low")]
+        runtime.quality = QualityController(costs, 45.0)
+        yield runtime
+
+
+def make_monitor(runtime: Runtime, sensors: Sensors | None = None, **given: object) -> Monitor:
+    watchdog = Watchdog(runtime.clock, {})
+    return Monitor(runtime, sensors or Sensors(), watchdog, **given)  # type: ignore[arg-type]
+
+
+def test_health(configure: Callable[..., Config]) -> None:
+    """What the monitor would say about a finished run."""
+    runtime = run_replay(configure("budget_ms=0.001"), [], 1)
+    health = measure_health(runtime, 30.0, BOARD)
+    assert (health.frames, health.misses, health.fps) == (30, 30, 30.0)
+    assert 0 < health.latency_p50_ms <= health.latency_p95_ms <= health.latency_p99_ms
+    assert health.latency_p99_ms <= health.latency_max_ms
+    assert sum(health.misses_by_cause.values()) == 30
+    assert health.drops == {
+        "frames": 0,
+        "audio_gaps": 0,
+        "audio_overrun_samples": 0,
+        "face_not_finite": 0,
+        "voice_not_finite": 0,
+    }
+    assert abs(health.drift_ppm) < 1
+    assert (health.temperature_c, health.level, health.level_switches) == (55.5, "high", 0)
+    assert health.board == BOARD
+
+
+def test_dropped_frames_add_up(runtime: Runtime) -> None:
+    """What each window says was overwritten unseen is in the health report."""
+    for _ in range(2):
+        runtime.process(Window(0, None, None, None, None, 0, 3), 0, 0, [])
+    assert measure_health(runtime, 0, BOARD).drops["frames"] == 6
+
+
+def test_monitor_runs_twice_a_second_until_stopped(runtime: Runtime) -> None:
+    """Each time with the pictures a second since the last."""
+    stop = threading.Event()
+    seen: list[Health] = []
+
+    def poll(health: Health) -> None:
+        seen.append(health)
+        for _ in range(15):
+            runtime.process(Window(0, None, None, None, None, 0, 0), 0, 0, [])
+        if len(seen) == 3:
+            stop.set()
+
+    monitor = make_monitor(runtime, on_health=poll)
+    monitor.run(stop)
+    assert [health.t_ns for health in seen] == [SECOND + n * PERIOD_NS for n in (1, 2, 3)]
+    assert [health.fps for health in seen] == [0, 30, 30]
+    assert monitor.newest is seen[-1]
+
+
+@pytest.mark.parametrize("stall_ns", [10 * SECOND, 10 * SECOND + 1, 10 * SECOND + PERIOD_NS // 3])
+def test_after_a_stall_it_looks_once_and_goes_on(runtime: Runtime, stall_ns: int) -> None:
+    """What was missed meanwhile is not made up for; the looks stay on their grid."""
+    stop = threading.Event()
+    seen: list[int] = []
+
+    def poll(health: Health) -> None:
+        seen.append(health.t_ns)
+        if len(seen) == 2:
+            assert isinstance(runtime.clock, FakeClock)
+            runtime.clock.advance(stall_ns)
+        if len(seen) == 5:
+            stop.set()
+
+    make_monitor(runtime, on_health=poll).run(stop)
+    missed = -(-stall_ns // PERIOD_NS)
+    ticks = [1, 2, 2 + missed, 3 + missed, 4 + missed]
+    assert seen == [SECOND + n * PERIOD_NS for n in ticks]
+
+
+def test_the_controller_hears_of_the_board(runtime: Runtime) -> None:
+    """A board that throttles itself costs a level with the next picture."""
+    sensors = Sensors()
+    monitor = make_monitor(runtime, sensors)
+    costs = [LevelCost(name, 0.1, 5.0, 0.0) for name in ("high", "low")]
+    quality = runtime.quality = QualityController(costs, 10.0)
+    for count in (1, 2):
+        sensors.status = replace(BOARD, throttle_events={"thermal": count})
+        monitor.poll()
+        quality.observe(count * 10 * SECOND, 0.5, 5.0, True, False)
+    assert quality.level == 1
+
+
+def test_overload_is_logged_once_a_minute(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In one line with the budget, the level and what it takes."""
+    runtime.quality = QualityController([LevelCost("low", 0.1, 5.0, 0.0)], 1.0)
+    runtime.latency.budget_ms = 1.0
+    monitor = make_monitor(runtime)
+    assert isinstance(runtime.clock, FakeClock)
+    for _ in range(10):
+        runtime.quality.observe(runtime.clock.now_ns(), 0.1, 5.1, True, False)
+    with caplog.at_level(logging.WARNING, "emotion_edge"):
+        for _ in range(250):  # 125 s
+            monitor.poll()
+            runtime.clock.advance(PERIOD_NS)
+    assert len(caplog.messages) == 3
+    assert "budget_ms is 1, and not even level high holds it: p99 is about to be" in caplog.text
+
+
+def test_a_late_frame_is_written_to_a_trace(runtime: Runtime, tmp_path: Path) -> None:
+    """And a picture in time leaves none."""
+    monitor = make_monitor(runtime, trace_writer=TraceWriter(runtime.trace, tmp_path))
+    window = Window(0, None, None, None, None, 0, 0)
+    now_ns = runtime.clock.now_ns()
+    runtime.process(window, now_ns, now_ns, [])
+    monitor.poll()
+    assert list(tmp_path.iterdir()) == []
+    runtime.process(window, now_ns - SECOND, now_ns, [])
+    monitor.poll()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+class Device:
+    """It may fail."""
+
+    def __init__(self) -> None:
+        self.fault = ""
+
+
+class Sign:
+    """A sink that people see."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, ...]] = []
+
+    def publish(self, estimate: Estimate) -> None: ...
+
+    def close(self) -> None: ...
+
+    def show_faults(self, faults: tuple[str, ...]) -> None:
+        self.shown.append(faults)
+
+
+class Said(Watchdog):
+    """What systemd is told."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime.clock, {})
+        self.lines: list[str] = []
+
+    def status(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_faults_are_collected_and_shown(runtime: Runtime) -> None:
+    """Of all that may fail, in their order: in the health, first in the status line, and to those
+    who show them, also that they are over. What cannot fail has none."""
+    camera, serial, sign, said = Device(), Device(), Sign(), Said(runtime)
+    components = (camera, None, serial, sign, object())
+    monitor = Monitor(runtime, Sensors(), said, components=components)
+
+    def poll() -> tuple[str, ...]:
+        monitor.poll()
+        assert monitor.newest is not None
+        return monitor.newest.faults
+
+    both = ("camera is missing", "serial /dev/ttyS9 is missing")
+    assert poll() == ()
+    camera.fault, serial.fault = both
+    assert poll() == both
+    camera.fault = ""
+    assert poll() == both[1:]
+    serial.fault = ""
+    assert poll() == ()
+    assert sign.shown == [(), both, both[1:], ()]
+    figures = "0 fps, p99 0.0 ms, 0 misses, level high"
+    assert said.lines == [
+        figures,
+        f"camera is missing; serial /dev/ttyS9 is missing; {figures}",
+        f"serial /dev/ttyS9 is missing; {figures}",
+        figures,
+    ]
+
+
+class Flickering:
+    """Fails at every second look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @property
+    def fault(self) -> str:
+        self.looks += 1
+        return "lamp is out" if self.looks % 2 else ""
+
+
+def test_fault_that_ends_during_a_poll() -> None:
+    """Is there or is not; it is never empty words."""
+    for num_looks in range(4):
+        lamp = Flickering()
+        lamp.looks = num_looks
+        assert list_faults((lamp,)) in ((), ("lamp is out",))
+
+
+class Judged:
+    """Stands in for the choice of a bundle on trial: notes when it stood it."""
+
+    def __init__(self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.confirmed: list[int] = []
+        clock = runtime.clock
+        monkeypatch.setattr(
+            BundleChoice, "mark_good", lambda _: self.confirmed.append(clock.now_ns())
+        )
+
+
+@pytest.mark.parametrize("kind", ["alive", "hangs", "hangs at once"])
+def test_only_a_progressing_run_is_marked_good(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Confirmed once, 25 s after the first result; never when the results end or never come, for
+    however long the monitor goes on looking."""
+    judged = Judged(runtime, monkeypatch)
+    monitor = make_monitor(runtime)
+    assert isinstance(runtime.clock, FakeClock)
+    first_ns = runtime.clock.now_ns() + PERIOD_NS
+    last = {"alive": 10**6, "hangs": 40, "hangs at once": 0}[kind]
+    for number in range(240):  # two minutes
+        if number < last:
+            runtime.process(Window(0, None, None, None, None, 0, 0), 0, 0, [])
+            monitor.progress()
+        runtime.clock.advance(PERIOD_NS)
+        monitor.poll()
+    assert judged.confirmed == ([first_ns + SETTLED_NS] if kind == "alive" else [])
+
+
+class Broken(Device):
+    """A sink whose own thread has ended."""
+
+    def __init__(self, failure: Exception | None) -> None:
+        super().__init__()
+        self.failure = failure
+
+
+def test_bug_in_the_thread_of_a_sink_ends_the_run(runtime: Runtime) -> None:
+    """Though no estimate comes that the sink would refuse."""
+    sink = Broken(None)
+    monitor = make_monitor(runtime, components=(sink,))
+    monitor.poll()
+    sink.failure = KeyError("a bug of ours")
+    with pytest.raises(KeyError, match="a bug of ours"):
+        monitor.poll()

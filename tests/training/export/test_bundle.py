@@ -1,0 +1,294 @@
+"""Networks to a bundle: complete, proven, and never half written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from emotion_edge.engines import open_engine
+from emotion_edge.engines.base import EngineError
+from emotion_edge.engines.bundles.manifest import MANIFEST, Bundle, BundleError, Level, load_bundle
+from emotion_edge.engines.golden import check_golden_output, golden_input
+from emotion_edge.kernels.spec import ImageSpec, MelSpec
+from emotion_edge.training.export import bundle as export
+from emotion_edge.training.export.bundle import FusionNetwork, write_bundle
+from emotion_edge.training.export.onnx import ExportError
+from emotion_edge.training.models.face import EMBEDDING_SIZE
+from emotion_edge.training.models.fusion import AttentionFusion, ChannelFusion
+
+SIZES = (1, 2, 5)
+
+
+class TinyFace(nn.Module):
+    """A face network in outward shape only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(3, EMBEDDING_SIZE)
+        self.classifier = nn.Linear(EMBEDDING_SIZE, 7)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding = self.embedding(image.mean(dim=(2, 3))).tanh()
+        return embedding, self.classifier(embedding)
+
+
+class TinyVoice(nn.Module):
+    """A voice network in outward shape only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(64, EMBEDDING_SIZE)
+        self.classifier = nn.Linear(EMBEDDING_SIZE, 7)
+
+    def forward(self, mel: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding = self.embedding((mel * mask.unsqueeze(1)).mean(dim=2)).tanh()
+        return embedding, self.classifier(embedding)
+
+
+Write = Callable[..., Bundle]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """A function (changes to the arguments) -> the bundle of two tiny networks."""
+
+    def run(folder: Path = tmp_path / "tiny", **changes: Any) -> Bundle:
+        torch.manual_seed(0)
+        given: dict[str, Any] = {
+            "models": {"face": TinyFace(), "voice": TinyVoice()},
+            "temperatures": {"face": 1.2, "voice": 0.8},
+            "fusion_weights": {"face": 0.6, "voice": 0.4},
+            "levels": [Level("high", 64), Level("low", 32)],
+            "image": ImageSpec(),
+            "mel": MelSpec(),
+            "abstain_below": 0.3,
+            "metrics": {"voice": {"uar": 0.5}},
+            "provenance": {"recipe": "none", "voice": {"seed": 7}},
+        }
+        return write_bundle(folder, **{**given, **changes})
+
+    return run
+
+
+def list_files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_bundle_is_complete(write: Write) -> None:
+    """It loads, says what it was given, and every file in it is listed."""
+    bundle = write()
+    assert load_bundle(bundle.path) == bundle
+    manifest = bundle.manifest
+    assert manifest.name == "tiny"
+    assert manifest.models["face"].temperature == 1.2
+    assert manifest.models["voice"].fusion_weight == 0.4
+    assert [level.name for level in manifest.levels] == ["high", "low"]
+    assert manifest.fusion is None
+    assert set(manifest.files) == {"face.onnx", "voice.onnx", "MODEL_CARD.md"}
+    assert {path.name for path in bundle.path.iterdir()} == {MANIFEST, *manifest.files}
+    assert [path.name for path in bundle.path.parent.iterdir()] == ["tiny"], "nothing is left over"
+
+
+def test_origin_and_figures(write: Write) -> None:
+    """What was given, and beside it what is known here: data sets, versions, sizes."""
+    manifest = write().manifest
+    assert manifest.provenance["recipe"] == "none"
+    assert manifest.provenance["voice"] == {"seed": 7}
+    assert [one["name"] for one in manifest.provenance["data_sets"]] == ["FER+", "RAVDESS"]
+    assert "torch" in manifest.provenance["versions"]
+    assert manifest.metrics["voice"] == {"uar": 0.5}
+    assert set(manifest.metrics["export"]) == {"face", "voice"}
+    assert manifest.metrics["export"]["face"]["parameters"] == 4 * 256 + 257 * 7
+
+
+def test_no_path_of_this_machine_is_told(write: Write) -> None:
+    """Neither in the manifest, nor in the card, nor in a network."""
+    bundle = write(fusion=FusionNetwork(AttentionFusion()))
+    here = [str(bundle.path.parent), str(Path(export.__file__).parent.parent), str(Path.home())]
+    for data in list_files(bundle.path).values():
+        assert not any(place.encode() in data for place in here)
+
+
+@pytest.mark.parametrize("network", [AttentionFusion, ChannelFusion])
+def test_bundle_with_fusion(
+    write: Write, settle: Callable[..., None], network: type[nn.Module]
+) -> None:
+    """All three prove themselves; fusion answers as torch does, whatever is missing."""
+    fusion = network()
+    noise = torch.randn(8, 8, 256), torch.ones(8, 8), torch.randn(8, 256), torch.ones(8, 1)
+    settle(fusion, *noise)
+    real = {"fusion": [dict(zip(FEED, (a.numpy() for a in noise), strict=True))]}
+    bundle = write(fusion=FusionNetwork(fusion, temperature=1.7), real_inputs=real)
+    entry = bundle.manifest.fusion
+    assert entry is not None
+    assert (entry.file, entry.num_faces, entry.temperature) == ("fusion.onnx", 8, 1.7)
+    assert set(bundle.manifest.files) == {"face.onnx", "voice.onnx", "fusion.onnx", "MODEL_CARD.md"}
+    assert bundle.manifest.metrics["export"]["fusion"]["real_inputs"] == 8
+    for name in bundle.manifest.networks:
+        with open_engine("onnx", bundle, name) as engine:
+            check_golden_output(engine, bundle, name)
+            one = golden_input(bundle.manifest, name)
+            for batch in SIZES:
+                many = {key: np.repeat(array, batch, axis=0) for key, array in one.items()}
+                np.testing.assert_allclose(
+                    engine.infer(many)["logits"],
+                    np.repeat([bundle.manifest.networks[name].golden_logits], batch, axis=0),
+                    atol=1e-3,
+                )
+    with open_engine("onnx", bundle, "fusion") as engine, torch.no_grad():
+        for face, voice in ((1, 1), (1, 0), (0, 1)):
+            shown = (noise[0], noise[1] * face, noise[2], noise[3] * voice)
+            feed = dict(zip(FEED, (a.numpy() for a in shown), strict=True))
+            answer = engine.infer(feed)
+            for got, want in zip(("logits", "weights"), fusion(*shown), strict=True):
+                np.testing.assert_allclose(answer[got], want.numpy(), atol=5e-3)
+            assert (answer["weights"][:, 0] > 0).all() == bool(face)
+            assert (answer["weights"][:, 1] > 0).all() == bool(voice)
+
+
+FEED = ("faces", "face_mask", "voice", "voice_mask")
+
+
+def test_one_network_alone(write: Write) -> None:
+    """A device without a camera needs no face network; its data set is not claimed either."""
+    bundle = write(models={"voice": TinyVoice()})
+    assert set(bundle.manifest.models) == {"voice"}
+    assert [one["name"] for one in bundle.manifest.provenance["data_sets"]] == ["RAVDESS"]
+
+
+def test_real_inputs_are_compared(write: Write) -> None:
+    """Each network on its own, and the bundle says on how many."""
+    images = [{"image": np.zeros((3, 3, 48, 48), np.float32)}] * 2
+    exported = write(real_inputs={"face": images}).manifest.metrics["export"]
+    assert (exported["face"]["real_inputs"], exported["voice"]["real_inputs"]) == (6, 0)
+
+
+def test_card_is_in_the_bundle(write: Write) -> None:
+    """The one of this bundle, and changed it is refused."""
+    bundle = write()
+    card = bundle.path / "MODEL_CARD.md"
+    text = card.read_text(encoding="utf-8")
+    assert text.startswith("# Model card: tiny\n\n**No commercial use.")
+    assert f"| {bundle.manifest.metrics['export']['face']['parameters']} |" in text
+    card.write_text(text.replace("No commercial use", "Commercial use"), encoding="utf-8")
+    with pytest.raises(BundleError, match=r"MODEL_CARD\.md"):
+        load_bundle(bundle.path)
+
+
+def test_bundle_replaces_the_old_one(write: Write) -> None:
+    """As a whole: what the new one lacks is gone."""
+    old = write(fusion=FusionNetwork(AttentionFusion()))
+    new = write(old.path, models={"voice": TinyVoice()})
+    assert new.path == old.path
+    assert load_bundle(old.path) == new
+    assert {path.name for path in new.path.iterdir()} == {MANIFEST, *new.manifest.files}
+    assert "face.onnx" not in new.manifest.files
+
+
+def corrupt_network() -> nn.Module:
+    class Random(TinyVoice):
+        """Answers otherwise each time, so no file can equal it."""
+
+        def forward(
+            self, mel: torch.Tensor, mask: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            embedding, logits = super().forward(mel, mask)
+            return embedding, logits + torch.rand(1)
+
+    return Random()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"models": {"face": TinyFace(), "voice": corrupt_network()}}, ExportError),
+        ({"temperatures": {"face": 1.0, "voice": 0.0}}, BundleError),
+        ({"levels": []}, IndexError),
+        (
+            {"models": {"voice": TinyVoice()}, "fusion": FusionNetwork(AttentionFusion())},
+            BundleError,
+        ),
+    ],
+)
+def test_failure_leaves_the_old_bundle(
+    write: Write, changes: dict[str, Any], error: type[Exception]
+) -> None:
+    """To the byte, and no draft beside it."""
+    old = write()
+    before = list_files(old.path.parent)
+    with pytest.raises(error):
+        write(**changes)
+    assert list_files(old.path.parent) == before
+    assert [path.name for path in old.path.parent.iterdir()] == ["tiny"]
+
+
+def test_export_that_fails_its_golden_check_keeps_the_old_bundle(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Golden answers are compared before the bundle is put in place."""
+    old = write()
+    before = list_files(old.path)
+    real = export.export_onnx
+
+    def forget(*given: Any) -> Any:
+        done = real(*given)
+        return replace(done, golden={**done.golden, "logits": [9.0] * 7})
+
+    monkeypatch.setattr(export, "export_onnx", forget)
+    with pytest.raises(EngineError, match="golden"):
+        write()
+    assert list_files(old.path) == before
+
+
+def test_move_that_fails_puts_the_old_one_back(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk or a lost network folder at the last step."""
+    old = write()
+    before = list_files(old.path)
+    rename = Path.rename
+
+    def fail_in_place(self: Path, target: Path) -> Path:
+        if self.parent.name == "new":
+            raise OSError("no space left")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_in_place)
+    with pytest.raises(OSError, match="no space left"):
+        write()
+    assert list_files(old.path) == before
+
+
+def test_too_large(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The device's flash is small: how large and what is allowed."""
+    monkeypatch.setattr(export, "MAX_BUNDLE_BYTES", 10_000)
+    with pytest.raises(ExportError, match=r"tiny: \d+ bytes, at most 10000 allowed"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+    assert export.MAX_BUNDLE_BYTES == 10_000
+
+
+def test_limit_is_16_mb() -> None:
+    """That of the issue."""
+    assert export.MAX_BUNDLE_BYTES == 16_000_000
+
+
+def test_other_files_are_not_replaced(write: Write, tmp_path: Path) -> None:
+    """A folder that holds something else is no old bundle; an empty one may be used."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match=r"mine: holds files but no bundle\.json"):
+        write(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(ExportError, match="is a file"):
+        write(tmp_path / "mine" / "thesis.txt")
+    (tmp_path / "empty").mkdir()
+    assert write(tmp_path / "empty").manifest.name == "empty"
+    assert write(tmp_path / "deep" / "er").manifest.name == "er"

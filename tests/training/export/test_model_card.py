@@ -1,0 +1,182 @@
+"""The model card: the warning on top, the uses, the figures, and no number of its own."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+from emotion_edge.engines.bundles.manifest import (
+    DEFAULT_BUNDLE,
+    LABELS,
+    FusionEntry,
+    Level,
+    Manifest,
+    ModelEntry,
+    load_bundle,
+)
+from emotion_edge.kernels.spec import ImageSpec, MelSpec
+from emotion_edge.training.export.model_card import render_model_card
+from emotion_edge.training.export.provenance import list_data_sets
+
+
+def make_manifest(**changes: Any) -> Manifest:
+    models = {
+        name: ModelEntry(f"{name}.onnx", 1.0, weight, [0.0] * 7)
+        for name, weight in (("face", 0.625), ("voice", 0.375))
+    }
+    manifest = Manifest(
+        format=1,
+        name="mine",
+        labels=list(LABELS),
+        image=ImageSpec(),
+        mel=MelSpec(),
+        levels=[Level("high", 64), Level("low", 48)],
+        models=models,
+        abstain_below=0.3,
+        files={},
+        metrics={},
+        provenance={"data_sets": list_data_sets(["face", "voice", "fusion"])},
+        fusion=FusionEntry("fusion.onnx", 8, 1.0, [0.0] * 7, [0.5, 0.5]),
+    )
+    return msgspec.structs.replace(manifest, **changes)
+
+
+def section(card: str, title: str) -> str:
+    """The text under a heading of the second level."""
+    return card.split(f"\n## {title}\n", maxsplit=1)[1].split("\n## ", maxsplit=1)[0]
+
+
+def test_licences_stand_on_top() -> None:
+    """In bold, before anything else: what it learned from and what that forbids."""
+    lines = render_model_card(make_manifest()).splitlines()
+    assert lines[0] == "# Model card: mine"
+    bold = lines[2].split("**")[1]
+    assert bold.startswith("No commercial use.")
+    for words in ("RAVDESS", "CC BY-NC-SA 4.0", "FER+", "research use only"):
+        assert words in bold
+
+
+def test_unknown_origin_is_no_licence() -> None:
+    """Where nothing is said of the data, nothing is allowed."""
+    for provenance in ({}, {"data_sets": []}, {"data_sets": None}, {"data_sets": ["RAVDESS"]}):
+        card = render_model_card(make_manifest(provenance=provenance))
+        assert "**No commercial use: nothing is known" in card.splitlines()[2]
+        assert section(card, "Training data").strip() == "Not stated."
+
+
+def test_what_it_is() -> None:
+    """Every network with its input and output; apparent emotion, not what is felt."""
+    text = section(render_model_card(make_manifest()), "What it is")
+    assert "apparent" in text
+    assert "does not know what anybody feels" in text
+    assert "| face | face.onnx | a face, 64 × 64 or 48 × 48 px | embedding, 7 logits |" in text
+    assert "| voice | voice.onnx | log-mel of 3 s, 64 × 300 |" in text
+    assert "| fusion | fusion.onnx | embeddings of 8 faces and of the voice |" in text
+    assert ", ".join(LABELS) in text
+    assert "fixed weights" not in text
+
+
+def test_without_a_fusion_network() -> None:
+    """Then how the opinions are averaged; a single network has nothing to average."""
+    text = section(render_model_card(make_manifest(fusion=None)), "What it is")
+    assert "fusion.onnx" not in text
+    assert "face 0.625, voice 0.375" in text
+    face = {"face": make_manifest().models["face"]}
+    alone = section(render_model_card(make_manifest(fusion=None, models=face)), "What it is")
+    assert "voice" not in alone.split("| face |")[1]
+
+
+def test_uses() -> None:
+    """What is forbidden by law comes first."""
+    card = render_model_card(make_manifest())
+    forbidden = section(card, "Forbidden uses")
+    first = " ".join(forbidden.strip().split("\n- ")[0].split())
+    assert "at work or in education" in first
+    assert "Art. 5(1)(f)" in first
+    for word in ("hiring", "Police", "credit", "diagnosis", "Covert"):
+        assert word in forbidden
+    assert section(card, "Intended uses").count("- ") >= 2
+
+
+def test_limits_are_those_of_the_data() -> None:
+    """Of each data set that was used, and of the thing itself."""
+    limits = section(render_model_card(make_manifest()), "Known failures and limits")
+    for words in ("acted: 24", "two sentences", "who is in a picture", "fear and disgust", "noise"):
+        assert words in " ".join(limits.split())
+    voice = {"data_sets": list_data_sets(["voice"])}
+    limits = section(
+        render_model_card(make_manifest(provenance=voice)), "Known failures and limits"
+    )
+    assert "FER+" not in limits
+    assert "RAVDESS" in limits
+
+
+def test_metrics_are_shown() -> None:
+    """Every entry of the metrics under its own heading, per label, and sizes where they belong."""
+    metrics = {
+        "voice_ravdess_folds": {"uar_mean": 0.59, "uar_std": 0.04, "confusion": [[1] * 7] * 7},
+        "folds": {"eight": {"voice": {"confusion": [[2] * 8] * 8}}},
+        "robustness": {"noise": {"0 dB": {"accuracy": 0.31}}},
+        "export": {
+            "face": {
+                "parameters": 4337283,
+                "bytes": 8754693,
+                "real_inputs": 40,
+                "onnx_difference": {"embedding": 5e-6, "logits": 2e-6},
+                "rounding_difference": {"logits": 0.004},
+            },
+            "voice": {"real_inputs": 0},
+        },
+    }
+    card = render_model_card(make_manifest(metrics=metrics))
+    text = section(card, "How good it is")
+    assert "| UAR | 0.590 ± 0.040 |" in text
+    assert "| disgust | 0.143 | 0.143 | 7 |" in text
+    assert "| calm | 0.125 | 0.125 | 16 |" in text
+    assert "| 0 dB | 0.310 |" in text
+    assert "| face | 2.0e-06 | 0.004 | 40 real inputs |" in text
+    assert "| voice | – | – | a made-up input |" in text
+    assert "| 4337283 | 8754693 |" in section(card, "What it is")
+
+
+def test_no_number_is_made_up() -> None:
+    """Without metrics there is none in the part that could claim one."""
+    text = section(render_model_card(make_manifest()), "How good it is")
+    assert text.strip() == "Not measured."
+    assert not re.search(r"\d", text)
+    assert "4337283" not in render_model_card(make_manifest())
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [{"a": None}, {"a": []}, {"export": None}, {"export": {}}, {"a": {"confusion": [[1]]}}],
+)
+def test_odd_metrics(metrics: dict[str, Any]) -> None:
+    """Whatever is there, the card is written."""
+    assert "## Privacy" in render_model_card(make_manifest(metrics=metrics))
+
+
+def test_how_to_reproduce() -> None:
+    """Recipe, seeds, versions and commit, one line each, and the commands."""
+    provenance = {
+        "recipe": "training/recipes/default.py",
+        "commit": "abc-dirty",
+        "versions": {"torch": "2.13"},
+        "voice": {"seed": 3, "actors": [2, 5], "peak_lr": 0.003, "note": "a\nb"},
+    }
+    text = section(render_model_card(make_manifest(provenance=provenance)), "How to reproduce")
+    assert "- commit: abc-dirty\n" in text
+    assert "- versions: torch 2.13\n" in text
+    assert "- voice: seed 3, actors [2, 5], peak_lr 0.003, note a b\n" in text
+    assert "emotion-train default" in text
+    assert "emotion-train evaluate" in text
+
+
+def test_shipped_bundle_has_a_card_to_write() -> None:
+    """With all that is in its manifest, on one ending line."""
+    card = render_model_card(load_bundle(DEFAULT_BUNDLE).manifest)
+    assert card.endswith("\n")
+    assert not card.endswith("\n\n")

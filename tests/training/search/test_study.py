@@ -1,0 +1,219 @@
+"""The search: shared by processes, not broken by those that die."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import optuna
+import pytest
+
+from emotion_edge.training.errors import DivergedError, TrainingError
+from emotion_edge.training.search import study
+from emotion_edge.training.search.study import BestTrial, Objective, Range, Report, search
+
+SPACE = (Range("a.x", 0.0, 10.0), Range("a.y", 1e-5, 1e-2, log=True))
+START = {"a.x": 5.0, "a.y": 1e-3}
+
+SCRIPT = """
+import os, pathlib, signal, sys
+from emotion_edge.training.search.study import Range, search
+
+folder, kill_at = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+space = (Range("a.x", 0.0, 10.0), Range("a.y", 1e-5, 1e-2, log=True))
+count = 0
+
+def objective(values, report):
+    global count
+    count += 1
+    with (folder / "calls.txt").open("a") as file:
+        file.write(f"{values['a.x']!r} {values['a.y']!r}\\n")
+    if count == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return -(values["a.x"] - 2) ** 2
+
+start = {"a.x": 5.0, "a.y": 1e-3}
+found = search(objective, space, start, 12, f"sqlite:///{folder}/study.db", "s", "test")
+(folder / f"found{os.getpid()}.txt").write_text(f"{found.num_trials} {found.score}")
+"""
+
+
+def start_script(folder: Path, kill_at: int = -1) -> subprocess.Popen[bytes]:
+    (folder / "run.py").write_text(SCRIPT)
+    return subprocess.Popen([sys.executable, str(folder / "run.py"), str(folder), str(kill_at)])
+
+
+def url_of(folder: Path) -> str:
+    return f"sqlite:///{folder}/study.db"
+
+
+def run(folder: Path, objective: Objective, num_trials: int, seed: int = 0) -> BestTrial:
+    return search(objective, SPACE, START, num_trials, url_of(folder), "s", "test", seed)
+
+
+def rate(values: Mapping[str, float], report: Report) -> float:
+    return -((values["a.x"] - 2) ** 2)
+
+
+def test_two_processes_share_a_study(tmp_path: Path) -> None:
+    """Started at once, together they do the trials that were asked for, none twice; the first is
+    where the search starts from."""
+    both = [start_script(tmp_path) for _ in range(2)]
+    assert [process.wait(timeout=500) for process in both] == [0, 0]
+    calls = (tmp_path / "calls.txt").read_text().splitlines()
+    assert len(calls) == len(set(calls)) == 12
+    assert "5.0 0.001" in calls
+    found = run(tmp_path, rate, 12)  # nothing is left to do
+    assert (tmp_path / "calls.txt").read_text().splitlines() == calls
+    assert found.num_trials == 12
+    assert found.score == max(-((float(call.split()[0]) - 2) ** 2) for call in calls)
+
+
+def test_killed_process(tmp_path: Path) -> None:
+    """Its trial is given up once it has been silent long enough, and done again by another."""
+    assert start_script(tmp_path, kill_at=3).wait(timeout=500) == -signal.SIGKILL
+    assert len((tmp_path / "calls.txt").read_text().splitlines()) == 3
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        database.execute("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'")
+    seen: list[float] = []
+
+    def objective(values: Mapping[str, float], report: Report) -> float:
+        seen.append(values["a.x"])
+        return rate(values, report)
+
+    found = run(tmp_path, objective, 6)
+    assert found.num_trials == 6
+    assert len(seen) == 4
+
+
+def test_interrupted_trial(tmp_path: Path) -> None:
+    """Ctrl-C ends the process, and the study goes on."""
+
+    def interrupt(values: Mapping[str, float], report: Report) -> float:
+        raise KeyboardInterrupt
+
+    run(tmp_path, rate, 2)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, interrupt, 3)
+    assert run(tmp_path, rate, 3).num_trials == 3
+
+
+def test_seeds(tmp_path: Path) -> None:
+    """The same seed draws the same, another seed differently; every value is within its range."""
+    drawn: list[list[tuple[float, ...]]] = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        rows: list[tuple[float, ...]] = []
+
+        def objective(
+            values: Mapping[str, float],
+            report: Report,
+            rows: list[tuple[float, ...]] = rows,
+        ) -> float:
+            rows.append(tuple(values.values()))
+            return rate(values, report)
+
+        (tmp_path / name).mkdir()
+        run(tmp_path / name, objective, 11, seed)
+        drawn.append(rows)
+    assert drawn[0] == drawn[1]
+    assert drawn[0][0] == drawn[2][0] == (5.0, 1e-3)
+    assert set(drawn[0][1:]).isdisjoint(drawn[2])
+    for x, y in (row for rows in drawn for row in rows):
+        assert 0 <= x <= 10
+        assert 1e-5 <= y <= 1e-2
+
+
+def test_search_finds_the_optimum(tmp_path: Path) -> None:
+    """Forty trials come nearer to the top than the start, and than most random ones."""
+    found = run(tmp_path, rate, 40)
+    assert found.values["a.x"] == pytest.approx(2.0, abs=0.25)
+    assert found.score == -((found.values["a.x"] - 2) ** 2)
+
+
+def test_poor_trials_are_pruned(tmp_path: Path) -> None:
+    """A trial below the median of the others after some epochs ends there, and counts as done."""
+    epochs: dict[float, int] = {}
+
+    def objective(values: Mapping[str, float], report: Report) -> float:
+        number = len(epochs)
+        for epoch in range(1, 9):
+            epochs[values["a.x"]] = epoch
+            report(epoch, 0.1 if number == 7 else 0.5 + 0.01 * number)
+        report(9, None)
+        return 0.9
+
+    assert run(tmp_path, objective, 8).num_trials == 8
+    assert list(epochs.values()) == [8] * 7 + [study.MIN_EPOCHS]
+
+
+def test_diverged_trial(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A rate at which the loss is lost is a finding, not an end."""
+    caplog.set_level(logging.INFO)
+
+    def objective(values: Mapping[str, float], report: Report) -> float:
+        if values["a.x"] > 3:
+            raise DivergedError("the loss is nan in epoch 1, batch 2 of 3: stopped")
+        return rate(values, report)
+
+    found = run(tmp_path, objective, 8)
+    assert found.num_trials == 8
+    assert found.values["a.x"] <= 3
+    assert "trial 0: the loss is nan in epoch 1" in caplog.text
+
+
+def test_nothing_comes_to_an_end(tmp_path: Path) -> None:
+    """Then there is no best one."""
+
+    def objective(values: Mapping[str, float], report: Report) -> float:
+        raise DivergedError("the loss is nan")
+
+    with pytest.raises(TrainingError, match="study 's': none of its 3 trials has come to an end"):
+        run(tmp_path, objective, 3)
+
+
+def test_other_errors_end_the_search(tmp_path: Path) -> None:
+    """A data set that cannot be read is not a bad set of values."""
+
+    def objective(values: Mapping[str, float], report: Report) -> float:
+        raise TrainingError("no such folder")
+
+    with pytest.raises(TrainingError, match="no such folder"):
+        run(tmp_path, objective, 3)
+    assert run(tmp_path, rate, 3).num_trials == 3
+
+
+def test_study_of_something_else(tmp_path: Path) -> None:
+    """Results of different settings are not compared."""
+    run(tmp_path, rate, 1)
+    with pytest.raises(TrainingError, match="study 's' searches test, not other: choose another"):
+        search(rate, SPACE, START, 1, url_of(tmp_path), "s", "other")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("sqlite:////nowhere/at/all.db", "sqlite:////nowhere/at/all.db: .*unable to open"),
+        ("nonsense", "storage address .wanted such as sqlite:///study.db"),
+        ("oracle9://me:secret@host/db", r"oracle9://me:\*\*\*@host/db: "),
+        ("postgresql://me:secret@host/db", r"postgresql://me:\*\*\*@host/db: "),
+    ],
+)
+def test_storage_that_cannot_be_used(
+    url: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, without the password."""
+    monkeypatch.setattr(study.time, "sleep", lambda seconds: None)
+    with pytest.raises(TrainingError, match=message) as error:
+        search(rate, SPACE, START, 1, url, "s", "test")
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_optuna_is_recent_enough() -> None:
+    """Before 5 a trial's values were drawn before its number could choose their seed."""
+    assert int(optuna.__version__.split(".")[0]) >= 5

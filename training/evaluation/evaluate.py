@@ -1,0 +1,235 @@
+"""Scores a bundle on a data set through its own preprocessing and engines: the code that the
+device runs, not the code that trained it."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ...engines.bundles.manifest import FUSION, LABELS, Bundle, Level
+from ..data import DatasetError
+from ..metrics import bootstrap_accuracy, score, score_groups, score_subjects
+from .examples import find_examples
+from .material import Example, ExampleMedia
+from .robustness import CLEAN, Condition, evaluate_noise, list_conditions
+from .scorers import BATCH_SIZE, SCORERS, Networks, open_networks
+from .selection import ExampleSet, Selection
+from .surroundings import AcousticConditions, load_acoustic_conditions
+
+log = logging.getLogger(__name__)
+
+SUMMARY_METRICS = ("accuracy", "uar", "ece", "n")
+"""What is kept of each condition."""
+
+
+@dataclass(frozen=True, slots=True)
+class RobustnessOptions:
+    """That robustness is to be measured, and with what; see `load_acoustic_conditions`."""
+
+    noise_dir: Path | None = None
+    response_dir: Path | None = None
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class ConditionResult:
+    """What was said under one condition."""
+
+    probabilities: list[NDArray[np.float64]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+
+    def add(self, example: Example, probabilities: NDArray[np.float64] | None) -> None:
+        if probabilities is not None:
+            self.probabilities.append(probabilities)
+            self.examples.append(example)
+
+    def score(self) -> dict[str, Any]:
+        """Figures of `metrics`; there must be an answer."""
+        probabilities = np.stack(self.probabilities)
+        targets = np.array([example.label for example in self.examples])
+        subjects = [example.subject for example in self.examples]
+        return {
+            **score(probabilities, targets, LABELS),
+            **score_subjects(probabilities, targets, subjects),
+            **score_groups(probabilities, targets, [example.groups for example in self.examples]),
+            **bootstrap_accuracy(probabilities, targets, subjects),
+        }
+
+
+def evaluate_bundle(
+    bundle: Bundle,
+    dataset: str,
+    root: Path,
+    split: str = "valid",
+    actors: Sequence[int] | None = None,
+    engine: str = "auto",
+    level: str = "",
+    modality: str = "",
+    yunet: str = "",
+    robustness: RobustnessOptions | None = None,
+    precision: str = "auto",
+) -> dict[str, Any]:
+    """The figures of `metrics.score` and its like, and what was scored how.
+
+    `modality` "" takes what `root` shows most of. With `robustness`, also "robustness": BRIEF under
+    each condition, "clean" first, and "noise_only", see `evaluate_noise`. Raises DatasetError.
+    """
+    chosen_level = choose_level(bundle, level)
+    selection = Selection(dataset, root, split, actors, modality, yunet)
+    chosen = find_examples(selection, bundle)
+    sample_rate_hz = bundle.manifest.mel.sample_rate_hz
+    conditions, surroundings = [CLEAN], None
+    if robustness is not None:
+        surroundings = load_acoustic_conditions(
+            robustness.noise_dir, robustness.response_dir, sample_rate_hz, robustness.seed
+        )
+        conditions += list_conditions(chosen.modality, surroundings, sample_rate_hz)
+    with open_networks(bundle, chosen.modality, engine, chosen_level, precision) as networks:
+        seed = 0 if robustness is None else robustness.seed
+        results = evaluate_examples(networks, chosen, conditions, seed)
+        noise_only = _evaluate_noise_only(networks, chosen.modality, surroundings)
+        engine_names = {name: one.name for name, one in networks.engines.items()}
+        precisions = {name: one.precision for name, one in networks.engines.items()}
+    num_skipped = len(chosen.examples) - len(results[0].examples)
+    if not results[0].examples:
+        raise DatasetError(f"{root}: nothing to judge in all {num_skipped} examples")
+    metrics = results[0].score()
+    absent = [label for label, one in metrics["per_class"].items() if not one["support"]]
+    if absent:
+        log.warning("%s: no example of %s: left out of the means", root, ", ".join(absent))
+    return {
+        **metrics,
+        "dataset": dataset,
+        "modality": chosen.modality,
+        **chosen.scope,
+        "level": chosen_level.name,
+        "face_px": chosen_level.face_px,
+        "skipped": chosen.skipped + num_skipped,
+        "bundle": bundle.sha256,
+        "bundle_name": bundle.manifest.name,
+        "engines": engine_names,
+        "precisions": precisions,
+        "protocol": chosen.protocol,
+        "notes": [*_note_training_subjects(bundle, chosen.modality, metrics)],
+        **(
+            {}
+            if robustness is None
+            else {"robustness": _list_rows(conditions, results), **noise_only}
+        ),
+    }
+
+
+def choose_level(bundle: Bundle, name: str) -> Level:
+    """The level of that name, or the best one for "". Raises DatasetError."""
+    levels = bundle.manifest.levels
+    chosen = next((level for level in levels if name in ("", level.name)), None)
+    if chosen is None:
+        known = ", ".join(level.name for level in levels)
+        raise DatasetError(f"level {name!r} is not in the bundle, allowed: {known}")
+    return chosen
+
+
+def evaluate_examples(
+    networks: Networks, chosen: ExampleSet, conditions: Sequence[Condition], seed: int
+) -> list[ConditionResult]:
+    """Show every example under every condition -> answers by condition.
+
+    Examples that are unreadable, or hold nothing to judge, are named in the log and left out.
+    What chance does to an example depends on its name, the condition's and `seed` alone: each
+    strength gets the same noise at the same place.
+    """
+    judge = SCORERS[chosen.modality]
+    results = [ConditionResult() for _ in conditions]
+    for batch in _load_batches(chosen.examples):
+        examples = [example for example, _ in batch]
+        for condition, found in zip(conditions, results, strict=True):
+            materials = [
+                condition.corrupt(material, _make_rng(seed, condition, example))
+                for example, material in batch
+            ]
+            opinions = judge(networks, materials)
+            for example, probabilities in zip(examples, opinions, strict=True):
+                found.add(example, probabilities)
+                if condition is CLEAN and probabilities is None:
+                    log.warning("left out: %s: no %s in it", example.name, chosen.modality)
+    return results
+
+
+def _load_batches(examples: Sequence[Example]) -> Iterator[list[tuple[Example, ExampleMedia]]]:
+    """Examples with what they hold, so many that the networks have a batch to work on."""
+    batch: list[tuple[Example, ExampleMedia]] = []
+    held = 0
+    for example in tqdm(examples, "examples", leave=False, disable=None):
+        try:
+            material = example.load()
+        except DatasetError as error:
+            log.warning("left out: %s", error)
+            continue
+        batch.append((example, material))
+        # A recording is a batch of windows by itself.
+        held += len(material.faces) if material.audio is None else BATCH_SIZE
+        if held >= BATCH_SIZE:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _make_rng(seed: int, condition: Condition, example: Example) -> np.random.Generator:
+    names = (condition.name, Path(example.name).name)  # wherever the data set lies
+    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
+
+
+def _evaluate_noise_only(
+    networks: Networks, modality: str, surroundings: AcousticConditions | None
+) -> dict[str, Any]:
+    if surroundings is None or modality not in ("voice", FUSION):
+        return {}
+    return {"noise_only": evaluate_noise(networks, surroundings)}
+
+
+def _list_rows(
+    conditions: Sequence[Condition], results: Sequence[ConditionResult]
+) -> list[dict[str, Any]]:
+    rows = []
+    for condition, found in zip(conditions, results, strict=True):
+        if not found.examples:
+            log.warning("%s %g: nothing left to judge", condition.name, condition.strength)
+            continue
+        metrics = found.score()
+        rows.append(
+            {
+                "condition": condition.name,
+                "strength": condition.strength,
+                "unit": condition.unit,
+                **{name: metrics[name] for name in SUMMARY_METRICS},
+            }
+        )
+    return rows
+
+
+def _note_training_subjects(bundle: Bundle, modality: str, metrics: dict[str, Any]) -> list[str]:
+    """A warning when the bundle says that it was trained on people it is scored on."""
+    names = bundle.manifest.networks if modality == FUSION else (modality,)
+    trained: set[str] = set()
+    for name in names:
+        origin = bundle.manifest.provenance.get(name)
+        actors = origin.get("actors") if isinstance(origin, dict) else None
+        trained |= {str(actor) for actor in actors} if isinstance(actors, list) else set()
+    seen = sorted(trained & set(metrics["subjects"]), key=lambda name: (len(name), name))
+    if not seen:
+        return []
+    note = (
+        f"The bundle was trained on {len(seen)} of the {len(metrics['subjects'])} people scored"
+        f" here ({', '.join(seen)}): these figures say nothing about other people."
+    )
+    log.warning("%s", note)
+    return [note]

@@ -1,0 +1,169 @@
+"""Networks, figures and origin to a bundle: written aside, verified, then put in its place."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from torch import nn
+
+from ...engines import open_engine
+from ...engines.bundles.manifest import (
+    FUSION,
+    LABELS,
+    MANIFEST,
+    Bundle,
+    FusionEntry,
+    Level,
+    Manifest,
+    ModelEntry,
+    write_manifest,
+)
+from ...engines.golden import check_golden_output, golden_input
+from ...kernels.spec import ImageSpec, MelSpec
+from ..models.fusion import NUM_FACES
+from .model_card import render_model_card
+from .onnx import ExportError, Feed, export_onnx
+from .provenance import describe_origin
+
+log = logging.getLogger(__name__)
+
+MAX_BUNDLE_BYTES = 16_000_000
+MODEL_CARD = "MODEL_CARD.md"
+GOLDEN_PLACES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FusionNetwork:
+    """A network of `training/models/fusion.py` and what the device must know about it."""
+
+    model: nn.Module
+    temperature: float = 1.0
+    num_faces: int = NUM_FACES
+
+
+def write_bundle(
+    folder: Path,
+    models: Mapping[str, nn.Module],
+    temperatures: Mapping[str, float],
+    fusion_weights: Mapping[str, float],
+    levels: list[Level],
+    image: ImageSpec,
+    mel: MelSpec,
+    abstain_below: float,
+    metrics: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    *,
+    fusion: FusionNetwork | None = None,
+    real_inputs: Mapping[str, Iterable[Feed]] | None = None,
+) -> Bundle:
+    """Export every network, write card and manifest, and prove the whole; then, only, replace
+    what was in `folder`.
+
+    `models`, `temperatures` and `fusion_weights` are by modality, `real_inputs` by network
+    ("fusion" as well): what each is compared on with torch. `provenance` is completed by
+    `describe_origin`, `metrics` by "export", see `Exported`. Raises ExportError, BundleError or
+    EngineError; then `folder` is as it was.
+    """
+    folder = folder.resolve()
+    check_replaceable(folder)
+    real = real_inputs or {}
+    names = [*models, *([FUSION] if fusion else [])]
+    draft = Manifest(
+        format=1,
+        name=folder.name,
+        labels=list(LABELS),
+        image=image,
+        mel=mel,
+        levels=levels,
+        models={},
+        abstain_below=abstain_below,
+        files={},
+        metrics=dict(metrics),
+        provenance=describe_origin(provenance, names),
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
+        new = Path(work) / "new" / folder.name
+        new.mkdir(parents=True)
+        exported = {}
+        for name, model in models.items():
+            example = golden_input(draft, name)
+            done = export_onnx(model, example, new / f"{name}.onnx", real.get(name, ()))
+            exported[name] = done.describe()
+            draft.models[name] = ModelEntry(
+                f"{name}.onnx",
+                temperatures[name],
+                fusion_weights[name],
+                _round(done.golden["logits"]),
+            )
+        if fusion is not None:
+            entry, exported[FUSION] = _export_fusion(draft, fusion, new, real.get(FUSION, ()))
+            draft = msgspec.structs.replace(draft, fusion=entry)
+        draft.metrics["export"] = exported
+        bundle = finish_bundle(draft, new)
+        put_in_place(new, folder, Path(work) / "old")
+    log.info("%s: %d bytes", folder, sum(entry.bytes for entry in bundle.manifest.files.values()))
+    return replace(bundle, path=folder)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Nobody's other files are taken for an old bundle."""
+    if folder.exists() and not folder.is_dir():
+        raise ExportError(f"{folder}: is a file, a folder is wanted")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise ExportError(f"{folder}: holds files but no {MANIFEST}; choose an empty folder")
+
+
+def _export_fusion(
+    draft: Manifest, fusion: FusionNetwork, folder: Path, real: Iterable[Feed]
+) -> tuple[FusionEntry, dict[str, Any]]:
+    file = f"{FUSION}.onnx"
+    entry = FusionEntry(file, fusion.num_faces, fusion.temperature, [], [])
+    example = golden_input(msgspec.structs.replace(draft, fusion=entry), FUSION)
+    done = export_onnx(fusion.model, example, folder / file, real, ("logits", "weights"))
+    golden = {name: _round(values) for name, values in done.golden.items()}
+    entry = msgspec.structs.replace(
+        entry, golden_logits=golden["logits"], golden_weights=golden["weights"]
+    )
+    return entry, done.describe()
+
+
+def _round(values: Iterable[float]) -> list[float]:
+    return [round(value, GOLDEN_PLACES) for value in values]
+
+
+def finish_bundle(manifest: Manifest, folder: Path) -> Bundle:
+    """Write card and manifest, and believe none of it unproven."""
+    (folder / MODEL_CARD).write_text(render_model_card(manifest), encoding="utf-8")
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+    del fields["format"], fields["files"]
+    bundle = write_manifest(folder, fields, [MODEL_CARD])
+    total = sum(path.stat().st_size for path in folder.iterdir())
+    if total > MAX_BUNDLE_BYTES:
+        raise ExportError(f"{manifest.name}: {total} bytes, at most {MAX_BUNDLE_BYTES} allowed")
+    for name, network in bundle.manifest.networks.items():
+        variants = network.variants if isinstance(network, ModelEntry) else {}
+        for precision in ("fp32", *variants):
+            with open_engine("onnx", bundle, name, precision=precision) as engine:
+                check_golden_output(engine, bundle, name)
+    return bundle
+
+
+def put_in_place(new: Path, folder: Path, aside: Path) -> None:
+    """Put `new` where `folder` is; what was there waits in `aside` until that is done."""
+    aside.mkdir()
+    old = aside / folder.name
+    if folder.exists():
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise

@@ -1,0 +1,49 @@
+"""Curves of a run for TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..errors import TrainingError
+
+
+class TensorBoardLog:
+    """Writes numbers by epoch into a folder for `tensorboard --logdir`; without a folder, nothing.
+
+    A context manager. Epochs count from 1. Raises TrainingError when TensorBoard is missing.
+    """
+
+    def __init__(self, folder: Path | None, first_epoch: int = 1) -> None:
+        self._writer: Any = None
+        if folder is None:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise TrainingError(
+                f"{folder}: curves need TensorBoard: pip install tensorboard, or give no folder"
+            ) from error
+        # Epochs after the checkpoint that a killed run had drawn already are drawn again.
+        try:
+            self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
+        except OSError as error:
+            raise TrainingError(f"{folder}: cannot be written: {error.strerror}") from error
+
+    def __enter__(self) -> TensorBoardLog:
+        return self
+
+    def write(self, epoch: int, numbers: dict[str, float]) -> None:
+        if self._writer is not None:
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, epoch)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()

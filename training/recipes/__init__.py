@@ -1,0 +1,1 @@
+"""One recipe for each network, and the recipe of the bundle that ships."""

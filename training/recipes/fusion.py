@@ -1,0 +1,146 @@
+"""The recipe of the fusion network: pairs of face and voice of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import TrainingError
+from ..loop.schedule import FitRecipe
+from ..loop.trainer import Batch, RunOptions, add_recipe_identity, fit
+from ..models.fusion import AttentionFusion, ChannelFusion
+
+PRESETS = ("attention", "channel")
+PAIRS = "pairs.npz"
+"""File with the arrays of `Pairs`, by their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class FusionRecipe(FitRecipe):
+    preset: str = "attention"
+    num_epochs: int = 40
+    batch_size: int = 64
+    peak_lr: float = 1e-3
+    weight_decay: float = 0.02
+    ema_decay: float = 0.98
+    label_smoothing: float = 0.0
+    modality_dropout: float = 0.15
+    """Share of the pairs whose face is hidden, and of those whose voice is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """N moments with a face and a voice."""
+
+    faces: NDArray[np.float32]
+    """(N, K, D) embeddings."""
+    voices: NDArray[np.float32]
+    """(N, D)."""
+    labels: NDArray[np.int64]
+    """(N,)."""
+
+
+def build_fusion(preset: str, num_labels: int, embedding_size: int) -> nn.Module:
+    """A network of `PRESETS` for `train_fusion`.
+
+    "attention" is taught on opinions: its heads pass on the log-probabilities that they are given
+    in place of embeddings (`embedding_size` is `num_labels` then). Raises TrainingError.
+    """
+    if preset not in PRESETS:
+        raise TrainingError(f"fusion preset {preset!r}, allowed: {', '.join(PRESETS)}")
+    if preset == "channel":
+        return ChannelFusion(num_labels, embedding_size)
+    model = AttentionFusion(num_labels, num_labels, num_labels, num_labels)
+    identity = nn.Linear(num_labels, num_labels)
+    identity.load_state_dict({"weight": torch.eye(num_labels), "bias": torch.zeros(num_labels)})
+    model.load_heads(identity, identity, 1.0, 1.0)
+    return model
+
+
+def train_fusion(
+    pairs: Pairs,
+    num_labels: int,
+    recipe: FusionRecipe,
+    checkpoint: Path | None = None,
+    options: RunOptions | None = None,
+) -> nn.Module:
+    """Train on pairs of people whom the networks before it have not learned from: about those
+    it would learn to believe what is only remembered."""
+    torch.manual_seed(recipe.seed)
+    model = build_fusion(recipe.preset, num_labels, pairs.voices.shape[1])
+    schedule = recipe.plan(recipe.num_epochs, len(pairs.labels), recipe.peak_lr, recipe.ema_decay)
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        rng = np.random.default_rng((recipe.seed, epoch))
+        order = rng.permutation(len(pairs.labels))
+        for b in range(schedule.batches_per_epoch):
+            index = order[b * recipe.batch_size : (b + 1) * recipe.batch_size]
+            hidden = rng.random(len(index))
+            faces = torch.from_numpy(pairs.faces[index])
+            face_mask = torch.from_numpy(hidden >= recipe.modality_dropout).float()
+            voice_mask = torch.from_numpy(hidden < 1 - recipe.modality_dropout).float()
+            target = F.one_hot(torch.from_numpy(pairs.labels[index]), num_labels).float()
+            inputs = (
+                faces,
+                face_mask.unsqueeze(1).expand(-1, faces.shape[1]),
+                torch.from_numpy(pairs.voices[index]),
+                voice_mask.unsqueeze(1),
+            )
+            yield inputs, target
+
+    def loss(outputs: tuple[Tensor, Tensor], target: Tensor) -> Tensor:
+        return F.cross_entropy(outputs[0], target, label_smoothing=recipe.label_smoothing)
+
+    options = add_recipe_identity(options, recipe)
+    return fit(model, batches, schedule, checkpoint, loss_fn=loss, options=options)
+
+
+def attach_heads(
+    trained: AttentionFusion,
+    face: nn.Linear,
+    voice: nn.Linear,
+    face_temperature: float,
+    voice_temperature: float,
+    face_doubt: float = 1.0,
+) -> AttentionFusion:
+    """What was learned from opinions, behind the heads of the networks that ship."""
+    model = AttentionFusion(
+        trained.face_head.out_features,
+        face.out_features,
+        voice.out_features,
+        face.in_features,
+    )
+    own = model.state_dict()
+    learned = {k: v for k, v in trained.state_dict().items() if not k.startswith(HEADS)}
+    model.load_state_dict({**own, **learned})
+    model.load_heads(face, voice, face_temperature, voice_temperature, face_doubt)
+    return model.eval()
+
+
+HEADS = ("face_head", "voice_head", "temperatures", "face_doubt")
+
+
+@torch.no_grad()
+def fuse_pairs(
+    model: nn.Module,
+    pairs: Pairs,
+    face: bool = True,
+    voice: bool = True,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits (N, L) and weights (N, 2) with either modality, or both."""
+    model.eval()
+    num = len(pairs.labels)
+    logits, weights = model(
+        torch.from_numpy(pairs.faces),
+        torch.full((num, pairs.faces.shape[1]), float(face)),
+        torch.from_numpy(pairs.voices),
+        torch.full((num, 1), float(voice)),
+    )
+    return logits.numpy(), weights.numpy()
