@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.device_array import DeviceArray, Tensor
+from ..kernels.memory import DeviceArray, Tensor
 
 Arrays = Mapping[str, NDArray[np.float32]]
 Feed = Mapping[str, Tensor]

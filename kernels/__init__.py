@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cuda.device import PreprocessorError, has_gpu, is_simulated
-from .device_array import Tensor
+from .memory import Tensor
 from .spec import ImageSpec, MelSpec
 
 __all__ = ["PREPROCESSORS", "LogMel", "Preprocessor", "PreprocessorError", "open_preprocessor"]

@@ -4,6 +4,8 @@ It is ordinary memory that is page-locked and mapped for the GPU afterwards (cuM
 not CUDA's own kind (cudaHostAlloc): a V4L2 driver that is to fill it must be able to take hold of
 its pages (get_user_pages), and the pages of another driver's mapping are not for that. It is
 shared (MAP_SHARED), because a fork would part private pages from the ones the driver holds.
+
+An array in the memory of the GPU, passed from a kernel to an engine without a copy.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from __future__ import annotations
 import logging
 import mmap
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
+
 
 Pin = Callable[[object, int, int], tuple[int, Callable[[], None]]]
 """(owner, address, bytes) -> (the address on the GPU, what ends that, from any thread)."""
@@ -91,3 +95,23 @@ def pin_for_gpu(owner: object, address: int, size: int) -> tuple[int, Callable[[
         pinned.clear()  # Numba unmaps at once when its object goes
 
     return int(getattr(pointer, "value", pointer)), unpin
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceArray:
+    """C-contiguous numbers at an address of the GPU.
+
+    What wrote them was enqueued on `stream`: whoever reads them on the same stream needs no wait.
+    """
+
+    ptr: int
+    shape: tuple[int, ...]
+    dtype: str
+    stream: int
+    """CUstream handle."""
+    owner: object = field(repr=False, compare=False)
+    """Keeps the memory alive."""
+
+
+Tensor = NDArray[np.float32] | DeviceArray
+"""What a network reads: an array of the host or of the GPU."""

@@ -12,7 +12,7 @@ from .clock import find_next_tick_ns
 from .messages import BackgroundWorker, Faultable, FaultDisplay, Health, Pollable
 from .service.sd_notify import Watchdog
 from .session import Runtime
-from .telemetry.trace_writer import TraceWriter
+from .telemetry.trace import TraceWriter
 from .update_check import Trial
 
 log = logging.getLogger(__name__)

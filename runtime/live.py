@@ -9,22 +9,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from .board.status import open_board
-from .build_report import report_build_progress
 from .capture import Sources, open_sources
 from .capture.reconnect import is_reopening
 from .clock import MonotonicClock
 from .config import Config, ConfigError
 from .health import Monitor
 from .messages import AudioSource, Health, PreviewDisplay, Sink, VideoSource
-from .perception.audio_only import AudioOnlyTimer
 from .perception.buffers import FrameRing
 from .perception.face_tracker import FaceTracker
-from .perception.pacing import FrameRateLimiter
+from .perception.pacing import AudioOnlyTimer, FrameRateLimiter
 from .perception.sync import Synchroniser
 from .service.indicator import Indicator, IndicatorError, open_indicator
-from .service.memory import gc_frozen
 from .service.realtime import (
     HELPER_PRIORITY,
+    gc_frozen,
     list_threads,
     raise_thread_priorities,
     realtime_priority,
@@ -32,11 +30,10 @@ from .service.realtime import (
     switching_every,
 )
 from .service.sd_notify import Watchdog
-from .session import Runtime, open_runtime
+from .session import Runtime, open_runtime, report_build_progress
 from .sinks import SinkClosed
-from .state_disk import StateDisk
-from .telemetry.trace_writer import TraceWriter
-from .update_check import decide_trial
+from .telemetry.trace import TraceWriter
+from .update_check import StateDisk, decide_trial
 
 log = logging.getLogger(__name__)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .build_report import report_build_progress
 from .capture import open_media
 from .capture.playback import merge_events
 from .clock import MonotonicClock
 from .config import Config
 from .messages import AudioChunk, Sink, VideoFrame
-from .perception.audio_only import AudioOnlyTimer
-from .session import Runtime, open_runtime
+from .perception.pacing import AudioOnlyTimer
+from .session import Runtime, open_runtime, report_build_progress
 
 
 def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = None) -> Runtime:

@@ -1,4 +1,7 @@
-"""Opens what a run needs: the checked bundle, its proven networks, preprocessing, the finder."""
+"""Opens what a run needs: the checked bundle, its proven networks, preprocessing, the finder.
+
+What is said while TensorRT builds an engine: to systemd, to the log, to who looks on.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,12 @@ from .perception.sync import Synchroniser
 from .quality.controller import QualityController
 from .quality.levels import RunLevel, drop_unknown_level, open_levels
 from .quality.profiling import ProfileSetup, profile_levels
+from .service.sd_notify import Watchdog
 from .telemetry.latency import LatencyLog
 from .telemetry.trace import Trace
 
 log = logging.getLogger(__name__)
+
 
 EXIT_GPU_HANGS = 3
 
@@ -233,3 +238,16 @@ def warmup_inputs(one: RunLevel, preprocessor: Preprocessor) -> dict[str, Feed]:
         mel, mask = preprocessor.mel.window()
         feeds["voice"] = {"mel": mel, "mask": mask}
     return feeds
+
+
+EXTEND_TIMEOUT_S = 60
+"""What systemd is asked to wait for the next word; there is one every few seconds."""
+
+
+def report_build_progress(text: str, watchdog: Watchdog | None = None) -> None:
+    """One line. A terminal gets it too: minutes without a word look like a program that hangs."""
+    if watchdog is not None:
+        watchdog.extend_timeout(text, EXTEND_TIMEOUT_S)
+    if sys.stderr.isatty() and not log.isEnabledFor(logging.INFO):
+        sys.stderr.write(f"{text}\n")
+    log.info("%s", text)

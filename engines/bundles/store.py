@@ -27,8 +27,8 @@ from pathlib import Path
 import msgspec
 
 from ..base import EngineError, Report, null_reporter
-from ..file_lock import hold_lock
 from ..storage import (
+    hold_lock,
     make_folder,
     move_folder,
     remove_folder,

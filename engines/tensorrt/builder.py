@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, SupportsInt, TypeVar
 
 from ..base import EngineError, Report
 from .cache import EngineCache, hash_key
-from .free_memory import choose_workspace, read_free_memory
-from .gpu import Gpu, read_free_bytes, read_l4t_release
+from .gpu import Gpu, choose_workspace, read_free_bytes, read_free_memory, read_l4t_release
 from .loader import TensorRTDiagnostics, explain_failure, make_logger
 from .plan import OPTIMIZATION_LEVEL, EnginePlan, list_key_parts, read_model
 

@@ -20,8 +20,7 @@ from pathlib import Path
 import msgspec
 
 from ..base import EngineError
-from ..file_lock import hold_lock
-from ..storage import make_folder, replace_file
+from ..storage import hold_lock, make_folder, replace_file
 
 log = logging.getLogger(__name__)
 

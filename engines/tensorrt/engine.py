@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.device_array import DeviceArray
+from ...kernels.memory import DeviceArray
 from ..base import Arrays, EngineError, Feed, GpuHangsError, Report, TensorSpec, null_reporter
 from ..bundles.manifest import Bundle
 from .builder import BuiltEngine, find_cached_engine, load_or_build_engine

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...kernels.device_array import DeviceArray
+from ...kernels.memory import DeviceArray
 from ..base import EngineError, Feed
 from .cuda_driver import CudaDriver, CudaError
 from .loader import TensorRTDiagnostics

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from ..cpu.audio import compile_staging, stage_samples
 from ..cpu.fft import twiddles
 from ..cpu.mel import pack_filters
-from ..device_array import DeviceArray
 from ..mel_grid import MelGrid
+from ..memory import DeviceArray
 from ..reference import hann_window
 from ..spec import MelSpec
 from .device import (

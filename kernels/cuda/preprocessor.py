@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..crop import Box, check_box, check_size, find_crop, view_crop
-from ..device_array import DeviceArray
+from ..memory import DeviceArray
 from ..pixels import LAYOUTS, PIXEL_FORMATS, find_format, image_size
 from ..spec import MIN_FACE_PX, ImageSpec, MelSpec
 from .device import (

@@ -16,13 +16,13 @@ from typing import Any
 from ..__main__ import add_common_arguments, build_config, positive, run_guarded
 from ..capture import is_camera
 from ..config import Config, ConfigError
-from ..telemetry.trace_writer import write_trace
+from ..telemetry.trace import write_trace
 from .compare import compare_reports, load_report, print_comparison
 from .html import require_libraries, write_html
 from .load import PER_CORE, list_cores
+from .report import print_report
 from .scenarios import SCENARIOS, Scenario
 from .session import Session, run_session
-from .text_report import print_report
 
 DEFAULT_FPS = 30.0
 DEFAULT_QUOTA = 0.3

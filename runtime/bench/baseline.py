@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..config import ConfigError
-from .checked_json import check_shape, read_json
+from .compare import check_shape, read_json
 from .summary import percentiles_by_name
 
 GRACE_S = 60.0

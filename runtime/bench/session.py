@@ -1,15 +1,20 @@
 """Everything that one call of emotion-bench measures: repeats, what runs beside, networks alone.
 
 In: a configuration, a scenario and how often. Out: the report, as in the JSON file.
+
+One run of a scenario, from opening the networks to its figures.
+
+In: a configuration, a scenario, media in memory (or none, for a camera). Out: `MeasuredRun`.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,24 +23,98 @@ import psutil
 from msgspec.structs import replace
 
 from ..board.status import describe_machine
-from ..capture import is_camera, open_media
+from ..capture import Media, Playback, Sources, is_camera, open_media
+from ..clock import MonotonicClock
 from ..config import Config, ConfigError
+from ..live import LiveRun
 from ..messages import CapturePath
 from ..service.realtime import DEVICE_PRIORITY, realtime_permitted
+from ..session import Runtime
 from ..telemetry.trace import Trace
-from .accounting import time_accounting
 from .baseline import run_baseline
 from .compare import FORMAT
-from .conditions import read_versions
-from .disturbance import Disturbance
+from .conditions import Conditions, read_versions
+from .disturbance import Disturbance, PhaseScheduler
 from .load import PER_CORE, CpuLoad, list_cores
-from .measure import MeasuredRun, measure
-from .micro import time_models
-from .preloaded_media import MAX_PRELOAD_BYTES, PreloadedMedia
-from .scenarios import Phase, Scenario
-from .staged_media import StagedMedia
-from .summary import combine_repeats
+from .micro import time_accounting, time_models
+from .recorder import Recorder
+from .scenarios import WARM_UP_S, Phase, Scenario
+from .soak import SoakLog
+from .staged_media import MAX_PRELOAD_BYTES, PreloadedMedia, StagedMedia
+from .summary import combine_repeats, summarise_phases, summarize
 from .throttle import open_bandwidth
+
+CAPACITY_MARGIN = 1.2
+"""A camera may be that much faster than it was asked to be before the first results are lost."""
+EXTRA_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRun:
+    """One run."""
+
+    figures: dict[str, Any]
+    """As in the JSON file."""
+    runtime: Runtime
+    """As it was at the end, closed."""
+    first_result_s: float
+    """From the start of the process."""
+    conditions: dict[str, Any]
+
+
+def measure(
+    config: Config,
+    phases: Sequence[Phase],
+    fps: float,
+    media: StagedMedia | None,
+    disturbance: Disturbance | None = None,
+    soak_less_bytes: int | None = None,
+) -> MeasuredRun:
+    """Run through `phases`. `soak_less_bytes`: look at what the process holds on to, less so many
+    bytes. Raises ConfigError when nothing came of it, and what `LiveRun.run` raises."""
+    seconds = phases[-1].to_s
+    recorder = Recorder(math.ceil((seconds + WARM_UP_S) * fps * CAPACITY_MARGIN) + EXTRA_ROWS)
+    clock = MonotonicClock()
+    soak = SoakLog(seconds, soak_less_bytes, clock) if soak_less_bytes is not None else None
+    conditions = Conditions()
+    with ExitStack() as stack:
+
+        def attach(runtime: Runtime) -> None:
+            recorder.attach(runtime)
+            if disturbance is not None:
+                disturbance.attach(runtime)
+            if soak is not None:
+                stack.enter_context(soak)
+            conditions.start()
+
+        given_sources = stack.enter_context(_play(media, config.source.name)) if media else None
+        live = LiveRun(config, [recorder], given_sources=given_sources, on_open=attach)
+        director = None
+        if disturbance is not None:
+            director = stack.enter_context(PhaseScheduler(phases, disturbance, recorder, clock))
+        runtime = live.run(WARM_UP_S + seconds)
+    recording = recorder.finish(seconds)
+    if not recording.frame_rows.size:
+        raise ConfigError(f"source {config.source.name}: no result in {seconds:g} s")
+    timed = director.phases if director is not None else phases
+    figures = {
+        "level": config.level or "auto",
+        **summarize(recording, config.budget_ms),
+        "phases": summarise_phases(recording, timed, config.budget_ms),
+    }
+    if disturbance is not None:
+        times = [phase["back_at_top_s"] for phase in figures["phases"] if "back_at_top_s" in phase]
+        figures["back_at_top_s"] = times
+        figures["disturbance"] = disturbance.describe()
+    if soak is not None:
+        figures["soak"] = soak.describe(recording.lost)
+    first_s = recorder.first_at_s - psutil.Process().create_time()
+    return MeasuredRun(figures, runtime, first_s, conditions.describe())
+
+
+def _play(media: Media, name: str) -> Sources:
+    playback = Playback(media, MonotonicClock(), loop=True, background=False)
+    return Sources(playback.video, playback.audio, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,7 @@ from typing import Any
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
 from . import jetson_utils as jetson
-from .stamps import ARRIVAL_CLOCK
-from .timestamps import CaptureClock, FrameCounter
+from .timestamps import ARRIVAL_CLOCK, CaptureClock, FrameCounter
 
 _LOG = logging.getLogger(__name__)
 

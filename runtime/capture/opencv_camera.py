@@ -22,7 +22,7 @@ import numpy as np
 
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
-from .stamps import DriverTimestamps
+from .timestamps import DriverTimestamps
 
 _LOG = logging.getLogger(__name__)
 

@@ -16,10 +16,9 @@ from ...kernels.memory import MapError, Pin
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
 from . import v4l2_uapi as abi
-from .stamps import DriverTimestamps
+from .timestamps import DriverTimestamps
 from .v4l2_buffers import MmapBuffers, UserPtrBuffers
-from .v4l2_device import Handle, check_captures
-from .v4l2_format import negotiate_format
+from .v4l2_device import Handle, check_captures, negotiate_format
 
 _LOG = logging.getLogger(__name__)
 

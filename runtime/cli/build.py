@@ -13,12 +13,11 @@ from ...engines.base import EngineError
 from ...engines.bundles.manifest import Bundle
 from ...engines.bundles.startup import choose_bundle
 from ...engines.tensorrt.cache import find_cache_folder
-from ..build_report import report_build_progress
 from ..clock import MonotonicClock
 from ..config import ConfigError, load_config
-from ..service.deployment import add_config_argument, find_service_config
-from ..service.owner import drop_privileges_to
+from ..service.deployment import add_config_argument, drop_privileges_to, find_service_config
 from ..service.sd_notify import Watchdog
+from ..session import report_build_progress
 
 
 def add_build_arguments(parser: argparse.ArgumentParser) -> None:

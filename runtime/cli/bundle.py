@@ -33,10 +33,14 @@ from ...engines.bundles.startup import describe_bundle
 from ...engines.bundles.store import BundleStore
 from ...engines.storage import replace_file
 from ...engines.tensorrt.cache import clean_name
-from ..build_report import report_build_progress
 from ..config import Config, ConfigError, load_config
-from ..service.deployment import add_config_argument, add_set_argument, find_service_config
-from ..service.owner import drop_privileges_to
+from ..service.deployment import (
+    add_config_argument,
+    add_set_argument,
+    drop_privileges_to,
+    find_service_config,
+)
+from ..session import report_build_progress
 
 RESTART = "restart the service to use it: sudo systemctl restart emotion-edge"
 

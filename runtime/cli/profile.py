@@ -19,14 +19,13 @@ from rich.text import Text
 from ...engines.bundles.manifest import Level
 from ...engines.bundles.startup import choose_bundle
 from ...engines.tensorrt.cache import find_cache_folder
-from ..build_report import report_build_progress
 from ..clock import MonotonicClock
 from ..config import Config, ConfigError
 from ..quality.controller import LevelCost
 from ..quality.levels import open_levels
 from ..quality.profiling import ProfileSetup, describe_setup, remeasure_levels
-from ..service.owner import drop_privileges_to
-from ..session import open_preprocessor_for
+from ..service.deployment import drop_privileges_to
+from ..session import open_preprocessor_for, report_build_progress
 
 CAMERA_FPS = 30.0
 """Where a level looks at every picture there is."""

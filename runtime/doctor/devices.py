@@ -5,6 +5,14 @@ Sources: the UART of a Jetson Orin's 40-pin header is `serial@3100000` of its de
 (tegra234.dtsi of Linux; its name, ttyTHS0 or ttyTHS1, depends on the release). On JetPack 6.2 what
 it receives by DMA is mostly zeros while sending works (github.com/agilexrobotics/limo_pro_doc,
 issue 2). Written against made-up trees; it has looked at no Jetson yet.
+
+The doctor's look at what shows people that the camera is read. It turns nothing on.
+
+The doctor's look at the screen: is there a display device, may it be opened, is a monitor on it.
+
+Nothing is opened: what the kernel says under /sys/class/drm is read. A Jetson shows no display
+device before nvidia-drm is told to set modes (Jetson Linux API reference, Direct Rendering
+Manager); this has looked at no Jetson yet.
 """
 
 from __future__ import annotations
@@ -14,8 +22,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from .. import config
 from ..board.status import is_jetson, name_jetpack, read_l4t
 from ..board.sysfs import list_names, read_text
+from ..service.indicator import explain_unusable, find_file
+from ..sinks.screen.hotplug import Connector, list_connectors
 from ..sinks.serial_line import load_pyserial
 from .check import Check, join_group, may_open
 
@@ -127,3 +138,66 @@ def find_device(name: str, sys_root: Path) -> Path | None:
     path = os.path.realpath(sys_root / "sys/class/tty" / name)
     match = ADDRESS.search(path)
     return None if match is None else Path(path[: match.end()])
+
+
+def may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK)
+
+
+def check_indicator(
+    settings: config.Indicator,
+    sys_root: Path = Path("/"),
+    may_write: Callable[[Path], bool] = may_write,
+) -> Check:
+    """As a run does before it reads the first picture."""
+    if settings.kind == "none":
+        return Check("indicator", "ok", "none: a sign has to say that a camera is read")
+    if settings.kind == "screen":
+        return Check("indicator", "ok", "the screen")
+    try:
+        file = find_file(settings.file, sys_root)
+    except config.ConfigError as error:
+        return Check("indicator", "fail", str(error))
+    problem = explain_unusable(file)
+    if problem:
+        return Check("indicator", "fail", f"{settings.file}: {problem}")
+    if not may_write(file):
+        how = f"a udev rule, or sudo chmod g+w {settings.file} and its group"
+        return Check("indicator", "fail", f"no permission to write {settings.file}: {how}")
+    return Check("indicator", "ok", settings.file)
+
+
+MODESET = (
+    "echo 'options nvidia-drm modeset=1' | sudo tee /etc/modprobe.d/nvidia-drm.conf, then restart"
+)
+
+
+def check_screen(sys_root: Path = Path("/"), may_open: Callable[[Path], bool] = may_open) -> Check:
+    """A machine without any display is well; one whose display cannot be used is not."""
+    connectors = [
+        connector
+        for connector in list_connectors(sys_root)
+        if find_card(sys_root, connector).exists()
+    ]
+    if not connectors:
+        if is_jetson(sys_root):
+            return Check("screen", "warn", f"no display device: {MODESET}")
+        return Check("screen", "ok", "no display hardware")
+    closed = [c.card for c in connectors if not may_open(find_card(sys_root, c))]
+    if len(closed) == len(connectors):
+        hint = join_group("video")
+        return Check("screen", "fail", f"no permission for {closed[0]}: {hint}")
+    connected = [c for c in connectors if c.status == "connected" and c.card not in closed]
+    if not connected:
+        names = ", ".join(connector.name for connector in connectors)
+        return Check("screen", "warn", f"no monitor connected to {names}")
+    return Check("screen", "ok", ", ".join(map(describe, connected)))
+
+
+def find_card(sys_root: Path, connector: Connector) -> Path:
+    return sys_root / connector.card.lstrip("/")
+
+
+def describe(connector: Connector) -> str:
+    mode = connector.modes[0] if connector.modes else "unknown mode"
+    return f"{connector.name} {mode} on {connector.card}"

@@ -23,13 +23,10 @@ from ..config import Config, ConfigError, load_config
 from ..messages import SourceError
 from ..service.deployment import find_service_config
 from ..service.realtime import DEVICE_PRIORITY, realtime_permitted
-from .bundle import check_bundle
 from .check import Check, is_writable, join_group, may_open
-from .devices import check_serial
+from .devices import check_indicator, check_screen, check_serial
 from .gpu import check_capture, check_engine_cache, check_gpu, check_kernels, check_tensorrt
-from .host import check_board
-from .indicator import check_indicator
-from .screen import check_screen
+from .host import check_board, check_bundle
 from .service import (
     check_config,
     check_folders,

@@ -1,7 +1,11 @@
-"""Which threads go first, and which may be late."""
+"""Which threads go first, and which may be late.
+
+What was made at the start does not get in the way: it is not searched for garbage.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -73,3 +77,18 @@ def realtime_permitted(priority: int = PIPELINE_PRIORITY) -> bool:
     """Whether `realtime_priority` is permitted here."""
     with realtime_priority(True, priority) as realtime:
         return realtime
+
+
+@contextmanager
+def gc_frozen(enabled: bool) -> Iterator[None]:
+    """Python's collector leaves alone all that exists by now. A full search of it takes longer than
+    a picture may."""
+    if not enabled:
+        yield
+        return
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -2,26 +2,49 @@
 
 In: what `prometheus_collector` shows. Out: its text, at any path. Nothing is done until somebody
 asks.
+
+Every figure that Prometheus may ask for, under its conventions (base units, _total, labels).
+
+In: a run's latency log and its newest health, read when somebody asks. Out: times, counts, sensors
+and names of levels; nothing of what was seen or heard. Needs prometheus-client, which nothing else
+in the runtime imports.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from ..board.status import MB, BoardStatus
 from ..config import ConfigError
+from ..messages import Health
 from ..service.realtime import HELPER_PRIORITY, realtime_priority, run_in_background
+from .latency import Histogram, LatencyLog
+
+log = logging.getLogger(__name__)
+
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-    from .prometheus_collector import Read
+    # MERGED
 
-log = logging.getLogger(__name__)
 
 CLIENT_TIMEOUT_S = 5.0
 """Who connects and then says nothing is sent away."""
@@ -97,7 +120,7 @@ def start_metrics(address: str, port: int, read: Read, *, realtime: bool = False
     the interpreter. Port 0 takes any that is free. ConfigError when the address cannot be used or
     prometheus-client is missing."""
     try:
-        from .prometheus_collector import make_app
+        pass  # MERGED
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"metrics.port is {port}, but prometheus-client is not installed:"
@@ -118,3 +141,135 @@ def _serve(server: _Server) -> None:
         if not realtime:
             run_in_background()
         server.serve_forever()
+
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+Read = Callable[[], tuple[LatencyLog, Health | None]]
+
+PREFIX = "emotion_edge_"
+# fmt: off
+LATENCY_BOUNDS_S = (
+    0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.045, 0.06, 0.1, 0.25, 1.0,
+)
+# fmt: on
+STAGE_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+class RuntimeCollector(Collector):
+    """What the runtime knows of itself."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        latency, health = self._read()
+        yield from _describe_latency(latency)
+        if health is not None:
+            yield from _describe_health(health)
+            if health.board is not None:
+                yield from _describe_board(health.board)
+
+
+def make_app(read: Read) -> WSGIApplication:
+    """The figures of the run and of its process, as a WSGI application."""
+    registry = CollectorRegistry()  # not the one of the process, which others may write to
+    registry.register(RuntimeCollector(read))
+    ProcessCollector(registry=registry)
+    return make_wsgi_app(registry)
+
+
+def _describe_latency(log: LatencyLog) -> Iterator[Metric]:
+    budget_s = log.budget_ms / 1e3
+    latency = HistogramMetricFamily(
+        f"{PREFIX}latency_seconds",
+        "From the capture of a picture to its result; bounds are met to 1/64.",
+    )
+    bounds_s = sorted({*LATENCY_BOUNDS_S, budget_s})
+    latency.add_metric([], _buckets(log.total, bounds_s), log.total.sum_us / 1e6)
+    yield latency
+    stages = HistogramMetricFamily(
+        f"{PREFIX}stage_seconds",
+        "What each stage took of the results for which it had something to do.",
+        labels=["stage"],
+    )
+    for name, histogram in log.stages.items():
+        stages.add_metric([name], _buckets(histogram, STAGE_BOUNDS_S), histogram.sum_us / 1e6)
+    yield stages
+    yield _gauge("budget_seconds", "What a result may take.", budget_s)
+    yield _counter("pictures", "Results, of pictures or of sound alone.", log.count)
+    yield _count_each(
+        "budget_misses",
+        "Results over the budget, by the stage that took longest beyond its usual time.",
+        "cause",
+        log.misses_by_cause,
+    )
+
+
+def _describe_health(health: Health) -> Iterator[Metric]:
+    yield _gauge("fps", "Results a second.", health.fps)
+    yield _gauge("troubles", "What is missing or fails now.", len(health.faults))
+    yield _count_each("drops", "What was lost, by cause.", "cause", health.drops)
+    yield _counter("pictures_passed_over", "Those the level did not want.", health.skipped)
+    level = {"level": health.level}
+    yield InfoMetricFamily(f"{PREFIX}level", "The quality level in use.", value=level)
+    yield _counter("level_switches", "Changes of the quality level.", health.level_switches)
+    yield _gauge("av_skew_seconds", "Picture against the end of its sound.", health.skew_ms / 1e3)
+    yield _gauge("audio_drift_ppm", "The sound card's clock against ours.", health.drift_ppm)
+
+
+def _describe_board(board: BoardStatus) -> Iterator[Metric]:
+    if board.temperatures_c:
+        yield _gauge_each("temperature_celsius", "By sensor.", "zone", board.temperatures_c)
+    if board.throttle_events:
+        yield _count_each(
+            "throttle_events", "Times the board slowed itself.", "cause", board.throttle_events
+        )
+    if board.power_rails_mw:
+        rails = {name: power / 1e3 for name, power in board.power_rails_mw.items()}
+        yield _gauge_each("rail_power_watts", "By power rail.", "rail", rails)
+    if board.power_mode is not None:
+        mode = {"mode": board.power_mode}
+        yield InfoMetricFamily(f"{PREFIX}power_mode", "As nvpmodel calls it.", value=mode)
+    for name, text, value, factor in (
+        ("power_watts", "Of the whole board.", board.power_mw, 1e-3),
+        ("cpu_usage_ratio", "Of all cores together.", board.cpu_percent, 1e-2),
+        ("cpu_pressure_ratio", "Share of time that work waited for a core.", board.cpu_pressure, 1),
+        ("cpu_frequency_hertz", "Of the processor.", board.cpu_freq_mhz, 1e6),
+        ("gpu_usage_ratio", "Of the GPU.", board.gpu_load_percent, 1e-2),
+        ("gpu_frequency_hertz", "Of the GPU.", board.gpu_freq_mhz, 1e6),
+        ("memory_pressure_ratio", "The same, for memory.", board.memory_pressure, 1),
+        ("memory_available_bytes", "Of the machine.", board.memory_available_mb, MB),
+        ("nvmap_used_bytes", "Given out by the GPU's driver.", board.nvmap_used_mb, MB),
+    ):
+        if value is not None:
+            yield _gauge(name, text, value * factor)
+
+
+def _buckets(histogram: Histogram, bounds_s: Sequence[float]) -> list[tuple[str, float]]:
+    bounds_us = [bound * 1e6 for bound in bounds_s]
+    counts = histogram.counts_up_to([*bounds_us, math.inf])
+    return list(zip([*map(str, bounds_s), "+Inf"], map(float, counts), strict=True))
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(PREFIX + name, text, value=value)
+
+
+def _counter(name: str, text: str, value: int) -> Metric:
+    return CounterMetricFamily(PREFIX + name, text, value=value)
+
+
+def _gauge_each(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _count_each(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

@@ -16,7 +16,7 @@ from emotion_edge.calibration.quantize import quantize, read_network, serialize
 from emotion_edge.calibration.ranges import choose_range, collect_histograms, find_weighted
 from emotion_edge.calibration.samples import Samples
 from emotion_edge.engines.tensorrt.fp16 import QDQ_OPSET
-from emotion_edge.training.export.onnx_graph import store_weights_as_fp16
+from emotion_edge.training.export.onnx import store_weights_as_fp16
 
 MakeNetwork = Callable[..., bytes]
 MakeSamples = Callable[..., Samples]

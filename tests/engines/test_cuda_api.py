@@ -39,13 +39,13 @@ from conftest import write_bundle_folder
 from cuda_stand_in import FakeGpu
 from trt_stand_in import make_tensorrt
 from emotion_edge.engines import build
-from emotion_edge.engines.tensorrt.free_memory import FreeMemory
+from emotion_edge.engines.tensorrt.gpu import FreeMemory
 from emotion_edge.engines.golden import golden_input
 from emotion_edge.engines.tensorrt.gpu import open_gpu
 from emotion_edge.engines.onnx_runtime import OnnxEngine
 from emotion_edge.engines.tensorrt.plan import BuildOptions
 from emotion_edge.engines.tensorrt.engine import open_tensorrt
-from emotion_edge.kernels.device_array import DeviceArray
+from emotion_edge.kernels.memory import DeviceArray
 
 driver = ctypes.CDLL("libcuda.so.1")
 Call = ctypes.CFUNCTYPE(None)

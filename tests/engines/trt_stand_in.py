@@ -22,7 +22,7 @@ import pytest
 from cuda_stand_in import FakeGpu, make_driver, make_libcuda
 
 from emotion_edge.engines.tensorrt import builder, cuda_driver
-from emotion_edge.engines.tensorrt.free_memory import FreeMemory
+from emotion_edge.engines.tensorrt.gpu import FreeMemory
 
 MAGIC = b"ENGINE OF THE STAND-IN\n"
 

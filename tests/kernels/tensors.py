@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_edge.kernels.device_array import DeviceArray, Tensor
+from emotion_edge.kernels.memory import DeviceArray, Tensor
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 """tests/conftest.py sets it where no GPU shows."""

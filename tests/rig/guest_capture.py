@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion_edge.runtime.capture import v4l2_format
+from emotion_edge.runtime.capture import v4l2_device as v4l2_format
 from emotion_edge.runtime.capture import v4l2_uapi as abi
 from emotion_edge.runtime.capture.reconnect import reconnecting_video
 from emotion_edge.runtime.capture.v4l2_camera import V4l2Camera

@@ -20,7 +20,7 @@ from emotion_edge.runtime.quality.controller import LevelCost, QualityController
 from emotion_edge.runtime.replay import run_replay
 from emotion_edge.runtime.service.sd_notify import Watchdog
 from emotion_edge.runtime.session import Runtime, open_runtime
-from emotion_edge.runtime.telemetry.trace_writer import TraceWriter
+from emotion_edge.runtime.telemetry.trace import TraceWriter
 from emotion_edge.runtime.update_check import SETTLED_NS
 
 SECOND = 1_000_000_000

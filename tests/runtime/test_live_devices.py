@@ -25,7 +25,7 @@ from emotion_edge.runtime.clock import FakeClock, MonotonicClock
 from emotion_edge.runtime.config import Config, ConfigError
 from emotion_edge.runtime.live import LiveRun
 from emotion_edge.runtime.messages import AudioChunk, Health, SourceError, VideoFrame
-from emotion_edge.runtime.perception import audio_only
+from emotion_edge.runtime.perception import pacing
 from emotion_edge.runtime.perception.sync import Synchroniser
 from emotion_edge.runtime.service.indicator import Indicator, IndicatorError
 
@@ -142,7 +142,7 @@ class Stage:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """The monitor looks often, and what is waited for is tried often."""
     monkeypatch.setattr(monitor, "PERIOD_NS", SECOND // 50)
-    monkeypatch.setattr(audio_only, "AUDIO_ONLY_PERIOD_NS", SECOND // 100)
+    monkeypatch.setattr(pacing, "AUDIO_ONLY_PERIOD_NS", SECOND // 100)
     monkeypatch.setattr(reconnect, "PAUSE_POLL_NS", SECOND // 100)
     return Stage(monkeypatch)
 

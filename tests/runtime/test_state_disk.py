@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.runtime.state_disk import MIN_FREE_BYTES, StateDisk, check_disk
+from emotion_edge.runtime.update_check import MIN_FREE_BYTES, StateDisk, check_disk
 
 FREE = MIN_FREE_BYTES // 4096
 

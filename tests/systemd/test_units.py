@@ -10,8 +10,8 @@ import pytest
 
 from emotion_edge.kernels.cuda.device import DEVICE_NODES
 from emotion_edge.runtime import __main__ as program
-from emotion_edge.runtime.build_report import EXTEND_TIMEOUT_S
 from emotion_edge.runtime.service.realtime import DEVICE_PRIORITY
+from emotion_edge.runtime.session import EXTEND_TIMEOUT_S
 from emotion_edge.runtime.update_check import SETTLED_NS
 
 from .unit_root import SHIPPED, UNITS, make_root, read_setting, read_settings, run_tool

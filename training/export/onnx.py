@@ -1,4 +1,14 @@
-"""Trained network to ONNX file: a free batch size, 16-bit weights, answers compared with torch."""
+"""Trained network to ONNX file: a free batch size, 16-bit weights, answers compared with torch.
+
+An exported graph made ready for the device: simplified, of half the size, with known shapes.
+
+In and out: an ONNX model. The arithmetic is the same at every step.
+
+Weights rounded to what 16 bits can hold, while the arithmetic stays 32-bit.
+
+In: a network in float32. Out: a copy of it whose weights a float16 file holds exactly, so that
+the file can be compared with the copy to the last digits, and the copy with the network.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +22,104 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxslim
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ...engines.onnx_runtime import OnnxEngine
 from ..errors import TrainingError
-from .onnx_graph import finish_graph
-from .rounding import round_to_fp16
 
 log = logging.getLogger(__name__)
+
+
+MIN_FP16_VALUES = 64
+"""Smaller tensors are left: a node more would cost what it saves."""
+
+
+def finish_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Simplify, halve, infer and check. Raises what `onnx.checker` raises on a broken graph."""
+    model = simplify(model)
+    store_weights_as_fp16(model)
+    model = infer_shapes(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Constants folded, nodes that do nothing taken out. `model` is left alone."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    slim: onnx.ModelProto = onnxslim.slim(copy)
+    return slim
+
+
+def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write down the shape of every value in between."""
+    del model.graph.value_info[:]
+    inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(
+        model, check_type=True, strict_mode=True, data_prop=True
+    )
+    return inferred
+
+
+def is_exact_in_fp16(values: np.ndarray[Any, Any]) -> bool:
+    """Whether float32 `values` are worth storing as float16, and lose nothing by it."""
+    if values.size < MIN_FP16_VALUES:
+        return False
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(values.astype(np.float16).astype(np.float32), values))
+
+
+def store_weights_as_fp16(model: onnx.ModelProto) -> None:
+    """Store float32 weights as float16 where that is exact, and cast them back on loading.
+
+    The arithmetic stays float32 (the runtime folds the casts away); only the file is halved.
+    """
+    graph = model.graph
+    for tensor in list(graph.initializer):
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if not is_exact_in_fp16(values):
+            continue
+        half = numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half")
+        cast = helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT)
+        graph.initializer.remove(tensor)
+        graph.initializer.append(half)
+        graph.node.insert(0, cast)
+
+
+@torch.no_grad()
+def round_to_fp16(model: nn.Module) -> nn.Module:
+    """A copy in eval mode; `model` is left alone.
+
+    Batch norms become part of the layer before them first, as they do in the exported graph:
+    what is stored is their product. Small tensors, and any with a value that float16 lacks, stay
+    as they are.
+    """
+    copy = deepcopy(model).eval()  # or the norms could not be fused
+    for module in copy.modules():
+        if isinstance(module, nn.Sequential):
+            _fuse_norms(module)
+    for parameter in copy.parameters():
+        if parameter.numel() >= MIN_FP16_VALUES:
+            rounded = parameter.half().float()
+            if bool(torch.isfinite(rounded).all()):
+                parameter.copy_(rounded)
+    return copy.eval()
+
+
+def _fuse_norms(layers: nn.Sequential) -> None:
+    for i in range(len(layers) - 1):
+        layer, norm = layers[i], layers[i + 1]
+        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            layers[i], layers[i + 1] = fuse_conv_bn_eval(layer, norm), nn.Identity()
+        elif isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+            layers[i], layers[i + 1] = fuse_linear_bn_eval(layer, norm), nn.Identity()
+
 
 OPSET = 17
 MAX_DIFFERENCE = 1e-3

@@ -37,13 +37,14 @@ from ..models.face import FaceNet, MirrorAveraged
 from ..models.fusion import NUM_FACES, AttentionFusion
 from ..models.voice import SevenLabelVoice, VoiceNet
 from .face import FaceRecipe, face_logits, prepare_faces, split_held_out, train_face
-from .films import VideoPredictions, predict_videos
 from .fusion import PAIRS, FusionRecipe, Pairs, attach_heads, train_fusion
 from .ravdess_folds import (
     SOURCES,
     FoldData,
     Recipes,
+    VideoPredictions,
     evaluate_folds,
+    predict_videos,
     predictions_file,
     summarize_folds,
 )

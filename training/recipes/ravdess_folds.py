@@ -3,6 +3,9 @@
 In: recordings, and action units or films of the same takes. Out: figures per fold and seed.
 Everybody who is tested is new to all that was trained; temperatures and the fusion network come
 from four validation people, who are new to the two networks as well.
+
+What the face network says to the films of RAVDESS: the face's side of the fusion on real
+pictures. The network learned from other people, so every actor is new to it.
 """
 
 from __future__ import annotations
@@ -18,18 +21,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ...engines.bundles.manifest import LABELS
 from ...engines.estimator import calibrate
-from ...kernels.spec import MelSpec
+from ...kernels.spec import ImageSpec, MelSpec
 from ..augment.corruptions import add_noise
 from ..data.action_units import ActionUnits, pair
+from ..data.crops import CropSet
 from ..data.ravdess import EMOTIONS8, TEST_FOLDS, split_actors
 from ..data.voices import VoiceSet
 from ..metrics import fit_temperature, score, summarize
 from ..models.voice import merge_calm
 from .action_units import UnitsRecipe, predict_units, train_units
-from .films import VideoPredictions
+from .face import face_logits
 from .fusion import FusionRecipe, Pairs, fuse_pairs, train_fusion
 from .voice import (
     Speech,
@@ -41,6 +46,35 @@ from .voice import (
 )
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPredictions:
+    """N films."""
+
+    recording_ids: list[str]
+    """As `Clip.recording_id`."""
+    log_probabilities: NDArray[np.float32]
+    """(N, 7): of the mean over a film's faces."""
+
+    def select(self, names: Sequence[str]) -> NDArray[np.float32] | None:
+        """For recordings by name (M,) -> (M, 7); None unless there is a film of each."""
+        row_of = {recording_id: row for row, recording_id in enumerate(self.recording_ids)}
+        # A recording's name is its take after the modality: 03-01-...
+        rows = [row_of.get(name[3:], -1) for name in names]
+        return None if min(rows, default=-1) < 0 else self.log_probabilities[rows]
+
+
+def predict_videos(
+    model: nn.Module, videos: CropSet, size_px: int, spec: ImageSpec
+) -> VideoPredictions:
+    """Each film through the face network, at `size_px`."""
+    num_videos, num_crops = videos.images.shape[:2]
+    logits = face_logits(model, videos.images.reshape(-1, *videos.images.shape[2:]), size_px, spec)
+    faces = calibrate(logits, 1.0).reshape(num_videos, num_crops, -1)
+    recording_ids = [name[3:] for name in videos.names]
+    return VideoPredictions(recording_ids, np.log(faces.mean(axis=1)).astype(np.float32))
+
 
 NOISE_SNR_DB = 5.0
 SOURCES = ("pixels", "units")

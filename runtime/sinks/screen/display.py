@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import drm_uapi as abi
-from .drm import Handle, KmsError, explain_errors
-from .kms_output import MAX_SIDE_PX, Output
+from .drm import MAX_SIDE_PX, Handle, KmsError, Output, explain_errors
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .display import Rect
-from .glyphs import MIN_SIZE_PX, Typeface
+from .widgets import MIN_SIZE_PX, Typeface
 
 MARGIN = 64
 SMALL, NAMES, CONFIDENCE, MESSAGE, HEADLINE = 24, 30, 56, 68, 128

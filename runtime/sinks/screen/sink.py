@@ -13,13 +13,12 @@ from pathlib import Path
 
 from ...clock import Clock, MonotonicClock
 from ...messages import Estimate, VideoFrame
-from .camera_image import scale_frame
 from .display import Rect
 from .drm import Handle
-from .glyphs import check_pillow
 from .hotplug import POLL_NS, HotplugDisplay, OpenHandle
 from .scene import TICK_NS, SceneBuilder
-from .view import ACCENTS, ScreenView
+from .view import ACCENTS, ScreenView, scale_frame
+from .widgets import check_pillow
 
 log = logging.getLogger(__name__)
 

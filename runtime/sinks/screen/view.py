@@ -2,20 +2,36 @@
 
 Quiet and legible from 3 m: one large word, seven bars, what they were read from, and always the
 notice. Only the label that was read has a colour.
+
+A camera's picture made small for the screen: any of our pixel formats in, 0x00RRGGBB out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ....kernels.bgr_image import resize_to_bgr
+from ....kernels.pixels import image_size
+from ...messages import VideoFrame
 from . import layout
 from .display import Pixels, Rect
-from .glyphs import ASCII, DIGITS, MIN_SIZE_PX, Typeface, fit_size
 from .scene import MESSAGES, MODALITIES, Scene, capitalise
-from .widgets import BarMark, DotMark, TextMark, clip, full_rect
+from .widgets import (
+    ASCII,
+    DIGITS,
+    MIN_SIZE_PX,
+    BarMark,
+    DotMark,
+    TextMark,
+    Typeface,
+    clip,
+    fit_size,
+    full_rect,
+)
 
 GROUND, TRACK, MUTED = 0x0D1117, 0x1C232D, 0x5C6979
 TEXT, DIM = 0xF0F3F6, 0x9BA7B4
@@ -160,3 +176,16 @@ class ScreenView:
 
     def _fill(self, rect: Rect, colour: int) -> None:
         self.pixels[rect.y0 : rect.y1, rect.x0 : rect.x1] = colour
+
+
+def scale_frame(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint32]:
+    """As large as fits into width x height, left and right as in a mirror: uint32 (rows, columns).
+
+    Raises ValueError when the frame is no picture.
+    """
+    rows, columns = image_size(frame.image, frame.format)
+    scale = min(width / columns, height / rows)
+    size = max(1, int(columns * scale)), max(1, int(rows * scale))
+    small = resize_to_bgr(frame.image, frame.format, *size, cv2.INTER_AREA)
+    bgrx = cv2.cvtColor(cv2.flip(small, 1), cv2.COLOR_BGR2BGRA)
+    return bgrx.view(np.uint32)[..., 0] & np.uint32(0xFFFFFF)

@@ -20,7 +20,7 @@ from emotion_edge.engines.tensorrt import engine as tensorrt_engine
 from emotion_edge.engines.tensorrt.engine import TensorRTEngine, open_tensorrt
 from emotion_edge.engines.tensorrt.execution import MAX_GRAPHS
 from emotion_edge.engines.tensorrt.plan import BuildOptions
-from emotion_edge.kernels.device_array import DeviceArray
+from emotion_edge.kernels.memory import DeviceArray
 
 PER_FRAME = {"cuGraphLaunch": 1, "cuEventRecord": 1, "cuEventQuery": 2}
 CAPTURE = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.tensorrt.free_memory import FreeMemory, choose_workspace, read_free_memory
+from emotion_edge.engines.tensorrt.gpu import FreeMemory, choose_workspace, read_free_memory
 
 MB = 1 << 20
 

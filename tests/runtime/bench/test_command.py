@@ -19,7 +19,7 @@ import pytest
 
 from emotion_edge.runtime import live
 from emotion_edge.runtime.bench import __main__, micro, session
-from emotion_edge.runtime.bench.slowed import SimulatedSlowdown
+from emotion_edge.runtime.bench.throttle import SimulatedSlowdown
 from emotion_edge.runtime.capture import Playback, Sources, open_media
 from emotion_edge.runtime.capture.demo import draw_face, synthesize_speech
 from emotion_edge.runtime.clock import Clock

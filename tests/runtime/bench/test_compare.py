@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.runtime.bench import checked_json
+from emotion_edge.runtime.bench import compare as checked_json
 from emotion_edge.runtime.bench.compare import (
     UNKNOWN,
     WITHIN_NOISE,

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from emotion_edge.runtime.bench.preloaded_media import PreloadedMedia
+from emotion_edge.runtime.bench.staged_media import PreloadedMedia
 from emotion_edge.runtime.capture.playback import Playback
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import AudioChunk, VideoFrame

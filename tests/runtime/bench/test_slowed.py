@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from emotion_edge.engines.bundles.manifest import Level
-from emotion_edge.runtime.bench import slowed
-from emotion_edge.runtime.bench.slowed import SimulatedSlowdown
+from emotion_edge.runtime.bench import throttle
+from emotion_edge.runtime.bench.throttle import SimulatedSlowdown
 from emotion_edge.runtime.quality.levels import RunLevel
 
 
@@ -54,7 +54,7 @@ class Clock:
 def test_inference_takes_as_long_as_the_share_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of a core makes 40 ms of 10; before and after, it is as it was."""
     clock = Clock()
-    monkeypatch.setattr(slowed, "time", clock)
+    monkeypatch.setattr(throttle, "time", clock)
     engine = Engine(clock)
     engines = {"face": engine}
     used: list[int] = []

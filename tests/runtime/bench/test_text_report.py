@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.runtime.bench.report import list_warnings
+from emotion_edge.runtime.bench.report import list_warnings, print_report
 from emotion_edge.runtime.bench.tables import list_tables
-from emotion_edge.runtime.bench.text_report import print_report
 
 
 @pytest.fixture(autouse=True)

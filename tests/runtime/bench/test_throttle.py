@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from emotion_edge.runtime.bench import throttle
-from emotion_edge.runtime.bench.slowed import SimulatedSlowdown
 from emotion_edge.runtime.bench.throttle import (
     CgroupV1,
     CgroupV2,
+    SimulatedSlowdown,
     find_v1_group,
     find_v2_group,
     open_bandwidth,

@@ -17,7 +17,7 @@ from emotion_edge.runtime.capture.reconnect import (
     reconnecting_audio,
     reconnecting_video,
 )
-from emotion_edge.runtime.capture.stamps import DriverTimestamps
+from emotion_edge.runtime.capture.timestamps import DriverTimestamps
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
 from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
 

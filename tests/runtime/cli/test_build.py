@@ -18,8 +18,8 @@ import pytest
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, load_bundle
 from emotion_edge.engines.tensorrt import builder as build_module
 from emotion_edge.runtime.__main__ import main
-from emotion_edge.runtime.build_report import report_build_progress
 from emotion_edge.runtime.cli import build as build_command
+from emotion_edge.runtime.session import report_build_progress
 
 sys.path.append(str(Path(__file__).parent.parent.parent / "engines"))  # the tests are no package
 from cuda_stand_in import FakeGpu

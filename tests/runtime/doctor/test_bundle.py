@@ -11,8 +11,8 @@ from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, load_bundle
 from emotion_edge.engines.bundles.selection import Selection
 from emotion_edge.engines.bundles.store import BundleStore
 from emotion_edge.runtime.config import Config
-from emotion_edge.runtime.doctor.bundle import check_bundle
 from emotion_edge.runtime.doctor.check import Check
+from emotion_edge.runtime.doctor.host import check_bundle
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.runtime.doctor.screen import MODESET, check_screen
+from emotion_edge.runtime.doctor.devices import MODESET, check_screen
 
 from ..board.trees import ORIN_NANO, build_jetson, write_files
 

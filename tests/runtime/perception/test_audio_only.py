@@ -17,11 +17,7 @@ from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config
 from emotion_edge.runtime.live import LiveRun
 from emotion_edge.runtime.messages import AudioChunk, VideoFrame
-from emotion_edge.runtime.perception.audio_only import (
-    AUDIO_ONLY_PERIOD_NS,
-    MAX_WAIT_NS,
-    AudioOnlyTimer,
-)
+from emotion_edge.runtime.perception.pacing import AUDIO_ONLY_PERIOD_NS, MAX_WAIT_NS, AudioOnlyTimer
 from emotion_edge.runtime.perception.sync import Synchroniser
 from emotion_edge.runtime.replay import run_replay
 

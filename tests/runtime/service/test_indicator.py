@@ -12,7 +12,7 @@ import pytest
 from emotion_edge.runtime import config
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import ConfigError
-from emotion_edge.runtime.doctor.indicator import check_indicator
+from emotion_edge.runtime.doctor.devices import check_indicator
 from emotion_edge.runtime.health import list_faults
 from emotion_edge.runtime.service.indicator import (
     Indicator,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from emotion_edge.runtime.service.memory import gc_frozen
+from emotion_edge.runtime.service.realtime import gc_frozen
 
 
 def test_what_exists_is_not_searched() -> None:

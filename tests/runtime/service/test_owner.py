@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.runtime.service.owner import drop_privileges_to
+from emotion_edge.runtime.service.deployment import drop_privileges_to
 
 
 class Root:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emotion_edge.kernels.pixels import PIXEL_FORMATS
-from emotion_edge.runtime.capture.v4l2_format import name_pixel_format
+from emotion_edge.runtime.capture.v4l2_device import name_pixel_format
 from emotion_edge.runtime.capture.v4l2_uapi import PRIV_MAGIC, PixelFormat
 
 

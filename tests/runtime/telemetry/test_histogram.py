@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_edge.runtime.telemetry.histogram import LIMIT_US, Histogram
+from emotion_edge.runtime.telemetry.latency import LIMIT_US, Histogram
 
 DURATIONS_US = st.one_of(
     st.floats(0, 300), st.floats(0, 200_000), st.floats(0, LIMIT_US, exclude_max=True)

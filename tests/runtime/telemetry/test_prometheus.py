@@ -296,9 +296,7 @@ def test_foreign_address_is_refused(address: str) -> None:
 
 def test_library_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that installs it."""
-    monkeypatch.delitem(
-        sys.modules, "emotion_edge.runtime.telemetry.prometheus_collector", raising=False
-    )
+    monkeypatch.delitem(sys.modules, "emotion_edge.runtime.telemetry.prometheus", raising=False)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ConfigError) as caught:
         start_metrics("127.0.0.1", 9100, Run().read)

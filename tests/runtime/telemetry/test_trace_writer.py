@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, load_bundle
 from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.telemetry.latency import STAGES
-from emotion_edge.runtime.telemetry.trace import Trace
-from emotion_edge.runtime.telemetry.trace_writer import (
+from emotion_edge.runtime.telemetry.trace import (
     MAX_FILES,
+    Trace,
     TraceWriter,
     chrome_events,
     write_trace,

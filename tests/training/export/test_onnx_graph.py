@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from emotion_edge.training.export.onnx_graph import (
+from emotion_edge.training.export.onnx import (
     MIN_FP16_VALUES,
     finish_graph,
     infer_shapes,

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from emotion_edge.training.export.onnx_graph import MIN_FP16_VALUES
-from emotion_edge.training.export.rounding import round_to_fp16
+from emotion_edge.training.export.onnx import MIN_FP16_VALUES, round_to_fp16
 from emotion_edge.training.models.face import FaceNet
 from emotion_edge.training.models.fusion import ChannelFusion
 from emotion_edge.training.models.voice import VoiceNet

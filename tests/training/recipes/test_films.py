@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from emotion_edge.kernels.spec import ImageSpec
 from emotion_edge.training.data.crops import CropSet
-from emotion_edge.training.recipes.films import VideoPredictions, predict_videos
+from emotion_edge.training.recipes.ravdess_folds import VideoPredictions, predict_videos
 
 
 class Brightness(nn.Module):

@@ -15,11 +15,11 @@ from emotion_edge.training.data.ravdess import TEST_FOLDS
 from emotion_edge.training.data.voices import VoiceSet
 from emotion_edge.training.recipes import ravdess_folds as module
 from emotion_edge.training.recipes.action_units import UnitsRecipe
-from emotion_edge.training.recipes.films import VideoPredictions
 from emotion_edge.training.recipes.fusion import FusionRecipe
 from emotion_edge.training.recipes.ravdess_folds import (
     FoldData,
     Recipes,
+    VideoPredictions,
     evaluate_fold,
     evaluate_folds,
     log_probabilities,

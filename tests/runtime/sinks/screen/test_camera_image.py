@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from emotion_edge.kernels.pixels import PIXEL_FORMATS, find_format
 from emotion_edge.kernels.reference import to_rgb
 from emotion_edge.runtime.messages import VideoFrame
-from emotion_edge.runtime.sinks.screen.camera_image import scale_frame
+from emotion_edge.runtime.sinks.screen.view import scale_frame
 
 SHAPES = {"bgr8": (48, 64, 3), "rgb8": (48, 64, 3), "yuyv": (48, 64, 2), "nv12": (72, 64)}
 

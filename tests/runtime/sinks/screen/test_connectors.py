@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emotion_edge.runtime.sinks.screen.connectors import Connector, list_connectors
+from emotion_edge.runtime.sinks.screen.hotplug import Connector, list_connectors
 
 from ...board.trees import make_unreadable, write_files
 

@@ -12,8 +12,7 @@ import pytest
 
 from emotion_edge.runtime.sinks.screen import drm_uapi as abi
 from emotion_edge.runtime.sinks.screen.display import Display, Rect, parse_events
-from emotion_edge.runtime.sinks.screen.drm import Handle, KmsError
-from emotion_edge.runtime.sinks.screen.kms_output import Output, find_output
+from emotion_edge.runtime.sinks.screen.drm import Handle, KmsError, Output, find_output
 
 from .fake_card import CARD, CONNECTOR, CRTC, FakeCard, make_mode
 

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.runtime.sinks.screen.glyphs import ASCII, DIGITS, Typeface, check_pillow, fit_size
+from emotion_edge.runtime.sinks.screen.widgets import (
+    ASCII,
+    DIGITS,
+    Typeface,
+    check_pillow,
+    fit_size,
+)
 
 
 @pytest.fixture(scope="module")

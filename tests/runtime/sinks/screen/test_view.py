@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.runtime.sinks.screen.display import Rect
-from emotion_edge.runtime.sinks.screen.glyphs import ASCII, Typeface
 from emotion_edge.runtime.sinks.screen.layout import SMALL, Layout, find_unit, lay_out, set_notice
 from emotion_edge.runtime.sinks.screen.scene import MESSAGES, Scene
 from emotion_edge.runtime.sinks.screen.view import ACCENTS, GROUND, TRACK, ScreenView
+from emotion_edge.runtime.sinks.screen.widgets import ASCII, Typeface
 
 from .screen_estimates import FUSED, LABELS, NOTICE
 
