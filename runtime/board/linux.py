@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from ..clock import Clock, MonotonicClock
-from .status import MB, BoardStatus, read_governor
+from .status import MB, BoardStatus
 from .sysfs import (
     CachedDiscovery,
     Pressure,
@@ -29,6 +29,11 @@ PROCESSOR_SENSORS = (
 """How names of hardware monitors and thermal zones begin that measure the processor."""
 TEMPERATURE_FILE = re.compile(r"temp(\d+)_input")
 MAX_COUNT = 2**63
+
+
+def read_governor(sys_root: Path = Path("/")) -> str | None:
+    """How the first core's clock rate is chosen; None where the system does not say."""
+    return read_name(f"{sys_root}/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def measures_processor(name: str) -> bool:

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from emotion_edge.runtime import live
-from emotion_edge.runtime.bench import __main__, micro, session
+from emotion_edge.runtime.bench import __main__ as command
+from emotion_edge.runtime.bench import micro, session
 from emotion_edge.runtime.bench.throttle import SimulatedSlowdown
 from emotion_edge.runtime.capture import Playback, Sources, open_media
 from emotion_edge.runtime.capture.demo import draw_face, synthesize_speech
@@ -28,7 +29,7 @@ from emotion_edge.runtime.telemetry.latency import STAGES
 from ... import processes
 
 TIMEOUT_S = 500
-RUN = (sys.executable, "-m", "emotion_edge.runtime.bench.__main__")
+RUN = (sys.executable, "-m", "emotion_edge.runtime.bench")
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def measure(tmp_path: Path, null_engine: list[str], clip: Path) -> Callable[...,
     def run(*options: str) -> dict[str, Any]:
         file = tmp_path / "bench.json"
         assert (
-            __main__.main(["--source", str(clip), "--json", str(file), *options, *null_engine]) == 0
+            command.main(["--source", str(clip), "--json", str(file), *options, *null_engine]) == 0
         )
         report = json.loads(file.read_text())
         assert isinstance(report, dict)
@@ -64,7 +65,7 @@ def measure(tmp_path: Path, null_engine: list[str], clip: Path) -> Callable[...,
 
 def refuse(capsys: pytest.CaptureFixture[str], *options: str, code: int = 2) -> str:
     """The one line that is said to a mistake."""
-    assert __main__.main([*options]) == code
+    assert command.main([*options]) == code
     out, errors = capsys.readouterr()
     assert out == ""
     assert len(errors.splitlines()) == 1
@@ -181,7 +182,7 @@ def test_camera_is_not_preloaded(
     monkeypatch.setattr(live, "open_sources", open_camera)
     file = tmp_path / "bench.json"
     options = ["--source", "/dev/video9", "--seconds", "0.5", "--json", str(file)]
-    assert __main__.main([*options, "--set", "source.camera_fps=25", *null_engine]) == 0
+    assert command.main([*options, "--set", "source.camera_fps=25", *null_engine]) == 0
     report = json.loads(file.read_text())
     assert (report["source"], report["fps"], report["held_mb"]) == ("video9", 25.0, 0.0)
     assert report["frames"] == pytest.approx(15, abs=2)
@@ -204,7 +205,7 @@ def test_over_budget(
 ) -> None:
     """Code 1 and a line that says by how much."""
     options = ["--source", str(clip), "--seconds", "0.3", "--assert-budget"]
-    assert __main__.main([*options, "--set", "budget_ms=0.001", *null_engine]) == 1
+    assert command.main([*options, "--set", "budget_ms=0.001", *null_engine]) == 1
     assert "over budget: p99 is" in capsys.readouterr().err
 
 
