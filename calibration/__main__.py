@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from ..engines.base import EngineError
 from ..engines.bundles.manifest import BundleError
-from ..training.data import DatasetError
-from ..training.errors import TrainingError
+from ..training.errors import DatasetError, TrainingError
 from .commands import compare, folds, quantize, samples, sensitivity
 from .errors import CalibrationError
 

@@ -22,10 +22,11 @@ from ..engines.golden import golden_input
 from ..training.data.cache import FeatureCache
 from ..training.data.ravdess import EMOTIONS8, TEST_FOLDS, find_voice_clips, split_actors
 from ..training.data.voices import VoiceSet, load_voices
+from ..training.data.windows import mel_windows, open_mel, window_ends
 from ..training.export.onnx import export_onnx
 from ..training.loop.checkpoint import load_weights
 from ..training.models.voice import SevenLabelVoice
-from ..training.recipes.voice import VoiceRecipe, build_voice, mel_windows, open_mel, window_ends
+from ..training.recipes.voice import VoiceRecipe, build_voice
 from .accuracy_gate import Row, make_row
 from .divergence import compute_logits
 from .errors import CalibrationError

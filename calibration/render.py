@@ -27,7 +27,7 @@ from ..training.augment.corruptions import (
 from ..training.augment.voice_variants import draw_noise
 from ..training.data.ferplus import FaceSet
 from ..training.data.voices import VoiceSet
-from ..training.recipes.voice import mel_windows, window_ends
+from ..training.data.windows import mel_windows, window_ends
 from .errors import CalibrationError
 from .sample_lists import SampleEntry, name_face, name_voice
 from .samples import Samples, check_samples

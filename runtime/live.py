@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .board.status import open_board
+from .board.machine import open_board
 from .capture import Sources, open_sources
 from .capture.reconnect import is_reopening
 from .clock import MonotonicClock
 from .config import Config, ConfigError
 from .health import Monitor
-from .messages import AudioSource, Health, PreviewDisplay, Sink, VideoSource
+from .messages import AudioSource, Health, PreviewDisplay, Sink, SinkClosed, VideoSource
 from .perception.buffers import FrameRing
 from .perception.face_tracker import FaceTracker
 from .perception.pacing import AudioOnlyTimer, FrameRateLimiter
@@ -31,7 +31,6 @@ from .service.realtime import (
 )
 from .service.sd_notify import Watchdog
 from .session import Runtime, open_runtime, report_build_progress
-from .sinks import SinkClosed
 from .telemetry.trace import TraceWriter
 from .update_check import StateDisk, decide_trial
 

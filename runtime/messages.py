@@ -233,5 +233,9 @@ class PreviewDisplay(Protocol):
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None: ...
 
 
+class SinkClosed(Exception):
+    """Nobody reads a sink any more (a closed pipe): the run is over, and that is no error."""
+
+
 class SourceError(OSError):
     """A device or file that failed; the message says which and why, in one line."""

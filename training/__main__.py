@@ -11,8 +11,7 @@ from ..engines.base import EngineError
 from ..engines.bundles.manifest import BundleError
 from ..engines.config_file import ConfigError
 from .commands import default, evaluate, export, models, prepare, train, tune
-from .data import DatasetError
-from .errors import TrainingError
+from .errors import DatasetError, TrainingError
 
 COMMANDS = (prepare, train, tune, models, evaluate, default, export)
 USER_ERRORS = (BundleError, ConfigError, DatasetError, EngineError, TrainingError)

@@ -6,6 +6,10 @@ Without torch, so that the command line can name them before anything heavy is l
 from __future__ import annotations
 
 
+class DatasetError(ValueError):
+    """A data set that cannot be read; one line that names the file."""
+
+
 class TrainingError(RuntimeError):
     """A run that cannot start or go on."""
 

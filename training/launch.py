@@ -23,13 +23,12 @@ from ..engines.bundles.manifest import LABELS
 from ..engines.config_file import ConfigError
 from ..kernels.spec import ImageSpec, MelSpec
 from .config import AnyConfig, FaceConfig, FusionConfig, VoiceConfig
-from .data import DatasetError
 from .data.cache import FeatureCache
 from .data.ferplus import FaceSet, load_ferplus
 from .data.noise import load_noises
 from .data.ravdess import EMOTIONS8, TEST_FOLDS, find_voice_clips, split_actors
 from .data.voices import VoiceSet, load_voices
-from .errors import TrainingError
+from .errors import DatasetError, TrainingError
 from .loop.checkpoint import save_weights
 from .loop.trainer import RunOptions
 from .models.count import count_cost

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..board.status import Board, BoardStatus, open_board
+from ..board.machine import open_board
+from ..board.status import Board, BoardStatus
 
 MEASURED_PACKAGES = (
     "emotion-edge",

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 from msgspec.structs import replace
 
-from ..board.status import describe_machine
+from ..board.machine import describe_machine
 from ..capture import Media, Playback, Sources, is_camera, open_media
 from ..clock import MonotonicClock
 from ..config import Config, ConfigError

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import config
-from ..board.status import is_jetson, name_jetpack, read_l4t
+from ..board.machine import is_jetson, name_jetpack, read_l4t
 from ..board.sysfs import list_names, read_text
 from ..service.indicator import explain_unusable, find_file
 from ..sinks.screen.hotplug import Connector, list_connectors

@@ -14,7 +14,7 @@ from ...engines.bundles.selection import find_state_folder
 from ...engines.bundles.startup import choose_bundle, describe_bundle
 from ...engines.bundles.store import BundleStore
 from ..board.linux import measures_processor
-from ..board.status import describe_machine, open_board
+from ..board.machine import describe_machine, open_board
 from ..config import Config, ConfigError
 from .check import Check
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from ...kernels.cuda.device import has_gpu
-from ..board.status import read_governor
+from ..board.linux import read_governor
 from ..capture.audio_devices import list_microphones
 from ..capture.opencv_camera import list_cameras
 from ..config import Config, ConfigError, load_config

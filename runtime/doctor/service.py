@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..board.status import is_jetson, name_jetpack, read_l4t
+from ..board.machine import is_jetson, name_jetpack, read_l4t
 from ..board.sysfs import read_bytes, read_name
 from ..config import ConfigError, load_config
 from ..service.deployment import SERVICE_CONFIG

@@ -27,7 +27,7 @@ from ...engines.tensorrt.cache import clean_name, find_cache_folder, hash_key
 from ...engines.tensorrt.gpu import open_gpu
 from ...engines.tensorrt.loader import load_tensorrt
 from ...kernels import Preprocessor
-from ..board.status import describe_machine
+from ..board.machine import describe_machine
 from ..clock import Clock
 from .controller import LevelCost
 from .cost import MAX_COST_MS, cost_key, measure_levels

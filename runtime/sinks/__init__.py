@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from ..config import Config
-from ..messages import Estimate, Sink
+from ..messages import Estimate, Sink, SinkClosed
 
-
-class SinkClosed(Exception):
-    """Nobody reads a sink any more (a closed pipe): the run is over, and that is no error."""
+__all__ = ["NullSink", "SinkClosed", "open_sink"]
 
 
 class NullSink:

@@ -12,8 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ..messages import Estimate
-from . import SinkClosed
+from ..messages import Estimate, SinkClosed
 
 NOTICE = "apparent emotion - not what a person feels; nothing is recorded or sent"
 NAME_WIDTH = 10

@@ -13,8 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ..faults import FaultLog
-from ..messages import Estimate
-from . import SinkClosed
+from ..messages import Estimate, SinkClosed
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from emotion_edge.calibration.samples import Samples
 from emotion_edge.calibration.variants import QuantizedNetwork, write_variants
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles.manifest import Bundle
-from emotion_edge.training.data import DatasetError
+from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.evaluation.evaluate import evaluate_bundle
 from emotion_edge.training.evaluation.selection import Selection
 

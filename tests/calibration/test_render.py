@@ -24,7 +24,7 @@ from emotion_edge.kernels import open_preprocessor
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.training.data.ferplus import FaceSet
 from emotion_edge.training.data.voices import VoiceSet
-from emotion_edge.training.recipes.voice import mel_windows, window_ends
+from emotion_edge.training.data.windows import mel_windows, window_ends
 
 NUM = 20
 CORRUPTED_FACES = sorted(set(FACE_CONDITIONS) - {"plain"})

@@ -22,9 +22,9 @@ from emotion_edge.training.config import (
     list_presets,
     load_config,
 )
-from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.ferplus import FaceSet
 from emotion_edge.training.data.ravdess import EMOTIONS8
+from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.launch import (
     TrainingResult,
     face_recipe,

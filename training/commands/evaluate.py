@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.bundles.manifest import PRECISIONS, load_bundle
-from ..data import DatasetError
+from ..errors import DatasetError
 
 
 def actor_list(text: str) -> list[int]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data import DatasetError
+from ..errors import DatasetError
 from .evaluate import actor_list
 
 if TYPE_CHECKING:

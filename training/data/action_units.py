@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engines.bundles.manifest import LABELS
-from . import DatasetError
+from ..errors import DatasetError
 from .ravdess import EMOTIONS8, Clip, parse_clip
 from .voices import VoiceSet
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import DatasetError
+from ..errors import DatasetError
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...engines.face_detector import Detector, open_detector
 from ...kernels.reference import taps
-from . import DatasetError
+from ..errors import DatasetError
 from .cache import FeatureCache
 from .decode import Recipe, Source, clip_sources, decode_all, folder_sources
 from .folder import FolderItem

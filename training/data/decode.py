@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ...engines.bundles.manifest import LABELS
-from . import DatasetError
+from ..errors import DatasetError
 from .cache import FeatureCache
 from .folder import FolderItem
 from .ravdess import EMOTIONS8, Clip

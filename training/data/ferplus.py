@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ...engines.bundles.manifest import LABELS
-from . import DatasetError
+from ..errors import DatasetError
 from .cache import Arrays, FeatureCache
 from .ferplus_files import FACE_PX, SPLITS, VOTES, Layout, find_layout, has_split
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import DatasetError
+from ..errors import DatasetError
 from .pictures import MAX_FACE_BYTES, decode_gray, read_gray
 
 VOTES = (

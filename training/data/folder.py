@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
 from ...engines.bundles.manifest import LABELS
-from . import DatasetError
+from ..errors import DatasetError
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from . import DatasetError
+from ..errors import DatasetError
 
 MAX_SIDE_PX = 4096
 _HAS_COVER = 0x400

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import DatasetError
+from ..errors import DatasetError
 from .media import decode_audio
 
 log = logging.getLogger(__name__)

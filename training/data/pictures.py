@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from . import DatasetError
+from ..errors import DatasetError
 from .media import MAX_SIDE_PX
 
 MAX_FACE_BYTES = 1 << 20

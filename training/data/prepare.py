@@ -15,7 +15,7 @@ import numpy as np
 from ...engines.bundles.manifest import LABELS
 from ...engines.face_detector import open_detector
 from ...kernels.spec import MelSpec
-from . import DatasetError
+from ..errors import DatasetError
 from .action_units import load_action_units
 from .cache import FeatureCache
 from .crops import image_recipe, video_recipe

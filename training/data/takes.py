@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engines.face_detector import Detector, open_detector
-from . import DatasetError
+from ..errors import DatasetError
 from .media import decode_audio, decode_frames
 from .pictures import read_gray
 

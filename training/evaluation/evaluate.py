@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ...engines.bundles.manifest import FUSION, LABELS, Bundle, Level
-from ..data import DatasetError
+from ..errors import DatasetError
 from ..metrics import bootstrap_accuracy, score, score_groups, score_subjects
 from .examples import find_examples
 from .material import Example, ExampleMedia

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ...engines.face_detector import Detector
-from ..data import DatasetError
 from ..data.media import decode_audio
 from ..data.pictures import read_image
 from ..data.takes import read_faces
+from ..errors import DatasetError
 from .material import ExampleMedia, Face, cut_face
 from .scorers import FACE_EVERY_S
 

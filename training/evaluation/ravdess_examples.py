@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ...engines.bundles.manifest import FUSION, LABELS, Bundle
 from ...engines.face_detector import open_detector
-from ..data import DatasetError
 from ..data.ravdess import Clip, find_video_clips, find_voice_clips, parse_clip
 from ..data.takes import load_face_zip
+from ..errors import DatasetError
 from .loading import load_audio, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face
 from .scorers import FACE_EVERY_S

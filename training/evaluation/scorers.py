@@ -24,7 +24,7 @@ from ...engines.golden import check_golden_output
 from ...engines.tensorrt.plan import BuildOptions
 from ...kernels import Preprocessor, open_preprocessor
 from ..augment.corruptions import Audio
-from ..recipes.voice import WINDOW_EVERY_S, mel_windows, window_ends
+from ..data.windows import WINDOW_EVERY_S, mel_windows, window_ends
 from .material import ExampleMedia, Face
 
 BATCH_SIZE = 64

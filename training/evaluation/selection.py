@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.bundles.manifest import FUSION, Bundle
-from ..data import DatasetError
+from ..errors import DatasetError
 from .material import Example
 
 MODALITIES = (FUSION, "voice", "face")

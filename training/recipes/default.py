@@ -20,7 +20,6 @@ from torch import nn
 from ...engines.bundles.manifest import LABELS, Bundle, Level
 from ...engines.estimator import calibrate
 from ...kernels.spec import ImageSpec, MelSpec
-from ..data import DatasetError
 from ..data.action_units import load_action_units
 from ..data.cache import FeatureCache
 from ..data.crops import load_crops
@@ -28,6 +27,8 @@ from ..data.ferplus import FaceSet, load_ferplus
 from ..data.noise import load_noises
 from ..data.ravdess import TEST_FOLDS, find_video_clips, find_voice_clips
 from ..data.voices import load_voices
+from ..data.windows import mel_windows, open_mel
+from ..errors import DatasetError
 from ..evaluation.evaluate import evaluate_bundle
 from ..export.bundle import FusionNetwork, write_bundle
 from ..export.provenance import ESC, FERPLUS, RAVDESS, describe_data_sets
@@ -48,7 +49,7 @@ from .ravdess_folds import (
     predictions_file,
     summarize_folds,
 )
-from .voice import VoiceRecipe, build_voice, make_targets, mel_windows, open_mel, train_voice
+from .voice import VoiceRecipe, build_voice, make_targets, train_voice
 
 log = logging.getLogger(__name__)
 

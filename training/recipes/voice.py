@@ -13,19 +13,17 @@ from torch import Tensor, nn
 
 from ...engines.bundles.manifest import LABELS
 from ...engines.estimator import calibrate
-from ...kernels import LogMel, open_preprocessor
-from ...kernels.spec import ImageSpec, MelSpec
+from ...kernels.spec import MelSpec
 from ..augment.transforms import mask_mel
 from ..augment.voice_variants import make_noise_only, make_variants
 from ..data.ravdess import EMOTIONS8
 from ..data.voices import VoiceSet
+from ..data.windows import mel_windows, open_mel, window_ends
 from ..loop.schedule import FitRecipe
 from ..loop.trainer import Batch, RunOptions, add_recipe_identity, fit
 from ..models.members import member_loss
 from ..models.voice import VoiceNet
 
-WINDOW_EVERY_S = 0.25
-"""A recording is judged by the mean of its windows, this far apart, as the device would."""
 NOISE_ONLY_WINDOWS = 200
 """Different windows of noise alone that training draws from."""
 
@@ -85,35 +83,6 @@ def prepare_speech(
         make_targets(voices),
         make_noise_only(noises, NOISE_ONLY_WINDOWS, spec, recipe.seed),
     )
-
-
-def open_mel(spec: MelSpec) -> LogMel:
-    """The log-mel of the device."""
-    return open_preprocessor("cpu", ImageSpec(), spec).mel
-
-
-def window_ends(num_samples: int, spec: MelSpec, filled: float = 1.0) -> list[int]:
-    """End samples of the windows that judge a recording: from one that is `filled` by so much (or
-    the whole recording when it is shorter) to the recording's end."""
-    step = round(WINDOW_EVERY_S * spec.sample_rate_hz)
-    first = min(num_samples, round(spec.window_samples * filled))
-    return list(range(num_samples, first - 1, -step))[::-1]
-
-
-def mel_windows(
-    audio: NDArray[np.float32], ends: Sequence[int], mel: LogMel
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Windows that end at the samples `ends`, rising -> mel (K, 64, 300), mask (K, 300)."""
-    mel.restart(0)
-    windows, masks = [], []
-    done = 0
-    for end in ends:
-        mel.push(audio[done:end])
-        done = end
-        window, mask = mel.window()
-        windows.append(window[0].copy())
-        masks.append(mask[0].copy())
-    return np.stack(windows), np.stack(masks)
 
 
 @dataclass(frozen=True, slots=True)

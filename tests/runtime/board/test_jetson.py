@@ -13,7 +13,7 @@ from emotion_edge.runtime.board.jetson import (
     read_power_mode,
     read_power_mode_id,
 )
-from emotion_edge.runtime.board.status import open_board
+from emotion_edge.runtime.board.machine import open_board
 from emotion_edge.runtime.board.sysfs import READS_PER_DISCOVERY
 from emotion_edge.runtime.clock import FakeClock
 

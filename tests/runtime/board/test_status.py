@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from emotion_edge.runtime.board.jetson import JetsonBoard
-from emotion_edge.runtime.board.linux import PcBoard
-from emotion_edge.runtime.board.status import Board, describe_machine, open_board, read_governor
+from emotion_edge.runtime.board.linux import PcBoard, read_governor
+from emotion_edge.runtime.board.machine import describe_machine, open_board
+from emotion_edge.runtime.board.status import Board
 from emotion_edge.runtime.board.sysfs import READS_PER_DISCOVERY, Pressure, read_number
 from emotion_edge.runtime.clock import FakeClock
 

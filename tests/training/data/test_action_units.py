@@ -11,7 +11,6 @@ import pytest
 
 from emotion_edge.engines.bundles.manifest import LABELS
 from emotion_edge.kernels.spec import MelSpec
-from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.action_units import (
     INTENSITIES,
     PRESENCES,
@@ -21,6 +20,7 @@ from emotion_edge.training.data.action_units import (
 )
 from emotion_edge.training.data.ravdess import EMOTIONS8, find_voice_clips
 from emotion_edge.training.data.voices import VoiceSet, load_voices
+from emotion_edge.training.errors import DatasetError
 
 WriteTable = Callable[..., Path]
 CLIP = "01-01-03-01-02-01-07"

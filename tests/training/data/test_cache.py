@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.cache import Arrays, FeatureCache
+from emotion_edge.training.errors import DatasetError
 
 
 class Builder:

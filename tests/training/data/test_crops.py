@@ -14,7 +14,6 @@ from emotion_edge.engines.face_detector import open_detector
 from emotion_edge.kernels import reference
 from emotion_edge.kernels.spec import ImageSpec
 from emotion_edge.runtime.capture.demo import draw_face
-from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.cache import FeatureCache
 from emotion_edge.training.data.crops import (
     CROP_PX,
@@ -26,6 +25,7 @@ from emotion_edge.training.data.crops import (
 )
 from emotion_edge.training.data.folder import load_folder
 from emotion_edge.training.data.ravdess import EMOTIONS8, find_video_clips
+from emotion_edge.training.errors import DatasetError
 
 Write = Callable[..., Path]
 PLAIN = ImageSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

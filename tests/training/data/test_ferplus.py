@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from emotion_edge.engines.bundles.manifest import LABELS
-from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.ferplus import (
     VOTES,
     label_from_votes,
     load_ferplus,
 )
+from emotion_edge.training.errors import DatasetError
 
 WriteFerplus = Callable[..., Path]
 

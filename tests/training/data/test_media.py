@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.media import MAX_SIDE_PX, decode_audio, decode_frames
+from emotion_edge.training.errors import DatasetError
 
 Write = Callable[..., Path]
 

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.noise import is_for_training, load_noises
+from emotion_edge.training.errors import DatasetError
 
 
 def write_audio_file(path: Path, level: float) -> None:

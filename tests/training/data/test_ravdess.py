@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from emotion_edge.engines.bundles.manifest import LABELS
-from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.ravdess import (
     EMOTIONS8,
     TEST_FOLDS,
@@ -19,6 +18,7 @@ from emotion_edge.training.data.ravdess import (
     load_voice,
     parse_clip,
 )
+from emotion_edge.training.errors import DatasetError
 
 soundfile = pytest.importorskip("soundfile", reason="soundfile comes with librosa")
 

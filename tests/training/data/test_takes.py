@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.engines.face_detector import Detection, open_detector
-from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.takes import load_face_zip, load_recording, read_faces
+from emotion_edge.training.errors import DatasetError
 
 Write = Callable[..., Path]
 

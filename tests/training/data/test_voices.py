@@ -11,11 +11,11 @@ import pytest
 
 from emotion_edge.engines.bundles.manifest import LABELS
 from emotion_edge.kernels.spec import MelSpec
-from emotion_edge.training.data import DatasetError
 from emotion_edge.training.data.cache import FeatureCache
 from emotion_edge.training.data.folder import load_folder
 from emotion_edge.training.data.ravdess import EMOTIONS8, find_voice_clips, load_voice
 from emotion_edge.training.data.voices import load_folder_voices, load_voices
+from emotion_edge.training.errors import DatasetError
 
 Write = Callable[..., Path]
 SPEC = MelSpec()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.engines.bundles.manifest import LABELS, Bundle, load_bundle, write_manifest
-from emotion_edge.training.data import DatasetError
+from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.evaluation.evaluate import RobustnessOptions, evaluate_bundle
 
 CODES = ("01", "03", "05")

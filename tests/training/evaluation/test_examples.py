@@ -12,7 +12,7 @@ import pytest
 
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles.manifest import LABELS, Bundle
-from emotion_edge.training.data import DatasetError
+from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.evaluation.examples import find_examples
 from emotion_edge.training.evaluation.material import Example
 from emotion_edge.training.evaluation.selection import Selection

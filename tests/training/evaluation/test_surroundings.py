@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.training.augment.corruptions import make_response
-from emotion_edge.training.data import DatasetError
+from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.evaluation.robustness import SNRS_DB, list_conditions
 from emotion_edge.training.evaluation.surroundings import (
     RT60S_S,

@@ -12,16 +12,14 @@ import torch
 from emotion_edge.kernels import reference
 from emotion_edge.kernels.spec import MelSpec
 from emotion_edge.training.data.voices import VoiceSet
+from emotion_edge.training.data.windows import mel_windows, open_mel, window_ends
 from emotion_edge.training.recipes.voice import (
     VoiceRecipe,
     WindowPredictions,
     draw_batch,
-    mel_windows,
-    open_mel,
     predict_windows,
     prepare_speech,
     train_voice,
-    window_ends,
 )
 
 SPEC = MelSpec()
