@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..engines.base import EngineError
-from ..engines.bundles.manifest import BundleError
+from ..engines.bundles import BundleError
 from ..training.errors import DatasetError, TrainingError
 from .commands import compare, folds, quantize, samples, sensitivity
 from .errors import CalibrationError

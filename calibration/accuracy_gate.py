@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engines.bundles.manifest import LABELS, Bundle
-from ..training.evaluation.evaluate import choose_level, evaluate_examples
-from ..training.evaluation.examples import find_examples
-from ..training.evaluation.robustness import CLEAN
-from ..training.evaluation.scorers import open_networks
-from ..training.evaluation.selection import Selection
+from ..engines.bundles import LABELS, Bundle
+from ..training.evaluation import (
+    CLEAN,
+    Selection,
+    choose_level,
+    evaluate_examples,
+    find_examples,
+    open_networks,
+)
 from ..training.metrics import score
 from .errors import CalibrationError
 

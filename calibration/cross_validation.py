@@ -16,17 +16,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engines.bundles.manifest import Manifest
+from ..engines.bundles import Manifest
 from ..engines.estimator import calibrate as calibrate_logits
 from ..engines.golden import golden_input
-from ..training.data.cache import FeatureCache
-from ..training.data.ravdess import EMOTIONS8, TEST_FOLDS, find_voice_clips, split_actors
-from ..training.data.voices import VoiceSet, load_voices
-from ..training.data.windows import mel_windows, open_mel, window_ends
-from ..training.export.onnx import export_onnx
-from ..training.loop.checkpoint import load_weights
-from ..training.models.voice import SevenLabelVoice
-from ..training.recipes.voice import VoiceRecipe, build_voice
+from ..training.data import (
+    EMOTIONS8,
+    TEST_FOLDS,
+    FeatureCache,
+    VoiceSet,
+    find_voice_clips,
+    load_voices,
+    mel_windows,
+    open_mel,
+    split_actors,
+    window_ends,
+)
+from ..training.export import export_onnx
+from ..training.loop import load_weights
+from ..training.models import SevenLabelVoice
+from ..training.recipes import VoiceRecipe, build_voice
 from .accuracy_gate import Row, make_row
 from .divergence import compute_logits
 from .errors import CalibrationError

@@ -17,8 +17,8 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from ..engines.tensorrt.fp16 import QDQ_OPSET, store_weights_as_fp32
-from ..training.export.onnx import store_weights_as_fp16
+from ..engines.tensorrt import QDQ_OPSET, store_weights_as_fp32
+from ..training.export import store_weights_as_fp16
 from .errors import CalibrationError
 from .ranges import WEIGHTED, find_weighted
 

@@ -13,21 +13,19 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engines.bundles.manifest import Manifest
+from ..engines.bundles import Manifest
 from ..kernels import Preprocessor, open_preprocessor
-from ..training.augment.corruptions import (
+from ..training.augment import (
     add_noise,
     blur_image,
     compress_image,
     darken_image,
+    draw_noise,
     make_response,
     occlude_image,
     reverberate,
 )
-from ..training.augment.voice_variants import draw_noise
-from ..training.data.ferplus import FaceSet
-from ..training.data.voices import VoiceSet
-from ..training.data.windows import mel_windows, window_ends
+from ..training.data import FaceSet, VoiceSet, mel_windows, window_ends
 from .errors import CalibrationError
 from .sample_lists import SampleEntry, name_face, name_voice
 from .samples import Samples, check_samples

@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..training.data.ferplus import FaceSet
-from ..training.data.voices import VoiceSet
+from ..training.data import FaceSet, VoiceSet
 from .errors import CalibrationError
 
 LISTS = Path(__file__).parent / "lists"

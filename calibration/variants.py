@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from ..engines.bundles.manifest import Bundle, Manifest, ModelEntry, Variant
+from ..engines.bundles import Bundle, Manifest, ModelEntry, Variant
 from ..engines.golden import golden_input
 from ..engines.onnx_runtime import OnnxEngine
-from ..training.export.bundle import GOLDEN_PLACES, check_replaceable, finish_bundle, put_in_place
+from ..training.export import GOLDEN_PLACES, check_replaceable, finish_bundle, put_in_place
 from .accuracy_gate import Row
 from .errors import CalibrationError
 

@@ -8,8 +8,8 @@ import os
 
 from ..kernels.cuda.device import has_gpu
 from .base import Engine, EngineError, Report, null_reporter
-from .bundles.manifest import FUSION, PRECISIONS, Bundle, ModelEntry
-from .tensorrt.plan import BuildOptions, convert_model
+from .bundles import FUSION, PRECISIONS, Bundle, ModelEntry
+from .tensorrt import BuildOptions, convert_model
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import Arrays, Engine, EngineError
-from .bundles.manifest import EMBEDDING_SIZE, FUSION, Bundle, FusionEntry, Manifest
+from .bundles import EMBEDDING_SIZE, FUSION, Bundle, FusionEntry, Manifest
 
 TOLERANCE = 0.05
 """Largest difference of a logit: room for FP16 and other CPUs, far under a changed answer."""

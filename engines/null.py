@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import Arrays, Feed, TensorSpec, require_host_array
-from .bundles.manifest import EMBEDDING_SIZE, FUSION, LABELS, MODALITIES, Manifest
+from .bundles import EMBEDDING_SIZE, FUSION, LABELS, MODALITIES, Manifest
 
 
 class NullEngine:

@@ -12,14 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..engines.base import EngineError
-from ..engines.bundles.manifest import BundleError
+from ..engines.bundles import BundleError
 from ..kernels.cuda.device import PreprocessorError
 from .cli.build import add_build_arguments, run_build
 from .cli.bundle import add_bundle_arguments, run_bundle
 from .config import Config, ConfigError, load_config
 from .messages import SourceError
-from .service.deployment import add_set_argument
-from .service.indicator import IndicatorError
+from .service import IndicatorError, add_set_argument
 
 log = logging.getLogger(__name__)
 

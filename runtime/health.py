@@ -7,12 +7,12 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from .board.status import Board, BoardStatus
+from .board import Board, BoardStatus
 from .clock import find_next_tick_ns
 from .messages import BackgroundWorker, Faultable, FaultDisplay, Health, Pollable
-from .service.sd_notify import Watchdog
+from .service import Watchdog
 from .session import Runtime
-from .telemetry.trace import TraceWriter
+from .telemetry import TraceWriter
 from .update_check import Trial
 
 log = logging.getLogger(__name__)

@@ -8,30 +8,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .board.machine import open_board
-from .capture import Sources, open_sources
-from .capture.reconnect import is_reopening
+from .board import open_board
+from .capture import Sources, is_reopening, open_sources
 from .clock import MonotonicClock
 from .config import Config, ConfigError
 from .health import Monitor
 from .messages import AudioSource, Health, PreviewDisplay, Sink, SinkClosed, VideoSource
-from .perception.buffers import FrameRing
-from .perception.face_tracker import FaceTracker
-from .perception.pacing import AudioOnlyTimer, FrameRateLimiter
-from .perception.sync import Synchroniser
-from .service.indicator import Indicator, IndicatorError, open_indicator
-from .service.realtime import (
+from .perception import AudioOnlyTimer, FaceTracker, FrameRateLimiter, FrameRing, Synchroniser
+from .service import (
     HELPER_PRIORITY,
+    Indicator,
+    IndicatorError,
+    Watchdog,
     gc_frozen,
     list_threads,
+    open_indicator,
     raise_thread_priorities,
     realtime_priority,
     run_in_background,
     switching_every,
 )
-from .service.sd_notify import Watchdog
 from .session import Runtime, open_runtime, report_build_progress
-from .telemetry.trace import TraceWriter
+from .telemetry import TraceWriter
 from .update_check import StateDisk, decide_trial
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from .board.status import BoardStatus
+from .board import BoardStatus
 
 Float32 = NDArray[np.float32]
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .capture import open_media
-from .capture.playback import merge_events
+from .capture import merge_events, open_media
 from .clock import MonotonicClock
 from .config import Config
 from .messages import AudioChunk, Sink, VideoFrame
-from .perception.pacing import AudioOnlyTimer
+from .perception import AudioOnlyTimer
 from .session import Runtime, open_runtime, report_build_progress
 
 

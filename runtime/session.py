@@ -16,22 +16,29 @@ from typing import NoReturn
 import numpy as np
 
 from ..engines.base import Feed, GpuHangsError, Report, null_reporter
-from ..engines.bundles.manifest import Bundle, Level, Manifest
-from ..engines.bundles.startup import BundleChoice, choose_bundle
+from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
 from .messages import CapturePath, Sink, Window
-from .perception.face_tracker import FaceTracker, one_opencv_thread, open_detector
-from .perception.pacing import FrameRateLimiter
-from .perception.pipeline import Pipeline
-from .perception.sync import Synchroniser
-from .quality.controller import QualityController
-from .quality.levels import RunLevel, drop_unknown_level, open_levels
-from .quality.profiling import ProfileSetup, profile_levels
-from .service.sd_notify import Watchdog
-from .telemetry.latency import LatencyLog
-from .telemetry.trace import Trace
+from .perception import (
+    FaceTracker,
+    FrameRateLimiter,
+    Pipeline,
+    Synchroniser,
+    one_opencv_thread,
+    open_detector,
+)
+from .quality import (
+    ProfileSetup,
+    QualityController,
+    RunLevel,
+    drop_unknown_level,
+    open_levels,
+    profile_levels,
+)
+from .service import Watchdog
+from .telemetry import LatencyLog, Trace
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from ..engines.bundles.startup import BundleChoice
+from ..engines.bundles import BundleChoice
 from .config import ConfigError
 from .faults import FaultLog
 from .messages import SourceError
-from .service.indicator import IndicatorError
+from .service import IndicatorError
 from .session import Runtime
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..engines.base import EngineError
-from ..engines.bundles.manifest import BundleError
+from ..engines.bundles import BundleError
 from ..engines.config_file import ConfigError
 from .commands import default, evaluate, export, models, prepare, train, tune
 from .errors import DatasetError, TrainingError

@@ -19,25 +19,46 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..engines.bundles.manifest import LABELS
+from ..engines.bundles import LABELS
 from ..engines.config_file import ConfigError
 from ..kernels.spec import ImageSpec, MelSpec
 from .config import AnyConfig, FaceConfig, FusionConfig, VoiceConfig
-from .data.cache import FeatureCache
-from .data.ferplus import FaceSet, load_ferplus
-from .data.noise import load_noises
-from .data.ravdess import EMOTIONS8, TEST_FOLDS, find_voice_clips, split_actors
-from .data.voices import VoiceSet, load_voices
+from .data import (
+    EMOTIONS8,
+    TEST_FOLDS,
+    FaceSet,
+    FeatureCache,
+    VoiceSet,
+    find_voice_clips,
+    load_ferplus,
+    load_noises,
+    load_voices,
+    split_actors,
+)
 from .errors import DatasetError, TrainingError
-from .loop.checkpoint import save_weights
-from .loop.trainer import RunOptions
-from .models.count import count_cost
-from .models.face import EMBEDDING_SIZE, FaceNet
-from .models.fusion import NUM_FACES, AttentionFusion, ChannelFusion
-from .models.voice import VoiceNet
-from .recipes.face import FaceRecipe, Round, train_face
-from .recipes.fusion import PAIRS, FusionRecipe, Pairs, train_fusion
-from .recipes.voice import Speech, VoiceRecipe, prepare_speech, train_voice
+from .loop import RunOptions, save_weights
+from .models import (
+    EMBEDDING_SIZE,
+    NUM_FACES,
+    AttentionFusion,
+    ChannelFusion,
+    FaceNet,
+    VoiceNet,
+    count_cost,
+)
+from .recipes import (
+    PAIRS,
+    FaceRecipe,
+    FusionRecipe,
+    Pairs,
+    Round,
+    Speech,
+    VoiceRecipe,
+    prepare_speech,
+    train_face,
+    train_fusion,
+    train_voice,
+)
 
 
 @dataclass(frozen=True, slots=True)

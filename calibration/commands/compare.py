@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundles.manifest import Bundle, load_bundle
+from ...engines.bundles import Bundle, load_bundle
 from ...training.commands.evaluate import actor_list
 from ..accuracy_gate import (
     PRECISIONS,

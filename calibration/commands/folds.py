@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundles.manifest import DEFAULT_BUNDLE, load_bundle
+from ...engines.bundles import DEFAULT_BUNDLE, load_bundle
 from ..accuracy_gate import Limits, find_violations
 from ..samples import load_samples
 from .compare import EXIT_REFUSED, print_rows

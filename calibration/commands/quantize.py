@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundles.manifest import load_bundle
-from ...training.export.bundle import check_replaceable
+from ...engines.bundles import load_bundle
+from ...training.export import check_replaceable
 from ..ranges import METHODS
 from ..recipe import MIN_AGREEMENT, CalibrationOptions, calibrate
 from ..samples import INPUTS, load_samples

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundles.manifest import DEFAULT_BUNDLE, load_bundle
+from ...engines.bundles import DEFAULT_BUNDLE, load_bundle
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:

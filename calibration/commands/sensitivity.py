@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundles.manifest import load_bundle
+from ...engines.bundles import load_bundle
 from ..errors import CalibrationError
 from ..quantize import read_network
 from ..ranges import PLAIN_METHODS, choose_range, collect_histograms, find_weighted

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ...kernels.memory import DeviceArray
 from ..base import Arrays, EngineError, Feed, GpuHangsError, Report, TensorSpec, null_reporter
-from ..bundles.manifest import Bundle
+from ..bundles import Bundle
 from .builder import BuiltEngine, find_cached_engine, load_or_build_engine
 from .cache import EngineCache, find_cache_folder
 from .cuda_driver import CudaDriver, CudaError

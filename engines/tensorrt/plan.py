@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ..base import EngineError
-from ..bundles.manifest import Bundle, Manifest
+from ..bundles import Bundle, Manifest
 from .gpu import Gpu
 
 OPTIMIZATION_LEVEL = 3

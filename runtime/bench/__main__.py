@@ -16,7 +16,7 @@ from typing import Any
 from ..__main__ import add_common_arguments, build_config, positive, run_guarded
 from ..capture import is_camera
 from ..config import Config, ConfigError
-from ..telemetry.trace import write_trace
+from ..telemetry import write_trace
 from .compare import compare_reports, load_report, print_comparison
 from .html import require_libraries, write_html
 from .load import PER_CORE, list_cores

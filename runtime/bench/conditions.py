@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..board.machine import open_board
-from ..board.status import Board, BoardStatus
+from ..board import Board, BoardStatus, open_board
 
 MEASURED_PACKAGES = (
     "emotion-edge",

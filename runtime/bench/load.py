@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..messages import SourceError
-from ..service.realtime import PIPELINE_PRIORITY
+from ..service import PIPELINE_PRIORITY
 from ..session import Runtime
 from . import load_process
 

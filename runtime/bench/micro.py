@@ -16,14 +16,12 @@ from contextlib import ExitStack
 import numpy as np
 
 from ...engines.base import Engine, Feed
-from ...engines.bundles.manifest import FUSION, Bundle
+from ...engines.bundles import FUSION, Bundle
 from ..config import Config
 from ..messages import Estimate
-from ..quality.controller import LevelCost, QualityController
-from ..quality.levels import open_levels
+from ..quality import LevelCost, QualityController, open_levels
 from ..session import open_preprocessor_for, report_build_progress, warmup_inputs
-from ..telemetry.latency import STAGES, LatencyLog
-from ..telemetry.trace import Trace
+from ..telemetry import STAGES, LatencyLog, Trace
 from .summary import percentiles_by_name
 
 WARM_UP_NS = 200_000_000

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import Estimate
-from ..perception.pacing import FrameRateLimiter
+from ..perception import FrameRateLimiter
 from ..session import Runtime
-from ..telemetry.latency import STAGES, read_stages
+from ..telemetry import STAGES, read_stages
 from .scenarios import WARM_UP_S
 
 _ROW = Struct(f"<qq3Bd{len(STAGES)}f")

@@ -22,15 +22,15 @@ from typing import Any
 import psutil
 from msgspec.structs import replace
 
-from ..board.machine import describe_machine
+from ..board import describe_machine
 from ..capture import Media, Playback, Sources, is_camera, open_media
 from ..clock import MonotonicClock
 from ..config import Config, ConfigError
 from ..live import LiveRun
 from ..messages import CapturePath
-from ..service.realtime import DEVICE_PRIORITY, realtime_permitted
+from ..service import DEVICE_PRIORITY, realtime_permitted
 from ..session import Runtime
-from ..telemetry.trace import Trace
+from ..telemetry import Trace
 from .baseline import run_baseline
 from .compare import FORMAT
 from .conditions import Conditions, read_versions

@@ -15,7 +15,7 @@ import psutil
 from numpy.typing import NDArray
 
 from ..clock import Clock, find_next_tick_ns
-from ..service.realtime import run_in_background
+from ..service import run_in_background
 
 PERIOD_NS = 1_000_000_000
 MAX_WARM_UP_S = 60.0

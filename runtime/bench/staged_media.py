@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..capture.playback import Media, merge_events
+from ..capture import Media, merge_events
 from ..messages import AudioChunk, Float32, VideoFrame
 from .scenarios import WARM_UP_S, Phase, find_phase
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..telemetry.latency import STAGES
+from ..telemetry import STAGES
 from .recorder import Recording
 from .scenarios import Phase
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from ...engines.tensorrt.gpu import read_l4t_release
+from ...engines.tensorrt import read_l4t_release
 from .jetson import JetsonBoard, find_gpu_clock, read_power_mode
 from .linux import PcBoard, read_governor
 from .status import MB, Board

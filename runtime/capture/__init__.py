@@ -15,17 +15,22 @@ from pathlib import Path
 
 from ..clock import Clock
 from ..messages import AudioSource, SourceError, VideoSource
+from .audio_devices import list_microphones
 from .camera import CameraOpener
 from .opencv_camera import list_cameras
-from .playback import Media, Playback
-from .reconnect import FAIL_FAST, WaitPolicy, reconnecting_audio, reconnecting_video
+from .playback import Media, Playback, merge_events
+from .reconnect import FAIL_FAST, WaitPolicy, is_reopening, reconnecting_audio, reconnecting_video
 
 __all__ = [
+    "CameraOpener",
     "Media",
     "Playback",
     "Sources",
     "is_camera",
+    "is_reopening",
     "list_cameras",
+    "list_microphones",
+    "merge_events",
     "open_audio",
     "open_media",
     "open_sources",

@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ..clock import Clock
 from ..messages import AudioChunk, CapturePath, SourceError, VideoFrame
-from ..service.realtime import DEVICE_PRIORITY, realtime_priority, run_in_background
+from ..service import DEVICE_PRIORITY, realtime_priority, run_in_background
 
 _FRAMES_AHEAD = 4  # 11 MB at 1280x720; covers a decoder that is late by 100 ms
 _CHUNKS_AHEAD = 20  # 200 ms

@@ -10,13 +10,11 @@ from itertools import product
 from pathlib import Path
 
 from ...engines.base import EngineError
-from ...engines.bundles.manifest import Bundle
-from ...engines.bundles.startup import choose_bundle
-from ...engines.tensorrt.cache import find_cache_folder
+from ...engines.bundles import Bundle, choose_bundle
+from ...engines.tensorrt import find_cache_folder
 from ..clock import MonotonicClock
 from ..config import ConfigError, load_config
-from ..service.deployment import add_config_argument, drop_privileges_to, find_service_config
-from ..service.sd_notify import Watchdog
+from ..service import Watchdog, add_config_argument, drop_privileges_to, find_service_config
 from ..session import report_build_progress
 
 

@@ -12,34 +12,30 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ...engines.base import EngineError
-from ...engines.bundles.archive import open_archive, open_bundle_source
-from ...engines.bundles.manifest import (
+from ...engines.bundles import (
     MANIFEST,
-    SIGNATURE,
-    Bundle,
-    BundleError,
-    check_signature,
-    load_bundle,
-)
-from ...engines.bundles.selection import (
     MAX_FAILED_STARTS,
     SHIPPED,
+    SIGNATURE,
     SYSTEM_STATE,
+    Bundle,
+    BundleError,
+    BundleStore,
+    PublicKey,
     Selection,
+    check_signature,
+    describe_bundle,
     find_state_folder,
+    load_bundle,
+    load_private_key,
+    load_public_key,
+    open_archive,
+    open_bundle_source,
 )
-from ...engines.bundles.signature import PublicKey, load_private_key, load_public_key
-from ...engines.bundles.startup import describe_bundle
-from ...engines.bundles.store import BundleStore
 from ...engines.storage import replace_file
-from ...engines.tensorrt.cache import clean_name
+from ...engines.tensorrt import clean_name
 from ..config import Config, ConfigError, load_config
-from ..service.deployment import (
-    add_config_argument,
-    add_set_argument,
-    drop_privileges_to,
-    find_service_config,
-)
+from ..service import add_config_argument, add_set_argument, drop_privileges_to, find_service_config
 from ..session import report_build_progress
 
 RESTART = "restart the service to use it: sudo systemctl restart emotion-edge"

@@ -16,15 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ...engines.bundles.manifest import Level
-from ...engines.bundles.startup import choose_bundle
-from ...engines.tensorrt.cache import find_cache_folder
+from ...engines.bundles import Level, choose_bundle
+from ...engines.tensorrt import find_cache_folder
 from ..clock import MonotonicClock
 from ..config import Config, ConfigError
-from ..quality.controller import LevelCost
-from ..quality.levels import open_levels
-from ..quality.profiling import ProfileSetup, describe_setup, remeasure_levels
-from ..service.deployment import drop_privileges_to
+from ..quality import LevelCost, ProfileSetup, describe_setup, open_levels, remeasure_levels
+from ..service import drop_privileges_to
 from ..session import open_preprocessor_for, report_build_progress
 
 CAMERA_FPS = 30.0

@@ -23,10 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import config
-from ..board.machine import is_jetson, name_jetpack, read_l4t
-from ..board.sysfs import list_names, read_text
-from ..service.indicator import explain_unusable, find_file
-from ..sinks.screen.hotplug import Connector, list_connectors
+from ..board import is_jetson, list_names, name_jetpack, read_l4t, read_text
+from ..service import explain_unusable, find_file
+from ..sinks.screen import Connector, list_connectors
 from ..sinks.serial_line import load_pyserial
 from .check import Check, join_group, may_open
 

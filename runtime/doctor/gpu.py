@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.base import EngineError
-from ...engines.tensorrt.cache import find_cache_folder
-from ...engines.tensorrt.gpu import Gpu, open_gpu, read_l4t_release
-from ...engines.tensorrt.loader import load_tensorrt
+from ...engines.tensorrt import Gpu, find_cache_folder, load_tensorrt, open_gpu, read_l4t_release
 from ...kernels import PreprocessorError, open_preprocessor
 from ...kernels.spec import ImageSpec, MelSpec
 from .. import config
-from ..capture.camera import CameraOpener
+from ..capture import CameraOpener
 from ..clock import MonotonicClock
 from ..messages import SourceError
-from ..service.indicator import IndicatorError, open_indicator
+from ..service import IndicatorError, open_indicator
 from .check import Check, is_writable
 
 NO_GPU = "not used: there is no GPU"

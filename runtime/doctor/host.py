@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...engines.bundles.manifest import BundleError
-from ...engines.bundles.selection import find_state_folder
-from ...engines.bundles.startup import choose_bundle, describe_bundle
-from ...engines.bundles.store import BundleStore
-from ..board.linux import measures_processor
-from ..board.machine import describe_machine, open_board
+from ...engines.bundles import (
+    BundleError,
+    BundleStore,
+    choose_bundle,
+    describe_bundle,
+    find_state_folder,
+)
+from ..board import describe_machine, measures_processor, open_board
 from ..config import Config, ConfigError
 from .check import Check
 

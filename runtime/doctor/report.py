@@ -16,13 +16,11 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from ...kernels.cuda.device import has_gpu
-from ..board.linux import read_governor
-from ..capture.audio_devices import list_microphones
-from ..capture.opencv_camera import list_cameras
+from ..board import read_governor
+from ..capture import list_cameras, list_microphones
 from ..config import Config, ConfigError, load_config
 from ..messages import SourceError
-from ..service.deployment import find_service_config
-from ..service.realtime import DEVICE_PRIORITY, realtime_permitted
+from ..service import DEVICE_PRIORITY, find_service_config, realtime_permitted
 from .check import Check, is_writable, join_group, may_open
 from .devices import check_indicator, check_screen, check_serial
 from .gpu import check_capture, check_engine_cache, check_gpu, check_kernels, check_tensorrt

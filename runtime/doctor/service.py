@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..board.machine import is_jetson, name_jetpack, read_l4t
-from ..board.sysfs import read_bytes, read_name
+from ..board import is_jetson, name_jetpack, read_bytes, read_l4t, read_name
 from ..config import ConfigError, load_config
-from ..service.deployment import SERVICE_CONFIG
+from ..service import SERVICE_CONFIG
 from .check import Check
 
 UNIT = "emotion-edge.service"

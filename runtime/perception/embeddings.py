@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engines.base import Arrays
-from ...engines.bundles.manifest import EMBEDDING_SIZE, MAX_FUSION_FACES
+from ...engines.bundles import EMBEDDING_SIZE, MAX_FUSION_FACES
 
 MAX_FACE_AGE_NS = 1_000_000_000
 """An expression lasts from half a second to four (Ekman 2003): after a second without frames

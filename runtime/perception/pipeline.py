@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...engines.base import Engine, Feed
-from ...engines.bundles.manifest import FUSION, MODALITIES, Level, Manifest
+from ...engines.bundles import FUSION, MODALITIES, Level, Manifest
 from ...engines.estimator import ClassProbabilities, calibrate_one, fuse
 from ...kernels import Preprocessor
 from ...kernels.memory import Tensor

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..board.status import BoardStatus
+from ..board import BoardStatus
 
 P99_SIGMAS = 2.33
 NOISE_TIME_CONSTANT_NS = 200_000_000

@@ -15,12 +15,12 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from ...engines.base import Engine
-from ...engines.bundles.manifest import Level, Manifest
+from ...engines.bundles import Level, Manifest
 from ...kernels import Preprocessor
 from ...kernels.spec import MelSpec
 from ..clock import Clock
 from ..messages import FaceBox, Float32, VideoFrame, Window
-from ..perception.pipeline import Pipeline
+from ..perception import Pipeline
 from .controller import LevelCost
 from .levels import RunLevel
 

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from ...engines import ENGINES, open_engine
 from ...engines.base import Engine, EngineError, Report
-from ...engines.bundles.manifest import Bundle, Level
+from ...engines.bundles import Bundle, Level
 from ...engines.golden import check_golden_output
-from ...engines.tensorrt.plan import BuildOptions
+from ...engines.tensorrt import BuildOptions
 from ..config import Config, ConfigError
 
 log = logging.getLogger(__name__)

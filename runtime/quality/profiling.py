@@ -21,13 +21,11 @@ import msgspec
 from msgspec import Meta
 
 from ...engines.base import EngineError
-from ...engines.bundles.manifest import Bundle
+from ...engines.bundles import Bundle
 from ...engines.storage import make_folder, replace_file
-from ...engines.tensorrt.cache import clean_name, find_cache_folder, hash_key
-from ...engines.tensorrt.gpu import open_gpu
-from ...engines.tensorrt.loader import load_tensorrt
+from ...engines.tensorrt import clean_name, find_cache_folder, hash_key, load_tensorrt, open_gpu
 from ...kernels import Preprocessor
-from ..board.machine import describe_machine
+from ..board import describe_machine
 from ..clock import Clock
 from .controller import LevelCost
 from .cost import MAX_COST_MS, cost_key, measure_levels

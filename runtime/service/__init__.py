@@ -1,1 +1,47 @@
 """The program as a service: systemd, the capture indicator, real-time scheduling."""
+
+from .deployment import (
+    SERVICE_CONFIG,
+    add_config_argument,
+    add_set_argument,
+    drop_privileges_to,
+    find_service_config,
+)
+from .indicator import Indicator, IndicatorError, explain_unusable, find_file, open_indicator
+from .realtime import (
+    DEVICE_PRIORITY,
+    HELPER_PRIORITY,
+    PIPELINE_PRIORITY,
+    gc_frozen,
+    list_threads,
+    raise_thread_priorities,
+    realtime_permitted,
+    realtime_priority,
+    run_in_background,
+    switching_every,
+)
+from .sd_notify import Watchdog
+
+__all__ = [
+    "DEVICE_PRIORITY",
+    "HELPER_PRIORITY",
+    "PIPELINE_PRIORITY",
+    "SERVICE_CONFIG",
+    "Indicator",
+    "IndicatorError",
+    "Watchdog",
+    "add_config_argument",
+    "add_set_argument",
+    "drop_privileges_to",
+    "explain_unusable",
+    "find_file",
+    "find_service_config",
+    "gc_frozen",
+    "list_threads",
+    "open_indicator",
+    "raise_thread_priorities",
+    "realtime_permitted",
+    "realtime_priority",
+    "run_in_background",
+    "switching_every",
+]

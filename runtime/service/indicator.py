@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .. import config
-from ..board.sysfs import read_bytes, read_number, read_text
+from ..board import read_bytes, read_number, read_text
 from ..clock import Clock, MonotonicClock
 from ..config import ConfigError
 from ..faults import FaultLog

@@ -40,7 +40,7 @@ from typing import Literal
 
 import msgspec
 
-from ...engines.bundles.manifest import LABELS
+from ...engines.bundles import LABELS
 from ..messages import Estimate
 
 Format = Literal["json", "binary"]

@@ -31,10 +31,10 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from ..board.status import MB, BoardStatus
+from ..board import MB, BoardStatus
 from ..config import ConfigError
 from ..messages import Health
-from ..service.realtime import HELPER_PRIORITY, realtime_priority, run_in_background
+from ..service import HELPER_PRIORITY, realtime_priority, run_in_background
 from .latency import Histogram, LatencyLog
 
 log = logging.getLogger(__name__)

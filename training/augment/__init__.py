@@ -1,1 +1,42 @@
 """What may change in a recording without changing its label, and what corrupts it."""
+
+from .corruptions import (
+    Audio,
+    Box,
+    Image,
+    add_noise,
+    blur_image,
+    compress_image,
+    cut_silence,
+    darken_image,
+    make_noise,
+    make_response,
+    measure_rt60,
+    occlude_image,
+    reverberate,
+)
+from .transforms import compress_faces, jitter_faces, mask_mel, scale_pixels
+from .voice_variants import draw_noise, make_noise_only, make_variants
+
+__all__ = [
+    "Audio",
+    "Box",
+    "Image",
+    "add_noise",
+    "blur_image",
+    "compress_faces",
+    "compress_image",
+    "cut_silence",
+    "darken_image",
+    "draw_noise",
+    "jitter_faces",
+    "make_noise",
+    "make_noise_only",
+    "make_response",
+    "make_variants",
+    "mask_mel",
+    "measure_rt60",
+    "occlude_image",
+    "reverberate",
+    "scale_pixels",
+]

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundles.manifest import PRECISIONS, load_bundle
+from ...engines.bundles import PRECISIONS, load_bundle
 from ..errors import DatasetError
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...engines.bundles.manifest import FUSION, LABELS, MAX_TEMPERATURE, MIN_TEMPERATURE, MODALITIES
+from ...engines.bundles import FUSION, LABELS, MAX_TEMPERATURE, MIN_TEMPERATURE, MODALITIES
 from ..errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -1,1 +1,55 @@
 """Data sets: each module reads one, in the layout its authors publish it in."""
+
+from .action_units import ActionUnits, load_action_units, pair
+from .cache import FeatureCache
+from .crops import CropSet, load_crops
+from .ferplus import FaceSet, load_ferplus
+from .folder import FolderItem, load_folder
+from .media import decode_audio
+from .noise import SUFFIXES, is_for_training, load_noises
+from .pictures import read_image
+from .ravdess import (
+    EMOTIONS8,
+    TEST_FOLDS,
+    Clip,
+    find_video_clips,
+    find_voice_clips,
+    parse_clip,
+    split_actors,
+)
+from .takes import load_face_zip, read_faces
+from .voices import VoiceSet, load_voices
+from .windows import WINDOW_EVERY_S, mel_windows, open_mel, window_ends
+
+__all__ = [
+    "EMOTIONS8",
+    "SUFFIXES",
+    "TEST_FOLDS",
+    "WINDOW_EVERY_S",
+    "ActionUnits",
+    "Clip",
+    "CropSet",
+    "FaceSet",
+    "FeatureCache",
+    "FolderItem",
+    "VoiceSet",
+    "decode_audio",
+    "find_video_clips",
+    "find_voice_clips",
+    "is_for_training",
+    "load_action_units",
+    "load_crops",
+    "load_face_zip",
+    "load_ferplus",
+    "load_folder",
+    "load_noises",
+    "load_voices",
+    "mel_windows",
+    "open_mel",
+    "pair",
+    "parse_clip",
+    "read_faces",
+    "read_image",
+    "split_actors",
+    "window_ends",
+]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engines.bundles.manifest import LABELS
+from ...engines.bundles import LABELS
 from ..errors import DatasetError
 from .ravdess import EMOTIONS8, Clip, parse_clip
 from .voices import VoiceSet

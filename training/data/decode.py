@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ...engines.bundles.manifest import LABELS
+from ...engines.bundles import LABELS
 from ..errors import DatasetError
 from .cache import FeatureCache
 from .folder import FolderItem

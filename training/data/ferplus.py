@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ...engines.bundles.manifest import LABELS
+from ...engines.bundles import LABELS
 from ..errors import DatasetError
 from .cache import Arrays, FeatureCache
 from .ferplus_files import FACE_PX, SPLITS, VOTES, Layout, find_layout, has_split

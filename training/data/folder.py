@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
-from ...engines.bundles.manifest import LABELS
+from ...engines.bundles import LABELS
 from ..errors import DatasetError
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...engines.bundles.manifest import LABELS
+from ...engines.bundles import LABELS
 from ...engines.face_detector import open_detector
 from ...kernels.spec import MelSpec
 from ..errors import DatasetError

@@ -1,2 +1,18 @@
 """How a bundle is judged: what is shown to it, what it makes of that, what spoils it, and the
 report. `training/evaluation/evaluate.py` puts these together."""
+
+from .evaluate import choose_level, evaluate_bundle, evaluate_examples
+from .examples import find_examples
+from .robustness import CLEAN
+from .scorers import open_networks
+from .selection import Selection
+
+__all__ = [
+    "CLEAN",
+    "Selection",
+    "choose_level",
+    "evaluate_bundle",
+    "evaluate_examples",
+    "find_examples",
+    "open_networks",
+]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ...engines.bundles.manifest import FUSION, LABELS, Bundle, Level
+from ...engines.bundles import FUSION, LABELS, Bundle, Level
 from ..errors import DatasetError
 from ..metrics import bootstrap_accuracy, score, score_groups, score_subjects
 from .examples import find_examples

@@ -11,10 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from ...engines.bundles.manifest import FUSION, LABELS, Bundle
+from ...engines.bundles import FUSION, LABELS, Bundle
 from ...engines.face_detector import Detector, open_detector
-from ..data.ferplus import FaceSet, load_ferplus
-from ..data.folder import FolderItem, load_folder
+from ..data import FaceSet, FolderItem, load_ferplus, load_folder
 from ..errors import DatasetError
 from .loading import load_audio, load_image, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face

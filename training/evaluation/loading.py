@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...engines.face_detector import Detector
-from ..data.media import decode_audio
-from ..data.pictures import read_image
-from ..data.takes import read_faces
+from ..data import decode_audio, read_faces, read_image
 from ..errors import DatasetError
 from .material import ExampleMedia, Face, cut_face
 from .scorers import FACE_EVERY_S

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..augment.corruptions import Audio, Box, Image
+from ..augment import Audio, Box, Image
 
 MARGIN = 0.25
 """Of the face's side: what is kept around its box, so that a blur can draw from there."""

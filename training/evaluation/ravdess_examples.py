@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ...engines.bundles.manifest import FUSION, LABELS, Bundle
+from ...engines.bundles import FUSION, LABELS, Bundle
 from ...engines.face_detector import open_detector
-from ..data.ravdess import Clip, find_video_clips, find_voice_clips, parse_clip
-from ..data.takes import load_face_zip
+from ..data import Clip, find_video_clips, find_voice_clips, load_face_zip, parse_clip
 from ..errors import DatasetError
 from .loading import load_audio, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ...engines.bundles.manifest import FUSION
-from ..augment.corruptions import (
+from ...engines.bundles import FUSION
+from ..augment import (
     Audio,
     add_noise,
     blur_image,

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from ...engines import open_engine
 from ...engines.base import Engine
-from ...engines.bundles.manifest import EMBEDDING_SIZE, FUSION, Bundle, Level, Manifest
+from ...engines.bundles import EMBEDDING_SIZE, FUSION, Bundle, Level, Manifest
 from ...engines.estimator import calibrate, fuse
 from ...engines.golden import check_golden_output
-from ...engines.tensorrt.plan import BuildOptions
+from ...engines.tensorrt import BuildOptions
 from ...kernels import Preprocessor, open_preprocessor
-from ..augment.corruptions import Audio
-from ..data.windows import WINDOW_EVERY_S, mel_windows, window_ends
+from ..augment import Audio
+from ..data import WINDOW_EVERY_S, mel_windows, window_ends
 from .material import ExampleMedia, Face
 
 BATCH_SIZE = 64

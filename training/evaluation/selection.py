@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundles.manifest import FUSION, Bundle
+from ...engines.bundles import FUSION, Bundle
 from ..errors import DatasetError
 from .material import Example
 

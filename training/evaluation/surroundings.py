@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..augment.corruptions import Audio, cut_silence, make_noise, make_response, measure_rt60
-from ..data.media import decode_audio
-from ..data.noise import SUFFIXES, is_for_training
+from ..augment import Audio, cut_silence, make_noise, make_response, measure_rt60
+from ..data import SUFFIXES, decode_audio, is_for_training
 from ..errors import DatasetError
 
 log = logging.getLogger(__name__)

@@ -1,1 +1,27 @@
 """Trained networks to a bundle."""
+
+from .bundle import (
+    GOLDEN_PLACES,
+    FusionNetwork,
+    check_replaceable,
+    finish_bundle,
+    put_in_place,
+    write_bundle,
+)
+from .onnx import export_onnx, store_weights_as_fp16
+from .provenance import ESC, FERPLUS, RAVDESS, describe_data_sets
+
+__all__ = [
+    "ESC",
+    "FERPLUS",
+    "GOLDEN_PLACES",
+    "RAVDESS",
+    "FusionNetwork",
+    "check_replaceable",
+    "describe_data_sets",
+    "export_onnx",
+    "finish_bundle",
+    "put_in_place",
+    "store_weights_as_fp16",
+    "write_bundle",
+]

@@ -13,7 +13,7 @@ import msgspec
 from torch import nn
 
 from ...engines import open_engine
-from ...engines.bundles.manifest import (
+from ...engines.bundles import (
     FUSION,
     LABELS,
     MANIFEST,
@@ -26,7 +26,7 @@ from ...engines.bundles.manifest import (
 )
 from ...engines.golden import check_golden_output, golden_input
 from ...kernels.spec import ImageSpec, MelSpec
-from ..models.fusion import NUM_FACES
+from ..models import NUM_FACES
 from .model_card import render_model_card
 from .onnx import ExportError, Feed, export_onnx
 from .provenance import describe_origin

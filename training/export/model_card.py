@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...engines.bundles.manifest import Manifest, ModelEntry
-from ..data.ravdess import EMOTIONS8
+from ...engines.bundles import Manifest, ModelEntry
+from ..data import EMOTIONS8
 from .card_tables import escape, make_cell, render_metrics, render_table
 
 INTENDED = """\

@@ -1,1 +1,17 @@
 """The training loop."""
+
+from .checkpoint import load_weights, save_weights
+from .distributed import read_process_group
+from .schedule import FitRecipe
+from .trainer import Batch, RunOptions, add_recipe_identity, fit
+
+__all__ = [
+    "Batch",
+    "FitRecipe",
+    "RunOptions",
+    "add_recipe_identity",
+    "fit",
+    "load_weights",
+    "read_process_group",
+    "save_weights",
+]

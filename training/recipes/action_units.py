@@ -15,8 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from ..data.action_units import ActionUnits
-from ..data.ravdess import EMOTIONS8
+from ..data import EMOTIONS8, ActionUnits
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,26 +17,29 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ...engines.bundles.manifest import LABELS, Bundle, Level
+from ...engines.bundles import LABELS, Bundle, Level
 from ...engines.estimator import calibrate
 from ...kernels.spec import ImageSpec, MelSpec
-from ..data.action_units import load_action_units
-from ..data.cache import FeatureCache
-from ..data.crops import load_crops
-from ..data.ferplus import FaceSet, load_ferplus
-from ..data.noise import load_noises
-from ..data.ravdess import TEST_FOLDS, find_video_clips, find_voice_clips
-from ..data.voices import load_voices
-from ..data.windows import mel_windows, open_mel
+from ..data import (
+    TEST_FOLDS,
+    FaceSet,
+    FeatureCache,
+    find_video_clips,
+    find_voice_clips,
+    load_action_units,
+    load_crops,
+    load_ferplus,
+    load_noises,
+    load_voices,
+    mel_windows,
+    open_mel,
+)
 from ..errors import DatasetError
-from ..evaluation.evaluate import evaluate_bundle
-from ..export.bundle import FusionNetwork, write_bundle
-from ..export.provenance import ESC, FERPLUS, RAVDESS, describe_data_sets
-from ..loop.checkpoint import load_weights, save_weights
+from ..evaluation import evaluate_bundle
+from ..export import ESC, FERPLUS, RAVDESS, FusionNetwork, describe_data_sets, write_bundle
+from ..loop import load_weights, save_weights
 from ..metrics import fit_temperature
-from ..models.face import FaceNet, MirrorAveraged
-from ..models.fusion import NUM_FACES, AttentionFusion
-from ..models.voice import SevenLabelVoice, VoiceNet
+from ..models import NUM_FACES, AttentionFusion, FaceNet, MirrorAveraged, SevenLabelVoice, VoiceNet
 from .face import FaceRecipe, face_logits, prepare_faces, split_held_out, train_face
 from .fusion import PAIRS, FusionRecipe, Pairs, attach_heads, train_fusion
 from .ravdess_folds import (

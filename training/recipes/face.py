@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...kernels.spec import ImageSpec
-from ..augment.transforms import compress_faces, jitter_faces, scale_pixels
-from ..data.ferplus import FaceSet
-from ..loop.schedule import FitRecipe
-from ..loop.trainer import Batch, RunOptions, add_recipe_identity, fit
-from ..models.face import FaceNet, fold_luma
+from ..augment import compress_faces, jitter_faces, scale_pixels
+from ..data import FaceSet
+from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
+from ..models import FaceNet, fold_luma
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import TrainingError
-from ..loop.schedule import FitRecipe
-from ..loop.trainer import Batch, RunOptions, add_recipe_identity, fit
-from ..models.fusion import AttentionFusion, ChannelFusion
+from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
+from ..models import AttentionFusion, ChannelFusion
 
 PRESETS = ("attention", "channel")
 PAIRS = "pairs.npz"

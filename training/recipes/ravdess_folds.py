@@ -23,16 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ...engines.bundles.manifest import LABELS
+from ...engines.bundles import LABELS
 from ...engines.estimator import calibrate
 from ...kernels.spec import ImageSpec, MelSpec
-from ..augment.corruptions import add_noise
-from ..data.action_units import ActionUnits, pair
-from ..data.crops import CropSet
-from ..data.ravdess import EMOTIONS8, TEST_FOLDS, split_actors
-from ..data.voices import VoiceSet
+from ..augment import add_noise
+from ..data import EMOTIONS8, TEST_FOLDS, ActionUnits, CropSet, VoiceSet, pair, split_actors
 from ..metrics import fit_temperature, score, summarize
-from ..models.voice import merge_calm
+from ..models import merge_calm
 from .action_units import UnitsRecipe, predict_units, train_units
 from .face import face_logits
 from .fusion import FusionRecipe, Pairs, fuse_pairs, train_fusion

@@ -11,18 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...engines.bundles.manifest import LABELS
+from ...engines.bundles import LABELS
 from ...engines.estimator import calibrate
 from ...kernels.spec import MelSpec
-from ..augment.transforms import mask_mel
-from ..augment.voice_variants import make_noise_only, make_variants
-from ..data.ravdess import EMOTIONS8
-from ..data.voices import VoiceSet
-from ..data.windows import mel_windows, open_mel, window_ends
-from ..loop.schedule import FitRecipe
-from ..loop.trainer import Batch, RunOptions, add_recipe_identity, fit
-from ..models.members import member_loss
-from ..models.voice import VoiceNet
+from ..augment import make_noise_only, make_variants, mask_mel
+from ..data import EMOTIONS8, VoiceSet, mel_windows, open_mel, window_ends
+from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
+from ..models import VoiceNet, member_loss
 
 NOISE_ONLY_WINDOWS = 200
 """Different windows of noise alone that training draws from."""

@@ -15,7 +15,7 @@ from ...engines.config_file import ConfigError
 from ..config import AnyConfig, FusionConfig, VoiceConfig, change_config, dump_config
 from ..errors import TrainingError
 from ..launch import prepare_data, train_network
-from ..loop.distributed import read_process_group
+from ..loop import read_process_group
 from .study import BestTrial, Range, Report, search
 
 REFERENCE_SPACE = (

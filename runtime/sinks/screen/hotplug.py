@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...board.sysfs import list_names, read_text
+from ...board import list_names, read_text
 from ...faults import FaultLog
 from .display import Display, Pixels, Rect
 from .drm import Handle, KmsError, find_output
