@@ -38,7 +38,7 @@ import numpy as np
 from conftest import write_bundle_folder
 from cuda_stand_in import FakeGpu
 from trt_stand_in import make_tensorrt
-from emotion_edge.engines import build
+from emotion_edge.engines.tensorrt import builder as build
 from emotion_edge.engines.tensorrt.gpu import FreeMemory
 from emotion_edge.engines.golden import golden_input
 from emotion_edge.engines.tensorrt.gpu import open_gpu

@@ -40,7 +40,7 @@ print(json.dumps([name for name in json.loads(sys.argv[1]) if not is_there(name)
 USE = """
 import json, sys
 import tensorrt as trt
-from emotion_edge.engines import build, tensorrt_library as library
+from emotion_edge.engines.tensorrt import builder as build, loader as library
 diagnostics, progress = library.TensorRTDiagnostics(), build._Progress()
 logger, monitor = library.make_logger(diagnostics), build._make_monitor(progress)
 logger.log(trt.ILogger.WARNING, "strange")

@@ -314,7 +314,7 @@ class Orin:
     compute_capability = (8, 7)
 
 dispatcher.get_current_device = lambda: Orin  # functions called by kernels ask for it
-from emotion_edge.kernels import cuda_face, cuda_mel_kernels as mel
+from emotion_edge.kernels.cuda import face as cuda_face, mel_kernels as mel
 
 for kernel, signature in (
     (cuda_face.face_kernel, cuda_face.face_signature("float32")),
