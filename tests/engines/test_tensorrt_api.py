@@ -25,8 +25,9 @@ from trt_stubs import Findings, check_types, list_attributes, list_untyped, make
 
 ENGINES = Path(emotion_edge.engines.__file__).parent
 MODULES = sorted(
-    path for path in ENGINES.glob("*.py") if "import tensorrt as trt" in path.read_text()
+    path for path in ENGINES.rglob("*.py") if "import tensorrt as trt" in path.read_text()
 )
+assert MODULES, "no module of engines/ imports tensorrt"
 FIND_MISSING = """
 import functools, json, sys, tensorrt
 def is_there(name):
@@ -112,11 +113,16 @@ class ApiCheck:
     def rename(self, old: str) -> None:
         """In the copy; spoils every use of a name that must be there."""
         count = 0
-        for path in (self.engines / path.name for path in MODULES):
+        for path in (self.engines / path.relative_to(ENGINES) for path in MODULES):
             source, here = re.subn(rf"\b{old}\b", f"{old}_", path.read_text())
             path.write_text(source)
             count += here
         assert count, f"engines/ has no {old} any more"
+
+
+def name_module(path: Path) -> str:
+    """As a dotted name below `engines`."""
+    return ".".join(path.relative_to(ENGINES).with_suffix("").parts)
 
 
 @pytest.fixture(scope="session", params=TENSORRT)
@@ -155,11 +161,11 @@ def test_every_name_is_there(api_check: ApiCheck) -> None:
 def test_types(api_check: ApiCheck) -> None:
     """Attributes, arities and argument types fit the signatures, and nothing escapes the check:
     no method of TensorRT's is called on something that mypy takes for Any."""
-    findings = api_check.check(*(path.stem for path in MODULES))
+    findings = api_check.check(*map(name_module, MODULES))
     assert findings.errors == []
     stub = (api_check.folder / "tensorrt" / "tensorrt.pyi").read_text()
     for path in MODULES:
-        unknown = [line for line in findings.unknown if f"/{path.name}:" in line]
+        unknown = [line for line in findings.unknown if f"/{path.relative_to(ENGINES)}:" in line]
         assert list_untyped(path.read_text(), stub, unknown) == [], path.name
 
 
@@ -176,13 +182,13 @@ def test_wrong_names_are_seen(api_check: ApiCheck) -> None:
     names = ("STRONGLY_TYPED", "set_memory_pool_limit", "execute_async_v3")
     for name in names:
         api_check.rename(name)
-    errors = "\n".join(api_check.check(*(path.stem for path in MODULES)).errors)
+    errors = "\n".join(api_check.check(*map(name_module, MODULES)).errors)
     for name in names:
         assert f'has no attribute "{name}_"' in errors
     used = {
         name
         for path in MODULES
-        for name in list_attributes((api_check.engines / path.name).read_text(), "tensorrt")
+        for name in list_attributes((api_check.engines / path.relative_to(ENGINES)).read_text(), "tensorrt")
     }
     assert api_check.list_missing(used) == ["NetworkDefinitionCreationFlag.STRONGLY_TYPED_"]
 
