@@ -26,7 +26,6 @@ from .. import config
 from ..board import is_jetson, list_names, name_jetpack, read_l4t, read_text
 from ..service import explain_unusable, find_file
 from ..sinks.screen import Connector, list_connectors
-from ..sinks.serial_line import load_pyserial
 from .check import Check, join_group, may_open
 
 HEADER_UART = "3100000"
@@ -43,6 +42,8 @@ def check_serial(
     is_device: Callable[[Path], bool] = Path.is_char_device,
 ) -> Check:
     """`port` is the path that stands behind "serial:" in output.sinks."""
+    from ..sinks.serial_line import load_pyserial
+
     try:
         load_pyserial()
     except ValueError as error:

@@ -188,7 +188,9 @@ def test_wrong_names_are_seen(api_check: ApiCheck) -> None:
     used = {
         name
         for path in MODULES
-        for name in list_attributes((api_check.engines / path.relative_to(ENGINES)).read_text(), "tensorrt")
+        for name in list_attributes(
+            (api_check.engines / path.relative_to(ENGINES)).read_text(), "tensorrt"
+        )
     }
     assert api_check.list_missing(used) == ["NetworkDefinitionCreationFlag.STRONGLY_TYPED_"]
 
