@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ..engines.face_tracker import FaceTracker
 from .board import open_board
 from .capture import Sources, is_reopening, open_sources
 from .clock import MonotonicClock
 from .config import Config, ConfigError
 from .health import Monitor
 from .messages import AudioSource, Health, PreviewDisplay, Sink, SinkClosed, VideoSource
-from .perception import AudioOnlyTimer, FaceTracker, FrameRateLimiter, FrameRing, Synchroniser
+from .perception import AudioOnlyTimer, FrameRateLimiter, FrameRing, Synchroniser, run_face_tracker
 from .service import (
     HELPER_PRIORITY,
     Indicator,
@@ -245,7 +246,7 @@ class LiveRun:
         with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY) as realtime:
             if not realtime:
                 run_in_background()
-            face_tracker.run(self._frames.newest, self._clock, self._stop)
+            run_face_tracker(face_tracker, self._frames.newest, self._clock, self._stop)
 
     def _run_monitor(self, monitor: Monitor) -> None:
         with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY):

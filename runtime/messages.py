@@ -13,6 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engines.face_tracker import FaceBox
 from .board import BoardStatus
 
 Float32 = NDArray[np.float32]
@@ -41,19 +42,6 @@ class AudioChunk:
     first_sample: int
     """Index of the first sample since the source opened: a gap means lost samples."""
     samples: Float32
-
-
-@dataclass(frozen=True, slots=True)
-class FaceBox:
-    """A square around a face in picture coordinates (pixels, may reach past the border)."""
-
-    x: float
-    y: float
-    size: float
-    score: float
-    """The finder's confidence; its scale depends on the finder."""
-    t_ns: int
-    """Capture time of the picture it was found in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...engines.face_tracker import FaceBox
 from ...kernels import LogMel
-from ..messages import AudioChunk, FaceBox, VideoFrame, Window
+from ..messages import AudioChunk, VideoFrame, Window
 from .buffers import AudioRing
 
 

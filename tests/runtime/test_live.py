@@ -391,7 +391,7 @@ def test_bundle_with_a_fusion_network(
         low, high = sorted((last.face[label], last.voice[label]))
         assert low - 0.05 <= value <= high + 0.05
     assert runtime.pipeline.non_finite_outputs["fusion"] == 0
-    memory = runtime.pipeline._memory
+    memory = runtime.pipeline._estimator._memory
     assert memory is not None
     assert not any(array.any() for array in memory.feed(last.t_ns, face=True, voice=False).values())
 

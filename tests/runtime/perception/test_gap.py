@@ -66,7 +66,7 @@ class Room:
         )
         runtime.process(window, t_ns, t_ns, [self.sink])
         if self.frames % (FPS // 8) == 0:
-            runtime.face_tracker.search(frame)
+            runtime.face_tracker.track(frame)
         self.frames += 1
         return self.sink.estimates[-1]
 
