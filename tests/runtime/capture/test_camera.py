@@ -37,8 +37,8 @@ class Machine:
         monkeypatch.setattr(camera, "find_pin", lambda: memory.pin_for_gpu)
         for backend, name in (
             ("jetson", "jetson_camera.JetsonCamera"),
-            ("v4l2", "v4l2.V4l2Camera"),
-            ("opencv", "camera.Camera"),
+            ("v4l2", "v4l2_camera.V4l2Camera"),
+            ("opencv", "opencv_camera.Camera"),
         ):
             monkeypatch.setattr(f"{SOURCES}.{name}", self.opener(backend))
 
