@@ -92,9 +92,7 @@ class ReconnectingSource(Generic[Item]):
         self._delivered = False  # something has come since it was opened
         self._attempted_ns = clock.now_ns()
         self._delay_ns = FIRST_DELAY_NS
-        self._source: _Source[Item] | None = (
-            None if wait_policy.wait_for_first else open_source()
-        )
+        self._source: _Source[Item] | None = None if wait_policy.wait_for_first else open_source()
 
     @property
     def fault(self) -> str:
