@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..engines.face_tracker import FaceTracker
 from .board import open_board
-from .capture import Sources, is_reopening, open_sources
+from .capture import Sources, WaitPolicy, is_reopening, open_sources
 from .clock import MonotonicClock
 from .config import Config, ConfigError
 from .health import Monitor
@@ -189,20 +189,13 @@ class LiveRun:
     def _open_sources(self, on_gpu: bool, indicator: Indicator) -> Sources:
         if self._given_sources is not None:
             return self._given_sources
-        source = self._config.source
         return open_sources(
-            source.name,
+            self._config.source,
             clock=self._clock,
-            microphone=source.microphone,
-            loop=source.loop,
-            width=source.width_px,
-            height=source.height_px,
-            camera_fps=source.camera_fps,
-            capture=source.capture,
             for_gpu=on_gpu,
-            microphone_chunk_ms=source.microphone_chunk_ms,
-            wait=self._config.wait_for_devices,
-            capture_allowed=lambda: indicator.lit,
+            wait_policy=WaitPolicy(
+                self._config.wait_for_devices, capture_allowed=lambda: indicator.lit
+            ),
         )
 
     def _report_build(self, text: str, watchdog: Watchdog) -> None:

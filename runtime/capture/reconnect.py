@@ -71,7 +71,7 @@ class ReconnectingSource(Generic[Item]):
     def __init__(
         self,
         name: str,
-        open_bundle_source: Callable[[], _Source[Item]],
+        open_source: Callable[[], _Source[Item]],
         clock: Clock,
         renumber: Callable[[Item, bool], Item],
         wait_policy: WaitPolicy,
@@ -80,7 +80,7 @@ class ReconnectingSource(Generic[Item]):
         are kept: what was seen and heard last must not lie here while the device is away."""
         self.name = name
         self.failures = 0
-        self._open = open_bundle_source
+        self._open = open_source
         self._clock = clock
         self._renumber = renumber
         self._stop = threading.Event()
@@ -92,9 +92,7 @@ class ReconnectingSource(Generic[Item]):
         self._delivered = False  # something has come since it was opened
         self._attempted_ns = clock.now_ns()
         self._delay_ns = FIRST_DELAY_NS
-        self._source: _Source[Item] | None = (
-            None if wait_policy.wait_for_first else open_bundle_source()
-        )
+        self._source: _Source[Item] | None = None if wait_policy.wait_for_first else open_source()
 
     @property
     def fault(self) -> str:
@@ -194,7 +192,7 @@ class ReconnectingVideo(ReconnectingSource[VideoFrame]):
     def __init__(
         self,
         name: str,
-        open_bundle_source: Callable[[], VideoSource],
+        open_source: Callable[[], VideoSource],
         clock: Clock,
         wait_policy: WaitPolicy,
     ) -> None:
@@ -203,7 +201,7 @@ class ReconnectingVideo(ReconnectingSource[VideoFrame]):
         self._camera: VideoSource | None = None
 
         def open_and_keep() -> VideoSource:
-            self._camera = open_bundle_source()
+            self._camera = open_source()
             return self._camera
 
         super().__init__(name, open_and_keep, clock, self._continue, wait_policy)
@@ -222,12 +220,12 @@ class ReconnectingVideo(ReconnectingSource[VideoFrame]):
 
 def reconnecting_video(
     name: str,
-    open_bundle_source: Callable[[], VideoSource],
+    open_source: Callable[[], VideoSource],
     clock: Clock,
     wait_policy: WaitPolicy = FAIL_FAST,
 ) -> ReconnectingVideo:
     """The indices go on where they stopped."""
-    return ReconnectingVideo(name, open_bundle_source, clock, wait_policy)
+    return ReconnectingVideo(name, open_source, clock, wait_policy)
 
 
 class ReconnectingAudio(ReconnectingSource[AudioChunk]):
@@ -236,7 +234,7 @@ class ReconnectingAudio(ReconnectingSource[AudioChunk]):
     def __init__(
         self,
         name: str,
-        open_bundle_source: Callable[[], AudioSource],
+        open_source: Callable[[], AudioSource],
         clock: Clock,
         wait_policy: WaitPolicy,
     ) -> None:
@@ -246,7 +244,7 @@ class ReconnectingAudio(ReconnectingSource[AudioChunk]):
         """Of the last chunk: its time, its number and how many samples it had."""
 
         def open_at_same_rate() -> AudioSource:
-            source = open_bundle_source()
+            source = open_source()
             if self.sample_rate_hz not in (0, source.sample_rate_hz):
                 source.close()
                 raise SourceError(f"{name} came back at {source.sample_rate_hz} Hz")
@@ -268,12 +266,12 @@ class ReconnectingAudio(ReconnectingSource[AudioChunk]):
 
 def reconnecting_audio(
     name: str,
-    open_bundle_source: Callable[[], AudioSource],
+    open_source: Callable[[], AudioSource],
     clock: Clock,
     wait_policy: WaitPolicy = FAIL_FAST,
 ) -> ReconnectingAudio:
     """The sample index goes on, with a gap as long as the device was away."""
-    return ReconnectingAudio(name, open_bundle_source, clock, wait_policy)
+    return ReconnectingAudio(name, open_source, clock, wait_policy)
 
 
 def is_reopening(source: object) -> bool:

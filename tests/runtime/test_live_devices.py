@@ -22,7 +22,7 @@ from emotion_edge.runtime.capture.reconnect import (
     reconnecting_video,
 )
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
-from emotion_edge.runtime.config import Config, ConfigError
+from emotion_edge.runtime.config import Config, ConfigError, Source
 from emotion_edge.runtime.live import LiveRun
 from emotion_edge.runtime.messages import AudioChunk, Health, SourceError, VideoFrame
 from emotion_edge.runtime.perception import pacing
@@ -116,11 +116,9 @@ class Stage:
         """Pictures and pieces of sound so far."""
         return sum(device.reads for device in (*self.cameras, *self.microphones))
 
-    def open_sources(
-        self, *_: object, capture_allowed: Callable[[], bool], wait: bool, **__: object
-    ) -> Sources:
+    def open_sources(self, *_: object, wait_policy: WaitPolicy, **__: object) -> Sources:
         """As the program does it, but for the devices themselves."""
-        waiting, clock = WaitPolicy(wait, capture_allowed=capture_allowed), MonotonicClock()
+        waiting, clock = wait_policy, MonotonicClock()
         video = reconnecting_video("camera", self.open_camera, clock, waiting)
         if not self.with_audio:
             return Sources(video, None, "fake")
@@ -455,8 +453,8 @@ def test_missing_devices_of_a_configuration_are_waited_for(
     """Both settings reach those who open the sources."""
     asked: list[object] = []
 
-    def note(*_: object, **options: object) -> Sources:
-        asked.append((options["wait"], options["microphone_chunk_ms"]))
+    def note(source: Source, *, wait_policy: WaitPolicy, **_: object) -> Sources:
+        asked.append((wait_policy.wait_for_first, source.microphone_chunk_ms))
         return Sources(Camera(), None, "fake")
 
     monkeypatch.setattr(live, "open_sources", note)

@@ -77,7 +77,7 @@ def test_no_more_than_fits() -> None:
 
 def test_played_without_background() -> None:
     """At the times of the clip, like any other media."""
-    with Playback(PreloadedMedia(Clip()), FakeClock(), fps=30, background=False) as playback:
+    with Playback(PreloadedMedia(Clip()), FakeClock(), background=False) as playback:
         assert playback.video is not None
         frames = [playback.video.read() for _ in range(5)]
         assert playback.video.read() is None
