@@ -14,12 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..clock import Clock
-from ..messages import AudioSource, SourceError, VideoSource
+from ..messages import AudioSource, Faultable, SourceError, VideoSource
 from .audio_devices import list_microphones
 from .camera import CameraOpener
 from .opencv_camera import list_cameras
 from .playback import Media, Playback, merge_events
-from .reconnect import FAIL_FAST, WaitPolicy, is_reopening, reconnecting_audio, reconnecting_video
+from .reconnect import (
+    FAIL_FAST,
+    ReconnectingAudio,
+    ReconnectingVideo,
+    WaitPolicy,
+    reconnecting_audio,
+    reconnecting_video,
+)
 
 __all__ = [
     "CameraOpener",
@@ -27,7 +34,6 @@ __all__ = [
     "Playback",
     "Sources",
     "is_camera",
-    "is_reopening",
     "list_cameras",
     "list_microphones",
     "merge_events",
@@ -50,6 +56,19 @@ class Sources:
     audio: AudioSource | None
     name: str
     """What was chosen: a camera's device, "demo" or the file."""
+    camera: ReconnectingVideo | None = None
+    """`video`, where it is a device that is opened again after a failure."""
+    microphone: ReconnectingAudio | None = None
+    """`audio`, likewise."""
+
+    @property
+    def devices(self) -> tuple[Faultable, ...]:
+        return tuple(device for device in (self.camera, self.microphone) if device is not None)
+
+    @property
+    def camera_is_reopening(self) -> bool:
+        """Whether no frame comes for a known reason: the camera is being opened again."""
+        return self.camera is not None and self.camera.is_reopening
 
     def close(self) -> None:
         for source in (self.video, self.audio):
@@ -94,7 +113,7 @@ def open_sources(
     if not is_camera(name):
         playback = Playback(open_media(name), clock, loop=loop)
         return Sources(playback.video, playback.audio, name)
-    video = open_video(
+    video = _open_camera(
         name,
         clock=clock,
         width=width,
@@ -104,21 +123,19 @@ def open_sources(
         for_gpu=for_gpu,
         wait_policy=wait_policy,
     )
+    if microphone == "none":
+        return Sources(video, None, name, camera=video)
     try:
-        audio = (
-            None
-            if microphone == "none"
-            else open_audio(
-                microphone, clock=clock, chunk_ms=microphone_chunk_ms, wait_policy=wait_policy
-            )
-        )
+        if _is_media(microphone):
+            return Sources(video, open_audio(microphone, clock=clock), name, camera=video)
+        audio = _open_microphone(microphone, clock, microphone_chunk_ms, wait_policy)
     except SourceError as error:
         if microphone != "auto":
             video.close()
             raise
-        audio = None
         _LOG.warning("going on without a microphone: %s", error)
-    return Sources(video, audio, name)
+        return Sources(video, None, name, camera=video)
+    return Sources(video, audio, name, camera=video, microphone=audio)
 
 
 def open_video(
@@ -135,29 +152,51 @@ def open_video(
 ) -> VideoSource:
     """Pictures alone. `fps`: what a camera is asked for, or the rate a file is re-timed to."""
     if is_camera(name):
-
-        @functools.cache  # each device is opened again in the way that worked
-        def find_opener(device: str) -> CameraOpener:
-            return CameraOpener(
-                device,
-                clock,
-                capture=capture,
-                width=width,
-                height=height,
-                fps=fps or 30,
-                for_gpu=for_gpu,
-            )
-
-        def open_first() -> VideoSource:
-            return find_opener(_first_camera())()
-
-        if name == "camera":  # one that was unplugged may come back under another number
-            return reconnecting_video("camera", open_first, clock, wait_policy)
-        return reconnecting_video(f"camera {name}", find_opener(name), clock, wait_policy)
+        return _open_camera(
+            name,
+            clock=clock,
+            width=width,
+            height=height,
+            fps=fps,
+            capture=capture,
+            for_gpu=for_gpu,
+            wait_policy=wait_policy,
+        )
     playback = Playback(open_media(name), clock, loop=loop, fps=fps, audio=False)
     if playback.video is None:
         raise SourceError(f"{name} holds no picture")
     return playback.video
+
+
+def _open_camera(
+    name: str,
+    *,
+    clock: Clock,
+    width: int,
+    height: int,
+    fps: float | None,
+    capture: str,
+    for_gpu: bool,
+    wait_policy: WaitPolicy,
+) -> ReconnectingVideo:
+    @functools.cache  # each device is opened again in the way that worked
+    def find_opener(device: str) -> CameraOpener:
+        return CameraOpener(
+            device,
+            clock,
+            capture=capture,
+            width=width,
+            height=height,
+            fps=fps or 30,
+            for_gpu=for_gpu,
+        )
+
+    def open_first() -> VideoSource:
+        return find_opener(_first_camera())()
+
+    if name == "camera":  # one that was unplugged may come back under another number
+        return reconnecting_video("camera", open_first, clock, wait_policy)
+    return reconnecting_video(f"camera {name}", find_opener(name), clock, wait_policy)
 
 
 def _first_camera() -> str:
@@ -176,11 +215,21 @@ def open_audio(
     wait_policy: WaitPolicy = FAIL_FAST,
 ) -> AudioSource:
     """Sound alone: "auto" or "default" (the system's microphone), an index, a name, demo, file."""
-    if name == "demo" or "/" in name or Path(name).is_file():
+    if _is_media(name):
         playback = Playback(open_media(name), clock, loop=loop, video=False)
         if playback.audio is None:
             raise SourceError(f"{name} holds no sound")
         return playback.audio
+    return _open_microphone(name, clock, chunk_ms, wait_policy)
+
+
+def _is_media(microphone: str) -> bool:
+    return microphone == "demo" or "/" in microphone or Path(microphone).is_file()
+
+
+def _open_microphone(
+    name: str, clock: Clock, chunk_ms: float, wait_policy: WaitPolicy
+) -> ReconnectingAudio:
     from .audio_devices import import_pyaudio
     from .microphone import Microphone
 

@@ -257,13 +257,12 @@ def test_missing_devices_are_waited_for(
         caplog.at_level(logging.INFO),
         capture.open_sources("camera", clock=clock, microphone="USB", wait=True) as opened,
     ):
-        both = (opened.video, opened.audio)
-        assert list_faults(both) == ()
+        assert list_faults(opened.devices) == ()
         assert opened.video is not None
         frame = opened.video.read()
         assert frame is not None
         assert frame.image[0, 0, 0] == 3
-        assert list_faults(both) == ()
+        assert list_faults(opened.devices) == ()
     first, *others = (record.getMessage() for record in caplog.records)
     assert first.startswith('camera lost: "camera": there is no /dev/video* that captures')
     assert others == ["camera is back"]
@@ -281,7 +280,7 @@ def test_named_microphone_is_reported_missing(
         tries = stop_after(monkeypatch, opened.audio, 3)
         assert opened.audio.read() is None
         assert len(tries) == 3
-        assert bool(list_faults((opened.audio,))) == missed
+        assert bool(list_faults(opened.devices)) == missed
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, source: object, count: int) -> list[int]:
