@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from ..engines.base import EngineError
@@ -136,27 +135,19 @@ def run(args: argparse.Namespace) -> int:
     # Imported here, so that --help and a mistyped option answer at once.
     from .live import LiveRun, StoppedDuringStart
     from .replay import run_replay
-    from .sinks import SinkClosed, open_sink
+    from .sinks import SinkClosed, open_sinks
 
     config = build_config(args)
     specs = args.output or config.output.sinks
-    with ExitStack() as stack:
-        sinks = []
-        for spec in specs:
-            try:
-                sink = open_sink(spec, config)
-            except ValueError as error:
-                raise ConfigError(str(error)) from error
-            stack.callback(sink.close)
-            sinks.append(sink)
+    with open_sinks(specs, config) as sinks:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it would end a replay
         if args.pace == "max":
             try:
-                run_replay(config, sinks, args.seconds)
+                run_replay(config, sinks.publishers, args.seconds)
             except SinkClosed:
                 log.info("nobody reads the output any more")
         else:
-            live = LiveRun(config, sinks)
+            live = LiveRun(config, sinks.publishers, workers=sinks.workers, screens=sinks.screens)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: live.stop())
             signal.signal(signal.SIGUSR1, lambda *_: live.request_trace())

@@ -10,11 +10,19 @@ from pathlib import Path
 
 from ..engines.face_tracker import FaceTracker
 from .board import open_board
-from .capture import Sources, WaitPolicy, is_reopening, open_sources
+from .capture import Sources, WaitPolicy, open_sources
 from .clock import MonotonicClock
 from .config import Config, ConfigError
-from .health import Monitor
-from .messages import AudioSource, Health, PreviewDisplay, Sink, SinkClosed, VideoSource
+from .health import Components, Monitor
+from .messages import (
+    AudioSource,
+    BackgroundWorker,
+    Health,
+    Screen,
+    Sink,
+    SinkClosed,
+    VideoSource,
+)
 from .perception import AudioOnlyTimer, FrameRateLimiter, FrameRing, Synchroniser, run_face_tracker
 from .service import (
     HELPER_PRIORITY,
@@ -53,14 +61,19 @@ class LiveRun:
         config: Config,
         sinks: Sequence[Sink],
         *,
+        workers: Sequence[BackgroundWorker] = (),
+        screens: Sequence[Screen] = (),
         given_sources: Sources | None = None,
         on_health: Callable[[Health], None] | None = None,
         on_open: Callable[[Runtime], None] | None = None,
     ) -> None:
-        """`given_sources` is read in place of what the configuration names, and closed at the end.
+        """`workers` and `screens` are the sinks with these capabilities.
+        `given_sources` is read in place of what the configuration names, and closed at the end.
         `on_open` is called once everything is open, before the first picture is read."""
         self._config = config
         self._sinks = sinks
+        self._workers = workers
+        self._screens = screens
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
@@ -88,7 +101,7 @@ class LiveRun:
             raise ConfigError(f"trace.folder is {folder!r}: no such folder")
         with ExitStack() as stack:
             watchdog = stack.enter_context(Watchdog(self._clock))
-            indicator = stack.enter_context(open_indicator(self._config.indicator, self._sinks))
+            indicator = stack.enter_context(open_indicator(self._config.indicator, self._screens))
             runtime = stack.enter_context(self._open_runtime(watchdog))
             stack.enter_context(decide_trial(runtime))
             self._turn_on(indicator)
@@ -98,9 +111,8 @@ class LiveRun:
             if self._on_open is not None:
                 self._on_open(runtime)
             if self._config.screen.picture:
-                for sink in self._sinks:
-                    if isinstance(sink, PreviewDisplay):
-                        sink.show_preview(self._frames.newest)
+                for screen in self._screens:
+                    screen.show_preview(self._frames.newest)
             stack.enter_context(gc_frozen(self._config.realtime.freeze))
             threads: list[threading.Thread] = []
             try:
@@ -110,7 +122,7 @@ class LiveRun:
                 self._loop(
                     runtime,
                     monitor,
-                    lambda: not indicator.lit or is_reopening(sources.video),
+                    lambda: not indicator.lit or sources.camera_is_reopening,
                     seconds,
                 )
             except SinkClosed:
@@ -170,7 +182,12 @@ class LiveRun:
             watchdog,
             self._trace_writer,
             self._on_health,
-            (indicator, StateDisk(), sources.video, sources.audio, *self._sinks),
+            Components(
+                pollable=(indicator, StateDisk()),
+                devices=sources.devices,
+                workers=self._workers,
+                displays=self._screens,
+            ),
         )
         if config.metrics.port:
             from .telemetry.prometheus import (

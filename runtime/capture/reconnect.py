@@ -272,8 +272,3 @@ def reconnecting_audio(
 ) -> ReconnectingAudio:
     """The sample index goes on, with a gap as long as the device was away."""
     return ReconnectingAudio(name, open_source, clock, wait_policy)
-
-
-def is_reopening(source: object) -> bool:
-    """Whether nothing comes from `source` for a reason that is known, and that is looked after."""
-    return isinstance(source, ReconnectingSource) and source.is_reopening

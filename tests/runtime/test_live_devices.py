@@ -121,9 +121,9 @@ class Stage:
         waiting, clock = wait_policy, MonotonicClock()
         video = reconnecting_video("camera", self.open_camera, clock, waiting)
         if not self.with_audio:
-            return Sources(video, None, "fake")
+            return Sources(video, None, "fake", camera=video)
         audio = reconnecting_audio("microphone", self.open_microphone, clock, waiting)
-        return Sources(video, audio, "fake")
+        return Sources(video, audio, "fake", camera=video, microphone=audio)
 
     def open_camera(self) -> RecordingCamera:
         self.events.append("camera opened")
@@ -239,7 +239,8 @@ def test_run_waits_for_the_indicator(
             dark.append(pings)
             stage.lamp.broken = len(dark) < 20
 
-    run = LiveRun(configure("camera", "wait_for_devices=true"), [collector, screen], on_health=look)
+    settings = configure("camera", "wait_for_devices=true")
+    run = LiveRun(settings, [collector, screen], screens=[screen], on_health=look)
     collector.on_publish = lambda _: run.stop() if stage.microphones else None
     with caplog.at_level(logging.WARNING):
         run.run()
@@ -424,10 +425,11 @@ def test_only_a_missing_camera_counts_as_expected_idle(
             gone.set()
             run.stop()
 
-    video: object = reconnecting_video("camera", open_camera, clock, WaitPolicy(True))
+    camera = reconnecting_video("camera", open_camera, clock, WaitPolicy(True))
+    sources = Sources(camera, None, "fake", camera=camera)
     if kind == "silent":
-        video = SilentCamera()
-    monkeypatch.setattr(live, "open_sources", lambda *_, **__: Sources(video, None, "fake"))  # type: ignore[arg-type]
+        sources = Sources(SilentCamera(), None, "fake")
+    monkeypatch.setattr(live, "open_sources", lambda *_, **__: sources)
     run = LiveRun(configure("camera"), [collector], on_health=look)
     run.run()
     assert collector.estimates == []
@@ -472,11 +474,15 @@ class PreviewScreen:
     def __init__(self) -> None:
         self.newest: Callable[[], VideoFrame | None] | None = None
         self.faults: list[tuple[str, ...]] = []
+        self.fault = ""
         self.failure: Exception | None = None
+        self.showing = True
 
     def publish(self, estimate: object) -> None: ...
 
     def close(self) -> None: ...
+
+    def show_camera(self, on: bool) -> None: ...
 
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None:
         self.newest = newest
@@ -493,7 +499,7 @@ def test_preview_on_the_screen(
     screen = PreviewScreen()
     seen: list[VideoFrame | None] = []
     settings = ["screen.picture=true"] if wanted else []
-    run = LiveRun(configure("camera", *settings), [collector, screen])
+    run = LiveRun(configure("camera", *settings), [collector, screen], screens=[screen])
 
     def look(_: object) -> None:
         if screen.newest is not None:
@@ -518,16 +524,24 @@ def test_faults_reach_the_screen(
 ) -> None:
     """A sink that shows troubles hears of the camera's, and of another sink's own."""
     screen = PreviewScreen()
-    collector.fault = "serial /dev/ttyS9 is missing"  # type: ignore[attr-defined]
+    serial = PreviewScreen()
+    serial.fault = "serial /dev/ttyS9 is missing"
     gone = threading.Event()
     missing = reconnecting_video("camera", wait_for_nothing(gone), FakeClock(), WaitPolicy(True))
-    monkeypatch.setattr(live, "open_sources", lambda *_, **__: Sources(missing, None, "fake"))
+    sources = Sources(missing, None, "fake", camera=missing)
+    monkeypatch.setattr(live, "open_sources", lambda *_, **__: sources)
 
     def look(health: Health) -> None:
         if len(health.faults) == 2:
             run.stop()
 
-    run = LiveRun(configure("camera"), [collector, screen], on_health=look)
+    run = LiveRun(
+        configure("camera"),
+        [collector, screen],
+        workers=[serial],
+        screens=[screen],
+        on_health=look,
+    )
     run.run()
     assert screen.faults[-1] == ("camera is missing", "serial /dev/ttyS9 is missing")
 
@@ -540,7 +554,7 @@ def test_bug_in_the_thread_of_a_sink(
     stage.lamp.broken = not lit
     sink = PreviewScreen()
     sink.failure = RuntimeError("a bug of ours")
-    run = LiveRun(configure("camera", "wait_for_devices=true"), [sink])
+    run = LiveRun(configure("camera", "wait_for_devices=true"), [sink], workers=[sink])
     with pytest.raises(RuntimeError, match="a bug of ours"):
         run.run()
 
