@@ -31,8 +31,7 @@ from emotion_edge.engines.bundles.store import BundleStore
 from emotion_edge.engines.storage import atomic_write
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
-sys.path.append(str(Path(__file__).parent))  # the tests are no package
-from fragile_disk import FragileDisk
+from .fragile_disk import FragileDisk
 
 MAX_PROFILES = ("promised", "names", "files", "chance", "all")
 Operation = Callable[[Path], object]
