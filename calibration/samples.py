@@ -7,6 +7,7 @@ and the id of each; it needs neither the data sets nor torch to be read.
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -16,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engines.storage import atomic_write
 from .errors import CalibrationError
-from .whole_file import atomic_write
 
 INPUTS = {"face": ("image",), "voice": ("mel", "mask")}
 """The inputs of each network that is quantised."""
@@ -97,7 +98,13 @@ def save_samples(file: Path, samples: Mapping[str, Samples]) -> None:
         arrays[f"{network}.ids"] = np.array(one.ids, np.str_)
         for name, values in one.inputs.items():
             arrays[f"{network}.{name}"] = values
-    atomic_write(file, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
+    content = io.BytesIO()
+    try:
+        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, content.getvalue())
+    except OSError as error:
+        raise CalibrationError(f"{file}: cannot be written: {error.strerror}") from error
 
 
 def load_samples(file: Path, networks: Sequence[str] = tuple(INPUTS)) -> dict[str, Samples]:

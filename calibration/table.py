@@ -10,8 +10,8 @@ from typing import Annotated
 
 import msgspec
 
+from ..engines.storage import atomic_write
 from .errors import CalibrationError
-from .whole_file import atomic_write
 
 
 class CalibrationKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +49,11 @@ class CalibrationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def save_table(file: Path, table: CalibrationTable) -> None:
     """Raises CalibrationError."""
     text = msgspec.json.format(msgspec.json.encode(table), indent=1)
-    atomic_write(file, lambda stream: stream.write(text + b"\n"))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, text + b"\n")
+    except OSError as error:
+        raise CalibrationError(f"{file}: cannot be written: {error.strerror}") from error
 
 
 def load_table(file: Path) -> CalibrationTable | None:

@@ -28,11 +28,11 @@ import msgspec
 
 from ..base import EngineError, Report, null_reporter
 from ..storage import (
+    atomic_write,
     hold_lock,
     make_folder,
     move_folder,
     remove_folder,
-    replace_file,
     sync_folder,
     write_new_file,
 )
@@ -89,7 +89,7 @@ class BundleStore:
 
     def write_selection(self, selection: Selection) -> None:
         """In one step. Raises OSError."""
-        replace_file(self._file, msgspec.json.encode(selection) + b"\n")
+        atomic_write(self._file, msgspec.json.encode(selection) + b"\n")
 
     def lock_selection(self) -> AbstractContextManager[None]:
         """Entering raises BundleError when somebody does not let go of it."""

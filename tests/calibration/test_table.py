@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -96,16 +95,11 @@ def test_full_disk(
     save_table(file, table)
     before = file.read_bytes()
 
-    class FullDisk(io.FileIO):
-        def write(self, data: Any) -> int:
-            super().write(bytes(data)[:5])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def open_there(path: Path, mode: str) -> FullDisk:
-        return FullDisk(path, mode)
+    def fill_up(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as full:
-        full.setattr(Path, "open", open_there)
+        full.setattr(os, "write", fill_up)
         with pytest.raises(CalibrationError, match=r"face\.json: cannot be written: No space left"):
             save_table(file, msgspec.structs.replace(table, used="entropy"))
     assert file.read_bytes() == before

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -34,8 +33,7 @@ from emotion_edge.engines.bundles.manifest import (
 )
 from emotion_edge.engines.bundles.store import BundleStore
 
-sys.path.append(str(Path(__file__).parent.parent))  # the tests are no package
-from power_cuts import write_bundle
+from ..power_cuts import write_bundle
 
 Change = Callable[[tarfile.TarInfo], object]
 

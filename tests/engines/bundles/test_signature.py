@@ -23,8 +23,7 @@ from emotion_edge.engines.bundles.manifest import (
 from emotion_edge.engines.bundles.signature import load_private_key, load_public_key
 from emotion_edge.engines.config_file import ConfigError
 
-sys.path.append(str(Path(__file__).parent.parent))  # the tests are no package
-from signing import KeyPair, write_keys
+from ..signing import KeyPair, write_keys
 
 TEST_3_KEY = "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7"
 """Of RFC 8032, section 7.1, test 3, whose message is af 82."""

@@ -7,7 +7,6 @@ import fcntl
 import logging
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,7 @@ from emotion_edge.engines.bundles.startup import BundleChoice, choose_bundle
 from emotion_edge.engines.bundles.store import BundleStore
 from emotion_edge.engines.config_file import ConfigError
 
-sys.path.append(str(Path(__file__).parent.parent))  # the tests are no package
-from power_cuts import install, write_bundle
+from ..power_cuts import install, write_bundle
 
 
 class Device:
@@ -337,7 +335,7 @@ def test_signatures(device: Device, caplog: pytest.LogCaptureFixture, tmp_path: 
     """With a key: what is not signed is passed over, wherever it is named; what ships is not
     asked. A key that is none ends the start."""
     pytest.importorskip("cryptography", reason="cryptography is in the signed extra")
-    from signing import write_keys
+    from ..signing import write_keys
 
     keys = write_keys(tmp_path / "keys")
     key = str(keys.public)

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import shutil
-import sys
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +26,7 @@ from emotion_edge.engines.bundles.selection import SHIPPED, Selection
 from emotion_edge.engines.bundles.signature import PublicKey
 from emotion_edge.engines.bundles.store import BundleStore
 
-sys.path.append(str(Path(__file__).parent.parent))  # the tests are no package
-from power_cuts import write_bundle
+from ..power_cuts import write_bundle
 
 
 @pytest.fixture
@@ -345,7 +343,7 @@ def test_signed_bundles(store: BundleStore, bundles: Callable[[str], Path], tmp_
     """With a key only those; one that was installed before there was a key is replaced by the
     signed one of the same name."""
     pytest.importorskip("cryptography", reason="cryptography is in the signed extra")
-    from signing import write_keys
+    from ..signing import write_keys
 
     keys = write_keys(tmp_path / "keys")
     key = keys.public_key

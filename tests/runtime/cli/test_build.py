@@ -21,9 +21,8 @@ from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.cli import build as build_command
 from emotion_edge.runtime.session import report_build_progress
 
-sys.path.append(str(Path(__file__).parent.parent.parent / "engines"))  # the tests are no package
-from cuda_stand_in import FakeGpu
-from trt_stand_in import use_fake_tensorrt
+from ...engines.fake_cuda import FakeGpu
+from ...engines.fake_tensorrt import use_fake_tensorrt
 
 TIMEOUT_S = 500
 

@@ -26,9 +26,8 @@ from emotion_edge.runtime.cli import bundle as bundle_command
 from emotion_edge.runtime.cli.bundle import RESTART
 from emotion_edge.runtime.service import deployment
 
-sys.path.append(str(Path(__file__).parent.parent.parent / "engines"))  # the tests are no package
-from cuda_stand_in import FakeGpu
-from trt_stand_in import use_fake_tensorrt
+from ...engines.fake_cuda import FakeGpu
+from ...engines.fake_tensorrt import use_fake_tensorrt
 
 TIMEOUT_S = 500
 NULL = ("--set", "engines.name=null")
@@ -317,7 +316,7 @@ def test_list_shows_a_deleted_bundle(
 @pytest.fixture
 def keys(tmp_path: Path) -> Any:
     pytest.importorskip("cryptography", reason="cryptography is in the signed extra")
-    from signing import write_keys
+    from ...engines.signing import write_keys
 
     return write_keys(tmp_path / "keys")
 
@@ -333,7 +332,7 @@ def test_signed(capsys: pytest.CaptureFixture[str], null: Path, keys: Any) -> No
     assert bundle(capsys, "install", pack(null), *asks)[0] == 0
     assert bundle(capsys, "list", *asks)[1][-1].split(maxsplit=4)[4].split()[0] == "yes"
     assert choose_bundle("", str(keys.public)).bundle.manifest.name == "null"
-    from signing import write_keys
+    from ...engines.signing import write_keys
 
     others = write_keys(null.parent / "others")
     lines = bundle(capsys, "list", *NULL, "--set", f"public_key={others.public}")[1]

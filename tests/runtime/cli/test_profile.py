@@ -24,8 +24,7 @@ from emotion_edge.runtime.quality.controller import LevelCost
 from emotion_edge.runtime.quality.profiling import ProfileSetup, profile_levels
 from emotion_edge.runtime.session import open_runtime
 
-sys.path.append(str(Path(__file__).parent.parent.parent / "engines"))  # the tests are no package
-from trt_stand_in import use_fake_tensorrt
+from ...engines.fake_tensorrt import use_fake_tensorrt
 
 TIMEOUT_S = 500
 MS = ("base_ms", "face_ms", "voice_ms")

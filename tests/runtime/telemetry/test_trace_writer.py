@@ -319,10 +319,10 @@ def test_other_cause_is_said(
     """A disk that is full, and then broken: once each."""
     codes = [errno.ENOSPC] * 3 + [errno.EIO] * 3
 
-    def fail(self: Path, target: Path) -> Path:
+    def fail(source: Path, target: Path) -> None:
         raise OSError(codes[0], os.strerror(codes.pop(0)))
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     writer = Bench(tmp_path).writer
     for minute in range(6):
         writer.tick(minute * 60 * SECOND, minute + 1)
@@ -335,10 +335,10 @@ def test_full_disk_leaves_nothing_behind(
 ) -> None:
     """Neither half a trace nor the draft of one."""
 
-    def fail(self: Path, target: Path) -> Path:
+    def fail(source: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     writer = Bench(tmp_path).writer
     writer.request()
     assert writer.tick(0, 0) is None
