@@ -237,7 +237,7 @@ def test_run_waits_for_the_indicator(
             assert health.faults == (f"not capturing: {OUT}",)
             assert stage.events == []
             dark.append(pings)
-            stage.lamp.broken = len(dark) < 20
+            stage.lamp.broken = len(dark) < 20 or pings <= 5
 
     settings = configure("camera", "wait_for_devices=true")
     run = LiveRun(settings, [collector, screen], screens=[screen], on_health=look)
@@ -247,7 +247,6 @@ def test_run_waits_for_the_indicator(
     ready = [message for message in systemd.messages if message.startswith("READY=1")]
     assert ready == [f"READY=1\nSTATUS=not capturing: {OUT}"]
     assert any(line.startswith(f"STATUS=not capturing: {OUT}; 0 fps") for line in systemd.messages)
-    assert dark[-1] > 5
     assert screen.faults[0] == (f"not capturing: {OUT}",)
     assert screen.faults[-1] == ()
     assert stage.events[0] == "light on"
@@ -279,9 +278,9 @@ def test_capture_stops_when_the_indicator_goes_off(
         if health.faults:
             assert health.faults == (f"not capturing: {OUT}",)
             dark.append((stage.reads, systemd.count_pings()))
-            if len(dark) == 20:
-                assert set(stage.events[-2:]) == {"camera closed", "microphone closed"}
-                lamp.broken = False
+            closed = set(stage.events[-2:]) == {"camera closed", "microphone closed"}
+            alive = dark[-1][1] >= dark[0][1] + 5
+            lamp.broken = not (closed and alive and len(dark) >= 20)
         elif dark and stage.reads > dark[-1][0] + 10 and stage.cameras[-1].reads > 3:
             run.stop()
         elif not dark and collector.estimates and stage.microphones[0].reads:
@@ -289,10 +288,9 @@ def test_capture_stops_when_the_indicator_goes_off(
 
     run = LiveRun(configure("camera"), [collector], on_health=look)
     run.run()
-    reads, pings = zip(*dark, strict=True)
+    reads, _ = zip(*dark, strict=True)
     # One picture and one sound may be on their way just then: read to their end, and not taken.
     assert reads[-1] <= reads[0] + 2
-    assert pings[-1] >= pings[0] + 5
     assert any(f"STATUS=not capturing: {OUT}; " in message for message in systemd.messages)
     assert (len(stage.cameras), len(stage.microphones)) == (2, 2)
     assert stage.microphones[1].reads > 0
@@ -400,7 +398,7 @@ def test_only_a_missing_camera_counts_as_expected_idle(
     """While one that is known to be missing is looked for, systemd is told that all is alive,
     though there never was an estimate. One that gives nothing, or whose driver holds up what looks
     for it, gets no ping, so the program is restarted."""
-    gone, clock = threading.Event(), FakeClock()
+    gone, hangs, clock = threading.Event(), threading.Event(), FakeClock()
     opened = iter([wait_for_nothing(gone)])
 
     def hang() -> Camera:
@@ -408,6 +406,7 @@ def test_only_a_missing_camera_counts_as_expected_idle(
         if open_nothing is not None:
             return open_nothing()
         clock.advance(reconnect.OPEN_TIMEOUT_NS)  # and it is not back yet
+        hangs.set()
         gone.wait()
         raise SourceError("the end of the test")
 
@@ -416,12 +415,13 @@ def test_only_a_missing_camera_counts_as_expected_idle(
         "silent": SilentCamera,
         "hangs": hang,
     }[kind]
-    seen: list[tuple[str, ...]] = []
+    seen: list[tuple[tuple[str, ...], int]] = []
 
     def look(health: Health) -> None:
-        systemd.count_pings()  # its queue is short
-        seen.append(health.faults)
-        if len(seen) == 25:
+        pings = systemd.count_pings()  # its queue is short
+        if kind != "hangs" or hangs.is_set():
+            seen.append((health.faults, pings))
+        if len(seen) >= 25 and (kind != "missing" or pings > 5):
             gone.set()
             run.stop()
 
@@ -433,18 +433,17 @@ def test_only_a_missing_camera_counts_as_expected_idle(
     run = LiveRun(configure("camera"), [collector], on_health=look)
     run.run()
     assert collector.estimates == []
-    pings = systemd.count_pings()
+    troubles, pings = seen[-1]
     if kind == "missing":
-        assert seen[-1] == ("camera is missing",)
-        assert pings > 5
+        assert troubles == ("camera is missing",)
         status = "STATUS=camera is missing; 0 fps, p99 0.0 ms, 0 misses, level high"
         assert status in systemd.messages
     elif kind == "silent":
-        assert seen[-1] == ()
+        assert troubles == ()
         assert pings == 0
     else:
-        assert seen[-1] == ("camera is missing",)
-        assert pings <= 2  # before it hung
+        assert troubles == ("camera is missing",)
+        assert pings <= seen[0][1] + 1  # what was on its way when it hung
 
 
 def test_missing_devices_of_a_configuration_are_waited_for(
