@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -179,12 +180,30 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
         return EXIT_USAGE
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
-        return command(args)
+        code = command(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
+        return 0
     except (ConfigError, *ENVIRONMENT_ERRORS) as error:
         print(f"{' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ENVIRONMENT
     except KeyboardInterrupt:
         return 130
+
+
+def _reader_has_gone() -> bool:
+    """Return whether standard output has lost its reader, as after `| head -1`."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    gone = any(events & select.POLLERR for _, events in poll.poll(0))
+    if gone:
+        from .sinks.console import drop_unwritten
+
+        drop_unwritten(sys.stdout)
+    return gone
 
 
 def main(argv: Sequence[str] | None = None) -> int:

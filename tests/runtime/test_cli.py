@@ -120,6 +120,20 @@ def test_closed_pipe_is_a_clean_end(
     assert (process.returncode, errors) == (0, "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_reads_what_a_command_prints(unbuffered: str) -> None:
+    """`doctor | head -1`: no word about it, and code 0."""
+    command = [sys.executable, "-m", "emotion_edge.runtime", "doctor"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    pipe = subprocess.PIPE
+    with processes.start(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (0, "")
+
+
 def test_missing_file_in_a_process_of_its_own() -> None:
     """One line and code 4, with nothing around it."""
     with start("--source", "nowhere.mp4", "--pace", "max") as process:

@@ -56,7 +56,7 @@ GROUP = "root:x:0:\nvideo:x:44:emotion-edge\nrender:x:105:ubuntu,emotion-edge\n"
 @pytest.fixture(autouse=True)
 def _systemd_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test fails because the programs it starts take their time."""
-    monkeypatch.setattr(doctor_service, "TIMEOUT_S", 500.0)
+    monkeypatch.setattr(service, "TIMEOUT_S", 500.0)
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_systemd_that_hangs(device: Path) -> None:
         raise subprocess.TimeoutExpired("systemctl", 5)
 
     assert is_running(device, hang)
-    check = check_service(device, hang, null_reporter)
+    check = check_service(device, hang, no_output)
     assert check == Check("service", "warn", "systemd has not answered for 500 s")
 
 
