@@ -5,7 +5,7 @@ from .cache import FeatureCache
 from .crops import CropSet, load_crops
 from .ferplus import FaceSet, load_ferplus
 from .folder import FolderItem, load_folder
-from .media import decode_audio
+from .media import decode_audio, decode_frames
 from .noise import SUFFIXES, is_for_training, load_noises
 from .pictures import read_image
 from .ravdess import (
@@ -34,6 +34,7 @@ __all__ = [
     "FolderItem",
     "VoiceSet",
     "decode_audio",
+    "decode_frames",
     "find_video_clips",
     "find_voice_clips",
     "is_for_training",
