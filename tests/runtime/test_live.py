@@ -27,7 +27,7 @@ from emotion_edge.runtime import live as app
 from emotion_edge.runtime import session
 from emotion_edge.runtime.capture import Sources
 from emotion_edge.runtime.capture.demo import draw_face, synthesize_speech
-from emotion_edge.runtime.capture.reconnect import reconnecting_audio, reconnecting_video
+from emotion_edge.runtime.capture.reconnect import ReconnectingAudio, ReconnectingVideo
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, ConfigError
 from emotion_edge.runtime.live import SWITCH_INTERVAL_S, LiveRun
@@ -438,7 +438,7 @@ def test_camera_that_vanishes_and_returns(live: LiveMaker) -> None:
     """The voice goes on alone, four times a second, and says that the face is missing; the
     pictures come back with numbers that go on."""
     back = threading.Event()
-    video = reconnecting_video("camera", reopen_when(back, Camera(25), Camera), FakeClock())
+    video = ReconnectingVideo("camera", reopen_when(back, Camera(25), Camera), FakeClock())
     run, sink = live(video, Microphone())
     alone: list[Estimate] = []
 
@@ -465,7 +465,7 @@ def test_microphone_that_vanishes_and_returns(live: LiveMaker) -> None:
     """The face goes on at full rate, the voice is missing when its last sound is a second old,
     and is heard again when it is back; the gap is counted."""
     back = threading.Event()
-    audio = reconnecting_audio(
+    audio = ReconnectingAudio(
         "microphone", reopen_when(back, Microphone(0.9), Microphone), FakeClock()
     )
     run, sink = live(Camera(), audio)

@@ -17,7 +17,7 @@ from emotion_edge.runtime.capture.jetson_camera import (
     JetsonCamera,
     count_ring_buffers,
 )
-from emotion_edge.runtime.capture.reconnect import reconnecting_video
+from emotion_edge.runtime.capture.reconnect import ReconnectingVideo
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import CapturePath, SourceError, VideoFrame
 
@@ -207,7 +207,7 @@ def test_reopened_camera_has_a_new_clock(device: Camera, clock: FakeClock) -> No
         opened.append(JetsonCamera("csi://0", clock, SETTINGS))
         return opened[-1]
 
-    with reconnecting_video("camera csi://0", reopen, clock) as camera:
+    with ReconnectingVideo("camera csi://0", reopen, clock) as camera:
         frames = [camera.read() for _ in range(11)]
         device.dies_after = 10
         frames += [camera.read() for _ in range(11)]

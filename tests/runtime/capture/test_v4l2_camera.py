@@ -13,7 +13,7 @@ from emotion_edge.kernels.memory import MapError, Pin
 from emotion_edge.kernels.pixels import image_size
 from emotion_edge.runtime.capture import v4l2_uapi as abi
 from emotion_edge.runtime.capture.camera import CameraSettings
-from emotion_edge.runtime.capture.reconnect import reconnecting_video
+from emotion_edge.runtime.capture.reconnect import ReconnectingVideo
 from emotion_edge.runtime.capture.v4l2_camera import V4l2Camera
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import CapturePath, SourceError, VideoFrame
@@ -301,7 +301,7 @@ def test_unplugged_camera_is_opened_again(clock: FakeClock) -> None:
     drivers[0].script = ["picture", "picture", "picture", "gone"]
     drivers[1].takes_user_memory = False
     opened = iter(drivers)
-    camera = reconnecting_video("camera", lambda: open_camera(next(opened)), clock)
+    camera = ReconnectingVideo("camera", lambda: open_camera(next(opened)), clock)
     assert camera.path.copies_per_frame == 0
     frames = [camera.read() for _ in range(4)]
     assert [frame.index for frame in frames if frame] == [0, 1, 2, 3]
