@@ -19,8 +19,9 @@ import pytest
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles.manifest import LABELS, BundleError
 from emotion_edge.kernels import PreprocessorError
-from emotion_edge.runtime.__main__ import main, run_guarded
+from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.capture.demo import draw_face
+from emotion_edge.runtime.command_line import run_guarded
 from emotion_edge.runtime.config import ConfigError
 from emotion_edge.runtime.messages import SourceError
 from emotion_edge.runtime.service.indicator import IndicatorError
