@@ -207,7 +207,7 @@ def test_rollback_twice_returns(
     """Each time says to what, and to restart; without anything to go back to it says so."""
     code, _, errors = bundle(capsys, "rollback", *NULL)
     assert code == 4
-    assert "there is no bundle before the current one" in errors
+    assert "no previous bundle" in errors
     bundle(capsys, "install", null, *NULL)
     name = selection().current
     assert bundle(capsys, "rollback", *NULL) == (

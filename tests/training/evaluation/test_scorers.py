@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.engines.bundles.manifest import EMBEDDING_SIZE, Bundle
+from emotion_edge.engines.bundles import EMBEDDING_SIZE, Bundle
 from emotion_edge.training.evaluation import scorers
 from emotion_edge.training.evaluation.material import ExampleMedia, Face, whole_face
 from emotion_edge.training.evaluation.scorers import (
