@@ -79,7 +79,8 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
 
     A ConfigError becomes `EXIT_USAGE`, one of `ENVIRONMENT_ERRORS` becomes `EXIT_ENVIRONMENT`, each
     with one line on stderr. A reader that closes standard output ends the command with 0. Every
-    other exception is a bug and keeps its traceback. """
+    other exception is a bug and keeps its traceback.
+    """
     level = os.environ.get("EMOTION_EDGE_LOG", "WARNING").upper()
     if not isinstance(logging.getLevelName(level), int):
         print(f"EMOTION_EDGE_LOG is {level}, allowed: DEBUG, INFO, WARNING, ERROR", file=sys.stderr)

@@ -19,7 +19,7 @@ import onnx
 
 from emotion_edge.calibration.divergence import compute_logits
 from emotion_edge.calibration.samples import Samples
-from emotion_edge.engines.bundles.manifest import (
+from emotion_edge.engines.bundles import (
     EMBEDDING_SIZE,
     LABELS,
     Bundle,

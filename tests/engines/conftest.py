@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundles.manifest import (
+from emotion_edge.engines.bundles import (
     EMBEDDING_SIZE,
     LABELS,
     Bundle,
