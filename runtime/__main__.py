@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..engines.base import EngineError
 from ..engines.bundles import BundleError
-from ..kernels.cuda.device import PreprocessorError
+from ..kernels import PreprocessorError
 from .cli.build import add_build_arguments, run_build
 from .cli.bundle import add_bundle_arguments, run_bundle
 from .config import Config, ConfigError, load_config

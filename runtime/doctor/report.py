@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from ...kernels.cuda.device import has_gpu
+from ...kernels import has_gpu
 from ..board import read_governor
 from ..capture import list_cameras, list_microphones
 from ..config import Config, ConfigError, load_config
@@ -228,7 +228,9 @@ def check_memory(sys_root: Path) -> Check:
     return Check("memory", "warn", "/proc/meminfo does not say what is available")
 
 
-def check_cache(environment: Mapping[str, str], kernels: Path = FOLDERS / "kernels") -> Check:
+def check_cache(
+    environment: Mapping[str, str], kernels: Path = FOLDERS / "kernels" / "cpu"
+) -> Check:
     """Where numba keeps compiled code: NUMBA_CACHE_DIR, else by the source, else at home."""
     chosen = environment.get("NUMBA_CACHE_DIR")
     home = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")

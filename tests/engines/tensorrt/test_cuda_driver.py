@@ -8,7 +8,7 @@ from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.tensorrt import cuda_driver
 from emotion_edge.engines.tensorrt.cuda_driver import CudaDriver, CudaError
-from emotion_edge.kernels.cuda.device import has_gpu
+from emotion_edge.kernels import has_gpu
 
 
 def test_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
