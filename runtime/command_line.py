@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..engines.base import EngineError
 from ..engines.bundles import BundleError
-from ..kernels.cuda.device import PreprocessorError
+from ..kernels import PreprocessorError
 from .config import Config, ConfigError, load_config
 from .messages import SourceError
 from .service import IndicatorError, add_set_argument
