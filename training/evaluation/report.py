@@ -1,7 +1,7 @@
 """The report of one evaluation: PNG plots and one HTML page without external files.
 
-In: the metrics of `evaluate_bundle`. Out: a folder. The page contains no images and no audio of
-people.
+In: the metrics of `evaluate_bundle`. Out: files in a folder. They contain metrics alone, no image
+and no audio of a person.
 """
 
 from __future__ import annotations
