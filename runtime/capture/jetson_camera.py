@@ -44,12 +44,7 @@ _START_TIMEOUT_NS = 5_000_000_000  # the camera starts inside the first Capture;
 class JetsonCamera:
     """A VideoSource over one camera. Raises SourceError if it cannot be opened or fails."""
 
-    def __init__(
-        self,
-        uri: str,
-        clock: Clock,
-        settings: CameraSettings,
-    ) -> None:
+    def __init__(self, uri: str, clock: Clock, settings: CameraSettings) -> None:
         """`uri`: csi://0 or /dev/video0. The GPU can read the memory whatever `settings` says."""
         self.name = f"camera {uri}"
         self.timeouts = 0
@@ -59,7 +54,7 @@ class JetsonCamera:
         self._clock = clock
         self._for_gpu = settings.for_gpu
         self._closed = threading.Event()
-        self._read_lock = threading.Lock()  # a Close during Capture would reopen the camera
+        self._read_lock = threading.Lock()  # Capture reopens a camera that is closed while it waits
         self._format = jetson.RAW
         self._conversion: jetson.Conversion | None = None
         self._failed = self._warned = False

@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 MAX_SIDE_PX = 4096
 _CHUNK_S = Fraction(1, 100)
 _GAP_S = 0.02
-"""A larger step of the audio's times is a gap. Matroska rounds them to 1 ms."""
+"""Times that deviate more from the expected ones are a gap. Matroska rounds them to 1 ms."""
 
 # Packets that are read at most to find out the length of a file.
 _MAX_SCAN = 2_000_000
@@ -37,9 +37,10 @@ class MediaFile:
     or the reverse. Raises SourceError for anything that cannot be played.
     """
 
-    def __init__(self, path: str | Path, sample_rate_hz: int = 16000) -> None:
+    sample_rate_hz = 16_000
+
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.sample_rate_hz = sample_rate_hz
         self.corrupt_packets = 0
         """Skipped packets that could not be decoded, in all iterators so far."""
         self.copies_per_frame = 2

@@ -51,16 +51,16 @@ class Microphone:
     Raises SourceError if it cannot be opened, stops, or delivers nothing for a second.
     """
 
+    sample_rate_hz = 16_000
+
     def __init__(
         self,
         clock: Clock,
         *,
         device: str | int | None = None,
-        sample_rate_hz: int = 16000,
         chunk_ms: float = 10,
         stall_s: float = _STALL_S,
     ) -> None:
-        self.sample_rate_hz = sample_rate_hz
         self.overruns = 0
         """Buffers overwritten because `read` was late."""
         self.overflows = 0
@@ -86,10 +86,10 @@ class Microphone:
             self.close()
             raise
         self._converter = None
-        if (self._rate_hz, self._channels) != (sample_rate_hz, 1):
+        if (self._rate_hz, self._channels) != (self.sample_rate_hz, 1):
             from .resampling import ChunkResampler
 
-            self._converter = ChunkResampler(self._rate_hz, self._channels, sample_rate_hz)
+            self._converter = ChunkResampler(self._rate_hz, self._channels, self.sample_rate_hz)
 
     def read(self) -> AudioChunk | None:
         """Return the next chunk, or None when closed."""

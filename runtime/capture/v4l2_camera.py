@@ -142,11 +142,11 @@ class V4l2Camera:
         except OSError as error:
             return self._open_driver_buffers(error.strerror or str(error))
 
-    def _open_driver_buffers(self, why: str) -> MmapBuffers:
+    def _open_driver_buffers(self, reason: str) -> MmapBuffers:
         _LOG.info(
             "camera %s: its driver does not fill user memory (%s): each frame is copied once",
             self.device,
-            why,
+            reason,
         )
         return MmapBuffers(self._handle, self._layout.buffer_bytes, self._pin)
 

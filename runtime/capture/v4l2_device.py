@@ -29,7 +29,7 @@ class Handle:
     """The device's file: ioctl, poll and mmap. `wake` may be called from another thread."""
 
     def __init__(self, device: str) -> None:
-        """Raises SourceError when the device cannot be opened."""
+        """Raises SourceError if the device cannot be opened."""
         try:
             self._fd = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -40,7 +40,7 @@ class Handle:
         self._poll.register(self._wake, select.POLLIN)
 
     def ioctl(self, number: int, argument: Structure | bytes) -> None:
-        """Raises OSError; a structure is changed in place."""
+        """Call ioctl(2). Changes a structure in place. Raises OSError."""
         call_driver(self._fd, number, argument)
 
     def map(self, length: int, offset: int) -> mmap.mmap:
