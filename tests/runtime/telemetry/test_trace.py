@@ -416,9 +416,7 @@ def test_new_cause_is_logged(
     for minute in range(6):
         assert writer.tick(minute * 60 * SECOND, minute + 1) is None
     assert not codes
-    assert [
-        os.strerror(code) in text
-        for code, text in zip((errno.ENOSPC, errno.EIO), caplog.messages, strict=True)
-    ] == [True] * 2
-    assert len(caplog.messages) == 2
+    full, broken = caplog.messages
+    assert os.strerror(errno.ENOSPC) in full
+    assert os.strerror(errno.EIO) in broken
     assert list_names(tmp_path) == []
