@@ -225,7 +225,7 @@ def load_pyserial() -> type[Serial]:
         from serial import Serial
     except ImportError as error:  # also for the other package that is called serial
         raise ValueError(
-            "a serial port needs pyserial: pip install 'emotion-edge[serial]'"
+            'a serial port needs pyserial: pip install "emotion-edge[serial]"'
         ) from error
     return Serial
 

@@ -180,6 +180,7 @@ def test_gpu_clock_out_of_range(tmp_path: Path) -> None:
 
 def test_power_mode_follows_nvpmodel(tmp_path: Path) -> None:
     """The mode may change while the program runs. A mode without a name is a number."""
+    assert read_power_mode(str(tmp_path)) is None
     board = JetsonBoard(build_jetson(tmp_path, ORIN_NANO))
     assert board.read().power_mode == "MAXN_SUPER"
     status = tmp_path / "var/lib/nvpmodel/status"
@@ -239,13 +240,6 @@ def test_names_of_power_modes(tmp_path: Path) -> None:
     write_files(tmp_path, {"etc/nvpmodel.conf": text, "var/lib/nvpmodel/status": "pmode:0010"})
     assert find_power_modes(str(tmp_path)) == {1: "15W", 10: "Kiosk at  night", 12: "MODE_(A|B)"}
     assert read_power_mode(str(tmp_path)) == "Kiosk at  night"
-
-
-def test_without_a_configuration(tmp_path: Path) -> None:
-    """The number is the name; without the status it is unknown."""
-    assert read_power_mode(str(tmp_path)) is None
-    write_files(tmp_path, {"var/lib/nvpmodel/status": "pmode:0010"})
-    assert read_power_mode(str(tmp_path)) == "mode 10"
 
 
 def test_empty_tree(tmp_path: Path) -> None:

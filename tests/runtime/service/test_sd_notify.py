@@ -150,21 +150,6 @@ def test_lost_ping_is_sent_again(
         assert watchdog.tick()
 
 
-def test_new_cause_is_logged(
-    systemd: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A missing socket, and then one without a listener: each once."""
-    with Watchdog(FakeClock(), make_environment(systemd)) as watchdog:
-        (tmp_path / "notify").unlink()
-        for _ in range(3):
-            watchdog.status("30 fps")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-            listener.bind(str(tmp_path / "notify"))
-        for _ in range(3):
-            watchdog.status("30 fps")
-    assert len(caplog.messages) == len(set(caplog.messages)) == 2
-
-
 def test_close_twice(systemd: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
     """The second close, and any call after it, does nothing."""
     watchdog = Watchdog(FakeClock(), make_environment(systemd))

@@ -121,25 +121,6 @@ def test_disk_that_recovers(
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO", "ERROR"]
 
 
-def test_new_cause_is_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Each of a full and then a broken disk is logged once."""
-    codes = [errno.ENOSPC] * 3 + [errno.EIO] * 3
-
-    def fail(file: int, data: bytes) -> int:
-        raise OSError(codes[0], os.strerror(codes.pop(0)))
-
-    with JsonlSink(tmp_path / "out.jsonl") as sink:
-        monkeypatch.setattr(os, "write", fail)
-        while codes:
-            sink.publish(ESTIMATE)
-        monkeypatch.undo()
-    full, broken = caplog.messages
-    assert os.strerror(errno.ENOSPC) in full
-    assert os.strerror(errno.EIO) in broken
-
-
 def test_closed_pipe_ends_the_run() -> None:
     """As with `| head -1`. Nothing is written afterwards."""
     reading, writing = os.pipe()

@@ -182,12 +182,6 @@ def test_reader_refuses_another_version(decode_frame: Decode) -> None:
 
 
 @needs_reader
-def test_reader_names_the_labels() -> None:
-    """It needs no emotion-edge, so it has its own list."""
-    assert runpy.run_path(str(READER))["LABELS"] == LABELS
-
-
-@needs_reader
 @pytest.mark.parametrize(
     ("name", "encode", "noise"),
     [

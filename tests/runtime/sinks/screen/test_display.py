@@ -42,24 +42,17 @@ def find(handle: Handle) -> Output:
     return output
 
 
-def test_preferred_mode(card: FakeCard, handle: Handle) -> None:
-    """It is the second of two. The CRTC is the one of the encoder's bit."""
+def test_output(card: FakeCard, handle: Handle) -> None:
+    """The preferred mode, else the first one; the CRTC of the encoder's bit; None without a
+    monitor or its modes."""
     output = find(handle)
     assert (output.connector_id, output.crtc_id) == (CONNECTOR, CRTC)
     assert (output.width, output.height) == (1280, 720)
-
-
-def test_first_mode_without_a_preferred_one(card: FakeCard, handle: Handle) -> None:
-    """The kernel sorts the best mode first."""
     card.plug(make_mode(800, 480), make_mode(640, 480))
     assert find(handle).width == 800
-
-
-def test_no_monitor(card: FakeCard, handle: Handle) -> None:
-    """Unplugged, or without modes."""
-    card.unplug()
+    card.modes = []
     assert find_output(handle) is None
-    card.plugged, card.modes = True, []
+    card.unplug()
     assert find_output(handle) is None
 
 

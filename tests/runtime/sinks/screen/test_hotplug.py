@@ -163,19 +163,6 @@ def test_another_program_has_the_display(kiosk: Kiosk, caplog: pytest.LogCapture
     assert len(caplog.messages) == 2
 
 
-def test_new_cause_is_logged(kiosk: Kiosk, caplog: pytest.LogCaptureFixture) -> None:
-    """No monitor, and then no permission: each once."""
-    caplog.set_level(logging.WARNING)
-    kiosk.card.unplug()
-    faults = []
-    for may_open in (True, True, False, False):
-        kiosk.card.may_open = may_open
-        kiosk.poll(PROBE_NS)
-        faults.append(kiosk.display.fault)
-    assert caplog.messages == [faults[0], faults[2]]
-    assert faults[0] != faults[2]
-
-
 @pytest.mark.parametrize("number", [abi.PAGE_FLIP, abi.GETCONNECTOR])
 def test_driver_fails(kiosk: Kiosk, number: int) -> None:
     """At any moment: the display is opened again."""

@@ -15,7 +15,6 @@ import pytest
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import VideoFrame
 from emotion_edge.runtime.sinks.screen import drm_uapi as abi
-from emotion_edge.runtime.sinks.screen.hotplug import POLL_NS
 from emotion_edge.runtime.sinks.screen.layout import SMALL, lay_out
 from emotion_edge.runtime.sinks.screen.scene import STALE_AFTER_NS, Scene
 from emotion_edge.runtime.sinks.screen.sink import (
@@ -46,10 +45,8 @@ def wait_for(holds: Callable[[], bool]) -> bool:
 class Kiosk:
     """A sink on a fake card and a fake clock, which each turn of the thread advances a little."""
 
-    def __init__(self, root: Path, *, plugged: bool = True) -> None:
+    def __init__(self, root: Path) -> None:
         self.card = FakeCard(root)
-        if not plugged:
-            self.card.unplug()
         self.clock = FakeClock(STALE_AFTER_NS)
         self.sink = ScreenSink(
             "", NOTICE, 45.0, clock=self.clock, sys_root=root, open_handle=self.card.open
@@ -156,18 +153,6 @@ def test_same_estimates_are_not_drawn(kiosk: Kiosk) -> None:
     assert kiosk.card.count(abi.PAGE_FLIP) - flips <= 1  # the latency
 
 
-def test_boot_without_monitor(tmp_path: Path) -> None:
-    """A monitor that is plugged in later is used."""
-    kiosk = Kiosk(tmp_path, plugged=False)
-    assert wait_for(lambda: kiosk.sink.fault != "")
-    assert not kiosk.sink.showing
-    kiosk.card.plug()
-    kiosk.clock.advance(POLL_NS)
-    kiosk.publish()
-    assert wait_for(lambda: kiosk.sink.showing)
-    kiosk.sink.close()
-
-
 def test_monitor_is_replaced(kiosk: Kiosk) -> None:
     """Estimates go on meanwhile. The view is made for the mode of the new monitor."""
     assert wait_for(lambda: kiosk.sink.showing)
@@ -178,17 +163,6 @@ def test_monitor_is_replaced(kiosk: Kiosk) -> None:
     assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
     assert kiosk.card.shown is not None
     assert kiosk.card.shown.shape == (480, 800)
-
-
-def test_stale_estimate_is_removed(kiosk: Kiosk) -> None:
-    assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
-
-    def is_removed() -> bool:
-        kiosk.clock.advance(POLL_NS)
-        kiosk.sink.show_faults((f"camera lost for {kiosk.clock.now_ns()} ns",))
-        return not kiosk.shows(ACCENTS["happy"])
-
-    assert wait_for(is_removed)
 
 
 def test_faults(kiosk: Kiosk) -> None:
