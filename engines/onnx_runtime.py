@@ -1,4 +1,4 @@
-"""ONNX Runtime: the engine of every machine without TensorRT."""
+"""ONNX Runtime on the CPU: the engine of every machine without TensorRT."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _DTYPES = {"tensor(float)": "float32"}
 
 
 class OnnxEngine:
-    """Output buffers are made once per batch size and bound; inputs are read where they lie."""
+    """One network. Output buffers are allocated and bound once per batch size; inputs are bound in
+    place."""
 
     name = "onnx"
 
@@ -28,17 +29,18 @@ class OnnxEngine:
         precision: str = "fp32",
         model: bytes | None = None,
     ) -> None:
-        """`num_threads` 0 takes half of the cores: the other half captures, decodes and looks for
-        faces meanwhile, and networks this small gain little from more.
+        """Open the network in the file `path`, or the bytes `model`, which `path` then names.
 
-        `model` is run in place of what is in the file, which then only names it. `precision` says
-        what the network is, and changes nothing. Raises EngineError."""
+        `num_threads` 0 means half of the cores: the other half captures, decodes and detects faces,
+        and networks this small gain little from more. `precision` describes the network and
+        converts nothing. Raises EngineError.
+        """
         self.precision = precision
         options = ort.SessionOptions()
         options.intra_op_num_threads = num_threads or max(1, (os.cpu_count() or 1) // 2)
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Threads that spin between runs would take the core that decodes and captures.
+        # Threads that spin between runs would occupy the cores that capture and decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(
@@ -46,7 +48,7 @@ class OnnxEngine:
                 options,
                 providers=["CPUExecutionProvider"],
             )
-        except Exception as error:  # ONNX Runtime raises a family without a common base
+        except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(f"{path}: ONNX Runtime cannot open it: {error}") from error
         self._file = path.name
         self._inputs = tuple(_tensor_spec(path, value) for value in self._session.get_inputs())
@@ -54,7 +56,7 @@ class OnnxEngine:
         self._binding = self._session.io_binding()
         self._buffers: dict[int, dict[str, NDArray[np.float32]]] = {}
         self._bound_for = 0
-        self._held: dict[str, NDArray[np.float32]] = {}  # bound by address, so kept alive
+        self._held: dict[str, NDArray[np.float32]] = {}  # bound by address, must stay alive
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -68,7 +70,7 @@ class OnnxEngine:
         batch = 0
         for spec in self._inputs:
             held = self._held.get(spec.name)
-            if held is not None and feed.get(spec.name) is held:  # filled anew, bound already
+            if held is not None and feed.get(spec.name) is held:  # new values, already bound
                 batch = len(held)
                 continue
             array = np.ascontiguousarray(require_host_array(self._file, spec, feed))

@@ -40,9 +40,9 @@ print(json.dumps([name for name in json.loads(sys.argv[1]) if not is_there(name)
 USE = """
 import json, sys
 import tensorrt as trt
-from emotion_edge.engines.tensorrt import builder, loader
-diagnostics, progress = loader.TensorRTDiagnostics(), builder._Progress()
-logger, monitor = loader.make_logger(diagnostics), builder._make_monitor(progress)
+from emotion_edge.engines.tensorrt import compiler, loader
+diagnostics, progress = loader.TensorRTDiagnostics(), compiler.Progress()
+logger, monitor = loader.make_logger(diagnostics), compiler._make_monitor(progress)
 logger.log(trt.ILogger.WARNING, "strange")
 monitor.phase_start("Building", "", 2)
 goes_on = monitor.step_complete("Building", 1)

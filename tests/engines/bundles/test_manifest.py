@@ -20,6 +20,8 @@ from emotion_edge.engines.bundles.manifest import (
     write_manifest,
 )
 
+from ..conftest import fields_of
+
 Json = dict[str, Any]
 
 
@@ -154,20 +156,14 @@ def test_fusion_network(fused: Bundle) -> None:
     assert list(plain.manifest.networks) == ["face", "voice"]
     with pytest.raises(KeyError):
         plain.model_path("fusion")
-    again = write_manifest(plain.path, fields_of(plain))
+    again = write_manifest(plain.path, fields_of(plain.manifest))
     assert "fusion" not in json.loads((again.path / MANIFEST).read_text())
-
-
-def fields_of(bundle: Bundle) -> Json:
-    """The fields that `write_manifest` expects."""
-    names = set(bundle.manifest.__struct_fields__) - {"format", "files"}
-    return {name: getattr(bundle.manifest, name) for name in names}
 
 
 def test_other_files_of_a_bundle(bundle: Bundle) -> None:
     """A file other than a network is listed and verified too."""
     (bundle.path / "CARD.md").write_text("what it is")
-    again = write_manifest(bundle.path, fields_of(bundle), ["CARD.md"])
+    again = write_manifest(bundle.path, fields_of(bundle.manifest), ["CARD.md"])
     assert set(again.manifest.files) == {"face.onnx", "voice.onnx", "CARD.md"}
     (bundle.path / "CARD.md").write_text("what it IS")
     assert_refused(bundle.path, "files.CARD.md.sha256")
