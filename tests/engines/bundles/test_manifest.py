@@ -13,6 +13,7 @@ import pytest
 from emotion_edge.engines.bundles.manifest import (
     LABELS,
     MANIFEST,
+    MAX_FILES,
     MAX_MANIFEST_BYTES,
     Bundle,
     BundleError,
@@ -80,7 +81,8 @@ def test_bundle_may_hold_one_network(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (put("format", value=2), ["format is 2"]),
+        (put("format", value=0), ["format is 0"]),
+        (lambda fields: (fields.clear(), fields.update(format=2, colour=1)), ["format is 2"]),
         (put("labels", value=[*LABELS[1:], LABELS[0]]), ["labels is", "'angry'"]),
         (put("labels", value=list(LABELS[:6])), ["labels is"]),
         (put("labels", value="angry"), ["$.labels"]),
@@ -109,6 +111,12 @@ def test_bundle_may_hold_one_network(bundle: Bundle) -> None:
         (put("mel", "hop", value=1_000), ["hop 1000", "$.mel"]),
         (put("mel", "num_mels", value="64"), ["$.mel.num_mels"]),
         (put("colour", value=1), ["colour"]),
+        (
+            lambda fields: fields["files"].update(
+                {f"f{n}": {"sha256": "", "bytes": 0} for n in range(MAX_FILES)}
+            ),
+            [f"files is '{MAX_FILES + 3} files'"],
+        ),
         (lambda fields: fields.pop("levels"), ["levels"]),
         (lambda fields: fields.pop("files"), ["files"]),
         (
@@ -193,35 +201,31 @@ def test_path_that_leaves_the_folder(bundle: Bundle, name: str) -> None:
     assert_refused(bundle.path, "files")
 
 
-def test_missing_file(bundle: Bundle) -> None:
-    """A network that was not copied."""
-    bundle.model_path("voice").unlink()
-    assert_refused(bundle.path, "voice.onnx", "files.voice.onnx")
-
-
-def test_changed_byte(bundle: Bundle) -> None:
-    """One bit in the middle of a network."""
-    path = bundle.model_path("face")
+def flip_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert_refused(bundle.path, str(path), "files.face.onnx.sha256")
 
 
-def test_truncated_file(bundle: Bundle) -> None:
-    """An incomplete copy: the message has both sizes."""
+def replace_by_link(path: Path) -> None:
+    path.rename(path.parent.parent / "elsewhere.onnx")
+    path.symlink_to(path.parent.parent / "elsewhere.onnx")
+
+
+@pytest.mark.parametrize(
+    ("damage", "field"),
+    [
+        (Path.unlink, "files.face.onnx"),
+        (flip_bit, "files.face.onnx.sha256"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-10]), "files.face.onnx.bytes"),
+        (replace_by_link, "files.face.onnx"),
+    ],
+)
+def test_damaged_file(bundle: Bundle, damage: Callable[[Path], object], field: str) -> None:
+    """A missing, changed or incomplete file, or a link, even to the right content."""
     path = bundle.model_path("face")
-    data = path.read_bytes()
-    path.write_bytes(data[:-10])
-    assert_refused(bundle.path, str(path), f"{len(data) - 10} bytes", "files.face.onnx.bytes")
-
-
-def test_symlink(bundle: Bundle) -> None:
-    """A link is refused even when its target is right: it can change later."""
-    path = bundle.model_path("face")
-    path.rename(bundle.path.parent / "elsewhere.onnx")
-    path.symlink_to(bundle.path.parent / "elsewhere.onnx")
-    assert_refused(bundle.path, str(path), "files.face.onnx")
+    damage(path)
+    assert_refused(bundle.path, str(path), field)
 
 
 @pytest.mark.parametrize(
