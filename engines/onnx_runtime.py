@@ -55,8 +55,8 @@ class OnnxEngine:
         self._outputs = tuple(_tensor_spec(path, value) for value in self._session.get_outputs())
         self._binding = self._session.io_binding()
         self._buffers: dict[int, dict[str, NDArray[np.float32]]] = {}
-        self._bound_for = 0
-        self._held: dict[str, NDArray[np.float32]] = {}  # bound by address, must stay alive
+        self._bound_batch = 0
+        self._bound_inputs: dict[str, NDArray[np.float32]] = {}  # bound by address, must stay alive
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -69,13 +69,13 @@ class OnnxEngine:
     def infer(self, feed: Feed) -> Arrays:
         batch = 0
         for spec in self._inputs:
-            held = self._held.get(spec.name)
-            if held is not None and feed.get(spec.name) is held:  # new values, already bound
-                batch = len(held)
+            bound = self._bound_inputs.get(spec.name)
+            if bound is not None and feed.get(spec.name) is bound:  # new values, already bound
+                batch = len(bound)
                 continue
             array = np.ascontiguousarray(require_host_array(self._file, spec, feed))
             batch = len(array)
-            self._held[spec.name] = array
+            self._bound_inputs[spec.name] = array
             self._binding.bind_input(
                 spec.name, "cpu", 0, np.float32, array.shape, array.ctypes.data
             )
@@ -93,12 +93,12 @@ class OnnxEngine:
                 for spec in self._outputs
             }
         buffers = self._buffers[batch]
-        if self._bound_for != batch:
+        if self._bound_batch != batch:
             for name, array in buffers.items():
                 self._binding.bind_output(
                     name, "cpu", 0, np.float32, array.shape, array.ctypes.data
                 )
-            self._bound_for = batch
+            self._bound_batch = batch
         return buffers
 
     def warm_up(self, feed: Feed) -> None:
@@ -107,7 +107,7 @@ class OnnxEngine:
 
     def close(self) -> None:
         self._buffers.clear()
-        self._bound_for = 0
+        self._bound_batch = 0
 
     def __enter__(self) -> OnnxEngine:
         return self

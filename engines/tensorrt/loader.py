@@ -71,16 +71,16 @@ def load_tensorrt(system_folders: Path = SYSTEM_FOLDERS) -> str:
 
 def _explain_missing(system_folders: Path) -> str:
     """JetPack installs it in the system's Python, which a virtual environment may not see."""
-    found = sorted(system_folders.glob("python3*/dist-packages/tensorrt/__init__.py"))
-    in_environment = sys.prefix != sys.base_prefix
-    if found and in_environment:
-        return (
-            f"TensorRT is in {found[0].parent.parent}, which this virtual environment does not"
-            f" see: python3 -m venv --system-site-packages {sys.prefix}"
-        )
-    if found:
-        return f"TensorRT is in {found[0].parent.parent}, which {sys.executable} does not read"
-    return "TensorRT is not installed: on a Jetson sudo apt install python3-libnvinfer"
+    packages = sorted(system_folders.glob("python3*/dist-packages/tensorrt/__init__.py"))
+    if not packages:
+        return "TensorRT is not installed: on a Jetson sudo apt install python3-libnvinfer"
+    folder = packages[0].parent.parent
+    if sys.prefix == sys.base_prefix:
+        return f"TensorRT is in {folder}, which is not on the path of {sys.executable}"
+    return (
+        f"TensorRT is in {folder}, which this virtual environment does not"
+        f" see: python3 -m venv --system-site-packages {sys.prefix}"
+    )
 
 
 def make_logger(diagnostics: TensorRTDiagnostics) -> trt.ILogger:
