@@ -7,7 +7,7 @@ import pytest
 
 from emotion_edge.engines.tensorrt import cuda_driver
 from emotion_edge.engines.tensorrt.cuda_driver import CudaDriver, CudaError
-from emotion_edge.kernels.cuda.device import has_gpu
+from emotion_edge.kernels import has_gpu
 
 from ..fake_cuda import FakeGpu
 
