@@ -21,7 +21,7 @@ from ..engines.config_file import (
     Section,
     apply_override,
     explain_problem,
-    read_settings,
+    read_config_file,
 )
 
 PRESETS = Path(__file__).parent / "presets"
@@ -140,7 +140,7 @@ def load_config(
 ) -> AnyConfig:
     """Put the YAML `file` over the `preset`, and the `settings` ("a.b=value", the value in YAML)
     over both. A file may name its preset itself, by the key `preset`."""
-    tree = read_settings(file) if file is not None else {}
+    tree = read_config_file(file) if file is not None else {}
     named = tree.get("preset") or preset
     if file is None and preset is None:
         raise ConfigError(f"no preset and no file; presets: {', '.join(list_presets())}")
@@ -176,7 +176,7 @@ def _convert(tree: dict[str, Any], origin: str) -> AnyConfig:
 def _read_preset(name: str) -> dict[str, Any]:
     if name not in list_presets():
         raise ConfigError(f"preset {name!r} is unknown, allowed: {', '.join(list_presets())}")
-    return {**read_settings(PRESETS / f"{name}.yaml"), "preset": name}
+    return {**read_config_file(PRESETS / f"{name}.yaml"), "preset": name}
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
