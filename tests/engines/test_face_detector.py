@@ -66,7 +66,7 @@ def test_camera_formats_find_the_same_face(pixel_format: str, more_row_bytes: in
     assert (found.x, found.y, found.size) == pytest.approx(
         (wanted.x, wanted.y, wanted.size), rel=0.1
     )
-    with pytest.raises(ValueError, match=f"{pixel_format} picture"):
+    with pytest.raises(ValueError, match=pixel_format):
         HaarDetector().detect(raw[:, :-1] if pixel_format == "nv12" else raw[..., 0], pixel_format)
 
 
@@ -150,7 +150,7 @@ def test_file_that_is_no_yunet(tmp_path: Path, content: bytes) -> None:
 
 def test_gray_image_is_refused() -> None:
     """What is no colour picture is named, with what is wanted."""
-    with pytest.raises(ValueError, match=r"bgr8 picture uint8\[50, 50\]"):
+    with pytest.raises(ValueError, match=r"bgr8 .*uint8\[50, 50\]"):
         HaarDetector().detect(np.zeros((50, 50), np.uint8), "bgr8")
 
 
