@@ -143,8 +143,13 @@ def test_summary(fold_data: FoldData, tmp_path: Path) -> None:
 
 
 def test_voice_alone(fold_data: FoldData, tmp_path: Path) -> None:
-    """Without action units and videos there is no fusion."""
-    voice_only = replace(fold_data, units=None, videos=None, heldout_noises=[])
+    """Without action units and with videos of the test actors only, there is no fusion."""
+    assert fold_data.videos is not None
+    names = fold_data.voices.select(TEST_FOLDS[1]).names
+    predictions = fold_data.videos.select(names)
+    assert predictions is not None
+    videos = VideoPredictions([name[3:] for name in names], predictions)
+    voice_only = replace(fold_data, units=None, videos=videos, heldout_noises=[])
     metrics = evaluate_fold(voice_only, 1, RECIPES, 0, tmp_path)
     assert set(metrics["seven"]) == {"voice"}
     assert "noise" not in metrics
