@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..__main__ import add_common_arguments, build_config, positive, run_guarded
 from ..capture import is_camera
+from ..command_line import add_common_arguments, build_config, positive, run_guarded
 from ..config import Config, ConfigError
 from ..telemetry import write_trace
 from .compare import compare_reports, load_report, print_comparison

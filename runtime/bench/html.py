@@ -12,8 +12,14 @@ from typing import Any
 
 from ..config import ConfigError
 from .compare import HEAD, Comparison, list_notes, show_row
-from .report import list_facts, list_warnings, title_report
-from .tables import Table, list_tables, tabulate_switches
+from .report import (
+    Table,
+    list_facts,
+    list_tables,
+    list_warnings,
+    tabulate_switches,
+    title_report,
+)
 
 LIBRARIES = ("matplotlib", "jinja2")
 TEMPLATE = Path(__file__).with_name("report.html")

@@ -20,7 +20,9 @@ from ..messages import Estimate
 from ..perception import FrameRateLimiter
 from ..session import Runtime
 from ..telemetry import STAGES, read_stages
-from .scenarios import WARM_UP_S
+
+WARM_UP_S = 1.0
+"""Before the first phase; it is as the first phase is. Engines are warm by then, caches are not."""
 
 _ROW = Struct(f"<qq3Bd{len(STAGES)}f")
 ROW = np.dtype(

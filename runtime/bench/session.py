@@ -34,11 +34,10 @@ from ..telemetry import Trace
 from .baseline import run_baseline
 from .compare import FORMAT
 from .conditions import Conditions, read_versions
-from .disturbance import Disturbance, PhaseScheduler
 from .load import PER_CORE, CpuLoad, list_cores
 from .micro import time_accounting, time_models
-from .recorder import Recorder
-from .scenarios import WARM_UP_S, Phase, Scenario
+from .recorder import WARM_UP_S, Recorder
+from .scenarios import Disturbance, Phase, PhaseScheduler, Scenario
 from .soak import SoakLog
 from .staged_media import MAX_PRELOAD_BYTES, PreloadedMedia, StagedMedia
 from .summary import combine_repeats, summarise_phases, summarize

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from ..capture import Media, merge_events
 from ..messages import AudioChunk, Float32, VideoFrame
-from .scenarios import WARM_UP_S, Phase, find_phase
+from .recorder import WARM_UP_S
+from .scenarios import Phase, find_phase
 
 Image = NDArray[np.uint8]
 

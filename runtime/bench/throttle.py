@@ -23,7 +23,7 @@ import psutil
 
 from ...engines.base import Arrays, Engine, Feed
 from ..session import Runtime
-from .disturbance import Disturbance
+from .scenarios import Disturbance
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ import pytest
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles.manifest import LABELS, BundleError
 from emotion_edge.kernels import PreprocessorError
-from emotion_edge.runtime.__main__ import main, run_guarded
+from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.capture.demo import draw_face
+from emotion_edge.runtime.command_line import run_guarded
 from emotion_edge.runtime.config import ConfigError
 from emotion_edge.runtime.messages import SourceError
 from emotion_edge.runtime.service.indicator import IndicatorError
@@ -38,8 +39,9 @@ TIMEOUT_S = 500
 
 @pytest.fixture
 def null_engine(null_bundle: Path) -> list[str]:
-    """Options that make a run need no model."""
-    return ["--bundle", str(null_bundle), "--set", "engines.name=null"]
+    """Options that make a run need no model, and find no machine too slow to be silent about."""
+    never_late = "budget_ms=10000"
+    return ["--bundle", str(null_bundle), "--set", "engines.name=null", "--set", never_late]
 
 
 @pytest.fixture
@@ -114,6 +116,20 @@ def test_closed_pipe_is_a_clean_end(
     with start(*options, *null_engine, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
+        process.stdout.close()
+        process.stdout = None
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_reads_what_a_command_prints(unbuffered: str) -> None:
+    """`doctor | head -1`: no word about it, and code 0."""
+    command = [sys.executable, "-m", "emotion_edge.runtime", "doctor"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    pipe = subprocess.PIPE
+    with processes.start(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        assert process.stdout is not None
         process.stdout.close()
         process.stdout = None
         _, errors = process.communicate(timeout=TIMEOUT_S)

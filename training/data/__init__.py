@@ -10,7 +10,7 @@ from .faces import load_face_zip, read_faces
 from .ferplus import FaceSet, load_ferplus
 from .folder import FolderItem, load_folder
 from .images import read_image
-from .media import decode_audio
+from .media import decode_audio, decode_frames
 from .noise import SUFFIXES, is_for_training, load_noises
 from .ravdess import (
     EMOTIONS8,
@@ -37,6 +37,7 @@ __all__ = [
     "FolderItem",
     "VoiceSet",
     "decode_audio",
+    "decode_frames",
     "find_video_clips",
     "find_voice_clips",
     "is_for_training",

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...engines.storage import atomic_write
 from ..errors import DatasetError
 
 log = logging.getLogger(__name__)
@@ -106,12 +107,7 @@ def _write(path: Path, key: bytes, arrays: Arrays) -> None:
     """Write the file atomically, also when two programs write at once."""
     payload = io.BytesIO()
     np.savez(payload, **arrays)  # type: ignore[arg-type]  # no array has the name allow_pickle
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    content = (_digest(payload.getvalue(), key), payload.getvalue())
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with part.open("wb") as file:
-            file.write(_digest(payload.getvalue(), key))
-            file.write(payload.getbuffer())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    atomic_write(path, content, durable=False, draft=draft)

@@ -8,7 +8,6 @@ and only the same run can resume from it.
 from __future__ import annotations
 
 import io
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...engines.storage import atomic_write
 from ..errors import CheckpointError
 
 FORMAT_VERSION = 2
@@ -46,37 +46,24 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
     Raises CheckpointError when it cannot be written (a full disk, a folder without permission).
     """
-    _replace(path, {**state, "format": FORMAT_VERSION})
+    _save(path, {**state, "format": FORMAT_VERSION})
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
     """Write `model`'s state dictionary in the same manner."""
-    _replace(path, model.state_dict())
+    _save(path, model.state_dict())
 
 
-def _replace(path: Path, content: Mapping[str, Any]) -> None:
+def _save(path: Path, content: Mapping[str, Any]) -> None:
     # In memory first: torch's own writer turns a full disk into an error about file positions.
     packed = io.BytesIO()
     torch.save(content, packed)
-    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(packed.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        atomic_write(path, packed.getvalue())
     except OSError as error:
-        _remove(partial)
         kept = "; the one before it is kept" if path.exists() else ""
         raise CheckpointError(f"{path}: cannot be written: {error.strerror}{kept}") from error
-
-
-def _remove(partial: Path) -> None:
-    try:
-        partial.unlink(missing_ok=True)
-    except OSError:
-        return  # its folder is what failed: the first error says so
 
 
 def load_checkpoint(path: Path, run: Mapping[str, str]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def write(result: object) -> str:
     return f"open(sys.argv[-1], 'w').write({json.dumps(result)!r})"
 
 
-def run(program: Path, seconds: float = 2.0, grace_s: float = 30.0) -> dict[str, object]:
+def run(program: Path, seconds: float = 2.0, grace_s: float = 500.0) -> dict[str, object]:
     """A run with what does not matter here."""
     return run_baseline(program, "demo", seconds, 30.0, Path("bundle"), 45.0, grace_s)
 
@@ -75,7 +75,7 @@ def test_own_python_runs_scripts(make_program: MakeProgram) -> None:
         (["sys.exit(3)"], "ended with 3: it said nothing"),
         (["pass"], "cannot be read: No such file"),
         (["open(sys.argv[-1], 'w').write('{')"], "not JSON"),
-        ([write([])], "Expected `object`"),
+        ([write([])], "what .*program wrote"),
         ([write({**GOOD, "latency_ms": []})], "latency_ms"),
         ([write({**GOOD, "latency_ms": [1.0, "x"]})], r"latency_ms\[1\]|latency_ms\[\.\.\.\]"),
         ([write({**GOOD, "latency_ms": [-1.0]})], "latency_ms"),
@@ -110,7 +110,7 @@ def test_missing_program_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("librosa") is None, reason="librosa is not installed")
 def test_naive_baseline_runs() -> None:
     """The script that ships sees the demo for 2 s and gets results."""
-    found = run_baseline(NAIVE, "demo", 2.0, 15.0, DEFAULT_BUNDLE, 45.0)
+    found = run_baseline(NAIVE, "demo", 2.0, 15.0, DEFAULT_BUNDLE, 45.0, grace_s=500)
     assert found["estimates"] > 0
     assert 0 < found["frames"] <= 61
     assert found["frames"] == found["estimates"] + found["dropped"]

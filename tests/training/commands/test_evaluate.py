@@ -24,12 +24,12 @@ def run(
 ) -> Run:
     """A function (options) -> exit code: the null engine on eight faces, output in tmp_path."""
     from emotion_edge.engines import open_engine
-    from emotion_edge.training.evaluation import scorers
+    from emotion_edge.training.evaluation import networks
 
     def open_null(_: str, *given: object, **named: object) -> Engine:
         return open_engine("null", *given, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scorers, "open_engine", open_null)
+    monkeypatch.setattr(networks, "open_engine", open_null)
     root = write_ferplus({f"{i}.png": {("anger", "fear")[i % 2]: 10} for i in range(8)})
     assert len(load_ferplus(root, "train").labels) == 8
 

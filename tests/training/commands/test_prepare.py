@@ -232,7 +232,7 @@ def test_full_disk(
     def fill_up(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "replace", fill_up)
+    monkeypatch.setattr(os, "replace", fill_up)
     assert prepare("ravdess") == 2
     out, err = capsys.readouterr()
     assert "recordings: 5 files" in out

@@ -166,7 +166,7 @@ def test_full_disk_is_one_warning(
     def fill_up(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "replace", fill_up)
+    monkeypatch.setattr(os, "replace", fill_up)
     with caplog.at_level(logging.WARNING):
         for rate in (1, 2):
             assert cache.load("sounds", [source], {"rate": rate}, build)["num"] == 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -348,16 +349,16 @@ def test_checkpoint_of_another_run(tmp_path: Path) -> None:
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run ends with one line; started again with room, as if nothing had happened."""
     path = tmp_path / "net.ckpt"
-    replace_file, count = Path.replace, 0
+    replace, count = os.replace, 0
 
-    def fill_up(self: Path, target: Path) -> Path:
+    def fill_up(source: Path, target: Path) -> None:
         nonlocal count
         count += 1
         if count == 2:
             raise OSError(28, "No space left on device")
-        return replace_file(self, target)
+        replace(source, target)
 
-    monkeypatch.setattr(Path, "replace", fill_up)
+    monkeypatch.setattr(os, "replace", fill_up)
     with pytest.raises(CheckpointError, match=r"No space left on device; the one before it"):
         fit(make_model(0), make_batches, SCHEDULE, path)
     assert torch.load(path, weights_only=True)["epoch"] == 1

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.runtime.bench.report import list_warnings, print_report
-from emotion_edge.runtime.bench.tables import list_tables
+from emotion_edge.runtime.bench.report import list_tables, list_warnings, print_report
 
 
 @pytest.fixture(autouse=True)
