@@ -1,4 +1,4 @@
-"""Reports as emotion-bench makes them, without a run."""
+"""Reports of emotion-bench, generated without a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BUDGET_MS = 45.0
 
 
 def make_figures(seed: int, seconds: float, points: int, load: float) -> dict[str, Any]:
-    """Figures of a run that is disturbed in every second fifth: latency times `load` there."""
+    """Return figures of a run whose latency is `load` times as high in every second fifth."""
     rng = np.random.default_rng(seed)
     t_s = np.linspace(0, seconds, points, endpoint=False)
     disturbed = ((t_s * 5 // seconds) % 2 == 1) & (load > 1)
@@ -62,7 +62,7 @@ def make_figures(seed: int, seconds: float, points: int, load: float) -> dict[st
 
 
 def make_report(seconds: float = 20.0, points: int = 600, load: float = 1.0) -> dict[str, Any]:
-    """With all that is always there."""
+    """Return a report without optional parts."""
     return {
         "format": 2,
         "scenario": "contended" if load > 1 else "steady",
@@ -84,7 +84,7 @@ def make_report(seconds: float = 20.0, points: int = 600, load: float = 1.0) -> 
 
 
 def make_full_report(seconds: float = 20.0, points: int = 600, load: float = 6.0) -> dict[str, Any]:
-    """With every part that is not always there."""
+    """Return a report with every optional part."""
     report = make_report(seconds, points, load)
     latency = report["latency_ms"]
     counts = {key: report[key] for key in ("frames", "misses", "latency_ms")}
