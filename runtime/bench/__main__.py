@@ -41,7 +41,7 @@ def bench(args: argparse.Namespace) -> int:
         seconds=args.seconds or scenario.default_s,
         fps=args.fps or (config.source.camera_fps if of_camera else DEFAULT_FPS),
         repeats=args.repeats,
-        hogs=args.hogs or 0,
+        num_processes=args.hogs or 0,
         quota_cores=args.quota or DEFAULT_QUOTA,
         baseline=args.baseline,
     )

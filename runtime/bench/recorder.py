@@ -52,7 +52,7 @@ class Recording:
     """Estimates, of type `ROW`, in their order."""
     arrived_ns: NDArray[np.int64]
     """Capture times of all frames."""
-    wanted: NDArray[np.bool_]
+    accepted: NDArray[np.bool_]
     """For each frame, whether the level's rate accepted it."""
     levels: tuple[str, ...]
     """Names, best first."""
@@ -77,21 +77,21 @@ class RecordingRateLimiter(FrameRateLimiter):
         self.count = 0
         self._capacity = capacity
         self._times = array("q", bytes(8 * capacity))
-        self._wanted = bytearray(bytes(capacity))
+        self._accepted = bytearray(bytes(capacity))
 
     def accepts(self, t_ns: int) -> bool:
-        wanted = super().accepts(t_ns)
+        accepted = super().accepts(t_ns)
         at = self.count % self._capacity
         self._times[at] = t_ns
-        self._wanted[at] = wanted
+        self._accepted[at] = accepted
         self.count += 1
-        return wanted
+        return accepted
 
     def read(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the newest `capacity` capture times and whether accepted, oldest first."""
         times = np.frombuffer(self._times, np.int64)
-        wanted = np.frombuffer(self._wanted, np.bool_)
-        return _unroll(times, self.count), _unroll(wanted, self.count)
+        accepted = np.frombuffer(self._accepted, np.bool_)
+        return _unroll(times, self.count), _unroll(accepted, self.count)
 
 
 class Recorder:
@@ -158,7 +158,7 @@ class Recorder:
     def finish(self, seconds: float) -> Recording:
         """Return the recording of the `seconds` after the warm-up. Call it after the run."""
         rows = _unroll(np.frombuffer(self._rows, ROW), self._count)
-        times, wanted = self._arrivals.read()
+        times, accepted = self._arrivals.read()
         causes: Mapping[str, int] = {}
         if self._runtime is not None:
             after = self._runtime.latency.misses_by_cause
@@ -175,21 +175,21 @@ class Recorder:
             (end_ns - start_ns) / 1e9,
             rows[of_rows],
             times[of_times],
-            wanted[of_times],
+            accepted[of_times],
             tuple(self._levels),
             causes,
-            self._count_lost(rows, times, wanted),
+            self._count_lost(rows, times, accepted),
         )
 
     def _count_lost(
-        self, rows: NDArray[Any], times: NDArray[np.int64], wanted: NDArray[np.bool_]
+        self, rows: NDArray[Any], times: NDArray[np.int64], accepted: NDArray[np.bool_]
     ) -> int:
         if self._runtime is None or not rows.size or not times.size:
             return 0
         later = times > rows["t_ns"][-1]  # in process when the run ended
         estimated = self._count - int((~np.isin(rows["t_ns"], times)).sum())
         unexplained = self._arrivals.count - int(later.sum()) - estimated
-        skipped = self._arrivals.skipped - int((later & ~wanted).sum())
+        skipped = self._arrivals.skipped - int((later & ~accepted).sum())
         return unexplained - skipped - self._runtime.dropped_frames
 
 

@@ -54,7 +54,7 @@ class Session:
     """Of each run, after its warm-up."""
     fps: float
     repeats: int
-    hogs: int
+    num_processes: int
     """Ordinary processes in the contended scenario. 0: real-time processes, where permitted."""
     quota_cores: float
     """CPU quota in the throttled scenario."""
@@ -68,7 +68,7 @@ def run_session(session: Session) -> tuple[dict[str, Any], Trace]:
     Raises ConfigError for a source that does not fit the scenario, and what a run raises.
     """
     config, scenario, fps = session.config, session.scenario, session.fps
-    above_pipeline = session.hogs == 0 and realtime_permitted(DEVICE_PRIORITY)
+    above_pipeline = session.num_processes == 0 and realtime_permitted(DEVICE_PRIORITY)
     if scenario.name == "throttled" or (scenario.name == "contended" and not above_pipeline):
         # Ordinary load and a quota have no effect on a real-time thread.
         config = replace(config, realtime=replace(config.realtime, priority=False))
@@ -216,7 +216,7 @@ def _open_disturbance(
     if session.scenario.name == "contended" and above_pipeline:
         return CpuLoad.above_pipeline()
     if session.scenario.name == "contended":
-        return CpuLoad(session.hogs or PER_CORE * len(list_cores()))
+        return CpuLoad(session.num_processes or PER_CORE * len(list_cores()))
     if session.scenario.name == "throttled":
         return open_bandwidth(session.quota_cores)
     return nullcontext()

@@ -97,7 +97,7 @@ def count_frames(
         numbered = int(rows["index"][-1] - rows["index"][0]) + 1
         if recording.arrived_ns.size:
             frames += max(0, numbered - int(between.sum()))
-    skipped = int((arrived & ~recording.wanted).sum())
+    skipped = int((arrived & ~recording.accepted).sum())
     return {
         "misses": int((rows["latency_us"] > budget_ms * 1e3).sum()),
         "frames": frames,

@@ -268,8 +268,8 @@ def test_stopped_from_outside(
         ) as process:
             while b"READY=1" not in ready.recv(4096):
                 pass
-            herd = psutil.Process(process.pid).children()
-            assert len(herd) == 1
+            children = psutil.Process(process.pid).children()
+            assert len(children) == 1
             process.send_signal(number)
             assert process.wait(TIMEOUT_S) == code
-    processes.wait_gone(herd)
+    processes.wait_gone(children)

@@ -111,8 +111,8 @@ def test_recording_rate_limiter_limits_as_usual() -> None:
     """It accepts the frames of a rate limiter, and records the decisions."""
     arrivals = RecordingRateLimiter(10)
     arrivals.set_rate(15.0)
-    wanted = [arrivals.accepts(round(n * 1e9 / 30)) for n in range(4)]
-    times, kept = arrivals.read()
-    assert kept.tolist() == wanted == [True, False, True, False]
+    decisions = [arrivals.accepts(round(n * 1e9 / 30)) for n in range(4)]
+    times, accepted = arrivals.read()
+    assert accepted.tolist() == decisions == [True, False, True, False]
     assert times.tolist() == [0, 33_333_333, 66_666_667, 100_000_000]
     assert arrivals.skipped == 2

@@ -17,7 +17,6 @@ import pytest
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, load_bundle
 from emotion_edge.engines.tensorrt import builder as build_module
 from emotion_edge.runtime.__main__ import main
-from emotion_edge.runtime.cli import build as build_command
 from emotion_edge.runtime.session import report_build_progress
 
 sys.path.append(str(Path(__file__).parents[2] / "engines"))  # of the stand-in's own import
@@ -25,10 +24,6 @@ from ...engines.cuda_stand_in import FakeGpu
 from ...engines.trt_stand_in import use_fake_tensorrt
 
 TIMEOUT_S = 500
-
-
-class PrivilegesDropped(Exception):
-    """Raised in place of dropping privileges, to end the command there."""
 
 
 @pytest.fixture
@@ -187,23 +182,6 @@ def test_run_is_stopped_while_it_builds(
         if thread.name == "tensorrt-build":
             thread.join(TIMEOUT_S)
     assert "the build was cancelled" in gpu.calls
-
-
-def test_drops_privileges_to_the_owner_of_the_cache(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Before a bundle is read or anything is written: the service could not use root's files."""
-    folders: list[Path] = []
-
-    def drop_privileges_to(folder: Path) -> None:
-        folders.append(folder)
-        raise PrivilegesDropped
-
-    monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "service" / "engines"))
-    monkeypatch.setattr(build_command, "drop_privileges_to", drop_privileges_to)
-    with pytest.raises(PrivilegesDropped):
-        main(["build", "--bundle", "/none"])
-    assert folders == [tmp_path / "service"]
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

@@ -14,7 +14,6 @@ import emotion_edge.kernels
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, Level, load_bundle
 from emotion_edge.kernels.cpu.preprocessor import CpuPreprocessor
 from emotion_edge.runtime.__main__ import main
-from emotion_edge.runtime.cli import profile as profile_command
 from emotion_edge.runtime.cli.profile import list_figures, print_table
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import load_config
@@ -27,10 +26,6 @@ sys.path.append(str(Path(__file__).parents[2] / "engines"))  # of the stand-in's
 from ...engines.trt_stand_in import use_fake_tensorrt
 
 MS = ("base_ms", "face_ms", "voice_ms")
-
-
-class PrivilegesDropped(Exception):
-    """Raised in place of dropping privileges, to end the command there."""
 
 
 @pytest.fixture(autouse=True)
@@ -130,24 +125,6 @@ def test_folder_that_cannot_be_written(
     code, lines, _ = profile(capsys, *null_engine)
     assert (code, lines[-1]) == (0, "not stored")
     assert "EMOTION_EDGE_CACHE" in caplog.text
-
-
-def test_drops_privileges_to_the_owner_of_the_cache(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Before a bundle is read or anything is written: the service could not use root's files."""
-    folders: list[Path] = []
-
-    def drop_privileges_to(folder: Path) -> None:
-        folders.append(folder)
-        raise PrivilegesDropped
-
-    monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "service" / "engines"))
-    monkeypatch.setattr(profile_command, "drop_privileges_to", drop_privileges_to)
-    with pytest.raises(PrivilegesDropped):
-        main(["profile", "--bundle", "/none", "--json", str(tmp_path / "x.json")])
-    assert folders == [tmp_path / "service"]
-    assert (tmp_path / "x.json").exists()  # opened before, by root
 
 
 def test_full_disk(capsys: pytest.CaptureFixture[str], null_engine: list[str]) -> None:
