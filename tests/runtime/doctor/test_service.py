@@ -177,6 +177,7 @@ def test_answers_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     complaint = "emotion-edge.service:4: Unknown key name 'Watch', ignoring."
     add_program(tmp_path, "systemd-analyze", f'echo other.service: no >&2; echo "{complaint}" >&2')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(service, "TIMEOUT_S", 500)
     assert show_unit() == {"LoadState": "loaded", "StatusText": "fps=30"}
     assert verify_unit() == complaint
 
@@ -184,6 +185,7 @@ def test_answers_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_systemd_that_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container systemctl is missing or fails."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(service, "TIMEOUT_S", 500)
     assert (show_unit(), verify_unit()) == ({}, "")
     add_program(tmp_path, "systemctl", "echo System has not been booted >&2; exit 1")
     assert show_unit() == {}
