@@ -228,7 +228,6 @@ def test_usage_errors(
 
 
 def test_missing_clip(null_engine: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Code 4, as of a run."""
     assert "none.mp4" in refuse(capsys, "--source", "none.mp4", *null_engine, code=4)
 
 

@@ -94,7 +94,6 @@ def test_processes_end_with_their_parent(state: str) -> None:
 
 
 def test_load_process_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line names the option."""
     monkeypatch.setattr(load_process, "__file__", "/nowhere/load.py")
     with pytest.raises(SourceError, match="--hogs 1"):
         CpuLoad(1)

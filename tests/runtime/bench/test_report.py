@@ -65,6 +65,5 @@ def test_load_is_relative_to_the_cores(report: dict[str, Any], load: float, warn
 
 
 def test_markup_in_names(report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    """Markup is printed as it is."""
     print_report({**report, "source": "[bold]clip[/].mp4"})
     assert "[bold]clip[/].mp4" in capsys.readouterr().out

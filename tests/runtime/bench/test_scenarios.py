@@ -95,7 +95,6 @@ def test_disturbance_follows_the_phases(run: Run) -> None:
 
 
 def test_failure_is_raised_at_the_end(run: Run) -> None:
-    """Leaving raises the thread's error."""
     clock = FakeClock()
     scheduler = PhaseScheduler(PHASES, Spy(clock, OSError(13, "no")), run.recorder, clock)
     run.frame(0.0)

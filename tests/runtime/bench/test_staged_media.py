@@ -88,7 +88,6 @@ def test_faces_in_turn() -> None:
 
 
 def test_blank_image_has_one_colour() -> None:
-    """The colour is the mean of each channel."""
     image = np.zeros((2, 2, 3), np.uint8)
     image[0] = (10, 20, 31)
     blank = blank_image(image)
@@ -160,7 +159,6 @@ def test_audio_alone(chunks: int) -> None:
 
 
 def test_memory_limit() -> None:
-    """Frames and audio end where the limit is reached."""
     preloaded = PreloadedMedia(Recorded(), max_bytes=100)
     assert len(list(preloaded.frames())) == 3
     assert preloaded.preloaded_bytes == 3 * 48

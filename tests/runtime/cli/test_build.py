@@ -65,7 +65,6 @@ def test_nothing_to_do(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_precision_and_levels(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None:
-    """The options choose them."""
     best = load_bundle(DEFAULT_BUNDLE).manifest.levels[0]
     code, lines, _ = build(capsys, "--fp32", "--level", best.name)
     assert code == 0
@@ -197,7 +196,6 @@ def test_progress_is_shown_on_a_terminal(
 def test_without_tensorrt(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line names it."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     code, lines, errors = build(capsys)
     assert (code, lines, len(errors.splitlines())) == (4, [], 1)

@@ -230,7 +230,6 @@ def test_budget_counts_a_full_frame() -> None:
 
 
 def test_markup_in_names(capsys: pytest.CaptureFixture[str]) -> None:
-    """Markup is printed as it is."""
     name = "[/red]"
     rows = figures(HIGH, (Level(name, 64), LevelCost(name, 1, 6, 3)))
     print_table(rows, 45.0, Path("/a/[bold]"))

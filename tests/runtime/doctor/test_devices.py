@@ -109,7 +109,6 @@ def test_no_monitor(tmp_path: Path) -> None:
 
 
 def test_no_permission_for_the_screen(tmp_path: Path) -> None:
-    """The command that adds the group is named."""
     add_connector(tmp_path, "card0-HDMI-A-1", "connected", "1920x1080\n")
     check = check_screen(tmp_path, may_open=lambda path: False)
     assert check.state == "fail"
@@ -212,14 +211,12 @@ def test_real_device() -> None:
 
 
 def test_no_permission_for_the_port(adapter: Path) -> None:
-    """The command that adds the group is named."""
     check = check_port("/dev/ttyUSB0", adapter, may_open=False)
     assert check.state == "fail"
     assert "sudo usermod -aG dialout $USER" in check.message
 
 
 def test_no_pyserial(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command that installs it is named."""
     monkeypatch.setitem(sys.modules, "serial", None)
     check = check_port("/dev/ttyUSB0", adapter)
     assert check.state == "fail"

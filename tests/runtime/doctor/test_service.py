@@ -82,7 +82,6 @@ def test_not_installed(tmp_path: Path) -> None:
 
 
 def test_image_under_construction(device: Path) -> None:
-    """All files exist, and no systemd runs."""
     assert check_service(device, dict, no_output).state == "ok"
 
 
@@ -116,7 +115,6 @@ def test_failed(device: Path, result: str, status: str, meaning: str) -> None:
 
 
 def test_failed_at_once(device: Path) -> None:
-    """No restarts are mentioned without one."""
     unit = show(ActiveState="failed", Result=EXIT_CODE, ExecMainStatus="2")
     assert "restarts" not in check_service(device, unit, no_output).message
 
@@ -154,7 +152,6 @@ def test_wrong_setting(device: Path) -> None:
 
 
 def test_systemd_that_hangs(device: Path) -> None:
-    """The check warns, and the service counts as running."""
 
     def hang() -> Mapping[str, str]:
         raise subprocess.TimeoutExpired("systemctl", 5)
