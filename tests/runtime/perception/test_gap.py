@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.capture.demo import draw_face, synthesize_speech
-from emotion_edge.runtime.capture.reconnect import WaitPolicy, reconnecting_audio
+from emotion_edge.runtime.capture.reconnect import ReconnectingAudio, WaitPolicy
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config
 from emotion_edge.runtime.live import LiveRun
@@ -155,7 +155,7 @@ def test_voice_from_before_the_indicator_was_off(
 
     source: AudioSource = open_microphone()
     if closed:
-        source = reconnecting_audio("microphone", open_microphone, room.clock, waiting)
+        source = ReconnectingAudio("microphone", open_microphone, room.clock, waiting)
     run = LiveRun(configure("demo"), [])
     run._capture_audio(source, indicator, room.runtime.synchroniser, alone=False)  # type: ignore[arg-type]
     before = [e for e in room.sink.estimates if e.t_ns < indicator.out_ns]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.engines.bundles.manifest import EMBEDDING_SIZE, Bundle
+from emotion_edge.engines.bundles import EMBEDDING_SIZE, Bundle
 from emotion_edge.training.evaluation import networks as networks_module
 from emotion_edge.training.evaluation.clip_scorer import predict_clip, score_clip
 from emotion_edge.training.evaluation.material import ExampleMedia
