@@ -18,7 +18,8 @@ from emotion_edge.training.evaluation.clip_scorer import MIN_FILLED, predict_cli
 from emotion_edge.training.evaluation.loading import load_audio, load_pair
 from emotion_edge.training.evaluation.networks import open_networks
 
-from ...runtime.conftest import Collector, Image, write_video
+from ...runtime.conftest import Collector
+from ...runtime.media import Image, write_video
 
 RATE_HZ = 16_000
 FPS = 25
@@ -92,7 +93,7 @@ def test_fusion_is_scored_as_the_device_estimates(
 def test_audio_alone_is_scored_as_the_device_estimates(bundle: Bundle, tmp_path: Path) -> None:
     """Four estimates a second, from the voice alone."""
     audio = synthesize_speech(0, 4 * RATE_HZ)
-    clip = write_video(tmp_path / "clip.wav", sound=audio[None], audio="pcm_s16le")
+    clip = write_video(tmp_path / "clip.wav", samples=audio[None], audio="pcm_s16le")
     estimates = {estimate.t_ns: estimate for estimate in replay(clip, bundle)}
     with open_networks(bundle, "fusion", "onnx", bundle.manifest.levels[0]) as networks:
         predictions = dict(predict_clip(networks, load_audio(clip, RATE_HZ)))
