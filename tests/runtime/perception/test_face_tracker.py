@@ -56,11 +56,9 @@ class Script:
         self.found = found
         self.seen: list[int] = []
         """The first byte of each image."""
-        self.formats: list[str] = []
 
     def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
         self.seen.append(int(image[0, 0, 0]))
-        self.formats.append(pixel_format)
         return self.found
 
 
