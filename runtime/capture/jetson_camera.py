@@ -18,13 +18,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import threading
 from typing import Any
 
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
 from . import jetson_utils as jetson
-from .camera import CameraSettings
+from .camera import Camera, CameraSettings
 from .timestamps import ARRIVAL_CLOCK, CaptureClock, FrameCounter
 
 _LOG = logging.getLogger(__name__)
@@ -41,11 +40,19 @@ _STALL_TIMEOUT_NS = 1_000_000_000
 _START_TIMEOUT_NS = 5_000_000_000  # the camera starts inside the first Capture; Argus takes long
 
 
-class JetsonCamera:
-    """A VideoSource over one camera. Raises SourceError if it cannot be opened or fails."""
+class JetsonCamera(Camera):
+    """A camera that jetson-utils reads. A frame is valid for `FRAME_LIFETIME_S`.
+
+    `read` waits for a second at most, for the first frame five. After `close` frames in use keep
+    their memory, which is freed with the last of them.
+    """
 
     def __init__(self, uri: str, clock: Clock, settings: CameraSettings) -> None:
-        """`uri`: csi://0 or /dev/video0. The GPU can read the memory whatever `settings` says."""
+        """`uri`: csi://0 or /dev/video0. The GPU can read the memory whatever `settings` says.
+
+        Raises SourceError if the camera cannot be opened.
+        """
+        super().__init__()
         self.name = f"camera {uri}"
         self.timeouts = 0
         """Number of Captures without a frame for 0.2 s."""
@@ -53,8 +60,6 @@ class JetsonCamera:
         """Number of Captures that failed and were tried again."""
         self._clock = clock
         self._for_gpu = settings.for_gpu
-        self._closed = threading.Event()
-        self._read_lock = threading.Lock()  # Capture reopens a camera that is closed while it waits
         self._format = jetson.RAW
         self._conversion: jetson.Conversion | None = None
         self._failed = self._warned = False
@@ -96,44 +101,15 @@ class JetsonCamera:
         """The path of the newest frame."""
         return CapturePath(self._copies, self._domain, "pinned" if self._for_gpu else "none")
 
-    def read(self) -> VideoFrame | None:
-        """Return the next frame, valid for `FRAME_LIFETIME_S`, or None when closed.
-
-        Waits for a second at most, for the first frame five.
-        """
-        try:
-            with self._read_lock:
-                return self._read()
-        finally:
-            if self._closed.is_set():
-                self._release()
-
-    def close(self) -> None:
-        """Stop the camera; a read that waits in jetson-utils stops it when it ends.
-
-        Frames in use keep their memory, which is freed with the last of them.
-        """
-        self._closed.set()
-        self._release()
-
-    def __enter__(self) -> JetsonCamera:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _release(self) -> None:
-        if self._read_lock.acquire(blocking=False):
-            try:
-                source, self._source = self._source, None
-                if source is not None:
-                    with contextlib.suppress(Exception):  # the pipeline may have failed before
-                        source.Close()
-                if self._conversion is not None:
-                    self._conversion.close()
-                    self._conversion = None
-            finally:
-                self._read_lock.release()
+        # Never during Capture, which would reopen the camera.
+        source, self._source = self._source, None
+        if source is not None:
+            with contextlib.suppress(Exception):  # the pipeline may have failed before
+                source.Close()
+        if self._conversion is not None:
+            self._conversion.close()
+            self._conversion = None
 
     def _read(self) -> VideoFrame | None:
         while not self._closed.is_set():

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from typing import Any
 
 import numpy as np
 
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
-from .camera import CameraSettings, check_device
+from .camera import Camera, CameraSettings, check_device
 from .timestamps import DriverTimestamps
 
 _LOG = logging.getLogger(__name__)
@@ -34,17 +33,17 @@ MJPEG and YUYV alike, and copies that to the array it returns (copyTo): cap_v4l.
 """
 
 
-class OpencvCamera:
-    """A VideoSource over one device. Raises SourceError if it cannot be opened or fails."""
+class OpencvCamera(Camera):
+    """A camera that OpenCV reads. `read` waits for about a second at most."""
 
     def __init__(self, device: str, clock: Clock, settings: CameraSettings) -> None:
+        """Raises SourceError if the device cannot be opened."""
+        super().__init__()
         self.device = device
         self.corrupt_frames = 0
         self._clock = clock
         self._index = 0
         self._timestamps = DriverTimestamps(device)
-        self._closed = threading.Event()
-        self._read_lock = threading.Lock()  # OpenCV's capture must not be released while it reads
         check_device(device)
         # How long OpenCV waits for a frame, in whole seconds (10 by default). Its V4L2 backend has
         # no property for it, and reads this variable at the first wait.
@@ -78,36 +77,16 @@ class OpencvCamera:
         """Two copies. The GPU needs one more, because OpenCV's memory is not page-locked."""
         return CapturePath(_COPIES, self._timestamps.clock_domain, "none")
 
-    def read(self) -> VideoFrame | None:
-        """Return the next frame, or None when closed. Waits for about a second at most."""
+    def _read(self) -> VideoFrame | None:
         try:
-            with self._read_lock:
-                return self._read()
+            return self._read_good_frame()
         except self._cv2.error as error:
             raise SourceError(f"camera {self.device}: {' '.join(str(error).split())}") from error
-        finally:
-            if self._closed.is_set():
-                self._release()
-
-    def close(self) -> None:
-        """Return at once. A read that waits in the driver releases the device when it ends."""
-        self._closed.set()
-        self._release()
-
-    def __enter__(self) -> OpencvCamera:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _release(self) -> None:
-        if self._read_lock.acquire(blocking=False):
-            try:
-                self._capture.release()
-            finally:
-                self._read_lock.release()
+        self._capture.release()
 
-    def _read(self) -> VideoFrame | None:
+    def _read_good_frame(self) -> VideoFrame | None:
         for _ in range(_MAX_CONSECUTIVE_CORRUPT):
             if self._closed.is_set():
                 return None

@@ -16,7 +16,7 @@ from ...kernels.memory import MapError, Pin
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
 from . import v4l2_uapi as abi
-from .camera import CameraSettings
+from .camera import Camera, CameraSettings
 from .timestamps import DriverTimestamps
 from .v4l2_buffers import MmapBuffers, UserPtrBuffers
 from .v4l2_device import Handle, check_captures
@@ -31,8 +31,8 @@ _TRUSTED_TIMESTAMPS = (abi.FLAG_TIMESTAMP_MONOTONIC, abi.FLAG_TIMESTAMP_UNKNOWN)
 """An unstated clock may be another one; `DriverTimestamps` detects that."""
 
 
-class V4l2Camera:
-    """A VideoSource over one device. Raises SourceError if it cannot be opened or fails."""
+class V4l2Camera(Camera):
+    """A camera that delivers its newest raw frame. `read` waits for two seconds at most."""
 
     def __init__(
         self,
@@ -43,7 +43,11 @@ class V4l2Camera:
         pin: Pin | None = None,
         open_handle: Callable[[str], Handle] = Handle,
     ) -> None:
-        """`pin`: the result of `kernels.memory.find_pin`, if the GPU reads the frames."""
+        """`pin`: the result of `kernels.memory.find_pin`, if the GPU reads the frames.
+
+        Raises SourceError if the camera cannot be opened.
+        """
+        super().__init__()
         self.device = device
         self.corrupt_frames = 0
         """Skipped frames that the driver marked as corrupt or that were too short."""
@@ -55,9 +59,7 @@ class V4l2Camera:
         self._index = -1
         self._sequence = 0
         self._warmed_up = False
-        self._closed = threading.Event()
-        self._read_lock = threading.Lock()  # the device must not be closed while it is read
-        self._close_lock = threading.Lock()  # nor be woken while or after it is closed
+        self._close_lock = threading.Lock()  # no wake while or after the device is closed
         self._released = False
         self._handle = open_handle(device)
         try:
@@ -80,45 +82,30 @@ class V4l2Camera:
             zero_copy="pinned" if self._buffers.gpu_visible else "none",
         )
 
-    def read(self) -> VideoFrame | None:
-        """Return the newest frame, or None when closed. Waits for two seconds at most."""
-        try:
-            with self._read_lock:
-                return self._read()
-        except BlockingIOError as error:  # poll reported an event without a frame
-            raise SourceError(f"camera {self.device} has stopped") from error
-        except SourceError:
-            raise
-        except OSError as error:
-            raise self._failed(error) from error
-        finally:
-            if self._closed.is_set():
-                self._release()
-
     def close(self) -> None:
         """Return at once. A read that waits is woken and closes the device."""
         with self._close_lock:
             if not self._closed.is_set():
                 self._closed.set()
                 self._handle.wake()
-        self._release()
+        super().close()
 
-    def __enter__(self) -> V4l2Camera:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _read(self) -> VideoFrame | None:
+        try:
+            return self._read_newest()
+        except BlockingIOError as error:  # poll reported an event without a frame
+            raise SourceError(f"camera {self.device} has stopped") from error
+        except SourceError:
+            raise
+        except OSError as error:
+            raise self._failed(error) from error
 
     def _release(self) -> None:
-        if self._read_lock.acquire(blocking=False):
-            try:
-                with self._close_lock:
-                    if not self._released:
-                        self._released = True
-                        self._buffers.close()
-                        self._handle.close()
-            finally:
-                self._read_lock.release()
+        with self._close_lock:
+            if not self._released:
+                self._released = True
+                self._buffers.close()
+                self._handle.close()
 
     def _failed(self, error: OSError) -> SourceError:
         if error.errno == errno.ENODEV:
@@ -150,7 +137,7 @@ class V4l2Camera:
         )
         return MmapBuffers(self._handle, self._layout.buffer_bytes, self._pin)
 
-    def _read(self) -> VideoFrame | None:
+    def _read_newest(self) -> VideoFrame | None:
         bad = 0
         while not self._closed.is_set():
             self._buffers.reclaim()

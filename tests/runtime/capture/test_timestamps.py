@@ -1,19 +1,49 @@
-"""Timestamps of another clock on ours, and the frame numbers that follow from them.
-
-The tests of both V4L2 cameras cover `DriverTimestamps`.
-"""
+"""Timestamps of another clock on ours, and the frame numbers that follow from them."""
 
 from __future__ import annotations
+
+import logging
 
 import numpy as np
 import pytest
 
-from emotion_edge.runtime.capture.timestamps import CaptureClock, FrameCounter
+from emotion_edge.runtime.capture.timestamps import CaptureClock, DriverTimestamps, FrameCounter
 
 MS = 1_000_000
 SECOND = 1000 * MS
 PERIOD = 33_333_333
 ORIGIN = 7_000 * SECOND
+
+
+# DriverTimestamps
+
+
+@pytest.mark.parametrize("age_ms", [100_000, -1_700_000_000_000, 1500, -20])
+def test_impossible_driver_time_is_replaced(caplog: pytest.LogCaptureFixture, age_ms: int) -> None:
+    """Zero, the wall clock, too old, in the future: the time of arrival, and one warning."""
+    timestamps = DriverTimestamps("/dev/video0")
+    for now_ns in (100_000 * MS, 100_000 * MS + PERIOD):
+        assert timestamps.capture_ns(now_ns - age_ms * MS, now_ns) == now_ns
+    assert timestamps.clock_domain == "time of arrival"
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_old_driver_time_is_right_after_a_good_one(caplog: pytest.LogCaptureFixture) -> None:
+    """The clock is known to be ours: the reader was late, and the frame is old."""
+    timestamps, now_ns = DriverTimestamps("/dev/video0"), 100_000 * MS
+    assert timestamps.capture_ns(now_ns - 8 * MS, now_ns) == now_ns - 8 * MS
+    assert timestamps.capture_ns(now_ns, now_ns + 15 * SECOND) == now_ns
+    assert timestamps.clock_domain == "v4l2 monotonic"
+    assert not caplog.records
+
+
+def test_constant_driver_time_is_replaced() -> None:
+    timestamps, now_ns = DriverTimestamps("/dev/video0"), 100_000 * MS
+    assert timestamps.capture_ns(now_ns, now_ns) == now_ns
+    assert timestamps.capture_ns(now_ns, now_ns + PERIOD) == now_ns + PERIOD
+
+
+# CaptureClock
 
 
 def replay(clock: CaptureClock, delays_ms: list[float], drift_ppm: float = 0.0) -> list[float]:
@@ -103,6 +133,9 @@ def test_arrival_is_the_time_without_a_timestamp() -> None:
     replay(clock, [4.0] * 3)
     assert clock.estimate_capture(ORIGIN + 100 * MS) == ORIGIN + 100 * MS
     assert clock.to_monotonic(200 * MS, ORIGIN + 290 * MS) == ORIGIN + 204 * MS
+
+
+# FrameCounter
 
 
 def number_all(timestamps_ns: list[int | None], period_ns: float = PERIOD) -> list[int]:
