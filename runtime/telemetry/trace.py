@@ -23,6 +23,7 @@ from struct import Struct
 
 import msgspec
 
+from ...engines.storage import atomic_write
 from ..messages import Estimate
 from .latency import STAGES, read_stages
 
@@ -197,21 +198,16 @@ def write_trace(trace: Trace, path: Path) -> None:
 
     A power cut soon after may leave an empty file: the file is not synced to the disk.
     """
-    draft = path.with_name(path.name + ".part")
-    try:
-        draft.unlink(missing_ok=True)
-        with draft.open("xb") as stream:
-            stream.write(b'{"displayTimeUnit":"ms","traceEvents":[\n')
-            # In small pieces: encoding everything at once would hold the interpreter lock for long.
-            for number, events in enumerate(chrome_events(trace.rows(), trace.events())):
-                stream.write(b",\n" if number else b"")
-                stream.write(b",\n".join(msgspec.json.encode(event) for event in events))
-            stream.write(b"\n]}\n")
-        draft.replace(path)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
-        raise
+    atomic_write(path, _encode(trace), durable=False)
+
+
+def _encode(trace: Trace) -> Iterator[bytes]:
+    """Return the file in small pieces: encoding all at once would hold the interpreter lock."""
+    yield b'{"displayTimeUnit":"ms","traceEvents":[\n'
+    for number, events in enumerate(chrome_events(trace.rows(), trace.events())):
+        separator = b",\n" if number else b""
+        yield separator + b",\n".join(msgspec.json.encode(event) for event in events)
+    yield b"\n]}\n"
 
 
 def chrome_events(

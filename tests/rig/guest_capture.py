@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from emotion_edge.runtime.capture import v4l2_device as v4l2_format
+from emotion_edge.runtime.capture import v4l2_device
 from emotion_edge.runtime.capture import v4l2_uapi as abi
-from emotion_edge.runtime.capture.reconnect import reconnecting_video
+from emotion_edge.runtime.capture.camera import CameraSettings
+from emotion_edge.runtime.capture.reconnect import ReconnectingVideo
 from emotion_edge.runtime.capture.v4l2_camera import V4l2Camera
 from emotion_edge.runtime.capture.v4l2_device import Handle
 from emotion_edge.runtime.clock import MonotonicClock
@@ -74,23 +75,21 @@ def main() -> None:
     parser.add_argument("--close-after-s", type=float, help="from another thread")
     args = parser.parse_args()
     if args.format:
-        only = {args.format: v4l2_format.RAW_FORMATS[args.format]}
-        v4l2_format.RAW_FORMATS.clear()
-        v4l2_format.RAW_FORMATS.update(only)
+        only = {args.format: v4l2_device.RAW_FORMATS[args.format]}
+        v4l2_device.RAW_FORMATS.clear()
+        v4l2_device.RAW_FORMATS.update(only)
     FaultyHandle.refuse_userptr, FaultyHandle.more_row_bytes = args.mmap, args.more_row_bytes
 
     clock = MonotonicClock()
     cameras: list[V4l2Camera] = []
 
     def open_camera() -> V4l2Camera:
-        width, height = args.size
-        camera = V4l2Camera(
-            args.device, clock, width=width, height=height, fps=args.fps, open_handle=FaultyHandle
-        )
+        settings = CameraSettings(*args.size, args.fps)
+        camera = V4l2Camera(args.device, clock, settings, open_handle=FaultyHandle)
         cameras.append(camera)
         return camera
 
-    source = reconnecting_video("camera", open_camera, clock)
+    source = ReconnectingVideo("camera", open_camera, clock)
     if args.close_after_s is not None:
         threading.Timer(args.close_after_s, source.close).start()
     frames: list[dict[str, Any]] = []

@@ -403,10 +403,10 @@ def test_new_cause_is_logged(
     """Each of a full and then a broken disk is logged once, and leaves no draft behind."""
     codes = [errno.ENOSPC] * 3 + [errno.EIO] * 3
 
-    def fail(self: Path, target: Path) -> Path:
+    def fail(source: Path, target: Path) -> None:
         raise OSError(codes[0], os.strerror(codes.pop(0)))
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     writer = WriterBench(tmp_path).writer
     for minute in range(6):
         assert writer.tick(minute * 60 * SECOND, minute + 1) is None
