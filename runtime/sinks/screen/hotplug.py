@@ -71,7 +71,7 @@ class HotplugDisplay:
     ) -> None:
         """`card`: a device, or "" for the first with a monitor. Raises ValueError for another."""
         if card and not _CARD.fullmatch(card):
-            raise ValueError(f"screen {card!r} is not a display card such as /dev/dri/card0")
+            raise ValueError(f"screen {card!r} is not a display card: it is named /dev/dri/cardN")
         self.showing = False
         """Whether the newest pixels are on a connected monitor."""
         self._faults = FaultLog(log, "screen is back")

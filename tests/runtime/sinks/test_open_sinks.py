@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -119,18 +118,3 @@ def test_file_that_cannot_be_opened(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=f"'{target}'"), open_sinks([f"jsonl:{target}"]):
         pytest.fail("was opened")
-
-
-@pytest.mark.parametrize(
-    ("spec", "library", "extra"),
-    [("screen", "PIL", "screen"), ("serial:/dev/ttyUSB0", "serial", "serial")],
-)
-def test_missing_library(
-    monkeypatch: pytest.MonkeyPatch, spec: str, library: str, extra: str
-) -> None:
-    """The error is one line that names the extra to install."""
-    monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ConfigError) as error, open_sinks([spec]):
-        pytest.fail("was opened")
-    assert f"emotion-edge[{extra}]" in str(error.value)
-    assert "\n" not in str(error.value)
