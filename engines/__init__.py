@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 
-from ..kernels.cuda.device import has_gpu
+from ..kernels import has_gpu
 from .base import Engine, EngineError, Report, null_reporter
 from .bundles import FUSION, PRECISIONS, Bundle, ModelEntry
 from .tensorrt import BuildOptions, convert_model

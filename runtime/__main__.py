@@ -10,13 +10,12 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from .cli.build import add_build_arguments, run_build
 from .cli.bundle import add_bundle_arguments, run_bundle
 from .command_line import add_common_arguments, add_config_arguments, build_config, run_guarded
-from .config import ConfigError, load_config
+from .config import load_config
 
 log = logging.getLogger(__name__)
 
@@ -83,27 +82,19 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     from .live import LiveRun, StoppedDuringStart
     from .replay import run_replay
-    from .sinks import SinkClosed, open_sink
+    from .sinks import SinkClosed, open_sinks
 
     config = build_config(args)
     specs = args.output or config.output.sinks
-    with ExitStack() as stack:
-        sinks = []
-        for spec in specs:
-            try:
-                sink = open_sink(spec, config)
-            except ValueError as error:
-                raise ConfigError(str(error)) from error
-            stack.callback(sink.close)
-            sinks.append(sink)
+    with open_sinks(specs, config) as sinks:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it would end a replay
         if args.pace == "max":
             try:
-                run_replay(config, sinks, args.seconds)
+                run_replay(config, sinks.publishers, args.seconds)
             except SinkClosed:
                 log.info("the reader of the output has closed it")
         else:
-            live = LiveRun(config, sinks)
+            live = LiveRun(config, sinks.publishers, workers=sinks.workers, screens=sinks.screens)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: live.stop())
             signal.signal(signal.SIGUSR1, lambda *_: live.request_trace())

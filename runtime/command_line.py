@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..engines.base import EngineError
 from ..engines.bundles import BundleError
-from ..kernels.cuda.device import PreprocessorError
+from ..kernels import PreprocessorError
 from .config import Config, ConfigError, load_config
 from .messages import SourceError
 from .service import IndicatorError, add_set_argument
@@ -77,7 +78,8 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
     """Run a command and return its exit code.
 
     A ConfigError becomes `EXIT_USAGE`, one of `ENVIRONMENT_ERRORS` becomes `EXIT_ENVIRONMENT`, each
-    with one line on stderr. Every other exception is a bug and keeps its traceback.
+    with one line on stderr. A reader that closes standard output ends the command with 0. Every
+    other exception is a bug and keeps its traceback.
     """
     level = os.environ.get("EMOTION_EDGE_LOG", "WARNING").upper()
     if not isinstance(logging.getLevelName(level), int):
@@ -85,9 +87,27 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
         return EXIT_USAGE
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
-        return command(args)
+        code = command(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
+        return 0
     except (ConfigError, *ENVIRONMENT_ERRORS) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ENVIRONMENT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _reader_has_gone() -> bool:
+    """Return whether standard output has lost its reader, as after `| head -1`."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    gone = any(events & select.POLLERR for _, events in poll.poll(0))
+    if gone:
+        from .sinks.console import drop_unwritten
+
+        drop_unwritten(sys.stdout)
+    return gone

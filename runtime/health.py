@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from .board import Board, BoardStatus
 from .clock import find_next_tick_ns
@@ -22,6 +23,20 @@ OVERLOAD_PERIOD_NS = 60_000_000_000
 """How often it is said that the budget cannot be held."""
 
 
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The parts of a run that the monitor watches, listed by what they can do."""
+
+    pollable: Sequence[Pollable] = ()
+    devices: Sequence[Faultable] = ()
+    workers: Sequence[BackgroundWorker] = ()
+    displays: Sequence[FaultDisplay] = ()
+
+    @property
+    def faultable(self) -> Sequence[Faultable]:
+        return (*self.pollable, *self.devices, *self.workers)
+
+
 class Monitor:
     """`run` is the body of its own thread; `newest` may be read from any."""
 
@@ -32,11 +47,10 @@ class Monitor:
         watchdog: Watchdog,
         trace_writer: TraceWriter | None = None,
         on_health: Callable[[Health], None] | None = None,
-        components: Sequence[object] = (),
+        components: Components = Components(),
     ) -> None:
-        """`components`: the indicator, the disk, sources and sinks. Those that need it are
-        polled; of those that may fail, the faults are gathered; those that show faults are told;
-        what has ended the thread of one is raised by `poll`."""
+        """`poll` polls the `components`, collects their faults and shows them on the displays. It
+        raises the error that ended a worker's thread."""
         self.newest: Health | None = None
         self._components = components
         self._runtime = runtime
@@ -68,26 +82,24 @@ class Monitor:
         """Once."""
         runtime = self._runtime
         self._watchdog.tick()
-        for one in self._components:
-            if isinstance(one, Pollable):
-                one.poll()
-        raise_failures(self._components)
+        for component in self._components.pollable:
+            component.poll()
+        raise_failures(self._components.workers)
         before_ns, before = self._last_count
         self._last_count = now_ns, count = runtime.clock.now_ns(), runtime.latency.count
         fps = (count - before) * 1e9 / max(1, now_ns - before_ns)
         board = self._board.read()
         if runtime.quality is not None:
             runtime.quality.note_board(board)
-        faults = list_faults(self._components)
+        faults = list_faults(self._components.faultable)
         health = self.newest = measure_health(runtime, fps, board, faults)
         figures = (
             f"{fps:.0f} fps, p99 {health.latency_p99_ms:.1f} ms, {health.misses} misses,"
             f" level {health.level}"
         )
         self._watchdog.status("; ".join([*faults, figures]))
-        for one in self._components:
-            if isinstance(one, FaultDisplay):
-                one.show_faults(faults)
+        for display in self._components.displays:
+            display.show_faults(faults)
         self._warn_of_overload(health.t_ns)
         progressed, self._progressed = self._progressed, False
         self._trial.poll(health.t_ns, health.frames, progressed)
@@ -111,17 +123,17 @@ class Monitor:
             )
 
 
-def list_faults(components: Sequence[object]) -> tuple[str, ...]:
-    """Of all that may fail, what is wrong now."""
-    faults = (one.fault for one in components if isinstance(one, Faultable))
+def list_faults(components: Sequence[Faultable]) -> tuple[str, ...]:
+    """List the present faults, in the order of the components."""
+    faults = (component.fault for component in components)
     return tuple(fault for fault in faults if fault)  # read once: it may end meanwhile
 
 
-def raise_failures(components: Sequence[object]) -> None:
-    """What has ended a sink's own thread, which without estimates nobody else would hear of."""
-    for one in components:
-        if isinstance(one, BackgroundWorker) and one.failure is not None:
-            raise one.failure
+def raise_failures(workers: Sequence[BackgroundWorker]) -> None:
+    """Raise the error that ended a sink's thread: without estimates, `publish` never raises it."""
+    for worker in workers:
+        if worker.failure is not None:
+            raise worker.failure
 
 
 def measure_health(

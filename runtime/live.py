@@ -8,13 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ..engines.face_tracker import FaceTracker
 from .board import open_board
-from .capture import Sources, is_reopening, open_sources
+from .capture import Sources, WaitPolicy, open_sources
 from .clock import MonotonicClock
 from .config import Config, ConfigError
-from .health import Monitor
-from .messages import AudioSource, Health, PreviewDisplay, Sink, SinkClosed, VideoSource
-from .perception import AudioOnlyTimer, FaceTracker, FrameRateLimiter, FrameRing, Synchroniser
+from .health import Components, Monitor
+from .messages import (
+    AudioSource,
+    BackgroundWorker,
+    Health,
+    Screen,
+    Sink,
+    SinkClosed,
+    VideoSource,
+)
+from .perception import AudioOnlyTimer, FrameRateLimiter, FrameRing, Synchroniser, run_face_tracker
 from .service import (
     HELPER_PRIORITY,
     Indicator,
@@ -52,14 +61,19 @@ class LiveRun:
         config: Config,
         sinks: Sequence[Sink],
         *,
+        workers: Sequence[BackgroundWorker] = (),
+        screens: Sequence[Screen] = (),
         given_sources: Sources | None = None,
         on_health: Callable[[Health], None] | None = None,
         on_open: Callable[[Runtime], None] | None = None,
     ) -> None:
-        """`given_sources` is read in place of what the configuration names, and closed at the end.
+        """`workers` and `screens` are the sinks with these capabilities.
+        `given_sources` is read in place of what the configuration names, and closed at the end.
         `on_open` is called once everything is open, before the first picture is read."""
         self._config = config
         self._sinks = sinks
+        self._workers = workers
+        self._screens = screens
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
@@ -87,7 +101,7 @@ class LiveRun:
             raise ConfigError(f"trace.folder is {folder!r}: no such folder")
         with ExitStack() as stack:
             watchdog = stack.enter_context(Watchdog(self._clock))
-            indicator = stack.enter_context(open_indicator(self._config.indicator, self._sinks))
+            indicator = stack.enter_context(open_indicator(self._config.indicator, self._screens))
             runtime = stack.enter_context(self._open_runtime(watchdog))
             stack.enter_context(decide_trial(runtime))
             self._turn_on(indicator)
@@ -97,9 +111,8 @@ class LiveRun:
             if self._on_open is not None:
                 self._on_open(runtime)
             if self._config.screen.picture:
-                for sink in self._sinks:
-                    if isinstance(sink, PreviewDisplay):
-                        sink.show_preview(self._frames.newest)
+                for screen in self._screens:
+                    screen.show_preview(self._frames.newest)
             stack.enter_context(gc_frozen(self._config.realtime.freeze))
             threads: list[threading.Thread] = []
             try:
@@ -109,7 +122,7 @@ class LiveRun:
                 self._loop(
                     runtime,
                     monitor,
-                    lambda: not indicator.lit or is_reopening(sources.video),
+                    lambda: not indicator.lit or sources.camera_is_reopening,
                     seconds,
                 )
             except SinkClosed:
@@ -169,7 +182,12 @@ class LiveRun:
             watchdog,
             self._trace_writer,
             self._on_health,
-            (indicator, StateDisk(), sources.video, sources.audio, *self._sinks),
+            Components(
+                pollable=(indicator, StateDisk()),
+                devices=sources.devices,
+                workers=self._workers,
+                displays=self._screens,
+            ),
         )
         if config.metrics.port:
             from .telemetry.prometheus import (
@@ -188,20 +206,13 @@ class LiveRun:
     def _open_sources(self, on_gpu: bool, indicator: Indicator) -> Sources:
         if self._given_sources is not None:
             return self._given_sources
-        source = self._config.source
         return open_sources(
-            source.name,
+            self._config.source,
             clock=self._clock,
-            microphone=source.microphone,
-            loop=source.loop,
-            width=source.width_px,
-            height=source.height_px,
-            camera_fps=source.camera_fps,
-            capture=source.capture,
             for_gpu=on_gpu,
-            microphone_chunk_ms=source.microphone_chunk_ms,
-            wait=self._config.wait_for_devices,
-            capture_allowed=lambda: indicator.lit,
+            wait_policy=WaitPolicy(
+                self._config.wait_for_devices, capture_allowed=lambda: indicator.lit
+            ),
         )
 
     def _report_build(self, text: str, watchdog: Watchdog) -> None:
@@ -245,7 +256,7 @@ class LiveRun:
         with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY) as realtime:
             if not realtime:
                 run_in_background()
-            face_tracker.run(self._frames.newest, self._clock, self._stop)
+            run_face_tracker(face_tracker, self._frames.newest, self._clock, self._stop)
 
     def _run_monitor(self, monitor: Monitor) -> None:
         with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engines.face_tracker import FaceBox
 from .board import BoardStatus
 
 Float32 = NDArray[np.float32]
@@ -41,19 +42,6 @@ class AudioChunk:
     first_sample: int
     """Index of the first sample since the source opened: a gap means lost samples."""
     samples: Float32
-
-
-@dataclass(frozen=True, slots=True)
-class FaceBox:
-    """A square around a face in picture coordinates (pixels, may reach past the border)."""
-
-    x: float
-    y: float
-    size: float
-    score: float
-    """The finder's confidence; its scale depends on the finder."""
-    t_ns: int
-    """Capture time of the picture it was found in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,53 +170,47 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
-@runtime_checkable
 class Faultable(Protocol):
-    """Something that may fail for a while and comes back by itself. It logs both, and a change of
-    the cause."""
+    """A component that may fail for a while and recovers by itself. It logs both transitions, and a
+    change of the cause."""
 
     @property
     def fault(self) -> str:
-        """What is wrong now, in a few words; "" when nothing is."""
+        """The present fault in a few words; "" for none."""
 
 
-@runtime_checkable
-class Pollable(Protocol):
-    """Something that finds out how it is when it is looked at, from one thread, twice a second."""
+class Pollable(Faultable, Protocol):
+    """A component that reads its own state when polled: by one thread, twice a second."""
 
     def poll(self) -> None: ...
 
 
-@runtime_checkable
-class BackgroundWorker(Protocol):
-    """A sink with a thread of its own. A mistake of ours there ends the run, as anywhere else."""
+class BackgroundWorker(Faultable, Protocol):
+    """A sink with a thread of its own."""
 
     @property
     def failure(self) -> Exception | None:
-        """What has ended the thread; None while it goes on."""
+        """The programming error that ended the thread; None while it runs. It ends the run."""
 
 
-@runtime_checkable
 class CameraIndicator(Protocol):
-    """A sink that tells people whether the camera may be read."""
+    """A display that shows whether camera and microphone may be read."""
 
     @property
     def showing(self) -> bool:
-        """Whether what `show_camera` was last told can be seen just now."""
+        """Whether the state last given to `show_camera` is visible now."""
 
     def show_camera(self, on: bool) -> None: ...
 
 
-@runtime_checkable
 class FaultDisplay(Protocol):
-    """A sink that tells people what is wrong."""
+    """A display of what is wrong with the run."""
 
     def show_faults(self, faults: tuple[str, ...]) -> None: ...
 
 
-@runtime_checkable
-class PreviewDisplay(Protocol):
-    """A sink that can show what the camera sees."""
+class Screen(CameraIndicator, FaultDisplay, Protocol):
+    """A display in front of people, which can show a preview of the camera too."""
 
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None: ...
 

@@ -17,12 +17,12 @@ import numpy as np
 
 from ..engines.base import Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
+from ..engines.face_tracker import FaceTracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
 from .messages import CapturePath, Sink, Window
 from .perception import (
-    FaceTracker,
     FrameRateLimiter,
     Pipeline,
     Synchroniser,

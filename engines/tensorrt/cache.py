@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from ..base import EngineError
-from ..storage import hold_lock, make_folder, replace_file
+from ..storage import atomic_write, hold_lock, make_folder
 
 log = logging.getLogger(__name__)
 
@@ -101,10 +101,10 @@ class EngineCache:
         file = self.find_file(prefix, key)
         entry = EngineEntry(key, dict(parts), hashlib.sha256(data).hexdigest(), len(data))
         try:
-            _replace(file, data)
-            _replace(
-                _metadata_file(file), msgspec.json.format(msgspec.json.encode(entry), indent=2)
-            )
+            make_folder(self.folder, 0o700)
+            atomic_write(file, data)
+            metadata = msgspec.json.format(msgspec.json.encode(entry), indent=2)
+            atomic_write(_metadata_file(file), metadata)
         except OSError as error:
             log.warning("%s", _explain_write(self.folder, error))
             return None
@@ -127,7 +127,8 @@ class EngineCache:
     def store_timing(self, name: str, data: bytes) -> None:
         """Without it the next build only takes longer."""
         with suppress(OSError):
-            _replace(self.folder / name, hashlib.sha256(data).hexdigest().encode() + data)
+            make_folder(self.folder, 0o700)
+            atomic_write(self.folder / name, hashlib.sha256(data).hexdigest().encode() + data)
 
     def lock(
         self,
@@ -173,12 +174,6 @@ def clean_name(text: str) -> str:
 
 def _metadata_file(file: Path) -> Path:
     return file.with_suffix(".json")
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Who writes holds the lock, and so is alone."""
-    make_folder(file.parent, 0o700)
-    replace_file(file, data)
 
 
 def _explain_write(folder: Path, error: OSError) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import AudioChunk, Float32, VideoFrame
-from .playback import merge_events
 
 WIDTH_PX, HEIGHT_PX, FPS = 640, 360, 30
 SAMPLE_RATE_HZ = 16000
@@ -75,9 +74,6 @@ class Demo:
                 t_ns = (first + at) * 1_000_000_000 // SAMPLE_RATE_HZ
                 yield AudioChunk(t_ns, first + at, block[at : at + _CHUNK])
             first += block.size
-
-    def events(self, *, loop: bool = False) -> Iterator[VideoFrame | AudioChunk]:
-        return merge_events(self, loop=loop)
 
 
 def draw_face(t_s: float) -> NDArray[np.uint8]:

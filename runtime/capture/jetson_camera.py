@@ -24,6 +24,7 @@ from typing import Any
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
 from . import jetson_utils as jetson
+from .camera import CameraSettings
 from .timestamps import ARRIVAL_CLOCK, CaptureClock, FrameCounter
 
 _LOG = logging.getLogger(__name__)
@@ -47,22 +48,16 @@ class JetsonCamera:
         self,
         uri: str,
         clock: Clock,
-        *,
-        width: int = 1280,
-        height: int = 720,
-        fps: float = 30,
-        for_gpu: bool = True,
+        settings: CameraSettings,
     ) -> None:
-        """`uri`: csi://0 or /dev/video0. The size and the rate are wishes: the nearest is taken.
-
-        `for_gpu` says who reads, for `path`; the memory is the same."""
+        """`uri`: csi://0 or /dev/video0. The GPU can read the memory whatever `settings` says."""
         self.name = f"camera {uri}"
         self.timeouts = 0
         """Times that no picture came within 0.2 s."""
         self.retries = 0
         """Captures that failed and were tried again."""
         self._clock = clock
-        self._for_gpu = for_gpu
+        self._for_gpu = settings.for_gpu
         self._closed = threading.Event()
         self._read_lock = threading.Lock()  # Capture would open again what is closed while it waits
         self._format = jetson.RAW
@@ -74,11 +69,11 @@ class JetsonCamera:
         self._domain = RUNNING_TIME
         jetson_uri = jetson.parse_uri(uri)
         self._library: Any = jetson.import_jetson_utils()
-        buffers = count_ring_buffers(fps)
+        buffers = count_ring_buffers(settings.fps)
         self._source: Any = jetson.create_source(
-            self._library, jetson_uri, width=width, height=height, fps=fps, num_buffers=buffers
+            self._library, jetson_uri, settings, num_buffers=buffers
         )
-        rate = self._source.GetFrameRate() or fps
+        rate = self._source.GetFrameRate() or settings.fps
         self._times = CaptureClock()
         self._count = FrameCounter(1e9 / rate)
         codec = str(self._source.GetOptions().get("codec", "raw")).lower()

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import SourceError
+from .camera import CameraSettings
 
 RAW = "raw"
 """A format that jetson-utils does not know: then it does not convert."""
@@ -67,9 +68,7 @@ def import_jetson_utils() -> ModuleType:
     )
 
 
-def create_source(
-    library: Any, uri: str, *, width: int, height: int, fps: float, num_buffers: int
-) -> Any:
+def create_source(library: Any, uri: str, settings: CameraSettings, *, num_buffers: int) -> Any:
     """A videoSource whose pictures lie in mapped memory. The camera starts with its first Capture.
 
     `uri` is from `parse_uri`. `Open` is never called: it sets its error without holding the GIL.
@@ -85,9 +84,9 @@ def create_source(
     argv = [
         "--headless",
         f"--num-buffers={num_buffers}",
-        f"--input-width={width}",
-        f"--input-height={height}",
-        f"--input-rate={fps:g}",
+        f"--input-width={settings.width_px}",
+        f"--input-height={settings.height_px}",
+        f"--input-rate={settings.fps:g}",
         f"--input-flip={_FLIP[protocol]}",
         "--log-level=warning",
         "--log-file=stderr",

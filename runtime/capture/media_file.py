@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import AudioChunk, Float32, SourceError, VideoFrame
-from .playback import merge_events
 from .resampling import Resampler, split_chunks
 
 _LOG = logging.getLogger(__name__)
@@ -81,10 +80,6 @@ class MediaFile:
         for first, samples in split_chunks(pieces, size):
             t_ns = start_ns + first * 1_000_000_000 // self.sample_rate_hz
             yield AudioChunk(t_ns, first, samples)
-
-    def events(self, *, loop: bool = False) -> Iterator[VideoFrame | AudioChunk]:
-        """Pictures and sound in time order, as fast as they are asked for."""
-        return merge_events(self, loop=loop)
 
     def _decode_frames(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         last_ns = shift_ns = 0

@@ -10,18 +10,16 @@ OpenCV takes raw Y'CbCr for BT.601 in limited range, whatever the driver states;
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import struct
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
+from .camera import CameraSettings, check_device
 from .timestamps import DriverTimestamps
 
 _LOG = logging.getLogger(__name__)
@@ -36,18 +34,11 @@ _COPIES = 2
 MJPEG and YUYV alike, and copies that to the array it returns (copyTo): cap_v4l.cpp of 4.8 to 4.14.
 """
 
-# linux/videodev2.h: VIDIOC_QUERYCAP = _IOR('V', 0, struct v4l2_capability of 104 bytes)
-_QUERYCAP = 0x80685600
-_CAN_CAPTURE = 0x00000001 | 0x00001000  # single- and multi-planar
 
-
-class Camera:
+class OpencvCamera:
     """A VideoSource over one device. Raises SourceError when it cannot be opened or fails."""
 
-    def __init__(
-        self, device: str, clock: Clock, *, width: int = 1280, height: int = 720, fps: float = 30
-    ) -> None:
-        """The size and the rate are wishes: the driver takes the nearest it can do."""
+    def __init__(self, device: str, clock: Clock, settings: CameraSettings) -> None:
         self.device = device
         self.corrupt_frames = 0
         self._clock = clock
@@ -70,9 +61,9 @@ class Camera:
             (cv2.CAP_PROP_BUFFERSIZE, _BUFFERS),
             # Uncompressed 720p does not fit through USB 2 at 30 pictures a second.
             (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
-            (cv2.CAP_PROP_FRAME_WIDTH, width),
-            (cv2.CAP_PROP_FRAME_HEIGHT, height),
-            (cv2.CAP_PROP_FPS, fps),
+            (cv2.CAP_PROP_FRAME_WIDTH, settings.width_px),
+            (cv2.CAP_PROP_FRAME_HEIGHT, settings.height_px),
+            (cv2.CAP_PROP_FPS, settings.fps),
         ):
             self._capture.set(key, value)
         _LOG.info(
@@ -111,7 +102,7 @@ class Camera:
             finally:
                 self._read_lock.release()
 
-    def __enter__(self) -> Camera:
+    def __enter__(self) -> OpencvCamera:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,42 +128,4 @@ class Camera:
             self.corrupt_frames += 1  # a JPEG that was cut off on its way; the next may be whole
         raise SourceError(
             f"camera {self.device}: {_MAX_CONSECUTIVE_CORRUPT} broken pictures in a row"
-        )
-
-
-def list_cameras(folder: str = "/dev") -> list[str]:
-    """The video devices that can capture, in the order of their numbers.
-
-    A device that we may not open is listed too: opening it gives the better message.
-    """
-    nodes = [p for p in Path(folder).glob("video*") if p.name[5:].isdigit()]
-    return [str(p) for p in sorted(nodes, key=lambda p: int(p.name[5:])) if _can_capture(p)]
-
-
-def _can_capture(node: Path) -> bool:
-    try:
-        handle = os.open(node, os.O_RDWR | os.O_NONBLOCK)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    try:
-        answer = fcntl.ioctl(handle, _QUERYCAP, bytes(104))
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    (device_caps,) = struct.unpack_from("=I", answer, 88)
-    return bool(device_caps & _CAN_CAPTURE)
-
-
-def check_device(device: str) -> None:
-    """Raises SourceError for a device that is not there or may not be opened."""
-    path = Path(device)
-    if not path.exists():
-        found = ", ".join(list_cameras()) or "there is none"
-        raise SourceError(f"camera {device}: no such device (found: {found})")
-    if not os.access(path, os.R_OK | os.W_OK):
-        raise SourceError(
-            f"camera {device}: no permission; join its group: sudo usermod -aG video $USER"
         )

@@ -1,9 +1,9 @@
-"""Plays a clip or the demo as if a camera and a microphone saw it happen.
+"""Plays a file or the demo in real time, like a camera and a microphone.
 
-In: media whose pictures and sounds carry media time (nanoseconds from 0).
-Out: `merge_events` - both in time order as fast as they are asked for; or a `Playback` - a video
-and an audio source that deliver each item when the clock gets there. The schedule is open-loop:
-it is fixed by the start and never slips because somebody was late.
+In: media whose frames and audio carry media time (nanoseconds from 0).
+Out: `merge_events`: both in time order, as fast as the reader asks. Or a `Playback`: a video and an
+audio source that deliver each item when the clock reaches its time. The schedule is open-loop: the
+start fixes it, and a late reader does not move it.
 """
 
 from __future__ import annotations
@@ -34,20 +34,22 @@ class Media(Protocol):
     has_video: bool
     has_audio: bool
     copies_per_frame: int
-    """Times the CPU writes a whole picture before it is delivered."""
+    """Times the CPU writes a whole frame before it is delivered."""
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
-        """The pictures, `t_ns` in media time."""
+        """Yield the frames, `t_ns` in media time."""
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
-        """The sound in pieces of 10 ms, `t_ns` in media time."""
+        """Yield the audio in chunks of 10 ms, `t_ns` in media time."""
 
 
 def merge_events(
     media: Media, *, loop: bool = False, to_last_frame: bool = False
 ) -> Iterator[VideoFrame | AudioChunk]:
-    """Pictures and sound in time order: sound that ends by a picture's time comes before it. With
-    `to_last_frame` media with pictures end with the last of them."""
+    """Yield frames and audio in time order. Audio that ends by a frame's time comes before it.
+
+    With `to_last_frame`, media that have frames end with the last of them.
+    """
     frames = media.frames(loop=loop) if media.has_video else iter(())
     chunks = media.chunks(loop=loop) if media.has_audio else iter(())
     frame = next(frames, None)
@@ -65,42 +67,24 @@ def merge_events(
 
 
 class Playback:
-    """One media, played on a clock: `video` and `audio` are its two sources, or None.
+    """A video and an audio source that play one media on a clock. Either is None if missing.
 
     Decoding starts at once, time starts at the first read of either source.
-    Raises SourceError when the first picture or sound cannot be decoded.
+    Raises SourceError if the first frame or chunk cannot be decoded.
     """
 
     def __init__(
-        self,
-        media: Media,
-        clock: Clock,
-        *,
-        loop: bool = False,
-        fps: float | None = None,
-        video: bool = True,
-        audio: bool = True,
-        background: bool = True,
+        self, media: Media, clock: Clock, *, loop: bool = False, background: bool = True
     ) -> None:
-        """`fps`: re-time the pictures to exactly this rate; the sound keeps its own time.
-
-        `video=False` or `audio=False` leaves that one out. With `background`, decoding steps back
-        for all else; without, it goes before all else, as hardware does.
-        """
-        if fps is not None and not fps > 0:
-            raise SourceError(f"a rate of {fps} pictures a second cannot be played")
+        """`background`: decode at low priority. Without it, at the priority of a device."""
         start = _Start(clock)
         self.video: PlayedVideo | None = None
         self.audio: PlayedAudio | None = None
         try:
-            if video and media.has_video:
-                frames = media.frames(loop=loop)
-                if fps is not None:
-                    frames = _retime(frames, fps)
-                self.video = PlayedVideo(frames, start, media, background)
-            if audio and media.has_audio:
-                chunks = media.chunks(loop=loop)
-                self.audio = PlayedAudio(chunks, start, media.sample_rate_hz, background)
+            if media.has_video:
+                self.video = PlayedVideo(media, start, loop, background)
+            if media.has_audio:
+                self.audio = PlayedAudio(media, start, loop, background)
             for track in (self.video, self.audio):
                 if track is not None:
                     track.wait_ready()
@@ -121,7 +105,7 @@ class Playback:
 
 
 class _Start:
-    """The instant both tracks count from: when the first of them is read."""
+    """The time from which both tracks count: the first read of either."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -136,7 +120,7 @@ class _Start:
 
 
 class _Track(Generic[Item]):
-    """Decodes ahead in its own thread, so that decoding is no part of the capture latency."""
+    """Decodes ahead in a thread of its own, so that decoding adds nothing to the latency."""
 
     def __init__(
         self,
@@ -161,7 +145,7 @@ class _Track(Generic[Item]):
         self._thread.start()
 
     def wait_ready(self) -> None:
-        """Wait for the first item; raise what went wrong instead."""
+        """Wait for the first item. Raises what the decoder raised before it."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._ended)
             if self._error is not None and not self._queue:
@@ -199,19 +183,17 @@ class _Track(Generic[Item]):
     def _decode(self) -> None:
         try:
             if self._background:
-                run_in_background()  # it is ahead by a few items; the results are not
+                run_in_background()  # decoding is some items ahead, the pipeline is not
                 self._fill()
             else:
-                with realtime_priority(
-                    True, DEVICE_PRIORITY
-                ):  # as a camera, which no program keeps from its work
+                with realtime_priority(True, DEVICE_PRIORITY):  # no program delays a real camera
                     self._fill()
-        except Exception as error:  # noqa: BLE001 - the reader raises it where it can be seen
+        except Exception as error:  # noqa: BLE001 - the reader raises it
             self._error = error
         finally:
             close = getattr(self._items, "close", None)
             if close is not None:
-                close()  # frees the decoder now, in the thread that used it
+                close()  # frees the decoder in the thread that used it
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
@@ -229,14 +211,12 @@ class _Track(Generic[Item]):
 
 
 class PlayedVideo(_Track[VideoFrame]):
-    """A VideoSource: each picture is delivered at its own time."""
+    """A VideoSource that delivers each frame at its own time."""
 
-    def __init__(
-        self, frames: Iterator[VideoFrame], start: _Start, media: Media, background: bool
-    ) -> None:
+    def __init__(self, media: Media, start: _Start, loop: bool, background: bool) -> None:
         self._media = media
         super().__init__(
-            frames,
+            media.frames(loop=loop),
             start,
             _FRAMES_AHEAD,
             lambda frame: frame.t_ns,
@@ -246,26 +226,20 @@ class PlayedVideo(_Track[VideoFrame]):
 
     @property
     def path(self) -> CapturePath:
-        """What is written is written ahead of time and is no part of the latency."""
+        """The copies of the decoder, which happen ahead of time and add nothing to the latency."""
         return CapturePath(self._media.copies_per_frame, PLAYBACK_CLOCK, "none")
 
 
 class PlayedAudio(_Track[AudioChunk]):
-    """An AudioSource: each chunk is delivered when its last sample is "captured"."""
+    """An AudioSource that delivers each chunk at the time of its last sample."""
 
-    def __init__(
-        self,
-        chunks: Iterator[AudioChunk],
-        start: _Start,
-        sample_rate_hz: int,
-        background: bool,
-    ) -> None:
-        self.sample_rate_hz = sample_rate_hz
+    def __init__(self, media: Media, start: _Start, loop: bool, background: bool) -> None:
+        self.sample_rate_hz = media.sample_rate_hz
         super().__init__(
-            chunks,
+            media.chunks(loop=loop),
             start,
             _CHUNKS_AHEAD,
-            lambda chunk: _end_ns(chunk, sample_rate_hz),
+            lambda chunk: _end_ns(chunk, media.sample_rate_hz),
             "decode-audio",
             background,
         )
@@ -273,8 +247,3 @@ class PlayedAudio(_Track[AudioChunk]):
 
 def _end_ns(chunk: AudioChunk, sample_rate_hz: int) -> int:
     return chunk.t_ns + chunk.samples.size * 1_000_000_000 // sample_rate_hz
-
-
-def _retime(frames: Iterator[VideoFrame], fps: float) -> Iterator[VideoFrame]:
-    for index, frame in enumerate(frames):
-        yield replace(frame, t_ns=round(index * 1e9 / fps), index=index)

@@ -16,6 +16,7 @@ from ...kernels.memory import MapError, Pin
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
 from . import v4l2_uapi as abi
+from .camera import CameraSettings
 from .timestamps import DriverTimestamps
 from .v4l2_buffers import MmapBuffers, UserPtrBuffers
 from .v4l2_device import Handle, check_captures, negotiate_format
@@ -36,17 +37,12 @@ class V4l2Camera:
         self,
         device: str,
         clock: Clock,
+        settings: CameraSettings,
         *,
-        width: int = 1280,
-        height: int = 720,
-        fps: float = 30,
         pin: Pin | None = None,
         open_handle: Callable[[str], Handle] = Handle,
     ) -> None:
-        """The size and the rate are wishes: the driver takes the nearest it can do.
-
-        `pin`: `kernels.mapped.find_pin()`, when a GPU is to read the pictures.
-        """
+        """`pin`: the result of `kernels.memory.find_pin`, if the GPU reads the frames."""
         self.device = device
         self.corrupt_frames = 0
         """Passed over: the driver marked them as broken or they came too short."""
@@ -65,7 +61,7 @@ class V4l2Camera:
         self._handle = open_handle(device)
         try:
             check_captures(self._handle, device)
-            self._layout = negotiate_format(self._handle, device, width, height, fps)
+            self._layout = negotiate_format(self._handle, device, settings)
             self._buffers = self._start()
         except OSError as error:
             self._handle.close()

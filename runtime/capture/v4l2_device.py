@@ -21,6 +21,7 @@ from ...kernels.pixels import find_format, name_format
 from ..ioctl import call_driver
 from ..messages import SourceError
 from . import v4l2_uapi as abi
+from .camera import CameraSettings
 
 log = logging.getLogger(__name__)
 
@@ -209,12 +210,13 @@ class Layout:
         return (self.shape[0] - 1) * self.strides[0] + self.shape[1] * self.strides[1]
 
 
-def negotiate_format(handle: Handle, device: str, width: int, height: int, fps: float) -> Layout:
+def negotiate_format(handle: Handle, device: str, settings: CameraSettings) -> Layout:
     """The best raw format that reaches the rate, else the fastest; the driver takes the size and
     the rate that are nearest to the wish.
 
     Raises SourceError when there is no raw format, OSError when the device fails.
     """
+    width, height, fps = settings.width_px, settings.height_px, settings.fps
     offered = list_raw_formats(handle, width, height)
     if not offered:
         raise SourceError(

@@ -34,7 +34,7 @@ from ...engines.bundles import (
     open_archive,
     open_bundle_source,
 )
-from ...engines.storage import replace_file
+from ...engines.storage import atomic_write
 from ...engines.tensorrt import clean_name
 from ..config import Config, ConfigError, load_config
 from ..service import add_config_argument, add_set_argument, drop_privileges_to, find_service_config
@@ -158,7 +158,7 @@ def _sign(folder: Path, key_file: Path) -> int:
         data = (folder / MANIFEST).read_bytes()
         if hashlib.sha256(data).hexdigest() != bundle.sha256:
             raise BundleError(f"{folder}: {MANIFEST} was changed while it was read: not signed")
-        replace_file(file, key.sign(data))
+        atomic_write(file, key.sign(data))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
     _print_line(f"{bundle.manifest.name}: {file} written")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ...kernels.cpu.cache import can_write
+from ...kernels import can_write
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from ..capture import list_microphones
 from ..messages import SourceError
 from ..service import explain_unusable, find_file
 from ..sinks.screen import Connector, list_connectors
-from ..sinks.serial_line import load_pyserial
 from .check import Check, join_group, may_open, may_write
 
 HEADER_UART = "3100000"
@@ -118,6 +117,8 @@ def check_serial(
     is_device: Callable[[Path], bool] = Path.is_char_device,
 ) -> Check:
     """Check one serial port. `port` is the path behind "serial:" in output.sinks."""
+    from ..sinks.serial_line import load_pyserial
+
     try:
         load_pyserial()
     except ValueError as error:

@@ -16,7 +16,7 @@ from ...engines.tensorrt import Gpu, find_cache_folder, load_tensorrt, open_gpu,
 from ...kernels import PreprocessorError, open_preprocessor
 from ...kernels.spec import ImageSpec, MelSpec
 from .. import config
-from ..capture import CameraOpener
+from ..capture import CameraOpener, CameraSettings
 from ..clock import MonotonicClock
 from ..messages import SourceError
 from ..service import IndicatorError, open_indicator
@@ -99,7 +99,7 @@ def check_capture(
         return Check("capture", "ok", "no camera to try")
     if indicator.kind == "screen":
         return Check("capture", "ok", "not tried: the indicator is the screen, which a run shows")
-    opener = make_opener(next(iter(cameras)), MonotonicClock(), for_gpu=for_gpu)
+    opener = make_opener(next(iter(cameras)), MonotonicClock(), CameraSettings(for_gpu=for_gpu))
     try:
         with open_indicator(indicator, (), sys_root) as light:
             light.turn_on()

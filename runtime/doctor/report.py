@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ...kernels.cuda.device import has_gpu
+from ...kernels import has_gpu
 from ..capture import list_cameras
 from ..config import Config, ConfigError, load_config
 from ..service import find_service_config

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from ...engines.base import Engine
 from ...engines.bundles import Level, Manifest
+from ...engines.face_tracker import FaceBox
 from ...kernels import Preprocessor
 from ...kernels.spec import MelSpec
 from ..clock import Clock
-from ..messages import FaceBox, Float32, VideoFrame, Window
+from ..messages import Float32, VideoFrame, Window
 from ..perception import Pipeline
 from .controller import LevelCost
 from .levels import RunLevel

@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from ...engines.base import EngineError
 from ...engines.bundles import Bundle
-from ...engines.storage import make_folder, replace_file
+from ...engines.storage import atomic_write, make_folder
 from ...engines.tensorrt import clean_name, find_cache_folder, hash_key, load_tensorrt, open_gpu
 from ...kernels import Preprocessor
 from ..board import describe_machine
@@ -203,9 +203,8 @@ def _store(
     draft = file.with_name(f"{file.name}.{os.getpid()}.part")  # another start may write it too
     try:
         make_folder(file.parent, 0o700)
-        replace_file(
-            file, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n", draft
-        )
+        content = msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n"
+        atomic_write(file, content, draft=draft)
     except OSError as error:
         log.warning(
             "%s: the profile of the levels is not stored (%s), they are measured at each start:"

@@ -117,10 +117,9 @@ class Indicator:
 
 
 def open_indicator(
-    settings: config.Indicator, sinks: Sequence[object], sys_root: Path = Path("/")
+    settings: config.Indicator, screens: Sequence[CameraIndicator], sys_root: Path = Path("/")
 ) -> Indicator:
-    """The indicator that the configuration names, not turned on yet. Raises ConfigError."""
-    screens = [sink for sink in sinks if isinstance(sink, CameraIndicator)]
+    """Open the configured indicator without turning it on. Raises ConfigError."""
     if settings.kind == "file":
         return Indicator(FileLight(settings.file, sys_root), screens)
     if settings.kind == "screen":

@@ -96,8 +96,10 @@ class ConsoleSink:
 
 
 def drop_unwritten(file: TextIO) -> None:
-    """What lies in the buffer of a file whose reader has gone would fail once more, when the
-    interpreter ends: it goes to /dev/null."""
+    """Send the rest of a file's buffer to /dev/null, for a file whose reader has closed it.
+
+    Else the interpreter fails to write it once more when it ends.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, file.fileno())
     os.close(nowhere)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.base import EngineError, Report
 from emotion_edge.engines.bundles.manifest import Bundle
@@ -11,6 +10,8 @@ from emotion_edge.engines.tensorrt.builder import BuiltEngine, load_or_build_eng
 from emotion_edge.engines.tensorrt.cache import EngineCache, find_cache_folder
 from emotion_edge.engines.tensorrt.gpu import open_gpu
 from emotion_edge.engines.tensorrt.plan import BuildOptions, plan_engine
+
+from .fake_cuda import FakeGpu
 
 
 class Builder:

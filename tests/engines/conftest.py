@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundles.manifest import (
+from emotion_edge.engines.bundles import (
     EMBEDDING_SIZE,
     LABELS,
     Bundle,
@@ -24,10 +23,9 @@ from emotion_edge.engines.golden import golden_input
 from emotion_edge.engines.onnx_runtime import OnnxEngine
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
-sys.path.append(str(Path(__file__).parent))  # the tests are no package
-from building import Builder
-from cuda_stand_in import FakeGpu
-from trt_stand_in import use_fake_tensorrt
+from .building import Builder
+from .fake_cuda import FakeGpu
+from .fake_tensorrt import use_fake_tensorrt
 
 onnx = pytest.importorskip("onnx", reason="onnx is in the test extra")
 helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT

@@ -19,10 +19,10 @@ import pytest
 
 from emotion_edge.engines.tensorrt import cuda_driver
 
-sys.path.append(str(Path(__file__).parent))  # the tests are no package
-from fetched import CUDA, FETCHED, find_headers
+from .fetched import CUDA, FETCHED, find_headers
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
 PRINT_SIZES = """
 #include <cuda.h>
 #include <stdio.h>
@@ -35,10 +35,10 @@ RUN = """
 import ctypes, gc, json, sys, threading
 from pathlib import Path
 import numpy as np
-from conftest import write_bundle_folder
-from cuda_stand_in import FakeGpu
-from trt_stand_in import make_tensorrt
-from emotion_edge.engines import build
+from tests.engines.conftest import write_bundle_folder
+from tests.engines.fake_cuda import FakeGpu
+from tests.engines.fake_tensorrt import make_tensorrt
+from emotion_edge.engines.tensorrt import builder
 from emotion_edge.engines.tensorrt.gpu import FreeMemory
 from emotion_edge.engines.golden import golden_input
 from emotion_edge.engines.tensorrt.gpu import open_gpu
@@ -62,8 +62,8 @@ class Machine(FakeGpu):
         return np.frombuffer((ctypes.c_float * size).from_address(start), np.float32).reshape(shape)
 
 sys.modules["tensorrt"] = make_tensorrt(Machine())
-build.read_free_memory = lambda: FreeMemory(4000, 0)
-build.read_l4t_release = lambda: ""
+builder.read_free_memory = lambda: FreeMemory(4000, 0)
+builder.read_l4t_release = lambda: ""
 bundle = write_bundle_folder(Path(sys.argv[1]))
 gpu = open_gpu()
 before, answers = driver.fake_live(), []
@@ -177,7 +177,7 @@ def test_engine_on_the_real_pycuda(cuda: str, tmp_path: Path) -> None:
         [sys.executable, "-c", RUN, tmp_path / "bundle"],
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join((str(HERE), str(place))),
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(place), *sys.path)),
             # This pycuda is linked with no driver; ours is then found by its name.
             "LD_PRELOAD": str(tmp_path / "libcuda.so.1"),
             "EMOTION_EDGE_CACHE": str(tmp_path / "cache"),

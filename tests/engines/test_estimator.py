@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotion_edge.engines.estimator import calibrate, calibrate_one, fuse
+from emotion_edge.engines.estimator import calibrate, calibrate_one, fuse_late
 
 LOGITS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=7, max_size=7)
 WEIGHT = st.floats(0.01, 1.0)
@@ -52,36 +52,26 @@ def test_fused_is_a_distribution(
     face: list[float], voice: list[float], face_weight: float, voice_weight: float
 ) -> None:
     """Whatever the opinions and weights; it lies between the two opinions, label by label."""
-    modality_probabilities = {
-        "face": calibrate_one(face, 1.3),
-        "voice": calibrate_one(voice, 0.7),
-    }
-    weights = {"face": face_weight, "voice": voice_weight}
-    fused, shares = fuse(modality_probabilities, weights)
+    rows = calibrate_one(face, 1.3), calibrate_one(voice, 0.7)
+    fused, shares = fuse_late(*rows, {"face": face_weight, "voice": voice_weight})
     assert sum(fused) == pytest.approx(1.0)
     assert sum(shares.values()) == pytest.approx(1.0)
     assert shares["face"] / shares["voice"] == pytest.approx(face_weight / voice_weight)
-    low, high = (
-        np.minimum(*modality_probabilities.values()),
-        np.maximum(*modality_probabilities.values()),
-    )
+    low, high = np.minimum(*rows), np.maximum(*rows)
     assert (np.array(fused) >= low - 1e-12).all()
     assert (np.array(fused) <= high + 1e-12).all()
 
 
 def test_single_modality_passes_unchanged() -> None:
-    """Its weight becomes 1, the missing one's 0."""
-    class_probabilities = calibrate_one(range(7), 1.0)
-    fused, shares = fuse({"voice": class_probabilities}, {"face": 0.8, "voice": 0.2})
-    np.testing.assert_allclose(fused, class_probabilities)
+    """Its share becomes 1, the missing one's 0."""
+    voice = calibrate_one(range(7), 1.0)
+    fused, shares = fuse_late(None, voice, {"face": 0.8, "voice": 0.2})
+    np.testing.assert_allclose(fused, voice)
     assert shares == {"face": 0.0, "voice": 1.0}
 
 
 def test_weights() -> None:
     """0.6 and 0.2 count as three quarters and one quarter."""
-    fused, shares = fuse(
-        {"face": [1.0, 0.0], "voice": [0.0, 1.0]},
-        {"face": 0.6, "voice": 0.2},
-    )
+    fused, shares = fuse_late([1.0, 0.0], [0.0, 1.0], {"face": 0.6, "voice": 0.2})
     np.testing.assert_allclose(fused, [0.75, 0.25])
     assert shares == {"face": pytest.approx(0.75), "voice": pytest.approx(0.25)}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_stand_in import FakeGpu
 
 import emotion_edge.engines
 from emotion_edge.engines import open_engine
@@ -15,6 +14,8 @@ from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles.manifest import Bundle
 from emotion_edge.engines.golden import check_golden_output
 from emotion_edge.engines.onnx_runtime import OnnxEngine
+
+from .fake_cuda import FakeGpu
 
 
 @pytest.fixture

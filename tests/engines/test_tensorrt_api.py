@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,15 @@ import pytest
 
 import emotion_edge.engines
 
-sys.path.append(str(Path(__file__).parent))  # the tests are no package
-from fetched import FETCHED, TENSORRT, list_missing
-from trt_bindings import Bindings, prepare
-from trt_stubs import Findings, check_types, list_attributes, list_untyped, make_stubs, repair
+from .fetched import FETCHED, TENSORRT, list_missing
+from .trt_bindings import Bindings, prepare
+from .trt_stubs import Findings, check_types, list_attributes, list_untyped, make_stubs, repair
 
 ENGINES = Path(emotion_edge.engines.__file__).parent
 MODULES = sorted(
-    path for path in ENGINES.glob("*.py") if "import tensorrt as trt" in path.read_text()
+    path.relative_to(ENGINES)
+    for path in ENGINES.rglob("*.py")
+    if "import tensorrt as trt" in path.read_text()
 )
 FIND_MISSING = """
 import functools, json, sys, tensorrt
@@ -40,9 +40,9 @@ print(json.dumps([name for name in json.loads(sys.argv[1]) if not is_there(name)
 USE = """
 import json, sys
 import tensorrt as trt
-from emotion_edge.engines import build, tensorrt_library as library
-diagnostics, progress = library.TensorRTDiagnostics(), build._Progress()
-logger, monitor = library.make_logger(diagnostics), build._make_monitor(progress)
+from emotion_edge.engines.tensorrt import builder, loader
+diagnostics, progress = loader.TensorRTDiagnostics(), builder._Progress()
+logger, monitor = loader.make_logger(diagnostics), builder._make_monitor(progress)
 logger.log(trt.ILogger.WARNING, "strange")
 monitor.phase_start("Building", "", 2)
 goes_on = monitor.step_complete("Building", 1)
@@ -54,7 +54,7 @@ def create(make):
 description = trt.PluginTensorDesc()
 description.dims = (1, 3, 64)
 print(json.dumps({
-    "version": library.load_tensorrt(),
+    "version": loader.load_tensorrt(),
     "log": diagnostics.explain(),
     "progress": [progress.text, goes_on],
     "null": [create(trt.Builder), create(trt.Runtime)],
@@ -100,8 +100,10 @@ class ApiCheck:
     def engines(self) -> Path:
         return self.folder / "emotion_edge" / "engines"
 
-    def check(self, *modules: str) -> Findings:
-        names = [f"emotion_edge.engines.{module}" for module in modules]
+    def check(self, *files: Path) -> Findings:
+        """Of modules below engines/."""
+        parts = [file.with_suffix("").parts for file in files]
+        names = [".".join(("emotion_edge", "engines", *names)) for names in parts]
         return check_types(self.folder, names, FETCHED / "mypy_cache")
 
     def list_missing(self, names: Iterable[str]) -> list[str]:
@@ -112,7 +114,7 @@ class ApiCheck:
     def rename(self, old: str) -> None:
         """In the copy; spoils every use of a name that must be there."""
         count = 0
-        for path in (self.engines / path.name for path in MODULES):
+        for path in (self.engines / module for module in MODULES):
             source, here = re.subn(rf"\b{old}\b", f"{old}_", path.read_text())
             path.write_text(source)
             count += here
@@ -147,7 +149,11 @@ def api_check(prepared: ApiCheck, tmp_path: Path) -> ApiCheck:
 
 def test_every_name_is_there(api_check: ApiCheck) -> None:
     """All that is taken from the module `tensorrt`, asked of the module itself."""
-    names = {name for path in MODULES for name in list_attributes(path.read_text(), "tensorrt")}
+    names = {
+        name
+        for module in MODULES
+        for name in list_attributes((ENGINES / module).read_text(), "tensorrt")
+    }
     assert len(names) > 15
     assert api_check.list_missing(names) == []
 
@@ -155,18 +161,18 @@ def test_every_name_is_there(api_check: ApiCheck) -> None:
 def test_types(api_check: ApiCheck) -> None:
     """Attributes, arities and argument types fit the signatures, and nothing escapes the check:
     no method of TensorRT's is called on something that mypy takes for Any."""
-    findings = api_check.check(*(path.stem for path in MODULES))
+    findings = api_check.check(*MODULES)
     assert findings.errors == []
     stub = (api_check.folder / "tensorrt" / "tensorrt.pyi").read_text()
-    for path in MODULES:
-        unknown = [line for line in findings.unknown if f"/{path.name}:" in line]
-        assert list_untyped(path.read_text(), stub, unknown) == [], path.name
+    for module in MODULES:
+        unknown = [line for line in findings.unknown if f"/{module}:" in line]
+        assert list_untyped((ENGINES / module).read_text(), stub, unknown) == [], module
 
 
 def test_wrong_code_is_seen(api_check: ApiCheck) -> None:
     """mypy objects to each of the wrong lines and to no other."""
     (api_check.engines / "wrong.py").write_text(WRONG)
-    found = {int(error.split(":")[1]) for error in api_check.check("wrong").errors}
+    found = {int(error.split(":")[1]) for error in api_check.check(Path("wrong.py")).errors}
     lines = WRONG.splitlines()
     assert found == {number for number, line in enumerate(lines, 1) if "# wrong" in line}
 
@@ -176,13 +182,13 @@ def test_wrong_names_are_seen(api_check: ApiCheck) -> None:
     names = ("STRONGLY_TYPED", "set_memory_pool_limit", "execute_async_v3")
     for name in names:
         api_check.rename(name)
-    errors = "\n".join(api_check.check(*(path.stem for path in MODULES)).errors)
+    errors = "\n".join(api_check.check(*MODULES).errors)
     for name in names:
         assert f'has no attribute "{name}_"' in errors
     used = {
         name
-        for path in MODULES
-        for name in list_attributes((api_check.engines / path.name).read_text(), "tensorrt")
+        for module in MODULES
+        for name in list_attributes((api_check.engines / module).read_text(), "tensorrt")
     }
     assert api_check.list_missing(used) == ["NetworkDefinitionCreationFlag.STRONGLY_TYPED_"]
 

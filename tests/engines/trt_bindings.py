@@ -37,7 +37,7 @@ class Bindings:
 
     def run(self, *arguments: str) -> str:
         """What a Python of its own prints that has these bindings. A warning is an error."""
-        path = os.pathsep.join(map(str, self.search))
+        path = os.pathsep.join([*map(str, self.search), *filter(None, sys.path)])
         result = subprocess.run(
             [sys.executable, "-W", "error", *arguments],
             env={**os.environ, "PYTHONPATH": path, "LD_LIBRARY_PATH": str(self.libraries)},

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trt_bindings import Bindings
+from .trt_bindings import Bindings
 
 MYPY_SETTINGS = """
 [mypy]

@@ -17,7 +17,8 @@ import numpy as np
 
 from emotion_edge.runtime.capture import v4l2_device as v4l2_format
 from emotion_edge.runtime.capture import v4l2_uapi as abi
-from emotion_edge.runtime.capture.reconnect import reconnecting_video
+from emotion_edge.runtime.capture.camera import CameraSettings
+from emotion_edge.runtime.capture.reconnect import ReconnectingVideo
 from emotion_edge.runtime.capture.v4l2_camera import V4l2Camera
 from emotion_edge.runtime.capture.v4l2_device import Handle
 from emotion_edge.runtime.clock import MonotonicClock
@@ -83,14 +84,12 @@ def main() -> None:
     cameras: list[V4l2Camera] = []
 
     def open_camera() -> V4l2Camera:
-        width, height = args.size
-        camera = V4l2Camera(
-            args.device, clock, width=width, height=height, fps=args.fps, open_handle=FaultyHandle
-        )
+        settings = CameraSettings(*args.size, args.fps)
+        camera = V4l2Camera(args.device, clock, settings, open_handle=FaultyHandle)
         cameras.append(camera)
         return camera
 
-    source = reconnecting_video("camera", open_camera, clock)
+    source = ReconnectingVideo("camera", open_camera, clock)
     if args.close_after_s is not None:
         threading.Timer(args.close_after_s, source.close).start()
     frames: list[dict[str, Any]] = []

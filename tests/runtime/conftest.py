@@ -49,11 +49,12 @@ def collector() -> Collector:
 
 @pytest.fixture
 def configure(null_bundle: Path) -> Callable[..., Config]:
-    """A function (source, settings) -> a configuration with the null engine."""
+    """A function (source, settings) -> a configuration with the null engine, and a budget that no
+    machine misses."""
 
     def make(source: object, *settings: str) -> Config:
         fixed = [f"source.name='{source}'", f"bundle='{null_bundle}'", "engines.name=null"]
-        return load_config(None, [*fixed, *settings])
+        return load_config(None, [*fixed, "budget_ms=10000", *settings])
 
     return make
 

@@ -39,8 +39,9 @@ TIMEOUT_S = 500
 
 @pytest.fixture
 def null_engine(null_bundle: Path) -> list[str]:
-    """Options of a run without networks."""
-    return ["--bundle", str(null_bundle), "--set", "engines.name=null"]
+    """Options of a run without networks, on which no frame is late."""
+    never_late = "budget_ms=10000"
+    return ["--bundle", str(null_bundle), "--set", "engines.name=null", "--set", never_late]
 
 
 @pytest.fixture
@@ -115,6 +116,20 @@ def test_closed_pipe_is_a_clean_end(
     with start(*options, *null_engine, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
+        process.stdout.close()
+        process.stdout = None
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_closed_pipe_of_a_command(unbuffered: str) -> None:
+    """As after `doctor | head -1`: code 0 and no message."""
+    command = [sys.executable, "-m", "emotion_edge.runtime", "doctor"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    pipe = subprocess.PIPE
+    with processes.start(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        assert process.stdout is not None
         process.stdout.close()
         process.stdout = None
         _, errors = process.communicate(timeout=TIMEOUT_S)

@@ -14,7 +14,7 @@ from emotion_edge.engines.bundles.startup import BundleChoice
 from emotion_edge.runtime.board.status import BoardStatus
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, load_config
-from emotion_edge.runtime.health import PERIOD_NS, Monitor, list_faults, measure_health
+from emotion_edge.runtime.health import PERIOD_NS, Components, Monitor, list_faults, measure_health
 from emotion_edge.runtime.messages import Estimate, Health, Window
 from emotion_edge.runtime.quality.controller import LevelCost, QualityController
 from emotion_edge.runtime.replay import run_replay
@@ -201,10 +201,10 @@ class Said(Watchdog):
 
 
 def test_faults_are_collected_and_shown(runtime: Runtime) -> None:
-    """Of all that may fail, in their order: in the health, first in the status line, and to those
-    who show them, also that they are over. What cannot fail has none."""
+    """Faults, in their order, reach the health, the start of the status line and the displays. So
+    does their end."""
     camera, serial, sign, said = Device(), Device(), Sign(), Said(runtime)
-    components = (camera, None, serial, sign, object())
+    components = Components(devices=(camera, serial), displays=(sign,))
     monitor = Monitor(runtime, Sensors(), said, components=components)
 
     def poll() -> tuple[str, ...]:
@@ -292,7 +292,7 @@ class Broken(Device):
 def test_bug_in_the_thread_of_a_sink_ends_the_run(runtime: Runtime) -> None:
     """Though no estimate comes that the sink would refuse."""
     sink = Broken(None)
-    monitor = make_monitor(runtime, components=(sink,))
+    monitor = make_monitor(runtime, components=Components(workers=(sink,)))
     monitor.poll()
     sink.failure = KeyError("a bug of ours")
     with pytest.raises(KeyError, match="a bug of ours"):

@@ -27,7 +27,7 @@ from emotion_edge.runtime import live as app
 from emotion_edge.runtime import session
 from emotion_edge.runtime.capture import Sources
 from emotion_edge.runtime.capture.demo import draw_face, synthesize_speech
-from emotion_edge.runtime.capture.reconnect import reconnecting_audio, reconnecting_video
+from emotion_edge.runtime.capture.reconnect import ReconnectingAudio, ReconnectingVideo
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, ConfigError
 from emotion_edge.runtime.live import SWITCH_INTERVAL_S, LiveRun
@@ -391,7 +391,7 @@ def test_bundle_with_a_fusion_network(
         low, high = sorted((last.face[label], last.voice[label]))
         assert low - 0.05 <= value <= high + 0.05
     assert runtime.pipeline.non_finite_outputs["fusion"] == 0
-    memory = runtime.pipeline._memory
+    memory = runtime.pipeline._estimator._memory
     assert memory is not None
     assert not any(array.any() for array in memory.feed(last.t_ns, face=True, voice=False).values())
 
@@ -438,7 +438,7 @@ def test_camera_that_vanishes_and_returns(live: LiveMaker) -> None:
     """The voice goes on alone, four times a second, and says that the face is missing; the
     pictures come back with numbers that go on."""
     back = threading.Event()
-    video = reconnecting_video("camera", reopen_when(back, Camera(25), Camera), FakeClock())
+    video = ReconnectingVideo("camera", reopen_when(back, Camera(25), Camera), FakeClock())
     run, sink = live(video, Microphone())
     alone: list[Estimate] = []
 
@@ -465,7 +465,7 @@ def test_microphone_that_vanishes_and_returns(live: LiveMaker) -> None:
     """The face goes on at full rate, the voice is missing when its last sound is a second old,
     and is heard again when it is back; the gap is counted."""
     back = threading.Event()
-    audio = reconnecting_audio(
+    audio = ReconnectingAudio(
         "microphone", reopen_when(back, Microphone(0.9), Microphone), FakeClock()
     )
     run, sink = live(Camera(), audio)
@@ -633,10 +633,9 @@ def test_live_replay_ends_with_the_file(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """At real pace: the last picture is the end; what is too late is counted, not queued."""
-    video_file = make_video("film.mp4", draw_video(0.7), voice_at(RATE, 0.7))
-    never_late = "budget_ms=10000"  # else a busy machine is warned of
+    film = make_video("film.mp4", draw_video(0.7), voice_at(RATE, 0.7))
     with caplog.at_level(logging.WARNING):
-        runtime = LiveRun(configure(video_file, never_late), [collector]).run()
+        runtime = LiveRun(configure(film), [collector]).run()
     assert collector.estimates[-1].index == 20
     assert len(collector.estimates) + runtime.dropped_frames == 21
     latencies_ms = [e.latency_us / 1e3 for e in collector.estimates]

@@ -17,12 +17,12 @@ from emotion_edge.runtime import health as monitor
 from emotion_edge.runtime import live
 from emotion_edge.runtime.capture import Sources, reconnect
 from emotion_edge.runtime.capture.reconnect import (
+    ReconnectingAudio,
+    ReconnectingVideo,
     WaitPolicy,
-    reconnecting_audio,
-    reconnecting_video,
 )
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
-from emotion_edge.runtime.config import Config, ConfigError
+from emotion_edge.runtime.config import Config, ConfigError, Source
 from emotion_edge.runtime.live import LiveRun
 from emotion_edge.runtime.messages import AudioChunk, Health, SourceError, VideoFrame
 from emotion_edge.runtime.perception import pacing
@@ -116,16 +116,14 @@ class Stage:
         """Pictures and pieces of sound so far."""
         return sum(device.reads for device in (*self.cameras, *self.microphones))
 
-    def open_sources(
-        self, *_: object, capture_allowed: Callable[[], bool], wait: bool, **__: object
-    ) -> Sources:
+    def open_sources(self, *_: object, wait_policy: WaitPolicy, **__: object) -> Sources:
         """As the program does it, but for the devices themselves."""
-        waiting, clock = WaitPolicy(wait, capture_allowed=capture_allowed), MonotonicClock()
-        video = reconnecting_video("camera", self.open_camera, clock, waiting)
+        waiting, clock = wait_policy, MonotonicClock()
+        video = ReconnectingVideo("camera", self.open_camera, clock, waiting)
         if not self.with_audio:
-            return Sources(video, None, "fake")
-        audio = reconnecting_audio("microphone", self.open_microphone, clock, waiting)
-        return Sources(video, audio, "fake")
+            return Sources(video, None, "fake", camera=video)
+        audio = ReconnectingAudio("microphone", self.open_microphone, clock, waiting)
+        return Sources(video, audio, "fake", camera=video, microphone=audio)
 
     def open_camera(self) -> RecordingCamera:
         self.events.append("camera opened")
@@ -239,16 +237,16 @@ def test_run_waits_for_the_indicator(
             assert health.faults == (f"not capturing: {OUT}",)
             assert stage.events == []
             dark.append(pings)
-            stage.lamp.broken = len(dark) < 20
+            stage.lamp.broken = len(dark) < 20 or pings <= 5
 
-    run = LiveRun(configure("camera", "wait_for_devices=true"), [collector, screen], on_health=look)
+    settings = configure("camera", "wait_for_devices=true")
+    run = LiveRun(settings, [collector, screen], screens=[screen], on_health=look)
     collector.on_publish = lambda _: run.stop() if stage.microphones else None
     with caplog.at_level(logging.WARNING):
         run.run()
     ready = [message for message in systemd.messages if message.startswith("READY=1")]
     assert ready == [f"READY=1\nSTATUS=not capturing: {OUT}"]
     assert any(line.startswith(f"STATUS=not capturing: {OUT}; 0 fps") for line in systemd.messages)
-    assert dark[-1] > 5
     assert screen.faults[0] == (f"not capturing: {OUT}",)
     assert screen.faults[-1] == ()
     assert stage.events[0] == "light on"
@@ -280,9 +278,9 @@ def test_capture_stops_when_the_indicator_goes_off(
         if health.faults:
             assert health.faults == (f"not capturing: {OUT}",)
             dark.append((stage.reads, systemd.count_pings()))
-            if len(dark) == 20:
-                assert set(stage.events[-2:]) == {"camera closed", "microphone closed"}
-                lamp.broken = False
+            closed = set(stage.events[-2:]) == {"camera closed", "microphone closed"}
+            alive = dark[-1][1] >= dark[0][1] + 5
+            lamp.broken = not (closed and alive and len(dark) >= 20)
         elif dark and stage.reads > dark[-1][0] + 10 and stage.cameras[-1].reads > 3:
             run.stop()
         elif not dark and collector.estimates and stage.microphones[0].reads:
@@ -290,10 +288,9 @@ def test_capture_stops_when_the_indicator_goes_off(
 
     run = LiveRun(configure("camera"), [collector], on_health=look)
     run.run()
-    reads, pings = zip(*dark, strict=True)
+    reads, _ = zip(*dark, strict=True)
     # One picture and one sound may be on their way just then: read to their end, and not taken.
     assert reads[-1] <= reads[0] + 2
-    assert pings[-1] >= pings[0] + 5
     assert any(f"STATUS=not capturing: {OUT}; " in message for message in systemd.messages)
     assert (len(stage.cameras), len(stage.microphones)) == (2, 2)
     assert stage.microphones[1].reads > 0
@@ -401,7 +398,7 @@ def test_only_a_missing_camera_counts_as_expected_idle(
     """While one that is known to be missing is looked for, systemd is told that all is alive,
     though there never was an estimate. One that gives nothing, or whose driver holds up what looks
     for it, gets no ping, so the program is restarted."""
-    gone, clock = threading.Event(), FakeClock()
+    gone, hangs, clock = threading.Event(), threading.Event(), FakeClock()
     opened = iter([wait_for_nothing(gone)])
 
     def hang() -> Camera:
@@ -409,6 +406,7 @@ def test_only_a_missing_camera_counts_as_expected_idle(
         if open_nothing is not None:
             return open_nothing()
         clock.advance(reconnect.OPEN_TIMEOUT_NS)  # and it is not back yet
+        hangs.set()
         gone.wait()
         raise SourceError("the end of the test")
 
@@ -417,34 +415,35 @@ def test_only_a_missing_camera_counts_as_expected_idle(
         "silent": SilentCamera,
         "hangs": hang,
     }[kind]
-    seen: list[tuple[str, ...]] = []
+    seen: list[tuple[tuple[str, ...], int]] = []
 
     def look(health: Health) -> None:
-        systemd.count_pings()  # its queue is short
-        seen.append(health.faults)
-        if len(seen) == 25:
+        pings = systemd.count_pings()  # its queue is short
+        if kind != "hangs" or hangs.is_set():
+            seen.append((health.faults, pings))
+        if len(seen) >= 25 and (kind != "missing" or pings > 5):
             gone.set()
             run.stop()
 
-    video: object = reconnecting_video("camera", open_camera, clock, WaitPolicy(True))
+    camera = ReconnectingVideo("camera", open_camera, clock, WaitPolicy(True))
+    sources = Sources(camera, None, "fake", camera=camera)
     if kind == "silent":
-        video = SilentCamera()
-    monkeypatch.setattr(live, "open_sources", lambda *_, **__: Sources(video, None, "fake"))  # type: ignore[arg-type]
+        sources = Sources(SilentCamera(), None, "fake")
+    monkeypatch.setattr(live, "open_sources", lambda *_, **__: sources)
     run = LiveRun(configure("camera"), [collector], on_health=look)
     run.run()
     assert collector.estimates == []
-    pings = systemd.count_pings()
+    troubles, pings = seen[-1]
     if kind == "missing":
-        assert seen[-1] == ("camera is missing",)
-        assert pings > 5
+        assert troubles == ("camera is missing",)
         status = "STATUS=camera is missing; 0 fps, p99 0.0 ms, 0 misses, level high"
         assert status in systemd.messages
     elif kind == "silent":
-        assert seen[-1] == ()
+        assert troubles == ()
         assert pings == 0
     else:
-        assert seen[-1] == ("camera is missing",)
-        assert pings <= 2  # before it hung
+        assert troubles == ("camera is missing",)
+        assert pings <= seen[0][1] + 1  # what was on its way when it hung
 
 
 def test_missing_devices_of_a_configuration_are_waited_for(
@@ -455,8 +454,8 @@ def test_missing_devices_of_a_configuration_are_waited_for(
     """Both settings reach those who open the sources."""
     asked: list[object] = []
 
-    def note(*_: object, **options: object) -> Sources:
-        asked.append((options["wait"], options["microphone_chunk_ms"]))
+    def note(source: Source, *, wait_policy: WaitPolicy, **_: object) -> Sources:
+        asked.append((wait_policy.wait_for_first, source.microphone_chunk_ms))
         return Sources(Camera(), None, "fake")
 
     monkeypatch.setattr(live, "open_sources", note)
@@ -474,11 +473,15 @@ class PreviewScreen:
     def __init__(self) -> None:
         self.newest: Callable[[], VideoFrame | None] | None = None
         self.faults: list[tuple[str, ...]] = []
+        self.fault = ""
         self.failure: Exception | None = None
+        self.showing = True
 
     def publish(self, estimate: object) -> None: ...
 
     def close(self) -> None: ...
+
+    def show_camera(self, on: bool) -> None: ...
 
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None:
         self.newest = newest
@@ -495,7 +498,7 @@ def test_preview_on_the_screen(
     screen = PreviewScreen()
     seen: list[VideoFrame | None] = []
     settings = ["screen.picture=true"] if wanted else []
-    run = LiveRun(configure("camera", *settings), [collector, screen])
+    run = LiveRun(configure("camera", *settings), [collector, screen], screens=[screen])
 
     def look(_: object) -> None:
         if screen.newest is not None:
@@ -520,16 +523,24 @@ def test_faults_reach_the_screen(
 ) -> None:
     """A sink that shows troubles hears of the camera's, and of another sink's own."""
     screen = PreviewScreen()
-    collector.fault = "serial /dev/ttyS9 is missing"  # type: ignore[attr-defined]
+    serial = PreviewScreen()
+    serial.fault = "serial /dev/ttyS9 is missing"
     gone = threading.Event()
-    missing = reconnecting_video("camera", wait_for_nothing(gone), FakeClock(), WaitPolicy(True))
-    monkeypatch.setattr(live, "open_sources", lambda *_, **__: Sources(missing, None, "fake"))
+    missing = ReconnectingVideo("camera", wait_for_nothing(gone), FakeClock(), WaitPolicy(True))
+    sources = Sources(missing, None, "fake", camera=missing)
+    monkeypatch.setattr(live, "open_sources", lambda *_, **__: sources)
 
     def look(health: Health) -> None:
         if len(health.faults) == 2:
             run.stop()
 
-    run = LiveRun(configure("camera"), [collector, screen], on_health=look)
+    run = LiveRun(
+        configure("camera"),
+        [collector, screen],
+        workers=[serial],
+        screens=[screen],
+        on_health=look,
+    )
     run.run()
     assert screen.faults[-1] == ("camera is missing", "serial /dev/ttyS9 is missing")
 
@@ -542,7 +553,7 @@ def test_bug_in_the_thread_of_a_sink(
     stage.lamp.broken = not lit
     sink = PreviewScreen()
     sink.failure = RuntimeError("a bug of ours")
-    run = LiveRun(configure("camera", "wait_for_devices=true"), [sink])
+    run = LiveRun(configure("camera", "wait_for_devices=true"), [sink], workers=[sink])
     with pytest.raises(RuntimeError, match="a bug of ours"):
         run.run()
 

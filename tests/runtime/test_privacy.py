@@ -20,6 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge import kernels
+from emotion_edge.engines.embeddings import EmbeddingMemory
 from emotion_edge.kernels.cpu.mel import StreamingLogMel
 from emotion_edge.kernels.cpu.preprocessor import CpuPreprocessor
 from emotion_edge.runtime import live as app
@@ -29,7 +30,6 @@ from emotion_edge.runtime.config import Config, load_config
 from emotion_edge.runtime.live import LiveRun
 from emotion_edge.runtime.messages import VideoFrame
 from emotion_edge.runtime.perception.buffers import FrameRing
-from emotion_edge.runtime.perception.embeddings import EmbeddingMemory
 from emotion_edge.runtime.perception.sync import Synchroniser
 from emotion_edge.runtime.replay import run_replay
 from emotion_edge.runtime.session import Runtime, open_runtime
@@ -69,9 +69,9 @@ def list_allowed(runtime: Runtime) -> list[Array]:
     """Times, loads, which modality there was, and where in the picture its rows were taken."""
     pipeline: Any = runtime.pipeline
     preprocessor = pipeline._preprocessor
-    placing = (preprocessor._taps, preprocessor._shares, *preprocessor._channel_rows)
-    masks = [] if pipeline._memory is None else [pipeline._memory._face_mask]
-    masks += [] if pipeline._memory is None else [pipeline._memory._voice_mask]
+    placing = (preprocessor._taps, preprocessor._weights, *preprocessor._channel_rows)
+    memory = pipeline._estimator._memory
+    masks = [] if memory is None else [memory._face_mask, memory._voice_mask]
     return [*walk(runtime.latency), *walk(runtime.trace), *walk(runtime.quality), *placing, *masks]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,8 @@ from emotion_edge.runtime.config import load_config
 from emotion_edge.runtime.messages import SourceError, Window
 from emotion_edge.runtime.session import open_runtime
 
-sys.path.append(str(Path(__file__).parent.parent / "engines"))  # the tests are no package
-from cuda_stand_in import FakeGpu
-from trt_stand_in import use_fake_tensorrt
+from ..engines.fake_cuda import FakeGpu
+from ..engines.fake_tensorrt import use_fake_tensorrt
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.kernels.cuda.device import DEVICE_NODES
+from emotion_edge.kernels import DEVICE_NODES
 from emotion_edge.runtime import __main__ as program
 from emotion_edge.runtime.command_line import EXIT_USAGE
 from emotion_edge.runtime.service.realtime import DEVICE_PRIORITY

@@ -84,12 +84,14 @@ def test_every_setting_reaches_the_schedule() -> None:
     assert isinstance(voice, VoiceConfig)
     assert isinstance(fusion, FusionConfig)
     for recipe in (voice_recipe(voice), fusion_recipe(fusion)):
-        assert recipe.plan(7, 33, recipe.peak_lr, recipe.ema_decay) == CHANGED
+        assert recipe.make_schedule(7, 33, recipe.peak_lr, recipe.ema_decay) == CHANGED
     face = change_all("face-default")
     assert isinstance(face, FaceConfig)
     faces = face_recipe(face)
     first, second, _ = faces.rounds
-    assert faces.plan(7, 33, first.peak_lr, first.ema_decay) == replace(CHANGED, ema_decay=0.14)
+    assert faces.make_schedule(7, 33, first.peak_lr, first.ema_decay) == replace(
+        CHANGED, ema_decay=0.14
+    )
     assert (second.peak_lr, second.ema_decay) == (0.75 * 0.11, 0.999)
 
 

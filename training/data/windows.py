@@ -19,11 +19,11 @@ def open_mel(spec: MelSpec) -> LogMel:
     return open_preprocessor("cpu", ImageSpec(), spec).mel
 
 
-def window_ends(num_samples: int, spec: MelSpec, filled: float = 1.0) -> list[int]:
+def window_ends(num_samples: int, spec: MelSpec) -> list[int]:
     """End samples of the windows that judge a recording: from one that is `filled` by so much (or
     the whole recording when it is shorter) to the recording's end."""
     step = round(WINDOW_EVERY_S * spec.sample_rate_hz)
-    first = min(num_samples, round(spec.window_samples * filled))
+    first = min(num_samples, spec.window_samples)
     return list(range(num_samples, first - 1, -step))[::-1]
 
 

@@ -3,8 +3,8 @@ report. `training/evaluation/evaluate.py` puts these together."""
 
 from .evaluate import choose_level, evaluate_bundle, evaluate_examples
 from .examples import find_examples
+from .networks import open_networks
 from .robustness import CLEAN
-from .scorers import open_networks
 from .selection import Selection
 
 __all__ = [

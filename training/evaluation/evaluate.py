@@ -19,8 +19,9 @@ from ..errors import DatasetError
 from ..metrics import bootstrap_accuracy, score, score_groups, score_subjects
 from .examples import find_examples
 from .material import Example, ExampleMedia
+from .networks import BATCH_SIZE, Networks, open_networks
 from .robustness import CLEAN, Condition, evaluate_noise, list_conditions
-from .scorers import BATCH_SIZE, SCORERS, Networks, open_networks
+from .scorers import SCORERS
 from .selection import ExampleSet, Selection
 from .surroundings import AcousticConditions, load_acoustic_conditions
 

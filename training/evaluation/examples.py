@@ -75,13 +75,12 @@ def find_files(selection: Selection, bundle: Bundle) -> ExampleSet:
             shown[modality].append(item)
     modality = choose_modality(selection, bundle, shown)
     detector = None if modality == "voice" else open_detector(selection.yunet)
-    rate_hz = bundle.manifest.mel.sample_rate_hz
     examples = [
         Example(
             str(item.path),
             LABELS.index(item.label),
             item.subject,
-            partial(_load_item, item, modality, detector, rate_hz),
+            partial(_load_item, item, modality, detector, bundle),
         )
         for item in shown[modality]
     ]
@@ -94,12 +93,12 @@ def find_files(selection: Selection, bundle: Bundle) -> ExampleSet:
 
 
 def _load_item(
-    item: FolderItem, modality: str, detector: Detector | None, rate_hz: int
+    item: FolderItem, modality: str, detector: Detector | None, bundle: Bundle
 ) -> ExampleMedia:
     if detector is None:
-        return load_audio(item.path, rate_hz)
+        return load_audio(item.path, bundle.manifest.mel.sample_rate_hz)
     if item.kind == "picture":
         return load_image(item.path, detector)
     if modality == "face":
         return load_video(item.path, detector)
-    return load_pair(item.path, item.path, detector, rate_hz)
+    return load_pair(item.path, item.path, detector, bundle)

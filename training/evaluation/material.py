@@ -25,12 +25,16 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class ExampleMedia:
-    """One example. `faces` in the order of time; `audio` float32 (n,), None where there is none."""
+    """Faces and audio of one example."""
 
     faces: tuple[Face, ...] = ()
+    """In the order of time."""
     audio: Audio | None = None
+    """float32 (n,), None without audio."""
     audio_t_s: float = 0.0
-    """When its first sample was taken, on the faces' clock."""
+    """Capture time of its first sample, on the faces' clock."""
+    frame_times_s: tuple[float, ...] = ()
+    """Capture times of all frames of a clip, with a face or without, for fusion."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,15 @@ from ...engines.bundles import FUSION, LABELS, Bundle
 from ...engines.face_detector import open_detector
 from ..data import Clip, find_video_clips, find_voice_clips, load_face_zip, parse_clip
 from ..errors import DatasetError
-from .loading import load_audio, load_pair, load_video
+from .loading import FACE_EVERY_S, load_audio, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face
-from .scorers import FACE_EVERY_S
 from .selection import ExampleSet, Selection, choose_modality
 
 ARCHIVES = "faces_*.zip"
 """Faces that were cut out of films: a folder per take. Read only where there are no films."""
 PROTOCOLS = {
-    FUSION: "faces, ten a second, and voice, fused four times a second, averaged over each take",
+    FUSION: "every frame and the audio through the device's own code, without its speech detector"
+    " and smoothing, averaged over each clip from 1.5 s on",
     "voice": "windows four times a second, averaged over each recording",
     "face": "faces, ten a second, averaged over each film",
 }
@@ -71,7 +71,7 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
             ]
         else:
             examples = [
-                _describe(video, partial(load_pair, video.path, voice.path, detector, rate_hz))
+                _describe(video, partial(load_pair, video.path, voice.path, detector, bundle))
                 for video, voice in pairs.values()
             ]
     return ExampleSet(

@@ -24,7 +24,7 @@ from ..augment import (
     reverberate,
 )
 from .material import ExampleMedia, Face
-from .scorers import Networks, read_voice
+from .networks import Networks, read_voice
 from .surroundings import AcousticConditions
 
 SNRS_DB = (20, 15, 10, 5, 0, -5)
@@ -144,7 +144,7 @@ def evaluate_noise(networks: Networks, surroundings: AcousticConditions) -> list
     probability is under the bundle's `abstain_below`. The device asks its speech gate before."""
     rows = []
     for name, noises in surroundings.noises.items():
-        answers = [read_voice(networks, noise).probabilities for noise in noises]
+        answers = [read_voice(networks, noise) for noise in noises]
         probabilities = np.concatenate(answers)
         if not len(probabilities):
             continue

@@ -138,7 +138,7 @@ def _train_round(
     this = recipe.rounds[number]
     training, held_out = split_held_out(faces, recipe.seed)
     weights = sampling_weights(faces.votes[training])
-    schedule = recipe.plan(len(this.sizes_px), len(training), this.peak_lr, this.ema_decay)
+    schedule = recipe.make_schedule(len(this.sizes_px), len(training), this.peak_lr, this.ema_decay)
     known = held_out[faces.labels[held_out] >= 0]
 
     def batches(epoch: int) -> Iterator[Batch]:

@@ -74,7 +74,9 @@ def train_fusion(
     it would learn to believe what is only remembered."""
     torch.manual_seed(recipe.seed)
     model = build_fusion(recipe.preset, num_labels, pairs.voices.shape[1])
-    schedule = recipe.plan(recipe.num_epochs, len(pairs.labels), recipe.peak_lr, recipe.ema_decay)
+    schedule = recipe.make_schedule(
+        recipe.num_epochs, len(pairs.labels), recipe.peak_lr, recipe.ema_decay
+    )
 
     def batches(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng((recipe.seed, epoch))

@@ -188,7 +188,9 @@ def train_voice(
     recipe has a patience."""
     torch.manual_seed(recipe.seed)
     model = build_voice(recipe, speech.targets.shape[1], spec)
-    schedule = recipe.plan(recipe.num_epochs, len(speech.targets), recipe.peak_lr, recipe.ema_decay)
+    schedule = recipe.make_schedule(
+        recipe.num_epochs, len(speech.targets), recipe.peak_lr, recipe.ema_decay
+    )
 
     def batches(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng((recipe.seed, epoch))

@@ -1,4 +1,4 @@
-"""The installed bundles: what goes in, what comes out, and what stays when something fails."""
+"""The bundle store: installation, rollback, locks, and failures that change nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import shutil
-import sys
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from emotion_edge.engines.bundles.archive import open_archive, open_bundle_sourc
 from emotion_edge.engines.bundles.manifest import (
     DEFAULT_BUNDLE,
     MANIFEST,
+    SIGNATURE,
     Bundle,
     BundleError,
     load_bundle,
@@ -27,18 +27,17 @@ from emotion_edge.engines.bundles.selection import SHIPPED, Selection
 from emotion_edge.engines.bundles.signature import PublicKey
 from emotion_edge.engines.bundles.store import BundleStore
 
-sys.path.append(str(Path(__file__).parent.parent))  # the tests are no package
-from power_cuts import write_bundle
+from ..power_cuts import write_bundle
 
 
 @pytest.fixture
 def bundles(tmp_path: Path) -> Callable[[str], Path]:
-    """A function name -> folder of a bundle of that name."""
-    folder = tmp_path / "made"
-    folder.mkdir()
+    """A function that returns the folder of the bundle of a name."""
+    (tmp_path / "made").mkdir()
 
     def make(name: str) -> Path:
-        return folder / name if (folder / name).exists() else write_bundle(folder / name, name)
+        folder = tmp_path / "made" / name
+        return folder if folder.exists() else write_bundle(folder, name)
 
     return make
 
@@ -55,7 +54,7 @@ def install(
     key: PublicKey | None = None,
     report: Callable[[str], None] = null_reporter,
 ) -> str | None:
-    """Its name in the store; None when it was there."""
+    """Return the name in the store; None for the current bundle."""
     with open_bundle_source(bundle) as handle, open_archive(handle, bundle) as archive:
         is_new = store.install(archive, key, verify, report)
         return archive.sha256[:16] if is_new else None
@@ -70,22 +69,22 @@ def list_all(store: BundleStore) -> set[str]:
 
 
 def test_installs(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Beside the one that runs, as it was made, whole, read-only, and chosen for a trial."""
+    """The copy is complete, read-only, and selected on trial."""
     folder = bundles("one")
-    seen: list[Bundle] = []
-    name = install(store, folder, seen.append)
+    verified: list[Bundle] = []
+    name = install(store, folder, verified.append)
     assert name is not None
     assert name == load_bundle(folder).sha256[:16]
     assert store.read_selection() == Selection(current=name, on_trial=True)
     bundle = store.load(name, None)
     assert bundle.path == store.folder / name
-    assert bundle.manifest == load_bundle(folder).manifest == seen[0].manifest
+    assert bundle.manifest == load_bundle(folder).manifest == verified[0].manifest
     assert {path.stat().st_mode & 0o222 for path in bundle.path.iterdir()} == {0}
     assert list_all(store) == {name, "selection.json"}
 
 
 def test_verified_before_it_is_renamed(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Nothing is to be seen of it until then."""
+    """Until then it is neither listed nor selected."""
 
     def verify(bundle: Bundle) -> None:
         assert store.list_names() == []
@@ -96,7 +95,7 @@ def test_verified_before_it_is_renamed(store: BundleStore, bundles: Callable[[st
 
 
 def test_installed_again(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Nothing to do, and nothing to prove; neither for the bundle that ships."""
+    """The current bundle is neither copied nor verified again, nor is the shipped one."""
     install(store, bundles("one"))
     mark_good(store)
     before = store.read_selection()
@@ -110,8 +109,8 @@ def test_installed_again(store: BundleStore, bundles: Callable[[str], Path]) -> 
     assert install(fresh, DEFAULT_BUNDLE, refuse) is None
 
 
-def test_given_up_and_installed_again(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Another try, though nothing is copied."""
+def test_failed_bundle_installed_again(store: BundleStore, bundles: Callable[[str], Path]) -> None:
+    """Its trial starts again; nothing is copied."""
     name = install(store, bundles("one"))
     assert name is not None
     store.write_selection(Selection(current=name, on_trial=True, failed_starts=2))
@@ -123,7 +122,7 @@ def test_given_up_and_installed_again(store: BundleStore, bundles: Callable[[str
 def test_verification_that_fails(
     store: BundleStore, bundles: Callable[[str], Path], error: type[BaseException]
 ) -> None:
-    """What was chosen still is, and nothing is left; the error names what was brought."""
+    """The selection stays, no copy is left, and the error names the source."""
     name = install(store, bundles("one"))
     mark_good(store)
     before = store.read_selection()
@@ -148,7 +147,7 @@ def test_write_error_leaves_the_old_file(
     call: str,
     number: int,
 ) -> None:
-    """The same, whatever it refuses; then the next try is none the worse."""
+    """The selection stays, no copy is left, and the next installation succeeds."""
     first = install(store, bundles("one"))
     mark_good(store)
     before = store.read_selection()
@@ -159,7 +158,7 @@ def test_write_error_leaves_the_old_file(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, refuse)
-        with pytest.raises(BundleError, match="full" if number == errno.ENOSPC else "written"):
+        with pytest.raises(BundleError, match=str(store.folder)):
             install(store, bundles("two"))
     assert store.read_selection() == before
     assert not any(name.startswith(".") for name in list_all(store))
@@ -167,23 +166,23 @@ def test_write_error_leaves_the_old_file(
     assert list_all(store) == {first, second, "selection.json"}
 
 
-def test_full_disk_is_seen_before(
+def test_full_disk_is_found_before_copying(
     store: BundleStore, bundles: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is copied then; the line says how much is wanted."""
+    """The message has the free and the required space."""
     disk = namedtuple("disk", "f_bavail f_frsize")(1000, 4096)
     monkeypatch.setattr(os, "statvfs", lambda _: disk)
-    with pytest.raises(BundleError, match=r"the disk is full: 4 MB free, 4 MB wanted"):
+    with pytest.raises(BundleError, match=r"4 MB.* 4 MB"):
         install(store, bundles("one"))
     assert list_all(store) == set()
 
 
-def test_damaged_payload(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """A bit that has turned on the way: refused by the name of what was brought."""
+def test_damaged_source(store: BundleStore, bundles: Callable[[str], Path]) -> None:
+    """A damaged file is refused by the name of the source."""
     folder = bundles("one")
     network = folder / "face.onnx"
     network.write_bytes(b"?" + network.read_bytes()[1:])
-    with pytest.raises(BundleError, match=f"^{network}: changed"):
+    with pytest.raises(BundleError, match=f"^{network}: "):
         install(store, folder)
     assert list_all(store) == set()
 
@@ -191,20 +190,20 @@ def test_damaged_payload(store: BundleStore, bundles: Callable[[str], Path]) -> 
 def test_source_that_changes_while_it_is_read(
     store: BundleStore, bundles: Callable[[str], Path]
 ) -> None:
-    """Into another bundle, as good as the first; but not the one that was looked through."""
+    """Another valid bundle is refused: it is not the indexed one."""
     one = bundles("one")
     with open_bundle_source(one) as handle, open_archive(handle, one) as archive:
         other = bundles("two")
         for name in (MANIFEST, "face.onnx"):
             assert (other / name).stat().st_size == (one / name).stat().st_size
             (one / name).write_bytes((other / name).read_bytes())
-        with pytest.raises(BundleError, match="changed while it was read"):
+        with pytest.raises(BundleError, match=str(one)):
             store.install(archive, None, lambda _: None, null_reporter)
     assert list_all(store) == set()
 
 
 def test_keeps_what_may_be_in_use(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """The current, the one before, and the one before that, with which a process may still run."""
+    """The current, the previous, and the one before, which a process may still use."""
     names = []
     for title in ("one", "two", "three", "four", "five"):
         names.append(install(store, bundles(title)))
@@ -213,7 +212,7 @@ def test_keeps_what_may_be_in_use(store: BundleStore, bundles: Callable[[str], P
 
 
 def test_leftovers_of_a_power_cut(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Are removed, also the very one that is to be made."""
+    """They are removed, also one of the bundle being installed."""
     name = install(store, bundles("one"))
     assert name is not None
     other = load_bundle(bundles("two")).sha256[:16]
@@ -223,9 +222,8 @@ def test_leftovers_of_a_power_cut(store: BundleStore, bundles: Callable[[str], P
     assert list_all(store) == {name, other, "selection.json"}
 
 
-def test_repairs_what_is_damaged(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """The current bundle, which a failing disk has changed, is installed again; the way back is
-    as it was."""
+def test_repairs_a_damaged_bundle(store: BundleStore, bundles: Callable[[str], Path]) -> None:
+    """A damaged current bundle is installed again; the rollback target stays."""
     before = install(store, bundles("one"))
     mark_good(store)
     name = install(store, bundles("two"))
@@ -238,31 +236,30 @@ def test_repairs_what_is_damaged(store: BundleStore, bundles: Callable[[str], Pa
 
 
 def test_another_bundle_under_that_name(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """A whole bundle, but not the one that was installed."""
+    """A valid bundle in the folder of another is refused."""
     name = install(store, bundles("one"))
     assert name is not None
     shutil.rmtree(store.folder / name)
     shutil.copytree(bundles("two"), store.folder / name)
-    with pytest.raises(BundleError, match="is not the one that was installed"):
+    with pytest.raises(BundleError, match=str(store.folder / name)):
         store.load(name, None)
 
 
 def test_damaged_selection(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Installing mends it and says so; going back does not know where to."""
+    """An installation resets it with one report; a rollback is refused."""
     install(store, bundles("one"))
     (store.folder / "selection.json").write_text("?")
-    with pytest.raises(BundleError, match="damaged"):
+    with pytest.raises(BundleError, match=r"selection\.json"):
         store.roll_back(None, lambda _: None, null_reporter)
     reports: list[str] = []
     name = install(store, bundles("two"), report=reports.append)
     assert store.read_selection() == Selection(current=name or "", on_trial=True)
-    assert len(reports) == 1
-    assert reports[0].endswith("; it is written anew")
+    assert ["selection.json" in report for report in reports] == [True]
 
 
-def test_goes_back_and_forth(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Each time it is proven; without a bundle before, it says so."""
-    with pytest.raises(BundleError, match="there is no bundle before the current one"):
+def test_rolls_back_and_forth(store: BundleStore, bundles: Callable[[str], Path]) -> None:
+    """The target is verified each time; without one the rollback is refused."""
+    with pytest.raises(BundleError, match=str(store.folder)):
         store.roll_back(None, lambda _: None, null_reporter)
     name = install(store, bundles("one"))
     verified: list[str] = []
@@ -281,7 +278,7 @@ def test_goes_back_and_forth(store: BundleStore, bundles: Callable[[str], Path])
 def test_rolls_back_only_to_a_verified_bundle(
     store: BundleStore, bundles: Callable[[str], Path], damage: bool
 ) -> None:
-    """A bundle that is damaged, or cannot be run, is not chosen."""
+    """A bundle that is damaged or fails on this machine is not selected."""
     name = install(store, bundles("one"))
     mark_good(store)
     install(store, bundles("two"))
@@ -297,8 +294,10 @@ def test_rolls_back_only_to_a_verified_bundle(
     assert store.read_selection() == before
 
 
-def test_start_that_goes_back_meanwhile(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Going back while a start does so too is one step, not two."""
+def test_start_that_rolls_back_meanwhile(
+    store: BundleStore, bundles: Callable[[str], Path]
+) -> None:
+    """A rollback during that of a start is one step, not two."""
     name = install(store, bundles("one"))
     mark_good(store)
     install(store, bundles("two"))
@@ -312,7 +311,7 @@ def test_start_that_goes_back_meanwhile(store: BundleStore, bundles: Callable[[s
 
 
 def test_one_at_a_time(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """The second waits, says for what, and gives up in the end."""
+    """The second installation waits with reports and fails after an hour."""
     naps: list[float] = []
     patient = BundleStore(store.folder.parent, sleep=naps.append)
     reports: list[str] = []
@@ -320,44 +319,44 @@ def test_one_at_a_time(store: BundleStore, bundles: Callable[[str], Path]) -> No
     def second(bundle: Bundle) -> None:
         install(patient, bundles("two"), report=reports.append)
 
-    with pytest.raises(BundleError, match="another process has been installing for an hour"):
+    with pytest.raises(BundleError, match=str(store.folder)):
         install(store, bundles("one"), second)
     assert sum(naps) == 3600
-    assert set(reports) == {"waiting for another process that installs a bundle"}
+    assert len(reports) == 720
     assert list_all(store) == set()
 
 
-def test_selection_that_somebody_holds(
+def test_locked_selection(
     store: BundleStore, bundles: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that was stopped while it held it: nothing is switched."""
+    """A suspended process holds the lock: nothing is selected."""
     install(store, bundles("one"))
     before = store.read_selection()
     monkeypatch.setattr(bundle_store, "SELECTION_WAIT_S", 1.0)
     with (store.folder / "selection.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(BundleError, match=r"another process holds selection\.lock"):
+        with pytest.raises(BundleError, match=r"selection\.lock"):
             install(store, bundles("two"))
     assert store.read_selection() == before
 
 
 def test_signed_bundles(store: BundleStore, bundles: Callable[[str], Path], tmp_path: Path) -> None:
-    """With a key only those; one that was installed before there was a key is replaced by the
-    signed one of the same name."""
+    """With a key only signed bundles are installed; a signed one replaces the unsigned one of its
+    name."""
     pytest.importorskip("cryptography", reason="cryptography is in the signed extra")
-    from signing import write_keys
+    from ..signing import write_keys
 
     keys = write_keys(tmp_path / "keys")
     key = keys.public_key
     folder = bundles("one")
-    with pytest.raises(BundleError, match=f"^{folder}: not signed"):
+    with pytest.raises(BundleError, match=f"^{folder}: .*{SIGNATURE}"):
         install(store, folder, key=key)
     name = install(store, folder)
     assert name is not None
-    with pytest.raises(BundleError, match="not signed"):
+    with pytest.raises(BundleError, match=SIGNATURE):
         store.load(name, key)
     write_keys(tmp_path / "others").sign(folder)
-    with pytest.raises(BundleError, match="not a signature"):
+    with pytest.raises(BundleError, match=SIGNATURE):
         install(store, folder, key=key)
     keys.sign(folder)
     assert install(store, folder, key=key) == name

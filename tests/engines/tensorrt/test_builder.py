@@ -12,12 +12,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from building import Builder
-from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.bundles.manifest import Bundle
 from emotion_edge.engines.tensorrt.builder import BuiltEngine
 from emotion_edge.engines.tensorrt.cache import EngineCache
+
+from ..building import Builder
+from ..fake_cuda import FakeGpu
 
 MB = 1 << 20
 

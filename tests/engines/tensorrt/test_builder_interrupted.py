@@ -13,11 +13,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from building import Builder
-from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.bundles.manifest import Bundle
 from emotion_edge.engines.tensorrt import builder as build
+
+from ..building import Builder
+from ..fake_cuda import FakeGpu
 
 TIMEOUT_S = 500
 
@@ -92,9 +93,9 @@ def test_interrupted_build_stops(
 CHILD = """
 import os, stat, sys, time
 from pathlib import Path
-sys.path.append(sys.argv[1])
-import trt_stand_in
-gpu = trt_stand_in.install_permanently()
+sys.path.insert(0, sys.argv[1])
+from tests.engines.fake_tensorrt import install_permanently
+gpu = install_permanently()
 def stop():
     print("stopped", flush=True)
     time.sleep(600)
@@ -111,9 +112,9 @@ with open_engine("tensorrt", bundle, "face", report=lambda text: print(text, flu
 
 
 def start_child(bundle: Bundle, where: str) -> subprocess.Popen[bytes]:
-    here = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parents[3])
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, here, str(bundle.path), where],
+        [sys.executable, "-c", CHILD, root, str(bundle.path), where],
         stdout=subprocess.PIPE,
         bufsize=0,  # or `select` would not see what Python has read ahead
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.tensorrt import cuda_driver
 from emotion_edge.engines.tensorrt.cuda_driver import CudaDriver, CudaError
-from emotion_edge.kernels.cuda.device import has_gpu
+from emotion_edge.kernels import has_gpu
+
+from ..fake_cuda import FakeGpu
 
 
 def test_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

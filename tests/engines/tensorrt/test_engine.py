@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_stand_in import FakeGpu
 from numpy.typing import NDArray
 
 from emotion_edge.engines.base import EngineError, GpuHangsError
@@ -21,6 +20,8 @@ from emotion_edge.engines.tensorrt.engine import TensorRTEngine, open_tensorrt
 from emotion_edge.engines.tensorrt.execution import MAX_GRAPHS
 from emotion_edge.engines.tensorrt.plan import BuildOptions
 from emotion_edge.kernels.memory import DeviceArray
+
+from ..fake_cuda import FakeGpu
 
 PER_FRAME = {"cuGraphLaunch": 1, "cuEventRecord": 1, "cuEventQuery": 2}
 CAPTURE = [

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.tensorrt.gpu import open_gpu, read_free_bytes, read_l4t_release
+
+from ..fake_cuda import FakeGpu
 
 
 def test_l4t_release(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.tensorrt.loader import (
@@ -17,6 +16,8 @@ from emotion_edge.engines.tensorrt.loader import (
     load_tensorrt,
     make_logger,
 )
+
+from ..fake_cuda import FakeGpu
 
 
 @pytest.fixture

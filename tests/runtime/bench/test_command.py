@@ -23,6 +23,7 @@ from emotion_edge.runtime.bench.throttle import SimulatedSlowdown
 from emotion_edge.runtime.capture import Playback, Sources, open_media
 from emotion_edge.runtime.capture.demo import draw_face, synthesize_speech
 from emotion_edge.runtime.clock import Clock
+from emotion_edge.runtime.config import Source
 from emotion_edge.runtime.telemetry.latency import STAGES
 
 from ... import processes
@@ -168,9 +169,9 @@ def test_camera_is_not_preloaded(
 ) -> None:
     """It is opened as in any run, at its configured rate."""
 
-    def open_camera(name: str, *, clock: Clock, **_: object) -> Sources:
+    def open_camera(source: Source, *, clock: Clock, **_: object) -> Sources:
         playback = Playback(open_media(str(clip)), clock, loop=True)
-        return Sources(playback.video, None, name)
+        return Sources(playback.video, None, source.name)
 
     monkeypatch.setattr(live, "open_sources", open_camera)
     file = tmp_path / "bench.json"

@@ -167,7 +167,7 @@ def test_memory_limit() -> None:
 
 def test_played_without_background() -> None:
     """Playback reads it like other media."""
-    with Playback(PreloadedMedia(Recorded()), FakeClock(), fps=30, background=False) as playback:
+    with Playback(PreloadedMedia(Recorded()), FakeClock(), background=False) as playback:
         assert playback.video is not None
         frames = [playback.video.read() for _ in range(5)]
         assert playback.video.read() is None

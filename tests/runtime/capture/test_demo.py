@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.capture.demo import FPS, Demo, _pitch, draw_face, synthesize_speech
+from emotion_edge.runtime.capture.playback import merge_events
 from emotion_edge.runtime.messages import AudioChunk, VideoFrame
 
 cv2 = pytest.importorskip("cv2")
@@ -76,7 +77,7 @@ def test_pitch_glides_without_a_click() -> None:
 
 def test_events_merge_video_and_audio() -> None:
     """The demo is media like a file: in time order, numbered, gapless."""
-    events = list(islice(Demo().events(), 300))
+    events = list(islice(merge_events(Demo()), 300))
     frames = [event for event in events if isinstance(event, VideoFrame)]
     chunks = [event for event in events if isinstance(event, AudioChunk)]
     assert [frame.index for frame in frames] == list(range(len(frames)))

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from emotion_edge.runtime.capture import jetson_utils
+from emotion_edge.runtime.capture.camera import CameraSettings
 from emotion_edge.runtime.capture.jetson_camera import JetsonCamera
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import SourceError
 
 from .jetson_utils_stand_in import Camera, install
+
+SETTINGS = CameraSettings(for_gpu=True)
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def test_what_jetson_utils_is_asked_for(
     device: Camera, clock: FakeClock, uri: str, theirs: str, flip: str
 ) -> None:
     """All numbers arrive, memory is mapped, the flip is stated (swapped for CSI), no window."""
-    with JetsonCamera(uri, clock, width=640, height=480, fps=29.97) as camera:
+    with JetsonCamera(uri, clock, CameraSettings(640, 480, 29.97)) as camera:
         camera.read()
     assert device.created == [
         {
@@ -67,7 +70,7 @@ def test_what_jetson_utils_is_asked_for(
 def test_other_sources_are_refused(device: Camera, clock: FakeClock, uri: str) -> None:
     """jetson-utils could open the network; nobody asked for that."""
     with pytest.raises(SourceError, match='given "csi://0" or "/dev/video0", no other'):
-        JetsonCamera(uri, clock)
+        JetsonCamera(uri, clock, SETTINGS)
     assert device.created == []
 
 
@@ -77,7 +80,7 @@ def test_missing_device_is_named(
     """Before jetson-utils is asked, which would leak a pipeline at each try."""
     monkeypatch.setattr(jetson_utils, "Path", Path)
     with pytest.raises(SourceError, match="camera /dev/video97: no such device"):
-        JetsonCamera("/dev/video97", clock)
+        JetsonCamera("/dev/video97", clock, SETTINGS)
     assert device.created == []
 
 
@@ -85,7 +88,7 @@ def test_camera_that_cannot_be_made(device: Camera, clock: FakeClock) -> None:
     """One line that names it and says where the reason is."""
     device.exists = False
     with pytest.raises(SourceError) as raised:
-        JetsonCamera("csi://0", clock)
+        JetsonCamera("csi://0", clock, SETTINGS)
     assert str(raised.value) == (
         "camera csi://0 cannot be opened (jetson-utils' own log above says why): "
         "jetson.utils -- failed to create videoSource device"
@@ -103,7 +106,7 @@ def test_stand_in_loses_options_without_argv(device: Camera) -> None:
 def test_padded_rows_are_refused(device: Camera, clock: FakeClock, size: tuple[int, int]) -> None:
     """GStreamer pads their rows, jetson-utils does not say so: the picture would be askew."""
     device.size = size
-    camera = JetsonCamera("csi://0", clock)
+    camera = JetsonCamera("csi://0", clock, SETTINGS)
     with pytest.raises(SourceError, match=rf"camera csi://0 gave {size[0]}x{size[1]}, whose"):
         camera.read()
     camera.close()
@@ -112,7 +115,7 @@ def test_padded_rows_are_refused(device: Camera, clock: FakeClock, size: tuple[i
 def test_memory_of_the_gpu_alone_is_refused(device: Camera, clock: FakeClock) -> None:
     """The CPU cannot look at it."""
     device.mapped = False
-    camera = JetsonCamera("csi://0", clock)
+    camera = JetsonCamera("csi://0", clock, SETTINGS)
     with pytest.raises(SourceError, match="memory that only the GPU can read"):
         camera.read()
     camera.close()
@@ -123,7 +126,7 @@ def test_no_jetson_utils(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "jetson_utils_python", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SourceError) as raised:
-        JetsonCamera("csi://0", clock)
+        JetsonCamera("csi://0", clock, SETTINGS)
     assert str(raised.value) == (
         "jetson-utils is not installed; build github.com/dusty-nv/jetson-utils (branch v1 on "
         "JetPack 6, master on 7); a venv needs --system-site-packages to see it"
@@ -139,7 +142,7 @@ def test_somebody_elses_jetson_utils(
     monkeypatch.delitem(sys.modules, "jetson_utils", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SourceError, match=r"somebody else's; pip uninstall jetson-utils, then bui"):
-        JetsonCamera("csi://0", clock)
+        JetsonCamera("csi://0", clock, SETTINGS)
 
 
 def test_jetson_utils_that_does_not_load(
@@ -152,4 +155,4 @@ def test_jetson_utils_that_does_not_load(
     monkeypatch.delitem(sys.modules, "jetson_utils_python", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SourceError, match=r"does not load \(libjetson-utils.so: cannot open"):
-        JetsonCamera("csi://0", clock)
+        JetsonCamera("csi://0", clock, SETTINGS)

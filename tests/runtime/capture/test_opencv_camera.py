@@ -7,23 +7,22 @@ and may fail for a broken JPEG, a device that is gone makes `grab` return False.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import struct
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from emotion_edge.runtime.capture import opencv_camera as camera_module
-from emotion_edge.runtime.capture.opencv_camera import Camera, list_cameras
+from emotion_edge.runtime.capture.camera import CameraSettings
+from emotion_edge.runtime.capture.opencv_camera import OpencvCamera
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import CapturePath, SourceError
 
 cv2 = pytest.importorskip("cv2")
 
+SETTINGS = CameraSettings()
 MS = 1_000_000
 FRAME = np.full((4, 6, 3), 7, np.uint8)
 
@@ -84,7 +83,7 @@ def stand_in(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 def test_frames_carry_the_drivers_time(stand_in: StandIn, clock: FakeClock) -> None:
     """The driver took the picture 8 ms before OpenCV returned: that is its t_ns."""
-    with Camera("/dev/video0", clock) as camera:
+    with OpencvCamera("/dev/video0", clock, SETTINGS) as camera:
         frames = [camera.read() for _ in range(3)]
     assert [frame.t_ns // MS for frame in frames if frame] == [100_025, 100_058, 100_091]
     assert [frame.index for frame in frames if frame] == [0, 1, 2]
@@ -95,7 +94,7 @@ def test_frames_carry_the_drivers_time(stand_in: StandIn, clock: FakeClock) -> N
 
 def test_requested_camera_properties(stand_in: StandIn, clock: FakeClock) -> None:
     """Few buffers, MJPEG, the size and the rate, and a wait of one second at most."""
-    Camera("/dev/video0", clock, width=640, height=480, fps=60).close()
+    OpencvCamera("/dev/video0", clock, CameraSettings(640, 480, 60)).close()
     assert stand_in.set_to == {
         cv2.CAP_PROP_BUFFERSIZE: 2,
         cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*"MJPG"),
@@ -112,7 +111,7 @@ def test_impossible_time_falls_back_to_arrival(
 ) -> None:
     """Zero, the wall clock, too old, in the future: the time of arrival, and one warning."""
     stand_in.age_ms = age_ms
-    with Camera("/dev/video0", clock) as camera, caplog.at_level(logging.WARNING):
+    with OpencvCamera("/dev/video0", clock, SETTINGS) as camera, caplog.at_level(logging.WARNING):
         frames = [camera.read() for _ in range(3)]
     assert [frame.t_ns // MS for frame in frames if frame] == [100_033, 100_066, 100_099]
     assert len(caplog.records) == 1
@@ -125,7 +124,7 @@ def test_old_picture_is_not_dated_as_now(
 ) -> None:
     """Its driver's clock is known to be ours, and the picture lay there while nobody read: its time
     stays that of its capture, however long ago."""
-    with Camera("/dev/video0", clock) as camera, caplog.at_level(logging.WARNING):
+    with OpencvCamera("/dev/video0", clock, SETTINGS) as camera, caplog.at_level(logging.WARNING):
         first = camera.read()
         clock.advance(20_000 * MS)
         stand_in.age_ms += 15_000
@@ -139,7 +138,7 @@ def test_old_picture_is_not_dated_as_now(
 
 def test_constant_timestamp_is_rejected(stand_in: StandIn, clock: FakeClock) -> None:
     """Two pictures never have the same time."""
-    with Camera("/dev/video0", clock) as camera:
+    with OpencvCamera("/dev/video0", clock, SETTINGS) as camera:
         first = camera.read()
         stand_in.age_ms += 33
         second = camera.read()
@@ -151,7 +150,7 @@ def test_constant_timestamp_is_rejected(stand_in: StandIn, clock: FakeClock) -> 
 def test_vanished_camera_raises(stand_in: StandIn, clock: FakeClock) -> None:
     """A grab that fails, or an assertion inside OpenCV, is a SourceError that names the device."""
     stand_in.script = ["picture", "gone", "assert"]
-    with Camera("/dev/video3", clock) as camera:
+    with OpencvCamera("/dev/video3", clock, SETTINGS) as camera:
         camera.read()
         with pytest.raises(SourceError, match="camera /dev/video3 gives no pictures"):
             camera.read()
@@ -162,7 +161,7 @@ def test_vanished_camera_raises(stand_in: StandIn, clock: FakeClock) -> None:
 def test_corrupt_frames_are_skipped(stand_in: StandIn, clock: FakeClock) -> None:
     """A cut-off JPEG costs one picture, whose index is left out; thirty in a row are a failure."""
     stand_in.script = ["picture", "broken", "broken", "picture"]
-    with Camera("/dev/video0", clock) as camera:
+    with OpencvCamera("/dev/video0", clock, SETTINGS) as camera:
         first, second = camera.read(), camera.read()
         assert first is not None
         assert second is not None
@@ -177,7 +176,7 @@ def test_busy_camera_cannot_be_opened(stand_in: StandIn, clock: FakeClock) -> No
     """A device that does not open raises and is released."""
     stand_in.opened = False
     with pytest.raises(SourceError, match="camera /dev/video0 cannot be opened"):
-        Camera("/dev/video0", clock)
+        OpencvCamera("/dev/video0", clock, SETTINGS)
     assert stand_in.releases == 1
 
 
@@ -191,7 +190,7 @@ def test_close_does_not_release_under_a_read(stand_in: StandIn, clock: FakeClock
         return False
 
     stand_in.grab = grab  # type: ignore[method-assign]
-    camera = Camera("/dev/video0", clock)
+    camera = OpencvCamera("/dev/video0", clock, SETTINGS)
     got: list[object] = []
     reader = threading.Thread(target=lambda: got.append(camera.read()))
     reader.start()
@@ -208,26 +207,4 @@ def test_close_does_not_release_under_a_read(stand_in: StandIn, clock: FakeClock
 def test_missing_camera_is_named(clock: FakeClock) -> None:
     """A device that is not there is refused before OpenCV is asked, with what there is."""
     with pytest.raises(SourceError, match=r"camera /dev/video97: no such device \(found: "):
-        Camera("/dev/video97", clock)
-
-
-def test_list_has_only_devices_that_capture(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A webcam has a second node for metadata only; numbers are sorted as numbers."""
-    for name in ("video10", "video9", "video1", "video2", "videodev", "other"):
-        (tmp_path / name).touch()
-    caps = {"video9": 0x04200001, "video1": 0x04A00000, "video2": 0, "video10": 0x04201000}
-
-    def ioctl(handle: int, request: int, data: bytes) -> bytes:
-        assert request == 0x80685600
-        name = Path(f"/proc/self/fd/{handle}").readlink().name
-        if name == "video2":
-            raise OSError("not a video device")
-        answer = struct.pack("=16s32s32sIII12x", b"uvc", b"", b"", 0, 0x84A00001, caps[name])
-        assert len(answer) == len(data) == 104
-        return answer
-
-    monkeypatch.setattr(fcntl, "ioctl", ioctl)
-    assert list_cameras(str(tmp_path)) == [str(tmp_path / "video9"), str(tmp_path / "video10")]
-    assert list_cameras(str(tmp_path / "nothing")) == []
+        OpencvCamera("/dev/video97", clock, SETTINGS)

@@ -11,16 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion_edge.runtime import capture
+from emotion_edge.runtime.capture import open_media, open_sources, opening
+from emotion_edge.runtime.capture.camera import CameraSettings
+from emotion_edge.runtime.capture.reconnect import WaitPolicy
 from emotion_edge.runtime.clock import FakeClock
+from emotion_edge.runtime.config import Source
 from emotion_edge.runtime.health import list_faults
 from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
 
-MakeClip = Callable[..., Path]
+MICROPHONE = "emotion_edge.runtime.capture.microphone.Microphone"
+WAIT = WaitPolicy(wait_for_first=True)
 
 
-class Still:
-    """A camera or microphone that gives one thing for ever."""
+class FakeDevice:
+    """A camera or microphone that returns the same item for ever."""
 
     sample_rate_hz = 16000
 
@@ -35,175 +39,173 @@ class Still:
         self.closed = True
 
 
+def fake_microphone() -> FakeDevice:
+    return FakeDevice(AudioChunk(0, 0, np.zeros(1, np.float32)))
+
+
 @pytest.fixture
-def camera(monkeypatch: pytest.MonkeyPatch) -> Still:
+def camera(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
     """One camera at /dev/video5."""
-    still = Still(VideoFrame(0, 0, np.zeros((2, 2, 3), np.uint8)))
-    monkeypatch.setattr(capture, "list_cameras", lambda: ["/dev/video5"])
-    monkeypatch.setattr(capture, "CameraOpener", lambda *a, **k: lambda: still)
-    return still
+    device = FakeDevice(VideoFrame(0, 0, np.zeros((2, 2, 3), np.uint8)))
+    monkeypatch.setattr(opening, "list_cameras", lambda: ["/dev/video5"])
+    monkeypatch.setattr(opening, "CameraOpener", lambda *_: lambda: device)
+    return device
 
 
 @pytest.fixture
-def no_microphone(monkeypatch: pytest.MonkeyPatch) -> None:
+def pyaudio(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
+
+
+@pytest.fixture
+def no_microphone(monkeypatch: pytest.MonkeyPatch, pyaudio: None) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise SourceError("there is no microphone")
 
-    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
-    monkeypatch.setattr("emotion_edge.runtime.capture.microphone.Microphone", refuse)
+    monkeypatch.setattr(MICROPHONE, refuse)
 
 
 def test_auto_without_a_camera_falls_back_to_the_demo(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The fall-back is logged with its reason; the demo brings its own sound."""
-    monkeypatch.setattr(capture, "list_cameras", list)
-    with capture.open_sources("auto", clock=FakeClock()) as opened:
-        assert opened.name == "demo"
-        assert opened.audio is not None
-        assert opened.video is not None
-        frame = opened.video.read()
+    """The fallback is a warning; the demo brings its own audio."""
+    monkeypatch.setattr(opening, "list_cameras", list)
+    with open_sources(Source(), clock=FakeClock()) as sources:
+        assert sources.name == "demo"
+        assert sources.audio is not None
+        assert sources.video is not None
+        frame = sources.video.read()
         assert frame is not None
         assert frame.image.shape == (360, 640, 3)
-    assert ["no camera" in record.getMessage() for record in caplog.records] == [True]
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
 @pytest.mark.usefixtures("no_microphone")
 def test_auto_uses_the_camera_without_a_microphone(
-    camera: Still, caplog: pytest.LogCaptureFixture
+    camera: FakeDevice, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The camera is found by itself, the missing microphone is a warning."""
-    opened = capture.open_sources("auto", clock=FakeClock())
-    assert opened.name == "/dev/video5"
-    assert opened.audio is None
+    """The first camera is used, the missing microphone is a warning."""
+    sources = open_sources(Source(), clock=FakeClock())
+    assert sources.name == "/dev/video5"
+    assert sources.audio is None
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    opened.close()
+    sources.close()
     assert camera.closed
 
 
 @pytest.mark.usefixtures("no_microphone")
-def test_explicit_microphone_must_work(camera: Still) -> None:
-    """A microphone that was asked for is no fall-back matter; the camera is closed again."""
-    with pytest.raises(SourceError, match="no microphone"):
-        capture.open_sources("camera", microphone="USB", clock=FakeClock())
+def test_named_microphone_must_work(camera: FakeDevice) -> None:
+    """A named microphone has no fallback; the camera is closed again."""
+    with pytest.raises(SourceError, match="microphone"):
+        open_sources(Source("camera", "USB"), clock=FakeClock())
     assert camera.closed
 
 
 @pytest.mark.usefixtures("camera")
-def test_microphone_none_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ "none" leaves the microphone alone, without a warning."""
-    monkeypatch.setattr(capture, "open_audio", lambda *a, **k: pytest.fail("was opened"))
-    assert capture.open_sources("camera", microphone="none", clock=FakeClock()).audio is None
+def test_microphone_none_is_not_opened(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(MICROPHONE, lambda *a, **k: pytest.fail("was opened"))
+    assert open_sources(Source("camera", "none"), clock=FakeClock()).audio is None
+    assert not caplog.records
 
 
-def test_camera_by_name_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ "camera" and a device never fall back to the demo."""
-    monkeypatch.setattr(capture, "list_cameras", list)
-    for name in ("camera", "/dev/video98"):
-        with pytest.raises(SourceError, match=name):
-            capture.open_sources(name, clock=FakeClock())
+@pytest.mark.parametrize("name", ["camera", "/dev/video98", "camra"])
+def test_named_source_must_exist(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Neither "camera", a device nor a typing error falls back to the demo."""
+    monkeypatch.setattr(opening, "list_cameras", list)
+    with pytest.raises(SourceError, match=name):
+        open_sources(Source(name), clock=FakeClock())
 
 
-def test_unknown_name_lists_what_is_allowed() -> None:
-    """A typing error in the source's name is answered with what can be given."""
-    for open_one in (capture.open_sources, capture.open_video):
-        with pytest.raises(SourceError, match=r'source camra: no such file .*"demo" or a file'):
-            open_one("camra", clock=FakeClock())
-
-
-def test_file_provides_its_own_audio(make_clip: MakeClip) -> None:
+def test_file_provides_its_own_audio(make_clip: Callable[..., Path]) -> None:
     """Both sources of a file share one start."""
-    path = str(make_clip())
-    with capture.open_sources(path, clock=FakeClock(77)) as opened:
-        assert opened.video is not None
-        assert opened.audio is not None
-        frame, chunk = opened.video.read(), opened.audio.read()
+    with open_sources(Source(str(make_clip())), clock=FakeClock(77)) as sources:
+        assert sources.video is not None
+        assert sources.audio is not None
+        frame, chunk = sources.video.read(), sources.audio.read()
         assert frame is not None
         assert chunk is not None
         assert frame.t_ns == chunk.t_ns == 77
 
 
-def test_half_a_file(make_clip: MakeClip) -> None:
-    """Asking for the half that is not there is an error that names the file."""
-    silent = str(make_clip("silent.mp4", audio=None))
-    voice = str(make_clip("voice.flac", video=None, audio="flac"))
-    with pytest.raises(SourceError, match=r"silent.mp4 holds no sound"):
-        capture.open_audio(silent, clock=FakeClock())
-    with pytest.raises(SourceError, match=r"voice.flac holds no picture"):
-        capture.open_video(voice, clock=FakeClock())
-    with capture.open_sources(voice, clock=FakeClock()) as opened:
-        assert opened.video is None
-        assert opened.audio is not None
+def test_file_without_video(make_clip: Callable[..., Path]) -> None:
+    voice = make_clip("voice.flac", video=None, audio="flac")
+    with open_sources(Source(str(voice)), clock=FakeClock()) as sources:
+        assert sources.video is None
+        assert sources.audio is not None
 
 
-def test_video_or_audio_alone(make_clip: MakeClip) -> None:
-    """open_video and open_audio play one half without decoding the other."""
-    path = str(make_clip())
-    video = capture.open_video(path, clock=FakeClock(), fps=50)
-    audio = capture.open_audio(path, clock=FakeClock())
-    assert [frame.t_ns for frame in (video.read(), video.read()) if frame] == [0, 20_000_000]
-    assert audio.read() is not None
-    video.close()
-    audio.close()
+@pytest.mark.parametrize("name", ["camera", "auto", "/dev/video0", "csi://0"])
+def test_devices_cannot_be_replayed(name: str) -> None:
+    """Only media can be read faster than real time."""
+    with pytest.raises(SourceError, match=name):
+        open_media(name)
+    assert open_media("demo").has_audio
 
 
-def test_devices_cannot_be_replayed() -> None:
-    """Only media can be read faster than time."""
-    for name in ("camera", "auto", "/dev/video0"):
-        with pytest.raises(SourceError, match="cannot be replayed"):
-            capture.open_media(name)
-    assert capture.open_media("demo").has_audio
+def test_camera_settings_reach_the_opener(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[str, CameraSettings]] = []
+
+    def make_opener(device: str, _: object, settings: CameraSettings) -> Callable[[], FakeDevice]:
+        opened.append((device, settings))
+        return fake_microphone
+
+    monkeypatch.setattr(opening, "CameraOpener", make_opener)
+    source = Source("csi://0", "none", width_px=640, height_px=480, camera_fps=25, capture="jetson")
+    open_sources(source, clock=FakeClock(), for_gpu=True).close()
+    assert opened == [("csi://0", CameraSettings(640, 480, 25, "jetson", for_gpu=True))]
 
 
-def test_camera_options_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way to read it, the size, the rate and who reads the pictures reach the opener."""
-    seen: list[tuple[str, dict[str, object]]] = []
+@pytest.mark.usefixtures("camera", "pyaudio")
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        (Source("camera", "USB"), {"device": "USB", "chunk_ms": 10}),
+        (Source("camera", "default", 40.0), {"device": None, "chunk_ms": 40.0}),
+    ],
+)
+def test_microphone_settings_reach_the_microphone(
+    monkeypatch: pytest.MonkeyPatch, source: Source, options: dict[str, object]
+) -> None:
+    opened: list[dict[str, object]] = []
 
-    def opener(device: str, clock: object, **options: object) -> Callable[[], Still]:
-        seen.append((device, options))
-        return lambda: Still(VideoFrame(0, 0, np.zeros((2, 2, 3), np.uint8)))
+    def open_microphone(_: object, **options: object) -> FakeDevice:
+        opened.append(options)
+        return fake_microphone()
 
-    monkeypatch.setattr(capture, "CameraOpener", opener)
-    wish = {"capture": "jetson", "width": 640, "height": 480, "for_gpu": True}
-    capture.open_sources(
-        "csi://0",
-        clock=FakeClock(),
-        microphone="none",
-        camera_fps=25,
-        **wish,  # type: ignore[arg-type]
-    ).close()
-    assert seen == [("csi://0", {**wish, "fps": 25})]
-    with pytest.raises(SourceError, match="cannot be replayed"):
-        capture.open_media("csi://0")
+    monkeypatch.setattr(MICROPHONE, open_microphone)
+    open_sources(source, clock=FakeClock()).close()
+    assert opened == [options]
 
 
-class Cameras:
-    """What is plugged in; each gives `count` pictures of its own number, then fails."""
+class PluggedCameras:
+    """The cameras that are plugged in. Each delivers `count` frames of its number, then fails."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: FakeClock, count: int = 2) -> None:
         self.clock, self.count = clock, count
         self.plugged: list[list[str]] = []
-        """At each look, one after the other; the last stays."""
+        """The answers of `list_cameras`, in order; the last one repeats."""
         self.openers: list[str] = []
         self.opened: list[str] = []
-        monkeypatch.setattr(capture, "list_cameras", self.look)
-        monkeypatch.setattr(capture, "CameraOpener", self.make_opener)
+        monkeypatch.setattr(opening, "list_cameras", self.list_plugged)
+        monkeypatch.setattr(opening, "CameraOpener", self.make_opener)
 
-    def look(self) -> list[str]:
+    def list_plugged(self) -> list[str]:
         return self.plugged.pop(0) if len(self.plugged) > 1 else self.plugged[0]
 
-    def make_opener(self, device: str, *_: object, **__: object) -> Callable[[], Numbered]:
+    def make_opener(self, device: str, *_: object) -> Callable[[], NumberedCamera]:
         self.openers.append(device)
 
-        def open_device() -> Numbered:
+        def open_device() -> NumberedCamera:
             self.opened.append(device)
-            return Numbered(device, self.clock, self.count)
+            return NumberedCamera(device, self.clock, self.count)
 
         return open_device
 
 
-class Numbered:
-    """A camera whose pictures hold its number."""
+class NumberedCamera:
+    """A camera whose frames hold its number."""
 
     def __init__(self, device: str, clock: FakeClock, count: int) -> None:
         self.clock, self.left = clock, count
@@ -220,72 +222,71 @@ class Numbered:
     def close(self) -> None: ...
 
 
-def test_camera_that_comes_back_under_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ "camera" looks up the first that captures at each opening; each device keeps the opener
-    that knows which way of reading it worked."""
+def test_camera_that_returns_under_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "camera" uses the first camera at each opening. Each device keeps its opener, which knows
+    the backend that worked."""
     clock = FakeClock()
-    cameras = Cameras(monkeypatch, clock)
+    cameras = PluggedCameras(monkeypatch, clock)
     cameras.plugged = [["/dev/video0"], [], ["/dev/video1", "/dev/video2"], ["/dev/video0"]]
-    video = capture.open_video("camera", clock=clock)
-    read = [video.read() for _ in range(6)]
-    assert [int(frame.image[0, 0, 0]) for frame in read if frame] == [0, 0, 1, 1, 0, 0]
+    video = open_sources(Source("camera", "none"), clock=clock).video
+    assert video is not None
+    frames = [video.read() for _ in range(6)]
+    assert [int(frame.image[0, 0, 0]) for frame in frames if frame] == [0, 0, 1, 1, 0, 0]
     assert cameras.opened == ["/dev/video0", "/dev/video1", "/dev/video0"]
     assert cameras.openers == ["/dev/video0", "/dev/video1"]
 
 
-def test_camera_by_device_is_not_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever names a device gets that one, whatever else is plugged in."""
+def test_named_camera_is_not_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock()
-    cameras = Cameras(monkeypatch, clock, count=1)
+    cameras = PluggedCameras(monkeypatch, clock, count=1)
     cameras.plugged = [["/dev/video1"]]
-    video = capture.open_video("/dev/video0", clock=clock)
+    video = open_sources(Source("/dev/video0", "none"), clock=clock).video
+    assert video is not None
     assert [video.read() is not None for _ in range(2)] == [True, True]
     assert cameras.opened == ["/dev/video0"] * 2
 
 
 @pytest.mark.usefixtures("no_microphone")
-def test_missing_devices_are_waited_for(
+def test_missing_devices_are_awaited(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With `wait`: neither ends the start, each is named as what is wrong once it was looked for,
-    and the camera is read as soon as it is there."""
+    """With `wait_for_first` neither ends the start, and the camera is read once it exists. It is a
+    fault only after it was tried."""
     clock = FakeClock()
-    cameras = Cameras(monkeypatch, clock)
+    cameras = PluggedCameras(monkeypatch, clock)
     cameras.plugged = [[], [], ["/dev/video3"]]
-    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
     with (
         caplog.at_level(logging.INFO),
-        capture.open_sources("camera", clock=clock, microphone="USB", wait=True) as opened,
+        open_sources(Source("camera", "USB"), clock=clock, wait_policy=WAIT) as sources,
     ):
-        both = (opened.video, opened.audio)
-        assert list_faults(both) == ()
-        assert opened.video is not None
-        frame = opened.video.read()
+        assert list_faults(sources.devices) == ()
+        assert sources.video is not None
+        frame = sources.video.read()
         assert frame is not None
         assert frame.image[0, 0, 0] == 3
-        assert list_faults(both) == ()
-    first, *others = (record.getMessage() for record in caplog.records)
-    assert first.startswith('camera lost: "camera": there is no /dev/video* that captures')
-    assert others == ["camera is back"]
+        assert list_faults(sources.devices) == ()
+    lost, back = caplog.records
+    assert "/dev/video*" in lost.getMessage()
+    assert (lost.levelno, back.levelno) == (logging.WARNING, logging.WARNING)
 
 
 @pytest.mark.usefixtures("camera", "no_microphone")
-@pytest.mark.parametrize(("name", "missed"), [("auto", False), ("USB", True), ("default", True)])
+@pytest.mark.parametrize(("name", "is_fault"), [("auto", False), ("USB", True), ("default", True)])
 def test_named_microphone_is_reported_missing(
-    monkeypatch: pytest.MonkeyPatch, name: str, missed: bool
+    monkeypatch: pytest.MonkeyPatch, name: str, is_fault: bool
 ) -> None:
-    """With `wait` and "auto", one that never was there is nothing that people are told of."""
-    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
-    with capture.open_sources("camera", clock=FakeClock(), microphone=name, wait=True) as opened:
-        assert opened.audio is not None
-        tries = stop_after(monkeypatch, opened.audio, 3)
-        assert opened.audio.read() is None
+    """One that is "auto" and never existed is no fault."""
+    source = Source("camera", name)
+    with open_sources(source, clock=FakeClock(), wait_policy=WAIT) as sources:
+        assert sources.audio is not None
+        tries = stop_after(monkeypatch, sources.audio, 3)
+        assert sources.audio.read() is None
         assert len(tries) == 3
-        assert bool(list_faults((opened.audio,))) == missed
+        assert bool(list_faults(sources.devices)) == is_fault
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, source: object, count: int) -> list[int]:
-    """Each wait for the device, of which the last one is told to stop."""
+    """Let the wait number `count` for the device end the read. Returns the waits so far."""
     tries: list[int] = []
 
     def wait() -> bool:
@@ -296,56 +297,36 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, source: object, count: int) -> l
     return tries
 
 
-def test_devices_are_not_opened_while_they_may_not_be_read(
-    camera: Still, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("pyaudio")
+def test_devices_are_not_opened_while_capture_is_not_allowed(
+    camera: FakeDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither camera nor microphone, from the first moment on."""
-    sound = Still(AudioChunk(0, 0, np.zeros(1, np.float32)))
+    microphone = fake_microphone()
     opened: list[str] = []
     clock = FakeClock()
 
-    def open_one(name: str, device: Still) -> Still:
+    def open_device(name: str, device: FakeDevice) -> FakeDevice:
         assert clock.now_ns() > 0
         opened.append(name)
         return device
 
-    monkeypatch.setattr(capture, "CameraOpener", lambda *a, **k: lambda: open_one("camera", camera))
-    monkeypatch.setattr(
-        "emotion_edge.runtime.capture.microphone.Microphone",
-        lambda *a, **k: open_one("microphone", sound),
-    )
-    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
-    with capture.open_sources(
-        "camera", clock=clock, wait=True, capture_allowed=lambda: clock.now_ns() > 10**9
-    ) as both:
-        assert both.video is not None
-        assert both.audio is not None
-        assert both.video.read() is camera.item
-        assert both.audio.read() is sound.item
+    monkeypatch.setattr(opening, "CameraOpener", lambda *_: lambda: open_device("camera", camera))
+    monkeypatch.setattr(MICROPHONE, lambda *a, **k: open_device("microphone", microphone))
+    wait_policy = WaitPolicy(True, capture_allowed=lambda: clock.now_ns() > 10**9)
+    with open_sources(Source("camera"), clock=clock, wait_policy=wait_policy) as sources:
+        assert sources.video is not None
+        assert sources.audio is not None
+        assert sources.video.read() is camera.item
+        assert sources.audio.read() is microphone.item
     assert opened == ["camera", "microphone"]
 
 
 @pytest.mark.usefixtures("camera")
-def test_missing_library_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyAudio does not come by itself: said at once, as without `wait`."""
+def test_missing_library_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyAudio does not install itself: the error comes at once, also with `wait_for_first`."""
     monkeypatch.setitem(sys.modules, "pyaudio", None)
     with pytest.raises(SourceError, match="PyAudio"):
-        capture.open_sources("camera", clock=FakeClock(), microphone="default", wait=True)
-    with capture.open_sources("camera", clock=FakeClock(), wait=True) as opened:
-        assert opened.audio is None
-
-
-@pytest.mark.usefixtures("camera")
-def test_microphone_options_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which one, and how much sound it hands over at once."""
-    seen: list[dict[str, object]] = []
-
-    def open_microphone(_: object, **options: object) -> Still:
-        seen.append(options)
-        return Still(AudioChunk(0, 0, np.zeros(1, np.float32)))
-
-    monkeypatch.setattr("emotion_edge.runtime.capture.microphone.Microphone", open_microphone)
-    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
-    for options in ({"microphone": "USB"}, {"microphone": "default", "microphone_chunk_ms": 40.0}):
-        capture.open_sources("camera", clock=FakeClock(), **options).close()
-    assert seen == [{"device": "USB", "chunk_ms": 10}, {"device": None, "chunk_ms": 40.0}]
+        open_sources(Source("camera", "default"), clock=FakeClock(), wait_policy=WAIT)
+    with open_sources(Source("camera"), clock=FakeClock(), wait_policy=WAIT) as sources:
+        assert sources.audio is None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from emotion_edge.runtime.capture.media_file import MediaFile
 from emotion_edge.runtime.capture.playback import Playback, merge_events
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
 from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
@@ -24,9 +22,14 @@ class Sequence:
     copies_per_frame = 5
 
     def __init__(
-        self, *, fail_at: int = -1, has_video: bool = True, has_audio: bool = True
+        self,
+        *,
+        fail_at: int = -1,
+        has_video: bool = True,
+        has_audio: bool = True,
+        period_ns: int = 40_000_000,
     ) -> None:
-        self.fail_at = fail_at
+        self.fail_at, self.period_ns = fail_at, period_ns
         self.has_video = has_video
         self.has_audio = has_audio
         self.decoded = 0
@@ -37,7 +40,7 @@ class Sequence:
             if index == self.fail_at:
                 raise SourceError("clip.mp4: broken")
             self.decoded += 1
-            yield VideoFrame(index * 40_000_000, index, np.zeros((2, 2, 3), np.uint8))
+            yield VideoFrame(index * self.period_ns, index, np.zeros((2, 2, 3), np.uint8))
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
         for index in range(10):
@@ -102,25 +105,6 @@ def test_video_and_audio_share_the_start() -> None:
         assert chunk.t_ns == frame.t_ns == START_NS + 1_000_000_000
 
 
-def test_given_rate_replaces_the_files_own() -> None:
-    """With fps=50 the pictures come every 20 ms and the sound stays as it was."""
-    clock = FakeClock()
-    with Playback(Sequence(), clock, fps=50) as playback:
-        assert playback.video is not None
-        assert playback.audio is not None
-        frames = [playback.video.read() for _ in range(4)]
-        chunks = [playback.audio.read() for _ in range(3)]
-    assert [frame.t_ns for frame in frames if frame] == [0, 20_000_000, 40_000_000, 60_000_000]
-    assert [chunk.t_ns for chunk in chunks if chunk] == [0, 10_000_000, 20_000_000]
-
-
-@pytest.mark.parametrize("fps", [0, -1, float("nan")])
-def test_impossible_rate_is_refused(fps: float) -> None:
-    """A rate must be more than zero."""
-    with pytest.raises(SourceError, match="cannot be played"):
-        Playback(Sequence(), FakeClock(), fps=fps)
-
-
 def test_decoder_runs_only_a_few_frames_ahead() -> None:
     """Memory stays bounded however long the clip is and however slow the reader."""
     media = Sequence(has_audio=False)
@@ -158,7 +142,8 @@ def test_failure_midway_is_raised_after_what_was_good() -> None:
 
 def test_close_wakes_a_waiting_read() -> None:
     """A reader that waits an hour for the next picture is let go, and gets None."""
-    with Playback(Sequence(has_audio=False), MonotonicClock(), fps=1 / 3_600) as playback:
+    media = Sequence(has_audio=False, period_ns=3_600 * 10**9)
+    with Playback(media, MonotonicClock()) as playback:
         assert playback.video is not None
         assert playback.video.read() is not None
         got: list[object] = []
@@ -185,19 +170,3 @@ def test_merge_orders_finished_audio_before_the_frame() -> None:
     assert times[at - 1] == ("AudioChunk", 30)
     assert times[at + 1] == ("AudioChunk", 40)
     assert len(times) == 14
-
-
-def test_real_time_playback_of_a_file(make_clip: Callable[..., Path]) -> None:
-    """On the machine's own clock the pictures of a clip come when they are due."""
-    media = MediaFile(make_clip(seconds=0.24))
-    clock = MonotonicClock()
-    with Playback(media, clock, loop=True, fps=100) as playback:
-        assert playback.video is not None
-        first = playback.video.read()
-        assert first is not None
-        for index in range(1, 15):
-            frame = playback.video.read()
-            assert frame is not None
-            assert frame.index == index
-            assert frame.t_ns == first.t_ns + index * 10_000_000
-            assert clock.now_ns() >= frame.t_ns

@@ -13,9 +13,9 @@ import pytest
 from emotion_edge.runtime.capture import reconnect
 from emotion_edge.runtime.capture.reconnect import (
     OPEN_TIMEOUT_NS,
+    ReconnectingAudio,
+    ReconnectingVideo,
     WaitPolicy,
-    reconnecting_audio,
-    reconnecting_video,
 )
 from emotion_edge.runtime.capture.timestamps import DriverTimestamps
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
@@ -64,7 +64,7 @@ def test_vanished_camera_comes_back(caplog: pytest.LogCaptureFixture) -> None:
     """The index goes on, each change is logged once, the dead device was closed."""
     clock = FakeClock()
     opener = Opener(clock, 2, "no such device", "no such device", 2)
-    camera = reconnecting_video("camera /dev/video9", opener, clock)
+    camera = ReconnectingVideo("camera /dev/video9", opener, clock)
     with caplog.at_level(logging.INFO):
         frames = [camera.read() for _ in range(4)]
     assert [frame.index for frame in frames if frame] == [0, 1, 2, 3]
@@ -87,7 +87,7 @@ def test_causes_that_alternate_do_not_flood(caplog: pytest.LogCaptureFixture) ->
     """An hour in which every second attempt fails in another way."""
     clock = FakeClock()
     opener = Opener(clock, 1, *["no such device", "no permission"] * 360, 1)
-    camera = reconnecting_video("camera", opener, clock)
+    camera = ReconnectingVideo("camera", opener, clock)
     for _ in range(2):
         camera.read()
     assert clock.now_ns() > 3500 * 1_000_000_000
@@ -105,7 +105,7 @@ def test_back_off_doubles_up_to_five_seconds() -> None:
     """Attempts follow after 0.5, 1, 2, 4, 5, 5 s, also when the device opens but gives nothing."""
     clock = FakeClock()
     opener = Opener(clock, 1, "a", "b", 0, "d", "e", 1, 1)
-    camera = reconnecting_video("camera", opener, clock)
+    camera = ReconnectingVideo("camera", opener, clock)
     camera.read()
     camera.read()
     assert np.diff(opener.times_ms[:7]).tolist() == [533, 1000, 2000, 4000, 5000, 5000]
@@ -117,10 +117,10 @@ def test_first_opening_must_work() -> None:
     """A camera that was asked for by name and is not there is the user's mistake, not a wait."""
     clock = FakeClock()
     with pytest.raises(SourceError, match="no such device"):
-        reconnecting_video("camera", Opener(clock, "no such device"), clock)
+        ReconnectingVideo("camera", Opener(clock, "no such device"), clock)
     microphone = Opener(clock, "no such device")
     with pytest.raises(SourceError, match="no such device"):
-        reconnecting_audio("microphone", microphone, clock)  # type: ignore[arg-type]
+        ReconnectingAudio("microphone", microphone, clock)  # type: ignore[arg-type]
 
 
 def test_first_opening_may_be_waited_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -129,7 +129,7 @@ def test_first_opening_may_be_waited_for(caplog: pytest.LogCaptureFixture) -> No
     clock = FakeClock()
     opener = Opener(clock, *["no such device"] * 4, 2)
     with caplog.at_level(logging.INFO):
-        camera = reconnecting_video("camera", opener, clock, WaitPolicy(wait_for_first=True))
+        camera = ReconnectingVideo("camera", opener, clock, WaitPolicy(wait_for_first=True))
         assert (camera.fault, opener.times_ms) == ("", [])  # who reads it opens it
         assert camera.path.clock_domain == "unknown"
         frames = [camera.read() for _ in range(2)]
@@ -145,7 +145,7 @@ def test_first_opening_may_be_waited_for(caplog: pytest.LogCaptureFixture) -> No
 
 def test_waiting_ends_with_a_close() -> None:
     """Also before there ever was a device."""
-    camera = reconnecting_video(
+    camera = ReconnectingVideo(
         "camera", Opener(FakeClock(), "gone"), MonotonicClock(), WaitPolicy(wait_for_first=True)
     )
     camera.close()
@@ -158,9 +158,7 @@ def test_only_a_missing_device_is_waited_for() -> None:
     def open_wrongly() -> FlakyCamera:
         raise ValueError("a bug of ours")
 
-    camera = reconnecting_video(
-        "camera", open_wrongly, FakeClock(), WaitPolicy(wait_for_first=True)
-    )
+    camera = ReconnectingVideo("camera", open_wrongly, FakeClock(), WaitPolicy(wait_for_first=True))
     with pytest.raises(ValueError, match="a bug of ours"):
         camera.read()
 
@@ -176,7 +174,7 @@ def test_fault_lasts_until_the_first_frame() -> None:
             return super().read()
 
     script = iter([1, 0, 1])
-    camera = reconnecting_video("camera /dev/video9", lambda: Watched(clock, next(script)), clock)
+    camera = ReconnectingVideo("camera /dev/video9", lambda: Watched(clock, next(script)), clock)
     assert camera.fault == ""
     camera.read()
     camera.read()
@@ -196,7 +194,7 @@ def test_microphone_that_is_waited_for() -> None:
             raise SourceError("no such device")
         return microphone
 
-    microphone = reconnecting_audio(
+    microphone = ReconnectingAudio(
         "microphone", open_microphone, clock, WaitPolicy(wait_for_first=True)
     )
     chunks = [microphone.read() for _ in range(2)]
@@ -213,7 +211,7 @@ def test_end_of_source_is_not_a_failure() -> None:
             return None
 
     clock = FakeClock()
-    assert reconnecting_video("camera", lambda: Ended(clock, 0), clock).read() is None
+    assert ReconnectingVideo("camera", lambda: Ended(clock, 0), clock).read() is None
 
 
 def test_close_ends_the_wait_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +220,7 @@ def test_close_ends_the_wait_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnect, "MAX_DELAY_NS", 3_600_000_000_000)
     fake = FakeClock()
     opener = Opener(fake, 0, *["gone"] * 9)
-    camera = reconnecting_video("camera", opener, MonotonicClock())
+    camera = ReconnectingVideo("camera", opener, MonotonicClock())
     reader = threading.Thread(target=camera.read)
     reader.start()
     camera.close()
@@ -258,7 +256,7 @@ def test_vanished_microphone_leaves_a_gap_of_its_length() -> None:
     """After 0.5 s away the sample index has jumped by 8000 samples, and goes on from there."""
     clock = FakeClock()
     script = [FakeMicrophone(audio(clock, 2)), FakeMicrophone(audio(clock, 2))]
-    microphone = reconnecting_audio("microphone", lambda: script.pop(0), clock)
+    microphone = ReconnectingAudio("microphone", lambda: script.pop(0), clock)
     assert microphone.sample_rate_hz == 16000
     chunks = [microphone.read() for _ in range(4)]
     assert [chunk.first_sample for chunk in chunks if chunk] == [0, 160, 8320, 8480]
@@ -273,7 +271,7 @@ def test_microphone_with_another_rate_is_refused() -> None:
         FakeMicrophone(audio(clock, 9), 48000),
         FakeMicrophone(audio(clock, 9)),
     ]
-    microphone = reconnecting_audio("microphone", lambda: script.pop(0), clock)
+    microphone = ReconnectingAudio("microphone", lambda: script.pop(0), clock)
     microphone.read()
     microphone.read()
     assert script == []
@@ -294,7 +292,7 @@ def test_optional_microphone_is_not_reported_missing(caplog: pytest.LogCaptureFi
         return found
 
     wait_policy = WaitPolicy(wait_for_first=True, optional=True)
-    microphone = reconnecting_audio("microphone", open_microphone, clock, wait_policy)
+    microphone = ReconnectingAudio("microphone", open_microphone, clock, wait_policy)
     with caplog.at_level(logging.WARNING):
         microphone.read()
         assert (caplog.messages, microphone.fault) == ([], "")
@@ -346,7 +344,7 @@ def test_frame_captured_while_paused_is_never_read() -> None:
     def capture_allowed() -> bool:
         return not dark[0] <= clock.now_ns() < dark[1]
 
-    camera = reconnecting_video(
+    camera = ReconnectingVideo(
         "camera", open_camera, clock, WaitPolicy(True, capture_allowed=capture_allowed)
     )
     frames = [camera.read() for _ in range(3)]
@@ -366,7 +364,7 @@ def test_audio_continues_after_a_pause() -> None:
     clock = FakeClock()
     lit = iter([True, True, False, False, True, True])
     wait_policy = WaitPolicy(capture_allowed=lambda: next(lit))
-    microphone = reconnecting_audio(
+    microphone = ReconnectingAudio(
         "microphone", lambda: FakeMicrophone(audio(clock, 9)), clock, wait_policy
     )
     chunks = [microphone.read() for _ in range(3)]
@@ -377,8 +375,8 @@ def test_audio_continues_after_a_pause() -> None:
 def test_nothing_seen_or_heard_is_kept_while_the_device_is_away() -> None:
     """To go on counting, numbers are enough: the last frame and chunk are nobody's any more."""
     clock = FakeClock()
-    camera = reconnecting_video("camera", Opener(clock, 1, "gone"), clock)
-    microphone = reconnecting_audio("microphone", lambda: FakeMicrophone(audio(clock, 1)), clock)
+    camera = ReconnectingVideo("camera", Opener(clock, 1, "gone"), clock)
+    microphone = ReconnectingAudio("microphone", lambda: FakeMicrophone(audio(clock, 1)), clock)
     frame, chunk = camera.read(), microphone.read()
     assert frame is not None
     assert chunk is not None
@@ -390,7 +388,7 @@ def test_nothing_seen_or_heard_is_kept_while_the_device_is_away() -> None:
 def test_rest_ends_with_a_close() -> None:
     """Also of a device that was never opened."""
     wait_policy = WaitPolicy(wait_for_first=True, capture_allowed=lambda: False)
-    camera = reconnecting_video("camera", Opener(FakeClock()), MonotonicClock(), wait_policy)
+    camera = ReconnectingVideo("camera", Opener(FakeClock()), MonotonicClock(), wait_policy)
     reader = threading.Thread(target=camera.read)
     reader.start()
     camera.close()
@@ -423,7 +421,7 @@ def test_reopening_while_attempts_continue() -> None:
         raise SourceError("no such device")
 
     script = ["none"] * 200 + ["good"]
-    camera = reconnecting_video("camera", open_camera, clock, WaitPolicy(wait_for_first=True))
+    camera = ReconnectingVideo("camera", open_camera, clock, WaitPolicy(wait_for_first=True))
     camera.read()
     assert len(seen) == 201
     assert all(seen)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from emotion_edge.kernels.memory import MapError
+from emotion_edge.kernels.memory import MapError, Pin
 from emotion_edge.kernels.pixels import image_size
 from emotion_edge.runtime.capture import v4l2_uapi as abi
-from emotion_edge.runtime.capture.reconnect import reconnecting_video
+from emotion_edge.runtime.capture.camera import CameraSettings
+from emotion_edge.runtime.capture.reconnect import ReconnectingVideo
 from emotion_edge.runtime.capture.v4l2_camera import V4l2Camera
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import CapturePath, SourceError, VideoFrame
@@ -29,9 +31,9 @@ def driver(clock: FakeClock) -> StandIn:
     return StandIn(clock)
 
 
-def open_camera(driver: StandIn, **options: Any) -> V4l2Camera:
-    wish = {"width": 640, "height": 480, "fps": 30} | options
-    return V4l2Camera("/dev/video7", driver.clock, open_handle=driver, **wish)  # type: ignore[arg-type]
+def open_camera(driver: StandIn, pin: Pin | None = None, **options: Any) -> V4l2Camera:
+    settings = replace(CameraSettings(640, 480), **options)
+    return V4l2Camera("/dev/video7", driver.clock, settings, pin=pin, open_handle=driver)  # type: ignore[arg-type]
 
 
 def take(camera: V4l2Camera, count: int) -> list[VideoFrame]:
@@ -104,7 +106,7 @@ def test_formats_and_longer_rows(
     driver.formats = {name: {(160, 120): 30.0}}
     driver.more_row_bytes = 6
     driver.takes_user_memory = ours
-    with open_camera(driver, width=160, height=120) as camera:
+    with open_camera(driver, width_px=160, height_px=120) as camera:
         (frame,) = take(camera, 1)
     assert (frame.format, frame.image.shape, frame.image.strides[0]) == (
         pixel_format,
@@ -134,7 +136,7 @@ def test_a_frame_carries_the_stated_encoding(
     """As part of its format; R'G'B' has none."""
     driver.formats = {name: {(160, 120): 30.0}}
     driver.colours = colours
-    with open_camera(driver, width=160, height=120) as camera:
+    with open_camera(driver, width_px=160, height_px=120) as camera:
         (frame,) = take(camera, 1)
     layout = {"YUYV": "yuyv", "NV12": "nv12", "RGB3": "rgb8"}[name]
     assert frame.format == (layout if name == "RGB3" else layout + suffix)
@@ -299,7 +301,7 @@ def test_unplugged_camera_is_opened_again(clock: FakeClock) -> None:
     drivers[0].script = ["picture", "picture", "picture", "gone"]
     drivers[1].takes_user_memory = False
     opened = iter(drivers)
-    camera = reconnecting_video("camera", lambda: open_camera(next(opened)), clock)
+    camera = ReconnectingVideo("camera", lambda: open_camera(next(opened)), clock)
     assert camera.path.copies_per_frame == 0
     frames = [camera.read() for _ in range(4)]
     assert [frame.index for frame in frames if frame] == [0, 1, 2, 3]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from emotion_edge.runtime.capture import v4l2_uapi as abi
+from emotion_edge.runtime.capture.camera import CameraSettings
 from emotion_edge.runtime.capture.v4l2_camera import V4l2Camera
 from emotion_edge.runtime.capture.v4l2_device import (
     Handle,
@@ -62,7 +63,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
         Handle(str(tmp_path / "video9"))
     (tmp_path / "video1").touch()
     with pytest.raises(SourceError, match=r"camera .*video1 is no V4L2 device: "):
-        V4l2Camera(str(tmp_path / "video1"), FakeClock())
+        V4l2Camera(str(tmp_path / "video1"), FakeClock(), CameraSettings())
 
 
 def test_numbers_are_the_kernels() -> None:

@@ -189,10 +189,10 @@ class StandIn:
         ctypes.pointer(buffer)[0] = self.done.popleft()
 
     def _streamon(self, argument: bytes) -> None:
-        assert struct.open_archive("i", argument) == (abi.CAPTURE,)
+        assert struct.unpack("i", argument) == (abi.CAPTURE,)
         self.streaming = True
 
     def _streamoff(self, argument: bytes) -> None:
-        assert struct.open_archive("i", argument) == (abi.CAPTURE,)
+        assert struct.unpack("i", argument) == (abi.CAPTURE,)
         self.streaming = False
         self.queued.clear()

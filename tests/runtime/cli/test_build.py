@@ -19,9 +19,8 @@ from emotion_edge.engines.tensorrt import builder as build_module
 from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.session import report_build_progress
 
-sys.path.append(str(Path(__file__).parents[2] / "engines"))  # of the stand-in's own import
-from ...engines.cuda_stand_in import FakeGpu
-from ...engines.trt_stand_in import use_fake_tensorrt
+from ...engines.fake_cuda import FakeGpu
+from ...engines.fake_tensorrt import use_fake_tensorrt
 
 TIMEOUT_S = 500
 

@@ -26,9 +26,8 @@ from emotion_edge.runtime.cli import bundle as bundle_command
 from emotion_edge.runtime.cli.bundle import RESTART
 from emotion_edge.runtime.service import deployment
 
-sys.path.append(str(Path(__file__).parents[2] / "engines"))  # of the stand-in's own import
-from ...engines.cuda_stand_in import FakeGpu
-from ...engines.trt_stand_in import use_fake_tensorrt
+from ...engines.fake_cuda import FakeGpu
+from ...engines.fake_tensorrt import use_fake_tensorrt
 
 TIMEOUT_S = 500
 NULL = ("--set", "engines.name=null")

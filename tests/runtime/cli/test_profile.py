@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ from emotion_edge.runtime.quality.controller import LevelCost
 from emotion_edge.runtime.quality.profiling import ProfileSetup, profile_levels
 from emotion_edge.runtime.session import open_runtime
 
-sys.path.append(str(Path(__file__).parents[2] / "engines"))  # of the stand-in's own import
-from ...engines.trt_stand_in import use_fake_tensorrt
+from ...engines.fake_tensorrt import use_fake_tensorrt
 
 MS = ("base_ms", "face_ms", "voice_ms")
 

@@ -13,6 +13,7 @@ import pytest
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.tensorrt.gpu import Gpu
 from emotion_edge.kernels import PreprocessorError
+from emotion_edge.runtime.capture import CameraSettings
 from emotion_edge.runtime.config import Indicator
 from emotion_edge.runtime.doctor import gpu as doctor_gpu
 from emotion_edge.runtime.doctor.check import Check
@@ -95,12 +96,12 @@ class Opener:
     def __init__(self, copies: int = 1, error: SourceError | None = None) -> None:
         self.path = CapturePath(copies, "not known yet", "pinned")
         self.error = error
-        self.asked: dict[str, object] = {}
+        self.settings = CameraSettings()
         self.opened = self.closed = 0
         self.on_read: Callable[[], object] = lambda: None
 
-    def make(self, device: str, clock: object, **options: object) -> Opener:
-        self.device, self.asked = device, options
+    def make(self, device: str, clock: object, settings: CameraSettings) -> Opener:
+        self.device, self.settings = device, settings
         return self
 
     def __call__(self) -> Opener:
@@ -137,7 +138,7 @@ def test_capture_path(copies: int, text: str) -> None:
     assert check.message == (
         f"/dev/video2 through v4l2: {text} a frame, clock v4l2 monotonic, zero-copy pinned"
     )
-    assert opener.asked == {"for_gpu": True}
+    assert opener.settings == CameraSettings(for_gpu=True)
     assert opener.closed == 1
 
 

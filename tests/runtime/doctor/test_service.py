@@ -45,6 +45,12 @@ RUNNING = {
 GROUP = "root:x:0:\nvideo:x:44:emotion-edge\nrender:x:105:ubuntu,emotion-edge\n"
 
 
+@pytest.fixture(autouse=True)
+def _systemd_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test fails because the programs it starts take their time."""
+    monkeypatch.setattr(service, "TIMEOUT_S", 500.0)
+
+
 @pytest.fixture
 def device(tmp_path: Path) -> Path:
     """A root folder with the unit, its user and its configuration."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.capture.demo import draw_face, synthesize_speech
-from emotion_edge.runtime.capture.reconnect import WaitPolicy, reconnecting_audio
+from emotion_edge.runtime.capture.reconnect import ReconnectingAudio, WaitPolicy
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config
 from emotion_edge.runtime.live import LiveRun
@@ -66,7 +66,7 @@ class Room:
         )
         runtime.process(window, t_ns, t_ns, [self.sink])
         if self.frames % (FPS // 8) == 0:
-            runtime.face_tracker.search(frame)
+            runtime.face_tracker.track(frame)
         self.frames += 1
         return self.sink.estimates[-1]
 
@@ -155,7 +155,7 @@ def test_voice_of_before_the_light_went_out(
 
     source: AudioSource = open_talker()
     if closed:
-        source = reconnecting_audio("microphone", open_talker, room.clock, waiting)
+        source = ReconnectingAudio("microphone", open_talker, room.clock, waiting)
     run = LiveRun(configure("demo"), [])
     run._capture_audio(source, light, room.runtime.synchroniser, alone=False)  # type: ignore[arg-type]
     before = [e for e in room.sink.estimates if e.t_ns < light.out_ns]

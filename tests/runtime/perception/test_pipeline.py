@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from emotion_edge.engines.base import Arrays, TensorSpec
 from emotion_edge.engines.bundles.manifest import LABELS, FusionEntry, Level, Manifest, ModelEntry
+from emotion_edge.engines.face_tracker import FaceBox
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.messages import Estimate, FaceBox, VideoFrame, Window
+from emotion_edge.runtime.messages import Estimate, VideoFrame, Window
 from emotion_edge.runtime.perception.pipeline import Pipeline
 
 MS = 1_000_000
@@ -174,6 +175,12 @@ class Bench:
             self.clock,
             smoothing_s,
         )
+
+    def embeddings(self) -> Arrays:
+        """The fusion network's input arrays as they are, without its call."""
+        memory = self.pipeline._estimator._memory
+        assert memory is not None
+        return memory.feed(0, face=False, voice=False)
 
     def estimate(
         self, t_ms: float, face: bool = True, audio: bool = True, frame: bool = True
@@ -505,7 +512,7 @@ def test_faces_outlive_a_window_of_audio_alone() -> None:
 def test_faces_grow_old_without_frames_and_voice() -> None:
     """Nothing of them is kept, though the fusion is not asked."""
     bench = Bench(fusion=FUSION)
-    memory = bench.pipeline._memory
+    memory = bench.pipeline._estimator._memory
     assert memory is not None
     show(bench, face=1)
     shown = memory.feed(0, face=True, voice=False)  # the arrays that each call fills
@@ -631,11 +638,14 @@ def test_fusion_time_is_counted() -> None:
 
 
 def test_wipe() -> None:
-    """Nothing of faces and voices is kept; without a fusion network there is nothing to wipe."""
+    """Nothing of faces and voices is left, with a fusion network and without."""
     bench = Bench(fusion=FUSION)
     show(bench, face=3, voice=5)
     bench.estimate(0)
     bench.pipeline.wipe()
-    bench.estimate(33, face=False)
-    assert not bench.fusion.feeds[-1]["voice"].any()
-    Bench().pipeline.wipe()
+    assert not any(array.any() for name, array in bench.embeddings().items() if "mask" not in name)
+    assert bench.estimate(33, face=False).voice is None
+    bench = Bench()
+    bench.estimate(0)
+    bench.pipeline.wipe()
+    assert bench.estimate(33, face=False).voice is None

@@ -272,7 +272,7 @@ def test_screen(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatc
     """The first sink that can be looked at; not on while no monitor shows it."""
     monkeypatch.setattr("emotion_edge.runtime.service.indicator.SCREEN_START_NS", 0)
     screen = FakeScreen()
-    indicator = open_indicator(config.Indicator(kind="screen"), [object(), screen])
+    indicator = open_indicator(config.Indicator(kind="screen"), [screen])
     indicator.turn_on()
     seen = []
     for looks in (0, 10**6, 0):
@@ -305,7 +305,7 @@ def test_screen_beside_another_indicator(root: Path, kind: Literal["none", "file
     """It says what the light says, though nobody waits for it."""
     screen = FakeScreen(10**6)
     settings = config.Indicator(kind=kind, file=f"/{LED}")
-    with open_indicator(settings, [object(), screen], root) as indicator:
+    with open_indicator(settings, [screen], root) as indicator:
         assert screen.told == []
         indicator.turn_on()
         assert indicator.lit
@@ -360,7 +360,7 @@ def test_screen_that_was_opened_just_now() -> None:
 def test_screen_that_is_not_configured() -> None:
     """The indicator needs its sink."""
     with pytest.raises(ConfigError, match=r'indicator\.kind is "screen", and output\.sinks has no'):
-        open_indicator(config.Indicator(kind="screen"), [object()])
+        open_indicator(config.Indicator(kind="screen"), [])
 
 
 def test_none(caplog: pytest.LogCaptureFixture) -> None:

@@ -24,7 +24,8 @@ from emotion_edge.engines.bundles.manifest import (
 )
 from emotion_edge.engines.face_detector import Detection
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
-from emotion_edge.training.evaluation.scorers import Networks, open_networks
+from emotion_edge.training.evaluation.material import Face, whole_face
+from emotion_edge.training.evaluation.networks import Networks, open_networks
 
 RATE_HZ = 16_000
 
@@ -93,6 +94,15 @@ def found_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = "emotion_edge.training.evaluation"
     for module in ("examples", "ravdess_examples"):
         monkeypatch.setattr(f"{folder}.{module}.open_detector", lambda yunet: CentralFace())
+
+
+def make_faces(count: int, every_s: float = 0.1, seed: int = 0) -> tuple[Face, ...]:
+    """Faces of noise."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        whole_face(n * every_s, rng.integers(0, 256, (48, 48), dtype=np.uint8))
+        for n in range(count)
+    )
 
 
 def make_voice(seconds: float, seed: int = 0) -> NDArray[np.float32]:

@@ -163,10 +163,13 @@ def test_faces_are_corrupted_too(write_ferplus: Callable[..., Path], bundle: Bun
 
 
 def test_missing_modality_costs_examples(
-    tmp_path: Path, bundle: Bundle, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle,
+    recordings: Path,
+    write_video: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without faces in the films, nothing is left when the voice is missing: that row is not
-    there, and the others have their n."""
+    """Without faces in the videos, nothing is left when the voice is missing: that row is absent,
+    the others have their n."""
 
     class Blind:
         def detect(self, image: object, pixel_format: str) -> list[object]:
@@ -176,13 +179,7 @@ def test_missing_modality_costs_examples(
         "emotion_edge.training.evaluation.ravdess_examples.open_detector", lambda yunet: Blind()
     )
     for path in list(recordings.iterdir()):
-        with av.open(str(recordings / f"02{path.stem[2:]}.mp4"), "w") as container:
-            stream = container.add_stream("mpeg4", rate=10)
-            stream.width = stream.height = 64
-            stream.pix_fmt = "yuv420p"
-            picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
-            container.mux(stream.encode(picture))
-            container.mux(stream.encode(None))
+        write_video(recordings / f"02{path.stem[2:]}.mp4", 1.0, 0)
     metrics = evaluate(bundle, recordings, robustness=RobustnessOptions())
     assert metrics["modality"] == "fusion"
     rows = {row["condition"]: row["n"] for row in metrics["robustness"]}

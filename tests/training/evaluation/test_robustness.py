@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from emotion_edge.engines.bundles.manifest import Bundle
 from emotion_edge.training.augment.corruptions import make_noise
 from emotion_edge.training.evaluation.material import ExampleMedia, Face
+from emotion_edge.training.evaluation.networks import Networks
 from emotion_edge.training.evaluation.robustness import (
     CLEAN,
     evaluate_noise,
     list_conditions,
 )
-from emotion_edge.training.evaluation.scorers import Networks
 from emotion_edge.training.evaluation.surroundings import (
     AcousticConditions,
     load_acoustic_conditions,

@@ -13,14 +13,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.messages import (
-    BackgroundWorker,
-    CameraIndicator,
-    Faultable,
-    FaultDisplay,
-    PreviewDisplay,
-    VideoFrame,
-)
+from emotion_edge.runtime.messages import VideoFrame
 from emotion_edge.runtime.sinks.screen import drm_uapi as abi
 from emotion_edge.runtime.sinks.screen.hotplug import POLL_NS
 from emotion_edge.runtime.sinks.screen.layout import SMALL, lay_out
@@ -92,15 +85,6 @@ def kiosk(tmp_path: Path) -> Iterator[Kiosk]:
     yield kiosk
     kiosk.sink.close()
     assert kiosk.card.num_open == 0
-
-
-def test_implements_the_sink_protocols(kiosk: Kiosk) -> None:
-    """Its troubles are gathered, it is told those of others and is offered pictures."""
-    assert isinstance(kiosk.sink, Faultable)
-    assert isinstance(kiosk.sink, FaultDisplay)
-    assert isinstance(kiosk.sink, PreviewDisplay)
-    assert isinstance(kiosk.sink, CameraIndicator)
-    assert isinstance(kiosk.sink, BackgroundWorker)
 
 
 def test_notice_before_any_estimate(kiosk: Kiosk) -> None:

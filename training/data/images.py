@@ -1,7 +1,7 @@
-"""Encoded pictures to pixels, whatever is wrong with them.
+"""Decoding of image files.
 
-In: bytes or a member of an archive, one of thousands: grey pixels of the wanted size, or None. In:
-a file: colour, or a DatasetError that names it.
+In: bytes or a member of an archive. Out: grey pixels of a given size, or None. In: a file. Out: RGB
+pixels, or a DatasetError that names the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_IMAGE_BYTES = 64 << 20
 
 
 def decode_gray(encoded: bytes, size_px: int) -> NDArray[np.uint8] | None:
-    """PNG, WebP, JPEG, ... -> (size_px, size_px); None when it is not such a picture."""
+    """Decode PNG, WebP, JPEG, ... -> (size_px, size_px), None if it is not such an image."""
     try:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
     except cv2.error:
@@ -33,19 +33,19 @@ def decode_gray(encoded: bytes, size_px: int) -> NDArray[np.uint8] | None:
 
 
 def read_gray(archive: zipfile.ZipFile, name: str, size_px: int) -> NDArray[np.uint8] | None:
-    """The same for a member of `archive`; None as well when it is not there or very large."""
+    """Decode a member of `archive` in the same way, None also if it is missing or too large."""
     try:
         info = archive.getinfo(name)
         if info.file_size > MAX_FACE_BYTES:
             return None
         return decode_gray(archive.read(info), size_px)
-    # zipfile's own way to say that a picture is damaged, encrypted or packed in an unknown manner.
+    # zipfile's errors for members that are damaged, encrypted or compressed by an unknown method.
     except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
         return None
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) red first, the way up that its EXIF says. Raises DatasetError."""
+    """Read RGB (H, W, 3), rotated as its EXIF says. Raises DatasetError."""
     try:
         num_bytes = path.stat().st_size
         if not 0 < num_bytes <= MAX_IMAGE_BYTES:
@@ -55,5 +55,5 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         reason = getattr(error, "strerror", None) or getattr(error, "err", error)
         raise DatasetError(f"{path}: cannot be read: {reason}") from error
     if image is None or max(image.shape) > MAX_SIDE_PX:
-        raise DatasetError(f"{path}: not a picture of up to {MAX_SIDE_PX}x{MAX_SIDE_PX} pixels")
+        raise DatasetError(f"{path}: not an image of up to {MAX_SIDE_PX}x{MAX_SIDE_PX} pixels")
     return np.ascontiguousarray(image[..., ::-1], np.uint8)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.runtime.perception.embeddings import KEPT_GAP_NS, MAX_FACE_AGE_NS, EmbeddingMemory
+from emotion_edge.engines.embeddings import MAX_FACE_AGE_NS, MIN_GAP_NS, EmbeddingMemory
 
 MS = 1_000_000
 NUM_FACES = 4
@@ -36,7 +36,7 @@ def shown(memory: EmbeddingMemory, t_ms: float, num_faces: int = NUM_FACES) -> l
 def fill(memory: EmbeddingMemory, times_ms: list[float]) -> None:
     """A face at each time, whose value is the time."""
     for t_ms in times_ms:
-        memory.add("face", round(t_ms * MS), embedding(t_ms))
+        memory.add_face(round(t_ms * MS), embedding(t_ms))
 
 
 def test_memory_is_empty_at_first() -> None:
@@ -70,7 +70,7 @@ def test_faces_span_the_second_at_any_rate(num_faces: int, fps: float, jitter: f
     waver = random.Random(1)
     times_ms = [(n + waver.uniform(-jitter, jitter)) * 1000 / fps for n in range(round(4 * fps))]
     longest_ms = max(b - a for a, b in itertools.pairwise(times_ms))
-    resolution_ms = longest_ms + KEPT_GAP_NS / MS * (fps > 50)
+    resolution_ms = longest_ms + MIN_GAP_NS / MS * (fps > 50)
     spacing_ms = SECOND_MS / (num_faces - 1)
     memory = EmbeddingMemory(num_faces)
     for t_ms in times_ms:
@@ -128,7 +128,7 @@ def test_forgotten_faces() -> None:
     """The next face starts afresh, the voice stays."""
     memory = EmbeddingMemory(NUM_FACES)
     fill(memory, [100, 400])
-    memory.add("voice", 0, embedding(7))
+    memory.set_voice(embedding(7))
     memory.clear_faces()
     assert shown(memory, 400) == []
     fill(memory, [433])
@@ -151,7 +151,7 @@ def test_voice() -> None:
     """The newest, shown only when asked for."""
     memory = EmbeddingMemory(NUM_FACES)
     for value in (1, 2):
-        memory.add("voice", 0, embedding(value))
+        memory.set_voice(embedding(value))
     feed = memory.feed(0, face=True, voice=True)
     assert feed["voice_mask"].tolist() == [[1]]
     assert (feed["voice"] == 2).all()
@@ -162,8 +162,8 @@ def test_forgotten_voice() -> None:
     """Nothing of it is left, and the faces stay."""
     memory = EmbeddingMemory(NUM_FACES)
     fill(memory, [100])
-    memory.add("voice", 0, embedding(7))
-    memory.forget_voice()
+    memory.set_voice(embedding(7))
+    memory.clear_voice()
     assert not memory.feed(100 * MS, face=True, voice=False)["voice"].any()
     assert shown(memory, 100) == [100]
 
@@ -172,8 +172,8 @@ def test_embeddings_are_copied() -> None:
     """Engines use their output buffers again."""
     memory = EmbeddingMemory(NUM_FACES)
     buffer = embedding(1)
-    memory.add("face", 0, buffer)
-    memory.add("voice", 0, buffer)
+    memory.add_face(0, buffer)
+    memory.set_voice(buffer)
     buffer[:] = 9
     feed = memory.feed(0, face=True, voice=True)
     assert feed["faces"][0, -1, 0] == 1
@@ -184,7 +184,7 @@ def test_wiped() -> None:
     """Nothing of anybody is left."""
     memory = EmbeddingMemory(NUM_FACES)
     fill(memory, [0, 400])
-    memory.add("voice", 0, embedding(3))
+    memory.set_voice(embedding(3))
     memory.wipe()
     assert not any(array.any() for array in memory.feed(400 * MS, face=True, voice=False).values())
 
@@ -197,7 +197,7 @@ def test_no_memory_is_taken_on_the_way() -> None:
     tracemalloc.start()
     try:
         for n in range(60, 180):
-            memory.add("face", n * 16 * MS, face)
+            memory.add_face(n * 16 * MS, face)
             memory.feed(n * 16 * MS, face=True, voice=True)
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -19,10 +19,11 @@ from typing import Any
 
 import onnxruntime as ort
 import pytest
-from cuda_stand_in import FakeGpu, make_driver, make_libcuda
 
 from emotion_edge.engines.tensorrt import builder, cuda_driver
 from emotion_edge.engines.tensorrt.gpu import FreeMemory
+
+from .fake_cuda import FakeGpu, make_driver, make_libcuda
 
 MAGIC = b"ENGINE OF THE STAND-IN\n"
 

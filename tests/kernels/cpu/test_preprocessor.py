@@ -1,5 +1,7 @@
-"""When the CPU kernels are compiled: never at import, once before the first use, and not again
-in the next process; and that a call takes no memory."""
+"""When the CPU kernels are compiled, and that a call allocates nothing.
+
+They are compiled once, when a preprocessor is opened; the next process loads them from the cache.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ calls = r"call .*@NRT_(MemInfo_alloc|MemInfo_new|Allocate)\\w*"
 allocating = [
     kernel.py_func.__name__
     for kernel, missed in zip(kernels, misses)
-    if missed  # only what was compiled here has its code at hand
+    if missed  # a kernel from the cache has no LLVM code
     for code in kernel.inspect_llvm().values()
     if re.search(calls, code)
 ]
@@ -51,7 +53,7 @@ print({"before": before, "hits": hits, "misses": misses, "allocating": allocatin
 
 
 def run_python(code: str, **environment: str) -> object:
-    """What `code` printed, read as a literal."""
+    """Run `code` in a new process and return its output as a literal."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
@@ -65,8 +67,8 @@ def run_python(code: str, **environment: str) -> object:
 
 
 def test_second_process_does_not_compile(tmp_path: Path) -> None:
-    """The first compiles each kernel once, into the folder NUMBA_CACHE_DIR names; the second
-    reads them from there. Nothing compiled asks for memory."""
+    """The first process compiles each kernel once, into NUMBA_CACHE_DIR; the second loads it from
+    there. No compiled kernel allocates."""
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
     none, versions = [0, 0, 0, 0], [2, 1, 1, 1]  # the face pass: of bytes and of floats
     first = run_python(OPEN_AND_COUNT, **cache)
@@ -77,18 +79,18 @@ def test_second_process_does_not_compile(tmp_path: Path) -> None:
 
 
 def test_import_compiles_nothing() -> None:
-    """The package does not even load Numba until a preprocessor is opened."""
+    """The package loads Numba only when a preprocessor is opened."""
     code = "import sys, emotion_edge.kernels; print('numba' in sys.modules)"
     assert run_python(code) is False
 
 
 def test_no_input_compiles_another_version() -> None:
-    """Neither read-only nor non-contiguous nor double precision: one version each, for good, and
-    of the face pass one for bytes and one for converted colours."""
+    """Neither read-only nor non-contiguous nor float64 input: each kernel has one version, the face
+    pass one for bytes and one for converted floats."""
     preprocessor = open_preprocessor("cpu", ImageSpec(), MelSpec())
-    frozen_picture, frozen_sound = FRAME.copy(), AUDIO.copy()
-    frozen_picture.flags.writeable = frozen_sound.flags.writeable = False
-    for image in (FRAME, frozen_picture, FRAME[::2, ::3], np.asfortranarray(FRAME)):
+    frozen_frame, frozen_audio = FRAME.copy(), AUDIO.copy()
+    frozen_frame.flags.writeable = frozen_audio.flags.writeable = False
+    for image in (FRAME, frozen_frame, FRAME[::2, ::3], np.asfortranarray(FRAME)):
         preprocessor.face(image, (10.0, 10.0, 90.0), 64)
         preprocessor.face(image, (np.float32(10), 10, 90), 64)  # type: ignore[arg-type]
     frozen_yuyv, frozen_nv12 = YUYV.copy(), NV12.copy()
@@ -97,7 +99,7 @@ def test_no_input_compiles_another_version() -> None:
         preprocessor.face(image, (10.0, 10.0, 90.0), 64, "yuyv")
     for image in (NV12, frozen_nv12, NV12[:, ::-1], np.asfortranarray(NV12)):
         preprocessor.face(image, (10.0, 10.0, 90.0), 64, "nv12")
-    for audio in (AUDIO, frozen_sound, AUDIO[::2], AUDIO.astype(np.float64)):
+    for audio in (AUDIO, frozen_audio, AUDIO[::2], AUDIO.astype(np.float64)):
         preprocessor.mel.push(audio)  # type: ignore[arg-type]
     assert len(face_pass.signatures) == 2
     assert len(convert_yuyv.signatures) == len(convert_nv12.signatures) == 1
@@ -110,8 +112,8 @@ def test_no_input_compiles_another_version() -> None:
     [(FRAME, "bgr8"), (FRAME[:, :300], "rgb8"), (YUYV, "yuyv"), (NV12, "nv12")],
     ids=["bgr8", "rows apart", "yuyv", "nv12"],
 )
-def test_a_call_takes_no_memory(image: NDArray[np.uint8], pixel_format: str, size_px: int) -> None:
-    """Over 200 frames nothing grows, and in none is anything as large as a buffer made."""
+def test_no_call_allocates(image: NDArray[np.uint8], pixel_format: str, size_px: int) -> None:
+    """Over 200 frames memory does not grow, and no frame allocates as much as a buffer."""
     preprocessor = open_preprocessor("cpu", ImageSpec(), MelSpec())
     mel = preprocessor.mel
 

@@ -1,0 +1,153 @@
+"""Opens the sources that a run reads, by name.
+
+In: the configuration's `source` section. Out: a `Sources` pair, or for media a `Media`.
+A source is "camera" (the first that captures), a device ("/dev/video2", "csi://0"), "demo" or a
+file. A microphone is "default", an index or a part of a device's name. A device or file that is
+named must work, else SourceError. "auto" uses what exists and logs a warning when it falls back.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..clock import Clock
+from ..config import Source
+from ..messages import AudioSource, Faultable, SourceError, VideoSource
+from .camera import CameraSettings, is_camera, list_cameras
+from .camera_opener import CameraOpener
+from .playback import Media, Playback
+from .reconnect import FAIL_FAST, ReconnectingAudio, ReconnectingVideo, WaitPolicy
+
+_LOG = logging.getLogger(__name__)
+
+_ALLOWED = 'a source is "auto", "camera", a device (/dev/video0, csi://0), "demo" or a file'
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a run reads. A context manager; `close` may be called twice."""
+
+    video: VideoSource | None
+    audio: AudioSource | None
+    name: str
+    """The source in use: a camera's device, "demo" or the file."""
+    camera: ReconnectingVideo | None = None
+    """`video`, where it is a device that reconnects after a failure."""
+    microphone: ReconnectingAudio | None = None
+    """`audio`, likewise."""
+
+    @property
+    def devices(self) -> tuple[Faultable, ...]:
+        return tuple(device for device in (self.camera, self.microphone) if device is not None)
+
+    @property
+    def camera_is_reopening(self) -> bool:
+        """Whether no frame comes for a known reason: the camera is being opened again."""
+        return self.camera is not None and self.camera.is_reopening
+
+    def close(self) -> None:
+        for source in (self.video, self.audio):
+            if source is not None:
+                source.close()
+
+    def __enter__(self) -> Sources:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_sources(
+    source: Source,
+    *,
+    clock: Clock,
+    for_gpu: bool = False,
+    wait_policy: WaitPolicy = FAIL_FAST,
+) -> Sources:
+    """Open a camera and a microphone, or play a file or the demo in real time.
+
+    Camera and microphone reconnect after a failure and obey `wait_policy`. A microphone "auto" may
+    be missing. A file and the demo bring their own audio; with `source.loop` they start over at the
+    end. `for_gpu`: see `CameraSettings`. Raises SourceError.
+    """
+    name = source.name
+    if name == "auto":
+        name = next(iter(list_cameras()), "demo")
+        if name == "demo":
+            _LOG.warning("no camera (no /dev/video* that captures): showing the demo instead")
+    if not is_camera(name):
+        playback = Playback(open_media(name), clock, loop=source.loop)
+        return Sources(playback.video, playback.audio, name)
+    settings = CameraSettings(
+        source.width_px, source.height_px, source.camera_fps, source.capture, for_gpu
+    )
+    video = _open_camera(name, settings, clock, wait_policy)
+    if source.microphone == "none":
+        return Sources(video, None, name, camera=video)
+    try:
+        audio = _open_microphone(source, clock, wait_policy)
+    except SourceError as error:
+        if source.microphone != "auto":
+            video.close()
+            raise
+        _LOG.warning("continuing without a microphone: %s", error)
+        return Sources(video, None, name, camera=video)
+    return Sources(video, audio, name, camera=video, microphone=audio)
+
+
+def open_media(name: str) -> Media:
+    """Open "demo" or a file, for `merge_events` (as fast as possible) or a `Playback` (real time).
+
+    Raises SourceError.
+    """
+    if name == "demo":
+        from .demo import Demo
+
+        return Demo()
+    if is_camera(name) or name == "auto":
+        raise SourceError(f"{name!r} cannot be replayed; give a file or demo")
+    if not Path(name).exists():
+        raise SourceError(f"source {name}: no such file ({_ALLOWED})")
+    from .media_file import MediaFile
+
+    return MediaFile(name)
+
+
+def _open_camera(
+    name: str, settings: CameraSettings, clock: Clock, wait_policy: WaitPolicy
+) -> ReconnectingVideo:
+    @functools.cache  # each device keeps the backend that worked
+    def find_opener(device: str) -> CameraOpener:
+        return CameraOpener(device, clock, settings)
+
+    def open_first() -> VideoSource:
+        return find_opener(_first_camera())()
+
+    if name == "camera":  # a camera that was unplugged may return under another number
+        return ReconnectingVideo("camera", open_first, clock, wait_policy)
+    return ReconnectingVideo(f"camera {name}", find_opener(name), clock, wait_policy)
+
+
+def _first_camera() -> str:
+    cameras = list_cameras()
+    if not cameras:
+        raise SourceError(f'"camera": there is no /dev/video* that captures; {_ALLOWED}')
+    return cameras[0]
+
+
+def _open_microphone(source: Source, clock: Clock, wait_policy: WaitPolicy) -> ReconnectingAudio:
+    from .audio_devices import import_pyaudio
+    from .microphone import Microphone
+
+    import_pyaudio()  # waiting does not install a missing library
+    name = source.microphone
+    device = None if name in {"auto", "default"} else name
+    return ReconnectingAudio(
+        f"microphone {name}" if device else "microphone",
+        lambda: Microphone(clock, device=device, chunk_ms=source.microphone_chunk_ms),
+        clock,
+        replace(wait_policy, optional=wait_policy.wait_for_first and name == "auto"),
+    )
