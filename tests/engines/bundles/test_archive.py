@@ -27,7 +27,6 @@ from emotion_edge.engines.bundles.archive import (
 )
 from emotion_edge.engines.bundles.manifest import (
     MANIFEST,
-    MAX_FILES,
     SIGNATURE,
     Bundle,
     BundleError,
@@ -264,16 +263,6 @@ def test_damaged_header(bundle: Bundle) -> None:
     assert_refused(file)
 
 
-def test_too_many_files(bundle: Bundle) -> None:
-    """The number of files in a manifest is limited."""
-    manifest = bundle.path / MANIFEST
-    fields = json.loads(manifest.read_text())
-    for number in range(MAX_FILES):
-        fields["files"][f"f{number}"] = {"sha256": "", "bytes": 0}
-    manifest.write_text(json.dumps(fields))
-    assert_refused(bundle.path, f"files is '{MAX_FILES + 2} files'")
-
-
 def test_negative_size(bundle: Bundle) -> None:
     """A negative size would make the walk endless."""
     file = add(pack(bundle.path), "more", b"", lambda entry: setattr(entry, "size", 0))
@@ -284,14 +273,6 @@ def test_negative_size(bundle: Bundle) -> None:
     data[at + 148 : at + 156] = b"%06o\0 " % total
     file.write_bytes(data)
     assert_refused(file, "'more'")
-
-
-@pytest.mark.parametrize("version", [0, 2, 99])
-def test_other_format(bundle: Bundle, version: int) -> None:
-    """The version is checked first: another format has other fields."""
-    (bundle.path / MANIFEST).write_text(json.dumps({"format": version, "colour": "blue"}))
-    for path in (bundle.path, pack(bundle.path)):
-        assert_refused(path, f"format is {version}")
 
 
 def test_link_in_a_folder(bundle: Bundle, tmp_path: Path) -> None:

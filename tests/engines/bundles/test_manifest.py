@@ -13,12 +13,15 @@ import pytest
 from emotion_edge.engines.bundles.manifest import (
     LABELS,
     MANIFEST,
+    MAX_FILES,
     MAX_MANIFEST_BYTES,
     Bundle,
     BundleError,
     load_bundle,
     write_manifest,
 )
+
+from ..conftest import fields_of
 
 Json = dict[str, Any]
 
@@ -78,7 +81,8 @@ def test_bundle_may_hold_one_network(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (put("format", value=2), ["format is 2"]),
+        (put("format", value=0), ["format is 0"]),
+        (lambda fields: (fields.clear(), fields.update(format=2, colour=1)), ["format is 2"]),
         (put("labels", value=[*LABELS[1:], LABELS[0]]), ["labels is", "'angry'"]),
         (put("labels", value=list(LABELS[:6])), ["labels is"]),
         (put("labels", value="angry"), ["$.labels"]),
@@ -107,6 +111,12 @@ def test_bundle_may_hold_one_network(bundle: Bundle) -> None:
         (put("mel", "hop", value=1_000), ["hop 1000", "$.mel"]),
         (put("mel", "num_mels", value="64"), ["$.mel.num_mels"]),
         (put("colour", value=1), ["colour"]),
+        (
+            lambda fields: fields["files"].update(
+                {f"f{n}": {"sha256": "", "bytes": 0} for n in range(MAX_FILES)}
+            ),
+            [f"files is '{MAX_FILES + 3} files'"],
+        ),
         (lambda fields: fields.pop("levels"), ["levels"]),
         (lambda fields: fields.pop("files"), ["files"]),
         (
@@ -154,20 +164,14 @@ def test_fusion_network(fused: Bundle) -> None:
     assert list(plain.manifest.networks) == ["face", "voice"]
     with pytest.raises(KeyError):
         plain.model_path("fusion")
-    again = write_manifest(plain.path, fields_of(plain))
+    again = write_manifest(plain.path, fields_of(plain.manifest))
     assert "fusion" not in json.loads((again.path / MANIFEST).read_text())
-
-
-def fields_of(bundle: Bundle) -> Json:
-    """The fields that `write_manifest` expects."""
-    names = set(bundle.manifest.__struct_fields__) - {"format", "files"}
-    return {name: getattr(bundle.manifest, name) for name in names}
 
 
 def test_other_files_of_a_bundle(bundle: Bundle) -> None:
     """A file other than a network is listed and verified too."""
     (bundle.path / "CARD.md").write_text("what it is")
-    again = write_manifest(bundle.path, fields_of(bundle), ["CARD.md"])
+    again = write_manifest(bundle.path, fields_of(bundle.manifest), ["CARD.md"])
     assert set(again.manifest.files) == {"face.onnx", "voice.onnx", "CARD.md"}
     (bundle.path / "CARD.md").write_text("what it IS")
     assert_refused(bundle.path, "files.CARD.md.sha256")
@@ -197,35 +201,31 @@ def test_path_that_leaves_the_folder(bundle: Bundle, name: str) -> None:
     assert_refused(bundle.path, "files")
 
 
-def test_missing_file(bundle: Bundle) -> None:
-    """A network that was not copied."""
-    bundle.model_path("voice").unlink()
-    assert_refused(bundle.path, "voice.onnx", "files.voice.onnx")
-
-
-def test_changed_byte(bundle: Bundle) -> None:
-    """One bit in the middle of a network."""
-    path = bundle.model_path("face")
+def flip_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert_refused(bundle.path, str(path), "files.face.onnx.sha256")
 
 
-def test_truncated_file(bundle: Bundle) -> None:
-    """An incomplete copy: the message has both sizes."""
+def replace_by_link(path: Path) -> None:
+    path.rename(path.parent.parent / "elsewhere.onnx")
+    path.symlink_to(path.parent.parent / "elsewhere.onnx")
+
+
+@pytest.mark.parametrize(
+    ("damage", "field"),
+    [
+        (Path.unlink, "files.face.onnx"),
+        (flip_bit, "files.face.onnx.sha256"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-10]), "files.face.onnx.bytes"),
+        (replace_by_link, "files.face.onnx"),
+    ],
+)
+def test_damaged_file(bundle: Bundle, damage: Callable[[Path], object], field: str) -> None:
+    """A missing, changed or incomplete file, or a link, even to the right content."""
     path = bundle.model_path("face")
-    data = path.read_bytes()
-    path.write_bytes(data[:-10])
-    assert_refused(bundle.path, str(path), f"{len(data) - 10} bytes", "files.face.onnx.bytes")
-
-
-def test_symlink(bundle: Bundle) -> None:
-    """A link is refused even when its target is right: it can change later."""
-    path = bundle.model_path("face")
-    path.rename(bundle.path.parent / "elsewhere.onnx")
-    path.symlink_to(bundle.path.parent / "elsewhere.onnx")
-    assert_refused(bundle.path, str(path), "files.face.onnx")
+    damage(path)
+    assert_refused(bundle.path, str(path), field)
 
 
 @pytest.mark.parametrize(

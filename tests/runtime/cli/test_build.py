@@ -125,7 +125,7 @@ def test_build_extends_the_start_timeout(
     [
         (["--bundle", "nowhere"], "nowhere", 4),
         (["--level", "best"], "--level 'best'", 2),
-        (["--dla", "0"], "accelerator 0", 4),
+        (["--dla", "0"], "DLA core 0", 4),
     ],
 )
 @pytest.mark.usefixtures("gpu")
