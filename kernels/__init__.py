@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 
 from .cpu.cache import can_write, copy_readonly_cache
 from .cuda.device import DEVICE_NODES, PreprocessorError, has_gpu, is_simulated
-from .memory import Tensor
+from .memory import DeviceArray, Tensor
 from .spec import ImageSpec, MelSpec
 
 __all__ = [
     "DEVICE_NODES",
     "PREPROCESSORS",
+    "DeviceArray",
+    "ImageSpec",
     "LogMel",
+    "MelSpec",
     "Preprocessor",
     "PreprocessorError",
+    "Tensor",
     "can_write",
     "has_gpu",
     "open_preprocessor",

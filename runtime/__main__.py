@@ -1,6 +1,6 @@
 """The command line `emotion-edge`: run, build, bundle, profile, doctor.
 
-Commands are imported when they are called, so that `--help` and a usage error answer at once.
+What only a command needs is imported when it is called: `--help` and a usage error answer at once.
 """
 
 from __future__ import annotations

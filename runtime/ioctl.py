@@ -1,4 +1,4 @@
-"""Calls to a driver."""
+"""Device control calls to a kernel driver."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ctypes import Structure
 
 
 def call_driver(file: int, number: int, argument: Structure | bytes) -> None:
-    """ioctl(2), again after a signal. Raises OSError; a structure is changed in place."""
+    """Call ioctl(2), and repeat it after a signal. Changes a structure in place. Raises OSError."""
     while True:
         try:
             fcntl.ioctl(file, number, argument)

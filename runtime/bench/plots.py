@@ -45,20 +45,20 @@ STAGE_HATCHES = ("", "..", "", "//", "", "\\\\", "")
 RUN_STYLES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (PINK, ":", "D"))
 TICK_RANKS = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
 LABEL_SHARE = 0.05
-"""A segment of a bar that is narrower has no room for its number."""
+"""A narrower segment of a bar has no room for its number."""
 MAX_POINTS = 1200
-"""More results than this are drawn as the span and the median of each of `TIME_BINS`."""
+"""More results are drawn as the range and the median of each of `TIME_BINS`."""
 TIME_BINS = 600
 GAP_S = 0.5
-"""Without a result for so long, the line is broken."""
+"""The line is broken where no result came for this long."""
 LOG_FROM = 8.0
-"""The axis' end over the median latency, from which a linear axis would show little of it."""
+"""The latency axis is logarithmic when its end is this many times the median."""
 LETTER_IN = 0.085
-"""What a letter of a phase's name takes."""
+"""Width of a character of a phase's name."""
 
 
 def draw_all(report: Report) -> dict[str, str]:
-    """SVG elements by name; those for which there are no figures are left out."""
+    """Return SVG elements by name. A plot without figures is left out."""
     plots: dict[str, tuple[object, Callable[[Report], Figure]]] = {
         "timeline": (report.get("series"), plot_timeline),
         "percentiles": (report.get("percentile_curve"), plot_percentiles),
@@ -71,7 +71,7 @@ def draw_all(report: Report) -> dict[str, str]:
 
 
 def plot_timeline(report: Report) -> Figure:
-    """This run and the runs beside it on the same scale, one below the other, then the level."""
+    """Plot the latency of this run and the runs beside it on one scale, and the level below."""
     runs = {"this run": report, **(report.get("beside") or {})}
     shown = {name_run(name, run): run for name, run in runs.items() if _has_series(run)}
     heights = [*([2.3] * len(shown)), 0.35 + 0.2 * len(report["series"]["levels"])]
@@ -97,7 +97,7 @@ def plot_timeline(report: Report) -> Figure:
 
 
 def plot_percentiles(report: Report) -> Figure:
-    """Latency over rank, with as much room for 99 to 99.9 % as for 90 to 99 %."""
+    """Plot latency over rank, with as much room for 99 to 99.9 % as for 90 to 99 %."""
     figure = Figure(figsize=(WIDTH_IN, 4.4), layout="constrained")
     axes = figure.subplots()
     runs = {"this run": report, **(report.get("beside") or {})}
@@ -111,7 +111,7 @@ def plot_percentiles(report: Report) -> Figure:
     axes.axhline(report["budget_ms"], color="black", lw=1, ls=BUDGET_DASHES, label="budget")
     ticks = [rank for rank in TICK_RANKS if _place_rank(rank) <= most]
     axes.set_xticks([_place_rank(rank) for rank in ticks], [f"{rank:g}" for rank in ticks])
-    axes.set(xlabel="results that came no later, %", ylabel="capture to result, ms", xlim=(0, None))
+    axes.set(xlabel="share of results, %", ylabel="capture to result, ms", xlim=(0, None))
     _use_log_scale(axes)
     axes.grid(alpha=0.3)
     _put_legend_below(figure, axes)
@@ -119,14 +119,14 @@ def plot_percentiles(report: Report) -> Figure:
 
 
 def plot_stages(report: Report) -> Figure:
-    """Where the time goes: the stages' medians on top of each other, and their p99."""
+    """Plot the medians of all stages on top of each other, and their p99."""
     stages = report["stages_ms"]
     figure = Figure(figsize=(WIDTH_IN, 2.5), layout="constrained")
     axes = figure.subplots()
-    whole = max(sum(one[rank] for one in stages.values()) for rank in ("p50", "p99"))
+    whole = max(sum(times[rank] for times in stages.values()) for rank in ("p50", "p99"))
     left = np.zeros(2)
-    for place, (name, one) in enumerate(stages.items()):
-        widths = np.array([one["p50"], one["p99"]])
+    for place, (name, times) in enumerate(stages.items()):
+        widths = np.array([times["p50"], times["p99"]])
         kind = place % len(STAGE_COLOURS)
         axes.barh(
             (0, 1),
@@ -153,7 +153,7 @@ def plot_stages(report: Report) -> Figure:
 
 
 def plot_models(report: Report) -> Figure:
-    """Networks run alone, back to back, beside the stages of this run."""
+    """Plot networks run alone, back to back, beside the stages of this run."""
     models = report["models"]
     figure = Figure(figsize=(WIDTH_IN, 1.2 + 0.55 * len(models)), layout="constrained")
     axes = figure.subplots()
@@ -163,8 +163,8 @@ def plot_models(report: Report) -> Figure:
         ("its stage in this run", find_stages(report), ORANGE, "//", 0.19),
     )
     for label, figures, colour, hatch, shift in kinds:
-        medians = np.array([one.get("p50", np.nan) for one in figures], np.float64)
-        highs = np.array([one.get("p99", np.nan) for one in figures], np.float64)
+        medians = np.array([times.get("p50", np.nan) for times in figures], np.float64)
+        highs = np.array([times.get("p99", np.nan) for times in figures], np.float64)
         reach = np.stack([np.zeros(len(rows)), np.maximum(highs - medians, 0)])
         axes.barh(
             rows + shift,
@@ -190,7 +190,7 @@ def plot_models(report: Report) -> Figure:
 
 
 def plot_soak(report: Report) -> Figure:
-    """Resident memory, threads and file descriptors over time."""
+    """Plot resident memory, threads and file descriptors over time."""
     soak = report["soak"]
     figure = Figure(figsize=(WIDTH_IN, 3.6), layout="constrained")
     memory, counts = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
@@ -218,18 +218,18 @@ def _plot_latency(axes: Axes, series: Report, budget_ms: float) -> None:
         axes.plot(t_s, latency, ".", color=BLUE, ms=2.5, label="result")
         axes.plot(t_s, broken, color=BLUE, lw=0.5, alpha=0.6)
     else:
-        moment_s, least, median, most = _summarise_bins(t_s, latency)
-        late_s, late = moment_s[most > budget_ms], most[most > budget_ms]
+        bin_s, least, median, most = _summarise_bins(t_s, latency)
+        late_s, late = bin_s[most > budget_ms], most[most > budget_ms]
         label = f"fastest to slowest in {(t_s[-1] - t_s[0]) / TIME_BINS:.2g} s"
-        axes.fill_between(moment_s, least, most, color=BLUE, alpha=0.3, lw=0.4, label=label)
-        axes.plot(moment_s, median, color=BLUE, lw=1, label="median of them")
+        axes.fill_between(bin_s, least, most, color=BLUE, alpha=0.3, lw=0.4, label=label)
+        axes.plot(bin_s, median, color=BLUE, lw=1, label="median of them")
     axes.axhline(budget_ms, color="black", lw=1, ls=BUDGET_DASHES, label=f"budget {budget_ms:g} ms")
     if len(late):
         axes.plot(late_s, late, "x", color=ORANGE, ms=4, mew=1, label="missed the budget")
 
 
 def _summarise_bins(t_s: Floats, latency: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Time, least, median and most of each moment; NaN where there was no result."""
+    """Return time, minimum, median and maximum of each bin, NaN without a result."""
     edges = np.linspace(t_s[0], t_s[-1], TIME_BINS + 1)
     parts = np.split(latency, np.searchsorted(t_s, edges[1:-1]))
     rows = [
@@ -241,19 +241,22 @@ def _summarise_bins(t_s: Floats, latency: Floats) -> tuple[Floats, Floats, Float
 
 
 def _plot_level(axes: Axes, series: Report) -> None:
-    """Steps; the best level is at the top."""
+    """Plot steps, with the best level at the top."""
     t_s, level = np.array(series["t_s"], np.float64), np.array(series["level"])
-    kept = np.flatnonzero(np.diff(level, prepend=-1))  # where it changes
+    changes = np.flatnonzero(np.diff(level, prepend=-1))
     axes.plot(
-        [*t_s[kept], t_s[-1]], [*level[kept], level[-1]], color="black", drawstyle="steps-post"
+        [*t_s[changes], t_s[-1]],
+        [*level[changes], level[-1]],
+        color="black",
+        drawstyle="steps-post",
     )
-    axes.plot(t_s[kept[1:]], level[kept[1:]], "o", color="black", ms=3)
+    axes.plot(t_s[changes[1:]], level[changes[1:]], "o", color="black", ms=3)
     axes.set_yticks(range(len(series["levels"])), series["levels"])
     axes.set(ylim=(len(series["levels"]) - 0.5, -0.5), xlabel="s", ylabel="level")
 
 
 def _shade_phases(axes: Axes, report: Report, named: bool) -> None:
-    """Every second phase is grey; names stand above where they have room."""
+    """Shade every second phase, and write names above where they have room."""
     phases = report.get("phases") or ()
     whole_s = max((phase["to_s"] for phase in phases), default=0.0)
     for place, phase in enumerate(phases):
@@ -268,7 +271,7 @@ def _shade_phases(axes: Axes, report: Report, named: bool) -> None:
 
 
 def _read_curve(run: Report) -> tuple[Sequence[float], Sequence[float], bool]:
-    """Ranks, latencies, and whether they are few single points."""
+    """Return ranks, latencies, and whether they are few single points."""
     curve = run.get("percentile_curve")
     if curve:
         return curve["rank"], curve["latency_ms"], False
@@ -282,21 +285,21 @@ def _read_curve(run: Report) -> tuple[Sequence[float], Sequence[float], bool]:
 
 
 def _place_rank(rank: float, count: int = 10**9) -> float:
-    """Nines: 0 for 0 %, 1 for 90 %, 2 for 99 %. The largest of `count` stands where one is left."""
+    """Return nines: 0 for 0 %, 1 for 90 %, 2 for 99 %. 100 % is the rank of the last of `count`."""
     return float(-np.log10(max(1 - rank / 100, 1 / count)))
 
 
 def _encode_svg(figure: Figure) -> str:
-    """One <svg> element to stand in a page."""
+    """Return one <svg> element for a page."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata=_NO_METADATA)
     text = file.getvalue()
-    # Groups are numbered alike in every figure and nothing refers to them.
+    # Groups have the same ids in every figure, and nothing refers to them.
     return re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :])
 
 
 def _put_legend_below(figure: Figure, *all_axes: Axes) -> None:
-    """Outside, where it covers nothing; every name once."""
+    """Put one legend of all axes below the plot, with every name once."""
     shown: dict[str, Any] = {}
     for axes in all_axes:
         handles, names = axes.get_legend_handles_labels()
@@ -307,7 +310,7 @@ def _put_legend_below(figure: Figure, *all_axes: Axes) -> None:
 
 
 def _use_log_scale(axes: Axes) -> None:
-    """Powers of ten and what is 2 and 5 times as much, as plain numbers."""
+    """Mark 1, 2 and 5 times the powers of ten, as plain numbers."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_minor_locator(NullLocator())

@@ -1,6 +1,6 @@
-"""What a report of emotion-bench shows: title, warnings, tables and facts, for terminal and page.
+"""Contents of a report for terminal and page: title, warnings, tables and facts.
 
-In: the report, as in the JSON file. Out: cells and lines of text. Times are ms.
+In: the report, as in the JSON file. Out: cells and lines of text, times in ms. It also prints them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MAX_SWITCHES = 200
 """More are in the JSON file."""
 MAX_SWITCHES_PRINTED = 12
 NONE = "–"
-MISSES = ("pictures", "missed", "%")
+MISSES = ("frames", "missed", "%")
 IDLE_LOAD_PER_CORE = 0.5
 CAPTURE = ("copies_per_frame", "clock_domain", "zero_copy")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The first column is text, the others are numbers."""
+    """A table whose first column is text and whose others are numbers."""
 
     title: str
     head: Cells
@@ -37,7 +37,7 @@ class Table:
 
 
 def print_report(report: Mapping[str, Any]) -> None:
-    """`report` as in the JSON file."""
+    """Print a report, as in the JSON file."""
     console = Console()
     console.print(Text(title_report(report), "bold"))
     for line in list_warnings(report):
@@ -53,12 +53,12 @@ def print_report(report: Mapping[str, Any]) -> None:
 
 
 def list_warnings(report: Report) -> list[str]:
-    """What makes the figures less than they seem, one line each."""
+    """Return conditions that distort the figures, one line each."""
     return list(_find_warnings(report))
 
 
 def list_facts(report: Report) -> list[tuple[str, str]]:
-    """(name, what was so) of the whole run."""
+    """Return name and value of each fact about the whole run."""
     return list(_find_facts(report))
 
 
@@ -69,7 +69,7 @@ def title_report(report: Report) -> str:
 
 
 def list_tables(report: Report) -> list[Table]:
-    """All that the report has figures for."""
+    """Return all tables that the report has figures for."""
     tables = (
         tabulate_latency(report),
         tabulate_beside(report),
@@ -94,7 +94,7 @@ def tabulate_latency(report: Report) -> Table:
 
 
 def tabulate_beside(report: Report) -> Table | None:
-    """Other runs on the same source; "x" is how many times this run's figure theirs is."""
+    """Tabulate other runs on the same source. "x" is their figure over this run's."""
     beside = report.get("beside") or {}
     if not beside:
         return None
@@ -106,7 +106,7 @@ def tabulate_beside(report: Report) -> Table | None:
         shown = [_show_ms(latency[rank]) for rank in ("p50", "p99", "max")]
         lost = [f"{100 * run[key] / max(1, run['frames']):.2f}" for key in ("misses", "dropped")]
         rows.append((name_run(name, run), *shown, *ratios, str(run["frames"]), *lost))
-    head = ("", "p50", "p99", "max", "p50 x", "p99 x", "pictures", "missed, %", "dropped, %")
+    head = ("", "p50", "p99", "max", "p50 x", "p99 x", "frames", "missed, %", "dropped, %")
     return Table("Side by side, ms", head, rows)
 
 
@@ -136,7 +136,8 @@ def tabulate_levels(report: Report) -> Table | None:
 
 def tabulate_switches(report: Report) -> Table | None:
     switches = list(report.get("level_switches") or ())
-    rows = [(f"{one['t_s']:.1f} s", one["from"], one["to"]) for one in switches[:MAX_SWITCHES]]
+    shown = switches[:MAX_SWITCHES]
+    rows = [(f"{switch['t_s']:.1f} s", switch["from"], switch["to"]) for switch in shown]
     title = f"Level switches: {len(switches)}"
     if len(switches) > MAX_SWITCHES:
         title += f", the first {MAX_SWITCHES} of them"
@@ -144,7 +145,7 @@ def tabulate_switches(report: Report) -> Table | None:
 
 
 def tabulate_models(report: Report) -> Table | None:
-    """Each network by itself, beside the stage of the run that it is in."""
+    """Tabulate each network alone, beside its stage of the run."""
     rows = []
     models = report.get("models") or {}
     for (name, alone), stage in zip(models.items(), find_stages(report), strict=True):
@@ -172,24 +173,31 @@ def tabulate_soak(report: Report) -> Table | None:
     if not soak:
         return None
     rows = [
-        ("resident memory", _grow(soak["rss_mb"], " MB"), f"{soak['rss_growth_percent']:+.2f} %"),
-        ("threads", _grow(soak["threads"]), f"{soak['threads_growth']:+d}"),
-        ("file descriptors", _grow(soak["fds"]), f"{soak['fds_growth']:+d}"),
+        (
+            "resident memory",
+            _show_growth(soak["rss_mb"], " MB"),
+            f"{soak['rss_growth_percent']:+.2f} %",
+        ),
+        ("threads", _show_growth(soak["threads"]), f"{soak['threads_growth']:+d}"),
+        ("file descriptors", _show_growth(soak["fds"]), f"{soak['fds_growth']:+d}"),
         ("lost estimates", str(soak["lost_estimates"]), ""),
     ]
     return Table("Soak", ("", "first to last", "growth"), rows)
 
 
 def name_run(name: str, run: Report) -> str:
-    """A run beside this one, such as "pinned to high", "baseline (naive_baseline)"."""
+    """Name a run beside this one, such as "pinned to high", "baseline (naive_baseline)"."""
     if name == "pinned" and run.get("level"):
         return f"pinned to {run['level']}"
     return f"{name} ({run['program']})" if run.get("program") else name
 
 
 def find_stages(report: Report) -> list[Mapping[str, float]]:
-    """For each of the report's models the stage of the run that it is in; nothing for those of
-    lower levels, which come later: the model "face 64 px fp32" before "face 56 px fp32"."""
+    """Return the stage of the run for each of the report's models.
+
+    It is empty for those of lower levels, which come later: the model "face 64 px fp32" is before
+    "face 56 px fp32".
+    """
     stages = dict(report["stages_ms"])
     return [stages.pop(name.partition(" ")[0], {}) for name in report.get("models") or {}]
 
@@ -210,19 +218,19 @@ def _find_warnings(report: Report) -> Iterator[str]:
 
 def _find_facts(report: Report) -> Iterator[tuple[str, str]]:
     share = 100 * report["misses"] / max(1, report["frames"])
-    passed = report.get("passed_over") or 0
-    of_processed = 100 * report["misses"] / max(1, report["frames"] - passed)
-    processed = f", {of_processed:.2f} % of those looked at" if passed else ""
+    skipped = report.get("passed_over") or 0
+    of_processed = 100 * report["misses"] / max(1, report["frames"] - skipped)
+    processed = f", {of_processed:.2f} % of those processed" if skipped else ""
     causes = _join_counts(report.get("misses_by_cause") or {})
     yield (
         "Budget",
-        f"{report['budget_ms']:g} ms; {report['misses']} of {report['frames']} pictures missed it"
+        f"{report['budget_ms']:g} ms; {report['misses']} of {report['frames']} frames missed it"
         f" ({share:.2f} %)" + processed + (f": {causes}" if causes else ""),
     )
     yield (
-        "Pictures",
+        "Frames",
         f"{report['frames']}; {report['dropped']} dropped"
-        + (f", {passed} passed over as the level wants" if passed else "")
+        + (f", {skipped} skipped by the level's rate" if skipped else "")
         + f"; {report['estimates']} estimates, {report['with_face']} with a face,"
         f" {report['with_voice']} with a voice",
     )
@@ -234,20 +242,20 @@ def _find_facts(report: Report) -> Iterator[tuple[str, str]]:
     )
     back = report.get("back_at_top_s")
     if back:
-        times = ", ".join(NONE if one is None else f"{one:.1f}" for one in back)
-        yield "Back at the best level", f"{times} s after the load's end"
+        times = ", ".join(NONE if time_s is None else f"{time_s:.1f}" for time_s in back)
+        yield "Back at the best level", f"{times} s after the end of the load"
     yield "Level", f"{report['level']}, {len(report.get('level_switches') or ())} switches"
-    counting = report.get("accounting_us")
-    if counting:
+    accounting = report.get("accounting_us")
+    if accounting:
         yield (
             "Controller and accounting",
-            f"{counting['p50']:.0f} µs a picture, p99 {counting['p99']:.0f} µs",
+            f"{accounting['p50']:.0f} µs a frame, p99 {accounting['p99']:.0f} µs",
         )
-    held = f", {report['held_mb']:.0f} MB of them the source" if report.get("held_mb") else ""
-    yield "Memory", f"{report['rss_mb']:.0f} MB resident{held}"
+    source = f", {report['held_mb']:.0f} MB of them the source" if report.get("held_mb") else ""
+    yield "Memory", f"{report['rss_mb']:.0f} MB resident{source}"
     yield "First result", f"{report['first_result_s']:.1f} s after the start"
     engines = ", ".join(f"{name} on {engine}" for name, engine in report["engines"].items())
-    yield "Engines", f"{engines}; input prepared on {report['preprocessor']}"
+    yield "Engines", f"{engines}; preprocessing on {report['preprocessor']}"
     copies, clock, zero_copy = (report["capture"][key] for key in CAPTURE)
     yield "Capture", f"{copies} copies a frame, clock {clock}, zero-copy {zero_copy}"
     switches = report.get("context_switches")
@@ -263,9 +271,9 @@ def _find_facts(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _show_temperatures(sensors: Report) -> str:
-    found = [(sensors.get(when) or {}).get("temperature_c") for when in ("before", "after")]
-    before, after = (NONE if one is None else f"{one:.1f} °C" for one in found)
-    return "" if found == [None, None] else f"{before} before, {after} after"
+    readings = [(sensors.get(when) or {}).get("temperature_c") for when in ("before", "after")]
+    before, after = (NONE if t_c is None else f"{t_c:.1f} °C" for t_c in readings)
+    return "" if readings == [None, None] else f"{before} before, {after} after"
 
 
 def _join_counts(counts: Mapping[str, int]) -> str:
@@ -286,7 +294,7 @@ def _show_ratio(theirs: float, ours: float) -> str:
     return f"{theirs / ours:.1f}" if ours else NONE
 
 
-def _grow(values: Sequence[float], unit: str = "") -> str:
+def _show_growth(values: Sequence[float], unit: str = "") -> str:
     return f"{values[0]:g} to {values[-1]:g}{unit}" if values else NONE
 
 

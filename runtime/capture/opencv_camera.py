@@ -1,11 +1,11 @@
-"""A V4L2 camera through OpenCV, with the time at which the driver captured each picture.
+"""A V4L2 camera through OpenCV, with the driver's capture times.
 
-OpenCV's V4L2 backend keeps the timestamp of the buffer it took last and returns it as
-CAP_PROP_POS_MSEC (modules/videoio/src/cap_v4l.cpp); for nearly all drivers that is
-CLOCK_MONOTONIC.
+OpenCV's V4L2 backend stores the timestamp of the buffer that it dequeued last and returns it as
+CAP_PROP_POS_MSEC (modules/videoio/src/cap_v4l.cpp). For nearly all drivers that is CLOCK_MONOTONIC.
 
-Frames are BGR: OpenCV has decoded MJPEG, whose Y'CbCr is BT.601 in full range by definition (JFIF).
-OpenCV takes raw Y'CbCr for BT.601 in limited range, whatever the driver states; `v4l2.py` does not.
+Frames are BGR. OpenCV has decoded MJPEG, whose Y'CbCr is BT.601 in full range by definition (JFIF).
+OpenCV reads raw Y'CbCr as BT.601 in limited range, whatever the driver states; `v4l2_camera` does
+not.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from .timestamps import DriverTimestamps
 
 _LOG = logging.getLogger(__name__)
 
-# One buffer is filled while we hold the other. With a single one the driver has nowhere to put
-# the next picture while OpenCV decodes this one, and loses every second; with more, a late
-# reader gets old pictures.
+# The driver fills one buffer while OpenCV holds the other. With a single one the driver has no room
+# while OpenCV decodes, and loses every second frame. With more, a late reader gets old frames.
 _BUFFERS = 2
 _MAX_CONSECUTIVE_CORRUPT = 30
 _COPIES = 2
-"""`retrieve` decodes or converts the driver's buffer into a picture of OpenCV's own (convertToRgb),
+"""`retrieve` decodes or converts the driver's buffer into an image of OpenCV's own (convertToRgb),
 MJPEG and YUYV alike, and copies that to the array it returns (copyTo): cap_v4l.cpp of 4.8 to 4.14.
 """
 
 
 class OpencvCamera:
-    """A VideoSource over one device. Raises SourceError when it cannot be opened or fails."""
+    """A VideoSource over one device. Raises SourceError if it cannot be opened or fails."""
 
     def __init__(self, device: str, clock: Clock, settings: CameraSettings) -> None:
         self.device = device
@@ -47,8 +46,8 @@ class OpencvCamera:
         self._closed = threading.Event()
         self._read_lock = threading.Lock()  # OpenCV's capture must not be released while it reads
         check_device(device)
-        # How long OpenCV waits for a picture, in whole seconds (10 by default). Its V4L2 backend
-        # knows no property for it, and reads this when it waits for the first time.
+        # How long OpenCV waits for a frame, in whole seconds (10 by default). Its V4L2 backend has
+        # no property for it, and reads this variable at the first wait.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
         import cv2
 
@@ -59,7 +58,7 @@ class OpencvCamera:
             raise SourceError(f"camera {device} cannot be opened: busy, or not a camera")
         for key, value in (
             (cv2.CAP_PROP_BUFFERSIZE, _BUFFERS),
-            # Uncompressed 720p does not fit through USB 2 at 30 pictures a second.
+            # Uncompressed 720p does not fit through USB 2 at 30 frames a second.
             (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
             (cv2.CAP_PROP_FRAME_WIDTH, settings.width_px),
             (cv2.CAP_PROP_FRAME_HEIGHT, settings.height_px),
@@ -67,7 +66,7 @@ class OpencvCamera:
         ):
             self._capture.set(key, value)
         _LOG.info(
-            "camera %s: %dx%d at %.4g pictures a second",
+            "camera %s: %dx%d at %.4g frames a second",
             device,
             self._capture.get(cv2.CAP_PROP_FRAME_WIDTH),
             self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT),
@@ -76,11 +75,11 @@ class OpencvCamera:
 
     @property
     def path(self) -> CapturePath:
-        """The GPU would have to be given a copy."""
+        """Two copies. The GPU needs one more, because OpenCV's memory is not page-locked."""
         return CapturePath(_COPIES, self._timestamps.clock_domain, "none")
 
     def read(self) -> VideoFrame | None:
-        """The next picture. Waits for at most a second or so; None when closed."""
+        """Return the next frame, or None when closed. Waits for about a second at most."""
         try:
             with self._read_lock:
                 return self._read()
@@ -91,9 +90,15 @@ class OpencvCamera:
                 self._release()
 
     def close(self) -> None:
-        """Returns at once; a read that waits in the driver releases the device when it is done."""
+        """Return at once. A read that waits in the driver releases the device when it ends."""
         self._closed.set()
         self._release()
+
+    def __enter__(self) -> OpencvCamera:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _release(self) -> None:
         if self._read_lock.acquire(blocking=False):
@@ -102,12 +107,6 @@ class OpencvCamera:
             finally:
                 self._read_lock.release()
 
-    def __enter__(self) -> OpencvCamera:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _read(self) -> VideoFrame | None:
         for _ in range(_MAX_CONSECUTIVE_CORRUPT):
             if self._closed.is_set():
@@ -115,7 +114,7 @@ class OpencvCamera:
             if not self._capture.grab():
                 if self._closed.is_set():
                     return None
-                raise SourceError(f"camera {self.device} gives no pictures")
+                raise SourceError(f"camera {self.device} delivers no frames")
             now_ns = self._clock.now_ns()
             driver_ms = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
             # The driver counts microseconds.
@@ -125,7 +124,7 @@ class OpencvCamera:
             good, image = self._capture.retrieve()
             if good and image is not None and image.ndim == 3 and image.dtype == np.uint8:
                 return VideoFrame(t_ns, index, image)
-            self.corrupt_frames += 1  # a JPEG that was cut off on its way; the next may be whole
+            self.corrupt_frames += 1  # a truncated JPEG; the next may be complete
         raise SourceError(
-            f"camera {self.device}: {_MAX_CONSECUTIVE_CORRUPT} broken pictures in a row"
+            f"camera {self.device}: {_MAX_CONSECUTIVE_CORRUPT} corrupt frames in a row"
         )

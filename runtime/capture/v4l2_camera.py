@@ -1,8 +1,8 @@
-"""A V4L2 camera spoken to directly: raw pictures, in memory that the GPU can read in place.
+"""A V4L2 camera without a library: raw frames, in memory that the GPU can read in place.
 
-In: a device that offers NV12, YUYV, RGB24 or BGR24. Out: the newest picture with the driver's own
-time and number. Where the driver takes it, it fills our page-locked memory and nothing is copied.
-Cameras that give only MJPEG are for `camera.py`.
+In: a device that offers NV12, YUYV, RGB24 or BGR24. Out: the newest frame with the driver's own
+time and number. If the driver supports it, it fills page-locked memory and nothing is copied.
+Cameras with only MJPEG are for `opencv_camera`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from . import v4l2_uapi as abi
 from .camera import CameraSettings
 from .timestamps import DriverTimestamps
 from .v4l2_buffers import MmapBuffers, UserPtrBuffers
-from .v4l2_device import Handle, check_captures, negotiate_format
+from .v4l2_device import Handle, check_captures
+from .v4l2_format import negotiate_format
 
 _LOG = logging.getLogger(__name__)
 
 _WAIT_S = 2.0
-"""The slowest rate that can be asked for is one picture a second."""
+"""The lowest rate that can be configured is one frame a second."""
 _MAX_CONSECUTIVE_CORRUPT = 30
 _TRUSTED_TIMESTAMPS = (abi.FLAG_TIMESTAMP_MONOTONIC, abi.FLAG_TIMESTAMP_UNKNOWN)
-"""Drivers that do not say which clock it is may use another; `DriverTimestamps` would find out."""
+"""An unstated clock may be another one; `DriverTimestamps` detects that."""
 
 
 class V4l2Camera:
-    """A VideoSource over one device. Raises SourceError when it cannot be opened or fails."""
+    """A VideoSource over one device. Raises SourceError if it cannot be opened or fails."""
 
     def __init__(
         self,
@@ -45,9 +46,9 @@ class V4l2Camera:
         """`pin`: the result of `kernels.memory.find_pin`, if the GPU reads the frames."""
         self.device = device
         self.corrupt_frames = 0
-        """Passed over: the driver marked them as broken or they came too short."""
+        """Skipped frames that the driver marked as corrupt or that were too short."""
         self.stale_frames = 0
-        """Passed over: there was a newer one already."""
+        """Skipped frames because a newer one was ready."""
         self._clock = clock
         self._pin = pin
         self._timestamps = DriverTimestamps(device)
@@ -71,8 +72,8 @@ class V4l2Camera:
 
     @property
     def path(self) -> CapturePath:
-        """Of the newest picture: a driver that did not take our memory costs a copy, and so does
-        a reader that keeps too many pictures."""
+        """The path of the newest frame. A driver that refuses user memory costs a copy, and so does
+        a reader that keeps too many frames."""
         return CapturePath(
             copies_per_frame=self._buffers.copies,
             clock_domain=self._timestamps.clock_domain,
@@ -80,11 +81,11 @@ class V4l2Camera:
         )
 
     def read(self) -> VideoFrame | None:
-        """The newest picture. Waits for two seconds at most; None when closed."""
+        """Return the newest frame, or None when closed. Waits for two seconds at most."""
         try:
             with self._read_lock:
                 return self._read()
-        except BlockingIOError as error:  # poll promised something, and it was no picture
+        except BlockingIOError as error:  # poll reported an event without a frame
             raise SourceError(f"camera {self.device} has stopped") from error
         except SourceError:
             raise
@@ -95,7 +96,7 @@ class V4l2Camera:
                 self._release()
 
     def close(self) -> None:
-        """Returns at once; a read that waits is woken and closes the device."""
+        """Return at once. A read that waits is woken and closes the device."""
         with self._close_lock:
             if not self._closed.is_set():
                 self._closed.set()
@@ -141,11 +142,11 @@ class V4l2Camera:
         except OSError as error:
             return self._open_driver_buffers(error.strerror or str(error))
 
-    def _open_driver_buffers(self, why: str) -> MmapBuffers:
+    def _open_driver_buffers(self, reason: str) -> MmapBuffers:
         _LOG.info(
-            "camera %s: its driver does not fill our memory (%s): each picture is copied once",
+            "camera %s: its driver does not fill user memory (%s): each frame is copied once",
             self.device,
-            why,
+            reason,
         )
         return MmapBuffers(self._handle, self._layout.buffer_bytes, self._pin)
 
@@ -157,11 +158,11 @@ class V4l2Camera:
             if event == "woken":
                 return None
             if event == "late":
-                self._restart_or_raise("gives no pictures")
+                self._restart_or_raise("delivers no frames")
                 continue
             newest, num_dequeued, corrupt = self._take_newest()
             if newest is not None and not self._warmed_up:
-                # Often the first one is dark, cut off or left from the time before.
+                # The first frame is often dark, truncated or old.
                 self._warmed_up = True
                 self._buffers.queue(newest.index)
                 continue
@@ -169,21 +170,21 @@ class V4l2Camera:
                 return self._make_frame(newest, num_dequeued)
             bad += corrupt
             if bad >= _MAX_CONSECUTIVE_CORRUPT:
-                self._restart_or_raise(f"gave {bad} broken pictures in a row")
+                self._restart_or_raise(f"delivered {bad} corrupt frames in a row")
                 bad = 0
         return None
 
     def _restart_or_raise(self, problem: str) -> None:
-        """A driver that took our memory and never filled it gets a chance with its own."""
+        """Retry with the driver's own memory if it accepted user memory and never filled it."""
         if self._warmed_up or isinstance(self._buffers, MmapBuffers):
             raise SourceError(f"camera {self.device} {problem}")
         self._buffers.close()
         self._buffers = self._open_driver_buffers(problem)
 
     def _take_newest(self) -> tuple[abi.Buffer | None, int, int]:
-        """(the newest good picture, pictures taken for it, broken ones among them).
+        """Return the newest good frame, the number of dequeued frames and of corrupt ones.
 
-        Raises BlockingIOError when there was nothing to take.
+        Raises BlockingIOError if no frame was ready.
         """
         newest: abi.Buffer | None = None
         num_dequeued = bad = 0
@@ -218,7 +219,7 @@ class V4l2Camera:
         return VideoFrame(t_ns, self._index, image, self._layout.pixel_format, device_ptr)
 
     def _count(self, sequence: int, num_dequeued: int) -> None:
-        """The driver's count goes on, a gap stays one; one that stands still is not believed."""
+        """Advance the index as the driver's sequence does, unless that stands still."""
         step = (sequence - self._sequence) & 0xFFFFFFFF
         if self._index < 0:
             step = 1

@@ -16,7 +16,6 @@ from ...engines.tensorrt import BuildOptions, find_cache_folder, load_tensorrt, 
 from ..clock import MonotonicClock
 from ..config import ConfigError, load_config
 from ..service import Watchdog, add_config_argument, drop_privileges_to, find_service_config
-from ..session import report_build_progress
 
 
 def add_build_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +56,7 @@ def run_build(args: argparse.Namespace) -> int:
     from ...engines import check_precision
     from ...engines.golden import check_golden_output
     from ...engines.tensorrt.engine import open_tensorrt
+    from ..session import report_build_progress
 
     try:
         load_tensorrt()

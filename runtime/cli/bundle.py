@@ -38,7 +38,6 @@ from ...engines.storage import atomic_write
 from ...engines.tensorrt import clean_name
 from ..config import Config, ConfigError, load_config
 from ..service import add_config_argument, add_set_argument, drop_privileges_to, find_service_config
-from ..session import report_build_progress
 
 RESTART = "restart the service to use it: sudo systemctl restart emotion-edge"
 
@@ -139,6 +138,7 @@ def _verify(config: Config, bundle: Bundle, num_levels: int) -> None:
     Raises EngineError, and ConfigError for a level that the bundle lacks.
     """
     from ..quality import open_levels
+    from ..session import report_build_progress
 
     with ExitStack() as stack:
         opened = open_levels(stack, config, bundle, report_build_progress)

@@ -110,28 +110,6 @@ def test_rows_of_voices(quantized: Bundle, ravdess_root: Path) -> None:
     assert rows[0].agreement == 1.0
 
 
-def test_disagreement_is_found(
-    write_bundle: Callable[..., Bundle],
-    make_network: Callable[..., bytes],
-    make_samples: Callable[..., Samples],
-    ferplus_root: Path,
-    tmp_path: Path,
-) -> None:
-    """A network that INT8 ruins does not agree with its FP32 version."""
-    bundle = write_bundle(face=make_network("face", "always"))
-    data = bundle.model_path("face").read_bytes()
-    ruined, _ = calibrate(
-        data, "face", make_samples("face"), 1.5, CalibrationOptions("minmax", 0.0)
-    )
-    bundle = write_variants(
-        bundle, tmp_path / "int8", {"face": QuantizedNetwork(ruined, "toy", {})}
-    )
-    selection = Selection("ferplus", ferplus_root, "valid", None, "face")
-    rows = compare_precisions(bundle, selection, ("fp32", "int8"))
-    assert rows[1].agreement < 0.9
-    assert "agreement" in "".join(find_violations(rows, LIMITS))
-
-
 def test_what_the_bundle_lacks(bundle: Bundle, ferplus_root: Path) -> None:
     """Another level is evaluated; a level or a precision that is missing is named."""
     selection = Selection("ferplus", ferplus_root, "valid", None, "face")

@@ -72,20 +72,26 @@ def test_auto_uses_the_best_plain_method(
     assert plain["minmax"] > 100 * table.divergence
 
 
+@pytest.mark.parametrize(
+    ("method", "min_agreement", "used"), [("minmax", 0.9, "minmax"), ("auto", 0.96, "answer")]
+)
 def test_most_sensitive_layer_is_excluded(
-    make_network: MakeNetwork, make_samples: MakeSamples
+    make_network: MakeNetwork,
+    make_samples: MakeSamples,
+    method: str,
+    min_agreement: float,
+    used: str,
 ) -> None:
     """Where no range is good enough, the layer is not quantized and stands in the table."""
     data, samples = make_network("face", "always"), make_samples("face")
-    quantized, table = calibrate(data, "face", samples, 1.5, CalibrationOptions("minmax", 0.9))
-    assert table.excluded == ["mix"]
+    options = CalibrationOptions(method, min_agreement)
+    quantized, table = calibrate(data, "face", samples, 1.5, options)
+    assert (table.used, table.excluded) == (used, ["mix"])
     assert next(iter(table.ranking)) == "mix"
     assert len(table.ranking) == 5
     feeds = samples.batches(16)
-    assert (
-        compare_logits(compute_logits(data, feeds), compute_logits(quantized, feeds), 1.5).agreement
-        >= 0.9
-    )
+    measured = compare_logits(compute_logits(data, feeds), compute_logits(quantized, feeds), 1.5)
+    assert measured.agreement >= min_agreement
 
 
 def test_second_call_runs_no_inference(

@@ -168,17 +168,6 @@ def test_order_of_the_list_changes_no_sample(
         np.testing.assert_array_equal(mel, full[name])
 
 
-def test_same_list_same_sha256(faces: FaceSet, voices: VoiceSet, manifest: Manifest) -> None:
-    """Another condition gives another hash."""
-    entries = face_entries(faces, "dark2")
-    first = render_faces(entries, faces, manifest).sha256
-    assert first == render_faces(entries, faces, manifest).sha256
-    assert first != render_faces(face_entries(faces, "dark4"), faces, manifest).sha256
-    spoken = voice_entries(voices, "snr10")
-    first = render_voices(spoken, voices, [], manifest).sha256
-    assert first == render_voices(spoken, voices, [], manifest).sha256
-
-
 def test_blanks(faces: FaceSet, manifest: Manifest) -> None:
     """All blanks differ; black, grey and white are uniform."""
     entries = [SampleEntry(f"blank/{name}", "plain") for name in BLANKS] + face_entries(faces)

@@ -80,17 +80,6 @@ def test_answer_finds_a_range_that_minmax_misses(
     assert probe.measure(searched, layers).agreement > 0.9
 
 
-def test_excluding_a_layer_restores_agreement(open_toy: Open) -> None:
-    """One layer of five is excluded: the sensitive one."""
-    probe, ranges = open_toy("always")
-    excluded, difference = exclude_sensitive_layers(
-        rank_layers(probe, ranges), lambda names: probe.measure(ranges, names), 0.9
-    )
-    assert excluded == ["mix"]
-    assert difference.agreement >= 0.9
-    assert probe.measure(ranges, find_weighted(probe.model)).agreement < 0.6
-
-
 @pytest.mark.parametrize("needed", range(9))
 def test_as_few_as_needed(needed: int) -> None:
     """The most sensitive ones, by at most four measurements of nine layers, each only once."""

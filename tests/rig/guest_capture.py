@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion_edge.runtime.capture import v4l2_device as v4l2_format
+from emotion_edge.runtime.capture import v4l2_device
 from emotion_edge.runtime.capture import v4l2_uapi as abi
 from emotion_edge.runtime.capture.camera import CameraSettings
 from emotion_edge.runtime.capture.reconnect import ReconnectingVideo
@@ -75,9 +75,9 @@ def main() -> None:
     parser.add_argument("--close-after-s", type=float, help="from another thread")
     args = parser.parse_args()
     if args.format:
-        only = {args.format: v4l2_format.RAW_FORMATS[args.format]}
-        v4l2_format.RAW_FORMATS.clear()
-        v4l2_format.RAW_FORMATS.update(only)
+        only = {args.format: v4l2_device.RAW_FORMATS[args.format]}
+        v4l2_device.RAW_FORMATS.clear()
+        v4l2_device.RAW_FORMATS.update(only)
     FaultyHandle.refuse_userptr, FaultyHandle.more_row_bytes = args.mmap, args.more_row_bytes
 
     clock = MonotonicClock()

@@ -1,5 +1,7 @@
-"""How a bundle is judged: what is shown to it, what it makes of that, what spoils it, and the
-report. `training/evaluation/evaluate.py` puts these together."""
+"""Scores a bundle on a data set: its examples, the networks' outputs, corruptions and the report.
+
+`evaluate.py` puts these together.
+"""
 
 from .evaluate import choose_level, evaluate_bundle, evaluate_examples
 from .examples import find_examples

@@ -3,8 +3,8 @@
 In: the open networks of a bundle, and a clip's faces, frame times and audio. Out: a prediction for
 each frame, or four a second where a clip has no frames, and their mean.
 
-Two things differ from a live run. Every window is taken for speech, as recordings of data sets are
-speech. Nothing is smoothed over time, because the mean over the clip does that.
+Two things differ from a live run. Every window counts as speech, because recordings of data
+sets are speech. Nothing is smoothed over time, because the mean over the clip does that.
 """
 
 from __future__ import annotations

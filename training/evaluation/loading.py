@@ -35,7 +35,7 @@ def load_audio(path: Path, sample_rate_hz: int) -> ExampleMedia:
 
 
 def load_image(path: Path, detector: Detector) -> ExampleMedia:
-    """The largest face of an image. A square image without a detected face is taken for a face that
+    """The largest face of an image. A square image without a detected face counts as a face that
     was cut out already, as in training."""
     image = read_image(path)
     height, width = image.shape[:2]

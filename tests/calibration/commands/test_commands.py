@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -264,6 +265,22 @@ def test_compare(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 6 + 1
     assert lines[-1] == ", ".join(f"{k} networks {v} bytes" for k, v in report["bytes"].items())
+
+
+def test_compare_records(
+    place: Path, ferplus_root: Path, ravdess_root: Path, tmp_path: Path
+) -> None:
+    """--record writes the metrics and their data sets into the bundle."""
+    bundle = shutil.copytree(place / "int8", tmp_path / "int8")
+    command = ["compare", "--bundle", str(bundle), "--record", "--actors", "2,5"]
+    assert main([*command, "--ferplus", str(ferplus_root), "--ravdess", str(ravdess_root)]) in (
+        0,
+        1,
+    )
+    precisions = load_bundle(bundle).manifest.metrics["precisions"]
+    assert set(precisions["voice"]) == {"fp32", "fp16", "int8"}
+    assert "FER+ valid" in precisions["protocol"]
+    assert "RAVDESS" in precisions["protocol"]
 
 
 def test_compare_refuses(place: Path, ferplus_root: Path, tmp_path: Path, capsys: Capture) -> None:

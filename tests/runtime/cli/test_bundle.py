@@ -181,7 +181,6 @@ def test_user_errors(capsys: pytest.CaptureFixture[str], source: str) -> None:
 def test_state_folder_that_cannot_be(
     capsys: pytest.CaptureFixture[str], state: Path, null: Path
 ) -> None:
-    """One line names the folder."""
     state.touch()
     for action in (("install", null), ("rollback",), ("list",)):
         code, _, errors = bundle(capsys, *action, *NULL)

@@ -13,7 +13,6 @@ import emotion_edge.kernels
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, Level, load_bundle
 from emotion_edge.kernels.cpu.preprocessor import CpuPreprocessor
 from emotion_edge.runtime.__main__ import main
-from emotion_edge.runtime.cli import profile as profile_command
 from emotion_edge.runtime.cli.profile import list_figures, print_table
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import load_config
@@ -25,10 +24,6 @@ from emotion_edge.runtime.session import open_runtime
 from ...engines.fake_tensorrt import use_fake_tensorrt
 
 MS = ("base_ms", "face_ms", "voice_ms")
-
-
-class PrivilegesDropped(Exception):
-    """Raised in place of dropping privileges, to end the command there."""
 
 
 @pytest.fixture(autouse=True)
@@ -128,24 +123,6 @@ def test_folder_that_cannot_be_written(
     code, lines, _ = profile(capsys, *null_engine)
     assert (code, lines[-1]) == (0, "not stored")
     assert "EMOTION_EDGE_CACHE" in caplog.text
-
-
-def test_drops_privileges_to_the_owner_of_the_cache(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Before a bundle is read or anything is written: the service could not use root's files."""
-    folders: list[Path] = []
-
-    def drop_privileges_to(folder: Path) -> None:
-        folders.append(folder)
-        raise PrivilegesDropped
-
-    monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "service" / "engines"))
-    monkeypatch.setattr(profile_command, "drop_privileges_to", drop_privileges_to)
-    with pytest.raises(PrivilegesDropped):
-        main(["profile", "--bundle", "/none", "--json", str(tmp_path / "x.json")])
-    assert folders == [tmp_path / "service"]
-    assert (tmp_path / "x.json").exists()  # opened before, by root
 
 
 def test_full_disk(capsys: pytest.CaptureFixture[str], null_engine: list[str]) -> None:
@@ -251,7 +228,6 @@ def test_budget_counts_a_full_frame() -> None:
 
 
 def test_markup_in_names(capsys: pytest.CaptureFixture[str]) -> None:
-    """Markup is printed as it is."""
     name = "[/red]"
     rows = figures(HIGH, (Level(name, 64), LevelCost(name, 1, 6, 3)))
     print_table(rows, 45.0, Path("/a/[bold]"))

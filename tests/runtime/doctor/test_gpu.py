@@ -187,7 +187,6 @@ def test_no_capture_check_without_the_indicator(
 
 
 def test_real_kernels_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CUDA preprocessor is opened."""
     seen: list[object] = []
 
     def open_preprocessor(name: str, *specs: object) -> AbstractContextManager[None]:

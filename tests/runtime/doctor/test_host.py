@@ -158,7 +158,6 @@ def test_throttled_jetson(tmp_path: Path, cause: str, file: str) -> None:
 
 @pytest.mark.parametrize(("millidegrees", "state"), [(85_000, "ok"), (85_100, "warn")])
 def test_hot_jetson(tmp_path: Path, millidegrees: int, state: str) -> None:
-    """The hottest zone is named."""
     root = build_jetson(tmp_path, ORIN_NANO)
     (root / "sys/class/thermal/thermal_zone1/temp").write_text(f"{millidegrees}\n")
     check = check_board(root)
@@ -177,7 +176,6 @@ def test_pc(tmp_path: Path) -> None:
 
 
 def test_machine_without_sensors(tmp_path: Path) -> None:
-    """A container without sensors is ok."""
     assert check_board(tmp_path).state == "ok"
 
 
@@ -203,7 +201,6 @@ def test_unsupported_jetpack(tmp_path: Path, l4t: tuple[str, str]) -> None:
 
 
 def test_unsupported_board(tmp_path: Path) -> None:
-    """It is named."""
     model = "NVIDIA Jetson AGX Thor Developer Kit"
     root = build_jetson(tmp_path, ORIN_NX)
     write_files(
@@ -246,7 +243,6 @@ def select(store: BundleStore, bundle: Path) -> Path:
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("given", ["argument", "configuration"])
 def test_missing_bundle(tmp_path: Path, given: str) -> None:
-    """One line names the folder."""
     missing = tmp_path / "missing"
     if given == "argument":
         check = check_bundle(missing, Config())
@@ -271,7 +267,6 @@ def test_bundle_of_a_run(tmp_path: Path, null_bundle: Path) -> None:
 
 
 def test_installed_bundle(store: BundleStore, null_bundle: Path) -> None:
-    """The selected bundle is in use."""
     folder = select(store, null_bundle)
     assert check_bundle(None, Config()) == Check("bundle", "ok", f"{folder} (null)")
 

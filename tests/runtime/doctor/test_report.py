@@ -136,7 +136,6 @@ def test_no_capture_with_a_refused_configuration(
 
 @pytest.mark.usefixtures("no_capture")
 def test_no_capture_beside_the_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A running service has the camera."""
     monkeypatch.setattr(report, "is_running", lambda sys_root: sys_root == tmp_path)
     assert run_checks(tmp_path)["capture"].state == "ok"
 

@@ -88,7 +88,6 @@ def test_not_installed(tmp_path: Path) -> None:
 
 
 def test_image_under_construction(device: Path) -> None:
-    """All files exist, and no systemd runs."""
     assert check_service(device, dict, no_output).state == "ok"
 
 
@@ -122,7 +121,6 @@ def test_failed(device: Path, result: str, status: str, meaning: str) -> None:
 
 
 def test_failed_at_once(device: Path) -> None:
-    """No restarts are mentioned without one."""
     unit = show(ActiveState="failed", Result=EXIT_CODE, ExecMainStatus="2")
     assert "restarts" not in check_service(device, unit, no_output).message
 
@@ -160,7 +158,6 @@ def test_wrong_setting(device: Path) -> None:
 
 
 def test_systemd_that_hangs(device: Path) -> None:
-    """The check warns, and the service counts as running."""
 
     def hang() -> Mapping[str, str]:
         raise subprocess.TimeoutExpired("systemctl", 5)
@@ -183,6 +180,7 @@ def test_answers_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     complaint = "emotion-edge.service:4: Unknown key name 'Watch', ignoring."
     add_program(tmp_path, "systemd-analyze", f'echo other.service: no >&2; echo "{complaint}" >&2')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(service, "TIMEOUT_S", 500)
     assert show_unit() == {"LoadState": "loaded", "StatusText": "fps=30"}
     assert verify_unit() == complaint
 
@@ -190,6 +188,7 @@ def test_answers_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_systemd_that_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container systemctl is missing or fails."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(service, "TIMEOUT_S", 500)
     assert (show_unit(), verify_unit()) == ({}, "")
     add_program(tmp_path, "systemctl", "echo System has not been booted >&2; exit 1")
     assert show_unit() == {}

@@ -12,7 +12,7 @@ from emotion_edge.runtime.config import Config, ConfigError, load_config
 from emotion_edge.runtime.sinks import NullSink, console, open_sinks, serial_line
 from emotion_edge.runtime.sinks.screen import sink as screen
 
-from .screen.screen_estimates import ESTIMATE
+from .estimates import ESTIMATE
 
 
 class RecordingSink:

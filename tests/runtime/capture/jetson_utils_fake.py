@@ -1,18 +1,18 @@
-"""A stand-in for the extension `jetson_utils_python`, over real memory and on a fake clock.
+"""A fake of the extension `jetson_utils_python`, over real memory and on a fake clock.
 
-It is not jetson-utils and proves nothing about a Jetson. It does what the source of dusty-nv's
-jetson-utils says (gstCamera.cpp, gstBufferManager.cpp, RingBuffer.inl, videoOptions.cpp,
-commandLine.cpp, PyVideo.cpp, PyCUDA.cpp):
+It proves nothing about a Jetson. It does what the source of dusty-nv's jetson-utils does
+(gstCamera.cpp, gstBufferManager.cpp, RingBuffer.inl, videoOptions.cpp, commandLine.cpp,
+PyVideo.cpp, PyCUDA.cpp):
 
-- The camera runs from the first Capture on and writes each picture into a ring of num-buffers, read
-  or not. Capture gives the newest one once, drops older ones silently, returns None when the time
-  is up and raises Exception for an error.
-- A format it does not know means raw: the picture is the ring's own memory. A known one is
-  converted into another ring, and the bytes are there only after the stream was waited for.
-- Stamps are nanoseconds since the pipeline was opened; 0 when the stamp was lost; the time since
-  the process began where GStreamer has none.
-- Numbers in the options are lost when argv is empty. Open may crash the process. A Capture after
-  Close opens again. The memory is freed with the videoSource, not with the images.
+- The camera runs from the first Capture on and writes each frame into a ring of num-buffers, read
+  or not. Capture returns the newest one once, drops older ones silently, returns None after the
+  timeout and raises Exception for an error.
+- A format it does not know means raw: the image is the ring's own memory. A known one is converted
+  into another ring, and its bytes are valid only after the stream is synchronized.
+- Timestamps are nanoseconds since the pipeline was opened; 0 for a lost timestamp; the time since
+  the start of the process where GStreamer has none.
+- Numbers in the options are lost if argv is empty. Open may crash the process. A Capture after
+  Close reopens. The memory is freed with the videoSource, not with the images.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ FREED, NOT_CONVERTED = 0xDD, 0xEE
 BITS = {"nv12": 12, "i420": 12, "yuyv": 16, "uyvy": 16, "rgb8": 24, "bgr8": 24, "gray8": 8}
 
 
-class Camera:
-    """The device and everything that a test decides about it or wants to know of it."""
+class FakeCamera:
+    """The device: its properties, its scripted faults and what was done with it."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
-        self.process_began_ns = clock.now_ns() - 10_000 * MS
-        # What it is
+        self.process_start_ns = clock.now_ns() - 10_000 * MS
+        # Properties
         self.size = (64, 32)
         self.format = "nv12"
         self.codec = "raw"
@@ -49,25 +49,25 @@ class Camera:
         self.mapped = True
         self.starts_after_ms = 150.0
         self.delay_ms = 4.0
-        """From the stamp until the picture is in the ring."""
+        """From the timestamp until the frame is in the ring."""
         self.drift_ppm = 0.0
         """How much faster GStreamer's clock runs than ours."""
-        # What happens
+        # Faults
         self.exists = True
         self.loses: set[int] = set()
-        """Pictures that the sensor never gives."""
+        """Frames that the sensor loses."""
         self.dies_after: int | None = None
         self.errors: list[int] = []
         """Numbers of the calls of Capture that raise."""
         self.late_ms: dict[int, float] = {}
-        """By how much the call that gives this picture returns too late."""
+        """Frame -> additional delay of the call that returns it."""
         self.jitter_ms: Callable[[int], float] = lambda number: 0.0
-        self.no_stamp: set[int] = set()
-        self.stamp_of: dict[int, int] = {}
+        self.no_timestamp: set[int] = set()
+        self.timestamp_of: dict[int, int] = {}
         self.app_time = False
         self.hold: Callable[[], None] = lambda: None
         """Called inside each Capture, where the real one waits."""
-        # What was done
+        # Observations
         self.created: list[dict[str, Any]] = []
         self.captures: list[tuple[str, int, int]] = []
         self.base_ns = 0
@@ -81,16 +81,16 @@ class Camera:
         self.streams: set[int] = set()
         self.events: dict[int, int] = {}
         self.queue: dict[int, list[Callable[[], None]]] = {}
-        self._graveyard: list[Any] = []
+        self._freed: list[Any] = []
 
-    def bury(self, buffers: list[Any]) -> None:
-        """Freed memory stays readable here, and shows that it was freed."""
+    def free(self, buffers: list[Any]) -> None:
+        """Mark memory as freed; it stays readable."""
         for buffer in buffers:
             ctypes.memset(buffer, FREED, ctypes.sizeof(buffer))
-        self._graveyard += buffers
+        self._freed += buffers
 
     def sensor_ns(self, number: int) -> int:
-        """When picture `number` is taken, since the pipeline was opened."""
+        """Return the capture time of a frame since the pipeline was opened."""
         return round(self.starts_after_ms * MS + number * 1e9 / self.fps)
 
     def frame_bytes(self, format_name: str) -> int:
@@ -98,9 +98,11 @@ class Camera:
 
 
 class CudaImage:
-    """cudaImage, as Capture returns it: does not own its memory."""
+    """A cudaImage of Capture, which does not own its memory."""
 
-    def __init__(self, camera: Camera, buffer: Any, format_name: str, timestamp_ns: int) -> None:
+    def __init__(
+        self, camera: FakeCamera, buffer: Any, format_name: str, timestamp_ns: int
+    ) -> None:
         self._camera = camera
         self.ptr = ctypes.addressof(buffer)
         self.format = format_name
@@ -121,11 +123,11 @@ class CudaImage:
 
 
 def parse_options(argv: list[str], options: dict[str, Any]) -> dict[str, Any]:
-    """What videoOptions.Parse makes of both."""
-    asked = {"numBuffers": 4, "width": 0, "height": 0, "framerate": 0.0, "flipMethod": "none"}
-    asked |= {"zeroCopy": True, "headless": False, "log-file": "stdout"} | options
+    """Return the result of videoOptions.Parse."""
+    parsed = {"numBuffers": 4, "width": 0, "height": 0, "framerate": 0.0, "flipMethod": "none"}
+    parsed |= {"zeroCopy": True, "headless": False, "log-file": "stdout"} | options
     if not argv:
-        asked |= {"numBuffers": 0, "width": 0, "height": 0, "framerate": 0.0}
+        parsed |= {"numBuffers": 0, "width": 0, "height": 0, "framerate": 0.0}
     names: dict[str, tuple[str, Callable[[str], Any]]] = {
         "--num-buffers": ("numBuffers", int),
         "--input-width": ("width", int),
@@ -139,14 +141,16 @@ def parse_options(argv: list[str], options: dict[str, Any]) -> dict[str, Any]:
     for argument in argv:
         flag, _, value = argument.partition("=")
         name, kind = names[flag]
-        asked[name] = kind(value)
-    return asked
+        parsed[name] = kind(value)
+    return parsed
 
 
 class VideoSource:
     """videoSource over gstCamera and gstBufferManager."""
 
-    def __init__(self, camera: Camera, uri: str, argv: list[str], options: dict[str, Any]) -> None:
+    def __init__(
+        self, camera: FakeCamera, uri: str, argv: list[str], options: dict[str, Any]
+    ) -> None:
         self._camera = camera
         self._options = parse_options(argv, options)
         camera.created.append({"uri": uri, **self._options})
@@ -154,8 +158,8 @@ class VideoSource:
             raise Exception("jetson.utils -- failed to create videoSource device")
         self._streaming = False
         self._base_ns = 0
-        self._next = 0  # the picture that the camera takes next
-        self._newest: tuple[int, int] | None = None  # picture and slot, until it was given
+        self._next = 0  # number of the next frame
+        self._newest: tuple[int, int] | None = None  # number and slot, until it is returned
         self._written = 0
         self._calls = 0
         length = self._options["numBuffers"]
@@ -167,7 +171,7 @@ class VideoSource:
         """PyVideoSource_Dealloc."""
         if self._camera.exists:
             self._camera.deleted += 1
-            self._camera.bury(self._raw + self._rgb)
+            self._camera.free(self._raw + self._rgb)
 
     def Open(self) -> None:  # noqa: N802
         raise AssertionError("Open sets a Python error without the GIL: this may crash")
@@ -221,7 +225,7 @@ class VideoSource:
         return CudaImage(camera, self._convert(slot, stream), format, timestamp_ns)
 
     def _arrival_ns(self, number: int) -> int:
-        """When the picture is in the ring, on our clock; never, when the camera is dead."""
+        """Return when the frame is in the ring, in monotonic time; never for a dead camera."""
         camera = self._camera
         if camera.dies_after is not None and number > camera.dies_after:
             return 1 << 62
@@ -231,7 +235,7 @@ class VideoSource:
         return self._base_ns + camera.sensor_ns(number) + round(late_ms * MS)
 
     def _fill_ring(self) -> None:
-        """Everything the camera has written by now (checkBuffer and Enqueue)."""
+        """Write all frames that are due by now (checkBuffer and Enqueue)."""
         while self._arrival_ns(self._next) <= self._camera.clock.now_ns():
             while self._next in self._camera.loses:
                 self._next += 1
@@ -243,16 +247,16 @@ class VideoSource:
 
     def _timestamp_ns(self, number: int) -> int:
         camera = self._camera
-        if number in camera.no_stamp:
+        if number in camera.no_timestamp:
             return 0
-        if number in camera.stamp_of:
-            return camera.stamp_of[number]
+        if number in camera.timestamp_of:
+            return camera.timestamp_of[number]
         if camera.app_time:
-            return self._arrival_ns(number) - camera.process_began_ns
+            return self._arrival_ns(number) - camera.process_start_ns
         return round(camera.sensor_ns(number) * (1 + camera.drift_ppm * 1e-6))
 
     def _convert(self, slot: int, stream: int) -> Any:
-        """Only queued: until the stream is waited for, the buffer holds something else."""
+        """Queue the conversion: until the stream is synchronized, the buffer is invalid."""
         source = self._raw[slot]
         target = self._rgb[self._converted % len(self._rgb)]
         self._converted += 1
@@ -266,8 +270,8 @@ class VideoSource:
         return target
 
 
-def make_module(camera: Camera) -> ModuleType:
-    """The module to put into `sys.modules` as jetson_utils_python."""
+def make_module(camera: FakeCamera) -> ModuleType:
+    """Return the module to put into `sys.modules` as jetson_utils_python."""
     module: Any = ModuleType("jetson_utils_python")
     handles = iter(range(1000, 2000))
     lock = threading.Lock()
@@ -297,7 +301,7 @@ def make_module(camera: Camera) -> ModuleType:
         camera.events[event] = stream
         return event
 
-    def synchronise(event: int) -> None:
+    def synchronize(event: int) -> None:
         camera.waits += 1
         with lock:
             for step in camera.queue.pop(camera.events[event], []):
@@ -309,14 +313,14 @@ def make_module(camera: Camera) -> ModuleType:
     module.cudaStreamDestroy = camera.streams.remove
     module.cudaEventCreate = create_event
     module.cudaEventRecord = record
-    module.cudaEventSynchronize = synchronise
+    module.cudaEventSynchronize = synchronize
     module.cudaEventDestroy = camera.events.pop
     return cast(ModuleType, module)
 
 
-def install(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Camera:
-    """A camera for the library that JetsonCamera will find, under any name in /dev."""
-    camera = Camera(clock)
+def install(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> FakeCamera:
+    """Install the fake library with one camera, which has any name in /dev."""
+    camera = FakeCamera(clock)
     monkeypatch.setitem(sys.modules, "jetson_utils_python", make_module(camera))
     monkeypatch.setattr(jetson_utils, "Path", lambda name: Path("/dev/null"))
     return camera

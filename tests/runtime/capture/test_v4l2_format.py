@@ -1,4 +1,4 @@
-"""What a driver's colour fields stand for; `test_v4l2` has them on whole frames."""
+"""The meaning of a driver's color fields; `test_v4l2_camera` has them on whole frames."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emotion_edge.kernels.pixels import PIXEL_FORMATS
-from emotion_edge.runtime.capture.v4l2_device import name_pixel_format
+from emotion_edge.runtime.capture.v4l2_format import name_pixel_format
 from emotion_edge.runtime.capture.v4l2_uapi import PRIV_MAGIC, PixelFormat
 
 
@@ -34,12 +34,12 @@ def name(colorspace: int, encoding: int, quantization: int, priv: int = PRIV_MAG
         (10, "yuyv-709"),  # BT2020: nearest to BT.709
         (11, "yuyv"),  # RAW
         (12, "yuyv-709"),  # DCI_P3
-        (13, "yuyv"),  # there is none yet
+        (13, "yuyv"),  # not defined yet
     ],
 )
-def test_defaults_by_colour_space(colorspace: int, expected: str) -> None:
-    """As V4L2_MAP_YCBCR_ENC_DEFAULT and V4L2_MAP_QUANTIZATION_DEFAULT of linux/videodev2.h. What
-    is stated wins, and each field for itself."""
+def test_defaults_by_color_space(colorspace: int, expected: str) -> None:
+    """As V4L2_MAP_YCBCR_ENC_DEFAULT and V4L2_MAP_QUANTIZATION_DEFAULT of linux/videodev2.h. A
+    field that is stated takes precedence over the color space's default."""
     assert name(colorspace, 0, 0) == expected
     assert name(colorspace, 1, 2) == "yuyv"
     assert name(colorspace, 2, 1) == "yuyv-709-full"
@@ -61,13 +61,13 @@ def test_defaults_by_colour_space(colorspace: int, expected: str) -> None:
     ],
 )
 def test_encodings(encoding: int, expected: str) -> None:
-    """Each one of the kernel's is one of ours."""
+    """Each encoding of the kernel maps to a supported one."""
     assert name(1, encoding, 0) == expected
 
 
 @pytest.mark.parametrize("wrong", [99, 128, 0xFFFFFFFF])
-def test_numbers_that_mean_nothing(wrong: int) -> None:
-    """An unknown number counts as not stated."""
+def test_undefined_numbers(wrong: int) -> None:
+    """They count as not stated."""
     assert name(7, wrong, wrong) == "yuyv-full"
     assert name(3, wrong, wrong) == "yuyv-709"
     assert name(wrong, wrong, wrong) == "yuyv"
@@ -78,5 +78,5 @@ NUMBERS = st.integers(0, 0xFFFFFFFF)
 
 @given(NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 def test_no_number_fails(colorspace: int, encoding: int, quantization: int, priv: int) -> None:
-    """Whatever a driver leaves there, the frame's format is one that the kernels know."""
+    """Any values of a driver give a format that the kernels read."""
     assert name(colorspace, encoding, quantization, priv) in PIXEL_FORMATS

@@ -1,9 +1,9 @@
-"""A camera's driver in place of `v4l2_device.Handle`.
+"""A fake camera driver in place of `v4l2_device.Handle`.
 
-It keeps to what the kernel's videobuf2 does: buffers are filled in the order in which they were
-queued and taken in the order in which they were filled, a picture without a queued buffer is lost
-but counted, a buffer cannot be queued twice, user memory must be long enough, an unplugged device
-answers ENODEV and a broken one EIO.
+It does what the kernel's videobuf2 does. Buffers are filled in the order of queueing and dequeued
+in the order of filling. A frame without a queued buffer is lost but counted. A buffer cannot be
+queued twice, and user memory must be long enough. An unplugged device answers ENODEV, a defective
+one EIO.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from emotion_edge.runtime.clock import FakeClock
 MS = 1_000_000
 
 
-class StandIn:
-    """`script` says what each wait brings; when it is empty, a picture each."""
+class FakeDriver:
+    """`script` holds the result of each wait; after its end, one frame each."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -33,18 +33,18 @@ class StandIn:
             "YUYV": {(640, 480): 30.0, (1280, 720): 10.0},
         }
         """V4L2 format -> size -> fastest rate."""
-        self.colours = (0, 0, 0)
-        """colorspace, ycbcr_enc, quantization, as the driver states them."""
+        self.colors = (0, 0, 0)
+        """The driver's colorspace, ycbcr_enc and quantization."""
         self.more_row_bytes = 0
         self.extends_formats = True
-        """As kernels from 3.16 on, which say that fields after `priv` mean something."""
+        """Mark the fields after `priv` as valid, as kernels from 3.16 on do."""
         self.takes_user_memory = True
         self.fills_user_memory = True
-        self.stamp_flag = abi.FLAG_TIMESTAMP_MONOTONIC
+        self.timestamp_flag = abi.FLAG_TIMESTAMP_MONOTONIC
         self.counts = True
         self.age_ms = 8.0
         self.script: list[str] = []
-        self.on_wait: Callable[[], str | None] = lambda: None
+        self.on_wait: Callable[[], None] = lambda: None
         self.format = abi.PixelFormat()
         self.fps = 0.0
         self.memory = 0
@@ -57,11 +57,11 @@ class StandIn:
         self.maps: list[mmap.mmap] = []
         self.closed = 0
 
-    def __call__(self, device: str) -> StandIn:
+    def __call__(self, device: str) -> FakeDriver:
         self.woken = False
         return self
 
-    # What Handle has
+    # The interface of Handle
 
     def ioctl(self, number: int, argument: Any) -> None:
         if self.gone:
@@ -75,10 +75,10 @@ class StandIn:
         return self.maps[-1]
 
     def wait(self, timeout_s: float) -> str:
-        told = self.on_wait()
-        if told or self.woken:
-            return told or "woken"
-        step = self.script.pop(0) if self.script else "picture"
+        self.on_wait()
+        if self.woken:
+            return "woken"
+        step = self.script.pop(0) if self.script else "frame"
         if step in ("late", "gone", "fatal"):
             self.gone, self.broken = step == "gone", step == "fatal"
             return "late" if step == "late" else "ready"
@@ -94,9 +94,9 @@ class StandIn:
     def close(self) -> None:
         self.closed += 1
 
-    # What happens inside
+    # The driver
 
-    def capture(self, kind: str = "picture") -> None:
+    def capture(self, kind: str = "frame") -> None:
         self.clock.advance(33 * MS)
         number, self.sequence = self.sequence, (self.sequence + 1) & 0xFFFFFFFF
         if kind == "lost" or not self.queued or not self.streaming:
@@ -110,10 +110,10 @@ class StandIn:
             self.maps[index][:size] = bytes([number % 251]) * size
         done = abi.Buffer.from_buffer_copy(buffer)
         done.bytesused = size // 2 if kind == "short" else size
-        done.flags = self.stamp_flag | (abi.FLAG_ERROR if kind == "error" else 0)
+        done.flags = self.timestamp_flag | (abi.FLAG_ERROR if kind == "error" else 0)
         done.sequence = number if self.counts else 0
-        stamp_us = self.clock.now_ns() // 1000 - round(self.age_ms * 1000)
-        done.timestamp.tv_sec, done.timestamp.tv_usec = divmod(stamp_us, 1_000_000)
+        timestamp_us = self.clock.now_ns() // 1000 - round(self.age_ms * 1000)
+        done.timestamp.tv_sec, done.timestamp.tv_usec = divmod(timestamp_us, 1_000_000)
         self.done.append(done)
 
     def _querycap(self, answer: abi.Capability) -> None:
@@ -151,7 +151,7 @@ class StandIn:
         pix.bytesperline = pix.width * bytes_each + self.more_row_bytes
         rows = pix.height * 3 // 2 if name == "NV12" else pix.height
         pix.sizeimage = pix.bytesperline * rows
-        pix.colorspace, pix.ycbcr_enc, pix.quantization = self.colours
+        pix.colorspace, pix.ycbcr_enc, pix.quantization = self.colors
         pix.priv = abi.PRIV_MAGIC if self.extends_formats else 0
         self.format = abi.PixelFormat.from_buffer_copy(pix)
 

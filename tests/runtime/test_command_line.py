@@ -1,4 +1,4 @@
-"""The command lines, as a user types them."""
+"""`emotion-edge run` on the command line: outputs, signals, exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TIMEOUT_S = 500
 
 @pytest.fixture
 def null_engine(null_bundle: Path) -> list[str]:
-    """Options that make a run need no model, and find no machine too slow to be silent about."""
+    """Options of a run without networks, with a budget that no machine misses."""
     never_late = "budget_ms=10000"
     return ["--bundle", str(null_bundle), "--set", "engines.name=null", "--set", never_late]
 
@@ -64,7 +64,7 @@ def start(*arguments: object, **options: Any) -> AbstractContextManager[subproce
 
 
 def test_replay_writes_one_object_per_frame(tmp_path: Path, null_engine: list[str]) -> None:
-    """The frozen keys in their order, for each picture; nothing on the terminal."""
+    """Each frame has an object with its keys in order. Nothing is printed."""
     out = tmp_path / "out.jsonl"
     options = ["--source", "demo", "--pace", "max", "--seconds", "2", "--output", f"jsonl:{out}"]
     with start(*options, *null_engine) as process:
@@ -82,8 +82,8 @@ def test_replay_writes_one_object_per_frame(tmp_path: Path, null_engine: list[st
     assert lines[-1]["voice"] is not None
 
 
-def test_real_time_replay_ends_with_the_file(video_file: Path, null_engine: list[str]) -> None:
-    """By itself, with code 0, after the last picture."""
+def test_playback_ends_with_the_file(video_file: Path, null_engine: list[str]) -> None:
+    """It ends with code 0 after the last frame."""
     with start("--source", video_file, "--output", "jsonl:-", *null_engine) as process:
         out, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, errors) == (0, "")
@@ -92,7 +92,7 @@ def test_real_time_replay_ends_with_the_file(video_file: Path, null_engine: list
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_is_a_clean_end(null_engine: list[str], number: signal.Signals) -> None:
-    """systemd's stop and Ctrl-C: code 0 and only whole lines."""
+    """After systemd's stop and Ctrl-C: code 0 and only whole lines."""
     with start("--source", "demo", "--output", "jsonl:-", *null_engine) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
@@ -110,7 +110,7 @@ def test_signal_is_a_clean_end(null_engine: list[str], number: signal.Signals) -
 def test_closed_pipe_is_a_clean_end(
     null_engine: list[str], pace: str, output: str, unbuffered: str
 ) -> None:
-    """`| head -1`: the reader has seen enough, whether Python buffers its output or not."""
+    """As after `| head -1`, whether Python buffers its output or not."""
     options = ["--source", "demo", "--pace", pace, "--output", output]
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with start(*options, *null_engine, env=environment) as process:
@@ -123,8 +123,8 @@ def test_closed_pipe_is_a_clean_end(
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_nobody_reads_what_a_command_prints(unbuffered: str) -> None:
-    """`doctor | head -1`: no word about it, and code 0."""
+def test_reader_that_leaves_early(unbuffered: str) -> None:
+    """`doctor | head -1` ends with code 0 and nothing on stderr."""
     command = [sys.executable, "-m", "emotion_edge.runtime", "doctor"]
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     pipe = subprocess.PIPE
@@ -137,7 +137,7 @@ def test_nobody_reads_what_a_command_prints(unbuffered: str) -> None:
 
 
 def test_missing_file_in_a_process_of_its_own() -> None:
-    """One line and code 4, with nothing around it."""
+    """One line on stderr and code 4."""
     with start("--source", "nowhere.mp4", "--pace", "max") as process:
         out, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, out) == (4, "")
@@ -146,7 +146,7 @@ def test_missing_file_in_a_process_of_its_own() -> None:
 
 
 def test_no_torch_in_the_runtime() -> None:
-    """Whatever the runtime imports, the training's libraries are not among it."""
+    """No module of the runtime imports the libraries of the training."""
     code = (
         "import sys\n"
         "import emotion_edge.runtime.__main__, emotion_edge.runtime.live\n"
@@ -168,14 +168,14 @@ def test_no_torch_in_the_runtime() -> None:
     assert done.stdout.strip() == "[]"
 
 
-# What people can mend, in this process. Told wrongly: 2; something outside is wrong: 4.
+# Errors of the user and of the environment, in this process
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:
-    """The one line on stderr with which `run` refuses, and its exit code."""
-    left = main(["run", "--pace", "max", "--seconds", "1", *map(str, arguments)])
+    """Run, expect an exit code, and return the one line on stderr."""
+    actual = main(["run", "--pace", "max", "--seconds", "1", *map(str, arguments)])
     printed = capsys.readouterr()
-    assert (left, printed.out) == (code, "")
+    assert (actual, printed.out) == (code, "")
     assert printed.err.endswith("\n")
     assert len(printed.err.splitlines()) == 1
     assert "Traceback" not in printed.err
@@ -183,71 +183,62 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "names"),
     [
-        (["--set", "sauce.name=x"], ["unknown key sauce"]),
-        (["--set", "budget_ms"], ["a.b=value"]),
-        (["--set", "level=best"], ["level is 'best'", "high, low"]),
-        (["--set", "engines.name=fast"], ["engines.name is 'fast'", "onnx"]),
-        (["--config", "none.yaml"], ["none.yaml", "No such file"]),
-        (["--output", "jsonn:x"], ["jsonn:x", "console, jsonl:FILE"]),
-        (["--output", "serial:"], ["'serial:'", "serial:DEVICE"]),
-        (["--output", "null", "screen:card0"], ["'card0'", "/dev/dri/cardN"]),
-        (["--set", "profile=school"], ["profile is 'school'", "Article 5(1)(f)"]),
-        (["--set", "profile=workplace"], ["profile is 'workplace'", "Article 5(1)(f)"]),
-        (["--output", "jsonl:/none/out"], ["/none/out", "No such file"]),
-        (["--output", "null", "console", "x"], ["'x'"]),
+        (["--set", "sauce.name=x"], "sauce"),
+        (["--set", "budget_ms"], "budget_ms"),
+        (["--set", "level=best"], "level is 'best'"),
+        (["--set", "engines.name=fast"], "engines.name is 'fast'"),
+        (["--config", "none.yaml"], "none.yaml"),
+        (["--output", "jsonn:x"], "jsonn:x"),
+        (["--output", "serial:"], "'serial:'"),
+        (["--output", "null", "screen:card0"], "'card0'"),
+        (["--set", "profile=school"], "Article 5(1)(f)"),
+        (["--set", "profile=workplace"], "Article 5(1)(f)"),
+        (["--output", "jsonl:/none/out"], "/none/out"),
+        (["--output", "null", "console", "x"], "'x'"),
     ],
 )
-def test_user_errors(
-    capsys: pytest.CaptureFixture[str],
-    null_engine: list[str],
-    arguments: list[str],
-    says: list[str],
+def test_usage_error_in_a_value(
+    capsys: pytest.CaptureFixture[str], null_engine: list[str], arguments: list[str], names: str
 ) -> None:
-    """One line that names what was given, code 2, no traceback: no restart would help."""
-    line = refuse(capsys, "--source", "demo", "--output", "null", *null_engine, *arguments)
-    for part in says:
-        assert part in line
+    """Code 2, and one line that names the value. A restart would not help."""
+    options = ["--source", "demo", "--output", "null", *null_engine, *arguments]
+    assert names in refuse(capsys, *options)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "names"),
     [
-        (["--source", "none.mp4"], ["none.mp4", "no such file"]),
-        (["--source", "/dev/video99"], ["/dev/video99", "cannot be replayed"]),
-        (["--source", ""], ["is a folder"]),
-        (["--set", "face.yunet_file=none.onnx"], ["face.yunet_file", "none.onnx"]),
+        (["--source", "none.mp4"], "none.mp4"),
+        (["--source", "/dev/video99"], "/dev/video99"),
+        (["--source", ""], "folder"),
+        (["--set", "face.yunet_file=none.onnx"], "face.yunet_file"),
     ],
 )
-def test_what_is_missing_outside(
-    capsys: pytest.CaptureFixture[str],
-    null_engine: list[str],
-    arguments: list[str],
-    says: list[str],
+def test_environment_errors(
+    capsys: pytest.CaptureFixture[str], null_engine: list[str], arguments: list[str], names: str
 ) -> None:
-    """Code 4: it may be there at the next start."""
+    """Code 4, and one line that names the file: it may exist at the next start."""
     options = ["--source", "demo", "--output", "null", *null_engine, *arguments]
-    line = refuse(capsys, *options, code=4)
-    for part in says:
-        assert part in line
+    assert names in refuse(capsys, *options, code=4)
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ConfigError("setting x is 1, allowed: 2"), 2),
-        (BundleError("bundle is damaged"), 4),
-        (SourceError("camera is gone"), 4),
-        (EngineError("engine is of another GPU"), 4),
-        (PreprocessorError("no driver"), 4),
-        (IndicatorError("indicator cannot be turned on"), 4),
+        (ConfigError("an error"), 2),
+        (BundleError("an error"), 4),
+        (SourceError("an error"), 4),
+        (EngineError("an error"), 4),
+        (PreprocessorError("an error"), 4),
+        (IndicatorError("an error"), 4),
     ],
 )
 def test_exit_code_of_each_error(
     capsys: pytest.CaptureFixture[str], error: Exception, code: int
 ) -> None:
-    """2 is never restarted by systemd, 4 is: each says the same line."""
+    """systemd restarts after 4 and not after 2. The message is one line."""
 
     def fail(_: argparse.Namespace) -> int:
         raise error
@@ -256,68 +247,41 @@ def test_exit_code_of_each_error(
     assert capsys.readouterr() == ("", f"{error}\n")
 
 
-def test_our_bugs_show_their_trace() -> None:
-    """They are not caught, so that Python ends with code 1."""
+def test_bugs_have_a_traceback() -> None:
+    """They are not caught, so Python ends with code 1."""
 
     def fail(_: argparse.Namespace) -> int:
-        raise ValueError("a bug of ours")
+        raise ZeroDivisionError
 
-    with pytest.raises(ValueError, match="a bug of ours"):
+    with pytest.raises(ZeroDivisionError):
         run_guarded(fail, argparse.Namespace())
 
 
 def test_indicator_that_cannot_be_turned_on(
     capsys: pytest.CaptureFixture[str], null_engine: list[str]
 ) -> None:
-    """Nothing is captured, and the line says why."""
+    """Nothing is captured, and the line names the indicator."""
     options = ["--set", "indicator.kind=file", "--set", "indicator.file=/sys/class/leds/none/x"]
     code = main(["run", "--source", "demo", "--output", "null", *options, *null_engine])
     out, errors = capsys.readouterr()
     assert (code, out, len(errors.splitlines())) == (4, "", 1)
-    assert "indicator /sys/class/leds/none/x cannot be turned on: No such file" in errors
+    assert "/sys/class/leds/none/x" in errors
 
 
-def truncate(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-5])
-
-
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (lambda folder: truncate(folder / "bundle.json"), "bundle.json"),
-        (lambda folder: truncate(folder / "voice.onnx"), "voice.onnx"),
-        (lambda folder: (folder / "face.onnx").unlink(), "face.onnx"),
-        (lambda folder: (folder / "bundle.json").unlink(), "bundle.json"),
-        (shutil.rmtree, "no such bundle folder"),
-    ],
-)
+@pytest.mark.parametrize("file", ["bundle.json", "voice.onnx"])
 def test_damaged_bundle(
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    null_bundle: Path,
-    damage: Callable[[Path], object],
-    says: str,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, null_bundle: Path, file: str
 ) -> None:
-    """A bundle of which a byte is missing is never run."""
-    folder = tmp_path / "bundle"
-    shutil.copytree(null_bundle, folder)
-    damage(folder)
+    """A bundle that lacks a byte does not run."""
+    folder = Path(shutil.copytree(null_bundle, tmp_path / "bundle"))
+    (folder / file).write_bytes((folder / file).read_bytes()[:-5])
     options = ["--source", "demo", "--output", "null", "--bundle", folder]
-    assert says in refuse(capsys, *options, code=4)
-
-
-def test_bundle_without_networks(capsys: pytest.CaptureFixture[str], null_bundle: Path) -> None:
-    """Files that are no networks are the engine's to refuse, in one line too."""
-    options = ["--source", "demo", "--output", "null", "--bundle", null_bundle]
-    line = refuse(capsys, *options, code=4)
-    assert "face.onnx" in line
-    assert "cannot open it" in line
+    assert file in refuse(capsys, *options, code=4)
 
 
 def test_unknown_log_level(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EMOTION_EDGE_LOG is the user's as well."""
     monkeypatch.setenv("EMOTION_EDGE_LOG", "loud")
     assert "EMOTION_EDGE_LOG is LOUD" in refuse(capsys, "--source", "demo")
 
@@ -335,7 +299,7 @@ def test_unknown_log_level(
     ],
 )
 def test_usage_errors(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    """argparse's own: code 2, with the usage."""
+    """argparse prints the usage. Code 2."""
     with pytest.raises(SystemExit) as error:
         main(arguments)
     assert error.value.code == 2
@@ -343,18 +307,17 @@ def test_usage_errors(capsys: pytest.CaptureFixture[str], arguments: list[str]) 
 
 
 @pytest.mark.parametrize("name", ["it's.mp4", "a: b.mp4", "1", "null", "[x]", "#.mp4", "~"])
-def test_any_file_name_is_taken_as_it_is(
+def test_file_names_are_not_yaml(
     capsys: pytest.CaptureFixture[str], null_engine: list[str], name: str
 ) -> None:
-    """No name is read as YAML."""
     line = refuse(capsys, "--source", name, "--output", "null", *null_engine, code=4)
-    assert f"source {name}: no such file" in line
+    assert f"source {name}:" in line
 
 
 def test_settings_in_a_file(
     tmp_path: Path, null_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A configuration file alone is enough; what the command line says goes before it."""
+    """A configuration file is enough. Options override it."""
     out, config = tmp_path / "out.jsonl", tmp_path / "config.yaml"
     config.write_text(
         f"source: {{name: none.mp4}}\nengines: {{name: null}}\nbundle: {null_bundle}\n"

@@ -1,6 +1,6 @@
-"""Noises and rooms to hear a bundle's voice network in.
+"""Noises and rooms in which a bundle's voice network is scored.
 
-In: folders of sounds, or none. Out: `AcousticConditions`, sounds at the rate of the mel.
+In: folders of audio files, or none. Out: `AcousticConditions`, audio at the log-mel's rate.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ log = logging.getLogger(__name__)
 
 RT60S_S = (0.3, 0.6, 1.0)
 MAX_NOISES = 200
-"""Files taken from a folder of noises; a larger one is drawn from, so that it fits in memory."""
+"""Files used of a folder of noises. Of a larger folder a random sample is drawn, for memory."""
 MAX_NOISE_S = 30
 MADE_NOISE_S = 10
 NOISE_LEVEL = 0.03
-"""Root mean square of the noises made here, played alone: -30 dB of full scale."""
+"""Root mean square of the synthetic noises when played alone: -30 dB of full scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcousticConditions:
-    """`noises`: sounds by the name of their condition; `rooms`: impulse responses by their
-    reverberation time in seconds."""
+    """Noises and impulse responses."""
 
     noises: Mapping[str, Sequence[Audio]]
+    """By the name of their condition."""
     rooms: Mapping[float, Sequence[Audio]]
+    """Impulse responses by their reverberation time in seconds."""
 
 
 def load_acoustic_conditions(
     noise_dir: Path | None, response_dir: Path | None, sample_rate_hz: int, seed: int
 ) -> AcousticConditions:
-    """Sounds of the folders, searched to the bottom, see `list_noises`; where no folder is
-    given, white and pink noise and three synthetic rooms. Raises DatasetError when a folder holds
-    no sound."""
+    """Load the folders' audio files, see `list_noises`. Without a folder: white and pink noise, and
+    three synthetic rooms. Raises DatasetError when a folder holds no audio."""
     rng = np.random.default_rng(seed)
     if noise_dir is None:
         count = MADE_NOISE_S * sample_rate_hz
@@ -57,10 +57,9 @@ def load_acoustic_conditions(
         audio_clips = (
             audio[: MAX_NOISE_S * sample_rate_hz] for audio in _load(files, sample_rate_hz)
         )
-        heard = [cut_silence(audio, sample_rate_hz) for audio in audio_clips]
-        noises = {
-            "noise": _require_audio([audio for audio in heard if len(audio)], noise_dir, "--noise")
-        }
+        audible = [cut_silence(audio, sample_rate_hz) for audio in audio_clips]
+        audible = [audio for audio in audible if len(audio)]
+        noises = {"noise": _require_audio(audible, noise_dir, "--noise")}
     if response_dir is None:
         rooms = {rt60_s: [make_response(rt60_s, sample_rate_hz, rng)] for rt60_s in RT60S_S}
     else:
@@ -72,29 +71,31 @@ def load_acoustic_conditions(
     return AcousticConditions(noises, rooms)
 
 
-def list_noises(folder: Path, but: Path | None) -> list[Path]:
-    """Noises to judge with: the half of `folder` that training leaves alone, less what lies under
-    `but`; all of it when nothing is left so. Raises DatasetError."""
-    left_out = None if but is None else but.resolve()
+def list_noises(folder: Path, excluded: Path | None) -> list[Path]:
+    """List the noises of a folder that training does not use, without those under `excluded`.
+
+    All are listed when none is left so. Raises DatasetError.
+    """
+    root = None if excluded is None else excluded.resolve()
 
     def is_noise(path: Path) -> bool:
-        return left_out is None or not path.resolve().is_relative_to(left_out)
+        return root is None or not path.resolve().is_relative_to(root)
 
     files = list_audio_files(folder, "--noise")
-    halved = [path for place, path in enumerate(files) if not is_for_training(path, place)]
-    if not any(map(is_noise, halved)):
-        log.warning("%s: no file that training leaves alone, all are used", folder)
-        halved = files
-    return [path for path in halved if is_noise(path)]
+    unused = [path for place, path in enumerate(files) if not is_for_training(path, place)]
+    if not any(map(is_noise, unused)):
+        log.warning("%s: training uses all files, so all are used here too", folder)
+        unused = files
+    return [path for path in unused if is_noise(path)]
 
 
 def list_audio_files(folder: Path, option: str) -> list[Path]:
-    """Sound files under `folder`, by name. Raises DatasetError."""
+    """List the audio files under `folder`, by name. Raises DatasetError."""
     if not folder.is_dir():
         raise DatasetError(f"{option} {folder}: no such folder")
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
     if not files:
-        raise DatasetError(f"{option} {folder}: no sound file ({', '.join(SUFFIXES)})")
+        raise DatasetError(f"{option} {folder}: no audio file ({', '.join(SUFFIXES)})")
     return files
 
 
@@ -108,5 +109,5 @@ def _load(files: Iterable[Path], sample_rate_hz: int) -> Iterable[Audio]:
 
 def _require_audio(audio_clips: list[Audio], folder: Path, option: str) -> list[Audio]:
     if not audio_clips:
-        raise DatasetError(f"{option} {folder}: no file of it can be heard")
+        raise DatasetError(f"{option} {folder}: all its files are silent or unreadable")
     return audio_clips

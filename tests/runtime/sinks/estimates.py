@@ -1,13 +1,16 @@
-"""Estimates that the screen's tests show."""
+"""Estimates for the tests of the sinks."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from emotion_edge.engines.bundles.manifest import LABELS
 from emotion_edge.runtime.messages import Estimate
 
-LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-FUSED = dict(zip(LABELS, (0.01, 0.02, 0.03, 0.81, 0.04, 0.04, 0.05), strict=True))
 FRAME_NS = 1_000_000_000 // 30
 NOTICE = "Reads apparent emotion, not what a person feels. No picture or sound is kept or sent."
+"""As long as the default notice."""
+FUSED = dict(zip(LABELS, (0.01, 0.02, 0.03, 0.81, 0.04, 0.04, 0.05), strict=True))
 ESTIMATE = Estimate(
     t_ns=0,
     index=0,
@@ -19,7 +22,18 @@ ESTIMATE = Estimate(
     voice=FUSED,
     abstained=False,
     skew_ns=0,
-    latency_us=12_340.0,
+    latency_us=12_345.678,
     stages_us={},
     level="full",
 )
+NOTHING = replace(
+    ESTIMATE,
+    label=None,
+    confidence=0.0,
+    probabilities={},
+    modalities={},
+    face=None,
+    voice=None,
+    abstained=True,
+)
+"""Neither a face nor a voice."""
