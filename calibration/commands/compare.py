@@ -10,6 +10,7 @@ from typing import Any
 
 from ...engines.bundles import Bundle, load_bundle
 from ...training.commands.evaluate import actor_list
+from ...training.evaluation import Selection
 from ..accuracy_gate import (
     PRECISIONS,
     Limits,
@@ -33,7 +34,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="Evaluate with the device's preprocessing and engines, on people that"
         " calibration has not seen. The exit code is 1 when a limit is violated.",
     )
-    parser.add_argument("--bundle", metavar="DIR", type=Path, required=True)
+    parser.add_argument("--bundle", metavar="DIR", type=Path, required=True, help="bundle to check")
     parser.add_argument(
         "--ferplus", metavar="DIR", type=Path, help="evaluate faces on --split of FER+"
     )
@@ -45,11 +46,21 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--level", default="", help="quality level of the bundle (default: the best)"
     )
-    parser.add_argument("--max-drop", type=share, default=limits.accuracy_drop)
-    parser.add_argument("--min-agreement", type=share, default=limits.agreement)
-    parser.add_argument("--max-ece-rise", type=share, default=limits.ece_rise)
-    parser.add_argument("--max-bytes", type=int, default=limits.bytes)
-    parser.add_argument("--json", metavar="FILE", type=Path)
+    for option, parse, default, text in (
+        ("--max-drop", share, limits.accuracy_drop, "largest drop of accuracy against FP32"),
+        (
+            "--min-agreement",
+            share,
+            limits.agreement,
+            "smallest share of predictions equal to FP32's",
+        ),
+        ("--max-ece-rise", share, limits.ece_rise, "largest rise of the calibration error"),
+        ("--max-bytes", int, limits.bytes, "largest total size of the INT8 networks"),
+    ):
+        parser.add_argument(
+            option, type=parse, default=default, help=f"{text} (default: {default})"
+        )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the results here too")
     parser.add_argument(
         "--record", action="store_true", help="record the results in the bundle and its model card"
     )
@@ -57,8 +68,6 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ...training.evaluation.selection import Selection
-
     bundle = load_bundle(args.bundle)
     without_int8 = [
         name for name, model in bundle.manifest.models.items() if "int8" not in model.variants

@@ -12,6 +12,8 @@ from typing import Any
 
 from ...engines.bundles import DEFAULT_BUNDLE, load_bundle
 from ..accuracy_gate import Limits, find_violations
+from ..cross_validation import ALL, compare_folds
+from ..recipe import CalibrationOptions
 from ..samples import load_samples
 from .compare import EXIT_REFUSED, print_rows
 from .quantize import add_recipe_arguments
@@ -24,19 +26,24 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="WORK/folds holds the fold networks of `emotion-train default`. Each is"
         " calibrated on samples of its own training speakers only.",
     )
-    parser.add_argument("ravdess", metavar="RAVDESS", type=Path)
-    parser.add_argument("work", metavar="WORK", type=Path)
-    parser.add_argument("--samples", metavar="FILE", type=Path, required=True)
-    parser.add_argument("--bundle", metavar="DIR", type=Path, default=DEFAULT_BUNDLE)
+    parser.add_argument("ravdess", metavar="RAVDESS", type=Path, help="folder of RAVDESS")
+    parser.add_argument("work", metavar="WORK", type=Path, help="work folder of the training")
+    parser.add_argument(
+        "--samples", metavar="FILE", type=Path, required=True, help="file of the command samples"
+    )
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        type=Path,
+        default=DEFAULT_BUNDLE,
+        help="bundle whose input specs apply (default: the one that ships)",
+    )
     parser.add_argument("--cache", metavar="DIR", type=Path, help="cache of decoded data sets")
     add_recipe_arguments(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..cross_validation import ALL, compare_folds
-    from ..recipe import CalibrationOptions
-
     rows = compare_folds(
         args.ravdess,
         args.work,

@@ -52,9 +52,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="Insert explicit quantize and dequantize operators, which TensorRT and ONNX"
         " Runtime read: weights per channel, activations symmetric per tensor.",
     )
-    parser.add_argument("--bundle", metavar="DIR", type=Path, required=True)
-    parser.add_argument("--samples", metavar="FILE", type=Path, required=True)
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True)
+    parser.add_argument("--bundle", metavar="DIR", type=Path, required=True, help="bundle to read")
+    parser.add_argument(
+        "--samples", metavar="FILE", type=Path, required=True, help="file of the command samples"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="bundle to write")
     add_recipe_arguments(parser)
     return parser
 

@@ -7,6 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.bundles import DEFAULT_BUNDLE, load_bundle
+from ...training.data import (
+    TEST_FOLDS,
+    FeatureCache,
+    find_voice_clips,
+    load_ferplus,
+    load_noises,
+    load_voices,
+)
+from ..render import render_faces, render_voices
+from ..sample_lists import LISTS, read_list, select_faces, select_voices, write_list
+from ..samples import save_samples
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -17,13 +28,19 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         " each line, and write the networks' input as arrays. Reading the file needs neither the"
         " data sets nor torch.",
     )
-    parser.add_argument("ferplus", metavar="FERPLUS", type=Path)
-    parser.add_argument("ravdess", metavar="RAVDESS", type=Path)
-    parser.add_argument("out", metavar="FILE.npz", type=Path)
+    parser.add_argument("ferplus", metavar="FERPLUS", type=Path, help="folder of FER+")
+    parser.add_argument("ravdess", metavar="RAVDESS", type=Path, help="folder of RAVDESS")
+    parser.add_argument("out", metavar="FILE.npz", type=Path, help="file to write")
     parser.add_argument(
         "--noise", metavar="DIR", type=Path, help="noise recordings (default: white and pink noise)"
     )
-    parser.add_argument("--bundle", metavar="DIR", type=Path, default=DEFAULT_BUNDLE)
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        type=Path,
+        default=DEFAULT_BUNDLE,
+        help="bundle whose input specs apply (default: the one that ships)",
+    )
     parser.add_argument(
         "--lists", metavar="DIR", type=Path, help="folder of face.txt and voice.txt"
     )
@@ -38,15 +55,6 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ...training.data.cache import FeatureCache
-    from ...training.data.ferplus import load_ferplus
-    from ...training.data.noise import load_noises
-    from ...training.data.ravdess import TEST_FOLDS, find_voice_clips
-    from ...training.data.voices import load_voices
-    from ..render import render_faces, render_voices
-    from ..sample_lists import LISTS, read_list, select_faces, select_voices, write_list
-    from ..samples import save_samples
-
     manifest = load_bundle(args.bundle).manifest
     cache = FeatureCache(args.cache) if args.cache else None
     actors = [actor for fold in TEST_FOLDS for actor in fold]

@@ -23,8 +23,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         " FP32. The lines are: divergence, divergence per weight, layer. Their order is that in"
         " which `quantize` keeps layers in FP16.",
     )
-    parser.add_argument("--bundle", metavar="DIR", type=Path, required=True)
-    parser.add_argument("--samples", metavar="FILE", type=Path, required=True)
+    parser.add_argument("--bundle", metavar="DIR", type=Path, required=True, help="bundle to read")
+    parser.add_argument(
+        "--samples", metavar="FILE", type=Path, required=True, help="file of the command samples"
+    )
     parser.add_argument("--network", choices=tuple(INPUTS), default="face")
     parser.add_argument("--method", choices=(*PLAIN_METHODS, "answer"), default="answer")
     parser.add_argument(
