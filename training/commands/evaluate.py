@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--modality",
         choices=("face", "voice", "fusion"),
-        help="modality to evaluate (default: that with the most files)",
+        help="modality to evaluate (default: that with the most examples)",
     )
     parser.add_argument(
         "--level", default="", help="quality level of the bundle (default: the highest)"

@@ -19,12 +19,14 @@ PATH_OPTIONS = ("root", "out", "cache")
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the options that define a configuration; `read_config` reads them."""
-    parser.add_argument("--preset", metavar="NAME", help="see `emotion-train models`")
+    parser.add_argument(
+        "--preset", metavar="NAME", help="preset; `emotion-train models` lists them"
+    )
     parser.add_argument(
         "--config", metavar="FILE", type=Path, help="YAML file that overrides the preset"
     )
     parser.add_argument(
-        "--set", metavar="A.B=VALUE", action="append", default=[], help="override both"
+        "--set", metavar="A.B=VALUE", action="append", default=[], help="set a key, overriding both"
     )
     parser.add_argument("--root", metavar="DIR", type=Path, help="folder of FER+ or RAVDESS")
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder of checkpoints and results")

@@ -101,7 +101,7 @@ def test_silence_is_cut_out(half_silent: Audio) -> None:
 
 @pytest.mark.parametrize("rt60_s", [0.3, 1.0])
 def test_response_has_the_requested_decay(rt60_s: float) -> None:
-    """The direct sound has as much energy as the rest."""
+    """The direct sound has as much energy as the reverberation."""
     response = make_response(rt60_s, RATE_HZ, rng())
     assert np.square(response[1:], dtype=np.float64).sum() == pytest.approx(1, rel=1e-3)
     assert response[0] == 1

@@ -93,12 +93,21 @@ def test_options_that_exclude_each_other(
     assert named in lines[0]
 
 
-@pytest.mark.parametrize(("dataset", "named"), [("folder", "manifest.csv"), ("ravdess", "RAVDESS")])
-def test_wrong_layout(
-    run: Run, tmp_path: Path, dataset: str, named: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["folder"], "manifest.csv"),
+        (["ravdess"], "RAVDESS"),
+        (["ravdess", "--actors", "22"], "[22]"),
+        (["ravdess", "--split", "valid"], "--split"),
+        (["ferplus", "--split", "test"], "test.csv"),
+    ],
+)
+def test_wrong_data_sets(
+    run: Run, tmp_path: Path, options: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The error names the missing files."""
-    assert run("--dataset", dataset, "--root", str(tmp_path)) == 2
+    """Exit code 2 and one line that names the missing files or the option."""
+    assert run("--root", str(tmp_path), "--dataset", *options) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert named in lines[0]

@@ -92,8 +92,6 @@ def test_fusion(tmp_path: Path) -> None:
         (["--preset", "toy-face", "--fold", "1"], "--fold 1"),
         (["--preset", "toy-vice"], "'toy-vice'"),
         (["--config", "none.yaml"], "none.yaml"),
-        ([], "preset"),
-        (["--preset", "toy-face", "--set", "seed=x"], "seed is 'x'"),
         (["--preset", "fusion-channel", "--root", "x", "--out", "y"], "x/pairs.npz"),
     ],
 )

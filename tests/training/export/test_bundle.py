@@ -162,13 +162,6 @@ def test_one_network_alone(write: Write) -> None:
     assert [row["name"] for row in bundle.manifest.provenance["data_sets"]] == ["RAVDESS"]
 
 
-def test_real_inputs_are_compared(write: Write) -> None:
-    """The metrics have the number of compared inputs of each network."""
-    images = [{"image": np.zeros((3, 3, 48, 48), np.float32)}] * 2
-    exported = write(real_inputs={"face": images}).manifest.metrics["export"]
-    assert (exported["face"]["real_inputs"], exported["voice"]["real_inputs"]) == (6, 0)
-
-
 def test_card_is_in_the_bundle(write: Write) -> None:
     """The card is of this bundle, and a changed card is refused."""
     bundle = write()

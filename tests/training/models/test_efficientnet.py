@@ -84,7 +84,7 @@ def test_stochastic_depth() -> None:
         branch = block.block(x)
         dropped = change == 0
         assert 15 < int(dropped.sum()) < 49
-        kept = (block(x) - x)[0]
-        assert torch.allclose(kept, 2 * branch[0], atol=1e-6) or not kept.any()
+        residual = (block(x) - x)[0]
+        assert torch.allclose(residual, 2 * branch[0], atol=1e-6) or not residual.any()
         block.eval()
         assert torch.allclose(block(x), x + branch, atol=1e-6)

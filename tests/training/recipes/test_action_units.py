@@ -24,7 +24,7 @@ def units() -> ActionUnits:
     )
 
 
-def test_action_units_are_learned(units: ActionUnits) -> None:
+def test_train_units(units: ActionUnits) -> None:
     """Held-out rows are classified; equal seeds give equal predictions."""
     first, again = (
         predict_units(train_units(units, np.arange(160), RECIPE), units.values[160:])

@@ -159,45 +159,6 @@ def test_evaluate_writes_the_metrics(
     assert np.sum(metrics["confusion"]) == num
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["--dataset", "ferplus", "--split", "test"], "test.csv"),
-        (["--dataset", "ferplus", "--actors", "2"], "--actors"),
-        (["--dataset", "ravdess", "--actors", "22"], "[22]"),
-        (["--dataset", "ravdess", "--split", "valid"], "--split"),
-        (["--dataset", "ravdess", "--modality", "face"], "--modality face"),
-        (["--dataset", "ferplus", "--level", "huge"], "huge"),
-    ],
-)
-def test_evaluate_usage_errors(
-    toy: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    named: str,
-) -> None:
-    """Exit code 2 and one line that names the option or file."""
-    out = str(tmp_path / "metrics.json")
-    command = ["evaluate", "--bundle", str(toy / "bundle"), "--root", str(toy), "--json", out]
-    assert main([*command, *arguments]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert named in lines[0]
-
-
-def test_evaluate_skips_a_corrupt_recording(toy: Path, tmp_path: Path) -> None:
-    """A recording that cannot be decoded is counted as skipped."""
-    root = tmp_path / "some"
-    write_voices(root)
-    next(root.rglob("*.wav")).write_bytes(b"no audio")
-    out = tmp_path / "metrics.json"
-    command = ["evaluate", "--bundle", str(toy / "bundle"), "--dataset", "ravdess"]
-    assert main([*command, "--root", str(root), "--json", str(out)]) == 0
-    metrics = json.loads(out.read_text())
-    assert (metrics["skipped"], metrics["n"]) == (1, 79)
-
-
 def test_fusion_weights_favour_the_better_network() -> None:
     """Weights sum to one, increase with the gain over chance, and are positive."""
     weights = fusion_weights(0.7, 0.4)
