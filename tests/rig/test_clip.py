@@ -15,7 +15,7 @@ from emotion_edge.engines.bundles.manifest import LABELS
 from emotion_edge.runtime.__main__ import main
 
 from .device import Device
-from .film import write_replay, write_video
+from .media import write_replay, write_video
 
 CLIPS = ("01-01-08-01-01-02-01.mp4", "01-01-01-01-01-01-01.mp4")
 FPS = 15

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .device import Device, Recovered
-from .film import write_babble
+from .media import write_babble
 
 WATCHDOG_S = 10
 GRACE_S = 5

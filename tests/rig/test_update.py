@@ -14,8 +14,8 @@ import pytest
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE
 
 from .device import COMMAND, Device, Recovered
-from .film import write_babble
 from .machine import Machine
+from .media import write_babble
 from .test_power import check_boot
 
 INSTALL = f"{COMMAND} bundle install"
