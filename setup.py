@@ -1,6 +1,6 @@
-"""Builds the package `emotion_edge` out of the folders at the root of the checkout.
+"""Builds the package `emotion_edge` from the folders at the root of the checkout.
 
-Everything else about the project stands in pyproject.toml.
+All other metadata is in pyproject.toml.
 """
 
 from setuptools import setup
@@ -39,11 +39,10 @@ PACKAGES = (
 )
 
 setup(
-    # The folders sit at the root, the way the design draws them, and are imported as
-    # emotion_edge.<folder>. Shipped as plain top-level packages they would collide with others:
-    # there is already a `kernels` on the package index.
+    # The folders at the root are imported as emotion_edge.<folder>. As top-level packages they
+    # would collide with others: the package index already has a `kernels`.
     package_dir={"emotion_edge": "."},
-    # The root itself is not listed, so its __init__.py (there for type checkers) is not shipped.
+    # The root is not listed: its __init__.py is only for type checkers and is not shipped.
     packages=[f"emotion_edge.{name}" for name in PACKAGES],
     package_data={
         **{f"emotion_edge.{name}": ["py.typed"] for name in PACKAGES if "." not in name},

@@ -1,4 +1,4 @@
-# Sourced by run and test: the project's own virtual environment, made and kept up to date.
+# Sourced by run and test: makes and updates the virtual environment of the project.
 # shellcheck shell=bash
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -18,7 +18,7 @@ find_python() {
 }
 
 make_venv() {
-    # pip comes last, so an environment that was interrupted half-way is made again.
+    # pip comes last, so an incomplete environment is made again.
     [[ -x $venv/bin/python && -x $venv/bin/pip ]] && return
     local python
     python=$(find_python)
@@ -28,8 +28,8 @@ make_venv() {
     "$python" -m venv "$venv"
 }
 
-# keep_installed NAME KEY COMMAND...: runs the command unless it has run for this place, this KEY
-# and these very packaging files before.
+# keep_installed NAME KEY COMMAND...: runs the command unless it has already succeeded for this
+# checkout, KEY and packaging files.
 keep_installed() {
     local stamp=$venv/.installed-$1 key
     key="$root $2 $(cat -- "$root/pyproject.toml" "$root/setup.py" "$root/constraints.txt")"
@@ -41,8 +41,8 @@ keep_installed() {
 
 pip_install() { "$venv/bin/python" -m pip install --quiet --quiet --disable-pip-version-check "$@"; }
 
-# Numba checks only the file that a kernel is in, but compiles code of other files into it. So each
-# state of kernels/, subfolders included, has a cache folder of its own.
+# Numba checks only the file of a kernel for changes, but compiles code of other files into it. So each
+# state of kernels/, subfolders included, has its own cache folder.
 use_kernel_cache() {
     local state
     state=$(cd -- "$root" && find kernels -name '*.py' -print0 2>/dev/null |

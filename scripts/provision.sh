@@ -1,6 +1,5 @@
-# Sourced by setup_jetson, build_image and flash: the steps that make a system a device. Each takes its
-# root folder, does what is missing there and says in one line what that was. What was interrupted is
-# done again.
+# Sourced by setup_jetson, build_image and flash: the steps that provision a machine. Each step gets the
+# root folder, does what is missing there, and reports it in one line. An interrupted step is repeated.
 # shellcheck shell=bash
 # shellcheck source-path=SCRIPTDIR source=target.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/target.sh"
@@ -16,13 +15,13 @@ list_installed() {
     awk '/^Package: /{name = $2} /^Status: .* installed$/{print name}' "${1%/}/var/lib/dpkg/status"
 }
 
-# install_packages FOLDER NAME...
+# install_packages FOLDER NAME...: installs missing packages with apt.
 install_packages() {
     local target=$1 missing
     shift
     mapfile -t missing < <(printf '%s\n' "$@" | grep -vxFf <(list_installed "$target"))
     if ((${#missing[@]} == 0)); then
-        say packages "there already"
+        report packages "there already"
         return
     fi
     on "$target" dpkg --configure -a
@@ -34,7 +33,7 @@ install_packages() {
     did packages "installed ${missing[*]}"
 }
 
-# create_user FOLDER: the user and its groups, as systemd/emotion-edge.sysusers says.
+# create_user FOLDER: the user and its groups, by systemd/emotion-edge.sysusers.
 create_user() {
     local before
     before=$(cat "${1%/}/etc/passwd" "${1%/}/etc/group")
@@ -43,31 +42,31 @@ create_user() {
     if [[ $before != "$(cat "${1%/}/etc/passwd" "${1%/}/etc/group")" ]]; then
         did user "$user made"
     elif [[ ! $dry_run ]]; then
-        say user "$user is there already"
+        report user "$user is there already"
     fi
 }
 
-# hash_checkout FILE...: of what is in them, whatever their dates.
+# hash_checkout FILE...: hashes their contents, whatever their dates.
 hash_checkout() {
     (cd -- "$checkout" && find "$@" -type f ! -path '*/__pycache__/*' -print0 | sort -z |
         xargs -0 sha256sum | sha256sum | cut -c1-16)
 }
 
-# copy_sources FOLDER: what the program is built of. Never built in the checkout itself: what an
-# earlier build has left there would be packed too.
+# copy_sources FOLDER: copies the sources for a build. A build in the checkout itself would include
+# files of earlier builds.
 copy_sources() {
     mkdir -p -- "$1"
     (cd -- "$checkout" && tar -c --exclude=__pycache__ "${sources[@]}") | tar -x -C "$1"
 }
 
-# make_venv FOLDER [OPTION]: its pip comes last; without, it was interrupted.
+# make_venv FOLDER [OPTION]: makes the virtual environment. pip comes last: without it, it is incomplete.
 make_venv() {
     local target=$1 at=${1%/} wanted=false
     shift
     [[ $* != *--system-site-packages* ]] || wanted=true
     if [[ -x $at$program/venv/bin/pip ]] &&
         grep -q "include-system-site-packages = $wanted" "$at$program/venv/pyvenv.cfg"; then
-        say venv "there already"
+        report venv "there already"
         return
     fi
     act rm -f "$at$program/installed"
@@ -75,7 +74,7 @@ make_venv() {
     did venv "made"
 }
 
-# pip_install FOLDER ARGUMENT...
+# pip_install FOLDER ARGUMENT...: installs with pip, from `wheels` if it is set.
 pip_install() {
     local target=$1 from=()
     shift
@@ -84,21 +83,21 @@ pip_install() {
     elif [[ $wheels ]]; then
         from=(--no-index --find-links /mnt)
     fi
-    # What has to be compiled finds CUDA's compiler, where there is one.
+    # Packages that are compiled need CUDA's compiler, if there is one.
     on "$target" env PATH=/usr/local/cuda/bin:/usr/bin:/bin "$program/venv/bin/pip" install --quiet \
         --disable-pip-version-check --no-cache-dir --no-compile "${from[@]}" "$@" ||
         stop 4 "pip failed, see above: connect the network or give --wheels DIR, and run this again"
 }
 
-# find_wheels DIR: sets `wheels`.
+# find_wheels DIR: checks the folder and sets `wheels`.
 find_wheels() {
     compgen -G "$1/emotion_edge-*.whl" >/dev/null ||
         stop 2 "--wheels $1: it must have emotion_edge-*.whl and all that this needs"
     wheels=$(realpath -- "$1")
 }
 
-# install_program FOLDER EXTRAS: from the wheels, else from the checkout with the package index. The
-# stamp, which is written last, says what is installed in full.
+# install_program FOLDER EXTRAS: installs from the wheels, else from the checkout with the package
+# index. The stamp, written last, marks a complete installation.
 install_program() {
     local target=$1 at=${1%/} extras=$2 stamp=${1%/}$program/installed what key
     if [[ $wheels ]]; then
@@ -109,7 +108,7 @@ install_program() {
         key="$extras $(hash_checkout "${sources[@]}")"
     fi
     if [[ -f $stamp && $(<"$stamp") == "$key" ]]; then
-        say program "up to date"
+        report program "up to date"
         return
     fi
     act rm -f "$stamp"
@@ -119,7 +118,7 @@ install_program() {
         what+="[$extras]"
     fi
     if compgen -G "$at$program/venv/lib/python3*/site-packages/emotion_edge-*" >/dev/null; then
-        # What it needs first: the version of itself need not have changed.
+        # First its requirements. Then the program itself, whose version may be unchanged.
         pip_install "$target" "$what"
         pip_install "$target" --force-reinstall --no-deps "$what"
     else
@@ -131,13 +130,13 @@ install_program() {
     for name in emotion-edge emotion-bench; do
         act ln -sfn "$program/venv/bin/$name" "$at/usr/local/bin/$name"
     done
-    [[ $target != / ]] || act sync  # the stamp must not survive a power cut that the files have not
+    [[ $target != / ]] || act sync  # the stamp must reach the disk after the files
     [[ $dry_run ]] || echo "$key" >"$stamp"
     did program "installed in $program/venv"
 }
 
-# compile_python FOLDER: who runs the program may not write there. Some libraries have files for other
-# versions of Python, that is no error.
+# compile_python FOLDER: compiles ahead, because the user of the service cannot write there. Some
+# libraries have files for other versions of Python, which is no error.
 compile_python() { on "$1" "$program/venv/bin/python" -m compileall -q "$program/venv/lib" >/dev/null || true; }
 
 # date_kernels FOLDER: Numba reuses compiled code while the date of the kernel's file is unchanged. It
@@ -153,7 +152,8 @@ date_kernels() {
     done
 }
 
-# install_files FOLDER: units, device rules, folders, and the configuration unless it was edited.
+# install_files FOLDER: installs units, device rules, folders, and the configuration unless it was
+# edited.
 install_files() {
     local at=${1%/} files=$checkout/systemd edited=/etc/emotion-edge/config.yaml changed=() unit
     for unit in emotion-edge emotion-edge-build; do
@@ -169,22 +169,22 @@ install_files() {
     ! put "$files/emotion-edge.tmpfiles" "$1" /etc/tmpfiles.d/emotion-edge.conf ||
         changed+=(folders)
     on "$1" systemd-tmpfiles --create emotion-edge.conf
-    # Untouched is what is the same as the one that was shipped before.
+    # The configuration is unedited if it equals the default of the last installation.
     if [[ ! -f $at$edited ]] || cmp --silent -- "$at$edited" "$at$program/config.yaml"; then
         ! put "$files/config.yaml" "$1" "$edited" || changed+=(config.yaml)
     elif ! cmp --silent -- "$at$edited" "$files/config.yaml"; then
-        say config "$edited was edited and is kept; $program/config.yaml is the new default"
+        report config "$edited was edited and is kept; $program/config.yaml is the new default"
     fi
     put "$files/config.yaml" "$1" "$program/config.yaml" || true
     if ((${#changed[@]})); then
         did files "installed: $(printf '%s, ' "${changed[@]}" | sed 's/, $//')"
     else
-        say files "there already"
+        report files "there already"
     fi
 }
 
-# compile_kernels FOLDER: into the service's cache, so that no start has to. NUMBA_CPU_NAME says for which
-# processor, if not for this one.
+# compile_kernels FOLDER: compiles the kernels into the cache of the service. NUMBA_CPU_NAME selects
+# another processor than this one.
 compile_kernels() {
     as_user "$1" env ${NUMBA_CPU_NAME:+NUMBA_CPU_NAME="$NUMBA_CPU_NAME"} \
         "$program/venv/bin/emotion-edge" run --source demo --pace max --seconds 1 --output "null" \
@@ -192,13 +192,13 @@ compile_kernels() {
     did kernels "compiled in $cache/numba"
 }
 
-# enable_units FOLDER
+# enable_units FOLDER: starts the units at every boot.
 enable_units() {
     on "$1" systemctl --quiet enable emotion-edge.service emotion-edge-build.service
     did units "start at every boot"
 }
 
-# provision_machine FOLDER EXTRAS: all that any Debian or Ubuntu gets.
+# provision_machine FOLDER EXTRAS: all steps for any Debian or Ubuntu.
 provision_machine() {
     local all=("${packages[@]}")
     [[ $wheels ]] || all+=("${compile_packages[@]}")

@@ -1,5 +1,5 @@
-# Sourced by setup_jetson, build_image and flash: the steps of a Jetson. Nobody has run them on one:
-# what they do is by NVIDIA's documents and jetson-utils' sources.
+# Sourced by setup_jetson, build_image and flash: the steps for a Jetson. They follow NVIDIA's documents
+# and the sources of jetson-utils, and have not yet run on a Jetson.
 # shellcheck shell=bash
 # shellcheck source-path=SCRIPTDIR source=provision.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/provision.sh"
@@ -11,7 +11,7 @@ jetson_packages=(nvidia-cuda-dev nvidia-tensorrt-dev python3-libnvinfer git cmak
 jetson_utils=https://github.com/dusty-nv/jetson-utils
 jetson_utils_sources=/usr/local/src/jetson-utils
 
-# provision_jetson FOLDER: everything that can be done before the board itself runs.
+# provision_jetson FOLDER: all steps that do not need the running board.
 provision_jetson() {
     local all=("${packages[@]}" "${jetson_packages[@]}")
     [[ $wheels ]] || all+=("${compile_packages[@]}")
@@ -27,14 +27,14 @@ provision_jetson() {
     enable_units "$1"
 }
 
-# build_jetson_utils FOLDER: the camera library of csi://. Branch v1 knows JetPack 6's Python 3.10 only,
-# master JetPack 7's. Their lists of GPUs lack Orin's, and CUDA 13 refuses the oldest of them; NumPy is
-# hidden from it, as the system's and the program's are two versions.
+# build_jetson_utils FOLDER: builds the camera library for csi://. Branch v1 supports only Python 3.10
+# of JetPack 6, master that of JetPack 7. Their lists of GPUs lack Orin, and CUDA 13 rejects the oldest
+# in them. NumPy is hidden from the build, because the system's version is not the program's.
 build_jetson_utils() {
     local target=$1 at=${1%/} branch=v1 stamp=${1%/}$program/jetson-utils
     [[ $l4t == 36.* ]] || branch=master
     if [[ -f $stamp && $(<"$stamp") == "$branch $l4t" ]]; then
-        say jetson-utils "there already"
+        report jetson-utils "there already"
         return
     fi
     act rm -rf "$at$jetson_utils_sources"
@@ -58,10 +58,10 @@ build_jetson_utils() {
     did jetson-utils "$branch installed"
 }
 
-# free_serial_port FOLDER: no console on the pins of UARTA.
+# free_serial_port FOLDER: disables the console on the pins of UARTA.
 free_serial_port() {
     if [[ ! -e ${1%/}/etc/systemd/system/multi-user.target.wants/nvgetty.service ]]; then
-        say serial "no console on it"
+        report serial "no console on it"
         return
     fi
     on "$1" systemctl --quiet disable nvgetty.service
@@ -69,11 +69,11 @@ free_serial_port() {
     did serial "console (nvgetty) off"
 }
 
-# set_modeset FOLDER: without, NVIDIA's driver offers no monitor to programs but X.
+# set_modeset FOLDER: makes NVIDIA's driver offer the monitor to programs other than X.
 set_modeset() {
     local file=/etc/modprobe.d/emotion-edge.conf line="options nvidia_drm modeset=1"
     if [[ -f ${1%/}$file && $(<"${1%/}$file") == "$line" ]]; then
-        say monitor "modeset is on already"
+        report monitor "modeset is on already"
         return
     fi
     # shellcheck disable=SC2016
@@ -81,11 +81,11 @@ set_modeset() {
     did monitor "modeset on ($file), from the next boot on"
 }
 
-# leave_desktop FOLDER: it would own the monitor, and takes a gigabyte.
+# leave_desktop FOLDER: disables the desktop, which owns the monitor and uses a gigabyte of memory.
 leave_desktop() {
     local at=${1%/} unit
     if [[ $(readlink "$at/etc/systemd/system/default.target") == */multi-user.target ]]; then
-        say desktop "off already"
+        report desktop "off already"
         return
     fi
     on "$1" systemctl --quiet set-default multi-user.target
@@ -96,9 +96,9 @@ leave_desktop() {
     did desktop "off, from the next boot on"
 }
 
-# set_power_mode FOLDER [NAME]: by name, as numbers mean another mode on each board. Never one of those that slow
-# the memory down (7, 10, on an AGX 15 W): JetPack 7.2 may crash at boot in them with a monitor on.
-# MAXN asks for more cooling than many housings have. The clocks stay free, jetson_clocks is not used.
+# set_power_mode FOLDER [NAME]: sets the mode by name, because numbers differ between boards. Modes with
+# slow memory (7 W, 10 W, on an AGX 15 W) are not used: in them JetPack 7.2 may crash at boot with a
+# monitor on. MAXN needs more cooling than many housings have. Clocks stay dynamic: no jetson_clocks.
 set_power_mode() {
     local at=${1%/} wanted=(25W 15W) name modes number called id=
     [[ $board != *AGX* ]] || wanted=(30W 50W)
@@ -112,28 +112,29 @@ set_power_mode() {
     done
     if [[ ! $id ]]; then
         [[ ! ${2:-} ]] || stop 2 "--power-mode $2: allowed: $(cut -d' ' -f2- <<<"${modes:-. none}" | paste -sd' ')"
-        say power "left as it is: this board has neither ${wanted[*]}"
+        report power "left as it is: this board has neither ${wanted[*]}"
     elif is_power_mode "$at" "$id"; then
-        say power "$name already"
+        report power "$name already"
     else
-        # Some changes need a restart, which it asks about: it gets no answer.
+        # For some changes nvpmodel asks for a restart; it gets no answer.
         act nvpmodel -m "$id" </dev/null >/dev/null || true
         if [[ $dry_run ]] || is_power_mode "$at" "$id"; then
             did power "$name"
         else
-            say power "$name needs a restart: sudo nvpmodel -m $id"
+            report power "$name needs a restart: sudo nvpmodel -m $id"
         fi
     fi
 }
 
-# list_power_modes FOLDER: number and name of each, a name may have blanks; nothing without nvpmodel.
+# list_power_modes FOLDER: prints number and name of each mode; a name may have spaces. Prints
+# nothing without nvpmodel.
 list_power_modes() {
     local mode='POWER_MODEL[[:space:]]+ID=0*([0-9]+)[[:space:]]+NAME=[[:space:]]*([^>]*[^>[:space:]])'
     [[ ! -f $1/etc/nvpmodel.conf ]] ||
         sed -nE "s/^[[:space:]]*<[[:space:]]*${mode}[[:space:]]*>.*/\1 \2/p" "$1/etc/nvpmodel.conf"
 }
 
-# is_power_mode FOLDER NUMBER: whether it is the present one, by a file such as
+# is_power_mode FOLDER NUMBER: whether the mode is the current one, by a file with a line such as
 # "pmode:0002 fmode:fan_mode_quiet".
 is_power_mode() {
     local now

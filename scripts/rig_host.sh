@@ -1,20 +1,20 @@
-# Sourced by build_image and test: what this machine, a Debian 12, needs to make and run the virtual
-# device of tests/rig.
+# Sourced by build_image and test: packages of this machine, a Debian 12, for the virtual device of
+# tests/rig.
 # shellcheck shell=bash
 
 rig_python=python3.11
-# A command or file, and the package that has it.
+# COMMAND:PACKAGE or FILE:PACKAGE.
 rig_packages=(qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils ssh:openssh-client
     mmdebstrap:mmdebstrap cpio:cpio busybox:busybox-static depmod:kmod mke2fs:e2fsprogs gcc:gcc
     make:make /usr/include/portaudio.h:portaudio19-dev)
 
-# find_rig_kernel: sets `kernel_package` and `kernel`, those of the virtual device.
+# find_rig_kernel: sets `kernel_package` and `kernel` for the virtual device.
 find_rig_kernel() {
     kernel_package=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: //p')
     kernel=${kernel_package#linux-image-}
 }
 
-# list_missing: the packages, a line each.
+# list_missing: prints the missing packages, one per line.
 list_missing() {
     local entry kernel_package kernel
     for entry in "${rig_packages[@]}"; do
@@ -25,8 +25,8 @@ list_missing() {
     [[ $kernel && -d /usr/src/linux-headers-$kernel ]] || echo linux-headers-amd64
 }
 
-# What is missing for the virtual device is installed where that is possible; else its tests say
-# why they are left out.
+# install_rig_host: installs missing packages where possible. Otherwise the tests are skipped with the
+# reason.
 install_rig_host() {
     local missing
     ((EUID == 0)) && grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release || return 0

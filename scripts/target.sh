@@ -1,25 +1,25 @@
-# Sourced by provision.sh: how its steps reach the system that they work on, whose root folder is
-# "/" where it is the one that runs, and what that system is.
+# Sourced by provision.sh: runs the steps on the target system, whose root folder is "/" for the running
+# one, and identifies that system.
 # shellcheck shell=bash
 
 user=emotion-edge
 cache=/var/cache/emotion-edge
 wheels='' dry_run='' l4t=''
 
-say() { printf '%-12s %s\n' "$1" "$2"; }
-# did STEP TEXT: what has been changed. A dry run has shown the commands instead.
-did() { [[ $dry_run ]] || say "$@"; }
-# stop CODE TEXT: 2 for what was asked wrongly, 4 for what around us is not as it should be.
+report() { printf '%-12s %s\n' "$1" "$2"; }
+# did STEP TEXT: reports a change. A dry run has printed the commands instead.
+did() { [[ $dry_run ]] || report "$@"; }
+# stop CODE TEXT: exits. 2 is a usage error, 4 a problem of the environment.
 stop() { echo "$2" >&2; exit "$1"; }
 
-# take OPTION VALUE...: sets `value`.
+# take OPTION VALUE...: sets `value` to the value of an option.
 take() {
     [[ ${2:-} ]] || stop 2 "$1 needs a value"
     # shellcheck disable=SC2034
     value=$2
 }
 
-# act COMMAND...: runs it; a dry run prints it instead.
+# act COMMAND...: runs the command; a dry run prints it instead.
 act() {
     if [[ $dry_run ]]; then
         printf '  +'
@@ -30,8 +30,8 @@ act() {
     fi
 }
 
-# on FOLDER COMMAND...: runs it in that system. What it needs of this one is mounted for this command
-# alone, so nothing has to be taken down, whatever happens. `wheels` lies in /mnt there.
+# on FOLDER COMMAND...: runs the command in that system. Mounts exist for this command only, so no
+# clean-up is needed. `wheels` is at /mnt there.
 on() {
     local target=$1
     shift
@@ -66,7 +66,7 @@ exec chroot "$root" env -i HOME=/root LC_ALL=C.UTF-8 \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} "$@"'
 
-# as_user FOLDER COMMAND...: as the service would run it, with its cache folders.
+# as_user FOLDER COMMAND...: runs the command as the user of the service with its cache folders.
 as_user() {
     local target=$1
     shift
@@ -74,15 +74,15 @@ as_user() {
         XDG_CACHE_HOME="$cache" NUMBA_CACHE_DIR="$cache/numba" "$@"
 }
 
-# put FILE FOLDER PLACE: copies it, unless it is there already. True if it was not.
+# put FILE FOLDER PLACE: copies the file unless it is there already. True if it was copied.
 put() {
     local place=${2%/}$3
     cmp --silent -- "$1" "$place" && return 1
     act install -D -m 644 -- "$1" "$place"
 }
 
-# find_system FOLDER: sets `system` (ID of os-release), `system_name` and `l4t`, such as 36.4.3, empty
-# where it is no Jetson. Anything but Debian, Ubuntu and a Jetson Linux that is known is refused.
+# find_system FOLDER: sets `system` (ID of os-release), `system_name` and `l4t` such as 36.4.3, empty
+# without a Jetson. Accepts only Debian, Ubuntu and supported versions of Jetson Linux.
 find_system() {
     local at=${1%/}
     [[ -f $at/etc/os-release ]] ||
@@ -105,7 +105,7 @@ check_l4t() {
         stop 2 "Jetson Linux ${1:-unknown} is not supported: 36.4 or newer (JetPack 6.1, 6.2) or 39 (7.2) is"
 }
 
-# find_board FOLDER: sets `board`, the model by its device tree.
+# find_board FOLDER: sets `board` to the model in the device tree.
 find_board() {
     board=$(tr -d '\0' <"${1%/}/proc/device-tree/model" 2>/dev/null) || true
     [[ $board == *Orin* ]] ||

@@ -1,4 +1,4 @@
-"""What tests in every folder share."""
+"""Fixtures for the tests of all folders."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 TESTS = Path(__file__).parent
 
-# How long an example takes, and how long it takes to make, is the machine's business.
+# No test depends on the speed of the machine.
 hypothesis.settings.register_profile(
     "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("unhurried")
 
 if not has_gpu():
-    # Before anything loads Numba: its CUDA kernels then run in Python. It changes nothing else.
+    # Before anything imports Numba: its CUDA kernels then run in Python.
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Profiles, engines and bundles of the tests are not those of the user, nor of a device."""
+    """Keep profiles, engines and bundles of the tests apart from those of the user or a device."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("CACHE_DIRECTORY", raising=False)
         patch.delenv("STATE_DIRECTORY", raising=False)
@@ -41,19 +41,19 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def shared_data() -> Path:
     """The folder of real clips and data sets, which is not part of the repository.
 
-    EMOTION_EDGE_DATA names it, else it is looked for beside the checkout. Skips where it is not.
+    EMOTION_EDGE_DATA names it; the default is shared/data beside the checkout. Skips without it.
     """
     named = os.environ.get("EMOTION_EDGE_DATA")
-    beside = (TESTS.parent.parent, Path.cwd().parent)
-    places = [Path(named)] if named else [folder / "shared" / "data" for folder in beside]
-    for place in places:
-        if place.is_dir():
-            return place.resolve()
-    pytest.skip(f"no real data in {' or '.join(map(str, places))}; set EMOTION_EDGE_DATA")
+    parents = (TESTS.parent.parent, Path.cwd().parent)
+    folders = [Path(named)] if named else [parent / "shared" / "data" for parent in parents]
+    for folder in folders:
+        if folder.is_dir():
+            return folder.resolve()
+    pytest.skip(f"no real data in {' or '.join(map(str, folders))}; set EMOTION_EDGE_DATA")
 
 
 def write_null_bundle(folder: Path) -> Path:
-    """A bundle for the null engine: its networks are files that nobody opens."""
+    """Write a bundle for the null engine, which does not read the files of the networks."""
     folder.mkdir(parents=True, exist_ok=True)
     models = {}
     for name in ("face", "voice"):
@@ -78,5 +78,5 @@ def write_null_bundle(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def null_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to give as --bundle together with --set engines.name=null."""
+    """A folder for --bundle together with --set engines.name=null."""
     return write_null_bundle(tmp_path_factory.mktemp("bundle"))

@@ -1,4 +1,4 @@
-"""Programs that a test starts, and that never outlive it."""
+"""Processes of a test that never outlive it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import psutil
 
 @contextmanager
 def start(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """A process that is killed at the end, where it has not ended by itself: after a test that
-    failed it would be waited for in vain, and its warning would fail another test."""
+    """Start a process and kill it at the end. Otherwise a failed test would wait for it forever, or
+    its ResourceWarning would fail another test."""
     with subprocess.Popen(command, **options) as process:
         try:
             yield process
@@ -23,8 +23,8 @@ def start(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[A
 
 
 def wait_gone(processes: Iterable[psutil.Process]) -> None:
-    """Until none of them runs; one that its new parent has not asked after runs no more."""
-    for one in processes:
+    """Wait until none of them runs. A zombie has ended."""
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
-            while one.is_running() and one.status() != psutil.STATUS_ZOMBIE:
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The documents: short enough to be read, and every link leads somewhere."""
+"""The documents: their length, links and named files."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ DOCUMENTS = sorted(
 
 
 def list_anchors(document: Path) -> set[str]:
-    """Of the headings, as GitHub makes them."""
+    """Return the anchors of the headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", CODE_BLOCK.sub("", document.read_text()), re.MULTILINE)
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.replace(" ", "-") for heading in plain}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_lead_somewhere(name: str) -> None:
-    """Files exist, and headings too."""
+def test_links_are_valid(name: str) -> None:
+    """Linked files and headings exist."""
     document = ROOT / name
     broken = []
     for link in LINK.findall(CODE_BLOCK.sub("", document.read_text())):
@@ -48,13 +48,13 @@ def test_links_lead_somewhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*MAX_LINES, *(f"{folder}/README.md" for folder in FOLDERS)])
 def test_documents_are_short(name: str) -> None:
-    """Each folder explains itself, within what a newcomer reads."""
+    """Each folder has a README that a newcomer can read."""
     num_lines = len((ROOT / name).read_text().splitlines())
     assert num_lines <= MAX_LINES.get(name, MAX_FOLDER_LINES)
 
 
 def test_named_files_exist() -> None:
-    """A module or script that a document names by its path is there."""
+    """Modules and scripts that a document names by path exist."""
     folders = "|".join((*FOLDERS, "scripts"))
     path = re.compile(rf"`((?:{folders})/[\w./]+\.(?:py|sh|yaml|md|png))`")
     missing = [

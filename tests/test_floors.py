@@ -1,4 +1,4 @@
-"""The folders are floors: who may import whom, read from the syntax trees."""
+"""The import rules between folders, checked on the syntax trees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 import emotion_edge.runtime
 
-# The package itself, so that the installed one is looked at when that is what runs.
+# The imported package, which is the installed one when that is tested.
 ROOT = Path(emotion_edge.runtime.__file__).parent.parent
 MAX_LINES = 400
 
@@ -53,7 +53,7 @@ WITHOUT_DOOR = {
     "training.commands",
     "runtime.cli",
 }
-"""`kernels` is the door of its two folders; a folder of commands has one module for each."""
+"""`kernels` is the door of its two folders; a folder of commands has one module per command."""
 
 
 def list_modules(folder: str) -> list[Path]:
@@ -63,11 +63,11 @@ def list_modules(folder: str) -> list[Path]:
 def list_imports(
     path: Path, source: str | None = None, top_only: bool = False
 ) -> Iterator[tuple[str, int]]:
-    """Every imported module as an absolute name below the root, with its level of dots.
+    """Yield each imported module as an absolute name below the root, with its number of dots.
 
-    `from ..engines import onnx_engine` in runtime/live.py gives "engines.onnx_engine", 2.
+    `from ..engines import onnx_runtime` in runtime/live.py gives "engines.onnx_runtime", 2.
     """
-    # What "." means: the module's package, as a path from the root.
+    # The package of the module, which is the meaning of ".".
     package = path.relative_to(ROOT).parent.parts
     tree = ast.parse(source or path.read_text())
     for node in tree.body if top_only else ast.walk(tree):
@@ -83,7 +83,7 @@ def list_imports(
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_floor_imports_only_below(folder: str) -> None:
-    """kernels <- engines <- {runtime, training <- calibration}, and no arrow runs back up."""
+    """kernels <- engines <- {runtime, training <- calibration}, and no import in reverse."""
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in list_modules(folder)
@@ -95,20 +95,20 @@ def test_floor_imports_only_below(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_imports_inside_are_relative(folder: str) -> None:
-    """Inside the folders neither `import emotion_edge` nor a folder as a top-level package."""
-    ours = {"emotion_edge", *MAY_IMPORT}
+    """Neither `import emotion_edge` nor a folder as a top-level package."""
+    own_names = {"emotion_edge", *MAY_IMPORT}
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in list_modules(folder)
         for name, level in list_imports(path)
-        if level == 0 and name.split(".")[0] in ours
+        if level == 0 and name.split(".")[0] in own_names
     ]
     assert wrong == []
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
 def test_heavy_library_stays_on_its_floor(library: str) -> None:
-    """PyTorch is for training, drivers are for sources and sinks, TensorRT is for engines."""
+    """PyTorch is in training, drivers are in capture and sinks, TensorRT is in engines."""
     wrong = [
         str(path.relative_to(ROOT))
         for folder in set(FOLDERS) - set(ONLY_IN[library])
@@ -120,7 +120,7 @@ def test_heavy_library_stays_on_its_floor(library: str) -> None:
     assert wrong == []
 
 
-# Inside runtime/: what a folder must not know. A name covers all that lies below it.
+# Forbidden imports inside runtime/. A name includes everything below it.
 MUST_NOT_IMPORT = {
     "runtime/perception": (
         "runtime.capture",
@@ -141,8 +141,8 @@ ENTRY_POINTS = ("runtime.cli", "runtime.doctor", "runtime.bench")
 
 
 @pytest.mark.parametrize("folder", MUST_NOT_IMPORT)
-def test_folder_knows_nothing_of(folder: str) -> None:
-    """Perception knows no device, sources and sinks know no network."""
+def test_forbidden_imports(folder: str) -> None:
+    """Perception has no device, capture and sinks have no network connection."""
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in list_modules(folder)
@@ -152,8 +152,8 @@ def test_folder_knows_nothing_of(folder: str) -> None:
     assert wrong == []
 
 
-def test_commands_are_imported_by_nobody() -> None:
-    """What a command does that others need lies below it."""
+def test_commands_are_not_imported() -> None:
+    """Only `runtime/__main__.py` imports commands. Shared code lies below them."""
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
         for folder in FOLDERS
@@ -168,7 +168,7 @@ def test_commands_are_imported_by_nobody() -> None:
     assert wrong == []
 
 
-def test_no_import_circle() -> None:
+def test_no_import_cycle() -> None:
     """Neither between modules nor between folders, imports inside functions included."""
     modules = {name_module(path): path for folder in FOLDERS for path in list_modules(folder)}
     needs: dict[str, set[str]] = {name: set() for name in modules}
@@ -177,19 +177,19 @@ def test_no_import_circle() -> None:
             target = find_module(imported, modules) if level else None
             if target not in (None, name):
                 needs[name].add(target)
-    assert find_circle(needs) is None
+    assert find_cycle(needs) is None
     folders: dict[str, set[str]] = {}
     for name, targets in needs.items():
         here = folders.setdefault(name_folder(name, modules), set())
         here |= {name_folder(target, modules) for target in targets}
     for folder, targets in folders.items():
         targets.discard(folder)
-    assert find_circle(folders) is None
+    assert find_cycle(folders) is None
 
 
-def test_folders_are_entered_by_their_doors() -> None:
-    """What others may import from a folder of a folder stands in its `__init__.py`. Modules that
-    are loaded only when they are needed are imported inside functions, by their names."""
+def test_folders_are_imported_by_their_doors() -> None:
+    """Other folders import from the `__init__.py` of a sub-folder. Only modules that are loaded on
+    demand are imported by their own names, inside functions."""
     modules = {name_module(path): path for folder in FOLDERS for path in list_modules(folder)}
     packages = {name for name, path in modules.items() if path.name == "__init__.py"}
     doors = {name for name in packages if "." in name} - WITHOUT_DOOR
@@ -213,7 +213,7 @@ def name_module(path: Path) -> str:
 
 
 def name_folder(module: str, modules: dict[str, Path]) -> str:
-    """The folder of a folder that a module lies in; the module itself when it lies at the top."""
+    """Return the sub-folder of a module, or the module itself if it is in none."""
     top, _, rest = module.partition(".")
     inner = f"{top}.{rest.partition('.')[0]}"
     is_folder = inner in modules and modules[inner].name == "__init__.py"
@@ -221,15 +221,15 @@ def name_folder(module: str, modules: dict[str, Path]) -> str:
 
 
 def find_module(imported: str, modules: dict[str, Path]) -> str | None:
-    """The module that `imported`, a module or a name in one, comes from."""
+    """Return the module of `imported`, which is a module or a name in one."""
     for candidate in (imported, imported.rpartition(".")[0]):
         if candidate in modules:
             return candidate
     return None
 
 
-def find_circle(needs: dict[str, set[str]]) -> list[str] | None:
-    """Names that need each other in a ring; None when there is no ring."""
+def find_cycle(needs: dict[str, set[str]]) -> list[str] | None:
+    """Return a cycle of names, or None."""
     try:
         graphlib.TopologicalSorter(needs).prepare()
     except graphlib.CycleError as error:
@@ -237,10 +237,10 @@ def find_circle(needs: dict[str, set[str]]) -> list[str] | None:
     return None
 
 
-def test_circles_are_found() -> None:
-    """The proof above can fail."""
-    assert find_circle({"a": {"b"}, "b": {"c"}, "c": set()}) is None
-    assert set(find_circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) or ()) == {"a", "b", "c"}
+def test_cycles_are_detected() -> None:
+    """The test above can fail."""
+    assert find_cycle({"a": {"b"}, "b": {"c"}, "c": set()}) is None
+    assert set(find_cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) or ()) == {"a", "b", "c"}
 
 
 def test_files_are_short() -> None:
@@ -256,20 +256,20 @@ def test_files_are_short() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("from ..engines import bundle", ("engines.bundle", 2)),
+        ("from ..engines import golden", ("engines.golden", 2)),
         ("from . import clock", ("runtime.clock", 1)),
-        ("from .sources.demo import open_demo", ("runtime.sources.demo.open_demo", 1)),
+        ("from .capture.demo import open_demo", ("runtime.capture.demo.open_demo", 1)),
         ("import numpy.typing as npt", ("numpy.typing", 0)),
         ("def f():\n    import torch", ("torch", 0)),
     ],
 )
 def test_imports_are_resolved(line: str, expected: tuple[str, int]) -> None:
-    """The rules above see through dots and into functions."""
-    assert list(list_imports(ROOT / "runtime" / "app.py", line)) == [expected]
+    """The rules above include relative imports and those inside functions."""
+    assert list(list_imports(ROOT / "runtime" / "live.py", line)) == [expected]
 
 
 def test_runtime_loads_no_torch() -> None:
-    """The program starts, and fits the device, without the training side."""
+    """The program starts without the training side."""
     code = "import sys, emotion_edge.runtime.__main__; print(sorted(sys.modules))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=500

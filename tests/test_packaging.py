@@ -1,4 +1,4 @@
-"""What is shipped is what the folders hold, and what runs is what was installed."""
+"""The wheel: its packages, files, dependencies and extras."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import emotion_edge.runtime
 ROOT = Path(emotion_edge.runtime.__file__).parent.parent
 CHECKOUT = Path(__file__).parent.parent
 FOLDERS = ("kernels", "engines", "training", "calibration", "runtime")
-# Where the name to import is not the name to install.
+# Modules whose distribution has another name.
 DISTRIBUTIONS = {
     "prometheus_client": "prometheus-client",
     "PIL": "pillow",
@@ -25,29 +25,29 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
     "llvmlite": "numba",
-    # Comes with the device's system, never from the index.
+    # Part of the system of a device, not of the index.
     "jetson_utils": None,
     "jetson_utils_python": None,
     "tensorrt": None,
 }
 
 in_checkout = pytest.mark.skipif(
-    not (CHECKOUT / "setup.py").exists(), reason="the sources are out of reach here"
+    not (CHECKOUT / "setup.py").exists(), reason="there are no sources beside the tests"
 )
 
 
 def test_right_package_is_tested() -> None:
-    """The installed wheel where it is asked for, else the checkout the tests stand in."""
-    where = Path(emotion_edge.runtime.__file__)
+    """With EMOTION_EDGE_INSTALLED the installed wheel, else the checkout of the tests."""
+    file = Path(emotion_edge.runtime.__file__)
     if os.environ.get("EMOTION_EDGE_INSTALLED"):
-        assert where.is_relative_to(sys.prefix)
+        assert file.is_relative_to(sys.prefix)
     else:
-        assert where.resolve() == (CHECKOUT / "runtime" / "__init__.py").resolve()
+        assert file.resolve() == (CHECKOUT / "runtime" / "__init__.py").resolve()
 
 
 @in_checkout
 def test_every_package_is_listed() -> None:
-    """A new sub-folder that setup.py does not name would be missing from the wheel."""
+    """A folder that setup.py does not name is missing from the wheel."""
     listed = re.findall(r'^    "([\w.]+)",$', (CHECKOUT / "setup.py").read_text(), re.MULTILINE)
     found = [
         ".".join(path.parent.relative_to(CHECKOUT).parts)
@@ -59,17 +59,17 @@ def test_every_package_is_listed() -> None:
 
 @pytest.mark.parametrize("folder", [name for name in FOLDERS if (ROOT / name).is_dir()])
 def test_folder_is_typed(folder: str) -> None:
-    """Type checkers believe a package only with this marker."""
+    """Type checkers use annotations of a package only with this marker."""
     assert (ROOT / folder / "py.typed").is_file()
 
 
 def test_default_bundle_is_shipped() -> None:
-    """The program has a model right after the installation."""
+    """The program has a model after the installation."""
     assert (ROOT / "engines" / "default" / "bundle.json").is_file()
 
 
 def test_every_import_is_declared() -> None:
-    """Nothing is imported that the installation does not bring along."""
+    """Every imported library is a declared dependency."""
     declared = {
         re.split(r"[^\w-]", requirement)[0].lower()
         for requirement in importlib.metadata.requires("emotion-edge") or []
@@ -85,8 +85,8 @@ def test_every_import_is_declared() -> None:
     assert undeclared == set()
 
 
-def test_every_extra_that_is_named_is_there() -> None:
-    """What people are told to install is what the installation knows."""
+def test_named_extras_exist() -> None:
+    """Messages name only extras that the package has."""
     extras = set(importlib.metadata.metadata("emotion-edge").get_all("Provides-Extra") or [])
     named = {
         name

@@ -1,7 +1,7 @@
-"""The virtual device, booted once: each test gets it as it was when the service was ready.
+"""The virtual device, booted once. Each test begins with the snapshot of the ready service.
 
-EMOTION_EDGE_RIG names the folder in which `scripts/build_image debian` makes and keeps its disk;
-without it, or without QEMU, these tests are left out.
+EMOTION_EDGE_RIG names the folder where `scripts/build_image debian` makes its disk. Without it, or
+without QEMU, these tests are skipped.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ CHECKOUT = Path(__file__).parents[2]
 BUILD_TIMEOUT_S = 900
 PROGRAMS = ("qemu-system-x86_64", "qemu-img", "ssh")
 
-_figures: list[tuple[str, float]] = []
+_recovery_times: list[tuple[str, float]] = []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What each fault took."""
-    if _figures:
+    """Print the time to recover from each fault."""
+    if _recovery_times:
         terminalreporter.section("recovery in the virtual device")
-        for what, seconds in _figures:
+        for what, seconds in _recovery_times:
             terminalreporter.line(f"{seconds:6.1f} s  {what}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Booting counts for the first test's time."""
+    """Extend the timeout, since booting counts in the first test."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.rig)
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def image() -> Path:
-    """The folder of the disk, made from this checkout."""
+    """The folder of the disk, built from this checkout."""
     folder = os.environ.get("EMOTION_EDGE_RIG")
     if not folder:
         pytest.skip("no virtual device: scripts/test --rig runs these tests")
@@ -63,7 +63,7 @@ def image() -> Path:
 
 @pytest.fixture(scope="session")
 def booted(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """The machine, with a snapshot of the running service."""
+    """The machine with a snapshot of the running service."""
     with Machine(image, tmp_path_factory.mktemp("rig")) as machine:
         machine.start(fresh=True)
         device = Device(machine)
@@ -75,18 +75,18 @@ def booted(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ma
 
 @pytest.fixture
 def recovered() -> Recovered:
-    return lambda what, seconds: _figures.append((what, seconds))
+    return lambda what, seconds: _recovery_times.append((what, seconds))
 
 
 @pytest.fixture
 def device(booted: Machine) -> Device:
-    """As it was when the service was ready."""
+    """The machine at the snapshot of the ready service."""
     booted.load(READY)
     return Device(booted)
 
 
 @pytest.fixture
 def fresh(image: Path, tmp_path: Path) -> Iterator[Machine]:
-    """A machine of the test's own, not started."""
+    """A machine for one test, not started."""
     with Machine(image, tmp_path / "machine") as machine:
         yield machine

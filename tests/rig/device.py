@@ -1,4 +1,4 @@
-"""The product in the virtual device: what a test asks of it and does to it."""
+"""The service in the virtual device: how tests observe and disturb it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from .machine import Machine, RigError
 
 Recovered = Callable[[str, float], None]
-"""Notes what a fault took, for the table at the end of the tests."""
+"""Records the time to recover from a fault, for the table at the end of the tests."""
 
 SERVICE = "emotion-edge"
 CONFIG = "/etc/emotion-edge/config.yaml"
@@ -20,14 +20,14 @@ COMMAND = "/opt/emotion-edge/venv/bin/emotion-edge"
 PYTHON = "/opt/emotion-edge/venv/bin/python"
 READY = "ready"
 """The snapshot of the machine when the service was ready."""
-FILMS = "/opt/films"
+MEDIA = "/opt/media"
 PLAY = "aplay --quiet --device plughw:0,0"
 POLL_S = 0.3
 
 
 @dataclass(frozen=True)
 class Device:
-    """The machine with the service in it."""
+    """The machine with the service."""
 
     machine: Machine
 
@@ -35,7 +35,7 @@ class Device:
         return self.machine.run(command, timeout_s=timeout_s, check=check)
 
     def show(self, name: str) -> str:
-        """One property of the service, such as "ActiveState"."""
+        """Return a property of the service, such as "ActiveState"."""
         return self.run(f"systemctl show --property {name} --value {SERVICE}")
 
     @property
@@ -43,24 +43,24 @@ class Device:
         return int(self.show("MainPID"))
 
     def journal(self, *options: str) -> str:
-        """What the service has said."""
+        """Return the log of the service."""
         return self.run(f"journalctl --unit {SERVICE} --output cat --no-pager {' '.join(options)}")
 
     def estimates(self, timeout_s: float) -> Iterator[dict[str, Any]]:
-        """Those that arrive on the serial port from now on."""
+        """Yield the estimates that arrive on the serial port from now on."""
         for line in self.machine.serial_lines(timeout_s):
             if line.startswith("{") and line.endswith("}"):
                 yield json.loads(line)
 
     def wait_estimate(self, timeout_s: float) -> float:
-        """Seconds until one arrives that is made from now on."""
+        """Return the seconds until the next estimate arrives."""
         start_s = time.monotonic()
         for _ in self.estimates(timeout_s):
             return time.monotonic() - start_s
         raise RigError(f"no estimate in {timeout_s} s; {self.explain()}")
 
     def wait(self, what: str, holds: Callable[[], bool], timeout_s: float) -> float:
-        """Seconds until `holds`."""
+        """Return the seconds until `holds`."""
         start_s = time.monotonic()
         while not holds():
             if time.monotonic() - start_s > timeout_s:
@@ -69,7 +69,7 @@ class Device:
         return time.monotonic() - start_s
 
     def wait_ready(self, timeout_s: float = 60) -> float:
-        """Seconds until it is; a start that has been given up is an error at once."""
+        """Return the seconds until it is ready. Raises RigError at once if the start has failed."""
 
         def ready() -> bool:
             state = self.show("ActiveState")
@@ -80,26 +80,26 @@ class Device:
         return self.wait("READY", ready, timeout_s)
 
     def wait_status(self, text: str, timeout_s: float) -> float:
-        """Seconds until the status line has `text`."""
+        """Return the seconds until the status line has `text`."""
         return self.wait(text, lambda: text in self.show("StatusText"), timeout_s)
 
     def wait_healthy(self, timeout_s: float) -> float:
-        """Seconds until the status line names no trouble and pictures come."""
+        """Return the seconds until the status line has frames and no fault."""
 
         def is_healthy() -> bool:
             status = self.show("StatusText")
             return " fps" in status and ";" not in status and not status.startswith("0 fps")
 
-        return self.wait("all is well", is_healthy, timeout_s)
+        return self.wait("no fault", is_healthy, timeout_s)
 
     def configure(self, *changes: tuple[str, str]) -> None:
-        """Replace parts of the configuration and start the service anew; does not wait."""
+        """Replace parts of the configuration and restart the service without waiting."""
         for old, new in changes:
             self.run(f"grep -qF '{old}' {CONFIG} && sed -i 's|{old}|{new}|' {CONFIG}")
         self.run(f"systemctl restart --no-block {SERVICE}")
 
     def add_code(self, code: str) -> None:
-        """Have every Python of the service run `code` first, from its next start on."""
+        """Make the service run `code` before anything else, from its next start on."""
         folder, drop_in = "/opt/added", f"/run/systemd/system/{SERVICE}.service.d"
         self.run(
             f"mkdir -p {folder} {drop_in}\n"
@@ -110,29 +110,30 @@ class Device:
         )
 
     def count(self, text: str) -> int:
-        """How many lines of the journal have it."""
+        """Return the number of log lines with `text`."""
         return sum(text in line for line in self.journal().splitlines())
 
     def play_video(self, clip: Path) -> None:
-        """Into /dev/video0, as a camera would, over and over until the machine is loaded anew."""
-        self._play("film", f"exec rig-camera {self._push(clip)}")
+        """Play frames into /dev/video0 at camera pace, repeated until the machine is restored."""
+        self._play("video", f"exec rig-camera {self._push(clip)}")
 
     def play_audio(self, wave: Path) -> None:
-        """To the microphone, once."""
-        self._play("sound", f"exec {PLAY} {self._push(wave)}")
+        """Play audio to the microphone once."""
+        self._play("audio", f"exec {PLAY} {self._push(wave)}")
 
     def play_both(self, clip: Path, wave: Path, fps: float) -> None:
-        """Both, begun together."""
+        """Play both from the same moment."""
         camera = f"rig-camera {self._push(clip)} --fps {fps}"
-        self._play("film", f"{PLAY} {self._push(wave)} & exec {camera}")
+        self._play("video", f"{PLAY} {self._push(wave)} & exec {camera}")
 
     def _push(self, file: Path) -> str:
-        self.machine.push(file, FILMS)
-        return f"{FILMS}/{file.name}"
+        self.machine.push(file, MEDIA)
+        return f"{MEDIA}/{file.name}"
 
     def _play(self, unit: str, command: str) -> None:
         self.run(f"systemd-run --quiet --unit {unit} sh -c '{command}'")
 
     def explain(self) -> str:
+        """Return the state of the service for an error message."""
         status = self.run(f"systemctl status --no-pager --lines 20 {SERVICE}", check=False)
         return f"{status}\n"

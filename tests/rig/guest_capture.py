@@ -1,6 +1,6 @@
-"""Runs in the virtual device: reads one camera with our V4L2 source and prints what came, as JSON.
+"""Reads one camera of the virtual device with the V4L2 source and prints a report as JSON.
 
-Of the project it needs what is installed there.
+It runs in the virtual device with the installed program.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from emotion_edge.runtime.capture import v4l2_device
 from emotion_edge.runtime.capture import v4l2_uapi as abi
 from emotion_edge.runtime.capture.camera import CameraSettings
 from emotion_edge.runtime.capture.reconnect import ReconnectingVideo
 from emotion_edge.runtime.capture.v4l2_camera import V4l2Camera
-from emotion_edge.runtime.capture.v4l2_device import Handle
+from emotion_edge.runtime.capture.v4l2_device import RAW_FORMATS, Handle
 from emotion_edge.runtime.clock import MonotonicClock
 from emotion_edge.runtime.messages import VideoFrame
 
 
 class FaultyHandle(Handle):
-    """Refuses our memory, or asks for longer rows than the picture needs."""
+    """Refuses memory of the program, or requests longer rows than the frame needs."""
 
     refuse_userptr = False
     more_row_bytes = 0
@@ -43,7 +42,7 @@ class FaultyHandle(Handle):
 
 
 def describe(frame: VideoFrame) -> dict[str, Any]:
-    """What a test looks at. The luma tells whether a picture is of one piece."""
+    """Return what a test checks. A torn frame has more than one luma."""
     luma = frame.image[: frame.image.shape[0] * 2 // 3] if frame.image.ndim == 2 else frame.image
     luma = luma[..., 0] if luma.ndim == 3 else luma
     return {
@@ -65,19 +64,19 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=[640, 360])
     parser.add_argument("--fps", type=float, default=30)
     parser.add_argument("--count", type=int, default=30)
-    parser.add_argument("--format", help="look for this V4L2 format only")
+    parser.add_argument("--format", help="use this V4L2 format only")
     parser.add_argument("--mmap", action="store_true")
     parser.add_argument("--more-row-bytes", type=int, default=0)
-    parser.add_argument("--hold", type=int, default=0, help="keep so many pictures in use")
-    parser.add_argument("--pause-s", type=float, default=0, help="after each picture")
-    parser.add_argument("--fault", help="a control of vivid to set after ten pictures")
-    parser.add_argument("--picture", default="/tmp/picture.npy", help="where the last one goes")
+    parser.add_argument("--hold", type=int, default=0, help="number of frames to keep in use")
+    parser.add_argument("--pause-s", type=float, default=0, help="pause after each frame")
+    parser.add_argument("--fault", help="control of vivid to set after ten frames")
+    parser.add_argument("--image", default="/tmp/image.npy", help="file for the last frame")
     parser.add_argument("--close-after-s", type=float, help="from another thread")
     args = parser.parse_args()
     if args.format:
-        only = {args.format: v4l2_device.RAW_FORMATS[args.format]}
-        v4l2_device.RAW_FORMATS.clear()
-        v4l2_device.RAW_FORMATS.update(only)
+        only = {args.format: RAW_FORMATS[args.format]}
+        RAW_FORMATS.clear()
+        RAW_FORMATS.update(only)
     FaultyHandle.refuse_userptr, FaultyHandle.more_row_bytes = args.mmap, args.more_row_bytes
 
     clock = MonotonicClock()
@@ -94,7 +93,7 @@ def main() -> None:
         threading.Timer(args.close_after_s, source.close).start()
     frames: list[dict[str, Any]] = []
     held: list[VideoFrame] = []
-    seen: list[tuple[VideoFrame, bytes]] = []
+    copies: list[tuple[VideoFrame, bytes]] = []
     began_s = time.monotonic()
     frame: VideoFrame | None = None
     while len(frames) < args.count:
@@ -104,11 +103,11 @@ def main() -> None:
         frames.append(describe(frame))
         if args.hold:
             held = [*held, frame][-args.hold :]
-            seen = [*seen, (frame, frame.image.tobytes())][-args.hold :]
+            copies = [*copies, (frame, frame.image.tobytes())][-args.hold :]
         if len(frames) == 10 and args.fault:
             control(args.device, args.fault)
         time.sleep(args.pause_s)
-    answer = {
+    report = {
         "seconds": time.monotonic() - began_s,
         "frames": frames,
         "path": [
@@ -119,13 +118,13 @@ def main() -> None:
         "openings": len(cameras),
         "bad": sum(camera.corrupt_frames for camera in cameras),
         "stale": sum(camera.stale_frames for camera in cameras),
-        "unchanged": all(frame.image.tobytes() == bytes_ for frame, bytes_ in seen),
+        "unchanged": all(frame.image.tobytes() == bytes_ for frame, bytes_ in copies),
     }
     if frame is not None:
-        answer |= {"format": frame.format, "strides": frame.image.strides}
-        np.save(args.picture, frame.image)
+        report |= {"format": frame.format, "strides": frame.image.strides}
+        np.save(args.image, frame.image)
     source.close()
-    sys.stdout.write(json.dumps(answer))
+    sys.stdout.write(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 READY_TIMEOUT_S = 180
 LOAD_TIMEOUT_S = 60
 LIFE_S = 5400
-"""A machine that was forgotten ends by itself."""
+"""A machine that a test run leaves behind ends after this time."""
 READY = b"RIG-READY"
 KERNEL_ARGUMENTS = (
     "root=/dev/vda console=ttyS0 quiet mitigations=off nokaslr clocksource=tsc tsc=reliable"
@@ -35,14 +35,14 @@ GRAPHICS = {
 
 
 class RigError(RuntimeError):
-    """The machine does not do what it must; says where to look."""
+    """The machine failed. The message says where to find the cause."""
 
 
 class Machine:
-    """One machine. `image` is the folder that build_image made, `folder` holds what this machine
-    writes; the image itself is never written. A context manager that ends it.
+    """A machine, as a context manager. `image` is the folder of build_image and stays unchanged;
+    the machine writes to `folder`.
 
-    One runs at a time, each would slow the other: one that starts ends the one before."""
+    Only one runs at a time, because two would slow each other down: a start ends the other one."""
 
     _newest: ClassVar[Machine | None] = None
 
@@ -66,7 +66,7 @@ class Machine:
         kernel: str = "",
         extra: Sequence[str] = (),
     ) -> None:
-        """Boot; returns when systemd has reached its target. `fresh`: with a new disk."""
+        """Boot, and return when systemd has reached its target. `fresh`: with a new disk."""
         disk = self._folder / "disk.qcow2"
         if fresh or not disk.exists():
             backing = ["-f", "qcow2", "-F", "raw", "-b", str(self._image / "rig.ext4")]
@@ -86,12 +86,12 @@ class Machine:
             time.sleep(0.1)
 
     def save(self, name: str) -> None:
-        """Keep the whole running machine, memory and all."""
+        """Save a snapshot of the running machine, memory included."""
         self._monitor(f"savevm {name}")
 
     def load(self, name: str) -> None:
-        """Back to what was saved, in a new QEMU: in the same one the guest's time-stamp counter
-        would jump, and every watchdog in the guest fire."""
+        """Restore a snapshot in a new QEMU. In the same one the time-stamp counter would jump, and
+        the watchdogs of the guest would fire."""
         self.cut()
         self._launch(["-loadvm", name])
         end_s = time.monotonic() + LOAD_TIMEOUT_S
@@ -106,7 +106,7 @@ class Machine:
                 time.sleep(0.5)
 
     def cut(self) -> None:
-        """The power fails: what was not written through is lost."""
+        """Cut the power: data not yet on the disk is lost."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -122,7 +122,7 @@ class Machine:
         self.cut()
 
     def run(self, command: str, *, timeout_s: float = 120, check: bool = True) -> str:
-        """A shell command as root in the machine -> its standard output, without its end."""
+        """Run a shell command as root in the machine -> its stripped standard output."""
         done = subprocess.run(
             self._ssh("root@127.0.0.1", command),
             capture_output=True,
@@ -135,7 +135,7 @@ class Machine:
         return done.stdout.strip()
 
     def push(self, source: Path, folder: str) -> None:
-        """Copy a file or a folder into `folder` of the machine, and onto its disk."""
+        """Copy a file or folder into `folder` of the machine and sync it to disk."""
         pack = ["tar", "-c", "-C", str(source.resolve().parent), source.name]
         unpack = (
             f"mkdir -p {folder} && tar -x --touch --no-same-owner -C {folder} && sync -f {folder}"
@@ -145,12 +145,12 @@ class Machine:
             subprocess.run(to, stdin=tar.stdout, check=True, timeout=300)
 
     def pull(self, file: str) -> bytes:
-        """What is in a file of the machine."""
+        """Return the content of a file of the machine."""
         command = self._ssh("root@127.0.0.1", f"cat {file}")
         return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
 
     def serial_lines(self, timeout_s: float) -> Iterator[str]:
-        """What comes out of the serial port from now on, line by line; the first may be cut."""
+        """Yield the lines of the serial port from now on. The first may be cut off."""
         end_s = time.monotonic() + timeout_s
         rest = b""
         with socket.socket(socket.AF_UNIX) as port:
@@ -168,7 +168,7 @@ class Machine:
                     yield line.decode(errors="replace").strip()
 
     def screen(self) -> tuple[int, int, bytes]:
-        """What the monitor shows: width, height, RGB bytes."""
+        """Return the screen: width, height, RGB bytes."""
         file = self._folder / "screen.ppm"
         self._qmp("screendump", filename=str(file), format="ppm")
         header, data = re.match(rb"P6\s(\d+) (\d+)\s255\s", file.read_bytes()), file.read_bytes()
@@ -176,11 +176,11 @@ class Machine:
         return int(header[1]), int(header[2]), data[header.end() :]
 
     def save_screen(self, file: Path) -> None:
-        """The same as a PNG file."""
+        """Save the screen as a PNG file."""
         self._qmp("screendump", filename=str(file.resolve()), format="png")
 
     def console(self) -> bytes:
-        """All that the kernel and the boot have said."""
+        """Return the console output of the kernel and the boot."""
         file = self._folder / "console"
         return file.read_bytes() if file.exists() else b""
 
@@ -226,7 +226,7 @@ class Machine:
             raise RigError(f"QEMU has ended: {(self._folder / 'qemu.log').read_text()}")
 
     def _ssh(self, *arguments: str) -> list[str]:
-        """The first call opens a connection that the later ones share."""
+        """Return an ssh command. All share one connection."""
         options = (
             *("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"),
             *("ControlMaster=auto", "ControlPersist=600", f"ControlPath={self._folder}/ssh"),
@@ -242,7 +242,7 @@ class Machine:
         return answer
 
     def _qmp(self, command: str, **arguments: object) -> Any:
-        """https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html"""
+        """Run a QMP command: https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html"""
         with socket.socket(socket.AF_UNIX) as channel:
             channel.settimeout(60)
             channel.connect(str(self._folder / "qmp"))

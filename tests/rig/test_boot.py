@@ -1,4 +1,4 @@
-"""From power on to estimates, and what systemd makes of the service."""
+"""Boot to estimates, and the privileges of the service."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ for number in os.listdir(here + "/fd"):
     if int(flags, 8) & 3:
         print(os.readlink(here + "/fd/" + number))
 """
-"""What a process has open for writing."""
+"""Lists the files that a process has open for writing."""
 
 
 @pytest.mark.rig_core
 def test_power_on_to_estimates(booted: Machine) -> None:
-    """It is ready by itself, sends estimates, shows itself on the monitor and has no trouble."""
+    """It becomes ready, sends estimates, draws on the monitor and has no fault."""
     device = Device(booted)
     assert device.show("ActiveState") == "active"
     assert device.show("NRestarts") == "0"
@@ -39,7 +39,7 @@ def test_power_on_to_estimates(booted: Machine) -> None:
 
 @pytest.mark.rig_core
 def test_runs_without_privileges(device: Device) -> None:
-    """As its own user, without capabilities, with system calls filtered, in real time."""
+    """A user of its own, no capabilities, filtered system calls, real-time threads."""
     status = device.run(f"cat /proc/{device.process}/status")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert fields["Uid"].split()[0] == device.run("id -u emotion-edge")
@@ -52,7 +52,7 @@ def test_runs_without_privileges(device: Device) -> None:
 
 @pytest.mark.rig_core
 def test_exposure(device: Device) -> None:
-    """systemd's own judgement of the running unit."""
+    """systemd's exposure level of the running unit."""
     report = device.run(f"systemd-analyze security --no-pager --json=short {SERVICE}")
     total = device.run(f"systemd-analyze security --no-pager {SERVICE} | tail -1")
     assert json.loads(report)
@@ -61,7 +61,7 @@ def test_exposure(device: Device) -> None:
 
 
 def test_other_devices_are_closed(device: Device) -> None:
-    """Even root can open none of them from within the service; its own can be opened."""
+    """Within the service even root can open only the allowed devices."""
     group = f"/sys/fs/cgroup/system.slice/{SERVICE}.service/cgroup.procs"
 
     def open_inside(name: str) -> str:
@@ -73,8 +73,8 @@ def test_other_devices_are_closed(device: Device) -> None:
 
 
 def test_stores_and_sends_nothing(device: Device) -> None:
-    """While it runs: no file open for writing but devices, no connection but systemd's and the
-    journal's, and nothing of its own has been written but state and cache."""
+    """While it runs: only devices are open for writing, only systemd and the journal are connected,
+    and only state and cache have been written."""
     opened = device.run(f"{PYTHON} -c '{LIST_OPENED}' {device.process}").splitlines()
     assert sum(name.startswith("/dev/") for name in opened) >= 4, opened
     own = ("/dev/", "anon_inode:", "pipe:", "socket:")
@@ -84,19 +84,19 @@ def test_stores_and_sends_nothing(device: Device) -> None:
         assert len(table.splitlines()) <= 1, table
     new = f'-user {SERVICE} -type f -newermt "$(uptime --since)"'
     written = device.run(f"find / -xdev {new}; find /run {new}").splitlines()
-    kept = (f"/var/lib/{SERVICE}/", f"/var/cache/{SERVICE}/")
-    assert [name for name in written if not name.startswith(kept)] == []
+    allowed = (f"/var/lib/{SERVICE}/", f"/var/cache/{SERVICE}/")
+    assert [name for name in written if not name.startswith(allowed)] == []
 
 
 def test_stops_in_order(device: Device) -> None:
-    """SIGTERM: it ends by itself, with code 0."""
+    """SIGTERM: it ends with code 0."""
     device.run(f"systemctl stop {SERVICE}", timeout_s=30)
     assert device.show("Result") == "success"
     assert device.show("ExecMainStatus") == "0"
 
 
-def test_doctor_is_content(device: Device) -> None:
-    """No check fails on a device that works."""
+def test_doctor_passes(device: Device) -> None:
+    """No check fails on a working device."""
     answer = device.run(
         f"runuser -u {SERVICE} -- {COMMAND} doctor --config /etc/emotion-edge/config.yaml",
         check=False,

@@ -1,4 +1,4 @@
-"""The system around the service goes wrong."""
+"""Faults of the system around the service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LIMIT_S = 10
 
 
 def test_full_disk(device: Device, recovered: Recovered) -> None:
-    """Not a byte left: it goes on, says so once, and starts again; with room, all is well."""
+    """It goes on, logs the fault once, and restarts. With space again the fault ends."""
     before = device.process
     device.run("dd if=/dev/zero of=/full bs=1M 2>/dev/null; sync", check=False)
     device.wait_status("disk: full", LIMIT_S)
@@ -20,12 +20,12 @@ def test_full_disk(device: Device, recovered: Recovered) -> None:
     device.run(f"kill -KILL {before}; sleep 0.3")
     recovered("start on a full disk: estimates", device.wait_estimate(60))
     device.run("rm /full")
-    recovered("room on the disk again", device.wait_healthy(LIMIT_S))
+    recovered("space on the disk again", device.wait_healthy(LIMIT_S))
 
 
 def test_read_only_root(device: Device, recovered: Recovered) -> None:
-    """The file system went read-only, as ext4 does after an error: it goes on, says so once, and
-    starts again; once it can be written, all is well."""
+    """As ext4 does after an error. It goes on, logs the fault once, and restarts. Once the file
+    system is writable the fault ends."""
     before = device.process
     device.run("echo u >/proc/sysrq-trigger; sleep 1")
     assert "Read-only file system" in device.run("touch /x 2>&1", check=False)
@@ -36,12 +36,12 @@ def test_read_only_root(device: Device, recovered: Recovered) -> None:
     device.run(f"kill -KILL {before}; sleep 0.3")
     recovered("start on a read-only root: estimates", device.wait_estimate(60))
     device.run("mount -o remount,rw /")
-    recovered("root written again", device.wait_healthy(LIMIT_S))
+    recovered("root writable again", device.wait_healthy(LIMIT_S))
 
 
 @pytest.mark.parametrize("step", ["+1 day", "-1 day"])
 def test_clock_is_set(device: Device, step: str) -> None:
-    """The wall clock jumps by a day: nobody notices."""
+    """A jump of the wall clock by a day has no effect."""
     before = device.process
     times = [estimate["t_ms"] for estimate, _ in zip(device.estimates(10), range(5), strict=False)]
     device.run(f"date --set '{step}'")

@@ -1,8 +1,9 @@
-"""The power fails at any instant."""
+"""Power cuts."""
 
 from __future__ import annotations
 
 import random
+import re
 import time
 
 import pytest
@@ -14,8 +15,8 @@ CUTS = 15
 SEED = 20261123
 
 
-def boots_well(machine: Machine) -> Device:
-    """After a power cut: it starts by itself and has a valid bundle."""
+def check_boot(machine: Machine) -> Device:
+    """Boot after a power cut: the service starts with valid bundles."""
     machine.start()
     device = Device(machine)
     device.wait_ready(90)
@@ -23,22 +24,22 @@ def boots_well(machine: Machine) -> Device:
     bundles = device.run(f"{COMMAND} bundle list")
     assert "damaged" not in bundles, bundles
     assert "missing" not in bundles, bundles
-    assert "passed over" not in device.journal()
+    assert not re.search(r"passed over|is skipped", device.journal())
     return device
 
 
 @pytest.mark.rig_core
 def test_single_power_cut(fresh: Machine) -> None:
-    """In the middle of a run."""
+    """During a run."""
     fresh.start(fresh=True)
     Device(fresh).wait_ready(90)
     time.sleep(random.Random(SEED).uniform(0, 3))
     fresh.cut()
-    boots_well(fresh)
+    check_boot(fresh)
 
 
 def test_cuts_at_random_moments(fresh: Machine) -> None:
-    """During boot, start and run: it always boots, and always has a valid bundle."""
+    """During boot, start or run: the next boot works, with valid bundles."""
     chance = random.Random(SEED)
     fresh.start(fresh=True)
     for _ in range(CUTS):
@@ -46,4 +47,4 @@ def test_cuts_at_random_moments(fresh: Machine) -> None:
         fresh.cut()
         fresh.start()
     fresh.cut()
-    boots_well(fresh)
+    check_boot(fresh)

@@ -1,4 +1,4 @@
-"""The program dies or hangs: systemd brings it back."""
+"""The program dies or hangs, and systemd restarts it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from .device import Device, Recovered
-from .film import write_babble
+from .media import write_babble
 
 WATCHDOG_S = 10
 GRACE_S = 5
 START_S = 60
-"""From the start of the program to its first estimate in the emulated machine, which may share its
-processors: a limit that only tells a slow start from none. The figure is reported."""
+"""Limit from the start of the program to its first estimate in the emulated machine, whose host may
+be busy. The measured time is reported."""
 
 STICK = """
 import os, time
@@ -26,13 +26,13 @@ def stick(self, feed):
     return infer(self, feed)
 null.NullEngine.infer = stick
 """
-"""Put into the program: as long as there is that file, a network does not answer."""
+"""Code for the program: while the file exists, a network does not return."""
 
 
 @pytest.mark.rig_core
 def test_killed(device: Device, recovered: Recovered) -> None:
-    """SIGKILL: estimates again."""
-    device.run("systemctl restart emotion-edge", timeout_s=90)  # the emulator learns the code
+    """SIGKILL: it is restarted."""
+    device.run("systemctl restart emotion-edge", timeout_s=90)  # warms up the emulator
     device.wait_healthy(30)
     device.run(f"kill -KILL {device.process}; sleep 0.3")
     recovered("kill -9: estimates again", device.wait_estimate(START_S))
@@ -41,7 +41,7 @@ def test_killed(device: Device, recovered: Recovered) -> None:
 
 @pytest.mark.rig_core
 def test_stopped_process_is_replaced(device: Device, recovered: Recovered) -> None:
-    """SIGSTOP, which no handler sees: the watchdog restarts it."""
+    """SIGSTOP, which has no handler: the watchdog restarts it."""
     before = device.process
     device.run(f"kill -STOP {before}")
     took_s = device.wait(
@@ -55,12 +55,12 @@ def test_stopped_process_is_replaced(device: Device, recovered: Recovered) -> No
 
 @pytest.fixture
 def babble(tmp_path: Path) -> Path:
-    """Ten minutes of what passes for a voice."""
+    """Ten minutes of synthetic speech."""
     return write_babble(tmp_path / "babble.wav", 600)
 
 
 def test_stuck_network_is_replaced(device: Device, babble: Path, recovered: Recovered) -> None:
-    """A network that never answers: threads go on, estimates do not, the watchdog restarts it."""
+    """A network never returns: threads go on without estimates, and the watchdog restarts it."""
     device.add_code(STICK)
     device.play_audio(babble)
     device.run("systemctl restart emotion-edge", timeout_s=90)
@@ -77,7 +77,7 @@ def test_stuck_network_is_replaced(device: Device, babble: Path, recovered: Reco
 
 
 def test_failing_starts_come_to_an_end(device: Device) -> None:
-    """A start that cannot succeed is tried within limits, then left; the journal has the reason."""
+    """A start that cannot succeed is repeated within limits. The journal has the reason."""
     device.configure(('name: "null"', "name: tensorrt"))
     device.wait("the limit", lambda: device.show("ActiveState") == "failed", 300)
     assert device.show("Result") in ("start-limit-hit", "exit-code")
@@ -86,17 +86,17 @@ def test_failing_starts_come_to_an_end(device: Device) -> None:
     assert device.show("ActiveState") == "failed"
 
 
-def test_wrong_configuration_is_not_tried_again(device: Device) -> None:
-    """Exit code 2: one line in the journal, no restart."""
+def test_usage_error_is_not_restarted(device: Device) -> None:
+    """Exit code 2: one line in the journal and no restart."""
     device.configure(("camera_fps: 15", "camera_fps: 1500"))
     device.wait("failed", lambda: device.show("ActiveState") == "failed", 60)
     assert device.show("ExecMainStatus") == "2"
     assert device.show("NRestarts") == "0"
-    assert "source.camera_fps is '1500'" in device.journal("--lines 20")
+    assert "source.camera_fps" in device.journal("--lines 20")
 
 
 def test_refused_profile(device: Device) -> None:
-    """`workplace`: refused with the reason, and not tried again."""
+    """`workplace` is refused with the reason and not restarted."""
     device.configure(("wait_for_devices", "profile: workplace\\nwait_for_devices"))
     device.wait("failed", lambda: device.show("ActiveState") == "failed", 60)
     assert device.show("ExecMainStatus") == "2"

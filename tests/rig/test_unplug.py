@@ -1,4 +1,4 @@
-"""Devices go away and come back while the service runs: it goes on, says so once, and recovers."""
+"""Devices are unplugged and plugged in again: the service goes on, logs it once, and recovers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BACK_S = 30
 
 
 def check_same_process(device: Device, before: int) -> None:
-    """It was the same process all the time, and it sends estimates."""
+    """The process is the same, and it sends estimates."""
     device.wait_estimate(10)
     assert device.process == before
     assert device.show("NRestarts") == "0"
@@ -29,7 +29,7 @@ def check_same_process(device: Device, before: int) -> None:
 
 @pytest.mark.rig_core
 def test_camera_unplugged(device: Device, recovered: Recovered) -> None:
-    """The device vanishes; the status line says so, for longer than the watchdog waits; it comes
+    """The status line has the fault, for longer than the watchdog interval, until the camera is
     back."""
     before = device.process
     device.run(f"echo vivid.0 >{VIVID}/unbind")
@@ -45,7 +45,7 @@ def test_camera_unplugged(device: Device, recovered: Recovered) -> None:
 
 @pytest.mark.parametrize("fault", ["disconnect=1", "inject_fatal_streaming_error=1"])
 def test_stream_breaks(device: Device, recovered: Recovered, fault: str) -> None:
-    """The driver ends the stream: it is opened anew."""
+    """The driver ends the stream: the camera is reopened."""
     before = device.process
     device.run(f"v4l2-ctl -d /dev/video10 --set-ctrl={fault}")
     device.wait("the loss", lambda: device.count("emotion-edge-camera lost") == 1, LOST_S)
@@ -55,7 +55,7 @@ def test_stream_breaks(device: Device, recovered: Recovered, fault: str) -> None
 
 
 def test_buffers_are_dropped(device: Device) -> None:
-    """A fifth of the pictures never arrives: nothing happens but fewer estimates."""
+    """A fifth of the frames is lost: there are fewer estimates and no fault."""
     before = device.process
     device.run("v4l2-ctl -d /dev/video10 --set-ctrl=percentage_of_dropped_buffers=20")
     for _ in range(10):
@@ -65,34 +65,34 @@ def test_buffers_are_dropped(device: Device) -> None:
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
-    """Stripes that move, as raw pictures."""
+def video(tmp_path: Path) -> Path:
+    """Raw frames with moving stripes."""
     clip = np.full((10, 480, 640, 2), 128, np.uint8)
-    for number, picture in enumerate(clip):
-        picture[..., 0] = (np.arange(640) // 64 + number) % 2 * 180 + 30
+    for number, image in enumerate(clip):
+        image[..., 0] = (np.arange(640) // 64 + number) % 2 * 180 + 30
     file = tmp_path / "stripes.yuyv"
     clip.tofile(file)
     return file
 
 
-def test_frozen_camera(device: Device, film: Path, recovered: Recovered) -> None:
-    """A camera that is there and gives no picture any more: found out, and used when it goes on."""
-    device.play_video(film)
+def test_frozen_camera(device: Device, video: Path, recovered: Recovered) -> None:
+    """A camera without frames is a fault until it goes on."""
+    device.play_video(video)
     device.configure(
         ("/dev/emotion-edge-camera", "/dev/video0"), ("camera_fps: 15", "camera_fps: 10")
     )
     device.wait_ready()
     device.wait_healthy(30)
     before, restarts = device.process, device.show("NRestarts")
-    device.run("systemctl kill --signal=STOP film")
+    device.run("systemctl kill --signal=STOP video")
     device.wait_status("camera /dev/video0 is missing", LOST_S)
-    device.run("systemctl kill --signal=CONT film")
+    device.run("systemctl kill --signal=CONT video")
     recovered("frozen camera goes on", device.wait_healthy(BACK_S))
     assert (device.process, device.show("NRestarts")) == (before, restarts)
 
 
 def test_microphone_unplugged(device: Device, recovered: Recovered) -> None:
-    """The card goes: pictures go on, the status line says so; back: sound again."""
+    """Frames go on, and the status line has the fault, until the microphone is back."""
     before = device.process
     device.run("echo snd_aloop.0 >/sys/bus/platform/drivers/snd_aloop/unbind")
     device.wait_status("microphone hw:0,1 is missing", LOST_S)
@@ -103,8 +103,8 @@ def test_microphone_unplugged(device: Device, recovered: Recovered) -> None:
 
 
 def test_monitor_unplugged(device: Device, recovered: Recovered) -> None:
-    """The screen is the capture indicator: no pictures while there is none. It comes back, is drawn
-    on again, and pictures are read again."""
+    """The screen is the capture indicator: without it nothing is captured. When it is back, capture
+    and drawing continue."""
     before = device.process
     device.run(f"echo off >{CONNECTOR}")
     device.wait_status("no monitor", LOST_S)
@@ -116,8 +116,7 @@ def test_monitor_unplugged(device: Device, recovered: Recovered) -> None:
 
 
 def test_boots_without_monitor_camera_or_microphone(fresh: Machine) -> None:
-    """Nothing is plugged in at power on: the service is ready and waits; all of it is used when it
-    comes."""
+    """The service becomes ready without any device, and uses each when it is plugged in."""
     fresh.start(fresh=True, kernel="systemd.mask=systemd-modules-load.service video=Virtual-1:d")
     device = Device(fresh)
     device.wait_ready(90)
@@ -128,7 +127,7 @@ def test_boots_without_monitor_camera_or_microphone(fresh: Machine) -> None:
 
 
 def test_serial_adapter_unplugged(fresh: Machine, tmp_path: Path, recovered: Recovered) -> None:
-    """A USB adapter goes and comes back: the same name, and estimates again."""
+    """It has the same name when it is back, and estimates continue."""
     path = tmp_path / "usb"
     extra = [
         *("-device", "qemu-xhci", "-device", "usb-serial,chardev=usb"),
@@ -138,8 +137,8 @@ def test_serial_adapter_unplugged(fresh: Machine, tmp_path: Path, recovered: Rec
     device = Device(fresh)
 
     def plug() -> tuple[socket.socket, threading.Event]:
-        """The guest sees the adapter as long as somebody is connected to its other end."""
-        heard = threading.Event()
+        """Connect to the other end: the guest has the adapter as long as the connection lasts."""
+        received = threading.Event()
         line = socket.socket(socket.AF_UNIX)
         line.connect(str(path))
 
@@ -147,31 +146,31 @@ def test_serial_adapter_unplugged(fresh: Machine, tmp_path: Path, recovered: Rec
             with suppress(OSError):
                 while data := line.recv(4096):
                     if b'"label"' in data:
-                        heard.set()
+                        received.set()
 
         threading.Thread(target=listen, daemon=True).start()
-        return line, heard
+        return line, received
 
-    line, heard = plug()
+    line, received = plug()
     device.wait("the adapter", lambda: "ttyUSB0" in device.run("ls /dev"), 20)
     name = device.run("ls /dev/serial/by-id/* | head -1")
     device.configure(("serial:/dev/emotion-edge-serial", f"serial:{name}"))
     device.wait_ready(90)
-    assert heard.wait(30), device.explain()
+    assert received.wait(30), device.explain()
     before = device.process
     line.shutdown(socket.SHUT_RDWR)
     line.close()
     device.wait_status(f"serial {name}", LOST_S)
     device.run("sleep 3")
-    line, heard = plug()
-    took_s = device.wait("estimates on it", lambda: heard.wait(0.1), BACK_S)
+    line, received = plug()
+    took_s = device.wait("estimates on it", lambda: received.wait(0.1), BACK_S)
     recovered("serial adapter plugged in again", took_s)
     assert device.process == before
     line.close()
 
 
 def test_user_without_groups(device: Device) -> None:
-    """One clear line for each device it may not open."""
+    """The log names the missing group of each device."""
     for group in ("video", "dialout"):
         device.run(f"gpasswd --delete emotion-edge {group}")
     device.run("systemctl restart --no-block emotion-edge")

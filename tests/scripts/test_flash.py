@@ -1,4 +1,4 @@
-"""scripts/flash, on a made-up Linux_for_Tegra and a made-up USB bus. No board was written by it."""
+"""scripts/flash with a fake Linux_for_Tegra and a fake USB bus. It has not yet written a board."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def write_program(path: Path, body: str) -> None:
 
 @pytest.fixture
 def l4t(tmp_path: Path) -> Path:
-    """NVIDIA's folder with a system that is ready, in a folder whose name needs quoting. Its tools
-    write down how they were called."""
+    """NVIDIA's folder with a prepared system and tools that record their calls. Its name needs
+    quoting."""
     folder = tmp_path / "my jetson" / "Linux_for_Tegra"
     rootfs = folder / "rootfs"
     for name in ("etc", "opt/emotion-edge"):
@@ -53,7 +53,7 @@ def l4t(tmp_path: Path) -> Path:
 def flash(
     l4t: Path, *arguments: str, usb: tuple[str, ...] = (), dry_run: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Boards in recovery mode have the numbers `usb`."""
+    """Run scripts/flash with boards in recovery mode that have the USB product IDs `usb`."""
     programs = l4t.parent.parent / "bin"
     lines = [
         f"Bus 001 Device 00{n}: ID 0955:{number} NVIDIA Corp. APX" for n, number in enumerate(usb)
@@ -69,8 +69,15 @@ def flash(
     )
 
 
+def assert_refused(result: subprocess.CompletedProcess[str], code: int, *named: str) -> None:
+    """It ends with `code` and one line on stderr that names these things."""
+    assert result.returncode == code
+    assert result.stderr.count("\n") == 1
+    assert [text for text in named if text not in result.stderr] == []
+
+
 def commands(result: subprocess.CompletedProcess[str]) -> list[str]:
-    """Those that a dry run printed."""
+    """Return the commands that a dry run printed."""
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stdout.splitlines() if line.startswith("  + ")]
     return [shlex.join(shlex.split(line[4:])) for line in lines]
@@ -87,7 +94,7 @@ def commands(result: subprocess.CompletedProcess[str]) -> list[str]:
     ],
 )
 def test_commands_for_nvme(l4t: Path, board: str, product: str, config: str) -> None:
-    """The images of the loader, those of the disk with two copies of the system, then both."""
+    """Make images of the loader and of the disk with two copies of the system, then write both."""
     result = flash(l4t, "--board", board, usb=(product,))
     images = f"env ROOTFS_AB=1 {INITRD_FLASH} --showlogs"
     of_disk = f"--no-flash --external-device nvme0n1p1 -c {DISK} --external-only --append"
@@ -102,7 +109,7 @@ def test_commands_for_nvme(l4t: Path, board: str, product: str, config: str) -> 
 
 
 def test_commands_for_emmc(l4t: Path) -> None:
-    """An AGX's own memory is written at once; the size is passed on."""
+    """The eMMC of an AGX is written in one step, with the given size."""
     result = flash(l4t, "--board", "agx-orin-emmc", "--size", "20GiB", usb=("7223",))
     size = "-S 20GiB jetson-agx-orin-devkit internal"
     written = f"env ROOTFS_AB=1 {INITRD_FLASH} --showlogs --network usb0 {size}"
@@ -110,56 +117,49 @@ def test_commands_for_emmc(l4t: Path) -> None:
 
 
 def test_size_of_nvme(l4t: Path) -> None:
-    """It belongs to the disk, not to the loader."""
+    """It applies to the disk, not to the loader."""
     made = commands(flash(l4t, "--board", "orin-nx", "--size", "48GiB"))
     assert ["-S 48GiB" in command for command in made] == [False, False, False, True, False]
 
 
 def test_dry_run_needs_no_board_and_runs_nothing(l4t: Path) -> None:
-    """It says that none is there, and no tool is called."""
+    """Without a board it prints the commands, and calls no tool."""
     result = flash(l4t, "--board", "orin-nano")
     assert len(commands(result)) == 5
-    assert "no board is in recovery mode on USB yet" in result.stderr
+    assert result.stderr.count("\n") == 1
     assert not (l4t.parent.parent / "calls").exists()
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_wrong_board_is_refused(l4t: Path, dry_run: bool) -> None:
-    """Whatever else: a system for another module is never written."""
+    """A system for another module is never written."""
     result = flash(l4t, "--board", "orin-nx", usb=("7523",), dry_run=dry_run)
-    assert result.returncode == 2
-    assert result.stderr == "--board orin-nx, but on USB is an Orin Nano 8 GB (0955:7523)\n"
+    assert_refused(result, 2, "--board orin-nx", "Orin Nano 8 GB", "0955:7523")
     assert not (l4t.parent.parent / "calls").exists()
 
 
 def test_two_boards_are_refused(l4t: Path) -> None:
-    """Nobody could tell which one would be written."""
-    result = flash(l4t, "--board", "orin-nx", usb=("7323", "7323"))
-    assert result.returncode == 4
-    assert result.stderr == "2 boards in recovery mode on USB: leave one\n"
+    """It is ambiguous which one would be written."""
+    assert_refused(flash(l4t, "--board", "orin-nx", usb=("7323", "7323")), 4, "2 boards")
 
 
 def test_running_board_does_not_count(l4t: Path) -> None:
-    """A Jetson that has booted has another number (7020)."""
-    result = flash(l4t, "--board", "agx-orin", usb=("7020",), dry_run=False)
-    assert result.returncode == 4
-    assert result.stderr.startswith("no board in recovery mode on USB: ")
+    """A Jetson that has booted has another product ID (7020)."""
+    assert_refused(flash(l4t, "--board", "agx-orin", usb=("7020",), dry_run=False), 4)
 
 
 @pytest.mark.parametrize(
-    ("release", "said"),
+    ("release", "version"),
     [
-        ("# R35 (release), REVISION: 4.1, GCID: 1\n", "Jetson Linux 35.4.1 is not supported"),
-        ("# R36 (release), REVISION: 3.0, GCID: 1\n", "Jetson Linux 36.3.0 is not supported"),
-        ("# R38 (release), REVISION: 2.0, GCID: 1\n", "Jetson Linux 38.2.0 is not supported"),
-        ("nonsense\n", "Jetson Linux unknown is not supported"),
+        ("# R35 (release), REVISION: 4.1, GCID: 1\n", "35.4.1"),
+        ("# R36 (release), REVISION: 3.0, GCID: 1\n", "36.3.0"),
+        ("# R38 (release), REVISION: 2.0, GCID: 1\n", "38.2.0"),
+        ("nonsense\n", "unknown"),
     ],
 )
-def test_other_versions_are_refused(l4t: Path, release: str, said: str) -> None:
+def test_other_versions_are_refused(l4t: Path, release: str, version: str) -> None:
     (l4t / "rootfs/etc/nv_tegra_release").write_text(release)
-    result = flash(l4t, "--board", "orin-nano")
-    assert result.returncode == 2
-    assert result.stderr == f"{said}: 36.4 or newer (JetPack 6.1, 6.2) or 39 (7.2) is\n"
+    assert_refused(flash(l4t, "--board", "orin-nano"), 2, version)
 
 
 @pytest.mark.parametrize(
@@ -171,44 +171,38 @@ def test_supported_versions(l4t: Path, release: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "named"),
     [
-        ("rootfs/opt/emotion-edge/installed", "the program is not in "),
-        ("rootfs/etc/os-release", "is no root folder of a Linux"),
-        ("rootfs/etc/nv_tegra_release", "is no Jetson's: first apply_binaries.sh"),
-        ("jetson-orin-nano-devkit-super.conf", "jetson-orin-nano-devkit-super.conf is missing"),
-        (DISK, "flash_l4t_t234_nvme_rootfs_ab.xml is missing"),
+        ("rootfs/opt/emotion-edge/installed", "build_image jetson"),
+        ("rootfs/etc/os-release", "etc/os-release"),
+        ("rootfs/etc/nv_tegra_release", "apply_binaries.sh"),
+        ("jetson-orin-nano-devkit-super.conf", "jetson-orin-nano-devkit-super.conf"),
+        (DISK, "flash_l4t_t234_nvme_rootfs_ab.xml"),
     ],
 )
-def test_unfinished_folder_is_refused(l4t: Path, missing: str, said: str) -> None:
+def test_incomplete_folder_is_refused(l4t: Path, missing: str, named: str) -> None:
     (l4t / missing).unlink()
-    result = flash(l4t, "--board", "orin-nano-super")
-    assert result.returncode == 2
-    assert said in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert_refused(flash(l4t, "--board", "orin-nano-super"), 2, named)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "named"),
     [
-        (["--board", "xavier"], "--board xavier: allowed: orin-nano, "),
-        ([], "--board is missing: allowed: orin-nano, "),
-        (["--board"], "--board needs a value"),
-        (["--board", "orin-nx", "--size", "48"], "--size 48: allowed: such as 48GiB"),
-        (["--board", "orin-nx", "--format"], "--format: allowed: --l4t, "),
-        (["--board", "orin-nx", "--l4t", "/nowhere"], "--l4t /nowhere: NVIDIA's Linux_for_Tegra"),
+        (["--board", "xavier"], ["--board xavier", "orin-nano"]),
+        ([], ["--board", "orin-nano"]),
+        (["--board"], ["--board"]),
+        (["--board", "orin-nx", "--size", "48"], ["--size 48", "48GiB"]),
+        (["--board", "orin-nx", "--format"], ["--format", "--l4t"]),
+        (["--board", "orin-nx", "--l4t", "/nowhere"], ["--l4t /nowhere"]),
     ],
 )
-def test_bad_arguments(l4t: Path, arguments: list[str], said: str) -> None:
-    result = flash(l4t, *arguments)
-    assert result.returncode == 2
-    assert result.stderr.startswith(said)
-    assert result.stderr.count("\n") == 1
+def test_usage_errors(l4t: Path, arguments: list[str], named: list[str]) -> None:
+    assert_refused(flash(l4t, *arguments), 2, *named)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as NVIDIA's tools do")
 def test_tools_are_called(l4t: Path) -> None:
-    """In NVIDIA's folder, in order; the first that fails ends it."""
+    """In NVIDIA's folder, in order, until the first failure."""
     calls = l4t.parent.parent / "calls"
     assert flash(l4t, "--board", "orin-nx", usb=("7423",), dry_run=False).returncode == 0
     lines = calls.read_text().splitlines()

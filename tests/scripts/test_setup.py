@@ -1,5 +1,5 @@
-"""What scripts/setup_jetson and scripts/build_image refuse, and what they would do. The virtual
-device's tests run them for real."""
+"""Dry runs and usage errors of scripts/setup_jetson and scripts/build_image. The tests in the
+virtual device run them for real."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(script: str, *arguments: object, **environment: str) -> subprocess.Compl
 
 @pytest.fixture
 def rootfs(tmp_path: Path) -> Path:
-    """NVIDIA's sample root file system, as far as a dry run looks at it."""
+    """The parts of NVIDIA's sample root file system that a dry run reads."""
     rootfs = tmp_path / "rootfs"
     files = {
         "etc/os-release": 'ID=ubuntu\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n',
@@ -52,8 +52,15 @@ def rootfs(tmp_path: Path) -> Path:
     return rootfs
 
 
+def assert_refused(result: subprocess.CompletedProcess[str], code: int, *named: str) -> None:
+    """It ends with `code` and one line on stderr that names these things."""
+    assert result.returncode == code
+    assert result.stderr.count("\n") == 1
+    assert [text for text in named if text not in result.stderr] == []
+
+
 def test_jetson_dry_run(rootfs: Path) -> None:
-    """Every command in its order, all in that folder, and nothing is changed."""
+    """It prints all commands in order, all for that folder, and changes nothing."""
     before = sorted(rootfs.rglob("*"))
     result = run("build_image", "jetson", rootfs, "--dry-run")
     assert result.returncode == 0, result.stderr
@@ -74,87 +81,73 @@ def test_jetson_dry_run(rootfs: Path) -> None:
     assert places == sorted(places)
     assert all(str(rootfs) in line for line in lines)
     assert sorted(rootfs.rglob("*")) == before
-    assert "packages     installed" not in result.stdout
 
 
 def test_jetson_without_a_user(rootfs: Path) -> None:
-    """NVIDIA's first-boot dialogue would wait for a keyboard."""
+    """NVIDIA's first-boot dialog would wait for a keyboard."""
     (rootfs / "etc/systemd/system/default.target").symlink_to(OEM_CONFIG)
     result = run("build_image", "jetson", rootfs, "--dry-run")
-    assert result.returncode == 2
-    assert result.stderr.startswith("nobody could log in: first tools/l4t_create_default_user.sh")
+    assert_refused(result, 2, "tools/l4t_create_default_user.sh")
 
 
 def test_jetson_without_nvidias_part(rootfs: Path) -> None:
     (rootfs / "etc/nv_tegra_release").unlink()
-    result = run("build_image", "jetson", rootfs, "--dry-run")
-    assert result.returncode == 2
-    assert "first NVIDIA's apply_binaries.sh" in result.stderr
+    assert_refused(run("build_image", "jetson", rootfs, "--dry-run"), 2, "apply_binaries.sh")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "named"),
     [
-        ([], "usage: scripts/build_image jetson ROOTFS | debian OUT"),
-        (["jetson"], "usage: "),
-        (["fedora", "out"], "fedora: allowed: jetson, debian"),
-        (["jetson", "/nowhere"], "/nowhere is no folder"),
-        (["debian", "/nowhere"], "--wheels and --dry-run are for a Jetson's only"),
-        (["jetson", "/", "--wheels"], "--wheels needs a value"),
-        (["jetson", "/", "--wheels", "/nowhere"], "--wheels /nowhere: it must have emotion_edge-*"),
-        (["jetson", "/", "--force"], "--force: allowed: --wheels DIR, --dry-run"),
+        ([], ["jetson ROOTFS", "debian OUT"]),
+        (["jetson"], ["jetson ROOTFS"]),
+        (["fedora", "out", "--dry-run"], ["fedora", "jetson", "debian"]),
+        (["jetson", "/nowhere", "--dry-run"], ["/nowhere"]),
+        (["debian", "/nowhere", "--dry-run"], ["--dry-run"]),
+        (["jetson", "/", "--wheels"], ["--wheels"]),
+        (["jetson", "/", "--wheels", "/nowhere"], ["--wheels /nowhere", "emotion_edge-*.whl"]),
+        (["jetson", "/", "--force"], ["--force", "--wheels", "--dry-run"]),
     ],
 )
-def test_bad_arguments_of_build_image(arguments: list[str], said: str) -> None:
-    result = run("build_image", *arguments, *(["--dry-run"] if len(arguments) == 2 else []))
-    assert result.returncode == 2
-    assert result.stderr.startswith(said)
-    assert result.stderr.count("\n") == 1
+def test_usage_errors_of_build_image(arguments: list[str], named: list[str]) -> None:
+    assert_refused(run("build_image", *arguments), 2, *named)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_host_without_the_tools(tmp_path: Path) -> None:
-    """One line names everything that apt can bring; nothing has been made."""
+    """One line names all missing packages, and nothing is written."""
     only = tmp_path / "bin"
     only.mkdir()
     for name in ("bash", "dirname", "sed", "apt-cache", "apt-get"):
         if (found := shutil.which(name)) is not None:
             (only / name).symlink_to(found)
     result = run("build_image", "debian", tmp_path / "out", PATH=str(only))
-    assert result.returncode == 4
-    assert result.stderr.startswith("this needs on Debian 12: sudo apt install qemu-system-x86 ")
-    assert result.stderr.count("\n") == 1
+    assert_refused(result, 4, "qemu-system-x86", "mmdebstrap")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(on_a_jetson, reason="this is a Jetson")
 def test_other_machines_are_refused() -> None:
-    """A desktop that somebody tries it on stays as it is."""
+    """A desktop is not changed."""
     result = run("setup_jetson", "--dry-run")
-    assert result.returncode == 2
+    assert_refused(result, 2)
     assert result.stdout == ""
-    assert result.stderr.count("\n") == 1
-    assert "--any-machine" in result.stderr or "is needed" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "named"),
     [
-        (["--power"], "--power: allowed: --dry-run, --wheels"),
-        (["--power-mode"], "--power-mode needs a value"),
-        (["--wheels", "/nowhere"], "--wheels /nowhere: it must have emotion_edge-*.whl"),
+        (["--power"], ["--power", "--dry-run", "--wheels"]),
+        (["--power-mode"], ["--power-mode"]),
+        (["--wheels", "/nowhere"], ["--wheels /nowhere", "emotion_edge-*.whl"]),
     ],
 )
-def test_bad_arguments_of_setup(arguments: list[str], said: str) -> None:
-    result = run("setup_jetson", *arguments)
-    assert result.returncode == 2
-    assert result.stderr.startswith(said)
-    assert result.stderr.count("\n") == 1
+def test_usage_errors_of_setup(arguments: list[str], named: list[str]) -> None:
+    assert_refused(run("setup_jetson", *arguments), 2, *named)
 
 
 @pytest.mark.parametrize("script", ["setup_jetson", "flash"])
 def test_help(script: str) -> None:
-    """What stands at the top of the script."""
+    """It is the comment at the top of the script."""
     result = run(script, "--help")
     assert result.returncode == 0
     assert "--dry-run" in result.stdout

@@ -1,4 +1,4 @@
-"""scripts/test, with an environment that is made up: what runs beside the tests, and how long."""
+"""scripts/test --under-load in a fake environment."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ import os, sys, psutil
 if sys.argv[1] == "-c":
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 if sys.argv[1:3] == ["-m", "pytest"]:
-    beside = [one.pid for one in psutil.Process(os.getppid()).children() if one.pid != os.getpid()]
-    print(*beside, flush=True)
+    siblings = psutil.Process(os.getppid()).children()
+    print(*(process.pid for process in siblings if process.pid != os.getpid()), flush=True)
     print(*sys.argv[3:], flush=True)
     if sys.argv[3] == "kill":
         os.kill(os.getppid(), 9)
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout whose Python says what runs beside pytest, in place of running it."""
+    """A checkout whose Python prints the processes beside pytest instead of running it."""
     root = tmp_path / "a checkout"
     shutil.copytree(SCRIPTS, root / "scripts")
     for name in FILES:
@@ -49,13 +49,13 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("how", "code"), [("end", 5), ("kill", -signal.SIGKILL)])
-def test_under_load(checkout: Path, how: str, code: int) -> None:
-    """Eight busy processes beside pytest, which gets the other arguments and gives its exit code;
-    none is left when the script has ended, or was killed."""
+@pytest.mark.parametrize(("action", "code"), [("end", 5), ("kill", -signal.SIGKILL)])
+def test_under_load(checkout: Path, action: str, code: int) -> None:
+    """Eight busy processes run beside pytest, which gets the other arguments and sets the exit
+    code. None is left when the script ends or is killed."""
     done = subprocess.run(
-        [checkout / "scripts" / "test", "--under-load", how, "-k", "a test"],
-        capture_output=True,  # and so waits for all that could write there
+        [checkout / "scripts" / "test", "--under-load", action, "-k", "a test"],
+        capture_output=True,  # waits for all processes that could write there
         text=True,
         check=False,
         timeout=500,
@@ -63,6 +63,6 @@ def test_under_load(checkout: Path, how: str, code: int) -> None:
     assert done.returncode == code, done.stderr
     beside, arguments = done.stdout.splitlines()
     assert len(beside.split()) == 8
-    assert arguments == f"{how} -k a test"
+    assert arguments == f"{action} -k a test"
     left = [psutil.Process(pid) for pid in map(int, beside.split()) if psutil.pid_exists(pid)]
     processes.wait_gone(left)

@@ -1,4 +1,4 @@
-"""A script: run a command under a filter of system calls, in which others fail with EPERM.
+"""Script: run a command under a system-call filter, in which other calls fail with EPERM.
 
 run_filtered.py NAME,NAME,... COMMAND [ARGUMENT...]
 """
@@ -15,7 +15,7 @@ ERRNO, ALLOW = 0x00050000, 0x7FFF0000
 
 
 def load_filter(allowed: list[str]) -> None:
-    """From now on, for this process and its children."""
+    """Filter the calls of this process and its children from now on."""
     seccomp = ctypes.CDLL("libseccomp.so.2")
     seccomp.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(ERRNO | errno.EPERM)))

@@ -1,4 +1,4 @@
-"""The configuration that ships, and what names it."""
+"""The default configuration of the service, and its references."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE = SHIPPED / "config.yaml"
 
 
 def test_it_loads() -> None:
-    """Every key exists, every value is allowed."""
+    """All keys exist, all values are allowed."""
     config = load_config(FILE)
     assert config.profile == "general"
     assert config.wait_for_devices
@@ -26,7 +26,7 @@ def test_it_loads() -> None:
 
 
 def test_notice_is_configured() -> None:
-    """An indicator is on, and the picture of whoever passes is not shown."""
+    """An indicator is configured, and the preview is off."""
     config = load_config(FILE)
     assert config.indicator.kind == "screen"
     assert "screen" in config.output.sinks
@@ -34,23 +34,23 @@ def test_notice_is_configured() -> None:
 
 
 def test_devices_have_the_names_of_the_rules() -> None:
-    """What udev makes is what is opened."""
+    """The configured devices are links of the udev rules."""
     rules = (SHIPPED / "emotion-edge.rules").read_text()
     names = set(re.findall(r'SYMLINK\+="([^"]+)"', rules)) | {"emotion-edge-serial"}
     config = load_config(FILE)
     assert config.source.name.removeprefix("/dev/") in names
-    assert f"serial:/dev/{'emotion-edge-serial'}" in config.output.sinks
+    assert "serial:/dev/emotion-edge-serial" in config.output.sinks
 
 
-def test_alternatives_that_it_names_are_allowed() -> None:
-    """What the comments say one may write."""
+def test_alternatives_in_its_comments_are_allowed() -> None:
+    """Each loads."""
     for setting in ("serial.format=binary", "source.name=csi://0", "source.microphone=none"):
         load_config(FILE, [setting])
     load_config(FILE, ["indicator.kind=file", "indicator.file=/sys/class/leds/x/brightness"])
 
 
-def test_what_it_repeats_is_the_default() -> None:
-    """Beside devices, sinks and the indicator it changes nothing that it does not say."""
+def test_other_values_are_defaults() -> None:
+    """It changes only devices, sinks and the indicator; all other values equal the defaults."""
     default = msgspec.to_builtins(Config())
     shipped = yaml.safe_load(FILE.read_text())
     for section in ("screen", "serial"):
@@ -61,7 +61,7 @@ def test_what_it_repeats_is_the_default() -> None:
 
 
 def test_service_reads_it() -> None:
-    """The unit, the doctor and the file's own words name one place."""
+    """The unit, the doctor and the comments of the file name the same path."""
     assert f"--config {SERVICE_CONFIG}" in read_setting("emotion-edge.service", "ExecStart")
     assert str(SERVICE_CONFIG) in FILE.read_text()
 

@@ -1,6 +1,6 @@
-"""The udev rules, matched by hand against devices as the kernel describes them.
+"""The udev rules, matched here against devices as the kernel describes them.
 
-`udevadm verify` checks them too where it is new enough (systemd 254).
+`udevadm verify` checks them too, from systemd 254 on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SERIAL, SERIAL_USB, VIDEO = "emotion-edge-serial", "emotion-edge-serial-usb", "e
 
 
 def read_rules() -> list[list[tuple[str, str, str]]]:
-    """Each rule's terms: (key, operator, value)."""
+    """Return the terms of each rule: (key, operator, value)."""
     rules = []
     for line in FILE.read_text().splitlines():
         if line and not line.startswith("#"):
@@ -52,14 +52,14 @@ def read_rules() -> list[list[tuple[str, str, str]]]:
 
 
 def find_names(device: Device, action: str = "add") -> tuple[set[str], int]:
-    """The names udev gives to `device`, and the priority with which it does."""
+    """Return the names that udev gives `device`, and the priority of the links."""
     names: set[str] = set()
     priority = 0
     device = {**device, "ACTION": action}
     for rule in read_rules():
         matches = [term for term in rule if term[1] in ("==", "!=")]
         if not all(
-            any(fnmatch.fnmatchcase(device.get(key, ""), way) for way in value.split("|"))
+            any(fnmatch.fnmatchcase(device.get(key, ""), glob) for glob in value.split("|"))
             == (operator == "==")
             for key, operator, value in matches
         ):
@@ -89,37 +89,37 @@ def find_names(device: Device, action: str = "add") -> tuple[set[str], int]:
     ],
 )
 def test_names(device: Device, names: set[str]) -> None:
-    """What gets a name, and what does not."""
+    """Serial ports and cameras get names; consoles, metadata and infrared nodes do not."""
     assert find_names(device)[0] == names
     assert find_names(device, "change")[0] == names
 
 
-def test_nothing_is_done_when_a_device_goes() -> None:
-    """udev takes its links away by itself."""
+def test_removal_has_no_rule() -> None:
+    """udev removes links by itself."""
     assert find_names(CAMERA, "remove") == (set(), 0)
 
 
 def test_board_uart_outranks_an_adapter() -> None:
-    """Else a port that is unplugged for a moment would be found elsewhere afterwards."""
+    """Otherwise the name would change when an adapter is plugged in."""
     assert find_names(UARTA)[1] > find_names(ADAPTER)[1]
 
 
-def test_serial_ports_are_for_their_group() -> None:
-    """And for nobody else."""
+def test_serial_ports_belong_to_their_group() -> None:
+    """Other users have no access."""
     for rule in read_rules():
         terms = {key: value for key, _, value in rule}
         if terms.get("SUBSYSTEM") == "tty":
             assert (terms["GROUP"], terms["MODE"]) == ("dialout", "0660")
 
 
-def test_no_modem_is_looked_for_on_an_adapter() -> None:
-    """ModemManager would send it commands, which come out at the other end."""
+def test_modem_manager_ignores_adapters() -> None:
+    """It would send commands that arrive at the other end."""
     (rule,) = [rule for rule in read_rules() if ("KERNEL", "==", "ttyUSB*|ttyACM*") in rule]
     assert ("ENV{ID_MM_DEVICE_IGNORE}", "=", "1") in rule
 
 
 def test_udev_accepts_the_file() -> None:
-    """Every label that is gone to exists; where udevadm can say so, all else is right too."""
+    """All labels exist, and `udevadm verify` finds no error where it is available."""
     terms = [term for rule in read_rules() for term in rule]
     labels = {value for key, _, value in terms if key == "LABEL"}
     assert {value for key, _, value in terms if key == "GOTO"} == labels

@@ -1,4 +1,4 @@
-"""The units, as systemd's own tools see them and as the program needs them."""
+"""The units, checked with systemd's tools and against the program."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ from .unit_root import SHIPPED, UNITS, make_root, read_setting, read_settings, r
 
 SERVICE, BUILD = UNITS
 MAX_EXPOSURE = 8
-"""In tenths, as systemd-analyze takes it."""
+"""In tenths, the unit of systemd-analyze."""
 
 
 @pytest.mark.parametrize("jetson", [False, True])
 @pytest.mark.parametrize("unit", UNITS)
 def test_verify_is_clean(tmp_path: Path, unit: str, jetson: bool) -> None:
-    """No unknown setting, no missing program, no loop of ordering."""
+    """No unknown setting, no missing program, no ordering cycle."""
     root = make_root(tmp_path, jetson=jetson)
     done = run_tool("systemd-analyze", f"--root={root}", "verify", unit)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_trial_outlives_the_watchdog() -> None:
-    """A network that hangs ends the run before its bundle could be taken for a good one."""
+    """A network that hangs ends the run before its bundle is marked good."""
     watchdog_s = int(read_setting(SERVICE, "WatchdogSec"))
     assert 2 * watchdog_s * 1_000_000_000 < SETTLED_NS
 
 
 @pytest.mark.parametrize(
-    ("wrong", "complaint"),
+    ("setting", "named"),
     [
         ("WatchdogSecs=10", "WatchdogSecs"),
         ("WatchdogSec=soon", "soon"),
         ("ExecStartPre=/no/such", "/no/such"),
     ],
 )
-def test_verify_detects_an_error(tmp_path: Path, wrong: str, complaint: str) -> None:
-    """That the test above would see a wrong drop-in."""
+def test_verify_detects_an_error(tmp_path: Path, setting: str, named: str) -> None:
+    """An invalid drop-in fails the check above."""
     root = make_root(tmp_path)
     drop_in = root / "etc/systemd/system" / f"{SERVICE}.d/30-wrong.conf"
-    drop_in.write_text(f"[Service]\n{wrong}\n")
+    drop_in.write_text(f"[Service]\n{setting}\n")
     done = run_tool("systemd-analyze", f"--root={root}", "verify", SERVICE)
-    assert complaint in done.stderr
+    assert named in done.stderr
 
 
 @pytest.mark.parametrize(
     "block", re.findall(r"```ini\n(.*?)```", (SHIPPED / "README.md").read_text(), re.DOTALL)
 )
 def test_drop_ins_of_the_readme(tmp_path: Path, block: str) -> None:
-    """Each can be added; nothing in it is misspelt."""
+    """Each is valid."""
     root = make_root(tmp_path)
     (root / "etc/systemd/system" / f"{SERVICE}.d/30-readme.conf").write_text(block)
     done = run_tool("systemd-analyze", f"--root={root}", "verify", SERVICE)
@@ -68,7 +68,7 @@ def test_drop_ins_of_the_readme(tmp_path: Path, block: str) -> None:
 @pytest.mark.parametrize("jetson", [False, True])
 @pytest.mark.parametrize("unit", UNITS)
 def test_exposure(tmp_path: Path, unit: str, jetson: bool) -> None:
-    """At most 0.8, and each point that remains is explained."""
+    """At most 0.8, and the README explains each remaining point."""
     root = make_root(tmp_path, jetson=jetson)
     command = ("systemd-analyze", f"--root={root}", "security", "--offline=yes", unit)
     done = run_tool(*command, f"--threshold={MAX_EXPOSURE}", "--no-pager")
@@ -81,7 +81,7 @@ def test_exposure(tmp_path: Path, unit: str, jetson: bool) -> None:
 
 
 def test_exposure_detects_a_weaker_unit(tmp_path: Path) -> None:
-    """That a unit without its drop-in would not pass."""
+    """A unit without its drop-in fails the check above."""
     root = make_root(tmp_path)
     (root / "etc/systemd/system" / f"{SERVICE}.d/10-sandbox.conf").unlink()
     command = ("systemd-analyze", f"--root={root}", "security", "--offline=yes", SERVICE)
@@ -89,21 +89,21 @@ def test_exposure_detects_a_weaker_unit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_program_takes_its_arguments(unit: str) -> None:
-    """What ExecStart says is what the command line knows."""
+def test_program_accepts_its_arguments(unit: str) -> None:
+    """ExecStart is a valid command line."""
     path, *arguments = read_setting(unit, "ExecStart").split()
     assert path == "/opt/emotion-edge/venv/bin/emotion-edge"
     assert program.build_parser().parse_args(arguments).command == arguments[0]
 
 
-def test_user_is_named_in_the_unit_itself() -> None:
-    """Without its drop-in a unit still is not root's."""
+def test_user_is_in_the_unit_itself() -> None:
+    """Without its drop-in a unit does not run as root either."""
     for unit in UNITS:
         assert read_setting(unit, "User") == read_setting(unit, "Group") == "emotion-edge"
 
 
-def test_hang_is_over_in_time() -> None:
-    """From the watchdog's bite to the next start there are less than five seconds."""
+def test_restart_after_a_hang() -> None:
+    """From the watchdog timeout to the next start it takes less than five seconds."""
     abort_s = float(read_setting(SERVICE, "TimeoutAbortSec"))
     restart_s = float(read_setting(SERVICE, "RestartSec").removesuffix("ms")) / 1000
     assert read_setting(SERVICE, "WatchdogSec") == "10"
@@ -111,7 +111,7 @@ def test_hang_is_over_in_time() -> None:
 
 
 def test_restart_limits() -> None:
-    """What was told wrongly is not tried again, and the rest not for ever."""
+    """A usage error is not restarted, other failures a limited number of times."""
     assert read_setting(SERVICE, "Restart") == "on-failure"
     assert read_setting(SERVICE, "RestartPreventExitStatus") == str(EXIT_USAGE)
     assert read_setting(SERVICE, "StartLimitIntervalSec", "Unit") == "5min"
@@ -119,7 +119,7 @@ def test_restart_limits() -> None:
 
 
 def test_realtime_threads_are_permitted() -> None:
-    """Real-time priorities up to that of the devices, and nothing that forbids them."""
+    """Real-time priorities up to `DEVICE_PRIORITY` are allowed."""
     assert int(read_setting(SERVICE, "LimitRTPRIO")) == DEVICE_PRIORITY
     sandbox = read_settings("sandbox.conf")
     keys = {key for key, _ in sandbox}
@@ -129,14 +129,14 @@ def test_realtime_threads_are_permitted() -> None:
 
 
 def test_build_extends_the_timeout_in_time() -> None:
-    """Its reports lengthen a time-out that is longer than the wait for the first of them."""
+    """Its progress reports extend a timeout that the first report cannot miss."""
     assert read_setting(BUILD, "NotifyAccess") == "main"
     assert read_setting(BUILD, "TimeoutStartSec") == "10min"
     assert EXTEND_TIMEOUT_S < 600
 
 
-def test_build_runs_where_there_is_a_gpu() -> None:
-    """Its conditions are the device nodes by which the program knows one."""
+def test_build_runs_with_a_gpu() -> None:
+    """Its conditions are the device nodes by which the program detects a GPU."""
     conditions = [value for key, value in read_settings(BUILD, "Unit") if key.startswith("Cond")]
     assert all(condition.startswith("|/dev/") for condition in conditions)
     for pattern in DEVICE_NODES:
@@ -157,17 +157,16 @@ def test_no_frame_reaches_a_disk() -> None:
     assert any("TMPDIR=%t/" in value for key, value in sandbox if key == "Environment")
 
 
-def test_devices_are_classes_that_are_loaded() -> None:
-    """Each class whose driver is a module has it loaded before a unit starts: by the unit that is
-    started once."""
+def test_drivers_of_device_classes_are_loaded() -> None:
+    """Drivers that are modules are loaded before a unit starts, by the unit that starts once."""
 
-    def join(name: str, wanted: str) -> set[str]:
-        values = [value for key, value in read_settings(name, "Unit") if key == wanted]
+    def list_modprobes(name: str, setting: str) -> set[str]:
+        values = [value for key, value in read_settings(name, "Unit") if key == setting]
         return {unit for value in values for unit in value.split() if "modprobe@" in unit}
 
     modules = ("videodev", "snd", "drm", "usbserial", "cdc_acm")
     expected = {f"modprobe@{module}.service" for module in modules}
-    assert join(BUILD, "Wants") == join("sandbox.conf", "After") == expected
-    assert not join("sandbox.conf", "Wants") | join(SERVICE, "Wants")
+    assert list_modprobes(BUILD, "Wants") == list_modprobes("sandbox.conf", "After") == expected
+    assert not list_modprobes("sandbox.conf", "Wants") | list_modprobes(SERVICE, "Wants")
     assert read_setting(SERVICE, "Also", "Install") == BUILD
     assert ("DevicePolicy", "closed") in read_settings("sandbox.conf")

@@ -1,4 +1,4 @@
-"""A folder laid out as the device is, for systemd's own tools to look at."""
+"""A root folder with the layout of the device, for systemd's tools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Setting = tuple[str, str]
 
 
 def read_settings(name: str, section: str = "Service") -> list[Setting]:
-    """The settings of one section of a shipped file, in order."""
+    """Return the settings of one section of a shipped file, in order."""
     settings, inside = [], False
     for line in (SHIPPED / name).read_text().splitlines():
         if line.startswith("["):
@@ -29,12 +29,12 @@ def read_settings(name: str, section: str = "Service") -> list[Setting]:
 
 
 def read_setting(name: str, key: str, section: str = "Service") -> str:
-    """The last value of `key`, as systemd takes it for what is no list."""
+    """Return the last value of `key`, which systemd uses for settings that are no lists."""
     return dict(read_settings(name, section))[key]
 
 
 def make_root(root: Path, *, jetson: bool = False) -> Path:
-    """Units, drop-ins and stand-ins for programs, where the installation puts them."""
+    """Make a root folder with units, drop-ins and fake programs at their installed places."""
     units = root / "etc/systemd/system"
     for unit in UNITS:
         drop_ins = units / f"{unit}.d"
@@ -52,11 +52,11 @@ def make_root(root: Path, *, jetson: bool = False) -> Path:
 
 
 def run_tool(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    """Skips the test where the tool is not installed, or too old for its options."""
+    """Run a tool of systemd. Skips the test if it is not installed or too old."""
     if shutil.which(str(command[0])) is None:
         pytest.skip(f"{command[0]} is not installed")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
-    for complaint in ("unrecognized option", "Unknown operation"):
-        if complaint in done.stderr:
+    for error in ("unrecognized option", "Unknown operation"):
+        if error in done.stderr:
             pytest.skip(f"{command[0]} is too old: {done.stderr.strip()}")
     return done

@@ -1,4 +1,4 @@
-"""Films and sounds that a virtual device's camera and microphone are given."""
+"""Video and audio for the camera and the microphone of the virtual device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH_PX, HEIGHT_PX = 640, 480
 
 
 def write_wave(file: Path, samples: NDArray[np.int16]) -> Path:
-    """Mono, at 16 kHz."""
+    """Write a mono WAV file at 16 kHz."""
     with wave.open(str(file), "wb") as to:
         to.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
         to.writeframes(samples.astype("<i2").tobytes())
@@ -22,15 +22,15 @@ def write_wave(file: Path, samples: NDArray[np.int16]) -> Path:
 
 
 def write_babble(file: Path, seconds: float) -> Path:
-    """Noise that comes and goes as syllables do: a voice, for all that its level tells."""
+    """Write noise with the rhythm of syllables, which voice activity detection takes for speech."""
     t_s = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     noise = np.random.default_rng(1).normal(scale=3000, size=t_s.size)
     return write_wave(file, (np.sin(np.pi * 2 * t_s) ** 4 * noise).astype(np.int16))
 
 
 def write_video(clip: Path, folder: Path, *, fps: int, repeats: int) -> tuple[Path, Path]:
-    """A clip as YUYV pictures of 640x480 for rig-camera, once, and its sound as a WAV file, so many
-    times: both last equally long, so they stay together."""
+    """Write the video of a clip once as YUYV frames of 640x480 for rig-camera, and its audio
+    `repeats` times as a WAV file. One repeat of both is equally long, so they stay in sync."""
     with av.open(str(clip)) as container:
         graph = av.filter.Graph()
         source = graph.add_buffer(template=container.streams.video[0])
@@ -53,16 +53,16 @@ def write_video(clip: Path, folder: Path, *, fps: int, repeats: int) -> tuple[Pa
         frames = [*container.decode(audio=0), None]
         parts = [part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)]
     samples = np.zeros(len(images) * SAMPLE_RATE // fps, np.int16)
-    sound = np.concatenate(parts)[: samples.size]
-    samples[: sound.size] = sound
-    film = folder / f"{clip.stem}.yuyv"
-    film.write_bytes(b"".join(images))
-    return film, write_wave(folder / f"{clip.stem}.wav", np.tile(samples, repeats))
+    decoded = np.concatenate(parts)[: samples.size]
+    samples[: decoded.size] = decoded
+    video_file = folder / f"{clip.stem}.yuyv"
+    video_file.write_bytes(b"".join(images))
+    return video_file, write_wave(folder / f"{clip.stem}.wav", np.tile(samples, repeats))
 
 
-def write_replay(film: Path, sound: Path, file: Path, *, fps: int, repeats: int) -> Path:
-    """The film, so many times, with as much of its sound, as one file without any loss."""
-    images = np.fromfile(film, np.uint8).reshape(-1, HEIGHT_PX, 2 * WIDTH_PX)
+def write_replay(yuyv: Path, wav: Path, file: Path, *, fps: int, repeats: int) -> Path:
+    """Write `repeats` repeats of a video with their audio as one lossless file."""
+    images = np.fromfile(yuyv, np.uint8).reshape(-1, HEIGHT_PX, 2 * WIDTH_PX)
     with av.open(str(file), "w") as to:
         video = to.add_stream("rawvideo", fps, width=WIDTH_PX, height=HEIGHT_PX, pix_fmt="yuyv422")
         audio = to.add_stream("pcm_s16le", SAMPLE_RATE, layout="mono")
@@ -72,7 +72,7 @@ def write_replay(film: Path, sound: Path, file: Path, *, fps: int, repeats: int)
             )
             frame.pts = number
             to.mux(video.encode(frame))
-        with wave.open(str(sound)) as source:
+        with wave.open(str(wav)) as source:
             count = repeats * len(images) * SAMPLE_RATE // fps
             samples = np.frombuffer(source.readframes(count), "<i2")
         whole = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
@@ -82,7 +82,7 @@ def write_replay(film: Path, sound: Path, file: Path, *, fps: int, repeats: int)
 
 
 def _pull(graph: av.filter.Graph) -> list[bytes]:
-    """What has come out of it."""
+    """Return the frames that the graph has ready."""
     images = []
     while True:
         try:
