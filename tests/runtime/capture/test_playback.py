@@ -163,13 +163,3 @@ def test_merge_orders_finished_audio_before_the_frame() -> None:
     assert events[at - 1] == ("AudioChunk", 30)
     assert events[at + 1] == ("AudioChunk", 40)
     assert len(events) == 14
-
-
-def test_retimed() -> None:
-    """Frames at exactly the asked rate; their numbers count on."""
-    with Playback(FakeMedia(), FakeClock(), fps=50) as playback:
-        assert playback.video is not None
-        first, second = (playback.video.read() for _ in range(2))
-        assert first is not None
-        assert second is not None
-        assert (second.t_ns - first.t_ns, second.index - first.index) == (20_000_000, 1)
