@@ -137,20 +137,8 @@ def train_default(
     )
     metrics: dict[str, Any] = {"ravdess_folds": summarize_folds(folds)}
     networks = {"face": MirrorAveraged(face), "voice": SevenLabelVoice(voice)}
-    provenance = {
-        "recipe": "training/recipes/default.py",
-        "face": asdict(face_recipe),
-        "voice": {**asdict(recipes.voice), "actors": ACTORS},
-        "units": asdict(recipes.units),
-        "fusion": asdict(recipes.fusion),
-        "seeds": num_seeds,
-        "data_sets": describe_data_sets(
-            {FERPLUS: ["face"], RAVDESS: ["voice", "fusion"]}
-            | ({ESC: ["voice"]} if sources.noise else {})
-        ),
-    }
-
-    real = _real_inputs(face, faces, face_recipe, voice, fold_data)
+    provenance = _describe_recipes(face_recipe, recipes, num_seeds, sources)
+    real_inputs = _real_inputs(face, faces, face_recipe, voice, fold_data)
 
     def write(folder: Path, weights: Mapping[str, float], metrics: Mapping[str, Any]) -> Bundle:
         return write_bundle(
@@ -165,7 +153,7 @@ def train_default(
             metrics,
             provenance,
             fusion=FusionNetwork(network),
-            real_inputs=real,
+            real_inputs=real_inputs,
         )
 
     draft = write(work / "draft", {"face": 0.5, "voice": 0.5}, {})
@@ -175,6 +163,13 @@ def train_default(
     best = metrics[f"face_ferplus_valid_{LEVELS[0].face_px}px"]["uar"]
     weights = fusion_weights(best, metrics["ravdess_folds"]["seven"]["voice"]["uar_mean"])
     return write(out, weights, metrics)
+
+
+def fusion_weights(face_uar: float, voice_uar: float) -> dict[str, float]:
+    """Return the weights of late fusion, proportional to the gain of each modality over chance."""
+    chance = 1.0 / len(LABELS)
+    gain = {"face": max(face_uar - chance, 0.01), "voice": max(voice_uar - chance, 0.01)}
+    return {name: round(value / sum(gain.values()), 3) for name, value in gain.items()}
 
 
 def _prepare(
@@ -201,13 +196,6 @@ def _predict_videos(
         log.info("fusion is not evaluated on videos: %s", error)
         return None
     return predict_videos(face, videos, LEVELS[0].face_px, image)
-
-
-def fusion_weights(face_uar: float, voice_uar: float) -> dict[str, float]:
-    """Return the weights of late fusion, proportional to the gain of each modality over chance."""
-    chance = 1.0 / len(LABELS)
-    gain = {"face": max(face_uar - chance, 0.01), "voice": max(voice_uar - chance, 0.01)}
-    return {name: round(value / sum(gain.values()), 3) for name, value in gain.items()}
 
 
 def _train_face(faces: FaceSet, work: Path, recipe: FaceRecipe, image: ImageSpec) -> FaceNet:
@@ -307,3 +295,21 @@ def _real_inputs(
 def _select_metrics(results: Mapping[str, Any]) -> dict[str, Any]:
     names = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece", "n", "confusion", "per_class")
     return {k: round(results[k], 4) if isinstance(results[k], float) else results[k] for k in names}
+
+
+def _describe_recipes(
+    face: FaceRecipe, recipes: Recipes, num_seeds: int, sources: DatasetPaths
+) -> dict[str, Any]:
+    """Return the provenance of the bundle: all settings and data sets."""
+    data_sets = {FERPLUS: ["face"], RAVDESS: ["voice", "fusion"]}
+    if sources.noise is not None:
+        data_sets[ESC] = ["voice"]
+    return {
+        "recipe": "training/recipes/default.py",
+        "face": asdict(face),
+        "voice": {**asdict(recipes.voice), "actors": ACTORS},
+        "units": asdict(recipes.units),
+        "fusion": asdict(recipes.fusion),
+        "seeds": num_seeds,
+        "data_sets": describe_data_sets(data_sets),
+    }
