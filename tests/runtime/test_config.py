@@ -1,4 +1,4 @@
-"""The configuration: what may be written, and what is said when it is wrong."""
+"""The configuration: defaults, allowed values, and errors that name key, value and alternatives."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write(folder: Path, text: str | bytes) -> Path:
 
 
 def test_defaults() -> None:
-    """The documented ones; changing one changes what an unconfigured device does."""
+    """The documented defaults, which a device without a configuration uses."""
     assert msgspec.to_builtins(Config()) == {
         "source": {
             "name": "auto",
@@ -59,15 +59,14 @@ def test_defaults() -> None:
 
 
 def test_defaults_are_allowed() -> None:
-    """No default breaks a rule of its own field."""
+    """All defaults are within their own limits."""
     assert msgspec.convert(msgspec.to_builtins(Config()), Config) == Config()
 
 
-def test_every_setting_is_explained() -> None:
-    """A string below each field says what it is; sections and fields that say it by their name
-    (a size, with its unit) are the only ones without."""
-    by_name = {"width_px", "height_px"}
-    silent = []
+def test_every_setting_has_a_docstring() -> None:
+    """All but sections and the two sizes, whose names have the unit."""
+    exceptions = {"width_px", "height_px"}
+    missing = []
     for node in ast.walk(ast.parse(inspect.getsource(config_module))):
         if not isinstance(node, ast.ClassDef) or node.name in ("Section", "ConfigError"):
             continue
@@ -76,19 +75,19 @@ def test_every_setting_is_explained() -> None:
                 statement.target, ast.Name
             ):
                 continue
-            explained = (
+            has_docstring = (
                 isinstance(after, ast.Expr)
                 and isinstance(after.value, ast.Constant)
                 and isinstance(after.value.value, str)
             )
             section = isinstance(statement.value, ast.Call)
-            if not explained and not section and statement.target.id not in by_name:
-                silent.append(f"{node.name}.{statement.target.id}")
-    assert silent == []
+            if not has_docstring and not section and statement.target.id not in exceptions:
+                missing.append(f"{node.name}.{statement.target.id}")
+    assert missing == []
 
 
 def test_file_and_settings(tmp_path: Path) -> None:
-    """The file over the defaults, the settings over the file, the last one wins."""
+    """The file overrides the defaults, settings override the file, and the last one wins."""
     file = write(
         tmp_path,
         "source: {name: talk.mp4, camera_fps: 25}\nbudget_ms: 40\n"
@@ -105,7 +104,7 @@ def test_file_and_settings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n# nothing but this\n", "---\n"])
 def test_empty_file_is_all_defaults(tmp_path: Path, text: str) -> None:
-    """A file in which everything is commented out is no mistake."""
+    """A file with only comments is valid."""
     assert load_config(write(tmp_path, text)) == Config()
 
 
@@ -137,17 +136,17 @@ def test_empty_file_is_all_defaults(tmp_path: Path, text: str) -> None:
         ("profile=general", "profile", "general"),
     ],
 )
-def test_settings_that_work(setting: str, path: str, value: object) -> None:
-    """The text is read as its field wants it: YAML's guesses about null, on and 1 are not made."""
-    found: object = load_config(None, [setting])
+def test_valid_settings(setting: str, path: str, value: object) -> None:
+    """The type of the field decides, not YAML's types for null, on and 1."""
+    loaded: object = load_config(None, [setting])
     for name in path.split("."):
-        found = getattr(found, name)
-    assert found == value
-    assert type(found) is type(value)
+        loaded = getattr(loaded, name)
+    assert loaded == value
+    assert type(loaded) is type(value)
 
 
 def refuse(file: Path | None, *settings: str) -> str:
-    """The one line that is said about a wrong configuration."""
+    """Return the one-line message of the ConfigError."""
     with pytest.raises(ConfigError) as error:
         load_config(file, settings)
     assert "\n" not in str(error.value)
@@ -155,14 +154,14 @@ def refuse(file: Path | None, *settings: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("setting", "says"),
+    ("setting", "named"),
     [
-        # key, value, what is allowed
+        # key, value, allowed values
         (
             "source.nam=x",
-            ["source.nam", "allowed: name, microphone, microphone_chunk_ms, width_px"],
+            ["source.nam", "name, microphone, microphone_chunk_ms, width_px"],
         ),
-        ("sauce.name=x", ["unknown key sauce", "allowed: source, engines, face"]),
+        ("sauce.name=x", ["sauce", "source, engines, face"]),
         ("budget_ms=fast", ["budget_ms is 'fast'", "float"]),
         ("budget_ms=0", ["budget_ms is '0'", "> 0"]),
         ("budget_ms=nan", ["budget_ms is 'nan'", "> 0"]),
@@ -172,15 +171,15 @@ def refuse(file: Path | None, *settings: str) -> str:
         ("voice.min_level_db=1", ["voice.min_level_db is '1'", "<= 0"]),
         ("source.width_px=12.5", ["source.width_px is '12.5'", "int"]),
         ("source.width_px=63", ["source.width_px is '63'", ">= 64"]),
-        ("source.capture=gst", ["source.capture is 'gst'", "allowed: auto, v4l2, opencv, jetson"]),
+        ("source.capture=gst", ["source.capture is 'gst'", "auto, v4l2, opencv, jetson"]),
         ("source.loop=perhaps", ["source.loop is 'perhaps'", "bool"]),
         ("source.microphone_chunk_ms=4", ["source.microphone_chunk_ms is '4'", ">= 5"]),
         ("screen.notice=''", ["screen.notice is ''", "length >= 1"]),
         ("serial.baud=300", ["serial.baud is '300'", ">= 1200"]),
         ("serial.max_hz=0", ["serial.max_hz is '0'", "> 0"]),
-        ("serial.format=xml", ["serial.format is 'xml'", "allowed: json, binary"]),
-        ("indicator.kind=led", ["indicator.kind is 'led'", "allowed: none, screen, file"]),
-        ("profile=shop", ["profile is 'shop'", "allowed: general, workplace, school"]),
+        ("serial.format=xml", ["serial.format is 'xml'", "json, binary"]),
+        ("indicator.kind=led", ["indicator.kind is 'led'", "none, screen, file"]),
+        ("profile=shop", ["profile is 'shop'", "general, workplace, school"]),
         ("engines.num_threads=65", ["engines.num_threads is '65'", "<= 64"]),
         ("output.sinks=console", ["output.sinks is 'console'", "array"]),
         ("output.sinks=[console, {a: b}]", ["output.sinks[1]", "'a': 'b'", "str"]),
@@ -192,52 +191,51 @@ def refuse(file: Path | None, *settings: str) -> str:
         ("=3", ["--set '=3'", "a.b=value"]),
         ("source..name=x", ["--set 'source..name=x'", "a.b=value"]),
         (".=x", ["--set '.=x'", "a.b=value"]),
-        ("source.name=[a", ["--set 'source.name=[a'", "not YAML"]),
+        ("source.name=[a", ["--set 'source.name=[a'", "YAML"]),
     ],
 )
-def test_settings_that_do_not(setting: str, says: list[str]) -> None:
-    """The line names the key, what was given and what is allowed."""
+def test_invalid_settings(setting: str, named: list[str]) -> None:
+    """The message names the key, its value and the allowed values."""
     message = refuse(None, setting)
-    for part in says:
-        assert part in message
+    assert [part for part in named if part not in message] == []
 
 
 def test_setting_below_a_value() -> None:
-    """A value set before cannot become a section; the setting is named."""
-    message = refuse(None, "source.name=demo", "source.name.x=3")
-    assert message == "--set 'source.name.x=3': name is a value, not a section"
+    """A value cannot become a section; the message names the setting."""
+    assert "--set 'source.name.x=3'" in refuse(None, "source.name=demo", "source.name.x=3")
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "named"),
     [
-        ("- a\n- b\n", "is list, a mapping of keys is wanted"),
-        ("just words", "is str, a mapping of keys is wanted"),
-        ("source: {name: x", "not YAML"),
-        ("a: b: c", "not YAML"),
-        (b"\xff\xfe\x00bad", "not YAML"),
+        ("- a\n- b\n", "list"),
+        ("just words", "str"),
+        ("source: {name: x", "YAML"),
+        ("a: b: c", "YAML"),
+        (b"\xff\xfe\x00bad", "YAML"),
         ("source: demo", "source is 'demo'"),
-        ("face:\n  colour: red\n", "unknown key face.colour, allowed: yunet_file, lost_after_s"),
-        ("!!python/object/apply:os.system [echo]", "mapping of keys is wanted"),
-        ("# " + "x" * (1 << 20), "over 1048576 bytes"),
+        ("face:\n  color: red\n", "face.color"),
+        ("face:\n  color: red\n", "yunet_file, lost_after_s"),
+        ("!!python/object/apply:os.system [echo]", "list"),
+        ("# " + "x" * (1 << 20), "1048576"),
     ],
 )
-def test_files_that_do_not_work(tmp_path: Path, text: str | bytes, says: str) -> None:
-    """The file is named, and what is wrong with it."""
+def test_invalid_files(tmp_path: Path, text: str | bytes, named: str) -> None:
+    """The message names the file and the error in it."""
     file = write(tmp_path, text)
     message = refuse(file)
     assert str(file) in message
-    assert says in message
+    assert named in message.replace(str(file), "")
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    """Not there, or a folder."""
-    assert "No such file" in refuse(tmp_path / "none.yaml")
-    assert "Is a directory" in refuse(tmp_path)
+def test_unreadable_files(tmp_path: Path) -> None:
+    """A missing file, or a folder: the message names it."""
+    for file in (tmp_path / "none.yaml", tmp_path):
+        assert str(file) in refuse(file)
 
 
 def test_limits_are_finite() -> None:
-    """No number without bounds: neither infinity nor a typing error of a zero too many."""
+    """All numbers have limits that exclude infinity and values with too many zeros."""
     for section in ("source", "engines", "face", "voice", "sync", "output", "serial"):
         for field in msgspec.structs.fields(type(getattr(Config(), section))):
             if field.type in (bool, str) or field.name in ("sinks", "format"):
@@ -252,19 +250,19 @@ def test_limits_are_finite() -> None:
 @pytest.mark.parametrize("profile", ["workplace", "school"])
 @pytest.mark.parametrize("given", ["file", "setting"])
 def test_prohibited_uses_are_refused(tmp_path: Path, profile: str, given: str) -> None:
-    """Wherever it is said, with the law that prohibits it and what is left."""
+    """In the file or a setting: the message names the law and the allowed value."""
     if given == "file":
         file = write(tmp_path, f"profile: {profile}\n")
         message, origin = refuse(file), str(file)
     else:
         message, origin = refuse(None, f"profile={profile}"), "configuration"
-    assert message.startswith(f"{origin}: profile is '{profile}': refused.")
+    assert message.startswith(f"{origin}: profile is '{profile}'")
     assert "Regulation (EU) 2024/1689, Article 5(1)(f)" in message
-    assert message.endswith("Allowed: general")
+    assert message.endswith("general")
 
 
-def test_a_refused_profile_cannot_be_hidden(tmp_path: Path) -> None:
-    """What the command line says goes before the file, both ways round."""
+def test_refused_profile_of_the_command_line(tmp_path: Path) -> None:
+    """The command line overrides the file in both directions."""
     file = write(tmp_path, "profile: school\n")
     assert load_config(file, ["profile=general"]).profile == "general"
-    assert "refused" in refuse(write(tmp_path, "profile: general\n"), "profile=workplace")
+    assert "workplace" in refuse(write(tmp_path, "profile: general\n"), "profile=workplace")

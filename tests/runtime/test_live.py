@@ -277,7 +277,7 @@ def test_live_replay_ends_with_the_file(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """At real pace: the last frame is the end; late frames are dropped and counted."""
-    video_file = make_video("film.mp4", draw_video(0.7), voice_at(RATE, 0.7))
+    video_file = make_video("clip.mp4", draw_video(0.7), voice_at(RATE, 0.7))
     with caplog.at_level(logging.WARNING):
         runtime = LiveRun(configure(video_file), [collector]).run()
     assert collector.estimates[-1].index == 20

@@ -332,7 +332,7 @@ REPLAY = ["run", "--source", "demo", "--pace", "max", "--seconds", "0.1", "--out
     ],
 )
 def test_onnx_runtime_telemetry_is_off(home: dict[str, str], code: str, options: list[str]) -> None:
-    """It is off before the library is loaded, whatever the environment says."""
+    """It is off before the library is loaded, whatever the environment has."""
     watch = (
         "import os, sys\n"
         "class Watch:\n"

@@ -91,9 +91,9 @@ def test_sources_that_cannot_be_replayed(
 @pytest.mark.parametrize(
     ("name", "codec", "options"),
     [
-        ("film.mp4", "aac", {"rate_hz": 48_000}),
-        ("film.mkv", "pcm_s16le", {"rate_hz": 16_000}),
-        ("film.mkv", "pcm_s16le", {"rate_hz": 44_100}),
+        ("clip.mp4", "aac", {"rate_hz": 48_000}),
+        ("clip.mkv", "pcm_s16le", {"rate_hz": 16_000}),
+        ("clip.mkv", "pcm_s16le", {"rate_hz": 44_100}),
     ],
 )
 @pytest.mark.parametrize(("flash_s", "click_s"), [(1.0, 1.237), (2.0, 0.873)])
@@ -170,7 +170,7 @@ def test_flash_and_click_keep_their_offset(
 
 def test_video_without_audio(make_video: VideoMaker, replay: Callable[..., list[Estimate]]) -> None:
     """Each frame gives an estimate from the face alone."""
-    estimates = replay(make_video("film.mp4", draw_video(1.0)))
+    estimates = replay(make_video("clip.mp4", draw_video(1.0)))
     assert len(estimates) == 30
     assert all(e.face is not None and e.voice is None for e in estimates)
     assert all(e.modalities == {"face": 1.0, "voice": 0.0} for e in estimates)
@@ -209,7 +209,7 @@ def test_any_audio_format_gives_a_voice(
 ) -> None:
     """8 kHz, 48 kHz stereo, clipped: there is a voice, and all probabilities are finite."""
     samples = np.repeat(voice_at(rate_hz, 2.0, gain), channels, axis=0)
-    name = "film.mp4" if codec == "aac" else "film.mkv"
+    name = "clip.mp4" if codec == "aac" else "clip.mkv"
     video_file = make_video(name, black_video(2.0), samples, rate_hz=rate_hz, audio=codec)
     estimates = replay(video_file)
     assert len(estimates) == 60
@@ -220,7 +220,7 @@ def test_any_audio_format_gives_a_voice(
 
 def test_black_and_silent(make_video: VideoMaker, replay: Callable[..., list[Estimate]]) -> None:
     """Without face and voice, each frame gives an estimate that abstains."""
-    video_file = make_video("film.mp4", black_video(1.0), np.zeros((1, RATE), np.float32))
+    video_file = make_video("clip.mp4", black_video(1.0), np.zeros((1, RATE), np.float32))
     estimates = replay(video_file)
     assert len(estimates) == 30
     for estimate in estimates:
@@ -237,7 +237,7 @@ def test_face_that_leaves_and_returns(
     for t_s, image in images:
         if 1.0 <= t_s < 2.5:
             image[:] = 0
-    estimates = replay(make_video("film.mp4", images), "face.lost_after_s=0.3")
+    estimates = replay(make_video("clip.mp4", images), "face.lost_after_s=0.3")
     seen = [e.face is not None for e in estimates]
     assert all(seen[:38])
     assert not any(seen[round((1.0 + 0.3 + 0.15) * 30) : 75])
@@ -251,7 +251,7 @@ def test_odd_sizes(
     """Widths that codecs pad, and frames too small for a face."""
     noise = np.random.default_rng(3).integers(0, 255, (size[1], size[0], 3), np.uint8)
     images = [(n / 30, noise) for n in range(5)]
-    estimates = replay(make_video("film.mkv", images, video="ffv1", pixels="bgr0"))
+    estimates = replay(make_video("clip.mkv", images, video="ffv1", pixels="bgr0"))
     assert len(estimates) == 5
     assert all(e.abstained for e in estimates)
 
@@ -261,7 +261,7 @@ def test_variable_frame_rate(make_video: VideoMaker, replay: Callable[..., list[
     long for what went before."""
     times_s = [0.0, 0.033, 0.1, 0.45, 0.46, 0.7, 1.2, 1.9]
     images = [(t_s, draw_face(t_s)) for t_s in times_s]
-    video_file = make_video("film.mkv", images, voice_at(RATE, 2.0), audio="pcm_s16le")
+    video_file = make_video("clip.mkv", images, voice_at(RATE, 2.0), audio="pcm_s16le")
     every = replay(video_file)
     estimates = [e for e in every if e.face is not None]
     assert [e.t_ns for e in estimates] == [round(t_s * SECOND) for t_s in times_s]
@@ -275,7 +275,7 @@ def test_file_that_is_no_video(
     tmp_path: Path, replay: Callable[..., list[Estimate]], content: bytes
 ) -> None:
     """Empty or invalid: one line that names the file."""
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "clip.mp4"
     path.write_bytes(content)
     with pytest.raises(SourceError) as error:
         replay(path)
