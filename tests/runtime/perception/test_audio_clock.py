@@ -111,7 +111,7 @@ def simulate(
     drift_ppm = 0.0
     for arrival_s, chunk in card.chunks(seconds):
         while (t_s := card.start_s + frame / fps) < arrival_s:
-            window = sync.window(round(t_s * 1e9), None, None, wait=False)
+            window = sync.window(round(t_s * 1e9), None, None, voice_due=False)
             if window.audio_sample is not None:
                 errors_ms.append((window.audio_sample - card.sample_on_ring(t_s)) / RATE * 1e3)
             frame += 1

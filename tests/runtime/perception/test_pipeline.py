@@ -156,7 +156,8 @@ class Bench:
         self.clock.advance(4 * MS)
         image = VideoFrame(t_ns, round(t_ms), np.zeros((9, 9, 3), np.uint8)) if frame else None
         box = FaceBox(1, 2, 3, 1.0, t_ns) if face else None
-        window = Window(t_ns, image, box, 0.0, 500 if audio else None, 5 * MS, 0)
+        due = self.pipeline.is_voice_due(t_ns)
+        window = Window(t_ns, image, box, 0.0, 500 if audio else None, 5 * MS, 0, due)
         return self.pipeline.estimate(window, now_ns, now_ns + MS)
 
 

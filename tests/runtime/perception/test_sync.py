@@ -42,7 +42,7 @@ def mel() -> StreamingLogMel:
 
 def test_no_audio_yet(mel: StreamingLogMel) -> None:
     """Frames before any audio have no window, no sample and no skew."""
-    window = make_synchroniser(mel).window(SECOND, None, None, wait=True, dropped_frames=2)
+    window = make_synchroniser(mel).window(SECOND, None, None, voice_due=True, dropped_frames=2)
     assert (window.audio_sample, window.end_column, window.skew_ns) == (None, None, 0)
     assert window.dropped_frames == 2
 
@@ -51,12 +51,12 @@ def test_first_frame_before_the_first_mel_column(mel: StreamingLogMel) -> None:
     """Less audio than one column, or a frame older than all audio, is no window."""
     sync = make_synchroniser(mel)
     feed(sync, np.zeros(320, np.float32), 160)
-    window = sync.window(SECOND // 50, None, None, wait=False)
+    window = sync.window(SECOND // 50, None, None, voice_due=False)
     assert window.audio_sample == pytest.approx(320, abs=0.01)
     assert window.end_column is None
     feed(sync, np.zeros(1600, np.float32), 160, begin=320)
-    assert sync.window(-SECOND, None, None, wait=False).end_column is None
-    assert sync.window(SECOND // 10, None, None, wait=False).end_column == 8
+    assert sync.window(-SECOND, None, None, voice_due=False).end_column is None
+    assert sync.window(SECOND // 10, None, None, voice_due=False).end_column == 8
 
 
 @pytest.mark.parametrize("chunk", [1, 37, 160, 512, 4000])
@@ -72,7 +72,7 @@ def test_columns_equal_the_reference(mel: StreamingLogMel, chunk: int) -> None:
         end = min(len(audio), (t_ms * 16 // chunk + 2) * chunk)
         feed(sync, audio[:end], chunk, begin=begin)
         begin = max(begin, -(-end // chunk) * chunk)
-        window = sync.window(t_ms * 1_000_000, None, None, wait=False)
+        window = sync.window(t_ms * 1_000_000, None, None, voice_due=False)
         column = window.end_column
         assert column is not None
         # The newest whole column that ends by the frame's time: under one hop old.
@@ -96,13 +96,13 @@ def test_wait_for_late_audio_is_bounded(mel: StreamingLogMel) -> None:
 
     sync.ring.wait_for = wait_for  # type: ignore[method-assign]
     t_ns = SECOND + 300_000_000
-    late = sync.window(t_ns, None, None, wait=True)
+    late = sync.window(t_ns, None, None, voice_due=True)
     assert waits == [((130 - 3) * 160 + 400, 0.007)]
     assert late.end_column == 98
     assert late.skew_ns == pytest.approx(t_ns - (97 * 160 + 400) * SECOND / RATE, abs=1000)
-    sync.window(t_ns, None, None, wait=False)
-    sync.window(SECOND - 1000, None, None, wait=True)  # it is there already
-    sync.window(SECOND + 1_500_000_000, None, None, wait=True)  # gone, not late
+    sync.window(t_ns, None, None, voice_due=False)
+    sync.window(SECOND - 1000, None, None, voice_due=True)  # it is there already
+    sync.window(SECOND + 1_500_000_000, None, None, voice_due=True)  # gone, not late
     assert len(waits) == 1
 
 
@@ -118,7 +118,7 @@ def test_wait_ends_when_the_audio_arrives(mel: StreamingLogMel) -> None:
         return real_wait(sample, timeout_s)
 
     sync.ring.wait_for = wait_for  # type: ignore[method-assign]
-    window = sync.window(SECOND + 50_000_000, None, None, wait=True)
+    window = sync.window(SECOND + 50_000_000, None, None, voice_due=True)
     assert window.end_column == 103
     assert abs(window.skew_ns) <= 10_000_000
 
@@ -127,10 +127,10 @@ def test_audio_older_than_a_second_is_not_used(mel: StreamingLogMel) -> None:
     """Up to a second old audio is in the frame's window, and the skew is its age; then none."""
     sync = make_synchroniser(mel)
     feed(sync, np.zeros(RATE, np.float32), 160)
-    old = sync.window(SECOND + 980_000_000, None, None, wait=False)
+    old = sync.window(SECOND + 980_000_000, None, None, voice_due=False)
     assert old.end_column == 98
     assert 980_000_000 <= old.skew_ns < SECOND
-    gone = sync.window(SECOND + 1_010_000_000, None, None, wait=False)
+    gone = sync.window(SECOND + 1_010_000_000, None, None, voice_due=False)
     assert (gone.end_column, gone.skew_ns) == (None, 0)
     assert gone.audio_sample == pytest.approx(2.01 * RATE, abs=1)
 
@@ -139,13 +139,13 @@ def test_frame_older_than_the_kept_mel_columns(mel: StreamingLogMel) -> None:
     """A frame that was delayed while audio went on has no audio: no error."""
     sync = make_synchroniser(mel)
     feed(sync, np.zeros(10 * RATE, np.float32), 1600)
-    sync.window(10 * SECOND, None, None, wait=False)
+    sync.window(10 * SECOND, None, None, voice_due=False)
     feed(sync, np.zeros(12 * RATE, np.float32), 1600, begin=10 * RATE)
     kept_ns = mel.HISTORY_COLUMNS * SPEC.hop * SECOND // RATE
-    just = sync.window(12 * SECOND - kept_ns, None, None, wait=False)
+    just = sync.window(12 * SECOND - kept_ns, None, None, voice_due=False)
     assert just.end_column is not None
     mel.window(just.end_column)
-    old = sync.window(12 * SECOND - kept_ns - SECOND // 50, None, None, wait=False)
+    old = sync.window(12 * SECOND - kept_ns - SECOND // 50, None, None, voice_due=False)
     assert old.end_column is None
 
 
@@ -154,9 +154,9 @@ def test_overrun_is_counted_and_columns_restart(mel: StreamingLogMel) -> None:
     audio = (0.1 * np.random.default_rng(8).standard_normal(5 * RATE)).astype(np.float32)
     sync = make_synchroniser(mel)
     feed(sync, audio[:1600], 160)
-    sync.window(SECOND // 10, None, None, wait=False)
+    sync.window(SECOND // 10, None, None, voice_due=False)
     feed(sync, audio, 160, begin=1600)
-    window = sync.window(5 * SECOND, None, None, wait=False)
+    window = sync.window(5 * SECOND, None, None, voice_due=False)
     assert sync.overrun_samples == 3 * RATE - 1600
     assert mel.first_column == 300
     assert window.end_column == 498
@@ -224,7 +224,7 @@ def test_no_audio_from_before_a_gap_after_it(mel: StreamingLogMel, kind: str, ga
     offset = 4 * RATE + 77
     for piece in np.array_split(make_noise(offset, seed=1), 4):
         stretches.record(piece)
-        sync.window(stretches.t_ns, None, None, wait=False)
+        sync.window(stretches.t_ns, None, None, voice_due=False)
     stretches.lose(gap_ns, kind)
     begin_ns = stretches.t_ns
     new = make_noise(RATE, seed=2)
@@ -232,7 +232,7 @@ def test_no_audio_from_before_a_gap_after_it(mel: StreamingLogMel, kind: str, ga
     for at in range(0, len(new), 160):
         stretches.record(new[at : at + 160])
         t_ns = stretches.t_ns
-        window = sync.window(t_ns, None, None, wait=False)
+        window = sync.window(t_ns, None, None, voice_due=False)
         if window.end_column is None:
             assert t_ns - begin_ns <= 160_000_000
             continue
@@ -264,10 +264,10 @@ def test_gap_of_up_to_a_hop_is_bridged_with_silence(mel: StreamingLogMel, lost: 
     stretches = Stretches(sync)
     before, after = make_noise(RATE, seed=1), make_noise(RATE, seed=2)
     stretches.record(before)
-    sync.window(stretches.t_ns, None, None, wait=False)
+    sync.window(stretches.t_ns, None, None, voice_due=False)
     stretches.lose(lost * SECOND // RATE, "counted")
     stretches.record(after)
-    window = sync.window(stretches.t_ns, None, None, wait=False)
+    window = sync.window(stretches.t_ns, None, None, voice_due=False)
     assert window.end_column is not None
     got, mask = mel.window(window.end_column)
     whole = StreamingLogMel(SPEC)
@@ -290,7 +290,7 @@ def test_short_gap_with_another_time_is_not_bridged(mel: StreamingLogMel, jump_n
     stretches.number += 1
     stretches.t_ns += jump_ns
     stretches.record(make_noise(RATE // 10, seed=2))
-    window = sync.window(stretches.t_ns, None, None, wait=False)
+    window = sync.window(stretches.t_ns, None, None, voice_due=False)
     assert mel.window(window.end_column)[1].sum() == 8
     assert abs(window.skew_ns) <= 10_100_000
 
@@ -304,14 +304,14 @@ def test_late_chunks_are_used_once_known_to_be_late(mel: StreamingLogMel) -> Non
     for n in range(6):
         at = RATE + n * 160
         sync.add_audio(AudioChunk(SECOND + stall_ns, at, audio[at : at + 160]))
-        window = sync.window(SECOND + stall_ns, None, None, wait=False)
+        window = sync.window(SECOND + stall_ns, None, None, voice_due=False)
         doubted = n < 2  # their error exceeds `GAP_NS`
         end_column = 98 if doubted else 98 + n + 1
         assert window.end_column == end_column
         late_ns = (6 if doubted else 5 - n) * 10_000_000
         assert window.skew_ns == pytest.approx(late_ns + 6_000_000, abs=100_000)
     feed(sync, audio, 160, begin=RATE + 960)
-    window = sync.window(2 * SECOND, None, None, wait=False)
+    window = sync.window(2 * SECOND, None, None, voice_due=False)
     whole = StreamingLogMel(SPEC)
     whole.push(audio)
     np.testing.assert_array_equal(mel.window(window.end_column)[0], whole.window()[0])
@@ -324,7 +324,7 @@ def test_gap_while_the_ring_is_read(mel: StreamingLogMel, first: str) -> None:
     sync = make_synchroniser(mel)
     stretches = Stretches(sync)
     stretches.record(make_noise(2 * RATE, seed=1))
-    sync.window(stretches.t_ns, None, None, wait=False)
+    sync.window(stretches.t_ns, None, None, voice_due=False)
     stretches.record(make_noise(1600, seed=2))
     new = make_noise(1600, seed=3)
     real_read = sync.ring.read
@@ -339,7 +339,7 @@ def test_gap_while_the_ring_is_read(mel: StreamingLogMel, first: str) -> None:
         return answer if first == "read" else real_read(number, into)
 
     sync.ring.read = read  # type: ignore[method-assign]
-    window = sync.window(stretches.t_ns + HOUR + SECOND // 10, None, None, wait=False)
+    window = sync.window(stretches.t_ns + HOUR + SECOND // 10, None, None, voice_due=False)
     assert window.end_column is not None
     assert mel.window(window.end_column)[1].sum() == 8
     assert abs(window.skew_ns) <= 10_100_000
@@ -353,5 +353,5 @@ def test_frame_from_before_a_gap_gets_no_audio_from_after_it(mel: StreamingLogMe
     t_ns = stretches.t_ns
     stretches.lose(300_000_000, "counted")
     stretches.record(make_noise(2 * RATE, seed=2))
-    window = sync.window(t_ns, None, None, wait=False)
+    window = sync.window(t_ns, None, None, voice_due=False)
     assert (window.end_column, window.skew_ns) == (None, 0)
