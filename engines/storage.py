@@ -1,10 +1,9 @@
-"""Files and folders that outlive a power cut: what a call here has done is on the disk when it
-returns, and what it was interrupted in is either done or not begun.
+"""Atomic writes, durable folders and file locks: what an interrupted process leaves is never half
+of anything.
 
-In: bytes and paths. Nothing is kept open. Everything raises OSError; what was there stays then.
-
-Who waits for whom between processes: a lock on a file, which the system lets go of when its
-process dies, however it dies.
+In: paths and bytes. Out: files and folders that are complete or unchanged. A durable call has
+reached the disk when it returns, so that a power cut cannot undo it. Every function raises
+OSError, which the caller turns into its own error. Nothing stays open.
 """
 
 from __future__ import annotations
@@ -21,32 +20,45 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+POLL_S = 0.5
+REPORT_S = 5.0
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
+def atomic_write(
+    file: Path,
+    content: bytes | Iterable[bytes],
+    *,
+    durable: bool = True,
+    draft: Path | None = None,
+) -> None:
+    """Replace `file` by `content` in one step; on OSError the old file stays.
 
-def replace_file(file: Path, data: bytes, draft: Path | None = None) -> None:
-    """Give `file` the content `data`. It is written to `draft` first, beside it, which one that
-    was left by a power cut is written over; who may not be alone in writing names one of its own.
+    The content is first written to `draft`, a name in the same folder. Processes that may write
+    the same file at the same time each name their own. Without `durable` nothing waits for the
+    disk: a power cut soon after may leave an empty file.
     """
-    draft = draft or file.with_name(file.name + ".part")
+    draft = draft or file.with_name(f"{file.name}.part")
     try:
-        _fill(os.open(draft, NEW_FILE | os.O_TRUNC, 0o644), [data])
-        os.replace(draft, file)  # noqa: PTH105 - the tests count these calls, and pathlib hides them
-    except OSError:
+        draft.unlink(missing_ok=True)  # of an interrupted write, or a link to another file
+        pieces = (content,) if isinstance(content, bytes) else content
+        _write_pieces(os.open(draft, _NEW_FILE, 0o644), pieces, durable)
+        os.replace(draft, file)  # noqa: PTH105 - power_cuts.py watches the calls of `os`
+    except BaseException:
         with suppress(OSError):
-            draft.unlink()
+            draft.unlink(missing_ok=True)
         raise
-    sync_folder(file.parent)
+    if durable:
+        sync_folder(file.parent)
 
 
 def write_new_file(file: Path, pieces: Iterable[bytes]) -> None:
-    """A file that nobody changes any more. Its name is on the disk after `sync_folder` only."""
-    _fill(os.open(file, NEW_FILE | os.O_EXCL, 0o444), pieces)
+    """Write a read-only file that must not exist yet. Its name is durable after `sync_folder`."""
+    _write_pieces(os.open(file, _NEW_FILE, 0o444), pieces, durable=True)
 
 
 def make_folder(folder: Path, mode: int = 0o755) -> None:
-    """With those above it, where they are missing."""
+    """Make `folder`, durably, and its missing parents."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -56,19 +68,19 @@ def make_folder(folder: Path, mode: int = 0o755) -> None:
 
 
 def move_folder(folder: Path, target: Path) -> None:
-    """To another name in the same folder, in one step. What is in it was synced before."""
+    """Rename `folder` within its parent in one durable step. Its content must be synced."""
     os.rename(folder, target)  # noqa: PTH104 - as above
     sync_folder(target.parent)
 
 
 def remove_folder(folder: Path, doomed: Path) -> None:
-    """Under the name `doomed`, beside it, so that no half of it is ever taken for the whole."""
+    """Delete `folder` after renaming it to `doomed`, so that half of it never has its name."""
     move_folder(folder, doomed)
     shutil.rmtree(doomed)
 
 
 def sync_folder(folder: Path) -> None:
-    """The names in it are on the disk then."""
+    """Make the names in `folder` durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -76,19 +88,16 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _fill(handle: int, pieces: Iterable[bytes]) -> None:
+def _write_pieces(handle: int, pieces: Iterable[bytes], durable: bool) -> None:
     try:
         for piece in pieces:
             rest = memoryview(piece)
             while rest:
                 rest = rest[os.write(handle, rest) :]
-        os.fsync(handle)
+        if durable:
+            os.fsync(handle)
     finally:
         os.close(handle)
-
-
-POLL_S = 0.5
-REPORT_S = 5.0
 
 
 @contextmanager
@@ -99,11 +108,11 @@ def hold_lock(
     on_wait: Callable[[], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[None]:
-    """Hold the lock `file`. Raises `timeout_error` when another process does for longer than
-    `wait_s`; `on_wait` is told every few seconds meanwhile.
+    """Hold a lock between processes on `file`; the kernel releases it when its process dies.
 
-    Where the file cannot be opened for writing there is nothing to write either, so nobody is
-    locked out.
+    Raises `timeout_error` when another process holds it for longer than `wait_s`, and calls
+    `on_wait` every few seconds meanwhile. A file that cannot be opened for writing locks nobody
+    out: nothing can be written beside it either.
     """
     try:
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

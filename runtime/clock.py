@@ -1,4 +1,4 @@
-"""Time as an object that is passed in, so that tests decide how it goes."""
+"""Clocks, passed to whatever needs the time, so that tests can control it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """A clock in nanoseconds that never goes back."""
+    """A monotonic clock in nanoseconds."""
 
     def now_ns(self) -> int: ...
 
     def sleep_until_ns(self, t_ns: int, stop: threading.Event) -> bool:
-        """Wait until `t_ns`, or until `stop` is set: True when it was."""
+        """Wait until `t_ns` or until `stop` is set. Return whether `stop` is set."""
 
 
 def find_next_tick_ns(due_ns: int, period_ns: int, now_ns: int) -> int:
-    """The tick after the one at `due_ns`. After a stall it is the first one that is not in the
-    past: what was missed is not made up for, and the grid stays as it is."""
+    """Return the next tick of the grid after the one at `due_ns`. After a stall it is the first one
+    not in the past: missed ticks are skipped."""
     late = -((due_ns - now_ns) // period_ns)  # in periods, rounded up
     return due_ns + period_ns * max(1, late)
 
 
 class MonotonicClock:
-    """The machine's own CLOCK_MONOTONIC, the one every capture driver stamps with."""
+    """CLOCK_MONOTONIC, which capture drivers stamp frames with."""
 
     def now_ns(self) -> int:
         return time.monotonic_ns()
@@ -34,7 +34,7 @@ class MonotonicClock:
 
 
 class FakeClock:
-    """Moves only when told; a sleep moves it at once to where the sleeper wants to be."""
+    """A clock for tests. It moves by `advance`, and a sleep moves it to its end at once."""
 
     def __init__(self, start_ns: int = 0) -> None:
         self._now_ns = start_ns

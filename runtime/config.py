@@ -1,7 +1,7 @@
 """The configuration: one YAML file and `--set a.b=value`, checked before anything starts.
 
-Out: a frozen `Config`, or a ConfigError that names the key, the value and what is allowed.
-What belongs to the model (labels, sizes, thresholds, levels) is in the bundle, never here.
+Out: a frozen `Config`, or a ConfigError that names the key, the value and the allowed values.
+What belongs to the model (labels, sizes, thresholds, levels) is in the bundle instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..engines.config_file import (
     Section,
     apply_override,
     explain_problem,
-    read_settings,
+    read_config_file,
 )
 
 __all__ = ["Config", "ConfigError", "load_config"]
@@ -26,23 +26,24 @@ __all__ = ["Config", "ConfigError", "load_config"]
 
 class Source(Section, frozen=True):
     name: str = "auto"
-    """"auto" (a camera if there is one, else the demo), "camera", /dev/videoN, csi://N (on a
-    Jetson), "demo" or a file."""
+    """"auto" (a camera if there is one, else the demo), "camera", "/dev/videoN", "csi://N" (on a
+    Jetson), "demo", or the name of a file."""
     microphone: str = "auto"
-    """With a camera: "auto", "none", "default", an index or part of a device's name."""
+    """Microphone beside a camera: "auto", "none", "default", an index or part of a device's
+    name."""
     microphone_chunk_ms: Annotated[float, Meta(ge=5, le=200)] = 10.0
-    """How much sound the driver hands over at once: a slow machine loses less with more, and
-    results wait longer."""
+    """Length of the audio blocks of the driver. Longer blocks lose less audio on a slow machine and
+    add delay."""
     width_px: Annotated[int, Meta(ge=64, le=4096)] = 1280
     height_px: Annotated[int, Meta(ge=64, le=4096)] = 720
     camera_fps: Annotated[float, Meta(ge=1, le=240)] = 30.0
-    """What the camera is asked for; it may give another."""
+    """Requested frame rate; the camera may use another."""
     capture: Literal["auto", "v4l2", "opencv", "jetson"] = "auto"
-    """How a camera is read. "v4l2": raw pictures without a library; "opencv": MJPEG, decoded;
-    "jetson": through jetson-utils, as csi://N always is. "auto": v4l2 where raw pictures come at
-    the wanted rate, else opencv."""
+    """Camera backend. "v4l2": raw frames without a library; "opencv": MJPEG, decoded; "jetson":
+    jetson-utils, which csi://N always uses. "auto": v4l2 if the camera has raw frames at the
+    requested rate, else opencv."""
     loop: bool = False
-    """Start a file over at its end."""
+    """Repeat a file from its start when it ends."""
 
 
 class Engines(Section, frozen=True):
@@ -50,36 +51,36 @@ class Engines(Section, frozen=True):
     """"auto" (TensorRT where there is an NVIDIA GPU, else ONNX Runtime), "tensorrt", "onnx" or
     "null" (no model: for tests)."""
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
-    """Of the face and the voice network. "auto": 16 bits on TensorRT, 32 elsewhere. "int8" needs a
-    bundle that has it."""
+    """Precision of the face and voice networks. "auto": FP16 on TensorRT, FP32 elsewhere. "int8"
+    needs a bundle with INT8 networks."""
     dla_core: Annotated[int, Meta(ge=-1, le=7)] = -1
-    """TensorRT: the deep-learning accelerator to use, where the board has one; -1: the GPU."""
+    """TensorRT: the deep-learning accelerator (DLA) to use, if the board has one; -1: the GPU."""
     num_threads: Annotated[int, Meta(ge=0, le=64)] = 0
-    """For each network; 0 takes half of the cores."""
+    """CPU threads of each network; 0: half of the cores."""
 
 
 class Face(Section, frozen=True):
     yunet_file: str = ""
-    """A YuNet ONNX file to find faces with; empty: OpenCV's Haar cascade."""
+    """YuNet ONNX file of the face detector; empty: OpenCV's Haar cascade."""
     lost_after_s: Annotated[float, Meta(ge=0, le=60)] = 0.7
-    """A face not found again for this long is gone."""
+    """A face that is not detected for this long is dropped."""
 
 
 class Voice(Section, frozen=True):
     min_level_db: Annotated[float, Meta(ge=-100, le=0)] = -55.0
-    """Sound whose loud parts stay under this (dB of full scale) is taken for silence."""
+    """Audio whose loud parts stay under this level (dB of full scale) counts as silence."""
 
 
 class Sync(Section, frozen=True):
     max_wait_ms: Annotated[float, Meta(ge=0, le=40)] = 5.0
-    """A picture waits at most this long for the sound that belongs to it."""
+    """A frame waits at most this long for the audio up to its capture."""
 
 
 class Output(Section, frozen=True):
     smoothing_s: Annotated[float, Meta(ge=0, le=30)] = 0.5
-    """Time constant of the calm of the output; 0 shows every picture's own."""
+    """Time constant of the smoothing of probabilities; 0: no smoothing."""
     sinks: tuple[str, ...] = ("console",)
-    """Any of "console", "jsonl:FILE", "jsonl:-", "screen" (or "screen:/dev/dri/cardN"),
+    """Outputs, any of "console", "jsonl:FILE", "jsonl:-", "screen" (or "screen:/dev/dri/cardN"),
     "serial:DEVICE", "null"."""
 
 
@@ -87,52 +88,52 @@ class Screen(Section, frozen=True):
     notice: Annotated[str, Meta(min_length=1)] = (
         "Reads apparent emotion, not what a person feels. No picture or sound is kept or sent."
     )
-    """Always shown."""
+    """Text that the screen always shows."""
     picture: bool = False
-    """Show the camera's picture too."""
+    """Show a preview of the camera too."""
 
 
 class Serial(Section, frozen=True):
     baud: Annotated[int, Meta(ge=1200, le=4_000_000)] = 115_200
-    """Bits a second, as at the other end."""
+    """Bits per second, equal at both ends."""
     format: Literal["json", "binary"] = "json"
-    """A line of JSON, or a frame of bytes, see `runtime/sinks/serial_format.py`."""
+    """"json": a line of JSON; "binary": a frame of bytes, see `runtime/sinks/serial_format.py`."""
     max_hz: Annotated[float, Meta(gt=0, le=240)] = 10.0
-    """Estimates a second at most; of more, the newest are sent."""
+    """Most estimates per second; the newest is sent."""
 
 
 class Indicator(Section, frozen=True):
     kind: Literal["none", "screen", "file"] = "none"
-    """What shows people that camera and microphone are read. It is on before the first picture or
-    sound is; while it is out, both are closed. "screen": the screen sink's "Camera on"; "file":
-    `file`, such as an LED's brightness."""
+    """Shows people that camera and microphone are read. It is on before either is opened; while it
+    is off, both are closed. "screen": "Camera on" on the screen sink; "file": writes to `file`,
+    such as the brightness of an LED."""
     file: str = ""
-    """At the start an LED's `max_brightness` is written to it, or 1 where there is none; at the end
-    0."""
+    """File of the indicator. At the start the LED's `max_brightness` is written to it, or 1 if it
+    has none; at the end 0."""
 
 
 class Realtime(Section, frozen=True):
     priority: bool = True
-    """The threads that results wait for go before all ordinary ones, where that is permitted."""
+    """Real-time scheduling of the threads that results wait for, where the system permits it."""
     freeze: bool = True
-    """Python does not search what was made at the start for garbage."""
+    """Exclude the objects made at the start from Python's garbage collection."""
 
 
 class Metrics(Section, frozen=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    """Figures for Prometheus are served here; 0: nowhere."""
+    """TCP port of the metrics for Prometheus; 0: none."""
     address: str = "127.0.0.1"
-    """Who may ask: this machine only, unless another of its addresses is given."""
+    """Address to listen on. The default admits this machine only."""
 
 
 class Trace(Section, frozen=True):
     folder: str = ""
-    """Where the times of the newest pictures are written when one is late (once a minute at most,
-    10 files are kept) or the program gets SIGUSR1; empty: nowhere."""
+    """Folder for traces of the newest frames' times; empty: no traces. One is written when a frame
+    is late, at most once a minute, and at SIGUSR1. The newest 10 files stay."""
 
 
 class Config(Section, frozen=True):
-    """Everything a run can be told."""
+    """The configuration of a run."""
 
     source: Source = Source()
     engines: Engines = Engines()
@@ -147,25 +148,26 @@ class Config(Section, frozen=True):
     serial: Serial = Serial()
     indicator: Indicator = Indicator()
     profile: Literal["general", "workplace", "school"] = "general"
-    """What it is used for; the last two are refused."""
+    """Purpose of the use; "workplace" and "school" are refused."""
     wait_for_devices: bool = False
-    """A camera, microphone or indicator that is missing at the start is waited for, as one that is
-    lost later always is; else it ends the run, but for a microphone that is "auto". That one is
-    waited for quietly as long as it was never there."""
+    """Wait for a camera, microphone or indicator that is missing at the start. Without it such a
+    device ends the run, except the microphone "auto", which is awaited without a fault until it
+    first appears. Devices lost later are always awaited."""
     bundle: str = ""
-    """Folder of the bundle; empty: the newest that was installed, else the one that ships."""
+    """Folder of the bundle; empty: the installed bundle in use, else the default one."""
     public_key: str = ""
-    """PEM file of an Ed25519 key: only bundles signed with it are installed and run, and the one
-    that ships."""
+    """PEM file of an Ed25519 key. If set, only bundles signed with it and the default one are
+    installed and run."""
     level: str = ""
-    """Name of the bundle's quality level to stay at; empty: the best that holds the budget."""
+    """Name of a quality level to stay at; empty: the best that holds the budget."""
     budget_ms: Annotated[float, Meta(gt=0, le=10_000)] = 45.0
-    """Capture to result."""
+    """Latency budget, from capture to estimate."""
 
 
 def load_config(file: Path | None, settings: Sequence[str] = ()) -> Config:
-    """Read `file` (YAML), put the `settings` ("a.b=value", the value in YAML) over it."""
-    tree = read_settings(file) if file is not None else {}
+    """Read `file` (YAML) and override it with `settings` ("a.b=value", the value in YAML). Raises
+    ConfigError."""
+    tree = read_config_file(file) if file is not None else {}
     origin = str(file) if file is not None else "configuration"
     for setting in settings:
         apply_override(tree, setting)

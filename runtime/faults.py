@@ -1,4 +1,4 @@
-"""How faults that come and go are logged: when one begins, when its cause changes, when it ends."""
+"""Log of faults that come and go: one line at the beginning, each change of cause and the end."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ LONGEST_QUIET_NS = 3_600_000_000_000
 
 
 class FaultLog:
-    """The log of one fault, for one thread.
+    """The log of one fault. One thread writes; any thread may read `fault`.
 
-    The first `CAUSES_AT_ONCE` causes are logged as they come. After them, or when one of them is
-    back, nothing is logged for a minute, then for 2, 4 ... 60: a fault whose causes alternate at
-    each attempt, or carry a number, does not flood, and still the newest line becomes true.
+    The first `CAUSES_AT_ONCE` causes are logged at once. A later cause, or one that returns, is
+    logged only after a quiet time of 1 minute, then 2, 4 ... 60. So a fault whose cause alternates
+    at each attempt does not flood the log, and its newest line is at most an hour out of date.
     """
 
     def __init__(self, log: logging.Logger, over: str = "", clock: Clock | None = None) -> None:
-        """`over` is logged at the end of the fault."""
+        """`over` is logged when the fault ends; "" logs nothing."""
         self.fault = ""
-        """As it is now, "" for none; may be read from any thread."""
+        """The present fault, "" for none."""
         self._log = log
         self._over = over
         self._clock = clock or MonotonicClock()
@@ -32,7 +32,7 @@ class FaultLog:
         self._quiet_ns = FIRST_QUIET_NS
 
     def log_transition(self, fault: str, level: int = logging.WARNING) -> None:
-        """`fault` is its cause in one line, "" for none. Called at every look."""
+        """Set the fault to `fault`, its cause in one line, or "" for none. Called at each poll."""
         before, self.fault = self.fault, fault
         if fault and fault != self._logged:
             if self._is_due(fault):
@@ -48,6 +48,7 @@ class FaultLog:
             self._quiet_ns = FIRST_QUIET_NS
 
     def _is_due(self, cause: str) -> bool:
+        """Return whether `cause` may be logged now, and start the next quiet time if so."""
         now_ns = self._clock.now_ns()
         if cause not in self._causes and len(self._causes) < CAUSES_AT_ONCE:
             self._causes.append(cause)

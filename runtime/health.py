@@ -1,14 +1,21 @@
-"""How the run is doing, twice a second: sensors and figures go to the controller, to systemd and
-into `Health`; indicator and disk are looked after; a trace is written when it is time to."""
+"""The monitor: measures the health of a run twice a second.
+
+In: latency, sensors of the board, faults of the components. Out: a `Health` for metrics and
+callers, the status line of systemd, the faults on each display, the sensors for the quality
+controller. It also polls the indicator and the disk, pings the watchdog and triggers traces.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from .board import Board, BoardStatus
+from .board import Board, BoardStatus, open_board
 from .clock import find_next_tick_ns
+from .config import Config
 from .messages import BackgroundWorker, Faultable, FaultDisplay, Health, Pollable
 from .service import Watchdog
 from .session import Runtime
@@ -19,11 +26,25 @@ log = logging.getLogger(__name__)
 
 PERIOD_NS = 500_000_000
 OVERLOAD_PERIOD_NS = 60_000_000_000
-"""How often it is said that the budget cannot be held."""
+"""Shortest time between two warnings that the budget cannot be held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The parts of a run that the monitor polls, listed by capability."""
+
+    pollable: Sequence[Pollable] = ()
+    devices: Sequence[Faultable] = ()
+    workers: Sequence[BackgroundWorker] = ()
+    displays: Sequence[FaultDisplay] = ()
+
+    @property
+    def faultable(self) -> Sequence[Faultable]:
+        return (*self.pollable, *self.devices, *self.workers)
 
 
 class Monitor:
-    """`run` is the body of its own thread; `newest` may be read from any."""
+    """Health of one run. `run` is the body of a thread; any thread may read `newest`."""
 
     def __init__(
         self,
@@ -32,11 +53,9 @@ class Monitor:
         watchdog: Watchdog,
         trace_writer: TraceWriter | None = None,
         on_health: Callable[[Health], None] | None = None,
-        components: Sequence[object] = (),
+        components: Components = Components(),
     ) -> None:
-        """`components`: the indicator, the disk, sources and sinks. Those that need it are
-        polled; of those that may fail, the faults are gathered; those that show faults are told;
-        what has ended the thread of one is raised by `poll`."""
+        """`on_health` is called with each result, on the monitor's thread."""
         self.newest: Health | None = None
         self._components = components
         self._runtime = runtime
@@ -50,7 +69,7 @@ class Monitor:
         self._overload_warned_ns: int | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop`."""
+        """Poll every `PERIOD_NS` until `stop`. Raises the error that ended a worker's thread."""
         clock = self._runtime.clock
         due = clock.now_ns()
         while True:
@@ -60,37 +79,35 @@ class Monitor:
             self.poll()
 
     def progress(self) -> None:
-        """The main thread has made a result, or knows why it cannot. Called for every picture."""
+        """Note a result, or a known reason for none. The main thread calls it for each frame."""
         self._progressed = True
         self._watchdog.progress()
 
     def poll(self) -> None:
-        """Once."""
+        """Measure the health once and report it."""
         runtime = self._runtime
         self._watchdog.tick()
-        for one in self._components:
-            if isinstance(one, Pollable):
-                one.poll()
-        raise_failures(self._components)
+        for component in self._components.pollable:
+            component.poll()
+        raise_failures(self._components.workers)
         before_ns, before = self._last_count
         self._last_count = now_ns, count = runtime.clock.now_ns(), runtime.latency.count
         fps = (count - before) * 1e9 / max(1, now_ns - before_ns)
         board = self._board.read()
         if runtime.quality is not None:
             runtime.quality.note_board(board)
-        faults = list_faults(self._components)
+        faults = list_faults(self._components.faultable)
         health = self.newest = measure_health(runtime, fps, board, faults)
-        figures = (
+        summary = (
             f"{fps:.0f} fps, p99 {health.latency_p99_ms:.1f} ms, {health.misses} misses,"
             f" level {health.level}"
         )
-        self._watchdog.status("; ".join([*faults, figures]))
-        for one in self._components:
-            if isinstance(one, FaultDisplay):
-                one.show_faults(faults)
+        self._watchdog.status("; ".join([*faults, summary]))
+        for display in self._components.displays:
+            display.show_faults(faults)
         self._warn_of_overload(health.t_ns)
         progressed, self._progressed = self._progressed, False
-        self._trial.poll(health.t_ns, health.frames, progressed)
+        self._trial.update(health.t_ns, health.frames, progressed)
         if self._trace_writer is not None:
             self._trace_writer.tick(health.t_ns, health.misses)
         if self._on_health is not None:
@@ -104,33 +121,61 @@ class Monitor:
         if warned_ns is None or now_ns - warned_ns >= OVERLOAD_PERIOD_NS:
             self._overload_warned_ns = now_ns
             log.warning(
-                "budget_ms is %g, and not even level %s holds it: p99 is about to be %.0f ms",
+                "budget_ms is %g and not even level %s holds it: predicted p99 is %.0f ms",
                 self._runtime.latency.budget_ms,
                 self._runtime.level.name,
                 quality.predict_ms(quality.level),
             )
 
 
-def list_faults(components: Sequence[object]) -> tuple[str, ...]:
-    """Of all that may fail, what is wrong now."""
-    faults = (one.fault for one in components if isinstance(one, Faultable))
-    return tuple(fault for fault in faults if fault)  # read once: it may end meanwhile
+@contextmanager
+def open_monitor(
+    config: Config,
+    runtime: Runtime,
+    watchdog: Watchdog,
+    trace_writer: TraceWriter | None,
+    on_health: Callable[[Health], None] | None,
+    components: Components,
+) -> Iterator[Monitor]:
+    """Open the monitor of a live run, and the Prometheus server if `metrics.port` is set. Raises
+    ConfigError."""
+    monitor = Monitor(runtime, open_board(), watchdog, trace_writer, on_health, components)
+    if not config.metrics.port:
+        yield monitor
+        return
+    # Imported here: it takes as long as the rest of the runtime.
+    from .telemetry.prometheus import start_metrics
+
+    with start_metrics(
+        config.metrics.address,
+        config.metrics.port,
+        lambda: (runtime.latency, monitor.newest),
+        realtime=config.realtime.priority,
+    ):
+        yield monitor
 
 
-def raise_failures(components: Sequence[object]) -> None:
-    """What has ended a sink's own thread, which without estimates nobody else would hear of."""
-    for one in components:
-        if isinstance(one, BackgroundWorker) and one.failure is not None:
-            raise one.failure
+def list_faults(components: Sequence[Faultable]) -> tuple[str, ...]:
+    """Return the present faults, in the order of the components."""
+    faults = (component.fault for component in components)  # read once each: a fault may end
+    return tuple(fault for fault in faults if fault)
+
+
+def raise_failures(workers: Sequence[BackgroundWorker]) -> None:
+    """Raise the error that ended a worker's thread: without estimates, no `publish` raises it."""
+    for worker in workers:
+        if worker.failure is not None:
+            raise worker.failure
 
 
 def measure_health(
     runtime: Runtime, fps: float, board: BoardStatus, faults: tuple[str, ...] = ()
 ) -> Health:
+    """Return the health of `runtime` now."""
     now_ns, latency = runtime.clock.now_ns(), runtime.latency
     p50, p95, p99 = latency.recent_percentiles_ms(now_ns, 50, 95, 99)
     sync = runtime.synchroniser
-    bad = {f"{name}_not_finite": n for name, n in runtime.pipeline.non_finite_outputs.items()}
+    non_finite = runtime.pipeline.non_finite_outputs
     return Health(
         t_ns=now_ns,
         frames=latency.count,
@@ -145,7 +190,7 @@ def measure_health(
             "frames": runtime.dropped_frames,
             "audio_gaps": sync.audio_clock.gaps,
             "audio_overrun_samples": sync.overrun_samples,
-            **bad,
+            **{f"{network}_not_finite": count for network, count in non_finite.items()},
         },
         skipped=runtime.rate_limiter.skipped,
         skew_ms=runtime.skew_ns / 1e6,

@@ -1,20 +1,32 @@
-"""A run in real time: owns the threads, and takes all of them down again."""
+"""A live run: camera and microphone in, estimates out to the sinks.
+
+The main thread waits for each frame, runs the networks and publishes. Threads beside it read the
+devices, search faces and monitor health. All of them end with the run.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from .board import open_board
-from .capture import Sources, WaitPolicy, is_reopening, open_sources
+from ..engines.face_tracker import FaceTracker
+from .capture import Sources, WaitPolicy, open_sources
 from .clock import MonotonicClock
 from .config import Config, ConfigError
-from .health import Monitor
-from .messages import AudioSource, Health, PreviewDisplay, Sink, SinkClosed, VideoSource
-from .perception import AudioOnlyTimer, FaceTracker, FrameRateLimiter, FrameRing, Synchroniser
+from .health import Components, Monitor, open_monitor
+from .messages import (
+    AudioSource,
+    BackgroundWorker,
+    Health,
+    Screen,
+    Sink,
+    SinkClosed,
+    VideoSource,
+)
+from .perception import AudioOnlyTimer, FrameRateLimiter, FrameRing, Synchroniser, run_face_tracker
 from .service import (
     HELPER_PRIORITY,
     Indicator,
@@ -35,31 +47,36 @@ from .update_check import StateDisk, decide_trial
 log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 5e-4
-"""How long another thread may keep the interpreter from the one that makes results; Python's 5 ms
-raise the median latency by a third on two cores."""
+"""How long a helper thread may hold the interpreter while the main thread waits for it. Python's
+default of 5 ms raises the median latency by a third on two cores."""
 JOIN_TIMEOUT_S = 5.0
 
 
 class StoppedDuringStart(Exception):
-    """`LiveRun.stop` was called before the run had begun."""
+    """`LiveRun.stop` was called while an engine was being built."""
 
 
 class LiveRun:
-    """A run in real time. `run` blocks; `stop` may be called from anywhere, a signal too."""
+    """One run in real time. `run` blocks; `stop` is safe from any thread and signal handler."""
 
     def __init__(
         self,
         config: Config,
         sinks: Sequence[Sink],
         *,
+        workers: Sequence[BackgroundWorker] = (),
+        screens: Sequence[Screen] = (),
         given_sources: Sources | None = None,
         on_health: Callable[[Health], None] | None = None,
         on_open: Callable[[Runtime], None] | None = None,
     ) -> None:
-        """`given_sources` is read in place of what the configuration names, and closed at the end.
-        `on_open` is called once everything is open, before the first picture is read."""
+        """`workers` and `screens` are the sinks with these capabilities. `given_sources` replaces
+        the configured sources; the run closes it. `on_open` is called when everything is open,
+        before the first frame is read."""
         self._config = config
         self._sinks = sinks
+        self._workers = workers
+        self._screens = screens
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
@@ -70,36 +87,38 @@ class LiveRun:
         self._trace_writer: TraceWriter | None = None
 
     def stop(self) -> None:
-        if not self._stop.is_set():  # a second signal must not meet the first inside `set`
+        """End the run."""
+        if not self._stop.is_set():  # a second signal must not interrupt the first inside `set`
             self._stop.set()
             self._frames.end()
 
     def request_trace(self) -> None:
-        """Write the times of the newest pictures, where a folder is configured; for a signal."""
+        """Write a trace soon, if `trace.folder` is configured. Safe in a signal handler."""
         if self._trace_writer is not None:
             self._trace_writer.request()
 
     def run(self, seconds: float | None = None) -> Runtime:
-        """Until the source ends, `stop`, or `seconds` after the first picture. Raises ConfigError,
-        and StoppedEarly for a `stop` while an engine is being built, which then is given up."""
+        """Run until the source ends, `stop`, or `seconds` after the first frame.
+
+        Raises ConfigError, EngineError, SourceError, IndicatorError, StoppedDuringStart, and any
+        error of a thread."""
         folder = self._config.trace.folder
         if folder and not Path(folder).is_dir():
             raise ConfigError(f"trace.folder is {folder!r}: no such folder")
         with ExitStack() as stack:
             watchdog = stack.enter_context(Watchdog(self._clock))
-            indicator = stack.enter_context(open_indicator(self._config.indicator, self._sinks))
+            indicator = stack.enter_context(open_indicator(self._config.indicator, self._screens))
             runtime = stack.enter_context(self._open_runtime(watchdog))
             stack.enter_context(decide_trial(runtime))
             self._turn_on(indicator)
             sources = stack.enter_context(self._open_sources(runtime.on_gpu, indicator))
-            monitor = self._make_monitor(runtime, watchdog, sources, indicator, stack)
+            monitor = stack.enter_context(self._open_monitor(runtime, watchdog, sources, indicator))
             stack.enter_context(switching_every(SWITCH_INTERVAL_S))
             if self._on_open is not None:
                 self._on_open(runtime)
             if self._config.screen.picture:
-                for sink in self._sinks:
-                    if isinstance(sink, PreviewDisplay):
-                        sink.show_preview(self._frames.newest)
+                for screen in self._screens:
+                    screen.show_preview(self._frames.newest)
             stack.enter_context(gc_frozen(self._config.realtime.freeze))
             threads: list[threading.Thread] = []
             try:
@@ -109,18 +128,18 @@ class LiveRun:
                 self._loop(
                     runtime,
                     monitor,
-                    lambda: not indicator.lit or is_reopening(sources.video),
+                    lambda: not indicator.lit or sources.camera_is_reopening,
                     seconds,
                 )
             except SinkClosed:
-                log.info("nobody reads the output any more")
+                log.info("the reader of the output closed it")
             finally:
                 if sources.video is not None:
                     runtime.capture_path = sources.video.path
                 self.stop()
                 watchdog.stopping()
-                if self._given_sources is None:  # else whoever plays them will play them again
-                    self._frames.wipe()  # before its memory goes with the camera
+                if self._given_sources is None:  # the owner of given sources may replay them
+                    self._frames.wipe()  # before the camera frees the memory
                 sources.close()
                 for thread in threads:
                     thread.join(JOIN_TIMEOUT_S)
@@ -129,6 +148,117 @@ class LiveRun:
             if self._failure is not None:
                 raise self._failure
         return runtime
+
+    def _capture_video(
+        self, source: VideoSource, indicator: Indicator, rate_limiter: FrameRateLimiter
+    ) -> None:
+        """Body of the thread that reads the camera."""
+        with realtime_priority(self._config.realtime.priority):
+            while not self._stop.is_set():
+                frame = source.read()
+                if frame is None:
+                    break
+                # `read` may have waited for hours: the indicator is checked after it.
+                if indicator.lit and rate_limiter.accepts(frame.t_ns):
+                    self._frames.put(frame)
+        self._frames.end()
+
+    def _capture_audio(
+        self, source: AudioSource, indicator: Indicator, synchroniser: Synchroniser, alone: bool
+    ) -> None:
+        """Body of the thread that reads the microphone. `alone`: there is no camera."""
+        with realtime_priority(self._config.realtime.priority):
+            while not self._stop.is_set():
+                chunk = source.read()
+                if chunk is None:
+                    break
+                if indicator.lit:
+                    synchroniser.add_audio(chunk)
+        if alone:
+            self._frames.end()
+
+    def _track_faces(self, face_tracker: FaceTracker) -> None:
+        """Body of the thread that searches faces in the newest frame."""
+        with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY) as realtime:
+            if not realtime:
+                run_in_background()
+            run_face_tracker(face_tracker, self._frames.newest, self._clock, self._stop)
+
+    def _loop(
+        self,
+        runtime: Runtime,
+        monitor: Monitor,
+        idle_expected: Callable[[], bool],
+        seconds: float | None,
+    ) -> None:
+        """Estimate and publish each newest frame. While frames are missing, estimate from audio.
+
+        `idle_expected` returns whether there is a known reason for the absence of frames."""
+        clock, synchroniser = self._clock, runtime.synchroniser
+        timer = AudioOnlyTimer(clock.now_ns())
+        end_ns: int | None = None
+        while not self._stop.is_set():
+            frame, dropped = self._frames.take(timer.find_wait_ns(clock.now_ns()) / 1e9)
+            woke_ns = clock.now_ns()
+            if frame is None:
+                if self._frames.ended:
+                    return
+                if idle_expected():
+                    monitor.progress()
+                if woke_ns < timer.due_ns:
+                    continue
+                timer.note_turn(woke_ns)
+                t_ns = synchroniser.newest_audio_ns()
+                if t_ns is None or woke_ns - t_ns > synchroniser.MAX_SKEW_NS:
+                    continue
+            else:
+                t_ns = frame.t_ns
+                timer.note_frame(t_ns, woke_ns)
+            if seconds is not None:
+                end_ns = end_ns or t_ns + round(seconds * 1e9)
+                if t_ns >= end_ns:
+                    return
+            wait = frame is not None and runtime.pipeline.is_voice_due(t_ns)
+            box = runtime.face_tracker.box_for(frame) if frame is not None else None
+            window = synchroniser.window(t_ns, frame, box, wait, dropped)
+            runtime.process(window, t_ns, woke_ns, self._sinks)
+            monitor.progress()
+
+    def _start_threads(
+        self,
+        runtime: Runtime,
+        sources: Sources,
+        indicator: Indicator,
+        monitor: Monitor,
+        threads: list[threading.Thread],
+    ) -> None:
+        """Append each thread to `threads` as it starts: a later one may fail to start."""
+        bodies: dict[str, Callable[[], None]] = {"monitor": lambda: self._run_monitor(monitor)}
+        video, audio = sources.video, sources.audio
+        if video is not None:
+            bodies["video"] = lambda: self._capture_video(video, indicator, runtime.rate_limiter)
+            bodies["face-tracker"] = lambda: self._track_faces(runtime.face_tracker)
+        if audio is not None:
+            bodies["audio"] = lambda: self._capture_audio(
+                audio, indicator, runtime.synchroniser, alone=video is None
+            )
+        for name, body in bodies.items():
+            thread = threading.Thread(target=self._guard, args=(body,), name=name, daemon=True)
+            thread.start()
+            threads.append(thread)
+
+    def _guard(self, body: Callable[[], None]) -> None:
+        """Run the body of a thread. Its error ends the run, and `run` raises it."""
+        try:
+            body()
+        except Exception as error:  # noqa: BLE001  `run` raises it
+            if not self._stop.is_set():
+                self._failure = error
+                self.stop()
+
+    def _run_monitor(self, monitor: Monitor) -> None:
+        with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY):
+            monitor.run(self._stop)
 
     @contextmanager
     def _open_runtime(self, watchdog: Watchdog) -> Iterator[Runtime]:
@@ -143,47 +273,19 @@ class LiveRun:
                 raise_thread_priorities(list_threads() - before)
             yield runtime
 
+    def _report_build(self, text: str, watchdog: Watchdog) -> None:
+        if self._stop.is_set():
+            raise StoppedDuringStart("stopped while an engine was being built")
+        report_build_progress(text, watchdog)
+
     def _turn_on(self, indicator: Indicator) -> None:
-        """Nothing is read before people can see that it will be. Raises IndicatorError."""
+        """Turn the indicator on before any device opens. Raises IndicatorError, unless the run
+        waits for devices: then the monitor tries again."""
         try:
             indicator.turn_on()
         except IndicatorError:
             if not self._config.wait_for_devices:
-                raise  # else the monitor goes on trying
-
-    def _make_monitor(
-        self,
-        runtime: Runtime,
-        watchdog: Watchdog,
-        sources: Sources,
-        indicator: Indicator,
-        stack: ExitStack,
-    ) -> Monitor:
-        """And what else shows how the run is doing; closes with `stack`. Raises ConfigError."""
-        config = self._config
-        if config.trace.folder:
-            self._trace_writer = TraceWriter(runtime.trace, Path(config.trace.folder))
-        monitor = Monitor(
-            runtime,
-            open_board(),
-            watchdog,
-            self._trace_writer,
-            self._on_health,
-            (indicator, StateDisk(), sources.video, sources.audio, *self._sinks),
-        )
-        if config.metrics.port:
-            from .telemetry.prometheus import (
-                start_metrics,  # takes as long as all the rest of the runtime
-            )
-
-            server = start_metrics(
-                config.metrics.address,
-                config.metrics.port,
-                lambda: (runtime.latency, monitor.newest),
-                realtime=config.realtime.priority,
-            )
-            stack.enter_context(server)
-        return monitor
+                raise
 
     def _open_sources(self, on_gpu: bool, indicator: Indicator) -> Sources:
         if self._given_sources is not None:
@@ -197,113 +299,17 @@ class LiveRun:
             ),
         )
 
-    def _report_build(self, text: str, watchdog: Watchdog) -> None:
-        if self._stop.is_set():
-            raise StoppedDuringStart("stopped while an engine was being built")
-        report_build_progress(text, watchdog)
-
-    def _start_threads(
-        self,
-        runtime: Runtime,
-        sources: Sources,
-        indicator: Indicator,
-        monitor: Monitor,
-        threads: list[threading.Thread],
-    ) -> None:
-        """Those that were started are in `threads`."""
-        bodies: dict[str, Callable[[], None]] = {"monitor": lambda: self._run_monitor(monitor)}
-        video, audio = sources.video, sources.audio
-        if video is not None:
-            bodies["video"] = lambda: self._capture_video(video, indicator, runtime.rate_limiter)
-            bodies["face-finder"] = lambda: self._track_faces(runtime.face_tracker)
-        if audio is not None:
-            bodies["audio"] = lambda: self._capture_audio(
-                audio, indicator, runtime.synchroniser, alone=video is None
-            )
-        for name, body in bodies.items():
-            thread = threading.Thread(target=self._guard, args=(body,), name=name, daemon=True)
-            thread.start()
-            threads.append(thread)
-
-    def _guard(self, body: Callable[[], None]) -> None:
-        """A thread that fails ends the run; its error is raised from `run`."""
-        try:
-            body()
-        except Exception as error:  # noqa: BLE001  it must not vanish with the thread
-            if not self._stop.is_set():
-                self._failure = error
-                self.stop()
-
-    def _track_faces(self, face_tracker: FaceTracker) -> None:
-        with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY) as realtime:
-            if not realtime:
-                run_in_background()
-            face_tracker.run(self._frames.newest, self._clock, self._stop)
-
-    def _run_monitor(self, monitor: Monitor) -> None:
-        with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY):
-            monitor.run(self._stop)
-
-    def _capture_video(
-        self, source: VideoSource, indicator: Indicator, rate_limiter: FrameRateLimiter
-    ) -> None:
-        with realtime_priority(self._config.realtime.priority):
-            while not self._stop.is_set():
-                frame = source.read()
-                if frame is None:
-                    break
-                if indicator.lit and rate_limiter.accepts(
-                    frame.t_ns
-                ):  # it may have been awaited for hours
-                    self._frames.put(frame)
-        self._frames.end()
-
-    def _capture_audio(
-        self, source: AudioSource, indicator: Indicator, to: Synchroniser, alone: bool
-    ) -> None:
-        with realtime_priority(self._config.realtime.priority):
-            while not self._stop.is_set():
-                chunk = source.read()
-                if chunk is None:
-                    break
-                if indicator.lit:
-                    to.add_audio(chunk)
-        if alone:
-            self._frames.end()
-
-    def _loop(
-        self,
-        runtime: Runtime,
-        monitor: Monitor,
-        idle_expected: Callable[[], bool],
-        seconds: float | None,
-    ) -> None:
-        clock, sync = self._clock, runtime.synchroniser
-        timer = AudioOnlyTimer(clock.now_ns())
-        end_ns: int | None = None
-        while not self._stop.is_set():
-            frame, dropped = self._frames.take(timer.find_wait_ns(clock.now_ns()) / 1e9)
-            woke_ns = clock.now_ns()
-            if frame is None:
-                if self._frames.ended:
-                    return
-                if idle_expected():
-                    monitor.progress()
-                if woke_ns < timer.due_ns:
-                    continue
-                timer.note_turn(woke_ns)
-                t_ns = sync.newest_audio_ns()
-                if t_ns is None or woke_ns - t_ns > sync.MAX_SKEW_NS:
-                    continue
-            else:
-                t_ns = frame.t_ns
-                timer.note_frame(t_ns, woke_ns)
-            if seconds is not None:
-                end_ns = end_ns or t_ns + round(seconds * 1e9)
-                if t_ns >= end_ns:
-                    return
-            wait = frame is not None and runtime.pipeline.is_voice_due(t_ns)
-            box = runtime.face_tracker.box_for(frame) if frame is not None else None
-            window = sync.window(t_ns, frame, box, wait, dropped)
-            runtime.process(window, t_ns, woke_ns, self._sinks)
-            monitor.progress()
+    def _open_monitor(
+        self, runtime: Runtime, watchdog: Watchdog, sources: Sources, indicator: Indicator
+    ) -> AbstractContextManager[Monitor]:
+        folder = self._config.trace.folder
+        self._trace_writer = TraceWriter(runtime.trace, Path(folder)) if folder else None
+        components = Components(
+            pollable=(indicator, StateDisk()),
+            devices=sources.devices,
+            workers=self._workers,
+            displays=self._screens,
+        )
+        return open_monitor(
+            self._config, runtime, watchdog, self._trace_writer, self._on_health, components
+        )

@@ -1,4 +1,4 @@
-"""What flows through the runtime.
+"""Messages between the stages of the runtime, and the protocols of its components.
 
 Every `t_ns` is CLOCK_MONOTONIC nanoseconds at the moment of *capture*, never of arrival.
 (`--pace max` replays a file without waiting; there the clock is the file's own time from 0.)
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engines.face_tracker import FaceBox
 from .board import BoardStatus
 
 Float32 = NDArray[np.float32]
@@ -20,57 +21,44 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """One picture: `image` is an array of bytes laid out as `format` says (`kernels.pixels`)."""
+    """One camera frame: `image` holds its bytes in the layout of `format`."""
 
     t_ns: int
     index: int
-    """Counts every picture the source captured: a gap means the source itself lost some."""
+    """Number of the frame since the source opened. A gap means that the source lost frames."""
     image: NDArray[np.uint8]
     format: str = "bgr8"
     """One of `kernels.pixels.PIXEL_FORMATS`: layout, and encoding and range of Y'CbCr."""
     device_ptr: int = 0
-    """Where the GPU sees the first byte of `image`; 0 when it does not."""
+    """Address of the first byte of `image` for the GPU; 0 if it cannot read it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioChunk:
-    """Mono sound: `samples` float32 (n,), full scale -1..1, at the rate its source states."""
+    """Mono audio: `samples` float32 (n,), full scale -1..1, at the sample rate of its source."""
 
     t_ns: int
     """Capture time of the first sample."""
     first_sample: int
-    """Index of the first sample since the source opened: a gap means lost samples."""
+    """Number of the first sample since the source opened. A gap means lost samples."""
     samples: Float32
 
 
 @dataclass(frozen=True, slots=True)
-class FaceBox:
-    """A square around a face in picture coordinates (pixels, may reach past the border)."""
-
-    x: float
-    y: float
-    size: float
-    score: float
-    """The finder's confidence; its scale depends on the finder."""
-    t_ns: int
-    """Capture time of the picture it was found in."""
-
-
-@dataclass(frozen=True, slots=True)
 class Window:
-    """One picture and the sound that ends with it; sound alone while there is no camera."""
+    """One frame and the audio that ends at its capture; audio alone while frames are missing."""
 
     t_ns: int
     frame: VideoFrame | None
     face: FaceBox | None
     audio_sample: float | None
-    """Number of the sample captured at `t_ns`, on the ring's count; None without sound."""
+    """Number of the sample captured at `t_ns`, counted by the audio ring; None without audio."""
     end_column: int | None
-    """The log-mel column after the last that ends by `t_ns`; None when the sound is too old."""
+    """One past the last log-mel column that ends by `t_ns`; None if the audio is too old."""
     skew_ns: int
-    """`t_ns` minus the end of the newest sound in the window; 0 without sound."""
+    """`t_ns` minus the end of the newest audio in the window; 0 without audio."""
     dropped_frames: int
-    """Pictures overwritten unseen since the previous window."""
+    """Frames overwritten unused since the previous window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +67,35 @@ class Estimate:
 
     t_ns: int
     index: int
-    """Number of the picture; the last one's when made of sound alone."""
+    """`index` of the frame; of the newest frame if the estimate is from audio alone."""
     label: str | None
-    """None when there is nothing to say (`abstained`)."""
+    """The likeliest label; None if `abstained`."""
     confidence: float
-    """Calibrated probability of the likeliest label; 0 when there was nothing to look at."""
+    """Calibrated probability of the likeliest label; 0 without face and voice."""
     probabilities: dict[str, float]
-    """Of every label; smoothed over time. Empty when there was nothing to look at."""
+    """Probability of each label, smoothed over time. Empty without face and voice."""
     modalities: dict[str, float]
-    """Weight of "face" and "voice" in the result; 0 for what was missing."""
+    """Weight of "face" and "voice" in the result; 0 for a missing modality."""
     face: dict[str, float] | None
-    """The face's own probabilities, or None without a face."""
+    """Probabilities of the face alone; None without a face."""
     voice: dict[str, float] | None
+    """Probabilities of the voice alone; None without speech."""
     abstained: bool
     skew_ns: int
     latency_us: float
-    """From the frame's capture until this estimate is ready for the sinks. Publishing it comes
-    after, and is no part of it. Of audio alone: from the capture of its newest sample."""
+    """Time from the capture of the frame until the estimate is ready, publishing excluded. Without
+    a frame: from the capture of the newest sample."""
     stages_us: dict[str, float]
-    """What each stage took, by its name in `latency.STAGES`. All but "publish" add up to
-    `latency_us`. "publish" is how long the sinks took the estimate *before* this one, 0 for the
-    first: how long they take this one is known only once it is out."""
+    """Duration of each stage of `telemetry.STAGES`. All but "publish" add up to `latency_us`.
+    "publish" is the duration of publishing the *previous* estimate, 0 for the first, because that
+    of this one is not known yet."""
     level: str
+    """Name of the quality level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the runtime is doing, twice a second."""
+    """State of the run, measured twice a second."""
 
     t_ns: int
     frames: int
@@ -114,20 +104,20 @@ class Health:
     latency_p95_ms: float
     latency_p99_ms: float
     latency_max_ms: float
-    """The percentiles are of the last seconds, the largest is of the whole run."""
+    """Percentiles are of the last seconds, the maximum is of the whole run."""
     misses: int
-    """Results later than the budget."""
+    """Estimates later than the budget."""
     misses_by_cause: Mapping[str, int] = field(default_factory=dict)
-    """By the stage that took longest beyond what it usually takes."""
+    """Misses by the stage that exceeded its usual duration most."""
     drops: Mapping[str, int] = field(default_factory=dict)
     """Lost frames, samples and model outputs, by cause."""
     skipped: int = 0
-    """Pictures that the level did not want."""
+    """Frames skipped because the level has a lower frame rate than the camera."""
     skew_ms: float = 0.0
     drift_ppm: float = 0.0
-    """The sound card's clock against ours."""
+    """Deviation of the sound card's clock from CLOCK_MONOTONIC."""
     faults: tuple[str, ...] = ()
-    """What is missing or fails now, and is tried again: a camera, a screen."""
+    """The present faults, one line each, of components that are tried again."""
     temperature_c: float | None = None
     level: str = ""
     level_switches: int = 0
@@ -136,35 +126,35 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class CapturePath:
-    """How pictures get from the device to where kernels read them."""
+    """The way of a frame from the device to the memory that kernels read."""
 
     copies_per_frame: int
-    """Times the CPU writes a whole picture after the driver has: decoding counts as one."""
+    """How often the CPU writes the whole frame after the driver has; decoding counts as one."""
     clock_domain: str
-    """Whose stamp `t_ns` comes from, such as "v4l2 monotonic", "gstreamer running time"."""
+    """Origin of `t_ns`, such as "v4l2 monotonic", "gstreamer running time"."""
     zero_copy: Literal["none", "pinned", "nvmm"]
-    """What the GPU reads: a copy; the memory that the CPU wrote or the driver filled, page-locked;
-    the camera's own buffer."""
+    """What the GPU reads. "none": a copy; "pinned": page-locked memory that the CPU wrote or the
+    driver filled; "nvmm": the camera's own buffer."""
 
 
 class VideoSource(Protocol):
-    """A camera or something that behaves like one."""
+    """A source of frames: a camera, a file, the demo."""
 
     @property
     def path(self) -> CapturePath:
-        """What is true of the newest picture; before the first one, what is expected."""
+        """The path of the newest frame; before the first frame, the expected one."""
 
     def read(self) -> VideoFrame | None:
-        """Wait for the next picture. None when the source has ended or is closed.
+        """Wait for the next frame. None when the source has ended or is closed.
 
-        Raises SourceError when the device fails; the caller closes and opens it again.
+        Raises SourceError when the device fails; the caller closes and reopens it.
         """
 
     def close(self) -> None: ...
 
 
 class AudioSource(Protocol):
-    """A microphone or something that behaves like one."""
+    """A source of audio: a microphone, a file, the demo."""
 
     sample_rate_hz: int
 
@@ -175,67 +165,61 @@ class AudioSource(Protocol):
 
 
 class Sink(Protocol):
-    """Takes each estimate as it is made; must not block the pipeline."""
+    """An output for estimates. `publish` must not block."""
 
     def publish(self, estimate: Estimate) -> None: ...
 
     def close(self) -> None: ...
 
 
-@runtime_checkable
 class Faultable(Protocol):
-    """Something that may fail for a while and comes back by itself. It logs both, and a change of
-    the cause."""
+    """A component that can fail for a while and recovers by itself. It logs the beginning and end
+    of a fault and each change of its cause."""
 
     @property
     def fault(self) -> str:
-        """What is wrong now, in a few words; "" when nothing is."""
+        """The present fault in one line; "" for none."""
 
 
-@runtime_checkable
-class Pollable(Protocol):
-    """Something that finds out how it is when it is looked at, from one thread, twice a second."""
+class Pollable(Faultable, Protocol):
+    """A component that checks its state when polled. The monitor polls twice a second."""
 
     def poll(self) -> None: ...
 
 
-@runtime_checkable
-class BackgroundWorker(Protocol):
-    """A sink with a thread of its own. A mistake of ours there ends the run, as anywhere else."""
+class BackgroundWorker(Faultable, Protocol):
+    """A sink with a thread of its own."""
 
     @property
     def failure(self) -> Exception | None:
-        """What has ended the thread; None while it goes on."""
+        """The error that ended the thread, which ends the run; None while the thread works."""
 
 
-@runtime_checkable
 class CameraIndicator(Protocol):
-    """A sink that tells people whether the camera may be read."""
+    """A display that shows people whether camera and microphone are read."""
 
     @property
     def showing(self) -> bool:
-        """Whether what `show_camera` was last told can be seen just now."""
+        """Return whether the state last passed to `show_camera` is visible now."""
 
     def show_camera(self, on: bool) -> None: ...
 
 
-@runtime_checkable
 class FaultDisplay(Protocol):
-    """A sink that tells people what is wrong."""
+    """A display of the present faults."""
 
     def show_faults(self, faults: tuple[str, ...]) -> None: ...
 
 
-@runtime_checkable
-class PreviewDisplay(Protocol):
-    """A sink that can show what the camera sees."""
+class Screen(CameraIndicator, FaultDisplay, Protocol):
+    """A display that can also show a preview of the camera."""
 
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None: ...
 
 
 class SinkClosed(Exception):
-    """Nobody reads a sink any more (a closed pipe): the run is over, and that is no error."""
+    """The reader of a sink closed it (a closed pipe). It ends the run without an error."""
 
 
 class SourceError(OSError):
-    """A device or file that failed; the message says which and why, in one line."""
+    """A device or file failed. The message names it and the reason in one line."""

@@ -1,5 +1,8 @@
-"""Plays a file in lock-step, on the file's own time, so that the same file gives the same answers
-(`--pace max`)."""
+"""A replay (`--pace max`): a file or the demo in, estimates out to the sinks, as fast as possible.
+
+One thread processes frames and audio in the order of their timestamps. All `t_ns` are the file's
+own time, so the same file gives the same estimates.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,15 @@ from .session import Runtime, open_runtime, report_build_progress
 
 
 def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = None) -> Runtime:
-    """Play a file or the demo as fast as it goes. All `t_ns` are on the file's own time; the
-    clock only measures how long the work took."""
+    """Replay until the end of the media or for `seconds` of its time. Raises ConfigError,
+    EngineError and SourceError. The clock only measures how long the work takes."""
     clock = MonotonicClock()
     media = open_media(config.source.name)
     with open_runtime(config, clock, report_build_progress) as runtime:
         end_ns = None if seconds is None else round(seconds * 1e9)
         track_due_ns = 0
         timer = AudioOnlyTimer(0)
-        for event in _with_turns(merge_events(media, to_last_frame=True), timer):
+        for event in _add_audio_only_turns(merge_events(media, to_last_frame=True), timer):
             t_ns = event if isinstance(event, int) else event.t_ns
             if end_ns is not None and t_ns >= end_ns:
                 break
@@ -31,8 +34,8 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
                 continue
             frame = event if isinstance(event, VideoFrame) else None
             if frame is None:
-                heard_ns = runtime.synchroniser.newest_audio_ns()
-                if heard_ns is None or t_ns - heard_ns > runtime.synchroniser.MAX_SKEW_NS:
+                audio_ns = runtime.synchroniser.newest_audio_ns()
+                if audio_ns is None or t_ns - audio_ns > runtime.synchroniser.MAX_SKEW_NS:
                     continue
             elif runtime.rate_limiter.accepts(t_ns):
                 timer.note_frame(t_ns, t_ns)
@@ -48,10 +51,10 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
     return runtime
 
 
-def _with_turns(
+def _add_audio_only_turns(
     events: Iterator[VideoFrame | AudioChunk], timer: AudioOnlyTimer
 ) -> Iterator[VideoFrame | AudioChunk | int]:
-    """With the times at which `timer` asks for an estimate of audio alone in between."""
+    """Yield `events`, and between them each time at which `timer` wants an audio-only estimate."""
     for event in events:
         while event.t_ns > (due_ns := timer.due_ns):
             yield due_ns

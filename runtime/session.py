@@ -1,6 +1,7 @@
-"""Opens what a run needs: the checked bundle, its proven networks, preprocessing, the finder.
+"""Opens what a run needs, live or replayed.
 
-What is said while TensorRT builds an engine: to systemd, to the log, to who looks on.
+In: the configuration. Out: a `Runtime` with the checked bundle, its verified networks, the
+preprocessor and the face tracker. `Runtime.process` takes a window to the sinks.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import numpy as np
 
 from ..engines.base import Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
+from ..engines.face_tracker import FaceTracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
 from .messages import CapturePath, Sink, Window
 from .perception import (
-    FaceTracker,
     FrameRateLimiter,
     Pipeline,
     Synchroniser,
@@ -42,18 +43,20 @@ from .telemetry import LatencyLog, Trace
 
 log = logging.getLogger(__name__)
 
-
 EXIT_GPU_HANGS = 3
+EXTEND_TIMEOUT_S = 60
+"""The start timeout that systemd is asked for with each progress report; reports come every few
+seconds."""
 
 
 @dataclass(slots=True)
 class Runtime:
-    """What both ways of running share."""
+    """The state that a live run and a replay share. The main thread owns it."""
 
     choice: BundleChoice
-    """Of the bundle, which is on trial after an update."""
+    """The bundle, and how its trial after an update ends."""
     levels: Sequence[RunLevel]
-    """Those that can run here, best first."""
+    """The levels that can run on this machine, best first."""
     pipeline: Pipeline
     synchroniser: Synchroniser
     face_tracker: FaceTracker
@@ -62,18 +65,18 @@ class Runtime:
     clock: Clock
     rate_limiter: FrameRateLimiter = field(default_factory=FrameRateLimiter)
     quality: QualityController | None = None
-    """None when the level is pinned, and in a replay."""
+    """None when `level` is configured, and in a replay."""
     level_switches: int = 0
     dropped_frames: int = 0
     skew_ns: int = 0
-    """Of the newest window."""
+    """Skew of the newest window."""
     on_gpu: bool = False
-    """The GPU reads the pictures."""
+    """The GPU preprocesses the frames."""
     capture_path: CapturePath | None = None
-    """How the pictures of a live run came in, as it was at its end; None without any."""
+    """The capture path at the end of a live run; None before, and without a camera."""
     _level_index: int = 0
     _published_ns: tuple[int, int] = (0, 0)
-    """From when to when the sinks took the newest estimate."""
+    """Begin and end of the newest publishing."""
 
     @property
     def bundle(self) -> Bundle:
@@ -85,12 +88,12 @@ class Runtime:
 
     @property
     def engines(self) -> Mapping[str, str]:
-        """What each network runs on, such as "tensorrt fp16"."""
-        networks = self.levels[self._level_index].engines
-        return {name: f"{one.name} {one.precision}" for name, one in networks.items()}
+        """Engine and precision of each network, such as "tensorrt fp16"."""
+        engines = self.levels[self._level_index].engines
+        return {network: f"{engine.name} {engine.precision}" for network, engine in engines.items()}
 
     def use_level(self, index: int) -> None:
-        """From the next picture on."""
+        """Switch to level `index` from the next frame on."""
         self._level_index = index
         level = self.level
         self.pipeline.use_level(level, self.levels[index].engines)
@@ -100,7 +103,8 @@ class Runtime:
     def process(
         self, window: Window, captured_ns: int, woke_ns: int, sinks: Sequence[Sink]
     ) -> None:
-        """Estimate and publish one window; the times are on `clock`."""
+        """Estimate and publish one window, and record its times. `captured_ns` and `woke_ns` are
+        as in `Pipeline.estimate`. A GPU that hangs ends the process."""
         try:
             estimate = self.pipeline.estimate(window, captured_ns, woke_ns)
         except GpuHangsError as error:
@@ -126,7 +130,7 @@ class Runtime:
             waited_us = stages_us["wait"] + stages_us["sync"]
             work_us = estimate.latency_us - waited_us
             if window.frame is None:
-                waited_us = 0.0  # how old the newest sound is
+                waited_us = 0.0  # it is the age of the newest audio, no delay
             self._control_quality(self.quality, now_ns, waited_us / 1e3, work_us / 1e3, stages_us)
 
     def _control_quality(
@@ -154,7 +158,8 @@ class Runtime:
 
 
 def exit_immediately(reason: str) -> NoReturn:
-    """Leave without freeing anything, which would hang as the GPU does; systemd starts anew."""
+    """Exit with `EXIT_GPU_HANGS` and free nothing, since freeing would hang too; systemd restarts
+    the service."""
     print(reason, file=sys.stderr, flush=True)
     os._exit(EXIT_GPU_HANGS)
 
@@ -163,10 +168,13 @@ def exit_immediately(reason: str) -> NoReturn:
 def open_runtime(
     config: Config, clock: Clock, report: Report = null_reporter, *, controlled: bool = False
 ) -> Iterator[Runtime]:
-    """Verify the bundle, open and prove the engines, warm everything up. `report` is told while
-    TensorRT builds an engine, which takes minutes. With `controlled`, and no level in the
-    configuration, the level follows what the machine can do; else it stays as it is."""
-    detector = open_detector(config.face.yunet_file)  # before a start of the bundle is counted
+    """Choose and check the bundle, open and verify its networks, warm them up.
+
+    `report` receives progress while TensorRT builds an engine, which takes minutes. With
+    `controlled`, and no `level` in the configuration, a quality controller chooses the level.
+    Otherwise the level is fixed. Raises ConfigError, EngineError and SourceError."""
+    # A missing YuNet file must not count as a failed start of the bundle: it is opened first.
+    detector = open_detector(config.face.yunet_file)
     choice = choose_bundle(
         config.bundle, config.public_key, starting=controlled and is_service(os.environ)
     )
@@ -176,9 +184,9 @@ def open_runtime(
         stack.enter_context(one_opencv_thread())
         levels = open_levels(stack, config, bundle, report, only_one=not controlled)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, manifest))
-        for one in levels:
-            for name, feed in warmup_inputs(one, preprocessor).items():
-                one.engines[name].warm_up(feed)
+        for run_level in levels:
+            for network, inputs in warmup_inputs(run_level, preprocessor).items():
+                run_level.engines[network].warm_up(inputs)
         best = levels[0]
         pipeline = Pipeline(
             manifest,
@@ -197,7 +205,7 @@ def open_runtime(
             synchroniser,
             FaceTracker(detector, config.face.lost_after_s),
             LatencyLog(config.budget_ms),
-            Trace([one.level.name for one in levels]),
+            Trace([run_level.level.name for run_level in levels]),
             clock,
             on_gpu=preprocessor.name == "cuda",
         )
@@ -220,39 +228,39 @@ def open_runtime(
 
 
 def is_service(environment: Mapping[str, str]) -> bool:
-    """Whether systemd has started us, as a service that tells when it is ready. What a person runs
-    beside it says nothing about a bundle's trial, whether it fails or not."""
+    """Return whether systemd started this process as a service of type notify. Only its starts
+    count in the trial of a bundle."""
     return bool(environment.get("NOTIFY_SOCKET"))
 
 
 def open_preprocessor_for(levels: Sequence[RunLevel], manifest: Manifest) -> Preprocessor:
-    """The one whose output the levels' networks can read."""
-    # Only TensorRT reads what a kernel has left in the GPU's memory.
-    on_gpu = all(one.engines[name].name == "tensorrt" for one in levels for name in manifest.models)
+    """Open the preprocessor whose output all networks of `levels` can read."""
+    # Only TensorRT reads input from GPU memory.
+    on_gpu = all(
+        run_level.engines[network].name == "tensorrt"
+        for run_level in levels
+        for network in manifest.models
+    )
     return open_preprocessor("auto" if on_gpu else "cpu", manifest.image, manifest.mel)
 
 
-def warmup_inputs(one: RunLevel, preprocessor: Preprocessor) -> dict[str, Feed]:
-    """Made of nothing seen and nothing heard, but in the very arrays that a frame will bring: a
-    CUDA graph is captured for their addresses."""
-    feeds: dict[str, Feed] = {}
-    side = one.level.face_px
-    if "face" in one.engines:
+def warmup_inputs(run_level: RunLevel, preprocessor: Preprocessor) -> dict[str, Feed]:
+    """Return an input for each network: a black face, empty audio. They lie in the arrays that the
+    preprocessor fills for each frame, because a CUDA graph is captured for their addresses."""
+    inputs: dict[str, Feed] = {}
+    side = run_level.level.face_px
+    if "face" in run_level.engines:
         blank = np.zeros((side, side, 3), np.uint8)
         image = preprocessor.face(blank, (0.0, 0.0, float(side)), side)
-        feeds["face"] = {"image": image}
-    if "voice" in one.engines:
+        inputs["face"] = {"image": image}
+    if "voice" in run_level.engines:
         mel, mask = preprocessor.mel.window()
-        feeds["voice"] = {"mel": mel, "mask": mask}
-    return feeds
-
-
-EXTEND_TIMEOUT_S = 60
-"""What systemd is asked to wait for the next word; there is one every few seconds."""
+        inputs["voice"] = {"mel": mel, "mask": mask}
+    return inputs
 
 
 def report_build_progress(text: str, watchdog: Watchdog | None = None) -> None:
-    """One line. A terminal gets it too: minutes without a word look like a program that hangs."""
+    """Report one line while an engine is built: to systemd, to the log and to a terminal."""
     if watchdog is not None:
         watchdog.extend_timeout(text, EXTEND_TIMEOUT_S)
     if sys.stderr.isatty() and not log.isEnabledFor(logging.INFO):

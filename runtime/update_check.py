@@ -1,8 +1,7 @@
-"""Whether the run shows that a bundle is good which is on trial after an update.
+"""Update check: whether the bundle of this run is good, and whether an update could be stored.
 
-In: how far the run has come, and how it ends. Out: the trial is over, or this start does not count.
-
-Whether an update and its trial could be kept: the disk under systemd's state folder.
+In: the progress of the run, the error that ends it, and the file system of systemd's state folder.
+Out: the bundle on trial is marked good, or this start is discounted; a fault of the disk.
 """
 
 from __future__ import annotations
@@ -21,16 +20,17 @@ from .session import Runtime
 
 log = logging.getLogger(__name__)
 
-
 SETTLED_NS = 25_000_000_000
-"""A run that gives results for so long has begun well. It is more than twice what the watchdog
-allows (WatchdogSec in emotion-edge.service): a network that hangs ends the run before."""
+"""After results for this long, the bundle is good. It is more than twice WatchdogSec in
+emotion-edge.service, so a network that hangs ends the run before."""
 UNRELATED_ERRORS = (SourceError, IndicatorError, ConfigError)
-"""Once its networks have been proven: a device, the light, a port that is taken."""
+"""Errors that the bundle cannot cause once its networks are verified: a device, the indicator, a
+port in use."""
+MIN_FREE_BYTES = 1 << 20
 
 
 class Trial:
-    """Told twice a second how a run goes on. Only one that moves settles."""
+    """The trial of the bundle during one run. The monitor updates it twice a second."""
 
     def __init__(self, choice: BundleChoice, begin_ns: int) -> None:
         self._choice = choice
@@ -38,10 +38,11 @@ class Trial:
         self._has_results = False
         self._settled = False
 
-    def poll(self, now_ns: int, results: int, progressed: bool) -> None:
-        """`results` so far; `progressed`: since the last call there was one, or a reason for none.
+    def update(self, now_ns: int, results: int, progressed: bool) -> None:
+        """Decide the trial once the run has made progress for `SETTLED_NS`.
 
-        Who waits for a light or a camera has not failed, and has not shown anything either."""
+        `results` counts the estimates so far. `progressed`: since the last call there was one, or
+        a known reason for none. A run that only waited for its devices is discounted."""
         if not progressed:
             return
         if results and not self._has_results:
@@ -53,7 +54,7 @@ class Trial:
 
 
 def finish_trial(choice: BundleChoice, results: int) -> None:
-    """What a run has shown that has gone well for long enough, or to its end."""
+    """Mark the bundle good after a run with `results`; without any, discount the start."""
     if results:
         choice.mark_good()
     else:
@@ -62,8 +63,8 @@ def finish_trial(choice: BundleChoice, results: int) -> None:
 
 @contextmanager
 def decide_trial(runtime: Runtime) -> Iterator[None]:
-    """What ends the run decides: an orderly end is a good one, and a failure counts unless it is
-    certainly none of the bundle's."""
+    """Decide the trial when the run ends. An orderly end finishes it. One of `UNRELATED_ERRORS`
+    discounts the start. Any other error counts against the bundle."""
     try:
         yield
     except UNRELATED_ERRORS:
@@ -72,15 +73,14 @@ def decide_trial(runtime: Runtime) -> Iterator[None]:
     finish_trial(runtime.choice, runtime.latency.count)
 
 
-MIN_FREE_BYTES = 1 << 20
-
-
 class StateDisk:
-    """Nothing is written during a run, so a full or read-only disk ends none. People must know all
-    the same: the next update would fail."""
+    """Fault of the file system that holds the state folder, for the monitor.
+
+    A run writes nothing, so a full or read-only disk does not end it, but the next update would
+    fail."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        """Outside a systemd service there is nothing to look at."""
+        """Without STATE_DIRECTORY, that is outside a systemd service, there is never a fault."""
         self._faults = FaultLog(log, "disk can be written again")
         self._folder = environment.get("STATE_DIRECTORY", "").split(":")[0]
 
@@ -89,7 +89,7 @@ class StateDisk:
         return self._faults.fault
 
     def poll(self) -> None:
-        """Takes microseconds: nothing is written."""
+        """Check the disk with statvfs(2), which takes microseconds."""
         if not self._folder:
             return
         try:
@@ -100,7 +100,7 @@ class StateDisk:
 
 
 def check_disk(status: os.statvfs_result) -> str:
-    """What is wrong with it; "" when nothing is."""
+    """Return the fault of a file system; "" for none."""
     if status.f_flag & os.ST_RDONLY:
         return "disk: read-only"
     if status.f_frsize * status.f_bavail < MIN_FREE_BYTES:

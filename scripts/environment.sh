@@ -41,9 +41,11 @@ keep_installed() {
 
 pip_install() { "$venv/bin/python" -m pip install --quiet --quiet --disable-pip-version-check "$@"; }
 
-# Numba's cache looks only at the file a kernel is in: another folder for every state of kernels/.
+# Numba checks only the file that a kernel is in, but compiles code of other files into it. So each
+# state of kernels/, subfolders included, has a cache folder of its own.
 use_kernel_cache() {
     local state
-    state=$(cat -- "$root"/kernels/*.py 2>/dev/null | sha256sum) || true
+    state=$(cd -- "$root" && find kernels -name '*.py' -print0 2>/dev/null |
+        LC_ALL=C sort -z | xargs -0 sha256sum -- | sha256sum) || true
     export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$venv/numba/${state:0:16}}
 }

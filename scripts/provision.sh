@@ -140,15 +140,16 @@ install_program() {
 # versions of Python, that is no error.
 compile_python() { on "$1" "$program/venv/bin/python" -m compileall -q "$program/venv/lib" >/dev/null || true; }
 
-# date_kernels FOLDER: Numba believes in compiled code if the date of its file is still the same, and
-# looks at no other file, though code of several is compiled into one. So their date tells what is
-# in all of them; in whole seconds, more is lost when a file system is copied.
+# date_kernels FOLDER: Numba reuses compiled code while the date of the kernel's file is unchanged. It
+# checks no other file, but compiles code of several into one. So all files of kernels/, subfolders
+# included, get a date made of their contents, in whole seconds: copying a file system may lose more.
 date_kernels() {
-    local folder
+    local folder hash
     [[ ! $dry_run ]] || return 0
     for folder in "$1$program"/venv/lib/python3*/site-packages/emotion_edge/kernels; do
-        touch -d "@$((16#$(cat -- "$folder"/*.py | sha256sum | cut -c1-7) + 1000000000))" \
-            "$folder"/*.py
+        hash=$(cd -- "$folder" && find . -name '*.py' -print0 | LC_ALL=C sort -z |
+            xargs -0 sha256sum -- | sha256sum | cut -c1-7)
+        find "$folder" -name '*.py' -exec touch -d "@$((16#$hash + 1000000000))" {} +
     done
 }
 

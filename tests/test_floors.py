@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,19 +45,32 @@ ONLY_IN = {
     "pycuda": ("engines", "kernels"),
 }
 
+NETWORK = ("socket", "socketserver", "http", "urllib", "ssl", "asyncio", "requests", "aiohttp")
+WITHOUT_DOOR = {
+    "kernels.cpu",
+    "kernels.cuda",
+    "calibration.commands",
+    "training.commands",
+    "runtime.cli",
+}
+"""`kernels` is the door of its two folders; a folder of commands has one module for each."""
+
 
 def list_modules(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-def list_imports(path: Path, source: str | None = None) -> Iterator[tuple[str, int]]:
+def list_imports(
+    path: Path, source: str | None = None, top_only: bool = False
+) -> Iterator[tuple[str, int]]:
     """Every imported module as an absolute name below the root, with its level of dots.
 
     `from ..engines import onnx_engine` in runtime/live.py gives "engines.onnx_engine", 2.
     """
     # What "." means: the module's package, as a path from the root.
     package = path.relative_to(ROOT).parent.parts
-    for node in ast.walk(ast.parse(source or path.read_text())):
+    tree = ast.parse(source or path.read_text())
+    for node in tree.body if top_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, 0
@@ -104,6 +118,129 @@ def test_heavy_library_stays_on_its_floor(library: str) -> None:
         if level == 0 and name.split(".")[0] == library
     ]
     assert wrong == []
+
+
+# Inside runtime/: what a folder must not know. A name covers all that lies below it.
+MUST_NOT_IMPORT = {
+    "runtime/perception": (
+        "runtime.capture",
+        "runtime.sinks",
+        "runtime.board",
+        "runtime.service",
+        "runtime.telemetry",
+        "av",
+        "jetson_utils",
+        "pyaudio",
+        "serial",
+    ),
+    "runtime/capture": NETWORK,
+    "runtime/sinks": NETWORK,
+}
+ENTRY_POINTS = ("runtime.cli", "runtime.doctor", "runtime.bench")
+"""Folders of commands: only `runtime/__main__.py` imports them."""
+
+
+@pytest.mark.parametrize("folder", MUST_NOT_IMPORT)
+def test_folder_knows_nothing_of(folder: str) -> None:
+    """Perception knows no device, sources and sinks know no network."""
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in list_modules(folder)
+        for name, _ in list_imports(path)
+        if any(f"{name}.".startswith(f"{banned}.") for banned in MUST_NOT_IMPORT[folder])
+    ]
+    assert wrong == []
+
+
+def test_commands_are_imported_by_nobody() -> None:
+    """What a command does that others need lies below it."""
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for folder in FOLDERS
+        for path in list_modules(folder)
+        for name, level in list_imports(path)
+        for command in ENTRY_POINTS
+        if level
+        and f"{name}.".startswith(f"{command}.")
+        and path != ROOT / "runtime" / "__main__.py"
+        and not path.is_relative_to(ROOT / command.replace(".", "/"))
+    ]
+    assert wrong == []
+
+
+def test_no_import_circle() -> None:
+    """Neither between modules nor between folders, imports inside functions included."""
+    modules = {name_module(path): path for folder in FOLDERS for path in list_modules(folder)}
+    needs: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for imported, level in list_imports(path):
+            target = find_module(imported, modules) if level else None
+            if target not in (None, name):
+                needs[name].add(target)
+    assert find_circle(needs) is None
+    folders: dict[str, set[str]] = {}
+    for name, targets in needs.items():
+        here = folders.setdefault(name_folder(name, modules), set())
+        here |= {name_folder(target, modules) for target in targets}
+    for folder, targets in folders.items():
+        targets.discard(folder)
+    assert find_circle(folders) is None
+
+
+def test_folders_are_entered_by_their_doors() -> None:
+    """What others may import from a folder of a folder stands in its `__init__.py`. Modules that
+    are loaded only when they are needed are imported inside functions, by their names."""
+    modules = {name_module(path): path for folder in FOLDERS for path in list_modules(folder)}
+    packages = {name for name, path in modules.items() if path.name == "__init__.py"}
+    doors = {name for name in packages if "." in name} - WITHOUT_DOOR
+    wrong = [
+        f"{path.relative_to(ROOT)}: {imported}"
+        for name, path in modules.items()
+        for imported, level in list_imports(path, top_only=True)
+        for door in doors
+        if level
+        and not f"{name}.".startswith(f"{door}.")
+        and (target := find_module(imported, modules)) is not None
+        and target.startswith(f"{door}.")
+        and target not in packages
+    ]
+    assert wrong == []
+
+
+def name_module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def name_folder(module: str, modules: dict[str, Path]) -> str:
+    """The folder of a folder that a module lies in; the module itself when it lies at the top."""
+    top, _, rest = module.partition(".")
+    inner = f"{top}.{rest.partition('.')[0]}"
+    is_folder = inner in modules and modules[inner].name == "__init__.py"
+    return inner if is_folder else module
+
+
+def find_module(imported: str, modules: dict[str, Path]) -> str | None:
+    """The module that `imported`, a module or a name in one, comes from."""
+    for candidate in (imported, imported.rpartition(".")[0]):
+        if candidate in modules:
+            return candidate
+    return None
+
+
+def find_circle(needs: dict[str, set[str]]) -> list[str] | None:
+    """Names that need each other in a ring; None when there is no ring."""
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return None
+
+
+def test_circles_are_found() -> None:
+    """The proof above can fail."""
+    assert find_circle({"a": {"b"}, "b": {"c"}, "c": set()}) is None
+    assert set(find_circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) or ()) == {"a", "b", "c"}
 
 
 def test_files_are_short() -> None:

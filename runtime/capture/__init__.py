@@ -10,7 +10,7 @@ from .camera import CameraSettings, is_camera, list_cameras
 from .camera_opener import CameraOpener
 from .opening import Sources, open_media, open_sources
 from .playback import Media, Playback, merge_events
-from .reconnect import WaitPolicy, is_reopening
+from .reconnect import WaitPolicy
 
 __all__ = [
     "CameraOpener",
@@ -20,7 +20,6 @@ __all__ = [
     "Sources",
     "WaitPolicy",
     "is_camera",
-    "is_reopening",
     "list_cameras",
     "list_microphones",
     "merge_events",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..clock import Clock
 from ..config import Source
-from ..messages import AudioSource, SourceError, VideoSource
+from ..messages import AudioSource, Faultable, SourceError, VideoSource
 from .camera import CameraSettings, is_camera, list_cameras
 from .camera_opener import CameraOpener
 from .playback import Media, Playback
@@ -34,6 +34,19 @@ class Sources:
     audio: AudioSource | None
     name: str
     """The source in use: a camera's device, "demo" or the file."""
+    camera: ReconnectingVideo | None = None
+    """`video`, where it is a device that reconnects after a failure."""
+    microphone: ReconnectingAudio | None = None
+    """`audio`, likewise."""
+
+    @property
+    def devices(self) -> tuple[Faultable, ...]:
+        return tuple(device for device in (self.camera, self.microphone) if device is not None)
+
+    @property
+    def camera_is_reopening(self) -> bool:
+        """Whether no frame comes for a known reason: the camera is being opened again."""
+        return self.camera is not None and self.camera.is_reopening
 
     def close(self) -> None:
         for source in (self.video, self.audio):
@@ -73,7 +86,7 @@ def open_sources(
     )
     video = _open_camera(name, settings, clock, wait_policy)
     if source.microphone == "none":
-        return Sources(video, None, name)
+        return Sources(video, None, name, camera=video)
     try:
         audio = _open_microphone(source, clock, wait_policy)
     except SourceError as error:
@@ -81,8 +94,8 @@ def open_sources(
             video.close()
             raise
         _LOG.warning("continuing without a microphone: %s", error)
-        return Sources(video, None, name)
-    return Sources(video, audio, name)
+        return Sources(video, None, name, camera=video)
+    return Sources(video, audio, name, camera=video, microphone=audio)
 
 
 def open_media(name: str) -> Media:
@@ -105,7 +118,7 @@ def open_media(name: str) -> Media:
 
 def _open_camera(
     name: str, settings: CameraSettings, clock: Clock, wait_policy: WaitPolicy
-) -> VideoSource:
+) -> ReconnectingVideo:
     @functools.cache  # each device keeps the backend that worked
     def find_opener(device: str) -> CameraOpener:
         return CameraOpener(device, clock, settings)
@@ -125,7 +138,7 @@ def _first_camera() -> str:
     return cameras[0]
 
 
-def _open_microphone(source: Source, clock: Clock, wait_policy: WaitPolicy) -> AudioSource:
+def _open_microphone(source: Source, clock: Clock, wait_policy: WaitPolicy) -> ReconnectingAudio:
     from .audio_devices import import_pyaudio
     from .microphone import Microphone
 

@@ -74,15 +74,25 @@ class Playback:
     """
 
     def __init__(
-        self, media: Media, clock: Clock, *, loop: bool = False, background: bool = True
+        self,
+        media: Media,
+        clock: Clock,
+        *,
+        loop: bool = False,
+        fps: float | None = None,
+        background: bool = True,
     ) -> None:
-        """`background`: decode at low priority. Without it, at the priority of a device."""
+        """`fps` re-times the frames to exactly this rate; audio keeps its own time. `background`:
+        decode at low priority. Without it, at the priority of a device."""
         start = _Start(clock)
         self.video: PlayedVideo | None = None
         self.audio: PlayedAudio | None = None
         try:
             if media.has_video:
-                self.video = PlayedVideo(media, start, loop, background)
+                frames = media.frames(loop=loop)
+                if fps is not None:
+                    frames = _retime(frames, fps)
+                self.video = PlayedVideo(media, frames, start, background)
             if media.has_audio:
                 self.audio = PlayedAudio(media, start, loop, background)
             for track in (self.video, self.audio):
@@ -213,10 +223,12 @@ class _Track(Generic[Item]):
 class PlayedVideo(_Track[VideoFrame]):
     """A VideoSource that delivers each frame at its own time."""
 
-    def __init__(self, media: Media, start: _Start, loop: bool, background: bool) -> None:
+    def __init__(
+        self, media: Media, frames: Iterator[VideoFrame], start: _Start, background: bool
+    ) -> None:
         self._media = media
         super().__init__(
-            media.frames(loop=loop),
+            frames,
             start,
             _FRAMES_AHEAD,
             lambda frame: frame.t_ns,
@@ -247,3 +259,8 @@ class PlayedAudio(_Track[AudioChunk]):
 
 def _end_ns(chunk: AudioChunk, sample_rate_hz: int) -> int:
     return chunk.t_ns + chunk.samples.size * 1_000_000_000 // sample_rate_hz
+
+
+def _retime(frames: Iterator[VideoFrame], fps: float) -> Iterator[VideoFrame]:
+    for index, frame in enumerate(frames):
+        yield replace(frame, t_ns=round(index * 1e9 / fps), index=index)

@@ -251,8 +251,3 @@ class ReconnectingAudio(ReconnectingSource[AudioChunk]):
         first_sample = chunk.first_sample + self._offset
         self._last = chunk.t_ns, first_sample, chunk.samples.size
         return replace(chunk, first_sample=first_sample) if self._offset else chunk
-
-
-def is_reopening(source: object) -> bool:
-    """Return whether nothing comes from `source` because it is being reopened."""
-    return isinstance(source, ReconnectingSource) and source.is_reopening

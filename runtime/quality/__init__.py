@@ -1,4 +1,8 @@
-"""Quality levels: which there are, what each costs here, and which one runs."""
+"""Quality levels: their networks, their cost on this machine, and the controller that switches.
+
+A bundle describes levels. `open_levels` opens their networks, `profile_levels` measures their
+costs, and `QualityController` chooses the level for the next frames.
+"""
 
 from .controller import LevelCost, QualityController
 from .levels import RunLevel, drop_unknown_level, open_levels

@@ -1,13 +1,12 @@
-"""The quality controller: which level the next pictures are worth, from nothing but what it is
-told.
+"""The quality controller: chooses the level that holds the latency budget.
 
-In: what each picture waited and took, and the board's sensors. Out: the level to go on at. It knows
-no clock and no device. What a picture will take at another level is predicted as
+In: the waiting and working time of each frame, and the sensors of the board. Out: a `LevelSwitch`.
+It has no clock and no device. The latency at a level is predicted as
 
     waiting + slow-down x the level's cost on this machine when nothing else runs
 
-where waiting and slow-down are each followed by a Kalman filter whose noise is learned from its own
-errors, as in Wan et al., "ALERT: Accurate Learning for Energy and Timeliness" (USENIX ATC 2020).
+A Kalman filter estimates waiting, another one slow-down. Each adapts its noise to its own errors,
+as in Wan et al., "ALERT: Accurate Learning for Energy and Timeliness" (USENIX ATC 2020).
 """
 
 from __future__ import annotations
@@ -20,59 +19,61 @@ from ..board import BoardStatus
 
 P99_SIGMAS = 2.33
 NOISE_TIME_CONSTANT_NS = 200_000_000
-"""How long what was learned about noise lasts, so that 30 pictures a second..."""
+"""Time constant of the noise estimates. At 30 frames per second..."""
 MIN_FORGETTING_FACTOR = 0.7
-"""... or the eight of the lowest level tell within a second that a load has come or gone."""
+"""... and at 8, those of the lowest level, a change of load is detected within a second."""
 STEP_DOWN_SHARE = 0.9
-"""Share of the budget that a level may be predicted to use for us to go down to it..."""
+"""Largest predicted share of the budget of a level to step down to..."""
 STEP_UP_SHARE = 0.7
-"""... and to go up to it."""
+"""... and to step up to."""
 MISSES_ALLOWED = 2.5
 MISSES_TIME_CONSTANT_NS = 10_000_000_000
-"""So many misses in about this long (1 % of 30 pictures a second) are too many, however little the
-prediction thinks of them."""
+"""More than `MISSES_ALLOWED` in about this long (1 % of 30 frames per second) force a step down,
+whatever the prediction."""
 HOLD_NS = 1_500_000_000
-"""Nothing climbs sooner than this after a change..."""
+"""Shortest time from a switch to a step up. It doubles with each failed step up..."""
 MAX_HOLD_NS = 600_000_000_000
-"""... and after climbs that failed not for longer than this."""
+"""... to at most this."""
 FAILED_STEP_UP_NS = 60_000_000_000
-"""A fall this soon after a climb means that the climb was wrong."""
+"""A step up has failed if a step down follows within this time."""
 PRESSURE_HOLD_NS = 30_000_000_000
-"""As long as the processor is as sought after as when a level failed, it is not tried again before
-this: a light level runs smoothly beside a load that a heavy one would stumble over."""
+"""Shortest time to a step up while the CPU pressure is as high as at the step down: a light level
+can hold the budget beside a load where a heavy one cannot."""
 RELIEF_SHARE = 0.6
-"""Share of the pressure at the fall below which that load has gone."""
+"""The load has gone when the pressure is below this share of that at the step down."""
 MIN_PRESSURE = 0.2
-"""Less than this is no load to speak of."""
+"""Smallest pressure that counts as load."""
 PRESSURE_SETTLE_NS = 1_500_000_000
-"""The sensors are read twice a second: what they say so long after a fall belongs to it."""
+"""Sensor values this soon after a step down belong to it, since they are read twice a second."""
 COOL_DOWN_NS = 30_000_000_000
-"""No climb for this long after the board has throttled itself."""
+"""Shortest time from the board's throttling to a step up."""
 THROTTLED_SHARE = 0.5
-"""Share of the budget that is not enough when the board halves its clocks."""
+"""Share of the budget that a level may use on a board that throttles, that is halves its clocks."""
 FORCED_STEP_NS = 5_000_000_000
-"""A board in need is given this long to feel a step before the next."""
+"""Shortest time between two steps down that the board's state forces."""
 MIN_MEMORY_MB = 100.0
 MAX_MEMORY_PRESSURE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class LevelCost:
-    """What a picture takes at one level when nothing else runs, ms, without any waiting."""
+    """Cost of a frame at one level: its working time in ms when nothing else runs."""
 
     name: str
     base_ms: float
-    """Preprocessing, fusion and all else that each picture needs."""
+    """Preprocessing, fusion and all else that each frame needs."""
     face_ms: float
+    """Face network."""
     voice_ms: float
-    """More when the voice network is due; 0 for a level without voice."""
+    """Voice network and its input, for a frame on which it is due; 0 for a level without voice."""
 
     def expected_ms(self, face: bool, voice: bool) -> float:
+        """Return the cost of a frame on which these networks run."""
         return self.base_ms + face * self.face_ms + voice * self.voice_ms
 
     @property
     def full_ms(self) -> float:
-        """Of a picture with a face on which the voice is due."""
+        """Cost of a frame on which both networks run."""
         return self.base_ms + self.face_ms + self.voice_ms
 
 
@@ -81,14 +82,15 @@ class LevelSwitch:
     """A change of level."""
 
     level: int
+    """Index of the new level."""
     reason: str
 
 
 class _KalmanFilter:
-    """Follows a figure that wanders and scatters: its mean, and how far single values lie off."""
+    """Estimates mean and variance of a noisy quantity that drifts."""
 
     CLIP_SIGMAS = 6.0
-    """One value further off is an accident; a few of them in a row are the new normal."""
+    """Larger errors are clipped: one outlier has little effect, a few in a row move the mean."""
 
     def __init__(self, mean: float, scatter: float) -> None:
         self.mean = mean
@@ -98,7 +100,7 @@ class _KalmanFilter:
         self._mean_variance = self._min_noise
 
     def update(self, value: float, forgetting_factor: float) -> None:
-        """`forgetting_factor` is the weight of what was known about the noise."""
+        """Update with one value. `forgetting_factor` is the weight of the previous noise."""
         prior_variance = self._mean_variance + self._process_noise
         total = prior_variance + self._measurement_noise
         limit = self.CLIP_SIGMAS * math.sqrt(total)
@@ -118,17 +120,18 @@ class _KalmanFilter:
 
     @property
     def variance(self) -> float:
-        """Of the next value."""
+        """Variance of the next value."""
         return self._mean_variance + self._measurement_noise
 
 
 class QualityController:
-    """One stream of pictures. `observe` is called by one thread; `note_board` may be by another."""
+    """Controls the level of one stream of frames. One thread calls `observe`, another may call
+    `note_board`."""
 
     def __init__(self, costs: Sequence[LevelCost], budget_ms: float) -> None:
-        """`costs` of every level, best first. ValueError when there is none."""
+        """`costs` of all levels, best first. Raises ValueError for none."""
         if not costs:
-            raise ValueError("no level to choose from")
+            raise ValueError("costs: at least one level is required")
         self.level = 0
         self._costs = tuple(costs)
         self._budget_ms = budget_ms
@@ -149,24 +152,24 @@ class QualityController:
 
     @property
     def overloaded(self) -> bool:
-        """Not even the lowest level is predicted to hold the budget."""
+        """Whether even the lowest level is predicted to miss the budget."""
         return self.level == len(self._costs) - 1 and self.predict_ms(self.level) > self._budget_ms
 
     def predict_ms(self, level: int) -> float:
-        """The 99th percentile of capture to result at `level`, as things are."""
+        """Return the predicted 99th percentile of the latency at `level`."""
         cost = self._costs[level].full_ms
         spread = math.sqrt(self._wait.variance + cost**2 * self._slow_down.variance)
         return self._wait.mean + cost * self._slow_down.mean + P99_SIGMAS * spread
 
     def note_board(self, board: BoardStatus) -> None:
-        """The sensors, about twice a second; taken into account with the next picture."""
+        """Store the newest sensor values for the next `observe`; about twice a second."""
         self._board = board
 
     def observe(
         self, t_ns: int, wait_ms: float, work_ms: float, face: bool, voice: bool
     ) -> LevelSwitch | None:
-        """One picture at the current level: how long it waited, how long it took, which networks
-        ran. `t_ns` is now. A switch means that `level` has changed already."""
+        """Process one frame at the current level: its waiting and working time, and which networks
+        ran. `t_ns` is now. Return the switch if `level` has changed."""
         if not (0 <= wait_ms < math.inf and 0 <= work_ms < math.inf):
             return None
         elapsed_ns = self._advance_time(t_ns)
@@ -175,7 +178,7 @@ class QualityController:
         )
         cost = self._costs[self.level]
         expected = cost.expected_ms(face, voice)
-        # Where no network ran there is too little work to divide by.
+        # Without a network the expected time is too small a divisor.
         divisor_ms = expected if face or voice else cost.full_ms
         self._slow_down.update(
             1.0 + (work_ms - expected) / max(divisor_ms, 1e-3), forgetting_factor
@@ -195,11 +198,11 @@ class QualityController:
                 return self._step_down(
                     t_ns,
                     self._best_fitting_level(self.level + 1, STEP_DOWN_SHARE),
-                    f"p99 is about to be {now_ms:.0f} ms, {self._budget_ms:g} allowed",
+                    f"predicted p99 is {now_ms:.0f} ms, the budget {self._budget_ms:g} ms",
                 )
             if self._misses > MISSES_ALLOWED:
                 fitting = self._best_fitting_level(self.level + 1, STEP_DOWN_SHARE)
-                return self._step_down(t_ns, fitting, "too many pictures were late")
+                return self._step_down(t_ns, fitting, "too many frames missed the budget")
         if self.level > 0 and not self._forced_reason and self._may_step_up(t_ns):
             better = self._best_fitting_level(0, STEP_UP_SHARE)
             if better < self.level:
@@ -207,8 +210,8 @@ class QualityController:
         return None
 
     def _advance_time(self, t_ns: int) -> int:
-        """Nanoseconds since the picture before. A clock that went back starts all waiting anew:
-        nothing then waits for longer than once more."""
+        """Return the nanoseconds since the previous frame. A clock that goes back restarts the hold
+        times, so that none lasts longer than its full length from now."""
         if self._newest_ns is None:
             self._newest_ns = self._changed_ns = t_ns
         elapsed_ns = t_ns - self._newest_ns
@@ -222,35 +225,36 @@ class QualityController:
         return elapsed_ns
 
     def _read_board(self, t_ns: int, board: BoardStatus) -> str:
-        """Why a step down is due before any latency shows it; empty when it is not."""
-        # Others may wait for the processor, or it may be busy with others and only we wait.
+        """Return the reason for a step down that latency does not show yet; "" for none."""
+        # Pressure shows that processes wait. Utilisation shows load that makes only this one wait.
         self._pressure = max(board.cpu_pressure or 0.0, board.cpu_percent / 100)
         if self._stepped_down and t_ns - self._changed_ns < PRESSURE_SETTLE_NS:
             self._pressure_at_step_down = max(self._pressure_at_step_down, self._pressure)
-        # A counter that went back belongs to a driver that was loaded again.
+        # A counter goes back when its driver is reloaded.
         known, events = self._throttle_events, board.throttle_events
         more = any(count > known.get(cause, count) for cause, count in events.items())
         known.update(events)
         if more:
             self._cool_until_ns = t_ns + COOL_DOWN_NS
             if self.predict_ms(self.level) > THROTTLED_SHARE * self._budget_ms:
-                return "the board throttles itself"
+                return "the board throttles its clocks"
         if board.memory_available_mb < MIN_MEMORY_MB:
-            return f"{board.memory_available_mb:.0f} MB of memory left"
+            return f"only {board.memory_available_mb:.0f} MB of memory are available"
         if (board.memory_pressure or 0.0) > MAX_MEMORY_PRESSURE:
-            return "programs wait for memory"
+            return "memory pressure"
         return ""
 
     def _best_fitting_level(self, first: int, share: float) -> int:
-        """The best level from `first` on that uses at most `share` of the budget, else the last."""
+        """Return the best level from `first` on whose prediction is within `share` of the budget,
+        else the last level."""
         for level in range(first, len(self._costs)):
             if self.predict_ms(level) <= share * self._budget_ms:
                 return level
         return len(self._costs) - 1
 
     def _step_down(self, t_ns: int, level: int, reason: str) -> LevelSwitch:
-        climb = self._stepped_up_ns
-        failed = climb is not None and t_ns - climb < FAILED_STEP_UP_NS
+        stepped_up_ns = self._stepped_up_ns
+        failed = stepped_up_ns is not None and t_ns - stepped_up_ns < FAILED_STEP_UP_NS
         if failed:
             self._hold_ns = min(2 * self._hold_ns, MAX_HOLD_NS)
         else:
@@ -262,9 +266,9 @@ class QualityController:
     def _step_up(self, t_ns: int, level: int) -> LevelSwitch:
         self._stepped_up_ns = t_ns
         self._stepped_down = False
-        return self._change(
-            t_ns, level, f"p99 would be {self.predict_ms(level):.0f} ms of {self._budget_ms:g}"
-        )
+        predicted_ms = self.predict_ms(level)
+        reason = f"predicted p99 is {predicted_ms:.0f} ms, the budget {self._budget_ms:g} ms"
+        return self._change(t_ns, level, reason)
 
     def _change(self, t_ns: int, level: int, reason: str) -> LevelSwitch:
         self.level = level

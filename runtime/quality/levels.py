@@ -1,4 +1,4 @@
-"""Quality levels as they run: what the bundle says of each, and the networks opened for it.
+"""Quality levels of a run: the description in the bundle and the opened networks of each.
 
 In: a bundle and the configuration. Out: the levels that can run here, best first.
 """
@@ -24,14 +24,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunLevel:
-    """One level and its networks, by name; levels of one precision share them."""
+    """A quality level with its networks."""
 
     level: Level
     engines: Mapping[str, Engine]
+    """By network. Levels of the same precision share them."""
 
 
 def find_level(bundle: Bundle, name: str) -> Level:
-    """The quality level called `name`, or the best. Raises ConfigError."""
+    """Return the quality level called `name`; for "", the best. Raises ConfigError."""
     levels = bundle.manifest.levels
     for level in levels:
         if name in ("", level.name):
@@ -40,14 +41,15 @@ def find_level(bundle: Bundle, name: str) -> Level:
 
 
 def drop_unknown_level(config: Config, bundle: Bundle) -> Config:
-    """For a bundle that was chosen on the device, the configuration without a level that it lacks:
-    an update, or the way back from one, must not keep the program from starting. A bundle that the
-    configuration names itself does not change behind its back, so there it stays an error."""
+    """Return the configuration without a `level` that an installed bundle lacks.
+
+    An update or a rollback must not prevent a start. A bundle that the configuration names is only
+    changed by the user, so there an unknown level stays an error."""
     names = [level.name for level in bundle.manifest.levels]
     if config.bundle or config.level in ("", *names):
         return config
     log.warning(
-        "level is %r, and the bundle %s has %s: the level is chosen by what the machine can do",
+        "level is %r, but the bundle %s has only %s: the level is chosen automatically",
         config.level,
         bundle.manifest.name,
         ", ".join(names),
@@ -58,14 +60,16 @@ def drop_unknown_level(config: Config, bundle: Bundle) -> Config:
 def open_levels(
     stack: ExitStack, config: Config, bundle: Bundle, report: Report, *, only_one: bool = False
 ) -> tuple[RunLevel, ...]:
-    """Open and prove the networks of the level that is asked for; else of all, or with `only_one`
-    of the best. A level whose networks cannot be opened is left out with a warning, unless none is
-    left or it was asked for: then EngineError is raised. ConfigError for names that do not exist.
-    The networks close with `stack`."""
+    """Open and verify the networks of the configured level; without one, of all levels, or with
+    `only_one` of the best.
+
+    A level whose networks fail is left out with a warning. Raises EngineError if it is the only
+    one, and ConfigError for an unknown level or engine. The networks close with `stack`."""
     if config.engines.name not in ENGINES:
         raise ConfigError(f"engines.name is {config.engines.name!r}, allowed: {', '.join(ENGINES)}")
-    every = bundle.manifest.levels
-    wanted = [find_level(bundle, config.level)] if config.level or only_one else every
+    wanted = bundle.manifest.levels
+    if config.level or only_one:
+        wanted = [find_level(bundle, config.level)]
     opened: dict[str, Mapping[str, Engine] | EngineError] = {}
     levels: list[RunLevel] = []
     failure: EngineError | None = None
@@ -93,20 +97,20 @@ def open_levels(
 def _open_networks(
     stack: ExitStack, config: Config, bundle: Bundle, precision: str, report: Report
 ) -> dict[str, Engine]:
-    with ExitStack() as mine:  # those of a level that fails half-way are closed at once
+    with ExitStack() as opened:  # closes the networks of a level of which one fails
         engines = {
-            network: mine.enter_context(_open_network(config, bundle, network, precision, report))
+            network: opened.enter_context(_open_network(config, bundle, network, precision, report))
             for network in bundle.manifest.networks
         }
-        stack.push(mine.pop_all())
+        stack.push(opened.pop_all())
         return engines
 
 
 def _open_network(
     config: Config, bundle: Bundle, network: str, precision: str, report: Report
 ) -> Engine:
-    """Open and prove; "auto" falls back from a TensorRT engine that answers wrongly. Raises
-    EngineError."""
+    """Open a network and check its golden output. The engine "auto" falls back to ONNX Runtime when
+    TensorRT fails the check. Raises EngineError."""
     chosen = config.engines
     options = BuildOptions(
         (config.level,) if config.level else (), chosen.dla_core if chosen.dla_core >= 0 else None

@@ -1,8 +1,8 @@
-"""What each quality level costs on this machine: measured once, kept beside the engines.
+"""Profile of the quality levels: their costs, measured once and stored beside the engines.
 
-In: the levels as they run. Out: a `LevelCost` for each, read from the file of this machine, or
-measured. The file is believed only if it is whole and of just this bundle, these versions, this
-machine; its name says so too, so that one folder can hold those of several.
+In: the levels of a run. Out: a `LevelCost` for each, from the profile or measured now. A profile is
+valid only if it is complete and of the same bundle, package versions and machine. The key of these
+is part of its file name, so that one folder can hold several profiles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from ...engines.base import EngineError
 from ...engines.bundles import Bundle
-from ...engines.storage import make_folder, replace_file
+from ...engines.storage import atomic_write, make_folder
 from ...engines.tensorrt import clean_name, find_cache_folder, hash_key, load_tensorrt, open_gpu
 from ...kernels import Preprocessor
 from ..board import describe_machine
@@ -36,21 +36,21 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 MAX_BYTES = 64 * 1024
 MAX_PROFILES = 4
-"""Profiles of one bundle: a step back to another power mode or version needs no measuring."""
+"""Profiles per bundle that stay, so that a return to a power mode or version needs no new one."""
 START_S = 0.4
-"""For all levels together, while somebody waits for the first result."""
+"""Duration of the measurement of all levels at the start of a run."""
 COMMAND_S = 2.0
-"""For each size and precision, when somebody asks for it."""
+"""Duration per face size and precision for `emotion-edge profile`."""
 MACHINE = ("cpu", "cores", "cores_usable", "architecture", "board", "l4t", "power_mode", "governor")
-"""Of `describe_machine`: what costs depend on and a start does not change. Clock limits are left
-out, as heat lowers them."""
+"""Keys of `describe_machine` on which costs depend. Clock limits are excluded, because heat changes
+them."""
 PACKAGES = ("emotion-edge", "numba", "numpy", "onnxruntime")
 
 Milliseconds = Annotated[float, Meta(ge=0, le=MAX_COST_MS)]
 
 
 class CostEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One `LevelCost`."""
+    """A `LevelCost` in the file."""
 
     name: str
     base_ms: Annotated[float, Meta(gt=0, le=MAX_COST_MS)]
@@ -59,56 +59,58 @@ class CostEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LevelProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file."""
+    """Content of the file."""
 
     format: int
     key: str
     measured: Literal["start", "command"]
-    """In a hurry when a run started, or at leisure by `emotion-edge profile`."""
+    """At the start of a run, or by `emotion-edge profile`, which takes longer and is more exact."""
     measured_of: dict[str, str]
-    """What the key was made of."""
+    """The parts of the key."""
     levels: list[CostEntry]
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileSetup:
-    """What is measured, and with what."""
+    """The levels to measure, and all that their costs depend on."""
 
     bundle: Bundle
     levels: Sequence[RunLevel]
     preprocessor: Preprocessor
     num_threads: int
-    """As configured, for each network; 0: half of the cores."""
+    """`engines.num_threads` of the configuration."""
     clock: Clock
     dla_core: int = -1
-    """As configured."""
+    """`engines.dla_core` of the configuration."""
 
 
 def profile_levels(
     setup: ProfileSetup, *, folder: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> tuple[LevelCost, ...]:
-    """The costs of every level, from the file or measured now. For the start of a run, when
-    everything is warm and no sound has been pushed. Raises EngineError when a network fails."""
+    """Return the costs of all levels from the profile, or measure and store them.
+
+    For the start of a run: networks must be warm and the log-mel empty. Raises EngineError when a
+    network fails."""
     key_parts = describe_setup(setup)
     try:
         file = _find_file(setup, key_parts, folder, environment)
     except EngineError as error:
-        log.info("levels are measured, and their costs not kept: %s", error)
+        log.info("levels are measured, and their profile is not stored: %s", error)
         return _measure(setup, START_S)
-    names = [one.level.name for one in setup.levels]
+    names = [run_level.level.name for run_level in setup.levels]
     try:
         return _load(file, hash_key(key_parts), names)
     except FileNotFoundError:
         log.info(
-            "levels are measured: %s has no profile of this bundle, these versions and this"
-            " machine; `emotion-edge profile` does it more exactly",
+            "levels are measured: %s has no profile for this bundle, these versions and this"
+            " machine; `emotion-edge profile` makes a more exact one",
             file.parent,
         )
     except (OSError, ValueError) as error:
-        log.warning("%s: not usable, levels are measured again: %s", file, _explain(error))
+        log.warning("%s: invalid profile, levels are measured again: %s", file, _explain(error))
     costs = _measure(setup, START_S)
-    with suppress(OSError, ValueError):
-        return _load(file, hash_key(key_parts), names)  # somebody has measured it meanwhile
+    with suppress(OSError, ValueError):  # `emotion-edge profile` may have stored one meanwhile
+        return _load(file, hash_key(key_parts), names)
     _store(file, key_parts, costs, "start")
     return costs
 
@@ -116,23 +118,25 @@ def profile_levels(
 def remeasure_levels(
     setup: ProfileSetup, *, folder: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> tuple[tuple[LevelCost, ...], Path | None]:
-    """Measure at leisure and store it, whatever is there -> costs and file, None where it could
-    not be written; the log says why. Raises EngineError when a network fails, or for no home
-    folder."""
+    """Measure all levels anew and store the profile.
+
+    Return the costs and the file, None if it could not be written: the log has the reason. Raises
+    EngineError when a network fails, or without a home folder."""
     key_parts = describe_setup(setup)
     file = _find_file(setup, key_parts, folder, environment)
-    kinds = set(map(cost_key, setup.levels))
-    costs = _measure(setup, COMMAND_S * len(kinds))
+    num_groups = len(set(map(cost_key, setup.levels)))
+    costs = _measure(setup, COMMAND_S * num_groups)
     return costs, file if _store(file, key_parts, costs, "command") else None
 
 
 def describe_setup(setup: ProfileSetup) -> dict[str, str]:
-    """All that the costs depend on. Raises EngineError."""
+    """Return all that the costs depend on, by name. Raises EngineError."""
     machine = describe_machine()
-    levels = [
-        (one.level, {name: f"{e.name} {e.precision}" for name, e in sorted(one.engines.items())})
-        for one in setup.levels
-    ]
+    levels = []
+    for run_level in setup.levels:
+        engines = sorted(run_level.engines.items())
+        names = {network: f"{engine.name} {engine.precision}" for network, engine in engines}
+        levels.append((run_level.level, names))
     parts = {
         "format": str(FORMAT),
         "bundle": setup.bundle.sha256,
@@ -143,7 +147,7 @@ def describe_setup(setup: ProfileSetup) -> dict[str, str]:
         **{name: str(machine[name]) for name in MACHINE},
         **{name: _find_version(name) for name in PACKAGES},
     }
-    if any(e.name == "tensorrt" for one in setup.levels for e in one.engines.values()):
+    if any(e.name == "tensorrt" for run_level in setup.levels for e in run_level.engines.values()):
         gpu = open_gpu()
         parts["gpu"] = f"{gpu.name}, {gpu.num_sms} multiprocessors"
         parts["tensorrt"] = load_tensorrt()
@@ -153,7 +157,7 @@ def describe_setup(setup: ProfileSetup) -> dict[str, str]:
 def _find_version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # a build of another name, such as NVIDIA's for its boards
+    except PackageNotFoundError:  # a build with another name, such as NVIDIA's for its boards
         return ""
 
 
@@ -175,8 +179,9 @@ def _measure(setup: ProfileSetup, seconds: float) -> tuple[LevelCost, ...]:
 
 
 def _load(file: Path, key: str, names: Sequence[str]) -> tuple[LevelCost, ...]:
-    """Raises OSError, and ValueError with the reason for what must not be believed."""
-    handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not block
+    """Read a profile. Raises OSError, and ValueError with the reason why it is invalid."""
+    # Non-blocking: the file may be a pipe.
+    handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         data = os.read(handle, MAX_BYTES + 1)
     finally:
@@ -185,9 +190,9 @@ def _load(file: Path, key: str, names: Sequence[str]) -> tuple[LevelCost, ...]:
         raise ValueError(f"over {MAX_BYTES} bytes")
     profile = msgspec.json.decode(data, type=LevelProfile)
     if (profile.format, profile.key) != (FORMAT, key):
-        raise ValueError("it is of another machine, version or bundle")
+        raise ValueError("key of another machine, version or bundle")
     if [entry.name for entry in profile.levels] != list(names):
-        raise ValueError("it is of other levels")
+        raise ValueError("other levels")
     return tuple(LevelCost(e.name, e.base_ms, e.face_ms, e.voice_ms) for e in profile.levels)
 
 
@@ -197,19 +202,19 @@ def _store(
     costs: Sequence[LevelCost],
     measured: Literal["start", "command"],
 ) -> bool:
-    """In one step, which a power cut does not halve."""
+    """Write the profile atomically: a power cut leaves the old or the new one. Return whether that
+    succeeded; a failure is logged."""
     entries = [CostEntry(c.name, c.base_ms, c.face_ms, c.voice_ms) for c in costs]
     profile = LevelProfile(FORMAT, hash_key(key_parts), measured, dict(key_parts), entries)
-    draft = file.with_name(f"{file.name}.{os.getpid()}.part")  # another start may write it too
+    draft = file.with_name(f"{file.name}.{os.getpid()}.part")  # not shared with another process
     try:
         make_folder(file.parent, 0o700)
-        replace_file(
-            file, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n", draft
-        )
+        content = msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n"
+        atomic_write(file, content, draft=draft)
     except OSError as error:
         log.warning(
-            "%s: the profile of the levels is not stored (%s), they are measured at each start:"
-            " set EMOTION_EDGE_CACHE to a folder that can be written",
+            "%s: cannot store the profile (%s), levels are measured at each start:"
+            " set EMOTION_EDGE_CACHE to a writable folder",
             file.parent,
             _explain(error),
         )
@@ -220,7 +225,7 @@ def _store(
 
 
 def _drop_old(newest: Path) -> None:
-    """Those of the same bundle, and what a killed process has left half-written."""
+    """Delete the oldest profiles of the same bundle, and drafts of killed processes."""
     stem = newest.name.rpartition("-")[0]
     pattern = re.compile(re.escape(stem) + r"-[0-9a-f]{16}\.json(\.\d+\.part)?")
     others = [
@@ -233,6 +238,6 @@ def _drop_old(newest: Path) -> None:
 
 
 def _explain(error: Exception) -> str:
-    """In one line, without the file's name."""
+    """Return the reason in one line, without the name of the file."""
     reason = error.strerror if isinstance(error, OSError) else None
     return reason or " ".join(str(error).split())

@@ -1,15 +1,42 @@
-"""Where estimates go: `open_sink` turns what stands after --output into a sink."""
+"""Where estimates go: the console, a JSON file, a screen, a serial port.
+
+In: the names given to --output, and the configuration. Out: open sinks, which take estimates.
+No sink uses the network.
+"""
 
 from __future__ import annotations
 
-from ..config import Config
-from ..messages import Estimate, Sink, SinkClosed
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
-__all__ = ["NullSink", "SinkClosed", "open_sink"]
+from ..config import Config, ConfigError
+from ..messages import BackgroundWorker, Estimate, Screen, Sink, SinkClosed
+
+__all__ = ["NullSink", "SinkClosed", "Sinks", "open_sinks"]
+
+ALLOWED = "console, jsonl:FILE, jsonl:-, screen, screen:/dev/dri/cardN, serial:DEVICE, null"
+
+
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """The open sinks, and which of them can do more than publish."""
+
+    publishers: tuple[Sink, ...] = ()
+    """All of them."""
+    workers: tuple[BackgroundWorker, ...] = ()
+    screens: tuple[Screen, ...] = ()
+
+    def __add__(self, other: Sinks) -> Sinks:
+        return Sinks(
+            self.publishers + other.publishers,
+            self.workers + other.workers,
+            self.screens + other.screens,
+        )
 
 
 class NullSink:
-    """Takes every estimate and does nothing with it."""
+    """Discards every estimate."""
 
     def publish(self, estimate: Estimate) -> None:
         pass
@@ -18,34 +45,52 @@ class NullSink:
         pass
 
 
-def open_sink(spec: str, config: Config = Config()) -> Sink:  # noqa: B008 - frozen
-    """The sink that `spec` names: "console", "jsonl:FILE" ("jsonl:-" is stdout), "screen",
-    "screen:/dev/dri/cardN", "serial:DEVICE" or "null".
+@contextmanager
+def open_sinks(
+    specs: Sequence[str],
+    config: Config = Config(),  # noqa: B008  frozen
+) -> Iterator[Sinks]:
+    """Open the sinks named by `specs`, each one of `ALLOWED`; "jsonl:-" is standard output.
 
-    A spec that names no sink, a file that cannot be written or a library that is missing is a
-    ValueError of one line.
+    Raises ConfigError for an unknown name, a file that cannot be written or a missing library.
     """
+    with ExitStack() as stack:
+        sinks = Sinks()
+        for spec in specs:
+            try:
+                opened = _open(spec, config)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+            for sink in opened.publishers:
+                stack.callback(sink.close)
+            sinks += opened
+        yield sinks
+
+
+def _open(spec: str, config: Config) -> Sinks:
+    """Raises ValueError. A sink's module is imported only when it is used."""
     kind, _, target = spec.partition(":")
     if spec == "null":
-        return NullSink()
+        return Sinks((NullSink(),))
     if spec == "console":
         from .console import ConsoleSink
 
-        return ConsoleSink(budget_ms=config.budget_ms)
+        return Sinks((ConsoleSink(budget_ms=config.budget_ms),))
     if kind == "screen":
         from .screen.sink import ScreenSink
 
-        return ScreenSink(target, config.screen.notice, config.budget_ms)
+        screen = ScreenSink(target, config.screen.notice, config.budget_ms)
+        return Sinks((screen,), workers=(screen,), screens=(screen,))
     if kind == "serial" and target:
         from .serial_line import SerialSink
 
-        return SerialSink(target, config.serial)
+        serial = SerialSink(target, config.serial)
+        return Sinks((serial,), workers=(serial,))
     if kind == "jsonl" and target:
         from .jsonl import JsonlSink
 
         try:
-            return JsonlSink(target)
+            return Sinks((JsonlSink(target),))
         except OSError as error:
             raise ValueError(f"cannot write {target!r}: {error.strerror}") from error
-    allowed = "console, jsonl:FILE, jsonl:-, screen, screen:/dev/dri/cardN, serial:DEVICE, null"
-    raise ValueError(f"output {spec!r} is not one of: {allowed}")
+    raise ValueError(f"output {spec!r} is not one of: {ALLOWED}")

@@ -1,9 +1,8 @@
-"""Engines of one bundle, prepared as `open_tensorrt` does, for the tests of the build."""
+"""Builds of one bundle's engines, as `open_tensorrt` makes them."""
 
 from __future__ import annotations
 
 import pytest
-from cuda_stand_in import FakeGpu
 
 from emotion_edge.engines.base import EngineError, Report
 from emotion_edge.engines.bundles.manifest import Bundle
@@ -12,9 +11,11 @@ from emotion_edge.engines.tensorrt.cache import EngineCache, find_cache_folder
 from emotion_edge.engines.tensorrt.gpu import open_gpu
 from emotion_edge.engines.tensorrt.plan import BuildOptions, plan_engine
 
+from .fake_cuda import FakeGpu
+
 
 class Builder:
-    """Keeps what was reported, unless the test sets another `report`."""
+    """Builds engines and records the reports, unless the test sets another `report`."""
 
     def __init__(self, bundle: Bundle, gpu: FakeGpu) -> None:
         self.bundle, self.gpu = bundle, gpu
@@ -36,7 +37,7 @@ class Builder:
         )
 
     def refuse(self, match: str, dla_core: int | None = None) -> None:
-        """Preparing fails in one line, and nothing is stored."""
+        """The build fails with one line, and nothing is stored."""
         with pytest.raises(EngineError, match=match) as failure:
             self.prepare(dla_core=dla_core)
         assert len(str(failure.value).splitlines()) == 1

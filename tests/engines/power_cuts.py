@@ -1,7 +1,7 @@
-"""Cuts the power at every change that an operation makes to the disk, and looks what is left.
+"""Cut the power at every change that an operation makes to the disk, and check what is left.
 
-A process of its own, as it forks one child for each cut, and threads do not survive that. Given an
-empty folder it prints how many disks it has looked at; what is wrong ends it with a trace.
+A program of its own: it forks one child for each cut, which threads do not survive. In: an empty
+folder. Out: the numbers of checked disks, or a traceback.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ from emotion_edge.engines.bundles.manifest import (
 from emotion_edge.engines.bundles.selection import Selection
 from emotion_edge.engines.bundles.startup import BundleChoice, choose_bundle
 from emotion_edge.engines.bundles.store import BundleStore
-from emotion_edge.engines.storage import replace_file
+from emotion_edge.engines.storage import atomic_write
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
-sys.path.append(str(Path(__file__).parent))  # the tests are no package
-from fragile_disk import FragileDisk
+from .fragile_disk import FragileDisk
 
 MAX_PROFILES = ("promised", "names", "files", "chance", "all")
 Operation = Callable[[Path], object]
@@ -40,7 +39,7 @@ Check = Callable[[Path], object]
 
 
 def write_bundle(folder: Path, name: str) -> Path:
-    """Networks are files that nobody opens."""
+    """Write a bundle with a placeholder network."""
     folder.mkdir()
     (folder / "face.onnx").write_bytes(name.encode() * 100)
     fields = {
@@ -106,7 +105,7 @@ def check_file(work: Path) -> int:
     base.mkdir(parents=True)
     (base / "file").write_bytes(b"old")
     count = 0
-    for disk, is_over in cut_everywhere(work, base, lambda d: replace_file(d / "file", b"new")):
+    for disk, is_over in cut_everywhere(work, base, lambda d: atomic_write(d / "file", b"new")):
         allowed = {b"new"} if is_over else {b"old", b"new"}
         assert (disk / "file").read_bytes() in allowed, (disk.name, count)
         count += 1

@@ -1,29 +1,23 @@
-"""What the tests of the runtime share: films made on the spot, a sink that keeps, runs without
-models."""
+"""What the tests of the runtime share: a recording sink, configurations without models, videos."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import av
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from emotion_edge.runtime.config import Config, load_config
 from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.quality import profiling
 
-Image = tuple[float, NDArray[np.uint8]]
+from .media import write_video
 
 
 class Collector:
-    """A sink that keeps every estimate."""
+    """A sink that records every estimate and passes it to `on_publish`."""
 
     def __init__(self) -> None:
         self.estimates: list[Estimate] = []
@@ -38,7 +32,7 @@ class Collector:
 
 @pytest.fixture(autouse=True)
 def _fast_level_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test waits for what a level costs to be known well."""
+    """The start of a run measures its levels as briefly as possible."""
     monkeypatch.setattr(profiling, "START_S", 0.0)
 
 
@@ -49,19 +43,20 @@ def collector() -> Collector:
 
 @pytest.fixture
 def configure(null_bundle: Path) -> Callable[..., Config]:
-    """A function (source, settings) -> a configuration with the null engine."""
+    """A function (source, settings) -> a configuration with the null engine, and a budget that no
+    machine misses."""
 
     def make(source: object, *settings: str) -> Config:
         fixed = [f"source.name='{source}'", f"bundle='{null_bundle}'", "engines.name=null"]
-        return load_config(None, [*fixed, *settings])
+        return load_config(None, [*fixed, "budget_ms=10000", *settings])
 
     return make
 
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Programs that the test starts heed SIGINT: a shell that starts the tests in the background
-    has it ignored, and what is ignored is inherited."""
+    """Programs started by the test react to SIGINT. A shell that runs the tests in the background
+    ignores it, which child processes inherit."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -69,58 +64,17 @@ def interruptible() -> Iterator[None]:
 
 @pytest.fixture
 def no_thread_left() -> Iterator[None]:
-    """Whatever the test starts must have ended with it."""
+    """Fails if a thread that the test started is still alive at its end."""
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) - before == set()
 
 
-def write_video(
-    path: Path,
-    images: Sequence[Image] = (),
-    sound: NDArray[np.float32] | None = None,
-    *,
-    rate_hz: int = 16000,
-    video: str = "mpeg4",
-    pixels: str = "yuv420p",
-    audio: str = "aac",
-) -> Path:
-    """Encode pictures (time in seconds, BGR) and sound (channels, n)."""
-    with av.open(str(path), "w") as container:
-        if images:
-            film: Any = container.add_stream(video, rate=30)
-            film.height, film.width = images[0][1].shape[:2]
-            film.pix_fmt = pixels
-            film.codec_context.time_base = Fraction(1, 1000)
-        if sound is not None:
-            layout = {1: "mono", 2: "stereo"}[len(sound)]
-            track: Any = container.add_stream(audio, rate=rate_hz, layout=layout)
-        for t_s, image in images:
-            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
-            picture.pts, picture.time_base = round(t_s * 1000), Fraction(1, 1000)
-            container.mux(film.encode(picture))
-        if images:
-            container.mux(film.encode(None))
-        if sound is not None:
-            context = track.codec_context
-            to_codec = av.AudioResampler(context.format.name, layout, rate_hz)
-            step = context.frame_size or rate_hz // 50
-            for at in range(0, sound.shape[1], step):
-                piece = np.ascontiguousarray(sound[:, at : at + step])
-                block = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
-                block.sample_rate = rate_hz
-                for ready in to_codec.resample(block):
-                    ready.pts, ready.time_base = at, Fraction(1, rate_hz)
-                    container.mux(track.encode(ready))
-            container.mux(track.encode(None))
-    return path
-
-
 @pytest.fixture
 def make_video(tmp_path: Path) -> Callable[..., Path]:
-    """A function (name, what `write_video` takes) -> path of a new film."""
+    """A function (name, arguments of `write_video`) -> path of a new file."""
 
-    def make(name: str, *what: object, **options: object) -> Path:
-        return write_video(tmp_path / name, *what, **options)  # type: ignore[arg-type]
+    def make(name: str, *arguments: object, **options: object) -> Path:
+        return write_video(tmp_path / name, *arguments, **options)  # type: ignore[arg-type]
 
     return make

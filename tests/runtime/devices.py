@@ -1,4 +1,4 @@
-"""Cameras and microphones that are not there, in real time."""
+"""Fake cameras and microphones in real time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FACE = draw_face(0.5)
 VOICE = synthesize_speech(0, 10 * RATE)
 
 
-class Camera:
-    """30 pictures a second from `begin` on; fails after `count`."""
+class FakeCamera:
+    """30 frames per second from the first read on; fails after `count` frames."""
 
     def __init__(self, count: int | None = None) -> None:
         self._clock = MonotonicClock()
@@ -34,14 +34,14 @@ class Camera:
         index = next(self._numbers, None)
         if index is None:
             raise SourceError("unplugged")
-        return VideoFrame(self._clock.now_ns(), index, FACE.copy())  # the run wipes its own
+        return VideoFrame(self._clock.now_ns(), index, FACE.copy())  # the run wipes the array
 
     def close(self) -> None:
         self._stop.set()
 
 
-class Microphone:
-    """10 ms of the demo's voice at a time; fails after `seconds`."""
+class FakeMicrophone:
+    """The voice of the demo in chunks of 10 ms; fails after `seconds`."""
 
     sample_rate_hz = RATE
 
@@ -57,7 +57,7 @@ class Microphone:
         if first >= self._seconds * RATE:
             raise SourceError("unplugged")
         self._count += 1
-        if self._start_ns is None:  # it is opened long before it is read on a busy machine
+        if self._start_ns is None:  # on a busy machine long after opening
             self._start_ns = self._clock.now_ns()
         t_ns = self._start_ns + first * SECOND // RATE
         if self._clock.sleep_until_ns(t_ns + SECOND // 100, self._stop):

@@ -1,4 +1,4 @@
-"""A fault is logged at its beginning, at a change of its cause and at its end, and never floods."""
+"""The log of a fault: each transition once, and few lines for causes that alternate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Play = Callable[..., list[str]]
 
 @pytest.fixture
 def play(caplog: pytest.LogCaptureFixture) -> Play:
-    """A function (causes, seconds between them) -> what is logged as a warning."""
+    """A function (causes, seconds between them) -> the warnings that are logged."""
     clock = FakeClock()
     faults = FaultLog(LOG, OVER, clock)
 
@@ -29,60 +29,59 @@ def play(caplog: pytest.LogCaptureFixture) -> Play:
             faults.log_transition(cause)
             assert faults.fault == cause
             clock.advance(round(step_s * SECOND))
-        return [one.message for one in caplog.records if one.levelno == logging.WARNING]
+        return [record.message for record in caplog.records if record.levelno == logging.WARNING]
 
     return log
 
 
 def test_beginning_change_and_end(play: Play) -> None:
-    """Once each, however often it is looked at; the next fault starts anew."""
+    """One line each, however often it is polled; the next fault is logged in the same way."""
     assert play(["", "", "lost", "lost", "gone", "gone", "", ""]) == ["lost", "gone", OVER]
     assert play(["gone", "", "lost"]) == ["gone", OVER, "lost"]
 
 
 def test_each_cause_is_logged_at_once(play: Play) -> None:
-    """They follow each other as fast as attempts do."""
+    """The first causes are logged however fast they follow each other."""
     causes = [f"cause {n}" for n in range(CAUSES_AT_ONCE)]
     assert play(causes, step_s=0) == causes
 
 
 @pytest.mark.parametrize("step_s", [0.03, 0.5, 5.0])
 def test_causes_that_alternate_do_not_flood(play: Play, step_s: float) -> None:
-    """Two lines at once, then fewer and fewer: about one an hour."""
+    """Two lines at once, later about one per hour."""
     attempts = round(24 * 3600 / max(step_s, 0.5))
-    told = play(itertools.islice(itertools.cycle(["lost", "gone"]), attempts), step_s)
-    assert told[:2] == ["lost", "gone"]
-    assert len(told) < 40
+    lines = play(itertools.islice(itertools.cycle(["lost", "gone"]), attempts), step_s)
+    assert lines[:2] == ["lost", "gone"]
+    assert len(lines) < 40
     assert play([""]) == [OVER]
 
 
-def test_text_with_a_number_does_not_flood(play: Play) -> None:
-    """As if it alternated between very many causes."""
-    told = play(f"nothing for {n} s" for n in range(24 * 3600))
-    assert len(told) < 40
+def test_cause_with_a_changing_number_does_not_flood(play: Play) -> None:
+    """It counts as a new cause each time."""
+    assert len(play(f"nothing for {n} s" for n in range(24 * 3600))) < 40
 
 
 @pytest.mark.parametrize("stay_s", [1, 100_000])
-def test_newest_line_is_true_after_a_while(play: Play, stay_s: int) -> None:
-    """A cause that is there again stays there: it is said within a minute, and once."""
+def test_cause_that_returns_is_logged_after_the_quiet_time(play: Play, stay_s: int) -> None:
+    """Once, within a minute."""
     assert play(["lost", "gone"]) == ["lost", "gone"]
     play(["gone"], stay_s)
-    told = play(["lost"] * 122)
-    assert told == ["lost"]
+    assert play(["lost"] * 122) == ["lost"]
 
 
-def test_held_back_is_seen_while_debugging(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is lost for who looks for it."""
+def test_suppressed_lines_are_logged_as_debug(caplog: pytest.LogCaptureFixture) -> None:
+    """Each transition is in the log at its DEBUG level."""
     faults = FaultLog(LOG, OVER, FakeClock())
     with caplog.at_level(logging.DEBUG, LOG.name):
         for cause in ("lost", "gone", "lost"):
             faults.log_transition(cause)
-    assert [one.levelno for one in caplog.records] == [logging.WARNING] * 2 + [logging.DEBUG]
+    levels = [record.levelno for record in caplog.records]
+    assert levels == [logging.WARNING] * 2 + [logging.DEBUG]
 
 
-def test_level_and_no_word_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """As the caller wants it."""
+def test_level_of_the_caller_and_silent_end(caplog: pytest.LogCaptureFixture) -> None:
+    """A fault may be logged at another level, and its end not at all."""
     faults = FaultLog(LOG, clock=FakeClock())
     faults.log_transition("lost", logging.ERROR)
     faults.log_transition("")
-    assert [(one.levelno, one.message) for one in caplog.records] == [(logging.ERROR, "lost")]
+    assert caplog.record_tuples == [(LOG.name, logging.ERROR, "lost")]

@@ -1,4 +1,4 @@
-"""What is said of a run twice a second, and to whom."""
+"""The monitor: health, faults, overload, traces, the trial of a bundle."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from emotion_edge.engines.bundles.startup import BundleChoice
 from emotion_edge.runtime.board.status import BoardStatus
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, load_config
-from emotion_edge.runtime.health import PERIOD_NS, Monitor, list_faults, measure_health
-from emotion_edge.runtime.messages import Estimate, Health, Window
+from emotion_edge.runtime.health import PERIOD_NS, Components, Monitor, list_faults, measure_health
+from emotion_edge.runtime.messages import Health, Window
 from emotion_edge.runtime.quality.controller import LevelCost, QualityController
 from emotion_edge.runtime.replay import run_replay
 from emotion_edge.runtime.service.sd_notify import Watchdog
@@ -27,8 +27,8 @@ SECOND = 1_000_000_000
 BOARD = BoardStatus(10.0, 4000.0, 300.0, 55.5, None)
 
 
-class Sensors:
-    """A board that says what it is told to."""
+class FakeBoard:
+    """A board whose sensors the test sets."""
 
     def __init__(self) -> None:
         self.status = BOARD
@@ -46,20 +46,20 @@ def configure(null_bundle: Path) -> Callable[..., Config]:
 
 @pytest.fixture
 def runtime(configure: Callable[..., Config]) -> Iterator[Runtime]:
-    """On a fake clock, with a controller."""
+    """A runtime on a fake clock, with a quality controller."""
     with open_runtime(configure(), FakeClock(SECOND)) as runtime:
         costs = [LevelCost(name, 0.1, 5.0, 0.0) for name in ("high", "low")]
         runtime.quality = QualityController(costs, 45.0)
         yield runtime
 
 
-def make_monitor(runtime: Runtime, sensors: Sensors | None = None, **given: object) -> Monitor:
+def make_monitor(runtime: Runtime, board: FakeBoard | None = None, **given: object) -> Monitor:
     watchdog = Watchdog(runtime.clock, {})
-    return Monitor(runtime, sensors or Sensors(), watchdog, **given)  # type: ignore[arg-type]
+    return Monitor(runtime, board or FakeBoard(), watchdog, **given)  # type: ignore[arg-type]
 
 
 def test_health(configure: Callable[..., Config]) -> None:
-    """What the monitor would say about a finished run."""
+    """The health of a finished run that misses each budget."""
     runtime = run_replay(configure("budget_ms=0.001"), [], 1)
     health = measure_health(runtime, 30.0, BOARD)
     assert (health.frames, health.misses, health.fps) == (30, 30, 30.0)
@@ -79,14 +79,14 @@ def test_health(configure: Callable[..., Config]) -> None:
 
 
 def test_dropped_frames_add_up(runtime: Runtime) -> None:
-    """What each window says was overwritten unseen is in the health report."""
+    """The health has the sum of the frames that each window dropped."""
     for _ in range(2):
         runtime.process(Window(0, None, None, None, None, 0, 3), 0, 0, [])
     assert measure_health(runtime, 0, BOARD).drops["frames"] == 6
 
 
 def test_monitor_runs_twice_a_second_until_stopped(runtime: Runtime) -> None:
-    """Each time with the pictures a second since the last."""
+    """Each health has the frame rate since the one before."""
     stop = threading.Event()
     seen: list[Health] = []
 
@@ -105,8 +105,8 @@ def test_monitor_runs_twice_a_second_until_stopped(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("stall_ns", [10 * SECOND, 10 * SECOND + 1, 10 * SECOND + PERIOD_NS // 3])
-def test_after_a_stall_it_looks_once_and_goes_on(runtime: Runtime, stall_ns: int) -> None:
-    """What was missed meanwhile is not made up for; the looks stay on their grid."""
+def test_polls_missed_in_a_stall_are_skipped(runtime: Runtime, stall_ns: int) -> None:
+    """There is one poll after a stall, and the next ones are on the same grid."""
     stop = threading.Event()
     seen: list[int] = []
 
@@ -124,14 +124,14 @@ def test_after_a_stall_it_looks_once_and_goes_on(runtime: Runtime, stall_ns: int
     assert seen == [SECOND + n * PERIOD_NS for n in ticks]
 
 
-def test_the_controller_hears_of_the_board(runtime: Runtime) -> None:
-    """A board that throttles itself costs a level with the next picture."""
-    sensors = Sensors()
-    monitor = make_monitor(runtime, sensors)
+def test_board_reaches_the_controller(runtime: Runtime) -> None:
+    """A board that throttles causes a step down with the next frame."""
+    board = FakeBoard()
+    monitor = make_monitor(runtime, board)
     costs = [LevelCost(name, 0.1, 5.0, 0.0) for name in ("high", "low")]
     quality = runtime.quality = QualityController(costs, 10.0)
     for count in (1, 2):
-        sensors.status = replace(BOARD, throttle_events={"thermal": count})
+        board.status = replace(BOARD, throttle_events={"thermal": count})
         monitor.poll()
         quality.observe(count * 10 * SECOND, 0.5, 5.0, True, False)
     assert quality.level == 1
@@ -140,7 +140,7 @@ def test_the_controller_hears_of_the_board(runtime: Runtime) -> None:
 def test_overload_is_logged_once_a_minute(
     runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In one line with the budget, the level and what it takes."""
+    """The warning has the budget, the level and the predicted latency."""
     runtime.quality = QualityController([LevelCost("low", 0.1, 5.0, 0.0)], 1.0)
     runtime.latency.budget_ms = 1.0
     monitor = make_monitor(runtime)
@@ -151,12 +151,11 @@ def test_overload_is_logged_once_a_minute(
         for _ in range(250):  # 125 s
             monitor.poll()
             runtime.clock.advance(PERIOD_NS)
-    assert len(caplog.messages) == 3
-    assert "budget_ms is 1, and not even level high holds it: p99 is about to be" in caplog.text
+    assert [(record.args or ())[:2] for record in caplog.records] == [(1.0, "high")] * 3  # type: ignore[index]
 
 
-def test_a_late_frame_is_written_to_a_trace(runtime: Runtime, tmp_path: Path) -> None:
-    """And a picture in time leaves none."""
+def test_late_frame_writes_a_trace(runtime: Runtime, tmp_path: Path) -> None:
+    """A frame within the budget writes none."""
     monitor = make_monitor(runtime, trace_writer=TraceWriter(runtime.trace, tmp_path))
     window = Window(0, None, None, None, None, 0, 0)
     now_ns = runtime.clock.now_ns()
@@ -168,29 +167,26 @@ def test_a_late_frame_is_written_to_a_trace(runtime: Runtime, tmp_path: Path) ->
     assert len(list(tmp_path.iterdir())) == 1
 
 
-class Device:
-    """It may fail."""
+class FakeDevice:
+    """A component with a fault that the test sets."""
 
-    def __init__(self) -> None:
-        self.fault = ""
+    def __init__(self, fault: str = "") -> None:
+        self.fault = fault
+        self.failure: Exception | None = None
 
 
-class Sign:
-    """A sink that people see."""
+class FakeDisplay:
+    """A display that records its faults."""
 
     def __init__(self) -> None:
         self.shown: list[tuple[str, ...]] = []
-
-    def publish(self, estimate: Estimate) -> None: ...
-
-    def close(self) -> None: ...
 
     def show_faults(self, faults: tuple[str, ...]) -> None:
         self.shown.append(faults)
 
 
-class Said(Watchdog):
-    """What systemd is told."""
+class RecordingWatchdog(Watchdog):
+    """Records the status lines."""
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime.clock, {})
@@ -201,11 +197,12 @@ class Said(Watchdog):
 
 
 def test_faults_are_collected_and_shown(runtime: Runtime) -> None:
-    """Of all that may fail, in their order: in the health, first in the status line, and to those
-    who show them, also that they are over. What cannot fail has none."""
-    camera, serial, sign, said = Device(), Device(), Sign(), Said(runtime)
-    components = (camera, None, serial, sign, object())
-    monitor = Monitor(runtime, Sensors(), said, components=components)
+    """Faults reach the health, the start of the status line and the displays in their order. So
+    does their end."""
+    camera, serial = FakeDevice(), FakeDevice()
+    display, watchdog = FakeDisplay(), RecordingWatchdog(runtime)
+    components = Components(devices=(camera, serial), displays=(display,))
+    monitor = Monitor(runtime, FakeBoard(), watchdog, components=components)
 
     def poll() -> tuple[str, ...]:
         monitor.poll()
@@ -220,80 +217,57 @@ def test_faults_are_collected_and_shown(runtime: Runtime) -> None:
     assert poll() == both[1:]
     serial.fault = ""
     assert poll() == ()
-    assert sign.shown == [(), both, both[1:], ()]
-    figures = "0 fps, p99 0.0 ms, 0 misses, level high"
-    assert said.lines == [
-        figures,
-        f"camera is missing; serial /dev/ttyS9 is missing; {figures}",
-        f"serial /dev/ttyS9 is missing; {figures}",
-        figures,
-    ]
+    assert display.shown == [(), both, both[1:], ()]
+    summary = "0 fps, p99 0.0 ms, 0 misses, level high"
+    lines = [summary, "; ".join([*both, summary]), f"{both[1]}; {summary}", summary]
+    assert watchdog.lines == lines
 
 
-class Flickering:
-    """Fails at every second look."""
+class FlickeringFault:
+    """A component whose fault ends and returns with each reading."""
 
-    def __init__(self) -> None:
-        self.looks = 0
+    def __init__(self, present: bool) -> None:
+        self._present = present
 
     @property
     def fault(self) -> str:
-        self.looks += 1
-        return "lamp is out" if self.looks % 2 else ""
+        self._present = not self._present
+        return "indicator is off" if self._present else ""
 
 
-def test_fault_that_ends_during_a_poll() -> None:
-    """Is there or is not; it is never empty words."""
-    for num_looks in range(4):
-        lamp = Flickering()
-        lamp.looks = num_looks
-        assert list_faults((lamp,)) in ((), ("lamp is out",))
-
-
-class Judged:
-    """Stands in for the choice of a bundle on trial: notes when it stood it."""
-
-    def __init__(self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.confirmed: list[int] = []
-        clock = runtime.clock
-        monkeypatch.setattr(
-            BundleChoice, "mark_good", lambda _: self.confirmed.append(clock.now_ns())
-        )
+@pytest.mark.parametrize("present", [False, True])
+def test_fault_that_ends_during_a_poll(present: bool) -> None:
+    """It is listed or not, but never as an empty text."""
+    assert list_faults((FlickeringFault(present),)) in ((), ("indicator is off",))
 
 
 @pytest.mark.parametrize("kind", ["alive", "hangs", "hangs at once"])
 def test_only_a_progressing_run_is_marked_good(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Confirmed once, 25 s after the first result; never when the results end or never come, for
-    however long the monitor goes on looking."""
-    judged = Judged(runtime, monkeypatch)
+    """The bundle is marked good once, 25 s after the first result. It never is when results stop
+    or never come, however long the monitor polls."""
+    marked_ns: list[int] = []
+    clock = runtime.clock
+    monkeypatch.setattr(BundleChoice, "mark_good", lambda _: marked_ns.append(clock.now_ns()))
     monitor = make_monitor(runtime)
-    assert isinstance(runtime.clock, FakeClock)
-    first_ns = runtime.clock.now_ns() + PERIOD_NS
+    assert isinstance(clock, FakeClock)
+    first_ns = clock.now_ns() + PERIOD_NS
     last = {"alive": 10**6, "hangs": 40, "hangs at once": 0}[kind]
     for number in range(240):  # two minutes
         if number < last:
             runtime.process(Window(0, None, None, None, None, 0, 0), 0, 0, [])
             monitor.progress()
-        runtime.clock.advance(PERIOD_NS)
+        clock.advance(PERIOD_NS)
         monitor.poll()
-    assert judged.confirmed == ([first_ns + SETTLED_NS] if kind == "alive" else [])
+    assert marked_ns == ([first_ns + SETTLED_NS] if kind == "alive" else [])
 
 
-class Broken(Device):
-    """A sink whose own thread has ended."""
-
-    def __init__(self, failure: Exception | None) -> None:
-        super().__init__()
-        self.failure = failure
-
-
-def test_bug_in_the_thread_of_a_sink_ends_the_run(runtime: Runtime) -> None:
-    """Though no estimate comes that the sink would refuse."""
-    sink = Broken(None)
-    monitor = make_monitor(runtime, components=(sink,))
+def test_error_of_a_worker_is_raised(runtime: Runtime) -> None:
+    """Also while there is no estimate to publish."""
+    worker = FakeDevice()
+    monitor = make_monitor(runtime, components=Components(workers=(worker,)))
     monitor.poll()
-    sink.failure = KeyError("a bug of ours")
-    with pytest.raises(KeyError, match="a bug of ours"):
+    worker.failure = KeyError("bug")
+    with pytest.raises(KeyError, match="bug"):
         monitor.poll()

@@ -1,5 +1,5 @@
-"""Live runs whose camera, light or screen is not as it should be, in this process: what people are
-shown first, what is waited for, and what systemd is told meanwhile."""
+"""Live runs with faults of camera, indicator and screen: the order of events, what the run waits
+for, what systemd receives, and the trial of the bundle."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from emotion_edge.engines.bundles.startup import BundleChoice
-from emotion_edge.runtime import health as monitor
-from emotion_edge.runtime import live
+from emotion_edge.runtime import health, live
 from emotion_edge.runtime.capture import Sources, reconnect
 from emotion_edge.runtime.capture.reconnect import (
     ReconnectingAudio,
@@ -29,17 +29,17 @@ from emotion_edge.runtime.perception import pacing
 from emotion_edge.runtime.perception.sync import Synchroniser
 from emotion_edge.runtime.service.indicator import Indicator, IndicatorError
 
-from .devices import SECOND, Camera, Microphone
+from .devices import SECOND, FakeCamera, FakeMicrophone
 
 if TYPE_CHECKING:
     from .conftest import Collector
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
-OUT = "the lamp cannot be turned on"
+LED_FAULT = "the LED cannot be turned on"
 
 
-class Lamp:
-    """A light that may be broken. What is done is noted in `events`, which others share."""
+class FakeLed:
+    """An indicator that can be broken. It records what happens in `events`."""
 
     def __init__(self, events: list[str]) -> None:
         self.events = events
@@ -50,20 +50,20 @@ class Lamp:
     def turn_on(self) -> None:
         self.tries += 1
         if self.broken:
-            raise IndicatorError(OUT)
+            raise IndicatorError(LED_FAULT)
         self.on = True
-        self.events.append("light on")
+        self.events.append("indicator on")
 
     def turn_off(self) -> None:
         self.on = False
-        self.events.append("light off")
+        self.events.append("indicator off")
 
     def is_on(self) -> bool:
         return self.on and not self.broken
 
 
-class RecordingCamera(Camera):
-    """Notes its first picture and its end, and counts what is read of it."""
+class RecordingCamera(FakeCamera):
+    """Records its first frame and its end, and counts its reads."""
 
     def __init__(self, events: list[str]) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class RecordingCamera(Camera):
 
     def read(self) -> VideoFrame | None:
         if not self.reads:
-            self.events.append("first picture")
+            self.events.append("first frame")
         self.reads += 1
         return super().read()
 
@@ -81,8 +81,8 @@ class RecordingCamera(Camera):
         super().close()
 
 
-class RecordingMicrophone(Microphone):
-    """Notes the same."""
+class RecordingMicrophone(FakeMicrophone):
+    """Records its end, and counts its reads."""
 
     def __init__(self, events: list[str]) -> None:
         super().__init__()
@@ -98,32 +98,32 @@ class RecordingMicrophone(Microphone):
         super().close()
 
 
-class Stage:
-    """A camera and a microphone behind a lamp, and what happens in which order."""
+class Devices:
+    """Camera, microphone and indicator of a run, with the events in their order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[str] = []
-        self.lamp = Lamp(self.events)
+        self.led = FakeLed(self.events)
         self.make_camera: Callable[[list[str]], RecordingCamera] = RecordingCamera
         self.with_audio = False
         self.cameras: list[RecordingCamera] = []
         self.microphones: list[RecordingMicrophone] = []
-        monkeypatch.setattr(live, "open_indicator", lambda *_: Indicator(self.lamp))
+        monkeypatch.setattr(live, "open_indicator", lambda *_: Indicator(self.led))
         monkeypatch.setattr(live, "open_sources", self.open_sources)
 
     @property
     def reads(self) -> int:
-        """Pictures and pieces of sound so far."""
+        """Frames and audio chunks so far."""
         return sum(device.reads for device in (*self.cameras, *self.microphones))
 
     def open_sources(self, *_: object, wait_policy: WaitPolicy, **__: object) -> Sources:
-        """As the program does it, but for the devices themselves."""
-        waiting, clock = wait_policy, MonotonicClock()
-        video = ReconnectingVideo("camera", self.open_camera, clock, waiting)
+        """Like the program, with fake devices."""
+        clock = MonotonicClock()
+        video = ReconnectingVideo("camera", self.open_camera, clock, wait_policy)
         if not self.with_audio:
-            return Sources(video, None, "fake")
-        audio = ReconnectingAudio("microphone", self.open_microphone, clock, waiting)
-        return Sources(video, audio, "fake")
+            return Sources(video, None, "fake", camera=video)
+        audio = ReconnectingAudio("microphone", self.open_microphone, clock, wait_policy)
+        return Sources(video, audio, "fake", camera=video, microphone=audio)
 
     def open_camera(self) -> RecordingCamera:
         self.events.append("camera opened")
@@ -137,28 +137,28 @@ class Stage:
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """The monitor looks often, and what is waited for is tried often."""
-    monkeypatch.setattr(monitor, "PERIOD_NS", SECOND // 50)
+def devices(monkeypatch: pytest.MonkeyPatch) -> Devices:
+    """Polling and retries are fast."""
+    monkeypatch.setattr(health, "PERIOD_NS", SECOND // 50)
     monkeypatch.setattr(pacing, "AUDIO_ONLY_PERIOD_NS", SECOND // 100)
     monkeypatch.setattr(reconnect, "PAUSE_POLL_NS", SECOND // 100)
-    return Stage(monkeypatch)
+    return Devices(monkeypatch)
 
 
 class Systemd:
-    """What the program tells it."""
+    """The messages of the program to systemd."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
-        self._seen: list[str] = []
+        self._received: list[str] = []
 
     @property
     def messages(self) -> list[str]:
         while True:
             try:
-                self._seen.append(self._listener.recv(4096).decode())
+                self._received.append(self._listener.recv(4096).decode())
             except BlockingIOError:
-                return self._seen
+                return self._received
 
     def count_pings(self) -> int:
         return self.messages.count("WATCHDOG=1")
@@ -166,7 +166,7 @@ class Systemd:
 
 @pytest.fixture
 def systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Systemd]:
-    """It wants a ping every millisecond, so that each look of the monitor may be one."""
+    """It expects a ping every 2 ms, so that each poll of the monitor may send one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
         listener.setblocking(False)
@@ -176,26 +176,26 @@ def systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Systemd
         yield Systemd(listener)
 
 
-# The light
+# The indicator
 
 
 def test_indicator_is_on_before_capture(
-    configure: Callable[..., Config], collector: Collector, stage: Stage
+    configure: Callable[..., Config], collector: Collector, devices: Devices
 ) -> None:
-    """And off when nothing is any more: the camera is closed before."""
+    """And off only after the camera is closed."""
     run = LiveRun(configure("camera"), [collector])
     collector.on_publish = lambda _: run.stop()
     run.run()
-    assert stage.events[:3] == ["light on", "camera opened", "first picture"]
-    assert stage.events[-1] == "light off"
-    assert "camera closed" in stage.events
-    assert not stage.lamp.on
+    assert devices.events[:3] == ["indicator on", "camera opened", "first frame"]
+    assert devices.events[-1] == "indicator off"
+    assert "camera closed" in devices.events
+    assert not devices.led.on
 
 
 def test_indicator_goes_off_after_a_failure(
-    configure: Callable[..., Config], stage: Stage, monkeypatch: pytest.MonkeyPatch
+    configure: Callable[..., Config], devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever ends the run, here sources that cannot be opened."""
+    """Here sources that cannot be opened end the run."""
 
     def fail(*_: object, **__: object) -> Sources:
         raise SourceError("no such camera")
@@ -203,184 +203,182 @@ def test_indicator_goes_off_after_a_failure(
     monkeypatch.setattr(live, "open_sources", fail)
     with pytest.raises(SourceError, match="no such camera"):
         LiveRun(configure("camera"), []).run()
-    assert stage.events == ["light on", "light off"]
+    assert devices.events == ["indicator on", "indicator off"]
 
 
 def test_nothing_is_captured_without_the_indicator(
-    configure: Callable[..., Config], stage: Stage
+    configure: Callable[..., Config], devices: Devices
 ) -> None:
-    """A light that cannot be turned on ends the run before any source is opened."""
-    stage.lamp.broken = True
-    with pytest.raises(IndicatorError, match=OUT):
+    """An indicator that cannot be turned on ends the run before any device is opened."""
+    devices.led.broken = True
+    with pytest.raises(IndicatorError, match=LED_FAULT):
         LiveRun(configure("camera"), []).run()
-    assert stage.events == []
-    assert stage.lamp.tries == 1
+    assert devices.events == []
+    assert devices.led.tries == 1
 
 
 def test_run_waits_for_the_indicator(
     configure: Callable[..., Config],
     collector: Collector,
-    stage: Stage,
+    devices: Devices,
     systemd: Systemd,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With `wait_for_devices`: ready, alive and saying so to all who ask, but with no device opened
-    until it is on; then as ever. The log has one line when it begins and one when it is over."""
-    stage.lamp.broken = True
-    stage.with_audio = True
-    dark: list[int] = []
-    screen = PreviewScreen()
+    """With `wait_for_devices` the run is ready and alive, reports the fault, and opens no device
+    until the indicator is on. The log has one line at the beginning and one at the end."""
+    devices.led.broken = True
+    devices.with_audio = True
+    pings_while_off: list[int] = []
+    screen = FakeScreen()
 
-    def look(health: Health) -> None:
+    def on_health(state: Health) -> None:
         pings = systemd.count_pings()  # its queue is short
-        if health.faults:
-            assert health.faults == (f"not capturing: {OUT}",)
-            assert stage.events == []
-            dark.append(pings)
-            stage.lamp.broken = len(dark) < 20
+        if state.faults:
+            assert state.faults == (f"not capturing: {LED_FAULT}",)
+            assert devices.events == []
+            pings_while_off.append(pings)
+            devices.led.broken = len(pings_while_off) < 20 or pings <= 5
 
-    run = LiveRun(configure("camera", "wait_for_devices=true"), [collector, screen], on_health=look)
-    collector.on_publish = lambda _: run.stop() if stage.microphones else None
+    settings = configure("camera", "wait_for_devices=true")
+    run = LiveRun(settings, [collector, screen], screens=[screen], on_health=on_health)
+    collector.on_publish = lambda _: run.stop() if devices.microphones else None
     with caplog.at_level(logging.WARNING):
         run.run()
-    ready = [message for message in systemd.messages if message.startswith("READY=1")]
-    assert ready == [f"READY=1\nSTATUS=not capturing: {OUT}"]
-    assert any(line.startswith(f"STATUS=not capturing: {OUT}; 0 fps") for line in systemd.messages)
-    assert dark[-1] > 5
-    assert screen.faults[0] == (f"not capturing: {OUT}",)
+    messages = systemd.messages
+    ready = [message for message in messages if message.startswith("READY=1")]
+    assert ready == [f"READY=1\nSTATUS=not capturing: {LED_FAULT}"]
+    assert any(line.startswith(f"STATUS=not capturing: {LED_FAULT}; 0 fps") for line in messages)
+    assert screen.faults[0] == (f"not capturing: {LED_FAULT}",)
     assert screen.faults[-1] == ()
-    assert stage.events[0] == "light on"
-    assert {"camera opened", "microphone opened"} <= set(stage.events[1:])
-    assert caplog.messages == [f"not capturing: {OUT}", "indicator is back"]
+    assert devices.events[0] == "indicator on"
+    assert {"camera opened", "microphone opened"} <= set(devices.events[1:])
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert caplog.messages[0] == screen.faults[0][0]
 
 
 def test_waiting_for_the_indicator_can_be_stopped(
-    configure: Callable[..., Config], stage: Stage
+    configure: Callable[..., Config], devices: Devices
 ) -> None:
-    """By `stop`, from anywhere; nothing was opened, and nothing is turned off."""
-    stage.lamp.broken = True
+    """By `stop`, from any thread. Nothing was opened, and nothing is turned off."""
+    devices.led.broken = True
     run = LiveRun(configure("camera", "wait_for_devices=true"), [], on_health=lambda _: run.stop())
     run.run()
-    assert stage.events == []
+    assert devices.events == []
 
 
 def test_capture_stops_when_the_indicator_goes_off(
-    configure: Callable[..., Config], collector: Collector, stage: Stage, systemd: Systemd
+    configure: Callable[..., Config], collector: Collector, devices: Devices, systemd: Systemd
 ) -> None:
-    """Camera and microphone are closed, and opened when it is on again, with the run alive and
-    saying why; then it goes on where it was."""
-    lamp = stage.lamp
-    stage.with_audio = True
-    dark: list[tuple[int, int]] = []
-    """Each time the monitor has looked while it is dark: what was read, pings."""
+    """Camera and microphone are closed until it is on again. Meanwhile the run is alive and reports
+    the fault."""
+    led = devices.led
+    devices.with_audio = True
+    while_off: list[tuple[int, int]] = []
+    """Reads and pings at each poll while the indicator is off."""
 
-    def look(health: Health) -> None:
-        if health.faults:
-            assert health.faults == (f"not capturing: {OUT}",)
-            dark.append((stage.reads, systemd.count_pings()))
-            if len(dark) == 20:
-                assert set(stage.events[-2:]) == {"camera closed", "microphone closed"}
-                lamp.broken = False
-        elif dark and stage.reads > dark[-1][0] + 10 and stage.cameras[-1].reads > 3:
+    def on_health(state: Health) -> None:
+        if state.faults:
+            assert state.faults == (f"not capturing: {LED_FAULT}",)
+            while_off.append((devices.reads, systemd.count_pings()))
+            closed = set(devices.events[-2:]) == {"camera closed", "microphone closed"}
+            alive = while_off[-1][1] >= while_off[0][1] + 5
+            led.broken = not (closed and alive and len(while_off) >= 20)
+        elif while_off and devices.reads > while_off[-1][0] + 10 and devices.cameras[-1].reads > 3:
             run.stop()
-        elif not dark and collector.estimates and stage.microphones[0].reads:
-            lamp.broken = True
+        elif not while_off and collector.estimates and devices.microphones[0].reads:
+            led.broken = True
 
-    run = LiveRun(configure("camera"), [collector], on_health=look)
+    run = LiveRun(configure("camera"), [collector], on_health=on_health)
     run.run()
-    reads, pings = zip(*dark, strict=True)
-    # One picture and one sound may be on their way just then: read to their end, and not taken.
+    reads, _ = zip(*while_off, strict=True)
+    # One frame and one chunk may be in the middle of a read, and are then dropped.
     assert reads[-1] <= reads[0] + 2
-    assert pings[-1] >= pings[0] + 5
-    assert any(f"STATUS=not capturing: {OUT}; " in message for message in systemd.messages)
-    assert (len(stage.cameras), len(stage.microphones)) == (2, 2)
-    assert stage.microphones[1].reads > 0
+    assert any(f"STATUS=not capturing: {LED_FAULT}; " in message for message in systemd.messages)
+    assert (len(devices.cameras), len(devices.microphones)) == (2, 2)
+    assert devices.microphones[1].reads > 0
     indices = [estimate.index for estimate in collector.estimates]
     assert indices == sorted(indices)
 
 
 def test_frames_after_the_indicator_went_off_are_dropped(
-    configure: Callable[..., Config], collector: Collector, stage: Stage
+    configure: Callable[..., Config], collector: Collector, devices: Devices
 ) -> None:
-    """A camera may be awaited for hours: what it gives when the light is off is not looked at."""
-    lamp = stage.lamp
-    came = threading.Event()
+    """A read may take hours. The frame is dropped if the indicator is off at its end."""
+    led = devices.led
+    off, read = threading.Event(), threading.Event()
 
     class LateCamera(RecordingCamera):
-        """Comes back once the monitor knows that it is dark."""
-
         def read(self) -> VideoFrame | None:
             if self.reads == 0:
-                lamp.broken = True
-                dark.wait()
-                came.set()
+                led.broken = True
+                off.wait()
+                read.set()
             return super().read()
 
-    dark = threading.Event()
-    looks: list[int] = []
+    polls: list[int] = []
 
-    def look(health: Health) -> None:
-        if health.faults:
-            dark.set()
-        if came.is_set():
-            looks.append(len(collector.estimates))
-            if len(looks) == 10:
+    def on_health(state: Health) -> None:
+        if state.faults:
+            off.set()
+        if read.is_set():
+            polls.append(len(collector.estimates))
+            if len(polls) == 10:
                 run.stop()
 
-    stage.make_camera = LateCamera
-    run = LiveRun(configure("camera"), [collector], on_health=look)
+    devices.make_camera = LateCamera
+    run = LiveRun(configure("camera"), [collector], on_health=on_health)
     run.run()
-    assert stage.reads == 1
+    assert devices.reads == 1
     assert collector.estimates == []
 
 
 def test_audio_after_the_indicator_went_off_is_dropped(
-    configure: Callable[..., Config], stage: Stage, monkeypatch: pytest.MonkeyPatch
+    configure: Callable[..., Config], devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with pictures."""
-    heard: list[AudioChunk] = []
-    dark, read = threading.Event(), threading.Event()
+    """As with frames."""
+    added: list[AudioChunk] = []
+    off, read = threading.Event(), threading.Event()
 
     class LateMicrophone(RecordingMicrophone):
         def read(self) -> AudioChunk | None:
-            stage.lamp.broken = True
-            dark.wait()
+            devices.led.broken = True
+            off.wait()
             read.set()
             return super().read()
 
-    looks: list[Health] = []
+    polls: list[Health] = []
 
-    def look(health: Health) -> None:
-        if health.faults:
-            dark.set()
+    def on_health(state: Health) -> None:
+        if state.faults:
+            off.set()
         if read.is_set():
-            looks.append(health)
-            if len(looks) == 10:
+            polls.append(state)
+            if len(polls) == 10:
                 run.stop()
 
-    stage.with_audio = True
-    monkeypatch.setattr(Synchroniser, "add_audio", lambda _, chunk: heard.append(chunk))
-    monkeypatch.setattr(stage, "open_microphone", lambda: LateMicrophone(stage.events))
-    run = LiveRun(configure("camera"), [], on_health=look)
+    devices.with_audio = True
+    monkeypatch.setattr(Synchroniser, "add_audio", lambda _, chunk: added.append(chunk))
+    monkeypatch.setattr(devices, "open_microphone", lambda: LateMicrophone(devices.events))
+    run = LiveRun(configure("camera"), [], on_health=on_health)
     run.run()
-    assert heard == []
+    assert added == []
 
 
 # The camera
 
 
-def wait_for_nothing(gone: threading.Event) -> Callable[[], Camera]:
-    """A function that never opens a camera, and does not spin."""
+def wait_for_nothing(gone: threading.Event) -> Callable[[], FakeCamera]:
+    """A function that fails to open a camera, without a busy loop."""
 
-    def open_device() -> Camera:
+    def open_device() -> FakeCamera:
         gone.wait(0.02)
         raise SourceError("no such device")
 
     return open_device
 
 
-class SilentCamera(Camera):
-    """Is there, and gives nothing: hung, in a way that nobody has noticed."""
+class SilentCamera(FakeCamera):
+    """Gives neither frames nor an error."""
 
     def read(self) -> VideoFrame | None:
         self._stop.wait()
@@ -391,22 +389,22 @@ class SilentCamera(Camera):
 def test_only_a_missing_camera_counts_as_expected_idle(
     configure: Callable[..., Config],
     collector: Collector,
-    stage: Stage,
+    devices: Devices,
     systemd: Systemd,
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    """While one that is known to be missing is looked for, systemd is told that all is alive,
-    though there never was an estimate. One that gives nothing, or whose driver holds up what looks
-    for it, gets no ping, so the program is restarted."""
-    gone, clock = threading.Event(), FakeClock()
+    """While a missing camera is retried, the watchdog is pinged without any estimate. A silent
+    camera, or a driver that hangs while it opens, gets no ping, so systemd restarts the program."""
+    gone, hangs, clock = threading.Event(), threading.Event(), FakeClock()
     opened = iter([wait_for_nothing(gone)])
 
-    def hang() -> Camera:
+    def hang() -> FakeCamera:
         open_nothing = next(opened, None)
         if open_nothing is not None:
             return open_nothing()
-        clock.advance(reconnect.OPEN_TIMEOUT_NS)  # and it is not back yet
+        clock.advance(reconnect.OPEN_TIMEOUT_NS)
+        hangs.set()
         gone.wait()
         raise SourceError("the end of the test")
 
@@ -415,68 +413,73 @@ def test_only_a_missing_camera_counts_as_expected_idle(
         "silent": SilentCamera,
         "hangs": hang,
     }[kind]
-    seen: list[tuple[str, ...]] = []
+    polls: list[tuple[tuple[str, ...], int]] = []
 
-    def look(health: Health) -> None:
-        systemd.count_pings()  # its queue is short
-        seen.append(health.faults)
-        if len(seen) == 25:
+    def on_health(state: Health) -> None:
+        pings = systemd.count_pings()  # its queue is short
+        if kind != "hangs" or hangs.is_set():
+            polls.append((state.faults, pings))
+        if len(polls) >= 25 and (kind != "missing" or pings > 5):
             gone.set()
             run.stop()
 
-    video: object = ReconnectingVideo("camera", open_camera, clock, WaitPolicy(True))
+    camera = ReconnectingVideo("camera", open_camera, clock, WaitPolicy(True))
+    sources = Sources(camera, None, "fake", camera=camera)
     if kind == "silent":
-        video = SilentCamera()
-    monkeypatch.setattr(live, "open_sources", lambda *_, **__: Sources(video, None, "fake"))  # type: ignore[arg-type]
-    run = LiveRun(configure("camera"), [collector], on_health=look)
+        sources = Sources(SilentCamera(), None, "fake")
+    monkeypatch.setattr(live, "open_sources", lambda *_, **__: sources)
+    run = LiveRun(configure("camera"), [collector], on_health=on_health)
     run.run()
     assert collector.estimates == []
-    pings = systemd.count_pings()
+    faults, pings = polls[-1]
     if kind == "missing":
-        assert seen[-1] == ("camera is missing",)
-        assert pings > 5
+        assert faults == ("camera is missing",)
         status = "STATUS=camera is missing; 0 fps, p99 0.0 ms, 0 misses, level high"
         assert status in systemd.messages
     elif kind == "silent":
-        assert seen[-1] == ()
+        assert faults == ()
         assert pings == 0
     else:
-        assert seen[-1] == ("camera is missing",)
-        assert pings <= 2  # before it hung
+        assert faults == ("camera is missing",)
+        assert pings <= polls[0][1] + 1  # one may have been due when it hung
 
 
-def test_missing_devices_of_a_configuration_are_waited_for(
+def test_settings_of_the_sources(
     configure: Callable[..., Config],
     collector: Collector,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both settings reach those who open the sources."""
-    asked: list[object] = []
+    """`wait_for_devices` and the section `source` reach `open_sources`."""
+    received: list[object] = []
 
-    def note(source: Source, *, wait_policy: WaitPolicy, **_: object) -> Sources:
-        asked.append((wait_policy.wait_for_first, source.microphone_chunk_ms))
-        return Sources(Camera(), None, "fake")
+    def open_fake(source: Source, *, wait_policy: WaitPolicy, **_: object) -> Sources:
+        received.append((wait_policy.wait_for_first, source.microphone_chunk_ms))
+        return Sources(FakeCamera(), None, "fake")
 
-    monkeypatch.setattr(live, "open_sources", note)
+    monkeypatch.setattr(live, "open_sources", open_fake)
     for settings in ([], ["wait_for_devices=true", "source.microphone_chunk_ms=40"]):
         LiveRun(configure("camera", *settings), [collector]).run(0.1)
-    assert asked == [(False, 10.0), (True, 40.0)]
+    assert received == [(False, 10.0), (True, 40.0)]
 
 
 # The screen
 
 
-class PreviewScreen:
-    """A sink that can show what the camera sees."""
+class FakeScreen:
+    """A screen and worker that records its faults and its source of previews."""
 
     def __init__(self) -> None:
         self.newest: Callable[[], VideoFrame | None] | None = None
         self.faults: list[tuple[str, ...]] = []
+        self.fault = ""
         self.failure: Exception | None = None
+        self.showing = True
 
     def publish(self, estimate: object) -> None: ...
 
     def close(self) -> None: ...
+
+    def show_camera(self, on: bool) -> None: ...
 
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None:
         self.newest = newest
@@ -487,135 +490,141 @@ class PreviewScreen:
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_preview_on_the_screen(
-    configure: Callable[..., Config], collector: Collector, stage: Stage, wanted: bool
+    configure: Callable[..., Config], collector: Collector, devices: Devices, wanted: bool
 ) -> None:
-    """The newest one, for the sinks that can show it, and only where it is wanted."""
-    screen = PreviewScreen()
-    seen: list[VideoFrame | None] = []
+    """With `screen.picture` it shows the newest frame, which is wiped at the end."""
+    screen = FakeScreen()
+    previews: list[VideoFrame | None] = []
     settings = ["screen.picture=true"] if wanted else []
-    run = LiveRun(configure("camera", *settings), [collector, screen])
+    run = LiveRun(configure("camera", *settings), [collector, screen], screens=[screen])
 
-    def look(_: object) -> None:
+    def record(_: object) -> None:
         if screen.newest is not None:
-            seen.append(screen.newest())
+            previews.append(screen.newest())
         run.stop()
 
-    collector.on_publish = look
+    collector.on_publish = record
     run.run()
     assert (screen.newest is not None) == wanted
     if wanted:
         assert screen.newest is not None
-        assert isinstance(seen[0], VideoFrame)
-        assert screen.newest() is None  # after the end there is none
-        assert not seen[0].image.any()
+        assert isinstance(previews[0], VideoFrame)
+        assert screen.newest() is None
+        assert not previews[0].image.any()
 
 
 def test_faults_reach_the_screen(
     configure: Callable[..., Config],
     collector: Collector,
-    stage: Stage,
+    devices: Devices,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A sink that shows troubles hears of the camera's, and of another sink's own."""
-    screen = PreviewScreen()
-    collector.fault = "serial /dev/ttyS9 is missing"  # type: ignore[attr-defined]
+    """Those of the camera and of another sink."""
+    screen, serial = FakeScreen(), FakeScreen()
+    serial.fault = "serial /dev/ttyS9 is missing"
     gone = threading.Event()
     missing = ReconnectingVideo("camera", wait_for_nothing(gone), FakeClock(), WaitPolicy(True))
-    monkeypatch.setattr(live, "open_sources", lambda *_, **__: Sources(missing, None, "fake"))
+    sources = Sources(missing, None, "fake", camera=missing)
+    monkeypatch.setattr(live, "open_sources", lambda *_, **__: sources)
 
-    def look(health: Health) -> None:
-        if len(health.faults) == 2:
+    def on_health(state: Health) -> None:
+        if len(state.faults) == 2:
             run.stop()
 
-    run = LiveRun(configure("camera"), [collector, screen], on_health=look)
+    run = LiveRun(
+        configure("camera"),
+        [collector, screen],
+        workers=[serial],
+        screens=[screen],
+        on_health=on_health,
+    )
     run.run()
     assert screen.faults[-1] == ("camera is missing", "serial /dev/ttyS9 is missing")
 
 
 @pytest.mark.parametrize("lit", [True, False])
-def test_bug_in_the_thread_of_a_sink(
-    configure: Callable[..., Config], stage: Stage, lit: bool
+def test_failure_of_a_worker_ends_the_run(
+    configure: Callable[..., Config], devices: Devices, lit: bool
 ) -> None:
-    """Ends the run, also when there is no estimate that the sink would refuse."""
-    stage.lamp.broken = not lit
-    sink = PreviewScreen()
-    sink.failure = RuntimeError("a bug of ours")
-    run = LiveRun(configure("camera", "wait_for_devices=true"), [sink])
-    with pytest.raises(RuntimeError, match="a bug of ours"):
+    """Also while there is no estimate to publish."""
+    devices.led.broken = not lit
+    sink = FakeScreen()
+    sink.failure = RuntimeError("bug")
+    run = LiveRun(configure("camera", "wait_for_devices=true"), [sink], workers=[sink])
+    with pytest.raises(RuntimeError, match="bug"):
         run.run()
 
 
 # The bundle
 
 
-def note(choice: BundleChoice, found: list[BundleChoice]) -> None:
-    found.append(choice)
-
-
-class Verdicts:
-    """What becomes of the bundle of each run."""
+class FakeTrial:
+    """Records the outcome of each run for its bundle."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.confirmed: list[BundleChoice] = []
-        self.forgiven: list[BundleChoice] = []
-        # No methods of a list: they would not be bound to the choice.
-        monkeypatch.setattr(BundleChoice, "mark_good", lambda choice: note(choice, self.confirmed))
-        monkeypatch.setattr(BundleChoice, "discount", lambda choice: note(choice, self.forgiven))
+        self.good: list[BundleChoice] = []
+        self.discounted: list[BundleChoice] = []
+        for method, choices in (("mark_good", self.good), ("discount", self.discounted)):
+            monkeypatch.setattr(BundleChoice, method, partialmethod(self._record, choices))
+
+    @staticmethod
+    def _record(choice: BundleChoice, choices: list[BundleChoice]) -> None:
+        choices.append(choice)
 
 
 @pytest.fixture
-def verdicts(monkeypatch: pytest.MonkeyPatch) -> Verdicts:
-    return Verdicts(monkeypatch)
+def trial(monkeypatch: pytest.MonkeyPatch) -> FakeTrial:
+    return FakeTrial(monkeypatch)
 
 
 def test_orderly_end_marks_the_bundle_good(
-    configure: Callable[..., Config], stage: Stage, verdicts: Verdicts
+    configure: Callable[..., Config], devices: Devices, trial: FakeTrial
 ) -> None:
-    """Also of a run that was too short to settle."""
+    """Also after a run shorter than `SETTLED_NS`."""
     runtime = LiveRun(configure("camera"), []).run(0.1)
-    assert (verdicts.confirmed, verdicts.forgiven) == ([runtime.choice], [])
+    assert (trial.good, trial.discounted) == ([runtime.choice], [])
 
 
 def test_run_without_estimates_marks_nothing_good(
-    configure: Callable[..., Config], stage: Stage, verdicts: Verdicts
+    configure: Callable[..., Config], devices: Devices, trial: FakeTrial
 ) -> None:
-    """Told to stop while it waits for its light: the start does not count, and that is all."""
-    stage.lamp.broken = True
+    """A stop while it waits for the indicator: the start is discounted."""
+    devices.led.broken = True
     settings = configure("camera", "wait_for_devices=true")
     run = LiveRun(settings, [], on_health=lambda _: run.stop())
     runtime = run.run()
-    assert (verdicts.confirmed, verdicts.forgiven) == ([], [runtime.choice])
+    assert (trial.good, trial.discounted) == ([], [runtime.choice])
 
 
 def test_failures_of_devices_are_not_the_bundles(
     configure: Callable[..., Config],
-    stage: Stage,
-    verdicts: Verdicts,
+    devices: Devices,
+    trial: FakeTrial,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of a source, while it runs or when it is opened, of the light, of a port that is taken."""
-    sources = Sources(Camera(3), Microphone(), "fake")
+    """A source that fails, a port in use, an indicator that fails: the start is discounted."""
+    sources = Sources(FakeCamera(3), FakeMicrophone(), "fake")
     with monkeypatch.context() as patch:
         patch.setattr(live, "open_sources", lambda *_, **__: sources)
         with pytest.raises(SourceError, match="unplugged"):
             LiveRun(configure("camera"), []).run()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match="cannot be listened on"):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(ConfigError, match=r"metrics\.port"):
             LiveRun(configure("camera", f"metrics.port={port}"), []).run()
-    stage.lamp.broken = True
+    devices.led.broken = True
     with pytest.raises(IndicatorError):
         LiveRun(configure("camera"), []).run()
-    assert (verdicts.confirmed, len(verdicts.forgiven)) == ([], 3)
+    assert (trial.good, len(trial.discounted)) == ([], 3)
 
 
 def test_bug_counts_against_the_bundle(
     configure: Callable[..., Config],
-    stage: Stage,
-    verdicts: Verdicts,
+    devices: Devices,
+    trial: FakeTrial,
     collector: Collector,
 ) -> None:
-    """What it brought may be what the program stumbles over."""
+    """The bundle may have caused it: the start is neither good nor discounted."""
 
     def fail(_: object) -> None:
         raise ZeroDivisionError
@@ -623,4 +632,4 @@ def test_bug_counts_against_the_bundle(
     collector.on_publish = fail
     with pytest.raises(ZeroDivisionError):
         LiveRun(configure("camera"), [collector]).run()
-    assert (verdicts.confirmed, verdicts.forgiven) == ([], [])
+    assert (trial.good, trial.discounted) == ([], [])

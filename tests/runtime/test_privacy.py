@@ -1,4 +1,4 @@
-"""Nothing of a face or a voice outlives a run: not in memory, not in a file, not on the network."""
+"""Privacy: a run leaves no face or voice in memory, in a file or on the network."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge import kernels
+from emotion_edge.engines.embeddings import EmbeddingMemory
 from emotion_edge.kernels.cpu.mel import StreamingLogMel
 from emotion_edge.kernels.cpu.preprocessor import CpuPreprocessor
-from emotion_edge.runtime import live as app
+from emotion_edge.runtime import live as live_module
 from emotion_edge.runtime import replay
 from emotion_edge.runtime.capture import Sources
 from emotion_edge.runtime.config import Config, load_config
 from emotion_edge.runtime.live import LiveRun
 from emotion_edge.runtime.messages import VideoFrame
 from emotion_edge.runtime.perception.buffers import FrameRing
-from emotion_edge.runtime.perception.embeddings import EmbeddingMemory
 from emotion_edge.runtime.perception.sync import Synchroniser
 from emotion_edge.runtime.replay import run_replay
 from emotion_edge.runtime.session import Runtime, open_runtime
 
-from .devices import FACE, Camera, Microphone
+from .devices import FACE, FakeCamera, FakeMicrophone
 
 TIMEOUT_S = 500
 SPEAKING_S = 1.5
-"""When the demo's voice speaks, so that its sound is in every buffer."""
+"""The voice of the demo speaks at this time, so every buffer has its audio."""
 
 Array = NDArray[Any]
 
@@ -47,45 +47,51 @@ Array = NDArray[Any]
 
 
 def walk(root: object) -> Iterator[Array]:
-    """Every array that can be reached from `root`, by whatever way."""
-    seen: set[int] = set()
-    waiting = [root]
-    passed = (type, types.ModuleType, types.FrameType, types.CodeType, types.BuiltinFunctionType)
-    while waiting:
-        one = waiting.pop()
-        if id(one) in seen or isinstance(one, passed):
+    """Yield every array that is reachable from `root`."""
+    visited: set[int] = set()
+    pending = [root]
+    skipped = (type, types.ModuleType, types.FrameType, types.CodeType, types.BuiltinFunctionType)
+    while pending:
+        value = pending.pop()
+        if id(value) in visited or isinstance(value, skipped):
             continue
-        seen.add(id(one))
-        if isinstance(one, np.ndarray):
-            yield one
-            waiting.append(one.base)
-        elif isinstance(one, types.FunctionType):
-            waiting.extend(cell.cell_contents for cell in one.__closure__ or ())
+        visited.add(id(value))
+        if isinstance(value, np.ndarray):
+            yield value
+            pending.append(value.base)
+        elif isinstance(value, types.FunctionType):
+            pending.extend(cell.cell_contents for cell in value.__closure__ or ())
         else:
-            waiting.extend(gc.get_referents(one))
+            pending.extend(gc.get_referents(value))
 
 
 def list_allowed(runtime: Runtime) -> list[Array]:
-    """Times, loads, which modality there was, and where in the picture its rows were taken."""
+    """Return the arrays that may stay: times, loads, masks of modalities, rows of the crop."""
     pipeline: Any = runtime.pipeline
     preprocessor = pipeline._preprocessor
-    placing = (preprocessor._taps, preprocessor._shares, *preprocessor._channel_rows)
-    masks = [] if pipeline._memory is None else [pipeline._memory._face_mask]
-    masks += [] if pipeline._memory is None else [pipeline._memory._voice_mask]
-    return [*walk(runtime.latency), *walk(runtime.trace), *walk(runtime.quality), *placing, *masks]
+    rows = (preprocessor._taps, preprocessor._weights, *preprocessor._channel_rows)
+    memory = pipeline._estimator._memory
+    masks = [] if memory is None else [memory._face_mask, memory._voice_mask]
+    return [
+        *walk(runtime.latency),
+        *walk(runtime.trace),
+        *walk(runtime.quality),
+        *rows,
+        *masks,
+    ]
 
 
-class Memory:
-    """What the arrays of a run hold when it is opened, to be looked at again when it is over."""
+class MemorySnapshot:
+    """The content of all arrays of a run when it opens."""
 
     def __init__(self) -> None:
         self.before: dict[int, tuple[Array, bytes]] = {}
 
-    def keep(self, root: object) -> None:
+    def record(self, root: object) -> None:
         self.before = {id(array): (array, array.tobytes()) for array in walk(root)}
 
     def find_left(self, runtime: Runtime, *others: object) -> list[Array]:
-        """Those that the run has filled and nobody has overwritten."""
+        """Return the arrays that the run has filled and not overwritten."""
         allowed = {id(array) for array in list_allowed(runtime)}
         return [
             array
@@ -97,34 +103,34 @@ class Memory:
 
 
 @pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
-    """Of the next replay."""
-    found = Memory()
+def memory(monkeypatch: pytest.MonkeyPatch) -> MemorySnapshot:
+    """A snapshot of the next replay."""
+    snapshot = MemorySnapshot()
 
     @contextmanager
-    def open_and_keep(*what: Any, **options: Any) -> Iterator[Runtime]:
-        with open_runtime(*what, **options) as runtime:
-            found.keep(runtime)
+    def open_and_record(*arguments: Any, **options: Any) -> Iterator[Runtime]:
+        with open_runtime(*arguments, **options) as runtime:
+            snapshot.record(runtime)
             yield runtime
 
-    monkeypatch.setattr(replay, "open_runtime", open_and_keep)
-    return found
+    monkeypatch.setattr(replay, "open_runtime", open_and_record)
+    return snapshot
 
 
 def replay_demo() -> Runtime:
-    """With the real networks."""
+    """Replay with the real networks."""
     return run_replay(load_config(None, ["source.name=demo"]), [], SPEAKING_S)
 
 
-def test_nothing_is_left_in_memory_after_a_replay(memory: Memory) -> None:
-    """No picture, face, sound, spectrum or embedding in any array that the run has owned."""
+def test_nothing_is_left_in_memory_after_a_replay(memory: MemorySnapshot) -> None:
+    """No frame, face, audio, spectrum or embedding in any array of the run."""
     runtime = replay_demo()
     assert runtime.latency.count > 0
     assert memory.find_left(runtime) == []
 
 
-class KeptCamera(Camera):
-    """Keeps its newest picture, as a driver's buffers do."""
+class LastFrameCamera(FakeCamera):
+    """Keeps its newest frame, as the buffers of a driver do."""
 
     newest: VideoFrame | None = None
 
@@ -137,26 +143,25 @@ class KeptCamera(Camera):
 @pytest.fixture
 def live(
     configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], tuple[LiveRun, Runtime, Memory, KeptCamera]]:
-    """A function that runs until there is a voice -> all that was in it, over."""
+) -> Callable[[], tuple[LiveRun, Runtime, MemorySnapshot, LastFrameCamera]]:
+    """A function -> a finished run with a voice, its runtime, snapshot and camera."""
 
-    def play() -> tuple[LiveRun, Runtime, Memory, KeptCamera]:
-        found, camera = Memory(), KeptCamera()
-        sources = Sources(camera, Microphone(), "fake")
-        monkeypatch.setattr(app, "open_sources", lambda *_, **__: sources)
-        run = LiveRun(configure("camera"), [], on_open=found.keep)
-        return run, run.run(SPEAKING_S), found, camera
+    def play() -> tuple[LiveRun, Runtime, MemorySnapshot, LastFrameCamera]:
+        snapshot, camera = MemorySnapshot(), LastFrameCamera()
+        sources = Sources(camera, FakeMicrophone(), "fake")
+        monkeypatch.setattr(live_module, "open_sources", lambda *_, **__: sources)
+        run = LiveRun(configure("camera"), [], on_open=snapshot.record)
+        return run, run.run(SPEAKING_S), snapshot, camera
 
     return play
 
 
-Live = Callable[[], tuple[LiveRun, Runtime, Memory, KeptCamera]]
+Live = Callable[[], tuple[LiveRun, Runtime, MemorySnapshot, LastFrameCamera]]
 
 
 @pytest.mark.usefixtures("no_thread_left")
 def test_nothing_is_left_in_memory_after_a_live_run(live: Live) -> None:
-    """Neither in the runtime nor in what passes pictures on; the newest picture was overwritten
-    where it lay."""
+    """Neither in the runtime nor in the run. The newest frame is overwritten in its buffer."""
     run, runtime, memory, camera = live()
     assert runtime.latency.count > 10
     assert memory.find_left(runtime, run) == []
@@ -174,24 +179,24 @@ def test_nothing_is_left_in_memory_after_a_live_run(live: Live) -> None:
     ],
 )
 def test_each_wipe_is_needed(
-    memory: Memory, monkeypatch: pytest.MonkeyPatch, owner: type, wipe: str
+    memory: MemorySnapshot, monkeypatch: pytest.MonkeyPatch, owner: type, wipe: str
 ) -> None:
-    """The look at the memory finds what any one of them would leave."""
+    """The test above detects what each of them erases."""
     monkeypatch.setattr(owner, wipe, lambda _: None)
     assert memory.find_left(replay_demo()) != []
 
 
 def test_wipe_of_the_newest_frame_is_needed(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the others are."""
+    """As the other wipes are."""
     monkeypatch.setattr(FrameRing, "wipe", lambda _: None)
     run, runtime, memory, _ = live()
     assert len(memory.find_left(runtime, run)) == 1
 
 
 def test_frames_of_other_owners_are_not_wiped(configure: Callable[..., Config]) -> None:
-    """A benchmark holds its clip in memory, and plays it again."""
+    """A benchmark keeps its clip in memory and replays it."""
 
-    class Clip(Camera):
+    class Clip(FakeCamera):
         image = FACE.copy()
 
         def read(self) -> VideoFrame | None:
@@ -210,21 +215,23 @@ SYSTEM_CALLS = (
     "symlink,symlinkat,truncate"
 )
 RUN = (sys.executable, "-m", "emotion_edge.runtime", "run")
+DEMO = ("--source", "demo", "--seconds", "1", "--set", "budget_ms=10000")
+"""No machine misses this budget, so nothing is logged."""
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
-    """An environment in which everything of the user's lies in `tmp_path`."""
+    """An environment whose home, cache and state folders are in `tmp_path`."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith("XDG_")}
-    places = {"HOME": "home", "EMOTION_EDGE_CACHE": "cache", "EMOTION_EDGE_STATE": "state"}
+    folders = {"HOME": "home", "EMOTION_EDGE_CACHE": "cache", "EMOTION_EDGE_STATE": "state"}
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    environment |= {name: str(tmp_path / folder) for name, folder in places.items()}
+    environment |= {name: str(tmp_path / folder) for name, folder in folders.items()}
     (tmp_path / "home").mkdir()
     return environment
 
 
 def trace_run(home: dict[str, str], trace: Path, *arguments: str) -> list[str]:
-    """The system calls of a run that succeeded: of all its threads, by strace(1)."""
+    """Return the system calls of a successful run, of all its threads, by strace(1)."""
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")
@@ -245,11 +252,11 @@ def trace_run(home: dict[str, str], trace: Path, *arguments: str) -> list[str]:
 WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|\b(?:creat|mk\w+|rename\w*|\w*link\w*|truncate)\(")
 FAILED = re.compile(r"= -1 E\w+")
 NUMBA_PROBES = re.compile(r"O_TMPFILE|mkdir\(")
-"""Whether its cache can be written, with files that have no name."""
+"""Numba tests whether its cache is writable with unnamed files."""
 
 
 def list_written(calls: list[str]) -> list[str]:
-    """The absolute names in calls that change files, and did so."""
+    """Return the names in successful calls that change files."""
     names = []
     for call in calls:
         if WRITES.search(call) and not FAILED.search(call) and not NUMBA_PROBES.search(call):
@@ -258,12 +265,12 @@ def list_written(calls: list[str]) -> list[str]:
 
 
 def list_sockets(calls: list[str]) -> list[str]:
-    """The families of the sockets that were opened."""
-    return [found[1] for call in calls if (found := re.search(r"\bsocket(?:pair)?\((\w+)", call))]
+    """Return the families of the opened sockets."""
+    return [match[1] for call in calls if (match := re.search(r"\bsocket(?:pair)?\((\w+)", call))]
 
 
 def find_numba_cache() -> str:
-    """Where compiled kernels are kept; it holds nothing else."""
+    """Return the folder of compiled kernels; it has nothing else."""
     beside = Path(kernels.__file__).parent / "__pycache__"
     return f"{os.environ.get('NUMBA_CACHE_DIR') or beside}/"
 
@@ -272,12 +279,12 @@ def find_numba_cache() -> str:
 def test_run_writes_no_files_and_opens_no_connections(
     home: dict[str, str], tmp_path: Path, pace: str
 ) -> None:
-    """With the real networks, in ONNX Runtime: no socket at all, and of files only what was asked
-    for and the measured cost of the levels; the home folder stays empty."""
+    """With the real networks in ONNX Runtime: no socket, and no files except the output and the
+    profile of the levels. The home folder stays empty."""
     out = tmp_path / "out.jsonl"
-    options = ["--source", "demo", "--seconds", "1", "--pace", pace, "--output", f"jsonl:{out}"]
+    options = [*DEMO, "--pace", pace, "--output", f"jsonl:{out}"]
     calls = trace_run(home, tmp_path / "trace.txt", *options)
-    assert any("face.onnx" in call for call in calls)  # it is no other run that was traced
+    assert any("face.onnx" in call for call in calls)  # the trace has the right process
     assert list_sockets(calls) == []
     allowed = (str(out), f"{tmp_path / 'cache'}/", "/dev/null", find_numba_cache())
     written = list_written(calls)
@@ -288,7 +295,7 @@ def test_run_writes_no_files_and_opens_no_connections(
 
 
 def test_only_configured_sockets(home: dict[str, str], tmp_path: Path) -> None:
-    """Figures where they are to be served, words to systemd where it listens, and no more."""
+    """One for the metrics, one for systemd, and no others."""
     notify = tmp_path / "notify"
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
@@ -297,7 +304,7 @@ def test_only_configured_sockets(home: dict[str, str], tmp_path: Path) -> None:
         systemd.bind(str(notify))
         port = probe.getsockname()[1]
         probe.close()
-        options = ["--source", "demo", "--seconds", "1", "--output", "null"]
+        options = [*DEMO, "--output", "null"]
         calls = trace_run(
             home | {"NOTIFY_SOCKET": str(notify)},
             tmp_path / "trace.txt",
@@ -325,7 +332,7 @@ REPLAY = ["run", "--source", "demo", "--pace", "max", "--seconds", "0.1", "--out
     ],
 )
 def test_onnx_runtime_telemetry_is_off(home: dict[str, str], code: str, options: list[str]) -> None:
-    """Before it is loaded, whatever the environment says."""
+    """It is off before the library is loaded, whatever the environment says."""
     watch = (
         "import os, sys\n"
         "class Watch:\n"

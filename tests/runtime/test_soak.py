@@ -1,4 +1,4 @@
-"""A day of the whole pipeline on a fake clock: nothing grows, nothing is lost."""
+"""Soak test: a day of the pipeline on a fake clock leaks nothing and loses nothing."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ class Counter:
     def close(self) -> None: ...
 
 
-class Sensors:
-    """A board that is well."""
+class FakeBoard:
+    """A board without any problem."""
 
     def read(self) -> BoardStatus:
         return BoardStatus(10.0, 4000.0, 300.0, 55.5, None, cpu_pressure=0.1)
 
 
 class Day:
-    """Pictures and sound by the hour."""
+    """Feeds frames and audio to a run."""
 
     def __init__(self, runtime: Runtime, clock: FakeClock, sink: Counter) -> None:
         self.frames = 0
         self._runtime, self._clock, self._sink = runtime, clock, sink
         self._samples = 0
 
-    def see(self) -> None:
+    def add_frame(self) -> None:
         t_ns = self._clock.now_ns()
         frame = VideoFrame(t_ns, self.frames, FACE)
         self._runtime.face_tracker.track(frame) if self.frames % 200 == 0 else None
@@ -64,7 +64,7 @@ class Day:
         self._runtime.process(window, t_ns, t_ns, [self._sink])
         self.frames += 1
 
-    def hear(self, samples: int) -> None:
+    def add_audio(self, samples: int) -> None:
         at = self._samples % (len(VOICE) - samples)
         t_ns = self._clock.now_ns() - samples * SECOND // RATE
         chunk = AudioChunk(t_ns, self._samples, VOICE[at : at + samples])
@@ -72,28 +72,28 @@ class Day:
         self._samples += samples
 
     def spend_hour(self, monitor: Monitor) -> None:
-        """Half a minute as it comes, and then a picture every ten seconds without a word."""
+        """Half a minute at full rate, then a frame every ten seconds without audio."""
         for _ in range(30 * 30):
             self._clock.advance(SECOND // 30)
-            self.hear(RATE // 30)
-            self.see()
+            self.add_audio(RATE // 30)
+            self.add_frame()
             if self.frames % 15 == 0:
                 monitor.poll()
         for _ in range(357):
             self._clock.advance(10 * SECOND)
-            self.see()
+            self.add_frame()
             monitor.poll()
-        self._samples += round(3570 * RATE)  # the microphone was away
+        self._samples += round(3570 * RATE)  # the microphone was missing
 
 
 def test_a_day(null_bundle: Path) -> None:
-    """Not one more thread, descriptor or object, and one estimate for each picture."""
+    """No more threads, descriptors or objects than after an hour, and one estimate per frame."""
     fixed = ["source.name=demo", f"bundle='{null_bundle}'", "engines.name=null"]
     clock, sink, process = FakeClock(SECOND), Counter(), psutil.Process()
     with open_runtime(load_config(None, fixed), clock) as runtime:
-        costs = [LevelCost(one.level.name, 0.1, 5.0, 0.0) for one in runtime.levels]
+        costs = [LevelCost(name, 0.1, 5.0, 0.0) for name in ("high", "low")]
         runtime.quality = QualityController(costs, 45.0)
-        monitor = Monitor(runtime, Sensors(), Watchdog(clock, {}))
+        monitor = Monitor(runtime, FakeBoard(), Watchdog(clock, {}))
         day = Day(runtime, clock, sink)
         day.spend_hour(monitor)
         gc.collect()

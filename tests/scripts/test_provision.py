@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.runtime.doctor.service import L4T_VERSIONS
+from emotion_edge.runtime.doctor.host import L4T_VERSIONS
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 SYSTEMD = SCRIPTS.parent / "systemd"
@@ -200,24 +200,24 @@ def test_wheels_without_the_program(tmp_path: Path, root: Path) -> None:
 
 
 def test_kernel_date_follows_the_content(root: Path) -> None:
-    """Numba looks at the date of one file only: a change of any changes the date of all, and the
-    same content has the same date on every machine."""
+    """Numba checks the date of one file only: a change of any file changes the date of all, in
+    subfolders too, and the same content has the same date on every machine."""
     kernels = root / "opt/emotion-edge/venv/lib/python3.10/site-packages/emotion_edge/kernels"
-    kernels.mkdir(parents=True)
+    (kernels / "cpu").mkdir(parents=True)
 
     def dates() -> set[int]:
         assert run(root, 'date_kernels "$root"').returncode == 0
-        return {path.stat().st_mtime_ns for path in kernels.iterdir()}
+        return {path.stat().st_mtime_ns for path in kernels.rglob("*.py")}
 
-    (kernels / "face.py").write_text("a")
-    (kernels / "simd.py").write_text("b")
+    (kernels / "reference.py").write_text("a")
+    (kernels / "cpu" / "simd.py").write_text("b")
     first = dates()
     assert len(first) == 1
     assert next(iter(first)) % 1_000_000_000 == 0
-    (kernels / "simd.py").write_text("c")
+    (kernels / "cpu" / "simd.py").write_text("c")
     second = dates()
     assert first.isdisjoint(second)
-    (kernels / "simd.py").write_text("b")
+    (kernels / "cpu" / "simd.py").write_text("b")
     assert dates() == first
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -95,6 +96,32 @@ def test_missing_microphone_is_reported(checkout: Path) -> None:
     assert calls[-1] == "emotion-edge|run|"
     (checkout / ".venv" / "lib" / "python3.10" / "site-packages" / "pyaudio").mkdir(parents=True)
     assert "microphone" not in run(checkout)[1].stderr
+
+
+def test_kernel_cache_follows_the_content(checkout: Path) -> None:
+    """A change in any file of kernels/, in a subfolder too, selects another cache folder."""
+
+    def find_cache() -> str:
+        steps = f'source "{checkout}/scripts/environment.sh"; use_kernel_cache; '
+        return subprocess.run(
+            ["bash", "-c", f'set -euo pipefail; {steps} echo "$NUMBA_CACHE_DIR"'],
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=500,
+        ).stdout.strip()
+
+    (checkout / "kernels" / "cpu").mkdir(parents=True)
+    (checkout / "kernels" / "spec.py").write_text("a")
+    simd = checkout / "kernels" / "cpu" / "simd.py"
+    simd.write_text("b")
+    first = find_cache()
+    assert Path(first).parent == checkout / ".venv" / "numba"
+    simd.write_text("c")
+    assert find_cache() != first
+    simd.write_text("b")
+    assert find_cache() == first
 
 
 def test_python_is_missing(checkout: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ device's tests run them for real."""
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -56,9 +57,10 @@ def test_jetson_dry_run(rootfs: Path) -> None:
     before = sorted(rootfs.rglob("*"))
     result = run("build_image", "jetson", rootfs, "--dry-run")
     assert result.returncode == 0, result.stderr
-    lines = [line[4:] for line in result.stdout.splitlines() if line.startswith("  + ")]
+    printed = [line[4:] for line in result.stdout.splitlines() if line.startswith("  + ")]
+    lines = [" ".join(shlex.split(line)) for line in printed]
     marks = [
-        f"sed -i s/\\<SOC\\>/t234/ {rootfs}/etc/apt/sources.list.d/nvidia-l4t-apt-source.list",
+        f"sed -i s/<SOC>/t234/ {rootfs}/etc/apt/sources.list.d/nvidia-l4t-apt-source.list",
         f"chroot {rootfs} env DEBIAN_FRONTEND=noninteractive apt-get ",
         f"chroot {rootfs} systemd-sysusers ",
         f"chroot {rootfs} python3 -m venv --clear --system-site-packages /opt/emotion-edge/venv",

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The training loop of every network: resumable to the bit, on one process or many."""
 
 from .checkpoint import load_weights, save_weights
 from .distributed import read_process_group

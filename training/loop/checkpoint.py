@@ -1,14 +1,13 @@
-"""Checkpoints: written whole or not at all, read without running anything that is in them.
+"""Checkpoints: written atomically, read without executing their content.
 
-In: a dictionary of tensors, numbers and texts. Out: a file of `torch.save`. Reading is left to
-torch's loader of weights only; a plain pickle is refused unread. Each file says which run it
-belongs to (`describe_run`), and only the same run may go on from it.
+In: a dictionary of tensors, numbers and texts. Out: a file of `torch.save`. Files are read with
+`weights_only=True`; a plain pickle is refused unread. Each file names its run (`describe_run`),
+and only the same run can resume from it.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...engines.storage import atomic_write
 from ..errors import CheckpointError
 
 FORMAT_VERSION = 2
-"""1 held no description of its run."""
+"""Version 1 had no description of the run."""
 _ZIP_MAGIC = b"PK\x03\x04"
 _UNREADABLE = (
     RuntimeError,
@@ -31,12 +31,12 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
 )
-"""What torch raises for a damaged file, depending on where the damage is."""
+"""Exceptions of torch for a damaged file, depending on where the damage is."""
 
 
 def describe_run(model: nn.Module, settings: Mapping[str, object]) -> dict[str, str]:
-    """What a checkpoint and the run that goes on from it must share, as texts by name: the shape
-    of every weight, and the `settings` (schedule, recipe, labels)."""
+    """Return what a checkpoint and the run that resumes from it must share, as texts by name: the
+    network, the shape of every weight, and the `settings` (schedule, recipe, labels)."""
     shapes = {name: str(tuple(value.shape)) for name, value in model.state_dict().items()}
     return {"network": type(model).__name__} | {k: str(v) for k, v in settings.items()} | shapes
 
@@ -46,49 +46,36 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
     Raises CheckpointError when it cannot be written (a full disk, a folder without permission).
     """
-    _replace(path, {**state, "format": FORMAT_VERSION})
+    _save(path, {**state, "format": FORMAT_VERSION})
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
     """Write `model`'s state dictionary in the same manner."""
-    _replace(path, model.state_dict())
+    _save(path, model.state_dict())
 
 
-def _replace(path: Path, content: Mapping[str, Any]) -> None:
+def _save(path: Path, content: Mapping[str, Any]) -> None:
     # In memory first: torch's own writer turns a full disk into an error about file positions.
     packed = io.BytesIO()
     torch.save(content, packed)
-    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(packed.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        atomic_write(path, packed.getvalue())
     except OSError as error:
-        _remove(partial)
         kept = "; the one before it is kept" if path.exists() else ""
         raise CheckpointError(f"{path}: cannot be written: {error.strerror}{kept}") from error
 
 
-def _remove(partial: Path) -> None:
-    try:
-        partial.unlink(missing_ok=True)
-    except OSError:
-        return  # its folder is what failed: the first error says so
-
-
 def load_checkpoint(path: Path, run: Mapping[str, str]) -> dict[str, Any]:
-    """The state that was saved by the same `run` (see `describe_run`), on the CPU.
+    """Return the state that the same `run` (see `describe_run`) saved, on the CPU.
 
-    Raises CheckpointError when the file is damaged, is no checkpoint or is another run's.
+    Raises CheckpointError when the file is damaged, not a checkpoint, or of another run.
     """
     state = _read(path)
     found, version = state.get("run"), state.get("format")
     if version != FORMAT_VERSION or not isinstance(found, dict):
         raise CheckpointError(
-            f"{path}: is of format {version}, this program reads {FORMAT_VERSION}; delete it or"
+            f"{path}: has format {version}, this program reads {FORMAT_VERSION}; delete it or"
             " train into another folder"
         )
     different = [name for name in {**run, **found} if run.get(name) != found.get(name)]
@@ -96,7 +83,7 @@ def load_checkpoint(path: Path, run: Mapping[str, str]) -> dict[str, Any]:
         name = different[0]
         others = f" ({len(different) - 1} more differ)" if len(different) > 1 else ""
         raise CheckpointError(
-            f"{path}: is of another run: {name} is {found.get(name, 'missing')}, only"
+            f"{path}: of another run: {name} is {found.get(name, 'missing')}, only"
             f" {run.get(name, 'none')} can go on here{others}; delete it or train into another"
             " folder"
         )
@@ -104,8 +91,8 @@ def load_checkpoint(path: Path, run: Mapping[str, str]) -> dict[str, Any]:
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Put the weights of `path`, a checkpoint (its averaged weights) or a state dictionary, into
-    `model`. Raises CheckpointError when they do not fit."""
+    """Load the weights of `path` into `model`: a state dictionary, or the averaged weights of a
+    checkpoint. Raises CheckpointError when they do not fit."""
     state = _read(path)
     weights = state["ema"] if "format" in state and "ema" in state else state
     wanted = model.state_dict()
@@ -129,7 +116,7 @@ def _read(path: Path) -> dict[str, Any]:
             magic = file.read(len(_ZIP_MAGIC))
             if magic != _ZIP_MAGIC:
                 raise CheckpointError(
-                    f"{path}: is no checkpoint; allowed are files of torch.save, never a pickle"
+                    f"{path}: not a checkpoint; allowed: files of torch.save, never a pickle"
                 )
             file.seek(0)
             state = torch.load(file, map_location="cpu", weights_only=True)
@@ -139,8 +126,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise
     except _UNREADABLE as error:
         raise CheckpointError(
-            f"{path}: is damaged, or holds more than weights, which is never loaded"
+            f"{path}: damaged, or holds objects other than weights, which are never loaded"
         ) from error
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: holds a {type(state).__name__}, a dictionary is wanted")
+        raise CheckpointError(f"{path}: holds a {type(state).__name__}, expected a dictionary")
     return state

@@ -1,9 +1,10 @@
-"""Several processes, one run: what `torchrun` has started, and how its processes work together.
+"""Devices and processes of a run: one process, or the several that `torchrun` starts.
 
-Each process makes the same batches and learns from its own rows of them, so a run gives the same
-weights whatever their number. Without torchrun there is one process, and all this does nothing.
+In: the environment that torchrun sets, and the GPUs of this machine. Out: this process's place in
+the group, its device, and collective operations that do nothing in a single process.
 
-Where a network is trained, and how the rest of the program need not care.
+Every process draws the same batches and trains on its own rows of them, so the weights do not
+depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ from ..errors import TrainingError
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """This process among those of the run."""
+    """Place of this process among those of the run."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    """Rank on this machine: which of its GPUs is ours."""
+    """Rank on this machine, which selects the GPU."""
 
     @property
     def is_main(self) -> bool:
-        """The one process that logs, validates and saves."""
+        """Whether this is the process that logs, validates and saves."""
         return self.rank == 0
 
 
 def read_process_group() -> ProcessGroup:
-    """Read what torchrun has put into the environment."""
+    """Read the variables that torchrun sets; without them the group is one process."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     texts = [os.environ.get(name, default) for name, default in zip(names, "010", strict=True)]
     try:
@@ -50,28 +51,27 @@ def read_process_group() -> ProcessGroup:
         rank, size, local_rank = -1, 0, -1
     if not 0 <= rank < size or local_rank < 0:
         given = ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
-        raise TrainingError(f"{given}: not what torchrun sets; leave them unset for one process")
+        raise TrainingError(f"{given}: not values of torchrun; leave them unset for one process")
     return ProcessGroup(rank, size, local_rank)
 
 
-def join(process_group: ProcessGroup, device: torch.device) -> None:
-    """Meet the other processes, once in the life of this one."""
+def join_process_group(process_group: ProcessGroup, device: torch.device) -> None:
+    """Initialize the process group, once per process."""
     if process_group.size == 1 or dist.is_initialized():
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # Imported later, as an optimiser or DistributedDataParallel would, these keep the group for
-    # ever as the default of their functions' arguments (PyTorch 2.13).
+    # Imported after the group exists, as optimizers and DistributedDataParallel do it, these
+    # modules hold the group for ever as default argument of their functions (PyTorch 2.13).
     for module in ("torch._dynamo", "torch.distributed.nn.functional"):
         importlib.import_module(module)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    atexit.register(_leave)
+    atexit.register(_leave_process_group)
 
 
-def _leave() -> None:
-    """The group's threads must end before Python does, or now and then they abort a process that
-    was done. They end with the last that holds the group: a wrapped model does, in a circle of
-    references."""
+def _leave_process_group() -> None:
+    """End the threads of the group: threads that outlive Python sometimes abort the process. They
+    end with the last reference to the group, and a wrapped model holds one in a cycle."""
     gc.collect()
     dist.destroy_process_group()
 
@@ -79,7 +79,7 @@ def _leave() -> None:
 def wrap_data_parallel(
     model: nn.Module, process_group: ProcessGroup, device: torch.device
 ) -> nn.Module:
-    """`model`, with its gradients averaged over the processes."""
+    """Wrap `model` so that its gradients are averaged over the processes."""
     if process_group.size == 1:
         return model
     ids = [device.index] if device.type == "cuda" else None
@@ -89,10 +89,10 @@ def wrap_data_parallel(
 def shard_batch(
     inputs: tuple[Tensor, ...], target: Tensor, process_group: ProcessGroup
 ) -> tuple[tuple[Tensor, ...], Tensor, float]:
-    """The rows of a batch that this process learns from, and the factor for their mean loss.
+    """Return the rows of a batch that this process trains on, and the factor for their mean loss.
 
     The average over processes of `factor * mean over own rows` is the mean over the whole batch,
-    also when it does not divide evenly.
+    also when the batch does not divide evenly.
     """
     if process_group.size == 1:
         return inputs, target, 1.0
@@ -101,14 +101,14 @@ def shard_batch(
             f"a batch of {len(target)} cannot be shared by {process_group.size} processes:"
             " choose a larger batch_size"
         )
-    own = slice(process_group.rank, None, process_group.size)
-    mine = target[own]
-    factor = len(mine) * process_group.size / len(target)
-    return tuple(tensor[own] for tensor in inputs), mine, factor
+    rows = slice(process_group.rank, None, process_group.size)
+    own_target = target[rows]
+    factor = len(own_target) * process_group.size / len(target)
+    return tuple(tensor[rows] for tensor in inputs), own_target, factor
 
 
 def average_over_processes(value: Tensor, process_group: ProcessGroup) -> float:
-    """The mean over all processes of a tensor with one value; a NaN anywhere is one everywhere."""
+    """Average a tensor of one value over all processes. One NaN makes the average NaN."""
     if process_group.size > 1:
         value = value.clone()
         dist.all_reduce(value)
@@ -116,7 +116,7 @@ def average_over_processes(value: Tensor, process_group: ProcessGroup) -> float:
 
 
 def broadcast_object(value: Any, process_group: ProcessGroup, device: torch.device) -> Any:
-    """What the first process holds, for all."""
+    """Send `value` of the first process to all."""
     if process_group.size == 1:
         return value
     box = [value]
@@ -125,29 +125,29 @@ def broadcast_object(value: Any, process_group: ProcessGroup, device: torch.devi
 
 
 def broadcast_state(model: nn.Module, process_group: ProcessGroup) -> None:
-    """Give all processes the first's weights and buffers, in place."""
+    """Copy the weights and buffers of the first process to all, in place."""
     if process_group.size > 1:
         for value in model.state_dict().values():
             dist.broadcast(value, src=0)
 
 
 def choose_device(local_rank: int = 0) -> torch.device:
-    """This process's GPU where there is one, else the CPU."""
+    """Return the GPU of this process, or the CPU when there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
 def choose_precision(device: torch.device) -> torch.dtype | None:
-    """The 16-bit type to compute in: bfloat16 where the GPU has it, else float16; None on the CPU,
-    which is slower with either."""
+    """Return the type for mixed precision: bfloat16 if the GPU supports it, else float16. None on
+    the CPU, which is slower with either."""
     if device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """A tensor, or a tuple of them, on `device`."""
+    """Move a tensor, or a tuple of tensors, to `device`."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=device.type == "cuda")
     return tuple(to_device(item, device) for item in value)
@@ -155,8 +155,8 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 @contextmanager
 def outputs_on_cpu(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """While this is open, `model` on `device` takes CPU tensors and answers with them: those who
-    judge it need not know where it is."""
+    """Let `model` on `device` take and return CPU tensors inside the `with` block, so that
+    validation does not depend on the device."""
     if device.type == "cpu":
         yield
         return

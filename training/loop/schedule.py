@@ -1,4 +1,7 @@
-"""How long and how fast to learn: the numbers of a run, its learning rate, its averaged weights."""
+"""Hyperparameters of a run and what follows from them.
+
+In: a `Schedule`. Out: the learning rate of each step, the optimizer, the averaged (EMA) weights.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +14,31 @@ from torch import nn
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast to learn."""
+    """Length of a run and its hyperparameters."""
 
     num_epochs: int
     batches_per_epoch: int
     peak_lr: float = 2e-3
     weight_decay: float = 0.05
     warmup: float = 0.06
-    """Share of all steps in which the rate rises from zero."""
+    """Share of all steps in which the learning rate rises from zero."""
     ema_decay: float = 0.998
     clip_norm: float = 1.0
     label_smoothing: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's memory of the gradient and of its square."""
+    """AdamW's decay rates for the mean of the gradient and of its square."""
     seed: int = 0
-    """Of dropout and of batches that use torch's random numbers."""
+    """Seed of dropout and of batches that draw torch's random numbers."""
     patience: int = 0
-    """Stop when validation has not risen for so many epochs, and return the best; 0 never stops."""
+    """Stop after this many epochs without a better validation score and return the best weights;
+    0 never stops."""
     checkpoint_every: int = 1
-    """Epochs from one checkpoint to the next; the last epoch always has one."""
+    """Epochs between checkpoints; the last epoch always writes one."""
 
 
 @dataclass(frozen=True, slots=True)
 class FitRecipe:
-    """What the recipes of all networks can be told; the fields are those of `Schedule`."""
+    """Settings that all recipes share, named as the fields of `Schedule`."""
 
     batch_size: int = 64
     weight_decay: float = 0.05
@@ -46,19 +50,19 @@ class FitRecipe:
     checkpoint_every: int = 1
     seed: int = 0
 
-    def plan(
+    def make_schedule(
         self, num_epochs: int, num_examples: int, peak_lr: float, ema_decay: float
     ) -> Schedule:
-        """So many epochs of as many full batches as the examples make."""
-        same = {
+        """Return a schedule whose epochs are the full batches of `num_examples`."""
+        shared = {
             name: getattr(self, name) for name in Schedule.__slots__ if name in FitRecipe.__slots__
         }
         num_batches = num_examples // self.batch_size
-        return Schedule(num_epochs, num_batches, peak_lr, ema_decay=ema_decay, **same)
+        return Schedule(num_epochs, num_batches, peak_lr, ema_decay=ema_decay, **shared)
 
 
 def learning_rate(step: int, schedule: Schedule) -> float:
-    """Linear warm-up, then half a cosine to zero."""
+    """Return the rate of a step: linear warm-up, then half a cosine to zero."""
     total = schedule.num_epochs * schedule.batches_per_epoch
     warm = max(1, round(schedule.warmup * total))
     if step < warm:
@@ -67,7 +71,7 @@ def learning_rate(step: int, schedule: Schedule) -> float:
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); biases and norms are not decayed."""
+    """Make AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) without decay of biases and norms."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     groups: list[dict[str, object]] = [
@@ -79,9 +83,9 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, step: int, decay: float) -> None:
-    """Move `ema` towards `model` after optimisation step `step`, in place.
+    """Move `ema` towards `model` after optimization step `step`, in place.
 
-    Early on the average would be mostly the random start: it forgets faster then.
+    The decay is smaller in early steps, so that the average is not mostly the random start.
     """
     decay = min(decay, (1 + step) / (10 + step))
     live = model.state_dict()

@@ -1,4 +1,4 @@
-"""Curves of a run for TensorBoard."""
+"""TensorBoard curves of a run: numbers by epoch in, event files out."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from ..errors import TrainingError
 
 
 class TensorBoardLog:
-    """Writes numbers by epoch into a folder for `tensorboard --logdir`; without a folder, nothing.
+    """Context manager that writes numbers by epoch for `tensorboard --logdir`.
 
-    A context manager. Epochs count from 1. Raises TrainingError when TensorBoard is missing.
+    Epochs count from 1. Without a folder it writes nothing. Raises TrainingError when TensorBoard
+    is missing or the folder cannot be written.
     """
 
     def __init__(self, folder: Path | None, first_epoch: int = 1) -> None:
@@ -25,7 +26,7 @@ class TensorBoardLog:
             raise TrainingError(
                 f"{folder}: curves need TensorBoard: pip install tensorboard, or give no folder"
             ) from error
-        # Epochs after the checkpoint that a killed run had drawn already are drawn again.
+        # A resumed run repeats the epochs after its checkpoint: purge their old points.
         try:
             self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
         except OSError as error:

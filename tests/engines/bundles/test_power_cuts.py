@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SCRIPT = Path(__file__).parent.parent / "power_cuts.py"
+ROOT = Path(__file__).parents[3]
 MEMORY = "/dev/shm"
 """A disk that is not waited for: the model keeps what was synced itself."""
 TIMEOUT_S = 500
@@ -22,7 +22,8 @@ def test_every_cut_leaves_a_bundle(tmp_path: Path) -> None:
     place = MEMORY if os.access(MEMORY, os.W_OK) else tmp_path
     with tempfile.TemporaryDirectory(dir=place) as folder:
         done = subprocess.run(
-            [sys.executable, str(SCRIPT), folder],
+            [sys.executable, "-m", "tests.engines.power_cuts", folder],
+            cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,

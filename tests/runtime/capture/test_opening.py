@@ -250,10 +250,9 @@ def test_missing_devices_are_awaited(
         caplog.at_level(logging.INFO),
         open_sources(Source("camera", "USB"), clock=clock, wait_policy=WAIT) as sources,
     ):
-        both = (sources.video, sources.audio)
-        assert list_faults(both) == ()
+        assert list_faults(sources.devices) == ()
         assert read_next(sources.video).image[0, 0, 0] == 3
-        assert list_faults(both) == ()
+        assert list_faults(sources.devices) == ()
     lost, back = caplog.records
     assert "/dev/video*" in lost.getMessage()
     assert (lost.levelno, back.levelno) == (logging.WARNING, logging.WARNING)
@@ -271,7 +270,7 @@ def test_named_microphone_is_reported_missing(
         tries = stop_after(monkeypatch, sources.audio, 3)
         assert sources.audio.read() is None
         assert len(tries) == 3
-        assert bool(list_faults((sources.audio,))) == is_fault
+        assert bool(list_faults(sources.devices)) == is_fault
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, source: object, count: int) -> list[int]:

@@ -163,3 +163,10 @@ def test_merge_orders_finished_audio_before_the_frame() -> None:
     assert events[at - 1] == ("AudioChunk", 30)
     assert events[at + 1] == ("AudioChunk", 40)
     assert len(events) == 14
+
+
+def test_retimed(clock: FakeClock) -> None:
+    """Frames at exactly the requested rate; their indices continue."""
+    with Playback(FakeMedia(), clock, fps=50) as playback:
+        first, second = read_many(playback.video, 2)
+        assert (second.t_ns - first.t_ns, second.index - first.index) == (20 * MS, 1)

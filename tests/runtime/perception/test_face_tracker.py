@@ -1,10 +1,9 @@
-"""Where the face is: found, chosen, and held still."""
+"""The face search's thread, and its detector."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,20 +13,16 @@ from numpy.typing import NDArray
 
 from emotion_edge.engines.face_detector import (
     Detection,
-    Detector,
     HaarDetector,
-    YuNetDetector,
 )
+from emotion_edge.engines.face_tracker import FaceTracker
 from emotion_edge.runtime.capture.demo import draw_face
-from emotion_edge.runtime.capture.media_file import MediaFile
 from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.messages import FaceBox, SourceError, VideoFrame
+from emotion_edge.runtime.messages import SourceError, VideoFrame
 from emotion_edge.runtime.perception.face_tracker import (
-    BoxSmoother,
-    FaceTracker,
-    choose_face,
     one_opencv_thread,
     open_detector,
+    run_face_tracker,
 )
 
 STEP_NS = 125_000_000
@@ -38,173 +33,9 @@ def make_frame(image: NDArray[np.uint8], t_ns: int = 0, index: int = 0) -> Video
     return VideoFrame(t_ns, index, image)
 
 
-def follow(places: Iterable[Sequence[float]], lost_after_s: float = 0.7) -> list[FaceBox]:
-    """The steady boxes for findings (centre x, centre y, side), eight a second."""
-    steady = BoxSmoother(lost_after_s)
-    boxes = [
-        steady.update(n * STEP_NS, Detection(x, y, size, 1.0))
-        for n, (x, y, size) in enumerate(places)
-    ]
-    assert all(box is not None for box in boxes)
-    return [box for box in boxes if box is not None]
-
-
-# The steady box
-
-
-def test_box_stands_still_while_the_face_does() -> None:
-    """The detectors waver by 2 % of the side: of that at most a tenth is seen."""
-    rng = np.random.default_rng(4)
-    wavering = [
-        tuple(np.array([400.0, 300.0, 200.0]) + 200 * rng.uniform(-0.02, 0.02, 3))
-        for _ in range(200)
-    ]
-    boxes = follow(wavering)
-    centres = np.array([(b.x + b.size / 2, b.y + b.size / 2, b.size) for b in boxes[20:]])
-    steps = np.abs(np.diff(centres, axis=0)).max()
-    assert steps < 0.003 * 200
-    assert np.abs(centres - [400, 300, 200]).max() < 0.015 * 200
-    assert centres.std(axis=0).max() < np.std(np.array(wavering), axis=0).min() / 2
-
-
-@pytest.mark.parametrize("step", [(30, 0, 0), (0, -30, 0), (0, 0, 40), (-200, 100, -50)])
-def test_box_follows_a_step_at_once(step: tuple[float, float, float]) -> None:
-    """A real move is not smoothed: the box is there with the first finding."""
-    x, y, size = (a + b for a, b in zip((400, 300, 200), step, strict=True))
-    box = follow([(400, 300, 200)] * 5 + [(x, y, size)])[-1]
-    assert (box.x + box.size / 2, box.y + box.size / 2, box.size) == pytest.approx((x, y, size))
-
-
-def test_box_follows_a_slow_drift() -> None:
-    """A drift within the dead band at each step never leaves the box behind by more than it."""
-    places = [(400 + n, 300 + 0.5 * n, 200 + 0.3 * n) for n in range(150)]
-    for place, box in zip(places, follow(places), strict=True):
-        lag = max(abs(box.x + box.size / 2 - place[0]), abs(box.size - place[2]))
-        assert lag <= BoxSmoother.DEAD_BAND * place[2]
-
-
-def test_box_is_forgotten() -> None:
-    """Kept while the face is away for a moment; gone after `lost_after_s`; then found anew."""
-    steady = BoxSmoother(0.7)
-    first = steady.update(0, Detection(100, 100, 50, 1.0))
-    assert steady.update(700_000_000, None) is first
-    assert steady.update(700_000_001, None) is None
-    assert steady.update(800_000_000, None) is None
-    again = steady.update(900_000_000, Detection(102, 101, 50, 1.0))
-    assert again == FaceBox(77, 76, 50, 1.0, 900_000_000)
-
-
-def test_box_has_the_time_of_its_frame() -> None:
-    """A picture without a face does not make the old box look new."""
-    steady = BoxSmoother(1.0)
-    steady.update(5, Detection(100, 100, 50, 0.5))
-    kept = steady.update(900, None)
-    assert kept is not None
-    assert kept.t_ns == 5
-
-
-# Which face
-
-
-def box_at(face: Detection) -> FaceBox:
-    return FaceBox(face.x - face.size / 2, face.y - face.size / 2, face.size, 1.0, 0)
-
-
-def test_largest_central_face_is_chosen() -> None:
-    """Size counts, and so does the middle; the detector's score and order do not."""
-    middle, corner = Detection(320, 180, 100, 0.1), Detection(60, 60, 110, 9.0)
-    large = Detection(100, 100, 300, 0.1)
-    assert choose_face([corner, middle], 640, 360, None) is middle
-    assert choose_face([middle, corner], 640, 360, None) is middle
-    assert choose_face([middle, corner, large], 640, 360, None) is large
-
-
-def test_face_followed_is_not_left_for_a_little_better_one() -> None:
-    """Two faces of about one size: no to and fro; a clearly better one takes over."""
-    left, right = Detection(220, 180, 100, 1.0), Detection(420, 180, 100, 1.0)
-    a_bit = Detection(420, 180, 115, 1.0)
-    better = Detection(420, 180, 150, 1.0)
-    for order in ([left, right], [right, left]):
-        assert choose_face(order, 640, 360, box_at(left)) is left
-        assert choose_face(order, 640, 360, box_at(right)) is right
-    assert choose_face([left, a_bit], 640, 360, None) is a_bit
-    assert choose_face([left, a_bit], 640, 360, box_at(left)) is left
-    assert choose_face([left, better], 640, 360, box_at(left)) is better
-
-
-# Detectors
-
-
-def yunet_file(shared_data: Path) -> Path:
-    file = shared_data / "models" / "yunet" / "yunet_n_320_320.onnx"
-    if not file.is_file():
-        pytest.skip(f"no {file}")
-    return file
-
-
-def centre_and_side(box: FaceBox) -> NDArray[np.float64]:
-    return np.array([box.x + box.size / 2, box.y + box.size / 2, box.size])
-
-
-def test_haar_finds_the_demo_face() -> None:
-    """The drawn face, through all its expressions, at its place."""
-    detector = open_detector("")
-    found = 0
-    for n in range(40):
-        box = FaceTracker(detector, 0.7).track(make_frame(draw_face(n / 2)))
-        if box is not None:
-            found += 1
-            x, y, size = centre_and_side(box)
-            assert (x, y) == pytest.approx((320, 185), abs=40)
-            assert 170 < size < 280
-    assert found >= 36
-
-
-@pytest.mark.parametrize("name", CLIPS)
-def test_detectors_agree_on_a_real_face(shared_data: Path, name: str) -> None:
-    """What the face network sees does not depend on the finder: within 12 % of the side."""
-    clip = shared_data / "clips" / name
-    if not clip.is_file():
-        pytest.skip(f"no {clip}")
-    finders = [FaceTracker(HaarDetector(), 1.0)]
-    finders.append(FaceTracker(YuNetDetector(yunet_file(shared_data)), 1.0))
-    apart = []
-    for frame in MediaFile(clip).frames():
-        if frame.index % 12:
-            continue
-        haar, yunet = (face_tracker.track(frame) for face_tracker in finders)
-        assert yunet is not None
-        if haar is not None:
-            off = centre_and_side(haar) - centre_and_side(yunet)
-            apart.append(np.abs(off).max() / yunet.size)
-    assert len(apart) >= 7
-    assert np.median(apart) < 0.12
-    assert max(apart) < 0.2
-
-
-@pytest.fixture(params=["haar", "yunet"])
-def detector(request: pytest.FixtureRequest) -> Detector:
-    if request.param == "haar":
-        return open_detector("")
-    return open_detector(str(yunet_file(request.getfixturevalue("shared_data"))))
-
-
-@pytest.mark.parametrize(
-    "size", [(40, 30), (1, 1), (2, 400), (400, 2), (400, 33), (321, 181), (1919, 1079)]
-)
-def test_frames_without_a_face(detector: Detector, size: tuple[int, int]) -> None:
-    """Black, white and noisy pictures of any size: nothing is found, nothing fails."""
-    width, height = size
-    face_tracker = FaceTracker(detector, 0.7)
-    noise = np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
-    flat = [np.full((height, width, 3), level, np.uint8) for level in (0, 255)]
-    for n, image in enumerate([*flat, noise]):
-        assert face_tracker.track(make_frame(image, n)) is None
-
-
 @pytest.mark.parametrize("content", [None, b"", b"no network at all", b"\x08\x07" * 500])
 def test_file_that_is_no_yunet(tmp_path: Path, content: bytes | None) -> None:
-    """Missing or broken: one line that names the setting and the file."""
+    """Missing or corrupt: one line that names the setting and the file."""
     file = tmp_path / "yunet.onnx"
     if content is not None:
         file.write_bytes(content)
@@ -219,12 +50,12 @@ def test_file_that_is_no_yunet(tmp_path: Path, content: bytes | None) -> None:
 
 
 class Script:
-    """A detector that finds what it is told."""
+    """A detector with scripted detections."""
 
     def __init__(self, found: list[Detection]) -> None:
         self.found = found
         self.seen: list[int] = []
-        """The first byte of each picture."""
+        """The first byte of each image."""
         self.formats: list[str] = []
 
     def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
@@ -234,7 +65,7 @@ class Script:
 
 
 def test_run_detects_once_per_frame_and_stops() -> None:
-    """Every period the newest picture, none twice; no picture yet is waited for."""
+    """Every period the newest frame, none twice; it waits for the first frame."""
     clock, stop = FakeClock(), threading.Event()
     detector = Script([Detection(50, 50, 20, 1.0)])
     face_tracker = FaceTracker(detector, 0.7)
@@ -250,83 +81,16 @@ def test_run_detects_once_per_frame_and_stops() -> None:
         return frames.get(len(asked_ns) // 2)
 
     face_tracker.period_ns = STEP_NS
-    face_tracker.run(newest, clock, stop)
+    run_face_tracker(face_tracker, newest, clock, stop)
     assert asked_ns == [n * STEP_NS for n in range(10)]
     assert detector.seen == [1, 2, 3, 4]
     assert face_tracker.box is not None
-    face_tracker.run(newest, clock, stop)
+    run_face_tracker(face_tracker, newest, clock, stop)
     assert len(asked_ns) == 10
 
 
-def test_box_is_not_used_for_another_frame_size() -> None:
-    """A camera that was lost and is back at another size: the old box means nothing there, not for
-    the pictures until the next search either."""
-    detector = Script([Detection(500, 300, 200, 1.0)])
-    face_tracker = FaceTracker(detector, 0.7)
-    large = make_frame(np.zeros((720, 1280, 3), np.uint8))
-    small = make_frame(np.zeros((120, 160, 3), np.uint8), STEP_NS, 1)
-    assert face_tracker.box_for(large) is None
-    box = face_tracker.track(large)
-    assert box is not None
-    assert face_tracker.box_for(large) == box
-    assert face_tracker.box_for(small) is None
-    detector.found = []
-    assert face_tracker.track(small) is None
-    detector.found = [Detection(80, 60, 40, 1.0)]
-    assert face_tracker.track(small) == FaceBox(60, 40, 40, 1.0, STEP_NS)
-
-
-@pytest.mark.parametrize("lost_after_s", [0.7, 3.0])
-@pytest.mark.parametrize("period_ns", [STEP_NS, 2 * 10**9])
-def test_box_that_is_old_is_not_used(lost_after_s: float, period_ns: int) -> None:
-    """A camera that comes back after an hour: the old box holds for its first pictures no more.
-    One that is as new as a slow camera and the finder's period allow holds."""
-    face_tracker = FaceTracker(Script([Detection(500, 300, 200, 1.0)]), lost_after_s)
-    face_tracker.period_ns = period_ns
-    image = np.zeros((720, 1280, 3), np.uint8)
-    box = face_tracker.track(make_frame(image))
-    for age_ns in (-STEP_NS, 0, round(lost_after_s * 1e9), 10**9, period_ns):
-        assert face_tracker.box_for(make_frame(image, age_ns)) == box
-    life_ns = round(max(lost_after_s * 1e9, 1.5 * period_ns, 1e9)) + period_ns
-    for age_ns in (life_ns + 1, 3600 * 10**9):
-        assert face_tracker.box_for(make_frame(image, age_ns)) is None
-
-
-@pytest.mark.parametrize("found", [True, False])
-def test_box_that_is_old_is_not_followed(found: bool) -> None:
-    """An hour later the face that is there is framed as it is found, and the one that sat where the
-    old one was is not preferred."""
-    steady = BoxSmoother(0.7)
-    steady.update(0, Detection(100, 100, 50, 1.0))
-    later = 3600 * 10**9
-    if found:
-        wanted = FaceBox(76, 75, 50, 1.0, later)
-        assert steady.update(later, Detection(101, 100, 50, 1.0)) == wanted
-    else:
-        assert steady.update(later, None) is None
-    left, a_bit = Detection(220, 180, 100, 1.0), Detection(420, 180, 115, 1.0)
-    detector = Script([left])
-    face_tracker = FaceTracker(detector, 0.7)
-    image = np.zeros((360, 640, 3), np.uint8)
-    face_tracker.track(make_frame(image))
-    detector.found = [left, a_bit]
-    new = face_tracker.track(make_frame(image, later))
-    assert new is not None
-    assert new.x + new.size / 2 == a_bit.x
-
-
-@pytest.mark.parametrize("format_name", ["bgr8", "rgb8"])
-def test_detector_is_told_the_order_of_the_channels(format_name: str) -> None:
-    """The frame says which channel is first, and the detector must know."""
-    detector = Script([])
-    FaceTracker(detector, 0.7).track(
-        VideoFrame(0, 0, np.zeros((50, 50, 3), np.uint8), format=format_name)
-    )
-    assert detector.formats == [format_name]
-
-
 def test_run_waits_without_delay_when_stopped() -> None:
-    """A finder that sleeps for a whole hour ends as soon as it is told."""
+    """A search that sleeps for an hour ends as soon as it is stopped."""
     from emotion_edge.runtime.clock import MonotonicClock
 
     stop = threading.Event()
@@ -338,7 +102,9 @@ def test_run_waits_without_delay_when_stopped() -> None:
 
     face_tracker = FaceTracker(Script([]), 0.7)
     face_tracker.period_ns = 3_600 * 10**9
-    thread = threading.Thread(target=face_tracker.run, args=(newest, MonotonicClock(), stop))
+    thread = threading.Thread(
+        target=run_face_tracker, args=(face_tracker, newest, MonotonicClock(), stop)
+    )
     thread.start()
     searched.wait()
     stop.set()
@@ -346,16 +112,16 @@ def test_run_waits_without_delay_when_stopped() -> None:
 
 
 def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """OpenCV refuses one picture: it is logged and the next one is searched."""
+    """OpenCV refuses one image: it is logged and the next one is searched."""
 
-    class Choosy(HaarDetector):
+    class BlackRefusing(HaarDetector):
         def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
             if not image.any():
                 cv2.cvtColor(image[..., 0], cv2.COLOR_BGR2GRAY)
             return super().detect(image, pixel_format)
 
     clock, stop = FakeClock(), threading.Event()
-    face_tracker = FaceTracker(Choosy(), 0.7)
+    face_tracker = FaceTracker(BlackRefusing(), 0.7)
     good = make_frame(draw_face(0.0), index=1)
     black = make_frame(np.zeros((50, 50, 3), np.uint8))
     frames = iter([black, good])
@@ -367,14 +133,13 @@ def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> N
         return frame
 
     with caplog.at_level(logging.WARNING):
-        face_tracker.run(newest, clock, stop)
-    assert len(caplog.records) == 1
-    assert "face search failed" in caplog.text
+        run_face_tracker(face_tracker, newest, clock, stop)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert face_tracker.box is not None
 
 
 def test_searches_that_fail_for_long_do_not_flood(caplog: pytest.LogCaptureFixture) -> None:
-    """A camera whose pictures OpenCV refuses is searched eight times a second."""
+    """A camera whose images OpenCV refuses costs one warning, not eight a second."""
 
     class Broken(HaarDetector):
         def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
@@ -391,12 +156,12 @@ def test_searches_that_fail_for_long_do_not_flood(caplog: pytest.LogCaptureFixtu
             stop.set()
         return frame
 
-    FaceTracker(Broken(), 0.7).run(newest, FakeClock(), stop)
+    run_face_tracker(FaceTracker(Broken(), 0.7), newest, FakeClock(), stop)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
 def test_opencv_leaves_the_cores_alone() -> None:
-    """The finder takes one thread, whatever the machine has; afterwards it is as it was."""
+    """OpenCV uses one thread within the block, and as many as before after it."""
     before = cv2.getNumThreads()
     with one_opencv_thread():
         assert cv2.getNumThreads() == 1

@@ -1,17 +1,16 @@
-"""What levels cost, with networks that take a known time on a clock that tests move."""
+"""The measured costs of levels, with networks of known duration on a fake clock."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.bundles.manifest import Bundle, Level, load_bundle
+from emotion_edge.engines.bundles.manifest import Bundle, Level
 from emotion_edge.kernels.cpu.preprocessor import CpuPreprocessor
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.quality.controller import LevelCost
@@ -23,8 +22,7 @@ from emotion_edge.runtime.quality.cost import (
 )
 from emotion_edge.runtime.quality.levels import RunLevel
 
-sys.path.append(str(Path(__file__).parent))  # the tests are no package
-from timed_engine import MS, TimedEngine
+from .timed_engine import MS, TimedEngine
 
 CROP_MS, VOICE_MS = 2, 11
 HIGH, MEDIUM = Level("high", 64), Level("medium", 48, voice_hop_ms=400)
@@ -32,7 +30,7 @@ SILENT = Level("silent", 48, voice=False)
 
 
 class SlowPreprocessor(CpuPreprocessor):
-    """Takes `CROP_MS` for a face."""
+    """A preprocessor that takes `CROP_MS` per face."""
 
     def __init__(self, bundle: Bundle, clock: FakeClock) -> None:
         self.clock: FakeClock | None = None
@@ -53,7 +51,7 @@ class SlowPreprocessor(CpuPreprocessor):
 
 
 class Bench:
-    """Networks, preprocessor and clock, all in reach. A face takes an eighth of its pixels."""
+    """Networks, preprocessor and clock. By default the face network takes 1 ms per 8 pixels."""
 
     def __init__(
         self, bundle: Bundle, face_ms: Callable[[int, int], float] = lambda side, _: side / 8
@@ -75,13 +73,8 @@ class Bench:
         )
 
 
-@pytest.fixture
-def bundle(null_bundle: Path) -> Bundle:
-    return load_bundle(null_bundle)
-
-
 def test_costs_are_exact(bundle: Bundle) -> None:
-    """What the parts take is what is found, divided as the controller divides it."""
+    """The costs are the durations of the parts, split as in `LevelCost`."""
     assert Bench(bundle).measure(HIGH, MEDIUM, SILENT) == (
         LevelCost("high", CROP_MS, 8, VOICE_MS),
         LevelCost("medium", CROP_MS, 6, VOICE_MS),
@@ -89,15 +82,15 @@ def test_costs_are_exact(bundle: Bundle) -> None:
     )
 
 
-def test_a_level_without_voice_does_not_wait_for_it(bundle: Bundle) -> None:
-    """When no level of its kind uses the voice, it does not run."""
+def test_voice_network_is_not_measured_for_levels_without_voice(bundle: Bundle) -> None:
+    """It does not run at all."""
     bench = Bench(bundle)
     assert bench.measure(SILENT) == (LevelCost("silent", CROP_MS, 6, 0),)
     assert bench.voice.num_runs == 0
 
 
 def test_levels_that_differ_in_rates_share_the_measurement(bundle: Bundle) -> None:
-    """They cost the same, to the last digit, and no more time."""
+    """Their costs are equal, and no frame is measured twice."""
     bench, other = Bench(bundle), Bench(bundle)
     costs = bench.measure(MEDIUM, SILENT, Level("slow", 48, camera_fps=8.0))
     assert costs[0].base_ms == costs[1].base_ms
@@ -106,8 +99,8 @@ def test_levels_that_differ_in_rates_share_the_measurement(bundle: Bundle) -> No
     assert bench.face.num_runs == other.face.num_runs
 
 
-def test_precisions_are_measured_apart(bundle: Bundle) -> None:
-    """Levels of one size with other networks are of another kind."""
+def test_precisions_are_measured_separately(bundle: Bundle) -> None:
+    """Levels of the same face size but other networks do not share a measurement."""
     bench = Bench(bundle)
     quick = {
         **bench.engines,
@@ -120,7 +113,7 @@ def test_precisions_are_measured_apart(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("missing", ["face", "voice"])
 def test_bundle_with_one_network(bundle: Bundle, missing: str) -> None:
-    """What is not there costs nothing."""
+    """A missing network costs nothing."""
     bench = Bench(bundle)
     del bench.engines[missing]
     without_face = LevelCost("high", 0.001, 0, VOICE_MS)
@@ -128,10 +121,13 @@ def test_bundle_with_one_network(bundle: Bundle, missing: str) -> None:
     assert bench.measure(HIGH) == (without_face if missing == "face" else without_voice,)
 
 
-def test_measurement_leaves_no_audio(bundle: Bundle) -> None:
-    """The stream of sound is as new: nothing of what was measured with is ever heard."""
+@pytest.mark.parametrize("fails", [False, True])
+def test_measurement_leaves_no_audio(bundle: Bundle, fails: bool) -> None:
+    """The log-mel is empty afterwards, also when a network fails."""
     bench = Bench(bundle)
-    bench.measure(HIGH)
+    bench.voice.fails = fails
+    with pytest.raises(EngineError) if fails else nullcontext():
+        bench.measure(HIGH)
     mel = bench.preprocessor.mel
     assert (mel.num_columns, mel.next_sample, mel.first_column) == (0, 0, 0)
     log_mel, mask = mel.window()
@@ -139,51 +135,42 @@ def test_measurement_leaves_no_audio(bundle: Bundle) -> None:
     assert not mask.any()
 
 
-def test_failed_measurement_leaves_no_audio(bundle: Bundle) -> None:
-    """A network that fails is told to who asked."""
-    bench = Bench(bundle)
-    bench.voice.fails = True
-    with pytest.raises(EngineError, match="gone"):
-        bench.measure(HIGH)
-    assert bench.preprocessor.mel.num_columns == 0
-
-
 def test_disturbances_are_left_out(bundle: Bundle) -> None:
-    """Two pictures of three that take ten times as long change nothing."""
+    """Two frames of three that take ten times as long do not change the cost."""
     (cost,) = Bench(bundle, lambda _, run: 8 if run % 3 == 0 else 80).measure(HIGH, seconds=5)
     assert cost == LevelCost("high", CROP_MS, 8, VOICE_MS)
 
 
-def test_a_stroke_of_luck_counts_for_nothing(bundle: Bundle) -> None:
-    """One picture in seven that takes next to nothing is not what a level costs."""
+def test_fast_outliers_are_left_out(bundle: Bundle) -> None:
+    """One frame of seven that takes almost no time does not change the cost."""
     (cost,) = Bench(bundle, lambda _, run: 8 if run % 7 else 0.1).measure(HIGH, seconds=5)
     assert cost.face_ms == 8
 
 
 def test_first_frames_are_not_measured(bundle: Bundle) -> None:
-    """They find caches cold; the shortest measurement has as many that count."""
+    """The first round only warms up caches; the shortest measurement has one round more."""
     bench = Bench(bundle, lambda _, run: 8 if run >= FRAMES_PER_ROUND else 1)
     assert bench.measure(HIGH, seconds=0)[0].face_ms == 8
     assert bench.face.num_runs == 2 * FRAMES_PER_ROUND
 
 
-def test_ends_in_time(bundle: Bundle) -> None:
-    """For `seconds`, and then for the rest of a round at most."""
+def test_duration_of_the_measurement(bundle: Bundle) -> None:
+    """It lasts `seconds` and the rest of the round."""
     bench = Bench(bundle)
     bench.measure(HIGH, MEDIUM, seconds=0.5)
     round_ms = 2 * 2 * (2 * CROP_MS + VOICE_MS) + 4 * 8 + 4 * 6
     assert 500 <= bench.clock.now_ns() / MS < 500 + round_ms
 
 
-def test_a_slow_machine_is_not_asked_twice(bundle: Bundle) -> None:
-    """A second for each picture: there are two rounds, and that is all."""
+def test_slow_machine_runs_the_fewest_rounds(bundle: Bundle) -> None:
+    """At a second per frame there are two rounds."""
     bench = Bench(bundle, lambda *_: 1000)
     assert bench.measure(HIGH)[0].face_ms == 1000
     assert bench.face.num_runs == MIN_ROUNDS * FRAMES_PER_ROUND
 
 
 def test_a_clock_that_stands_still(bundle: Bundle) -> None:
-    """The measurement ends all the same, and what it finds is above zero."""
+    """The measurement ends after `MAX_ROUNDS`, with a cost above zero."""
     bench = Bench(bundle, lambda *_: 0)
     bench.preprocessor.clock = None
     (cost,) = bench.measure(SILENT)

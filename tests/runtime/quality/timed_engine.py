@@ -1,4 +1,4 @@
-"""Networks that take just the time that a test wants."""
+"""A network whose duration a test controls, on a fake clock."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MS = 1_000_000
 
 
 class TimedEngine(NullEngine):
-    """The null engine; `takes_ms` says from the side of the face, 0 for other networks, and the
-    number of this run how long it takes."""
+    """The null engine. `takes_ms` returns the duration of a run from the side of the face (0 for
+    other networks) and the number of the run."""
 
     def __init__(
         self,
@@ -26,6 +26,7 @@ class TimedEngine(NullEngine):
         super().__init__(manifest, network)
         self.num_runs = 0
         self.fails = False
+        """Whether `infer` raises EngineError."""
         self._is_face = network == "face"
         self._clock = clock
         self._takes_ms = takes_ms

@@ -1,8 +1,9 @@
-"""Checkpoints: whole or not at all, only of the same run, and never a door for code."""
+"""Checkpoints: atomic, only of the same run, and without code execution."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import resource
 from pathlib import Path
@@ -23,7 +24,7 @@ RUN = {"network": "Linear", "labels": "('a', 'b')", "weight": "(2, 3)"}
 
 
 class Bomb:
-    """What an attacker would put into a file."""
+    """An object that runs code when it is unpickled."""
 
     def __init__(self, trace_file: Path) -> None:
         self.trace_file = trace_file
@@ -38,7 +39,7 @@ def save(path: Path, **more: object) -> Path:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    """Tensors, numbers and nothing come back as they were; no other file is left."""
+    """Tensors, numbers and None come back unchanged; no other file is left."""
     path = save(tmp_path / "a" / "net.ckpt", best=None, score=0.1)
     state = load_checkpoint(path, dict(reversed(RUN.items())))
     assert torch.equal(state["weights"], torch.arange(4.0))
@@ -78,7 +79,7 @@ def test_killed_while_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", die)
+    monkeypatch.setattr(os, "replace", die)
     with pytest.raises(KeyboardInterrupt):
         save(path, epoch=4)
     monkeypatch.undo()
@@ -89,63 +90,53 @@ def test_killed_while_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("run", "message"),
     [
-        ({"labels": "('b', 'a')"}, r"labels is \('a', 'b'\), only \('b', 'a'\) can go on here;"),
-        ({"weight": "(7, 3)"}, r"weight is \(2, 3\), only \(7, 3\) can go on here;"),
-        ({"bias": "(7,)"}, r"bias is missing, only \(7,\) can go on here;"),
-        ({"network": "X", "weight": "(1,)"}, r"network is Linear, only X .* \(1 more differ\);"),
+        ({**RUN, "labels": "('b', 'a')"}, r"labels is \('a', 'b'\), .*\('b', 'a'\)"),
+        ({**RUN, "weight": "(7, 3)"}, r"weight is \(2, 3\), .*\(7, 3\)"),
+        ({**RUN, "bias": "(7,)"}, r"bias is missing, .*\(7,\)"),
+        ({**RUN, "network": "X", "weight": "(1,)"}, r"network is Linear, .*X .*\(1 more"),
+        ({"network": "Linear", "weight": "(2, 3)"}, r"labels is \('a', 'b'\), .*none"),
     ],
 )
-def test_of_another_run(tmp_path: Path, change: dict[str, str], message: str) -> None:
-    """The line names the file, what differs, and what would do."""
+def test_of_another_run(tmp_path: Path, run: dict[str, str], message: str) -> None:
+    """One line names the file, what differs, and what this run has."""
     path = save(tmp_path / "net.ckpt")
     with pytest.raises(CheckpointError, match=message) as error:
-        load_checkpoint(path, {**RUN, **change})
+        load_checkpoint(path, run)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
 
 
-def test_setting_that_is_gone(tmp_path: Path) -> None:
-    """A difference counts from either side."""
-    path = save(tmp_path / "net.ckpt")
-    with pytest.raises(CheckpointError, match=r"labels is \('a', 'b'\), only none"):
-        load_checkpoint(path, {"network": "Linear", "weight": "(2, 3)"})
-
-
 def test_code_is_never_run(tmp_path: Path) -> None:
-    """Neither from a pickle, nor from one inside a file of torch.save."""
+    """Neither from a pickle nor from an object inside a file of torch.save."""
     trace_file = tmp_path / "proof"
     plain, old, packed = (tmp_path / name for name in ("plain", "old", "packed"))
     plain.write_bytes(pickle.dumps(Bomb(trace_file)))
     torch.save({"x": Bomb(trace_file)}, old, _use_new_zipfile_serialization=False)
     torch.save({"format": 2, "run": RUN, "x": Bomb(trace_file)}, packed)
-    for path, message in (
-        (plain, "never a pickle"),
-        (old, "never a pickle"),
-        (packed, "more than weights, which is never loaded"),
-    ):
-        with pytest.raises(CheckpointError, match=message):
+    for path in (plain, old, packed):
+        with pytest.raises(CheckpointError, match=path.name):
             load_checkpoint(path, RUN)
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(CheckpointError, match=path.name):
             load_weights(path, nn.Linear(2, 2))
     assert not trace_file.exists()
-    pickle.loads(plain.read_bytes())  # it would have gone off
+    pickle.loads(plain.read_bytes())  # the object does run code
     assert trace_file.exists()
 
 
-def test_cut_short(tmp_path: Path) -> None:
-    """Wherever the copy broke off."""
+def test_truncated_file(tmp_path: Path) -> None:
+    """At any length."""
     path = save(tmp_path / "net.ckpt")
     whole = path.read_bytes()
     for length in [0, 1, 3, 4, *range(5, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match=r"net.ckpt: is (no checkpoint|damaged)"):
+        with pytest.raises(CheckpointError, match=r"net\.ckpt"):
             load_checkpoint(path, RUN)
 
 
 def test_overwritten_in_places(tmp_path: Path) -> None:
-    """Random bytes anywhere: an error of ours or a file that reads, never another error."""
+    """Foreign bytes anywhere: a CheckpointError or a readable file, never another exception."""
     path = save(tmp_path / "net.ckpt")
     whole = path.read_bytes()
     for place in range(0, len(whole) - 8, 23):
@@ -157,26 +148,26 @@ def test_overwritten_in_places(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "holds a list, a dictionary is wanted"),
-        ({"model": {}, "epoch": 1}, "is of format None, this program reads 2"),
-        ({"format": 3, "run": RUN}, "is of format 3, this program reads 2"),
+        ([1, 2], "list"),
+        ({"model": {}, "epoch": 1}, "format None.* 2"),
+        ({"format": 3, "run": RUN}, "format 3.* 2"),
     ],
 )
 def test_other_content(tmp_path: Path, content: object, message: str) -> None:
-    """Files of torch.save that are no checkpoint, or an older or newer one."""
+    """Files of torch.save that are no checkpoint, or one of another format."""
     torch.save(content, tmp_path / "net.ckpt")
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(tmp_path / "net.ckpt", RUN)
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    """One line that names it."""
-    with pytest.raises(CheckpointError, match=r"none\.ckpt: cannot be read: No such file"):
+    """The error names it."""
+    with pytest.raises(CheckpointError, match=r"none\.ckpt"):
         load_checkpoint(tmp_path / "none.ckpt", RUN)
 
 
 def test_describe_run() -> None:
-    """The network by its name and every shape, buffers too; the settings as texts."""
+    """The class name of the network, every shape, buffers included, and the settings as texts."""
     model = nn.BatchNorm1d(3, affine=False)
     assert describe_run(model, {"peak_lr": 0.1, "sizes": (1, 2)}) == {
         "network": "BatchNorm1d",
@@ -190,7 +181,7 @@ def test_describe_run() -> None:
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_load_weights(tmp_path: Path, inside: bool) -> None:
-    """From a checkpoint its averaged weights, or a plain state dictionary."""
+    """From a state dictionary, or the averaged weights of a checkpoint."""
     source, target = nn.Linear(3, 2), nn.Linear(3, 2)
     weights = source.state_dict()
     path = tmp_path / "weights.pt"
@@ -205,13 +196,13 @@ def test_load_weights(tmp_path: Path, inside: bool) -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (nn.Linear(4, 2), r"another network: weight is \(2, 4\), Linear takes \(2, 3\)"),
-        (nn.Linear(3, 2, bias=False), r"another network: bias is missing, Linear takes \(2,\)"),
-        (nn.BatchNorm1d(3), r"another network: weight is \(3,\), Linear takes \(2, 3\)"),
+        (nn.Linear(4, 2), r"weight is \(2, 4\), .*\(2, 3\)"),
+        (nn.Linear(3, 2, bias=False), r"bias is missing, .*\(2,\)"),
+        (nn.BatchNorm1d(3), r"weight is \(3,\), .*\(2, 3\)"),
     ],
 )
 def test_weights_of_another_network(tmp_path: Path, other: nn.Module, message: str) -> None:
-    """Nothing is loaded in part."""
+    """Refused, and no weight is changed."""
     torch.save(other.state_dict(), tmp_path / "weights.pt")
     target = nn.Linear(3, 2)
     before = target.weight.clone()

@@ -1,4 +1,4 @@
-"""Several processes, one run: two of them on the CPU learn what one would have learned."""
+"""Data-parallel training: two processes on the CPU train the same weights as one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run_script(folder: Path, num_processes: int) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert "at exit: " in done.stdout
-    assert "gloo" not in done.stdout  # a thread that outlives Python may abort the process
+    assert "gloo" not in done.stdout  # a thread that outlives Python can abort the process
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:
@@ -69,8 +69,8 @@ def load(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_two_processes_train_the_same_weights_as_one(tmp_path: Path) -> None:
-    """Both end with the same weights, which are those of one process with the whole batches; only
-    the first writes; started again they go on from its checkpoint (here: are done)."""
+    """Both processes end with the weights of one process with whole batches; only the first one
+    writes files; a further start uses its checkpoint (here: the run is finished)."""
     one, two = tmp_path / "one", tmp_path / "two"
     run_script(one, 1)
     run_script(two, 2)
@@ -96,25 +96,25 @@ def test_two_processes_train_the_same_weights_as_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("count", "size"), [(8, 2), (9, 2), (7, 3), (3, 3)])
-def test_shares_make_up_the_batch(count: int, size: int) -> None:
-    """Every row once, and the mean of the weighted means is the mean of all."""
+def test_shards_make_up_the_batch(count: int, size: int) -> None:
+    """Every row occurs once, and the mean of the weighted means is the mean of all rows."""
     x, target = torch.arange(count), torch.randn(count, 1)
-    shares = [shard_batch((x, -x), target, ProcessGroup(rank, size)) for rank in range(size)]
-    rows = sorted(int(row) for (own, _), _, _ in shares for row in own)
+    shards = [shard_batch((x, -x), target, ProcessGroup(rank, size)) for rank in range(size)]
+    rows = sorted(int(row) for (own, _), _, _ in shards for row in own)
     assert rows == list(range(count))
-    assert all(torch.equal(own, -other) for (own, other), _, _ in shares)
-    means = [factor * mine.mean() for _, mine, factor in shares]
+    assert all(torch.equal(own, -other) for (own, other), _, _ in shards)
+    means = [factor * own_target.mean() for _, own_target, factor in shards]
     torch.testing.assert_close(torch.stack(means).mean(), target.mean())
 
 
-def test_batch_smaller_than_the_team() -> None:
-    """Somebody would go without."""
-    with pytest.raises(TrainingError, match="batch of 2 cannot be shared by 3 processes"):
+def test_batch_smaller_than_the_group() -> None:
+    """Refused: a process would have no row."""
+    with pytest.raises(TrainingError, match=r"batch of 2 .* 3 processes.*batch_size"):
         shard_batch((torch.zeros(2),), torch.zeros(2, 1), ProcessGroup(0, 3))
 
 
-def test_team_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As torchrun sets it; without it, one process that leads."""
+def test_process_group_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables of torchrun; without them one main process."""
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     assert read_process_group() == ProcessGroup(0, 1, 0)
@@ -126,8 +126,8 @@ def test_team_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("rank", "size"), [("2", "2"), ("-1", "2"), ("x", "2"), ("0", "0")])
-def test_half_set_environment(monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> None:
-    """One line that shows what is set."""
+def test_invalid_environment(monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> None:
+    """The error names the variables and their values."""
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(TrainingError, match=re.escape(f"RANK={rank}, WORLD_SIZE={size}")):

@@ -1,0 +1,136 @@
+"""Sinks by name: their settings, their capabilities and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from emotion_edge.runtime import config
+from emotion_edge.runtime.config import Config, ConfigError, load_config
+from emotion_edge.runtime.sinks import NullSink, console, open_sinks, serial_line
+from emotion_edge.runtime.sinks.screen import sink as screen
+
+from .estimates import ESTIMATE
+
+
+class RecordingSink:
+    """Records the arguments of its constructor, and whether it was closed."""
+
+    def __init__(self, *given: object, **options: object) -> None:
+        self.given = (*given, *options.values())
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> Config:
+    """None of the sinks opens anything."""
+    for module, name in (
+        (console, "ConsoleSink"),
+        (screen, "ScreenSink"),
+        (serial_line, "SerialSink"),
+    ):
+        monkeypatch.setattr(module, name, RecordingSink)
+    settings = ["budget_ms=33", "screen.notice=Camera in use", "serial.baud=9600"]
+    return load_config(None, [*settings, "serial.format=binary", "serial.max_hz=5"])
+
+
+SERIAL = config.Serial(baud=9600, format="binary", max_hz=5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "workers", "screens"),
+    [
+        ("console", (33.0,), 0, 0),
+        ("screen", ("", "Camera in use", 33.0), 1, 1),
+        ("screen:/dev/dri/card1", ("/dev/dri/card1", "Camera in use", 33.0), 1, 1),
+        ("serial:/dev/ttyUSB0", ("/dev/ttyUSB0", SERIAL), 1, 0),
+        ("serial:/dev/serial/by-path/pci:1", ("/dev/serial/by-path/pci:1", SERIAL), 1, 0),
+    ],
+)
+def test_each_sink_gets_its_settings(
+    configured: Config, spec: str, given: tuple[object, ...], workers: int, screens: int
+) -> None:
+    """The device comes from the name, the rest from the sink's section of the configuration."""
+    with open_sinks([spec], configured) as sinks:
+        (sink,) = sinks.publishers
+        assert isinstance(sink, RecordingSink)
+        assert sink.given == given
+        assert sinks.workers == (sink,) * workers
+        assert sinks.screens == (sink,) * screens
+        assert not sink.closed
+    assert sink.closed
+
+
+def test_several_sinks(configured: Config) -> None:
+    """They keep their order, in every list."""
+    specs = ["null", "serial:/dev/ttyUSB0", "screen", "console"]
+    with open_sinks(specs, configured) as sinks:
+        _, serial, monitor, _ = sinks.publishers
+        assert sinks.workers == (serial, monitor)
+        assert sinks.screens == (monitor,)
+
+
+def test_a_refused_sink_closes_the_others(
+    configured: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sinks: list[RecordingSink] = []
+
+    class Listed(RecordingSink):
+        def __init__(self, *given: object, **options: object) -> None:
+            super().__init__(*given, **options)
+            sinks.append(self)
+
+    monkeypatch.setattr(console, "ConsoleSink", Listed)
+    with pytest.raises(ConfigError), open_sinks(["console", "consol"], configured):
+        pytest.fail("was opened")
+    assert [sink.closed for sink in sinks] == [True]
+
+
+def test_null() -> None:
+    """It accepts every estimate, and a second close."""
+    with open_sinks(["null"]) as sinks:
+        (sink,) = sinks.publishers
+        assert isinstance(sink, NullSink)
+        sink.publish(ESTIMATE)
+    sink.close()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["serial", "serial:", "serials:/dev/x", "screens", "console:", "", "jsonl", "jsonl:", "null:x"],
+)
+def test_unknown_names(spec: str) -> None:
+    """The error is one line with the name that was given."""
+    with pytest.raises(ConfigError, match=f"^output {spec!r} ") as error, open_sinks([spec]):
+        pytest.fail("was opened")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("target", [".", "missing/out.jsonl"])
+def test_file_that_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """A folder, or a file in a missing folder, is a usage error."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"'{target}'"), open_sinks([f"jsonl:{target}"]):
+        pytest.fail("was opened")
+
+
+@pytest.mark.parametrize(
+    ("spec", "library", "extra"),
+    [("screen", "PIL", "screen"), ("serial:/dev/ttyUSB0", "serial", "serial")],
+)
+def test_missing_library(
+    monkeypatch: pytest.MonkeyPatch, spec: str, library: str, extra: str
+) -> None:
+    """The error is one line that names the extra to install."""
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ConfigError) as error, open_sinks([spec]):
+        pytest.fail("was opened")
+    assert f"emotion-edge[{extra}]" in str(error.value)
+    assert "\n" not in str(error.value)
