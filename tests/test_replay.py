@@ -75,7 +75,7 @@ def test_demo_is_as_golden(demo_lines: list[str]) -> None:
 
 def test_real_clip_repeats(shared_data: Path, tmp_path: Path) -> None:
     """A real face and voice through the networks that ship: twice the same, an estimate for each
-    picture, a face in nearly all, a voice once it spoke, and numbers that are probabilities."""
+    frame, a face in nearly all, a voice once it spoke, and numbers that are probabilities."""
     clip = shared_data / "clips" / "01-01-08-01-01-02-01.mp4"
     if not clip.is_file():
         pytest.skip(f"no {clip}")

@@ -1,7 +1,7 @@
 """The plots of a report: figures as in the JSON file in, SVG elements out.
 
-Needs matplotlib, so only `html` imports this, when a page is wanted. Colours are those of Okabe and
-Ito 2008, which colour-blind people can distinguish. Lines and bars differ in dashes and hatching as
+Needs matplotlib, so only `html` imports this, when a page is wanted. Colors are those of Okabe and
+Ito 2008, which color-blind people can distinguish. Lines and bars differ in dashes and hatching as
 well.
 """
 
@@ -40,7 +40,7 @@ STYLE: Any = {
     "hatch.linewidth": 0.5,
 }
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-STAGE_COLOURS = (GREY, YELLOW, SKY, BLUE, ORANGE, GREEN, PINK)
+STAGE_COLORS = (GREY, YELLOW, SKY, BLUE, ORANGE, GREEN, PINK)
 STAGE_HATCHES = ("", "..", "", "//", "", "\\\\", "")
 RUN_STYLES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (PINK, ":", "D"))
 TICK_RANKS = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
@@ -102,12 +102,12 @@ def plot_percentiles(report: Report) -> Figure:
     axes = figure.subplots()
     runs = {"this run": report, **(report.get("beside") or {})}
     most = 0.0
-    for (name, run), (colour, dashes, mark) in zip(runs.items(), RUN_STYLES, strict=False):
+    for (name, run), (color, dashes, mark) in zip(runs.items(), RUN_STYLES, strict=False):
         ranks, latency, marked = _read_curve(run)
         places = [_place_rank(rank, run["frames"]) for rank in ranks]
         most = max(most, *places)
         label = name_run(name, run)
-        axes.plot(places, latency, dashes, color=colour, marker=mark if marked else "", label=label)
+        axes.plot(places, latency, dashes, color=color, marker=mark if marked else "", label=label)
     axes.axhline(report["budget_ms"], color="black", lw=1, ls=BUDGET_DASHES, label="budget")
     ticks = [rank for rank in TICK_RANKS if _place_rank(rank) <= most]
     axes.set_xticks([_place_rank(rank) for rank in ticks], [f"{rank:g}" for rank in ticks])
@@ -127,13 +127,13 @@ def plot_stages(report: Report) -> Figure:
     left = np.zeros(2)
     for place, (name, times) in enumerate(stages.items()):
         widths = np.array([times["p50"], times["p99"]])
-        kind = place % len(STAGE_COLOURS)
+        kind = place % len(STAGE_COLORS)
         axes.barh(
             (0, 1),
             widths,
             0.62,
             left,
-            color=STAGE_COLOURS[kind],
+            color=STAGE_COLORS[kind],
             hatch=STAGE_HATCHES[kind],
             ec="white",
             lw=0.5,
@@ -162,7 +162,7 @@ def plot_models(report: Report) -> Figure:
         ("alone", list(models.values()), BLUE, "", -0.19),
         ("its stage in this run", find_stages(report), ORANGE, "//", 0.19),
     )
-    for label, figures, colour, hatch, shift in kinds:
+    for label, figures, color, hatch, shift in kinds:
         medians = np.array([times.get("p50", np.nan) for times in figures], np.float64)
         highs = np.array([times.get("p99", np.nan) for times in figures], np.float64)
         reach = np.stack([np.zeros(len(rows)), np.maximum(highs - medians, 0)])
@@ -171,7 +171,7 @@ def plot_models(report: Report) -> Figure:
             medians,
             0.36,
             xerr=reach,
-            color=colour,
+            color=color,
             hatch=hatch,
             ec="white",
             label=f"{label}: median (bar) and p99 (line)",

@@ -136,7 +136,7 @@ class StagedMedia:
 
 
 def blank_image(image: Image) -> Image:
-    """Return an image of the same size in the mean colour."""
+    """Return an image of the same size in the mean color."""
     mean = image.reshape(-1, image.shape[-1]).mean(axis=0).round().astype(np.uint8)
     return np.broadcast_to(mean, image.shape).copy()
 

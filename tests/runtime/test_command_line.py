@@ -286,7 +286,7 @@ def test_unknown_log_level(
         ["run", "--seconds", "-1"],
         ["run", "--seconds", "nan"],
         ["run", "--seconds", "soon"],
-        ["run", "--colour"],
+        ["run", "--color"],
     ],
 )
 def test_usage_errors(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:

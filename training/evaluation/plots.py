@@ -1,6 +1,6 @@
 """Plots of an evaluation's metrics. In: the JSON of `emotion-train evaluate`. Out: PNG.
 
-Colours are those of Okabe and Ito 2008, which colour-blind people tell apart, and viridis, which
+Colors are those of Okabe and Ito 2008, which color-blind people tell apart, and viridis, which
 also gets lighter in grey print.
 """
 
@@ -51,7 +51,7 @@ def _encode(figure: Figure, caption: str) -> bytes:
 
 
 def plot_confusion(metrics: Metrics) -> Figure:
-    """Plot the confusion matrix: counts above 0, coloured by share of the true label's examples."""
+    """Plot the confusion matrix: counts above 0, colored by share of the true label's examples."""
     confusion = np.array(metrics["confusion"])
     support = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(support, 1)

@@ -50,11 +50,11 @@ class MirrorAveraged(nn.Module):
 
 @torch.no_grad()
 def fold_luma(model: FaceNet) -> None:
-    """Make a network trained on grey images use only the luma of colour images, in place.
+    """Make a network trained on grey images use only the luma of color images, in place.
 
     The first convolution is linear and grey images repeat one channel three times. Giving each
     channel its BT.601 share of the summed kernel therefore changes nothing on grey images, and
-    removes the tint of the light from colour images. Exact when the channels share mean and std.
+    removes the tint of the light from color images. Exact when the channels share mean and std.
     """
     weight = model.features[0][0].weight  # type: ignore[index]
     share = torch.tensor(BT601_LUMA, dtype=weight.dtype).view(1, 3, 1, 1)

@@ -1,7 +1,7 @@
 """The view for a public screen: scenes in, pixels and the rectangles that changed out.
 
 It is quiet, and legible from 3 m: one large word, seven bars, the weights of face and voice, and
-always the notice. Only the estimated label has a colour. A preview is a camera's frame of any pixel
+always the notice. Only the estimated label has a color. A preview is a camera's frame of any pixel
 format, scaled down and mirrored.
 """
 
@@ -44,7 +44,7 @@ ACCENTS = {
     "surprise": 0xF0924F,
     "neutral": 0xB9C4D0,
 }
-"""The default bundle's labels. Each colour has a contrast of at least 5:1 to the ground."""
+"""The default bundle's labels. Each color has a contrast of at least 5:1 to the ground."""
 OTHER_ACCENT = 0x4DB8A8
 NUMBERS = DIGITS + " %-"
 
@@ -91,8 +91,8 @@ class ScreenView:
         """Draw the scene. Return the rectangles that changed."""
         accent = TEXT if scene.label is None else ACCENTS.get(scene.label, OTHER_ACCENT)
         message = self._message if scene.headline in MESSAGES else None
-        colour = DIM if message else accent
-        changed = self._headline.show(scene.headline, colour, message)
+        color = DIM if message else accent
+        changed = self._headline.show(scene.headline, color, message)
         changed += self._confidence.show(scene.confidence, TEXT)
         changed += self._dot.show(scene.camera_on)
         changed += self._camera.show("Camera on" if scene.camera_on else "", TEXT)
@@ -173,8 +173,8 @@ class ScreenView:
     def _text(self, face: Typeface, box: Rect) -> TextMark:
         return TextMark(self.pixels, face, box, GROUND)
 
-    def _fill(self, rect: Rect, colour: int) -> None:
-        self.pixels[rect.y0 : rect.y1, rect.x0 : rect.x1] = colour
+    def _fill(self, rect: Rect, color: int) -> None:
+        self.pixels[rect.y0 : rect.y1, rect.x0 : rect.x1] = color
 
 
 def scale_frame(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint32]:

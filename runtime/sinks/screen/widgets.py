@@ -1,7 +1,7 @@
 """The widgets of the view: text, bars and a dot, each redrawn only when it changes.
 
 Pixels are 0x00RRGGBB in an array uint32 (height, width), which is B G R X in memory. The ground is
-one colour, so no widget has to restore what was below it.
+one color, so no widget has to restore what was below it.
 
 A typeface renders its words and characters with Pillow when it is made. Drawing a text then only
 copies arrays: its coverage, 0..255, and the position relative to the pen.
@@ -148,12 +148,12 @@ Align = Literal["left", "right"]
 
 
 @cache
-def blend(ground: int, colour: int) -> NDArray[np.uint32]:
-    """Return the colour of each coverage 0..255, from the ground to the ink."""
+def blend(ground: int, color: int) -> NDArray[np.uint32]:
+    """Return the color of each coverage 0..255, from the ground to the ink."""
     share = np.arange(256) / 255
     mixed = np.zeros(256, np.uint32)
     for shift in (16, 8, 0):
-        a, b = (tone >> shift & 255 for tone in (ground, colour))
+        a, b = (tone >> shift & 255 for tone in (ground, color))
         mixed |= np.round(a + (b - a) * share).astype(np.uint32) << np.uint32(shift)
     return mixed
 
@@ -201,11 +201,11 @@ class TextMark:
         self._shown = "", 0
         self._extent = EMPTY
 
-    def show(self, text: str, colour: int, face: Typeface | None = None) -> list[Rect]:
+    def show(self, text: str, color: int, face: Typeface | None = None) -> list[Rect]:
         """Draw the text. Return the changed rectangles. `face` replaces the typeface once."""
-        if (text, colour) == self._shown:
+        if (text, color) == self._shown:
             return []
-        self._shown = text, colour
+        self._shown = text, color
         before = self._extent
         mask, place = self._place(text, face or self._face)
         self._extent = clip(place, self._box)
@@ -214,7 +214,7 @@ class TextMark:
             self._pixels[rect.y0 : rect.y1, rect.x0 : rect.x1] = self._ground
         for x0, y0, x1, y1 in bounding_rects(self._extent):
             ink = mask.coverage[y0 - place.y0 : y1 - place.y0, x0 - place.x0 : x1 - place.x0]
-            self._pixels[y0:y1, x0:x1] = blend(self._ground, colour)[ink]
+            self._pixels[y0:y1, x0:x1] = blend(self._ground, color)[ink]
         return changed
 
     def _place(self, text: str, face: Typeface) -> tuple[Mask, Rect]:
@@ -247,23 +247,23 @@ class BarMark:
         self._shown: tuple[int, int] | None = None
         self.show(0.0, track)
 
-    def show(self, share: float, colour: int) -> list[Rect]:
+    def show(self, share: float, color: int) -> list[Rect]:
         """Draw the bar. Return the changed rectangles: the part that grew or shrank, or all of a
-        new colour. The shortest bar is its corners."""
+        new color. The shortest bar is its corners."""
         length = round(share * self._length)
         if length:
             length = min(max(length, 2 * self._radius), self._length)
-        if (length, colour) == self._shown or not self._area.size:
+        if (length, color) == self._shown or not self._area.size:
             return []
-        before, self._shown = self._shown, (length, colour)
-        self._draw(length, colour)
+        before, self._shown = self._shown, (length, color)
+        self._draw(length, color)
         x0, y0, _, y1 = self._box
-        if before is None or (before[1] != colour and before[0] and length):
+        if before is None or (before[1] != color and before[0] and length):
             return [self._box]
         low, high = sorted((before[0], length))
         return bounding_rects(Rect(x0 + max(0, low - self._radius), y0, x0 + high, y1))
 
-    def _draw(self, length: int, colour: int) -> None:
+    def _draw(self, length: int, color: int) -> None:
         area, radius = self._area, self._radius
         if self._length < 2 * radius:
             area[:] = self._track
@@ -274,18 +274,18 @@ class BarMark:
             area[:, -radius:] = blend(self._ground, self._track)[self._right]
         if length:
             end = self._ground if length == self._length else self._track
-            area[:, radius : length - radius] = colour
-            area[:, :radius] = blend(self._ground, colour)[self._left]
-            area[:, length - radius : length] = blend(end, colour)[self._right]
+            area[:, radius : length - radius] = color
+            area[:, :radius] = blend(self._ground, color)[self._left]
+            area[:, length - radius : length] = blend(end, color)[self._right]
 
 
 class DotMark:
     """A dot that is on or off."""
 
-    def __init__(self, pixels: Pixels, box: Rect, ground: int, colour: int) -> None:
+    def __init__(self, pixels: Pixels, box: Rect, ground: int, color: int) -> None:
         self._pixels, self._box = pixels, clip(box, full_rect(pixels))
         disc = draw_disc(box.x1 - box.x0)
-        self._lit = blend(ground, colour)[disc]
+        self._lit = blend(ground, color)[disc]
         self._ground = ground
         self._on = False
 

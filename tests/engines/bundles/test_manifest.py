@@ -82,7 +82,7 @@ def test_bundle_may_hold_one_network(bundle: Bundle) -> None:
     ("change", "words"),
     [
         (put("format", value=0), ["format is 0"]),
-        (lambda fields: (fields.clear(), fields.update(format=2, colour=1)), ["format is 2"]),
+        (lambda fields: (fields.clear(), fields.update(format=2, color=1)), ["format is 2"]),
         (put("labels", value=[*LABELS[1:], LABELS[0]]), ["labels is", "'angry'"]),
         (put("labels", value=list(LABELS[:6])), ["labels is"]),
         (put("labels", value="angry"), ["$.labels"]),
@@ -110,7 +110,7 @@ def test_bundle_may_hold_one_network(bundle: Bundle) -> None:
         (put("image", "std", value=[0, 0, 0]), ["image std", "$.image"]),
         (put("mel", "hop", value=1_000), ["hop 1000", "$.mel"]),
         (put("mel", "num_mels", value="64"), ["$.mel.num_mels"]),
-        (put("colour", value=1), ["colour"]),
+        (put("color", value=1), ["color"]),
         (
             lambda fields: fields["files"].update(
                 {f"f{n}": {"sha256": "", "bytes": 0} for n in range(MAX_FILES)}
@@ -132,7 +132,7 @@ def test_bundle_may_hold_one_network(bundle: Bundle) -> None:
         (put("fusion", "golden_logits", value=[0.0] * 6), ["fusion.golden_logits"]),
         (put("fusion", "golden_weights", value=[1.0]), ["fusion.golden_weights"]),
         (put("fusion", "golden_weights", value=[1.0, None]), ["$.fusion.golden_weights"]),
-        (put("fusion", "colour", value=1), ["colour", "$.fusion"]),
+        (put("fusion", "color", value=1), ["color", "$.fusion"]),
         (put("fusion", value={}), ["$.fusion", "file"]),
         (
             lambda fields: fields["models"].pop("voice"),

@@ -87,7 +87,7 @@ def test_faces_in_turn() -> None:
     assert frames[30].image is frames[33].image
 
 
-def test_blank_image_has_one_colour() -> None:
+def test_blank_image_has_one_color() -> None:
     image = np.zeros((2, 2, 3), np.uint8)
     image[0] = (10, 20, 31)
     blank = blank_image(image)

@@ -1,4 +1,4 @@
-"""A bundle is shown a data set: what is scored, what is left out, what is repeated spoilt."""
+"""A bundle is scored on a data set: what counts, what is left out, what is repeated corrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The face network: its outputs, and the luma of colour images."""
+"""The face network: its outputs, and the luma of color images."""
 
 from __future__ import annotations
 

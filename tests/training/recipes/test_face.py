@@ -84,7 +84,7 @@ def test_adjust_for_label_prior() -> None:
 
 
 def test_train_face(write_ferplus: Callable[..., Path], tmp_path: Path) -> None:
-    """Two rounds give a network that uses the luma of colours; a repeated and a resumed run give
+    """Two rounds give a network that uses the luma of colors; a repeated and a resumed run give
     the same weights."""
     rows = {
         f"{i}.png": {"happiness": 10} if i % 2 else {"sadness": 6, "neutral": 4} for i in range(12)

@@ -59,9 +59,9 @@ class Kiosk:
         t_ns = self.clock.now_ns()
         self.sink.publish(replace(ESTIMATE, label=label, index=self.index, t_ns=t_ns))
 
-    def shows(self, colour: int) -> bool:
+    def shows(self, color: int) -> bool:
         shown = self.card.shown
-        return shown is not None and bool((shown == colour).any())
+        return shown is not None and bool((shown == color).any())
 
     def is_later(self, t_ns: int) -> bool:
         return self.clock.now_ns() > t_ns
@@ -132,7 +132,7 @@ def test_camera_mark_is_not_shown_without_a_monitor(kiosk: Kiosk) -> None:
 
 
 def test_newest_estimate(kiosk: Kiosk) -> None:
-    """Its label's colour is on the monitor, then the colour of the next."""
+    """Its label's color is on the monitor, then the color of the next."""
     assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
     assert kiosk.push(lambda: kiosk.shows(ACCENTS["sad"]), "sad")
     assert not kiosk.shows(ACCENTS["happy"])

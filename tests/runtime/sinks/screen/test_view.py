@@ -186,7 +186,7 @@ def test_camera_mark() -> None:
     np.testing.assert_array_equal(view.pixels, off)
 
 
-def test_only_one_label_has_a_colour() -> None:
+def test_only_one_label_has_a_color() -> None:
     """All else is grey, except the mark of the camera."""
     view = ScreenView(1280, 720, NOTICE)
     view.draw(replace(HAPPY, camera_on=False))
@@ -197,8 +197,8 @@ def test_only_one_label_has_a_colour() -> None:
 def test_accents_have_contrast() -> None:
     """Each has more contrast to the ground than text needs (WCAG 2.1: 4.5)."""
 
-    def luminance(colour: int) -> float:
-        tones = [(colour >> shift & 255) / 255 for shift in (16, 8, 0)]
+    def luminance(color: int) -> float:
+        tones = [(color >> shift & 255) / 255 for shift in (16, 8, 0)]
         linear = [t / 12.92 if t <= 0.04045 else ((t + 0.055) / 1.055) ** 2.4 for t in tones]
         return sum(weight * t for weight, t in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
@@ -254,7 +254,7 @@ SHAPES = {"bgr8": (48, 64, 3), "rgb8": (48, 64, 3), "yuyv": (48, 64, 2), "nv12":
 
 
 def make_image(pixel_format: str) -> NDArray[np.uint8]:
-    """Return an image whose halves have different colours in every format."""
+    """Return an image whose halves have different colors in every format."""
     image = np.full(SHAPES[find_format(pixel_format).layout], 90, np.uint8)
     image[:, 32:] = 160
     return image
@@ -262,7 +262,7 @@ def make_image(pixel_format: str) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
 def test_preview_of_every_format(pixel_format: str) -> None:
-    """The colours are those of the reference implementation; the image is mirrored."""
+    """The colors are those of the reference implementation; the image is mirrored."""
     image = make_image(pixel_format)
     small = scale_frame(VideoFrame(0, 0, image, pixel_format), 32, 24)
     assert small.shape == (24, 32)
