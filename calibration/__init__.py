@@ -1,3 +1,7 @@
-"""INT8: which samples set its ranges, which layers it spares, and whether it may ship."""
+"""INT8 calibration: a bundle and calibration samples in, a bundle with INT8 variants out.
 
-from .. import engines  # noqa: F401 - tells ONNX Runtime to tell nobody, before it is loaded
+It chooses the quantization ranges from the samples, keeps sensitive layers in FP16, and gates the
+result on accuracy. `emotion-calibrate` (`__main__`) runs it; no other folder imports it.
+"""
+
+from .. import engines  # noqa: F401 - turns ONNX Runtime's telemetry off before it is loaded

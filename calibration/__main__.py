@@ -21,7 +21,7 @@ EXIT_USER_ERROR = 2
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="emotion-calibrate",
-        description="Brings a bundle's networks to 8 bits, and says what that costs.",
+        description="Quantize a bundle's networks to INT8 and measure what that costs in accuracy.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:

@@ -1,5 +1,6 @@
-"""The gate: a bundle's precisions side by side on people the calibration has not seen, through the
-preprocessing and engines of the device, and whether 8 bits lost more than is allowed.
+"""The accuracy gate: a bundle and a data set in, each precision's accuracy and the violations out.
+
+The data set holds people that calibration has not seen. Preprocessing and engines are the device's.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a lower precision may lose against 32 bits."""
+    """How much a lower precision may lose against FP32."""
 
     accuracy_drop: float = 0.005
     agreement: float = 0.98
-    """Least share of examples with the same answer."""
+    """Smallest share of examples with the same predicted label."""
     ece_rise: float = 0.02
     bytes: int = 8_000_000
-    """Of all that a run at 8 bits reads."""
+    """Largest total of the files that a run at INT8 reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One network at one precision."""
+    """The measurements of one network at one precision."""
 
     network: str
     precision: str
@@ -48,10 +49,10 @@ class Row:
     uar: float
     ece: float
     agreement: float
-    """With 32 bits."""
+    """Share of examples with the same predicted label as FP32."""
     n: int
     bytes: int
-    """Of the file; the device makes 16 bits of the one for 32."""
+    """Size of the file. FP16 uses FP32's file: the device converts it."""
 
     def describe(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,31 +61,34 @@ class Row:
 def compare_precisions(
     bundle: Bundle, selection: Selection, precisions: Sequence[str] = PRECISIONS, level: str = ""
 ) -> list[Row]:
-    """On one data set, 32 bits first. Raises DatasetError, EngineError."""
-    chosen = find_examples(selection, bundle)
+    """Evaluate a network at each precision on one data set, FP32 first.
+
+    Raises CalibrationError, DatasetError, EngineError.
+    """
+    examples = find_examples(selection, bundle)
     rows: list[Row] = []
-    first = None
+    baseline = None
     for precision in precisions:
         with open_networks(
-            bundle, chosen.modality, "onnx", choose_level(bundle, level), precision
+            bundle, examples.modality, "onnx", choose_level(bundle, level), precision
         ) as networks:
-            (results,) = evaluate_examples(networks, chosen, [CLEAN], seed=0)
+            (results,) = evaluate_examples(networks, examples, [CLEAN], seed=0)
         if not results.examples:
-            raise CalibrationError(f"{selection.root}: nothing to judge")
+            raise CalibrationError(f"{selection.root}: holds no example that can be evaluated")
         predictions = dict(
             zip((e.name for e in results.examples), results.probabilities, strict=True)
         )
-        first = predictions if first is None else first
-        both = [name for name in predictions if name in first]
-        agreement = np.mean([predictions[n].argmax() == first[n].argmax() for n in both])
+        baseline = predictions if baseline is None else baseline
+        common = [name for name in predictions if name in baseline]
+        agreement = np.mean([predictions[n].argmax() == baseline[n].argmax() for n in common])
         targets = np.array([example.label for example in results.examples])
-        num_bytes = bundle.model_path(chosen.modality, precision).stat().st_size
-        modality_probabilities = np.stack(results.probabilities)
+        num_bytes = bundle.model_path(examples.modality, precision).stat().st_size
+        probabilities = np.stack(results.probabilities)
         rows.append(
             make_row(
-                chosen.modality,
+                examples.modality,
                 precision,
-                modality_probabilities,
+                probabilities,
                 targets,
                 float(agreement),
                 num_bytes,
@@ -96,13 +100,13 @@ def compare_precisions(
 def make_row(
     network: str,
     precision: str,
-    modality_probabilities: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
     targets: NDArray[np.int64],
     agreement: float,
     num_bytes: int,
 ) -> Row:
-    """Score `modality_probabilities` (N, 7) of examples whose labels are `targets` (N,)."""
-    metrics = score(modality_probabilities, targets, LABELS)
+    """Score class probabilities (N, 7) against the labels `targets` (N,)."""
+    metrics = score(probabilities, targets, LABELS)
     return Row(
         network,
         precision,
@@ -116,7 +120,7 @@ def make_row(
 
 
 def find_violations(rows: Sequence[Row], limits: Limits) -> Iterator[str]:
-    """A line for each limit that a precision breaks."""
+    """Yield one line for each limit that a precision violates."""
     by_network: dict[str, Row] = {}
     for row in rows:
         fp32_row = by_network.setdefault(row.network, row)
@@ -124,19 +128,19 @@ def find_violations(rows: Sequence[Row], limits: Limits) -> Iterator[str]:
         if fp32_row.accuracy - row.accuracy > limits.accuracy_drop:
             yield (
                 f"{where}: accuracy {row.accuracy:.4f}, {fp32_row.precision} has"
-                f" {fp32_row.accuracy:.4f}; at most {limits.accuracy_drop:g} less allowed"
+                f" {fp32_row.accuracy:.4f}: the drop must be at most {limits.accuracy_drop:g}"
             )
         if row.agreement < limits.agreement:
-            yield f"{where}: agreement {row.agreement:.4f}, at least {limits.agreement:g} wanted"
+            yield f"{where}: agreement {row.agreement:.4f} must be at least {limits.agreement:g}"
         if row.ece - fp32_row.ece > limits.ece_rise:
             yield (
                 f"{where}: calibration error {row.ece:.4f}, {fp32_row.precision} has"
-                f" {fp32_row.ece:.4f}; at most {limits.ece_rise:g} more allowed"
+                f" {fp32_row.ece:.4f}: the rise must be at most {limits.ece_rise:g}"
             )
 
 
 def count_bytes(bundle: Bundle, precision: str) -> int:
-    """Of every file that a run at `precision` reads."""
+    """Sum up the sizes of all network files that a run at `precision` reads."""
     networks = bundle.manifest.networks
     files = {bundle.model_path(name, precision).name for name in networks}
     return sum(bundle.manifest.files[name].bytes for name in files)

@@ -1,7 +1,8 @@
-"""What 8 bits cost the voice network on people whom neither it nor its calibration has met: the
-networks of the folds, calibrated on their training people, judged on their validation people.
+"""Cross-validation of the INT8 voice network: the fold networks in, accuracy at FP32 and INT8 out.
 
-The network that ships has learned from all of these people, so it cannot be judged on them.
+Each fold's network is calibrated on its training speakers and evaluated on its validation speakers,
+whom neither training nor calibration has used. The network that ships is trained on all speakers,
+so it cannot be evaluated on any of them.
 """
 
 from __future__ import annotations
@@ -54,52 +55,57 @@ def compare_folds(
     options: CalibrationOptions,
     cache: Path | None = None,
 ) -> list[Row]:
-    """Two rows for each fold, 32 and 8 bits, of its first seed in `work`/folds, then two of all
-    together. Raises CalibrationError, DatasetError."""
+    """Evaluate each fold's first seed in `work`/folds at FP32 and INT8.
+
+    Returns two rows for each fold, then two for all folds together. Raises CalibrationError,
+    DatasetError.
+    """
     checkpoints = dict(_find_checkpoints(work / "folds"))
     if not checkpoints:
         raise CalibrationError(
             f"{work / 'folds'}: no voice-foldN-seedN.ckpt, train the folds first"
         )
     decoded = FeatureCache(cache) if cache else None
-    tests = []
+    predictions = []
     for fold, checkpoint in checkpoints.items():
         training, validation, _ = split_actors(fold)
         speakers = load_voices(find_voice_clips(root, validation), manifest.mel, decoded)
-        known = samples.select(
+        training_samples = samples.select(
             [*(name_voice(actor, "") for actor in training), "noise/", "silence/"]
         )
-        check_samples(known, "voice", checkpoint.stem)
-        tests.append(_evaluate_fold(checkpoint, speakers, known, manifest, options))
-    rows = [row for test in tests for row in _make_rows(test.name, [test])]
-    return [*rows, *_make_rows(ALL, tests)]
+        check_samples(training_samples, "voice", checkpoint.stem)
+        predictions.append(
+            _evaluate_fold(checkpoint, speakers, training_samples, manifest, options)
+        )
+    rows = [row for fold in predictions for row in _make_rows(fold.name, [fold])]
+    return [*rows, *_make_rows(ALL, predictions)]
 
 
 @dataclass(frozen=True, slots=True)
 class _FoldPredictions:
-    """What a fold's network said of its validation people, by precision."""
+    """A fold network's results on its validation speakers, by precision."""
 
     name: str
     targets: NDArray[np.int64]
-    opinions: dict[str, NDArray[np.float64]]
-    """Probabilities (N, 7)."""
+    probabilities: dict[str, NDArray[np.float64]]
+    """Class probabilities (N, 7)."""
     sizes: dict[str, int]
-    """Bytes of the network."""
+    """Size of the network in bytes."""
 
 
 def _find_checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
-    """The lowest seed of each fold."""
+    """Yield each fold and the checkpoint of its lowest seed."""
     seen = set()
     matches = ((_NAME.fullmatch(path.name), path) for path in folder.glob("voice-fold*.ckpt"))
-    found = sorted((int(match[1]), int(match[2]), path) for match, path in matches if match)
-    for fold, _, path in found:
+    checkpoints = sorted((int(match[1]), int(match[2]), path) for match, path in matches if match)
+    for fold, _, path in checkpoints:
         if fold not in seen and fold < len(TEST_FOLDS):
             seen.add(fold)
             yield fold, path
 
 
 def _read_temperature(checkpoint: Path) -> float:
-    """As `emotion-train default` found it on the fold's validation people."""
+    """Read the temperature that `emotion-train default` fitted on the validation speakers."""
     file = checkpoint.with_name(checkpoint.name.removeprefix("voice-")).with_suffix(".json")
     try:
         return float(json.loads(file.read_text())["temperature"])
@@ -120,38 +126,36 @@ def _evaluate_fold(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{checkpoint.stem}.onnx"
         export_onnx(SevenLabelVoice(network), golden_input(manifest, "voice"), file)
-        full = file.read_bytes()
-    int8, _ = calibrate(full, checkpoint.stem, samples, temperature, options)
+        fp32 = file.read_bytes()
+    int8, _ = calibrate(fp32, checkpoint.stem, samples, temperature, options)
     feeds, recording_index = _list_windows(speakers, manifest)
-    files = {"fp32": full, "int8": int8}
-    opinions = {}
+    files = {"fp32": fp32, "int8": int8}
+    probabilities = {}
     for precision, data in files.items():
-        probabilities = calibrate_logits(
-            compute_logits(data, feeds).astype(np.float32), temperature
-        )
-        total = np.zeros((len(speakers.labels), probabilities.shape[1]))
-        np.add.at(total, recording_index, probabilities)
-        opinions[precision] = total / np.bincount(recording_index)[:, None]
+        of_windows = calibrate_logits(compute_logits(data, feeds).astype(np.float32), temperature)
+        total = np.zeros((len(speakers.labels), of_windows.shape[1]))
+        np.add.at(total, recording_index, of_windows)
+        probabilities[precision] = total / np.bincount(recording_index)[:, None]
     sizes = {precision: len(data) for precision, data in files.items()}
-    return _FoldPredictions(checkpoint.stem, speakers.labels, opinions, sizes)
+    return _FoldPredictions(checkpoint.stem, speakers.labels, probabilities, sizes)
 
 
-def _make_rows(name: str, tests: Sequence[_FoldPredictions]) -> list[Row]:
-    targets = np.concatenate([test.targets for test in tests])
-    full = np.concatenate([test.opinions["fp32"] for test in tests])
+def _make_rows(name: str, folds: Sequence[_FoldPredictions]) -> list[Row]:
+    targets = np.concatenate([fold.targets for fold in folds])
+    fp32 = np.concatenate([fold.probabilities["fp32"] for fold in folds])
     rows = []
     for precision in ("fp32", "int8"):
-        opinions = np.concatenate([test.opinions[precision] for test in tests])
-        agreement = float((opinions.argmax(axis=1) == full.argmax(axis=1)).mean())
-        num_bytes = max(test.sizes[precision] for test in tests)
-        rows.append(make_row(name, precision, opinions, targets, agreement, num_bytes))
+        probabilities = np.concatenate([fold.probabilities[precision] for fold in folds])
+        agreement = float((probabilities.argmax(axis=1) == fp32.argmax(axis=1)).mean())
+        num_bytes = max(fold.sizes[precision] for fold in folds)
+        rows.append(make_row(name, precision, probabilities, targets, agreement, num_bytes))
     return rows
 
 
 def _list_windows(
     speakers: VoiceSet, manifest: Manifest
 ) -> tuple[list[dict[str, NDArray[np.float32]]], NDArray[np.int64]]:
-    """One batch for each recording, and whose each window is."""
+    """Return one batch of windows for each recording, and the recording of each window."""
     mel = open_mel(manifest.mel)
     feeds, recording_index = [], []
     for number, audio in enumerate(speakers.audio_clips):

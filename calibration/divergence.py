@@ -1,4 +1,4 @@
-"""How much a changed network's answers differ from the original's, on the calibration samples."""
+"""Divergence of a quantized network from the original: networks and samples in, differences out."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Feeds = Sequence[dict[str, NDArray[np.float32]]]
 
 @dataclass(frozen=True, slots=True)
 class LogitDifference:
-    """Of a changed network from the original."""
+    """How far a changed network's logits are from the original's."""
 
     divergence: float
-    """Mean Kullback-Leibler divergence of the probabilities, nats."""
+    """Mean Kullback-Leibler divergence of the class probabilities, in nats."""
     agreement: float
-    """Share of samples with the same likeliest label."""
+    """Share of samples with the same predicted label."""
     largest: float
-    """Of a logit."""
+    """Largest difference of a logit."""
 
 
 def open_session(model: bytes, name: str) -> ort.InferenceSession:
-    """Raises CalibrationError when ONNX Runtime refuses the network."""
+    """Open a network on the CPU. Raises CalibrationError when ONNX Runtime refuses it."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = os.cpu_count() or 1
     options.log_severity_level = 3
@@ -42,7 +42,7 @@ def open_session(model: bytes, name: str) -> ort.InferenceSession:
 
 
 def compute_logits(model: bytes, feeds: Feeds, name: str = "network") -> NDArray[np.float64]:
-    """Logits (N, L) of all samples. Raises CalibrationError."""
+    """Run the network on all samples -> logits (N, L). Raises CalibrationError."""
     session = open_session(model, name)
     rows = [run_session(session, [LOGITS], feed, name)[0] for feed in feeds]
     return np.concatenate(rows).astype(np.float64)
@@ -54,20 +54,20 @@ def run_session(
     feed: dict[str, NDArray[np.float32]],
     name: str,
 ) -> list[NDArray[np.float32]]:
-    """Raises CalibrationError when the samples are not what the network reads."""
+    """Run one batch -> the `outputs`. Raises CalibrationError when the batch does not fit."""
     try:
         return list(session.run(list(outputs), feed))
     except Exception as error:  # as above
         shapes = ", ".join(f"{key} {list(values.shape)}" for key, values in feed.items())
         raise CalibrationError(
-            f"{name}: cannot be shown the samples ({shapes}): {' '.join(str(error).split())}"
+            f"{name}: cannot read the samples ({shapes}): {' '.join(str(error).split())}"
         ) from error
 
 
 def compare_logits(
     original: NDArray[np.float64], changed: NDArray[np.float64], temperature: float
 ) -> LogitDifference:
-    """Both are logits (N, L); `temperature` makes probabilities of them, see `bundle`."""
+    """Compare logits (N, L). `temperature` is the network's in its bundle."""
     p, q = _log_softmax(original / temperature), _log_softmax(changed / temperature)
     return LogitDifference(
         float((np.exp(p) * (p - q)).sum(axis=1).mean()),

@@ -1,7 +1,7 @@
-"""What can go wrong in calibration: one line that names the file or value and what is allowed."""
+"""The error of calibration: one line that names the file or value, and what is allowed."""
 
 from __future__ import annotations
 
 
 class CalibrationError(ValueError):
-    """Samples, a network or a variant that must not be used."""
+    """Samples, a network or a table cannot be used, or a file cannot be written."""

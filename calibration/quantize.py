@@ -1,9 +1,9 @@
-"""Explicit INT8: quantise and dequantise operators on the inputs of weighted operators.
+"""Explicit INT8 quantization (Q/DQ): an FP32 network and the range of each tensor in, INT8 out.
 
-In: a network of 32-bit numbers and the range of each tensor. Out: one whose weights are 8-bit per
-channel and whose activations are symmetric 8-bit per tensor, as TensorRT wants them. Outputs are
-not quantised, so that what follows sees them whole. ONNX Runtime's quantiser does the work; the
-ranges come from `ranges`, because its own calibrators need every batch to be alike.
+Quantize and dequantize operators go on the inputs of weighted operators: weights INT8 per channel,
+activations symmetric INT8 per tensor, as TensorRT reads them. Outputs are not quantized, so what
+follows reads them exactly. ONNX Runtime's quantizer does the work. The ranges come from `ranges`:
+ONNX Runtime's own calibrators need batches of equal size.
 """
 
 from __future__ import annotations
@@ -23,36 +23,41 @@ from .errors import CalibrationError
 from .ranges import WEIGHTED, find_weighted
 
 IR_VERSION = 9
-"""Of opset 19; a later one would shut out older ONNX Runtimes."""
+"""The IR version of opset 19. Older ONNX Runtimes do not read a later one."""
 
 
 def read_network(data: bytes, name: str) -> onnx.ModelProto:
-    """A network ready to be quantised: weights of 32 bits, and an opset whose quantise operators
-    also take 16-bit numbers. Raises CalibrationError."""
+    """Read a network for quantization: weights in FP32, and the opset of FP16 Q/DQ operators.
+
+    Raises CalibrationError.
+    """
     try:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
         store_weights_as_fp32(model)
         model = version_converter.convert_version(model, QDQ_OPSET)
-    except Exception as error:  # protobuf's, the checker's and the converter's share no base
+    except Exception as error:  # the errors of protobuf, checker and converter share no base
         raise CalibrationError(
-            f"{name}: no ONNX network: {' '.join(str(error).split())}"
+            f"{name}: not an ONNX network: {' '.join(str(error).split())}"
         ) from error
     model.ir_version = IR_VERSION
     weighted = [node for node in model.graph.node if node.op_type in WEIGHTED]
     nameless = [node.op_type for node in weighted if not node.name]
     if nameless:
-        raise CalibrationError(f"{name}: a {nameless[0]} operator has no name to call it by")
+        raise CalibrationError(f"{name}: a {nameless[0]} operator has no name")
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        raise CalibrationError(f"{name}: is quantised already")
+        raise CalibrationError(f"{name}: is quantized already")
     return model
 
 
 def quantize(
     model: onnx.ModelProto, ranges: Mapping[str, float], layers: Collection[str]
 ) -> onnx.ModelProto:
-    """`layers` are the names of the weighted operators to be quantised; their input tensors must
-    be in `ranges`. `model`, from `read_network`, is left alone."""
+    """Return a copy of `model`, from `read_network`, with the operators `layers` in INT8.
+
+    `layers` are names of weighted operators, whose input tensors must be in `ranges`. Raises
+    CalibrationError.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     reads = find_weighted(copy)
@@ -61,7 +66,7 @@ def quantize(
         raise CalibrationError(
             f"layer {missing[0]}: no range for its input {reads.get(missing[0])}"
         )
-    if not layers:  # which the quantiser would take for all of them
+    if not layers:  # which means all of them to the quantizer
         return copy
     limits = {
         reads[name]: (np.float32(-ranges[reads[name]]), np.float32(ranges[reads[name]]))
@@ -91,8 +96,11 @@ def quantize(
 
 
 def _keep_exact_for_other_consumers(model: onnx.ModelProto, layers: Collection[str]) -> None:
-    """ONNX Runtime's quantiser shows the rounded tensor to all that read it: sums that go round a
-    layer, layers that were spared, and who asks for the output. Only `layers` are to see it."""
+    """Let only `layers` read quantized tensors, in place.
+
+    ONNX Runtime's quantizer passes the rounded tensor to all its readers: also to residual sums, to
+    excluded layers and to the network's outputs.
+    """
     graph = model.graph
     outputs = {value.name for value in graph.output}
     quantized = {n.output[0]: n for n in graph.node if n.op_type == "QuantizeLinear"}
@@ -100,7 +108,7 @@ def _keep_exact_for_other_consumers(model: onnx.ModelProto, layers: Collection[s
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in quantized:
             exact_of[node.output[0]] = quantized[node.input[0]].input[0]
-    # The rounded one has taken the name of an output.
+    # Where a tensor is an output, the quantizer gave the output's name to the rounded one.
     swapped = {name: exact for name, exact in exact_of.items() if name in outputs}
     swapped |= {exact: name for name, exact in swapped.items()}
     for node in graph.node:
@@ -113,7 +121,7 @@ def _keep_exact_for_other_consumers(model: onnx.ModelProto, layers: Collection[s
 
 
 def serialize(model: onnx.ModelProto) -> bytes:
-    """As a file: what stayed at 32 bits is stored in 16 where that loses nothing."""
+    """Serialize a network, with the remaining FP32 weights in FP16 where that is lossless."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     store_weights_as_fp16(copy)

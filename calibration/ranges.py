@@ -1,9 +1,10 @@
-"""How far each tensor reaches: what the calibration samples make of the inputs of every weighted
-operator, and what range -t..t each method takes for its 255 steps.
+"""Quantization ranges: a network and samples in, for each tensor a histogram and a range -t..t out.
 
-A range that holds everything wastes its steps on a few outliers; one that cuts too much distorts.
-Which is better differs from tensor to tensor, by orders of magnitude in networks with SiLU and
-squeeze-excitation, and no figure of the tensor itself tells: "answer" asks the network.
+The tensors are the inputs of the weighted operators; a range has 255 steps. A range that holds
+everything wastes steps on a few outliers, and a range that clips too much distorts. Which error is
+larger depends on the tensor, by orders of magnitude in networks with SiLU and squeeze-excitation,
+and no statistic of the tensor alone predicts it. So the method "answer" measures the network's
+output for each range; `sensitivity` implements it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .errors import CalibrationError
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 PLAIN_METHODS = ("mse", "percentile", "entropy", "minmax")
-"""Those that look at a tensor alone."""
+"""Methods that use a tensor's histogram alone."""
 METHODS = ("auto", *PLAIN_METHODS, "answer")
 NUM_BINS = 4096
 NUM_STEPS = 127
@@ -30,14 +31,14 @@ ANSWER_PERCENTILES = (99.8, 99.95, 99.99, 99.5, 99.9, 99.0)
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Of the magnitudes of one tensor: `counts` (NUM_BINS,) over 0..`top`."""
+    """Histogram of a tensor's magnitudes: `counts` (NUM_BINS,) over 0..`top`."""
 
     counts: NDArray[np.float64]
     top: float
 
 
 def find_weighted(model: onnx.ModelProto) -> dict[str, str]:
-    """Operators with constant weights, by name -> the tensor they read."""
+    """Return the operators with constant weights: name -> input tensor."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return {
         node.name: node.input[0]
@@ -47,7 +48,7 @@ def find_weighted(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def count_weights(model: onnx.ModelProto) -> dict[str, int]:
-    """Of each operator of `find_weighted`."""
+    """Count the weights of each operator of `find_weighted`."""
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
     weighted = find_weighted(model)
     return {node.name: sizes[node.input[1]] for node in model.graph.node if node.name in weighted}
@@ -56,24 +57,27 @@ def count_weights(model: onnx.ModelProto) -> dict[str, int]:
 def collect_histograms(
     model: onnx.ModelProto, tensors: Sequence[str], feeds: Feeds
 ) -> dict[str, Histogram]:
-    """Two passes over the samples: how far each tensor reaches, then how often it is where."""
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
+    """Compute the histograms of `tensors` in two passes over the samples: maxima, then counts.
+
+    Raises CalibrationError for a tensor that is all zeros or not finite.
+    """
+    extended = onnx.ModelProto()
+    extended.CopyFrom(model)
     inputs = {value.name for value in model.graph.input}
-    inside = [name for name in tensors if name not in inputs]
+    computed = [name for name in tensors if name not in inputs]
     present = {value.name for value in model.graph.output}
-    for name in inside:
+    for name in computed:
         if name not in present:
-            shown.graph.output.append(
+            extended.graph.output.append(
                 onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
             )
-    session = open_session(shown.SerializeToString(), "network")
+    session = open_session(extended.SerializeToString(), "network")
     tops = dict.fromkeys(tensors, 0.0)
     counts = {name: np.zeros(NUM_BINS) for name in tensors}
     for find_top in (True, False):
         for feed in feeds:
-            shown_values = run_session(session, inside, feed, "network")
-            values = {**feed, **dict(zip(inside, shown_values, strict=True))}
+            outputs = run_session(session, computed, feed, "network")
+            values = {**feed, **dict(zip(computed, outputs, strict=True))}
             for name in tensors:
                 magnitudes = np.abs(values[name])
                 if find_top:
@@ -82,12 +86,12 @@ def collect_histograms(
                     counts[name] += np.histogram(magnitudes, NUM_BINS, (0, tops[name]))[0]
         dead = [name for name, top in tops.items() if not (np.isfinite(top) and top > 0)]
         if dead:
-            raise CalibrationError(f"tensor {dead[0]}: nothing but zeros, or no numbers, in it")
+            raise CalibrationError(f"tensor {dead[0]}: all values are 0, or some are not finite")
     return {name: Histogram(counts[name], tops[name]) for name in tensors}
 
 
 def choose_range(histogram: Histogram, method: str) -> float:
-    """By one of `PLAIN_METHODS`."""
+    """Choose t of the range -t..t by one of `PLAIN_METHODS`."""
     if method == "minmax":
         return histogram.top
     if method == "percentile":
@@ -100,48 +104,50 @@ def choose_range(histogram: Histogram, method: str) -> float:
 
 
 def candidate_thresholds(histogram: Histogram) -> list[float]:
-    """Ranges that "answer" tries, all different, the likeliest first."""
-    cuts = [percentile_threshold(histogram, percent) for percent in ANSWER_PERCENTILES]
-    return list(
-        dict.fromkeys((kl_threshold(histogram), mse_threshold(histogram), *cuts, histogram.top))
-    )
+    """Return the ranges that "answer" tries, all different, the most promising first."""
+    percentiles = [percentile_threshold(histogram, percent) for percent in ANSWER_PERCENTILES]
+    thresholds = kl_threshold(histogram), mse_threshold(histogram), *percentiles, histogram.top
+    return list(dict.fromkeys(thresholds))
 
 
 def percentile_threshold(histogram: Histogram, percent: float) -> float:
-    """The upper edge of the bin up to which `percent` of all values lie."""
+    """Return the upper edge of the bin up to which `percent` of all values lie."""
     share = histogram.counts.cumsum() / histogram.counts.sum()
     place = int(np.searchsorted(share, percent / 100)) + 1
     return histogram.top * min(place, NUM_BINS) / NUM_BINS
 
 
 def mse_threshold(histogram: Histogram) -> float:
-    """Least mean square error of rounding and clipping."""
+    """Return the threshold with the least mean squared error of rounding and clipping."""
     centres = (np.arange(NUM_BINS) + 0.5) * (histogram.top / NUM_BINS)
     best, chosen = np.inf, histogram.top
-    for cut in np.linspace(histogram.top / 40, histogram.top, 160):
-        step = cut / NUM_STEPS
+    for threshold in np.linspace(histogram.top / 40, histogram.top, 160):
+        step = threshold / NUM_STEPS
         rounded = np.minimum(np.rint(centres / step), NUM_STEPS) * step
         error = float((histogram.counts * (centres - rounded) ** 2).sum())
         if error < best:
-            best, chosen = error, float(cut)
+            best, chosen = error, float(threshold)
     return chosen
 
 
 def kl_threshold(histogram: Histogram) -> float:
-    """Least divergence between the distribution and what is left of it (Migacz, GTC 2017)."""
+    """Return the threshold with the least KL divergence of the quantized distribution.
+
+    S. Migacz, 8-bit Inference with TensorRT, GTC 2017.
+    """
     counts = histogram.counts
     best, chosen = np.inf, histogram.top
     for size in range(NUM_STEPS + 1, NUM_BINS + 1, 32):
-        kept = counts[:size].copy()
-        kept[-1] += counts[size:].sum()
+        clipped = counts[:size].copy()
+        clipped[-1] += counts[size:].sum()
         step_of = np.arange(size) * (NUM_STEPS + 1) // size
         filled = counts[:size] > 0
         sums = np.bincount(step_of, counts[:size] * filled)
         number = np.maximum(np.bincount(step_of, filled), 1)
         spread = np.where(filled, (sums / number)[step_of], 0.0)
-        p, q = kept / kept.sum(), spread / max(spread.sum(), 1e-12)
+        p, q = clipped / clipped.sum(), spread / max(spread.sum(), 1e-12)
         seen = p > 0
-        if (q[seen] == 0).any():  # all that was cut off fell into an empty bin
+        if (q[seen] == 0).any():  # all clipped values are in an empty bin
             continue
         divergence = float((p[seen] * np.log(p[seen] / q[seen])).sum())
         if divergence < best:

@@ -1,5 +1,7 @@
-"""From a network and its samples to the same network at 8 bits, in the order that costs least:
-ranges that look at tensors alone, then ranges that ask the network, then the worst layers spared.
+"""The calibration recipe: a network and its samples in, the INT8 network and its table out.
+
+The steps run in the order of their cost, each only if the network does not agree enough yet: ranges
+from histograms, then ranges by the network's output, then excluding the most sensitive layers.
 """
 
 from __future__ import annotations
@@ -29,27 +31,32 @@ log = logging.getLogger(__name__)
 
 BATCH = 32
 NUM_SEARCHED = 256
-"""Samples that ranges and layers are tried on; what is decided on is tried on all."""
+"""Samples for the search over ranges and layers. Decisions are measured on all samples."""
 MIN_AGREEMENT = 0.985
-"""With 32 bits, on the calibration samples. They are harder than what comes: spoilt, and as many
-of rare labels as of others."""
+"""Smallest agreement with FP32 on the calibration samples. They are harder than live input: most
+are corrupted, and rare labels are as frequent as others."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationOptions:
+    """What a user chooses about calibration."""
+
     method: str = "auto"
-    """One of `ranges.METHODS`: "auto" takes the plain one that changes the answers least, and
-    "answer" where that is too much."""
+    """One of `ranges.METHODS`. "auto" uses the plain method with the least divergence, and "answer"
+    where even that agrees too little."""
     min_agreement: float = MIN_AGREEMENT
     folder: Path | None = None
-    """Where tables are kept; without it everything is asked anew."""
+    """Folder of the calibration tables; None to calibrate anew each time."""
 
 
 def calibrate(
     data: bytes, name: str, samples: Samples, temperature: float, options: CalibrationOptions
 ) -> tuple[bytes, CalibrationTable]:
-    """An ONNX file -> the quantised file, and what was decided. `temperature` is the network's in
-    its bundle. Raises CalibrationError."""
+    """Quantize an ONNX file -> the INT8 file, and the table of the decisions.
+
+    `temperature` is the network's in its bundle. A table in the folder with the same key is
+    followed without running the network. Raises CalibrationError.
+    """
     model = read_network(data, name)
     key = CalibrationKey(
         hashlib.sha256(data).hexdigest(),
@@ -64,24 +71,25 @@ def calibrate(
         table = _calibrate_network(model, samples, key)
         if file is not None:
             save_table(file, table)
-    layers = [layer for layer in find_weighted(model) if layer not in table.spared]
+    layers = [layer for layer in find_weighted(model) if layer not in table.excluded]
     return serialize(quantize(model, table.ranges, layers)), table
 
 
 def _calibrate_network(
     model: onnx.ModelProto, samples: Samples, key: CalibrationKey
 ) -> CalibrationTable:
+    """Choose ranges and the layers to exclude."""
     layers = find_weighted(model)
     all_feeds = samples.batches(BATCH)
     full_probe = open_probe(model, all_feeds, key.temperature)
     subset_probe = open_probe(model, samples.batches(BATCH, NUM_SEARCHED), key.temperature)
     histograms = collect_histograms(model, sorted(set(layers.values())), all_feeds)
-    used, ranges, found = _choose_ranges(full_probe, subset_probe, histograms, key)
+    used, ranges, difference = _choose_ranges(full_probe, subset_probe, histograms, key)
     ranking: list[LayerSensitivity] = []
-    spared: list[str] = []
-    if found.agreement < key.min_agreement:
+    excluded: list[str] = []
+    if difference.agreement < key.min_agreement:
         ranking = rank_layers(subset_probe, ranges)
-        spared, found = exclude_sensitive_layers(
+        excluded, difference = exclude_sensitive_layers(
             ranking, lambda names: full_probe.measure(ranges, names), key.min_agreement
         )
     return CalibrationTable(
@@ -89,9 +97,9 @@ def _calibrate_network(
         used,
         ranges,
         {layer.name: layer.divergence for layer in ranking},
-        spared,
-        found.agreement,
-        found.divergence,
+        excluded,
+        difference.agreement,
+        difference.divergence,
     )
 
 
@@ -101,7 +109,7 @@ def _choose_ranges(
     histograms: dict[str, Histogram],
     key: CalibrationKey,
 ) -> tuple[str, dict[str, float], LogitDifference]:
-    """The method used, its ranges, and what difference they make to all samples."""
+    """Return the method in use, its ranges, and the difference they make on all samples."""
     layers = find_weighted(full_probe.model)
     plain = PLAIN_METHODS if key.method == "auto" else (key.method,)
     tried = []
@@ -109,17 +117,19 @@ def _choose_ranges(
         if method == "answer":
             ranges = search_ranges(subset_probe, histograms)
         else:
-            ranges = {name: choose_range(one, method) for name, one in histograms.items()}
+            ranges = {
+                name: choose_range(histogram, method) for name, histogram in histograms.items()
+            }
         tried.append((method, ranges, full_probe.measure(ranges, layers)))
         log.info("%s: agreement %.4f, divergence %.5f", method, *_summarize(tried[-1][2]))
     best = min(tried, key=lambda each: each[2].divergence)
     if key.method != "auto" or best[2].agreement >= key.min_agreement:
         return best
     ranges = search_ranges(subset_probe, histograms)
-    found = full_probe.measure(ranges, layers)
-    log.info("answer: agreement %.4f, divergence %.5f", *_summarize(found))
-    return min(best, ("answer", ranges, found), key=lambda each: each[2].divergence)
+    difference = full_probe.measure(ranges, layers)
+    log.info("answer: agreement %.4f, divergence %.5f", *_summarize(difference))
+    return min(best, ("answer", ranges, difference), key=lambda each: each[2].divergence)
 
 
-def _summarize(found: LogitDifference) -> tuple[float, float]:
-    return found.agreement, found.divergence
+def _summarize(difference: LogitDifference) -> tuple[float, float]:
+    return difference.agreement, difference.divergence

@@ -1,14 +1,15 @@
-"""From the lists to samples: each id is looked up in its data set, spoilt as its line says, and
-brought through the preprocessing that the device uses.
+"""Rendering of the calibration samples: list entries and data sets in, network input out.
 
-What chance does to a sample depends on its id alone, so the same lists give the same bytes.
+Each entry's face or recording is found by its id, corrupted by its condition, and passed through
+the device's preprocessing. Randomness is seeded by the entry alone, so the same lists give the same
+bytes.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,25 +32,26 @@ from .sample_lists import SampleEntry, name_face, name_voice
 from .samples import Samples, check_samples
 
 MARGIN = 8
-"""Pixels around a face of 48, repeated from its edge for blur and the border of the box."""
+"""Pixels around a face of 48, repeated from its edge, for blur and the border of the box."""
 QUIET_GAIN = 0.05
+"""Amplitude factor of the condition "quiet"."""
 SHORT_S = 1.2
-"""How much has been heard of a voice that has just begun."""
+"""Length of the condition "short": a voice that has just begun."""
 
 Image = NDArray[np.uint8]
 Audio = NDArray[np.float32]
 
 
 def render_faces(entries: Sequence[SampleEntry], faces: FaceSet, manifest: Manifest) -> Samples:
-    """At the best level's size. Raises CalibrationError for ids that are not in `faces`."""
-    known = {name_face(image): image for image in faces.images}
-    _require([e.id for e in entries if e.id.startswith("ferplus/")], known, "FER+ train")
+    """Render faces at the best level's size. Raises CalibrationError for ids not in `faces`."""
+    images = {name_face(image): image for image in faces.images}
+    _require([e.id for e in entries if e.id.startswith("ferplus/")], images, "FER+ train")
     preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
     size_px = manifest.levels[0].face_px
     rows = []
     for entry in entries:
         rng = _entry_rng(entry)
-        gray = known[entry.id] if entry.id in known else _make_blank(entry.id, rng)
+        gray = images[entry.id] if entry.id in images else _make_blank(entry.id, rng)
         color = np.repeat(np.pad(gray, MARGIN, mode="edge")[..., None], 3, axis=2)
         box = (float(MARGIN), float(MARGIN), float(len(gray)))
         image = _corrupt_face(color, box, entry, rng)
@@ -62,18 +64,20 @@ def render_faces(entries: Sequence[SampleEntry], faces: FaceSet, manifest: Manif
 def render_voices(
     entries: Sequence[SampleEntry], voices: VoiceSet, noises: Sequence[Audio], manifest: Manifest
 ) -> Samples:
-    """`noises` are those that training may hear. Raises CalibrationError for ids that are not in
-    `voices`."""
-    known = {
+    """Render one window of each voice. Raises CalibrationError for ids not in `voices`.
+
+    `noises` are the noise recordings of the training split.
+    """
+    clips = {
         name_voice(int(actor), name): audio
         for actor, name, audio in zip(voices.actors, voices.names, voices.audio_clips, strict=True)
     }
-    _require([e.id for e in entries if e.id.startswith("ravdess/")], known, "RAVDESS")
+    _require([e.id for e in entries if e.id.startswith("ravdess/")], clips, "RAVDESS")
     preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
     mels, masks = [], []
     for entry in entries:
         rng = _entry_rng(entry)
-        mel, mask = _render_voice(entry, known, noises, preprocessor, rng)
+        mel, mask = _render_voice(entry, clips, noises, preprocessor, rng)
         mels.append(mel)
         masks.append(mask)
     inputs = {"mel": np.concatenate(mels), "mask": np.concatenate(masks)}
@@ -86,17 +90,17 @@ def _entry_rng(entry: SampleEntry) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(f"{entry.id} {entry.condition}".encode()))
 
 
-def _require(wanted: Sequence[str], known: object, origin: str) -> None:
-    missing = [name for name in wanted if name not in known]  # type: ignore[operator]
+def _require(ids: Sequence[str], available: Container[str], origin: str) -> None:
+    missing = [name for name in ids if name not in available]
     if missing:
         raise CalibrationError(
-            f"{origin} here lacks {len(missing)} of the {len(wanted)} samples on the list, such as"
-            f" {missing[0]}: another release of the data, or choose anew"
+            f"{origin}: {len(missing)} of the {len(ids)} samples on the list are missing, such as"
+            f" {missing[0]}: use the data set's original release, or --choose new lists"
         )
 
 
 def _make_blank(name: str, rng: np.random.Generator) -> Image:
-    """Where a finder erred: nothing, or noise."""
+    """Draw what a false detection shows: a uniform area, a gradient or noise."""
     size = (48, 48)
     if name == "blank/noise":
         return rng.integers(0, 256, size, dtype=np.uint8)
@@ -106,13 +110,14 @@ def _make_blank(name: str, rng: np.random.Generator) -> Image:
         return np.tile(np.linspace(0, 255, 48).astype(np.uint8), (48, 1))
     levels = {"blank/black": 0, "blank/grey": 128, "blank/white": 255}
     if name not in levels:
-        raise CalibrationError(f"face list: {name} is neither of FER+ nor a known blank")
+        raise CalibrationError(f"face list: {name} is neither a FER+ face nor a known blank")
     return np.full(size, levels[name], np.uint8)
 
 
 def _corrupt_face(
     image: Image, box: tuple[float, float, float], entry: SampleEntry, rng: np.random.Generator
 ) -> Image:
+    """Apply the entry's condition to a face."""
     condition, strength = _split_condition(entry.condition)
     if condition == "plain":
         return image
@@ -131,19 +136,19 @@ def _corrupt_face(
 
 
 def _split_condition(condition: str) -> tuple[str, int]:
-    """ "dark2" -> "dark#", 2 and "half" -> "half", 0."""
+    """Split "dark2" into "dark#" and 2, and "half" into "half" and 0."""
     match = re.fullmatch(r"([a-z]+)([0-9]{1,2})", condition)
     return (f"{match[1]}#", int(match[2])) if match else (condition, 0)
 
 
 def _render_voice(
     entry: SampleEntry,
-    known: dict[str, Audio],
+    clips: Mapping[str, Audio],
     noises: Sequence[Audio],
     preprocessor: Preprocessor,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """One window: mel (1, num_mels, num_frames) and mask (1, num_frames)."""
+    """Render one window: mel (1, num_mels, num_frames) and mask (1, num_frames)."""
     spec = preprocessor.mel.spec
     rate_hz = spec.sample_rate_hz
     if entry.id.startswith("silence/"):
@@ -151,10 +156,10 @@ def _render_voice(
     elif entry.id.startswith("noise/"):
         noise = draw_noise(noises, rate_hz, rng)
         audio = np.resize(noise, spec.window_samples) * np.float32(rng.uniform(0.05, 1.0))
-    elif entry.id in known:
-        audio = _corrupt_voice(known[entry.id], entry, noises, rate_hz, rng)
+    elif entry.id in clips:
+        audio = _corrupt_voice(clips[entry.id], entry, noises, rate_hz, rng)
     else:
-        raise CalibrationError(f"voice list: {entry.id} is neither of RAVDESS nor noise or silence")
+        raise CalibrationError(f"voice list: {entry.id} is neither RAVDESS nor noise nor silence")
     ends = window_ends(len(audio), spec)
     mel, mask = mel_windows(audio, [int(rng.choice(ends))], preprocessor.mel)
     return mel, mask
@@ -167,6 +172,7 @@ def _corrupt_voice(
     rate_hz: int,
     rng: np.random.Generator,
 ) -> Audio:
+    """Apply the entry's condition to a recording."""
     condition, strength = _split_condition(entry.condition)
     if condition == "plain":
         return audio

@@ -1,11 +1,12 @@
-"""Which samples are the calibration set: a committed list of ids for each network.
+"""The lists of the calibration set: data sets in, list entries out, read from and written to files.
 
-A face is named by its pixels, so that both layouts of FER+ give the same id; a voice by its file.
+There is a committed list for each network. A face's id is a hash of its pixels, so both layouts of
+FER+ give the same id. A recording's id is its file name.
 
 | list | id | condition |
 | --- | --- | --- |
-| face.txt | ferplus/HASH, or blank/NAME | plain, or how it is spoilt |
-| voice.txt | ravdess/ACTOR/FILE, or noise/N, silence/N | plain, or how it is spoilt |
+| face.txt | ferplus/HASH, or blank/NAME | plain, or a corruption |
+| voice.txt | ravdess/ACTOR/FILE, or noise/N, silence/N | plain, or a corruption |
 """
 
 from __future__ import annotations
@@ -40,15 +41,17 @@ class SampleEntry:
 
 
 def name_face(pixels: NDArray[np.uint8]) -> str:
+    """Return the id of a FER+ face."""
     return f"ferplus/{hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}"
 
 
 def name_voice(actor: int, name: str) -> str:
+    """Return the id of a RAVDESS recording."""
     return f"ravdess/{actor:02d}/{name}"
 
 
 def read_list(file: Path) -> list[SampleEntry]:
-    """Raises CalibrationError with the line that is wrong."""
+    """Read a list. Raises CalibrationError with the number of a malformed line."""
     try:
         lines = file.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -57,14 +60,15 @@ def read_list(file: Path) -> list[SampleEntry]:
     for number, line in enumerate(lines, 1):
         parts = line.split(" ")
         if len(parts) != 2 or not all(parts):
-            raise CalibrationError(f"{file} line {number}: {line!r}, wanted: ID CONDITION")
+            raise CalibrationError(f"{file} line {number}: {line!r} must be: ID CONDITION")
         entries.append(SampleEntry(*parts))
     if not entries:
-        raise CalibrationError(f"{file}: names no sample")
+        raise CalibrationError(f"{file}: is empty")
     return entries
 
 
 def write_list(file: Path, entries: Iterable[SampleEntry]) -> None:
+    """Write a list. Raises CalibrationError."""
     lines = (f"{entry.id} {entry.condition}" for entry in entries)
     try:
         file.write_text("\n".join(lines) + "\n", encoding="ascii")
@@ -73,28 +77,30 @@ def write_list(file: Path, entries: Iterable[SampleEntry]) -> None:
 
 
 def select_faces(faces: FaceSet, seed: int) -> list[SampleEntry]:
-    """As many of every label as of any other, each condition equally often, then the blanks."""
+    """Select equally many faces of each label, each condition equally often, then the blanks."""
     rng = np.random.default_rng(seed)
-    chosen = [
+    indices = [
         index
         for label in range(faces.votes.shape[1])
         for index in rng.permutation(np.flatnonzero(faces.labels == label))[:NUM_PER_LABEL]
     ]
-    names = [name_face(faces.images[index]) for index in chosen]
+    names = [name_face(faces.images[index]) for index in indices]
     blanks = [SampleEntry(f"blank/{name}", "plain") for name in BLANKS]
     return [*_shuffle(_assign_conditions(names, FACE_CONDITIONS), rng), *blanks]
 
 
 def select_voices(voices: VoiceSet, seed: int) -> list[SampleEntry]:
-    """Of every actor as many, spread over the emotions, each condition equally often, then noise
-    in which nobody speaks, and silence."""
+    """Select equally many recordings of each actor, spread over the emotions.
+
+    Each condition is equally frequent. Noise without speech and silence follow.
+    """
     rng = np.random.default_rng(seed)
     names = []
     for actor in sorted(set(voices.actors.tolist())):
         own = rng.permutation(np.flatnonzero(voices.actors == actor))
         by_emotion = [own[voices.emotions[own] == e] for e in range(8)]
         spread = [i for row in _interleave(by_emotion) for i in row][:NUM_PER_ACTOR]
-        # Shuffled, so that no condition is dealt to one emotion alone.
+        # Shuffled, so that no condition goes to one emotion only.
         names += [name_voice(actor, voices.names[i]) for i in rng.permutation(spread)]
     quiet = [SampleEntry(f"noise/{n}", "plain") for n in range(NUM_NOISES)]
     quiet += [SampleEntry(f"silence/{n}", "plain") for n in range(NUM_SILENCES)]
@@ -102,7 +108,7 @@ def select_voices(voices: VoiceSet, seed: int) -> list[SampleEntry]:
 
 
 def _interleave(groups: Sequence[NDArray[np.intp]]) -> Iterator[list[int]]:
-    """The first of each group, then the second of each, …"""
+    """Yield the first element of each group, then the second of each, …"""
     for place in range(max(map(len, groups), default=0)):
         yield [int(group[place]) for group in groups if place < len(group)]
 
@@ -112,5 +118,5 @@ def _assign_conditions(names: Sequence[str], conditions: Sequence[str]) -> list[
 
 
 def _shuffle(entries: list[SampleEntry], rng: np.random.Generator) -> list[SampleEntry]:
-    """So that the first few are as spread as all are."""
+    """Shuffle, so that any first part is spread over labels and conditions too."""
     return [entries[i] for i in rng.permutation(len(entries))]

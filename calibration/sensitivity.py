@@ -1,7 +1,7 @@
-"""Which layers 8 bits suit, and which not: each is asked alone, then the worst are spared.
+"""Quantization sensitivity: a network, its ranges and samples in, ranked layers out.
 
-In: a network, ranges and samples. Out: layers ranked by how much the answers change when that
-layer alone is quantised; the ranges that change them least; the layers to spare.
+The sensitivity of a layer is the divergence of the output when that layer alone is quantized. From
+the same measurement come the ranges with the least divergence and the layers to keep in FP16.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from .ranges import Histogram, candidate_thresholds, count_weights, find_weighte
 log = logging.getLogger(__name__)
 
 NEGLIGIBLE_DIVERGENCE = 2e-5
-"""Nats: a hundred tensors of so little each change one answer in a hundred."""
+"""In nats. A hundred tensors of this divergence change one prediction in a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
 class SensitivityProbe:
-    """A network, and what it is asked."""
+    """A network with the samples that it is measured on."""
 
     model: onnx.ModelProto
     feeds: Feeds
     temperature: float
     original: NDArray[np.float64]
-    """Its own logits."""
+    """Logits of the network itself."""
 
     def measure(self, ranges: Mapping[str, float], layers: Collection[str]) -> LogitDifference:
-        """With only `layers` quantised."""
-        changed = quantize(self.model, ranges, layers)
-        answers = compute_logits(changed.SerializeToString(), self.feeds)
-        return compare_logits(self.original, answers, self.temperature)
+        """Measure the difference that quantizing only `layers` makes. Raises CalibrationError."""
+        quantized = quantize(self.model, ranges, layers)
+        logits = compute_logits(quantized.SerializeToString(), self.feeds)
+        return compare_logits(self.original, logits, self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSensitivity:
-    """One weighted operator, quantised alone."""
+    """The divergence that quantizing one weighted operator alone causes, in nats."""
 
     name: str
     divergence: float
@@ -53,35 +53,38 @@ class LayerSensitivity:
 
     @property
     def loss_per_weight(self) -> float:
-        """What sparing it saves, by what it costs: another byte for each weight."""
+        """Benefit of excluding the layer by its cost, which is one more byte for each weight."""
         return self.divergence / self.num_weights
 
 
 def open_probe(model: onnx.ModelProto, feeds: Feeds, temperature: float) -> SensitivityProbe:
+    """Run the network once and return its probe. Raises CalibrationError."""
     return SensitivityProbe(
         model, feeds, temperature, compute_logits(model.SerializeToString(), feeds)
     )
 
 
 def search_ranges(probe: SensitivityProbe, histograms: Mapping[str, Histogram]) -> dict[str, float]:
-    """For each tensor the candidate with which its layers change the answers least, or the first
-    with which they change them next to nothing."""
+    """Search each tensor's range for the least divergence when only its layers are quantized.
+
+    The search stops at the first candidate below `NEGLIGIBLE_DIVERGENCE`.
+    """
     readers: dict[str, list[str]] = {}
     for layer, tensor in find_weighted(probe.model).items():
         readers.setdefault(tensor, []).append(layer)
-    found = {}
+    ranges = {}
     for tensor, layers in tqdm(readers.items(), "ranges", leave=False, disable=None):
         tried = []
-        for cut in candidate_thresholds(histograms[tensor]):
-            tried.append((probe.measure({tensor: cut}, layers).divergence, cut))
+        for threshold in candidate_thresholds(histograms[tensor]):
+            tried.append((probe.measure({tensor: threshold}, layers).divergence, threshold))
             if tried[-1][0] < NEGLIGIBLE_DIVERGENCE:
                 break
-        found[tensor] = min(tried)[1]
-    return found
+        ranges[tensor] = min(tried)[1]
+    return ranges
 
 
 def rank_layers(probe: SensitivityProbe, ranges: Mapping[str, float]) -> list[LayerSensitivity]:
-    """Those first that lose most by each of their weights."""
+    """Rank the layers by `loss_per_weight`, the most sensitive first."""
     sizes = count_weights(probe.model)
     ranked = [
         LayerSensitivity(name, probe.measure(ranges, [name]).divergence, sizes[name])
@@ -95,20 +98,19 @@ def exclude_sensitive_layers(
     measure: Callable[[Collection[str]], LogitDifference],
     min_agreement: float,
 ) -> tuple[list[str], LogitDifference]:
-    """Take as few of the first layers as it needs out of the quantised ones, until the answers
-    agree -> the layers spared, and what difference is left.
+    """Exclude as few of the first `ranked` layers as needed -> their names, the difference left.
 
-    `measure` says how much the answers change with only those layers quantised. Raises
-    CalibrationError when even the best layer alone changes too much.
+    `measure` returns the difference when only the given layers are quantized. Raises
+    CalibrationError when even the least sensitive layer alone agrees too little.
     """
     low, high = 0, len(ranked)
     measured: dict[int, LogitDifference] = {}
 
-    def look(excluded: int) -> LogitDifference:
+    def measure_without(excluded: int) -> LogitDifference:
         if excluded not in measured:
             measured[excluded] = measure([layer.name for layer in ranked[excluded:]])
             log.info(
-                "%d of %d layers spared: agreement %.4f, divergence %.5f",
+                "%d of %d layers kept in FP16: agreement %.4f, divergence %.5f",
                 excluded,
                 len(ranked),
                 measured[excluded].agreement,
@@ -116,16 +118,16 @@ def exclude_sensitive_layers(
             )
         return measured[excluded]
 
-    # Sparing more of a ranking all but always helps, so half of what is left is tried each time.
+    # Binary search: excluding more layers of the ranking nearly always raises the agreement.
     while low < high:
         middle = (low + high) // 2
-        if look(middle).agreement >= min_agreement:
+        if measure_without(middle).agreement >= min_agreement:
             high = middle
         else:
             low = middle + 1
     if low >= len(ranked):
         raise CalibrationError(
-            f"no layer can be quantised: agreement stays under {min_agreement}; fine-tune the"
-            " network with quantisation in the loop, or allow more"
+            f"no layer can be quantized with an agreement of {min_agreement}: fine-tune the network"
+            " with quantization-aware training, or lower --min-agreement"
         )
-    return sorted(layer.name for layer in ranked[:low]), look(low)
+    return sorted(layer.name for layer in ranked[:low]), measure_without(low)

@@ -1,6 +1,7 @@
-"""What calibration found, as a file: read once, written once, and the same bytes every time.
+"""The calibration table: the decisions about one network, read from and written to a JSON file.
 
-With it a network is quantised without asking the samples again.
+With a table, a network is quantized without running it on the samples again. The same decisions
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -15,39 +16,41 @@ from .errors import CalibrationError
 
 
 class CalibrationKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the decisions follow from."""
+    """The inputs of calibration: equal keys give equal decisions."""
 
     model: str
     """sha256 of the ONNX file."""
     samples: str
     """sha256 of the samples."""
     temperature: float
-    """Of the network in its bundle."""
+    """The network's temperature in its bundle."""
     method: str
-    """As asked for."""
+    """The requested method."""
     min_agreement: float
 
 
-class CalibrationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The decisions about one network."""
+class CalibrationTable(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"excluded": "spared"}
+):
+    """The decisions about one network. In the file, `excluded` has its earlier name "spared"."""
 
     key: CalibrationKey
     used: str
-    """The method whose ranges these are: another than asked for with "auto"."""
+    """The method of `ranges`. It differs from the requested one for "auto"."""
     ranges: dict[str, Annotated[float, msgspec.Meta(gt=0)]]
-    """By tensor: quantised are -t..t."""
+    """t of the range -t..t, by tensor."""
     ranking: dict[str, float]
-    """Layers in the order they would be spared in, and the divergence when that layer alone is
-    quantised, nats. Empty when none had to be."""
-    spared: list[str]
-    """Layers that stay at 16 or 32 bits."""
+    """Divergence in nats when a layer alone is quantized, in the order of exclusion. Empty when no
+    layer had to be excluded."""
+    excluded: list[str]
+    """Layers that are kept in FP16."""
     agreement: float
     divergence: float
-    """Of the whole, on the samples."""
+    """Of the whole network on the samples; so is `agreement`."""
 
 
 def save_table(file: Path, table: CalibrationTable) -> None:
-    """Raises CalibrationError."""
+    """Write a table, atomically. Raises CalibrationError."""
     text = msgspec.json.format(msgspec.json.encode(table), indent=1)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +60,7 @@ def save_table(file: Path, table: CalibrationTable) -> None:
 
 
 def load_table(file: Path) -> CalibrationTable | None:
-    """None when there is none. Raises CalibrationError when it is damaged."""
+    """Read a table; None without a file. Raises CalibrationError for a corrupted file."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=CalibrationTable)
     except FileNotFoundError:
@@ -65,4 +68,4 @@ def load_table(file: Path) -> CalibrationTable | None:
     except OSError as error:
         raise CalibrationError(f"{file}: cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CalibrationError(f"{file}: is no calibration table: {error}; delete it") from error
+        raise CalibrationError(f"{file}: not a calibration table: {error}; delete it") from error

@@ -1,7 +1,7 @@
-"""A bundle with its networks at 8 bits beside those at 32, or in their place.
+"""INT8 variants of a bundle: a bundle and quantized networks in, a verified bundle out.
 
-In: a bundle and quantised networks. Out: another bundle, whole and proven, or the old one as it
-was.
+The variants stand beside the FP32 networks. The new bundle replaces the old folder only when it is
+complete and its golden outputs are verified.
 """
 
 from __future__ import annotations
@@ -27,30 +27,35 @@ INT8 = "int8"
 
 @dataclass(frozen=True, slots=True)
 class QuantizedNetwork:
-    """One network."""
+    """An INT8 network with its description for the bundle."""
 
     data: bytes
     """The ONNX file."""
     origin: str
-    """How it was made, for the bundle's provenance."""
+    """How it was quantized, for the bundle's provenance."""
     metrics: Mapping[str, Any]
-    """How it compares, for the bundle's metrics."""
+    """How it compares with FP32, for the bundle's metrics."""
 
 
 def write_variants(
     bundle: Bundle, folder: Path, networks: Mapping[str, QuantizedNetwork]
 ) -> Bundle:
-    """`folder` may be that of `bundle`. Raises ExportError, BundleError or EngineError; then
-    `folder` is as it was."""
+    """Write `bundle` with INT8 variants to `folder`, which may be the bundle's own.
+
+    Raises CalibrationError, ExportError, BundleError or EngineError; `folder` is then unchanged.
+    """
 
     def add(manifest: Manifest, new: Path) -> Manifest:
         models = dict(manifest.models)
         for name, quantized in networks.items():
             file = new / f"{name}_{INT8}.onnx"
             file.write_bytes(quantized.data)
-            models[name] = _add(models[name], bundle, name, file)
-        origins = {name: one.origin for name, one in networks.items()}
-        metrics = {name: {"bytes": len(one.data), **one.metrics} for name, one in networks.items()}
+            models[name] = _add_variant(models[name], bundle, name, file)
+        origins = {name: network.origin for name, network in networks.items()}
+        metrics = {
+            name: {"bytes": len(network.data), **network.metrics}
+            for name, network in networks.items()
+        }
         return msgspec.structs.replace(
             manifest,
             models=models,
@@ -65,25 +70,31 @@ def write_variants(
 
 
 def record_precisions(bundle: Bundle, rows: Sequence[Row], protocol: str) -> Bundle:
-    """Put what `compare` found into the bundle itself: its metrics and its model card. Raises as
-    `write_variants` does."""
+    """Record the rows of `compare` in the bundle's metrics and model card.
+
+    Raises as `write_variants`.
+    """
     metrics: dict[str, dict[str, Any]] = {}
     for row in rows:
-        brief = {"accuracy": row.accuracy, "uar": row.uar, "ece": row.ece}
-        brief |= {"agreement": row.agreement, "n": row.n}
-        rounded = {key: round(value, 4) for key, value in brief.items()}
+        values = {"accuracy": row.accuracy, "uar": row.uar, "ece": row.ece}
+        values |= {"agreement": row.agreement, "n": row.n}
+        rounded = {key: round(value, 4) for key, value in values.items()}
         metrics.setdefault(row.network, {})[row.precision] = rounded
-    found = {"protocol": protocol, **metrics}
+    precisions = {"protocol": protocol, **metrics}
 
     def add(manifest: Manifest, _: Path) -> Manifest:
-        return msgspec.structs.replace(manifest, metrics={**manifest.metrics, "precisions": found})
+        return msgspec.structs.replace(
+            manifest, metrics={**manifest.metrics, "precisions": precisions}
+        )
 
     return _rewrite(bundle, bundle.path, add)
 
 
 def _rewrite(bundle: Bundle, folder: Path, change: Callable[[Manifest, Path], Manifest]) -> Bundle:
-    """All files of `bundle`, and a manifest changed by `change`, which may add files to the folder
-    it is given; proven, then put in place of `folder`."""
+    """Copy `bundle`, apply `change`, verify the result and put it in place of `folder`.
+
+    `change` gets the manifest and the new folder, to which it may add files.
+    """
     folder = folder.resolve()
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +111,7 @@ def _rewrite(bundle: Bundle, folder: Path, change: Callable[[Manifest, Path], Ma
     return replace(written, path=folder)
 
 
-def _add(entry: ModelEntry, bundle: Bundle, name: str, file: Path) -> ModelEntry:
+def _add_variant(entry: ModelEntry, bundle: Bundle, name: str, file: Path) -> ModelEntry:
     with OnnxEngine(file) as engine:
         logits = engine.infer(golden_input(bundle.manifest, name))["logits"][0]
     golden = [round(float(value), GOLDEN_PLACES) for value in logits]

@@ -1,4 +1,7 @@
-"""Networks: what a bundle is, and how its models are run on this machine."""
+"""Model bundles and the engines that run their networks on this machine.
+
+In: a bundle, the name of a network, an engine and a precision. Out: an open `Engine`.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ import functools
 import logging
 import os
 
-from ..kernels.cuda.device import has_gpu
+from ..kernels import has_gpu
 from .base import Engine, EngineError, Report, null_reporter
 from .bundles import FUSION, PRECISIONS, Bundle, ModelEntry
 from .tensorrt import BuildOptions, convert_model
 
 log = logging.getLogger(__name__)
 
-# From 1.29 on ONNX Runtime reports to Microsoft what it runs on, unless it is told not to before it
-# is loaded. Nothing that is loaded before this package may load it.
+# From 1.29 on ONNX Runtime sends telemetry to Microsoft, unless this is set before it is imported.
+# So nothing may import it before this package.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 ENGINES = ("auto", "tensorrt", "onnx", "null")
@@ -29,17 +32,17 @@ def open_engine(
     options: BuildOptions = BuildOptions(),  # noqa: B008 - frozen
     report: Report = null_reporter,
 ) -> Engine:
-    """Open one network of `bundle`; "auto" takes the best engine that this machine has.
+    """Open one network of `bundle`; "auto" selects the best engine of this machine.
 
-    `network` is a modality or "fusion", which is so small that it always runs on ONNX Runtime, on
-    one thread: waking a second, or the GPU, would take longer than its work. The precision "auto"
-    is 16 bits on TensorRT and 32 elsewhere. `options` and `report` are for TensorRT, which may
-    have to build its engine first, for minutes. Raises EngineError when the network cannot be
-    opened, ValueError for an unknown name.
+    `network` is a modality or "fusion". The fusion network is so small that it always runs on ONNX
+    Runtime on one thread: waking a second thread, or the GPU, would take longer. The precision
+    "auto" is FP16 on TensorRT and FP32 elsewhere. `options` and `report` are for TensorRT, which
+    may first build its engine for minutes. Raises EngineError when the network cannot be opened,
+    ValueError for an unknown name.
     """
-    for given, what, known in ((name, "engine", ENGINES), (precision, "precision", PRECISIONS)):
-        if given not in known:
-            raise ValueError(f"{what} {given!r} is not one of {', '.join(known)}")
+    for value, kind, allowed in ((name, "engine", ENGINES), (precision, "precision", PRECISIONS)):
+        if value not in allowed:
+            raise ValueError(f"{kind} {value!r} is not one of {', '.join(allowed)}")
     if name == "null":
         from .null import NullEngine
 
@@ -50,13 +53,13 @@ def open_engine(
     if name == "tensorrt" or (name == "auto" and has_gpu()):
         from .tensorrt.engine import open_tensorrt
 
-        wanted = "fp16" if precision == "auto" else precision
+        gpu_precision = "fp16" if precision == "auto" else precision
         try:
-            return open_tensorrt(bundle, network, wanted, options, report)
+            return open_tensorrt(bundle, network, gpu_precision, options, report)
         except EngineError as error:
             if name == "tensorrt":
                 raise
-            _warn_of_fall_back(str(error))
+            _warn_of_fallback(str(error))
     return _open_onnx(bundle, network, num_threads, "fp32" if precision == "auto" else precision)
 
 
@@ -71,7 +74,7 @@ def _open_onnx(bundle: Bundle, network: str, num_threads: int, precision: str) -
 
 
 def check_precision(bundle: Bundle, network: str, precision: str) -> None:
-    """Raises EngineError for a precision that the bundle lacks."""
+    """Raise EngineError for a precision that the bundle lacks."""
     entry = bundle.manifest.networks[network]
     if precision == "int8" and isinstance(entry, ModelEntry) and "int8" not in entry.variants:
         raise EngineError(
@@ -80,6 +83,6 @@ def check_precision(bundle: Bundle, network: str, precision: str) -> None:
 
 
 @functools.cache
-def _warn_of_fall_back(reason: str) -> None:
-    """Once for each reason, though each network would give it."""
+def _warn_of_fallback(reason: str) -> None:
+    """Log each reason once, though every network has it."""
     log.warning("running on ONNX Runtime instead of TensorRT: %s", reason)

@@ -1,4 +1,4 @@
-"""What every engine is: named arrays in, named arrays out."""
+"""The engine interface: named arrays in, named arrays out."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..kernels.memory import DeviceArray, Tensor
 Arrays = Mapping[str, NDArray[np.float32]]
 Feed = Mapping[str, Tensor]
 Report = Callable[[str], None]
-"""Told in one line what a long piece of work is doing, every few seconds."""
+"""Receives the progress of long work, one line every few seconds."""
 
 
 def null_reporter(text: str) -> None:
-    """The `Report` of who does not want to know."""
+    """Discard a progress report."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output. `shape` has None where the size is free."""
+    """One input or output. A size of None in `shape` is free."""
 
     name: str
     shape: tuple[int | None, ...]
@@ -42,32 +42,32 @@ class TensorSpec:
 
 
 class EngineError(RuntimeError):
-    """A network that cannot be opened or run; one line that names it and says why."""
+    """A network that cannot be opened or run: one line with its name and the reason."""
 
 
 class GpuHangsError(EngineError):
-    """The GPU does not come back. To free anything of it would wait for ever, so nothing is left
-    but to end the process at once."""
+    """A GPU that does not finish. Freeing its memory would block for ever, so the process must
+    exit at once."""
 
 
 def require_host_array(engine: str, spec: TensorSpec, feed: Feed) -> NDArray[np.float32]:
-    """The input `spec` of an engine that reads the host's memory. Raises EngineError, or
-    ValueError when it does not fit."""
+    """Return the input `spec` from `feed` for an engine that reads host memory. Raises EngineError,
+    or ValueError for another shape or type."""
     tensor = feed.get(spec.name)
     if tensor is None:
         raise EngineError(f"{engine}: input {spec.name} is missing")
     if isinstance(tensor, DeviceArray):
-        raise EngineError(f"{engine}: input {spec.name} is in the GPU's memory, out of reach")
+        raise EngineError(f"{engine}: input {spec.name} is in GPU memory, host memory wanted")
     spec.check(tensor)
     return tensor
 
 
 class Engine(Protocol):
-    """One network, ready to run. One thread only. A context manager."""
+    """One network, ready to run on one thread. A context manager."""
 
     @property
     def name(self) -> str:
-        """Of the library that runs it, as in `ENGINES`."""
+        """The library that runs it, one of `ENGINES`."""
 
     @property
     def precision(self) -> str:
@@ -80,11 +80,10 @@ class Engine(Protocol):
     def outputs(self) -> tuple[TensorSpec, ...]: ...
 
     def infer(self, feed: Feed) -> Arrays:
-        """Run once. The arrays that come back are reused: the next `infer` of the same batch
-        size overwrites them."""
+        """Run once. The next `infer` of the same batch size overwrites the returned arrays."""
 
     def warm_up(self, feed: Feed) -> None:
-        """Run on inputs of the size to come, so that the first frame is not the slow one."""
+        """Run on inputs of the expected size, so that the first frame is not slow."""
 
     def close(self) -> None: ...
 

@@ -1,7 +1,7 @@
-"""Settings as people write them: one YAML file, and `--set a.b=value` over it.
+"""The configuration file: one YAML file, overridden by `--set a.b=value`.
 
-Out: a tree of texts for a msgspec struct to convert, or a ConfigError that names the key, the
-value and what is allowed. The runtime and the training side have their own structs.
+In: a file and overrides. Out: a tree of strings for a msgspec struct to convert, or a ConfigError
+that names the key, the value and the allowed values. Runtime and training have their own structs.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Tree = dict[str, Any]
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used; one line."""
+    """An invalid setting or input of the user, in one line."""
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all sections: unknown keys are errors."""
 
 
-def read_settings(file: Path) -> Tree:
-    """The YAML `file`; an empty one is an empty tree. Raises ConfigError."""
+def read_config_file(file: Path) -> Tree:
+    """Read a YAML file; an empty one is an empty tree. Raises ConfigError."""
     try:
         if file.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{file}: over {MAX_CONFIG_BYTES} bytes, that is no configuration")
@@ -43,7 +43,7 @@ def read_settings(file: Path) -> Tree:
 
 
 def apply_override(tree: Tree, setting: str) -> None:
-    """Put "a.b=value", the value in YAML, into `tree`. Raises ConfigError."""
+    """Set "a.b=value", the value in YAML, in `tree`. Raises ConfigError."""
     path, equals, text = setting.partition("=")
     *parents, key = path.strip().split(".")
     if not equals or not all([*parents, key]):
@@ -60,23 +60,23 @@ def apply_override(tree: Tree, setting: str) -> None:
 
 
 def explain_problem(origin: str, tree: Tree, defaults: Section, message: str) -> str:
-    """msgspec says what is wrong and where (`... - at `$.a.b``); add the value and the choice.
+    """Add the value and the allowed values to msgspec's message ("... - at `$.a.b`").
 
-    `defaults` is a configuration of the kind that `tree` should have been.
+    `origin` names the file, and `defaults` is a valid configuration of the kind of `tree`.
     """
-    problem, _, where = message.partition(" - at ")
-    path = where.strip("`").removeprefix("$").strip(".")
+    problem, _, location = message.partition(" - at ")
+    path = location.strip("`").removeprefix("$").strip(".")
     value: Any = tree
     section: Any = defaults
     holder = defaults
     for key in filter(None, path.split(".")):
-        name, _, place = key.partition("[")
+        name, _, index = key.partition("[")
         value = value.get(name) if isinstance(value, dict) else value
-        if isinstance(value, list) and place:
-            value = value[int(place.rstrip("]"))]
+        if isinstance(value, list) and index:
+            value = value[int(index.rstrip("]"))]
         section = getattr(section, name, section)
         if isinstance(section, tuple) and section and isinstance(section[0], Section):
-            section = section[0]  # all are alike
+            section = section[0]  # all have one type
         if isinstance(section, Section):
             holder = section
     if "unknown field" in problem:
@@ -90,7 +90,8 @@ def explain_problem(origin: str, tree: Tree, defaults: Section, message: str) ->
 
 
 def _parse_yaml(text: str) -> Any:
-    """Every value as text, for its field to read: YAML's own guess would take the engine "null"
-    for nothing, a source called `on` for true, and 1e-4 for a text but 1.0e-4 for a number."""
+    """Parse every value as a string, which its field converts. YAML's own types would turn the
+    engine "null" into None, a source `on` into True, and 1e-4 into a string but 1.0e-4 into a
+    number."""
     value = yaml.load(text, Loader=yaml.BaseLoader)
     return "" if value is None else value

@@ -1,7 +1,7 @@
-"""Faces in one picture: two detectors of OpenCV that remember nothing between pictures.
+"""Face detection in single images: OpenCV's Haar cascade and YuNet, without state.
 
-In: a picture. Out: every face in it as a square, framed as the face network was trained (forehead
-to chin, the frame of OpenCV's Haar faces, which FER2013 was cut with).
+In: an image. Out: a square around each face, framed as in the face network's training (forehead to
+chin, as OpenCV's Haar cascade frames faces, with which FER2013 was cut).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ..kernels.pixels import image_size
 from .base import EngineError
 
 DETECTION_WIDTH_PX = 320
-"""Pictures are searched at this width: a face of a tenth of the picture still shows."""
+"""Images are reduced to this width: a face of a tenth of the width is still detected."""
 MIN_FACE_FRACTION = 0.08
-"""Smallest face, as a share of the picture's width."""
+"""Smallest face, as a fraction of the image's width."""
 
 _TO_GRAY = {"bgr8": cv2.COLOR_BGR2GRAY, "rgb8": cv2.COLOR_RGB2GRAY}
 
 
 class Detection(NamedTuple):
-    """One face as a detector reports it: centre, side of the square, confidence."""
+    """One detected face: centre and side of the square in pixels, and confidence."""
 
     x: float
     y: float
@@ -35,26 +35,26 @@ class Detection(NamedTuple):
 
 
 class Detector(Protocol):
-    """Finds faces. One thread only."""
+    """A face detector for one thread."""
 
     def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
-        """Picture as in `kernels.pixels` -> faces, in its pixels. Raises ValueError when the array
-        cannot be such a picture, cv2.error when OpenCV fails."""
+        """Return the faces in an image of a format of `kernels.pixels`. Raises ValueError for an
+        array of another shape or type, cv2.error when OpenCV fails."""
 
 
 def open_detector(yunet_file: str | Path = "") -> Detector:
-    """YuNet when a file is given, else OpenCV's bundled Haar cascade. Raises EngineError."""
+    """Open YuNet from `yunet_file`, else OpenCV's bundled Haar cascade. Raises EngineError."""
     return YuNetDetector(Path(yunet_file)) if str(yunet_file) else HaarDetector()
 
 
 def _search_size(height: int, width: int) -> tuple[tuple[int, int], float]:
-    """Return (width, height) at `DETECTION_WIDTH_PX`, and how many times larger the image is."""
+    """Return (width, height) at `DETECTION_WIDTH_PX`, and the factor back to the image."""
     scale = max(1.0, width / DETECTION_WIDTH_PX)
     return (max(1, round(width / scale)), max(1, round(height / scale))), scale
 
 
 class HaarDetector:
-    """Viola-Jones frontal faces; ships with OpenCV 4 (version 5 dropped it)."""
+    """Frontal faces by Viola and Jones (2001); ships with OpenCV 4, version 5 dropped it."""
 
     FILE = "haarcascade_frontalface_default.xml"
     SCALE_FACTOR, MIN_NEIGHBORS = 1.15, 4
@@ -69,7 +69,7 @@ class HaarDetector:
         size, scale = _search_size(height, width)
         if pixel_format in _TO_GRAY:
             gray = cv2.cvtColor(cv2.resize(image, size), _TO_GRAY[pixel_format])
-        else:  # luma lies there ready; the cascade evens out contrast, so its range is no matter
+        else:  # luma as it is; the cascade normalizes contrast, so its range does not matter
             gray = cv2.resize(image[..., 0] if image.ndim == 3 else image[:height], size)
         min_size = max(20, round(size[0] * MIN_FACE_FRACTION))
         boxes, _, weights = self._cascade.detectMultiScale3(
@@ -86,13 +86,13 @@ class HaarDetector:
 
 
 class YuNetDetector:
-    """YuNet (Wu et al. 2023), a small network run by OpenCV; also finds turned faces."""
+    """YuNet (Wu et al. 2023), a small network run by OpenCV; also detects turned faces."""
 
     MIN_SCORE = 0.7
     SIDE_PER_HEIGHT = 0.95
-    """Its boxes reach from hair line to chin: this share of their height is a Haar face."""
+    """Its boxes reach from hair line to chin: this fraction of the height is a Haar face."""
     MIN_SIDE_PX = 64
-    """OpenCV makes it see huge faces, at random, in pictures of less than 33 rows or columns."""
+    """With OpenCV it detects huge faces at random in images under 33 rows or columns."""
 
     def __init__(self, file: Path) -> None:
         if not file.is_file():

@@ -1,6 +1,7 @@
-"""The proof at start-up: each network must answer a known input as it did when it was exported.
+"""The golden check at start-up: each network must give its exported outputs for a known input.
 
-The input is made from a formula, so that no picture or voice of anybody is shipped.
+In: an open engine and its bundle. Out: nothing, or an EngineError that names file and field. The
+input comes from a formula, so no person's image or voice is shipped.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from .base import Arrays, Engine, EngineError
 from .bundles import EMBEDDING_SIZE, FUSION, Bundle, FusionEntry, Manifest
 
 TOLERANCE = 0.05
-"""Largest difference of a logit: room for FP16 and other CPUs, far under a changed answer."""
+"""Largest difference of a logit: FP16 and other CPUs stay under it, a changed network does not."""
 INT8_TOLERANCE = 0.25
-"""The same for a network in 8 bits: each library rounds to them in its own way."""
+"""The same for INT8, which each library rounds in its own way."""
 
 
 def golden_input(manifest: Manifest, network: str) -> dict[str, NDArray[np.float32]]:
-    """Batch of one, smooth and never repeating: `sin(0.1 i + 0.00001 i^2)`, i counting values.
+    """Return a batch of one: `sin(0.1 i + 0.00001 i^2)` over the values i, which never repeats.
 
-    Every modality is present; the fusion network's voice goes on where its faces end. Raises
-    KeyError for the fusion network of a manifest without one.
+    Every mask is 1; the fusion network's voice continues the sequence of its faces. Raises KeyError
+    for the fusion network of a manifest without one.
     """
     if network == FUSION:
         if manifest.fusion is None:
@@ -52,46 +53,46 @@ def _sine(*shape: int) -> NDArray[np.float32]:
 
 
 def check_golden_output(engine: Engine, bundle: Bundle, network: str) -> None:
-    """Warm the engine up on the golden input and compare with what the network said at the
-    engine's precision. Raises EngineError."""
+    """Warm up on the golden input and compare with the golden outputs of the engine's precision.
+    Raises EngineError."""
     feed = golden_input(bundle.manifest, network)
     entry = bundle.manifest.networks[network]
     path = bundle.model_path(network, engine.precision)
     try:
         engine.warm_up(feed)
-        answer = engine.infer(feed)
+        outputs = engine.infer(feed)
     except (KeyError, ValueError) as error:
         raise EngineError(f"{path}: does not fit the golden input: {error}") from error
     if isinstance(entry, FusionEntry):
         golden = {"logits": entry.golden_logits, "weights": entry.golden_weights}
         for name, values in golden.items():
-            _compare(path, answer, name, values, f"{network}.golden_{name}", TOLERANCE)
+            _compare(path, outputs, name, values, f"{network}.golden_{name}", TOLERANCE)
         return
     is_int8 = engine.precision == "int8"
     field = f"models.{network}." + ("variants.int8.golden_logits" if is_int8 else "golden_logits")
     golden_logits = entry.at(engine.precision).golden_logits
     tolerance = INT8_TOLERANCE if is_int8 else TOLERANCE
-    _compare(path, answer, "logits", golden_logits, field, tolerance)
+    _compare(path, outputs, "logits", golden_logits, field, tolerance)
     if bundle.manifest.fusion is not None:
-        _take(path, answer, "embedding", EMBEDDING_SIZE)  # what the fusion network will read
+        _require_output(path, outputs, "embedding", EMBEDDING_SIZE)  # of the fusion network
 
 
-def _take(path: Path, answer: Arrays, name: str, size: int) -> NDArray[np.float32]:
-    if name not in answer:
-        raise EngineError(f"{path}: does not fit the golden input: it has no output {name}")
-    shape = answer[name].shape
+def _require_output(path: Path, outputs: Arrays, name: str, size: int) -> NDArray[np.float32]:
+    if name not in outputs:
+        raise EngineError(f"{path}: has no output {name}")
+    shape = outputs[name].shape
     if shape != (1, size):
         raise EngineError(f"{path}: its output {name} is {list(shape)}, not [1, {size}]")
-    return answer[name][0]
+    return outputs[name][0]
 
 
 def _compare(
-    path: Path, answer: Arrays, name: str, golden: list[float], field: str, tolerance: float
+    path: Path, outputs: Arrays, name: str, golden: list[float], field: str, tolerance: float
 ) -> None:
-    values = _take(path, answer, name, len(golden))
+    values = _require_output(path, outputs, name, len(golden))
     difference = float(np.abs(values - np.array(golden, np.float32)).max())
     if not difference <= tolerance:
         raise EngineError(
-            f"{path}: answers the golden input {difference:.3g} away from"
-            f" bundle.json {field}, {tolerance} allowed"
+            f"{path}: differs by {difference:.3g} from bundle.json {field} for the golden input,"
+            f" {tolerance} allowed"
         )

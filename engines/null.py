@@ -1,5 +1,7 @@
-"""An engine without a model: quick answers that depend on the input alone. For tests and for
-machines too slow for the networks; never picked by "auto"."""
+"""An engine without a model: fast outputs that depend on the input alone.
+
+For tests, and for machines too slow for the networks; "auto" never selects it.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,9 @@ from .bundles import EMBEDDING_SIZE, FUSION, LABELS, MODALITIES, Manifest
 
 
 class NullEngine:
-    """Says, for each label, how strong the matching slice of the input is.
+    """The logit of each label is the mean of the matching slice of the input.
 
-    The first numbers of its embedding are its logits; the fusion network averages those of the
-    modalities present.
+    The embedding begins with the logits; fusion averages those of the modalities present.
     """
 
     name = "null"
@@ -72,7 +73,7 @@ def _list_inputs(manifest: Manifest, network: str) -> tuple[TensorSpec, ...]:
 
 
 def _fuse(feed: Arrays) -> dict[str, NDArray[np.float32]]:
-    """The mean over the faces shown, and its mean with the voice."""
+    """Average the faces present, then face and voice."""
     count = len(LABELS)
     face_mask, voice_mask = feed["face_mask"], feed["voice_mask"]
     faces = (feed["faces"][:, :, :count] * face_mask[:, :, None]).sum(axis=1)

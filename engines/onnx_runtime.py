@@ -1,4 +1,4 @@
-"""ONNX Runtime: the engine of every machine without TensorRT."""
+"""ONNX Runtime on the CPU: the engine of every machine without TensorRT."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _DTYPES = {"tensor(float)": "float32"}
 
 
 class OnnxEngine:
-    """Output buffers are made once per batch size and bound; inputs are read where they lie."""
+    """One network. Output buffers are allocated and bound once per batch size; inputs are bound in
+    place."""
 
     name = "onnx"
 
@@ -28,17 +29,18 @@ class OnnxEngine:
         precision: str = "fp32",
         model: bytes | None = None,
     ) -> None:
-        """`num_threads` 0 takes half of the cores: the other half captures, decodes and looks for
-        faces meanwhile, and networks this small gain little from more.
+        """Open the network in the file `path`, or the bytes `model`, which `path` then names.
 
-        `model` is run in place of what is in the file, which then only names it. `precision` says
-        what the network is, and changes nothing. Raises EngineError."""
+        `num_threads` 0 means half of the cores: the other half captures, decodes and detects faces,
+        and networks this small gain little from more. `precision` describes the network and
+        converts nothing. Raises EngineError.
+        """
         self.precision = precision
         options = ort.SessionOptions()
         options.intra_op_num_threads = num_threads or max(1, (os.cpu_count() or 1) // 2)
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Threads that spin between runs would take the core that decodes and captures.
+        # Threads that spin between runs would occupy the cores that capture and decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(
@@ -46,15 +48,15 @@ class OnnxEngine:
                 options,
                 providers=["CPUExecutionProvider"],
             )
-        except Exception as error:  # ONNX Runtime raises a family without a common base
+        except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(f"{path}: ONNX Runtime cannot open it: {error}") from error
         self._file = path.name
         self._inputs = tuple(_tensor_spec(path, value) for value in self._session.get_inputs())
         self._outputs = tuple(_tensor_spec(path, value) for value in self._session.get_outputs())
         self._binding = self._session.io_binding()
         self._buffers: dict[int, dict[str, NDArray[np.float32]]] = {}
-        self._bound_for = 0
-        self._held: dict[str, NDArray[np.float32]] = {}  # bound by address, so kept alive
+        self._bound_batch = 0
+        self._bound_inputs: dict[str, NDArray[np.float32]] = {}  # bound by address, must stay alive
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -67,13 +69,13 @@ class OnnxEngine:
     def infer(self, feed: Feed) -> Arrays:
         batch = 0
         for spec in self._inputs:
-            held = self._held.get(spec.name)
-            if held is not None and feed.get(spec.name) is held:  # filled anew, bound already
-                batch = len(held)
+            bound = self._bound_inputs.get(spec.name)
+            if bound is not None and feed.get(spec.name) is bound:  # new values, already bound
+                batch = len(bound)
                 continue
             array = np.ascontiguousarray(require_host_array(self._file, spec, feed))
             batch = len(array)
-            self._held[spec.name] = array
+            self._bound_inputs[spec.name] = array
             self._binding.bind_input(
                 spec.name, "cpu", 0, np.float32, array.shape, array.ctypes.data
             )
@@ -91,12 +93,12 @@ class OnnxEngine:
                 for spec in self._outputs
             }
         buffers = self._buffers[batch]
-        if self._bound_for != batch:
+        if self._bound_batch != batch:
             for name, array in buffers.items():
                 self._binding.bind_output(
                     name, "cpu", 0, np.float32, array.shape, array.ctypes.data
                 )
-            self._bound_for = batch
+            self._bound_batch = batch
         return buffers
 
     def warm_up(self, feed: Feed) -> None:
@@ -105,7 +107,7 @@ class OnnxEngine:
 
     def close(self) -> None:
         self._buffers.clear()
-        self._bound_for = 0
+        self._bound_batch = 0
 
     def __enter__(self) -> OnnxEngine:
         return self

@@ -1,4 +1,10 @@
-"""From camera pixels and sound samples to what the networks read."""
+"""Preprocessing: from camera pixels and audio samples to the networks' input tensors.
+
+The door of the folder. `open_preprocessor` picks the backend: `cpu/` or `cuda/`, which nothing
+outside imports. Public modules beside it: `spec` (shape and scaling of a network's input), `pixels`
+(pixel formats), `bgr_image` (frames for OpenCV), `memory` (memory that CPU and GPU share),
+`reference` (the reference implementation). Importing this package loads neither Numba nor CUDA.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +14,31 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .cuda.device import PreprocessorError, has_gpu, is_simulated
-from .memory import Tensor
+from .cpu.cache import can_write, copy_readonly_cache
+from .cuda.device import DEVICE_NODES, PreprocessorError, has_gpu, is_simulated
+from .memory import DeviceArray, Tensor
 from .spec import ImageSpec, MelSpec
 
-__all__ = ["PREPROCESSORS", "LogMel", "Preprocessor", "PreprocessorError", "open_preprocessor"]
+__all__ = [
+    "DEVICE_NODES",
+    "PREPROCESSORS",
+    "DeviceArray",
+    "ImageSpec",
+    "LogMel",
+    "MelSpec",
+    "Preprocessor",
+    "PreprocessorError",
+    "Tensor",
+    "can_write",
+    "has_gpu",
+    "open_preprocessor",
+]
 
 log = logging.getLogger(__name__)
 
 
 class LogMel(Protocol):
-    """Streaming log-mel; see `cpu_mel.StreamingLogMel`."""
+    """Streaming log-mel of one audio stream; `cpu.mel.StreamingLogMel` describes the methods."""
 
     HISTORY_COLUMNS: int
     spec: MelSpec
@@ -34,8 +54,10 @@ class LogMel(Protocol):
 
 
 class Preprocessor(Protocol):
-    """Turns raw input into network input; one stream, one thread. A context manager; `close` may
-    be called twice."""
+    """Makes network input from raw input, for one camera and one audio stream, in one thread.
+
+    A context manager. `close` may be called twice.
+    """
 
     name: str
 
@@ -50,9 +72,10 @@ class Preprocessor(Protocol):
         pixel_format: str = "bgr8",
         device_ptr: int = 0,
     ) -> Tensor:
-        """Picture as in `pixels` + square box (x, y, side) -> (1, 3, size_px, size_px).
+        """Crop, resize and scale a face: image as in `pixels` -> (1, 3, size_px, size_px).
 
-        `device_ptr`: where the GPU sees the first byte of `image`; 0 for memory that it does not.
+        `box` is a square (x, y, side) in pixels. `device_ptr` is the GPU's address of the first
+        byte of `image`, or 0 for memory that the GPU cannot see.
         """
 
     def close(self) -> None: ...
@@ -64,19 +87,17 @@ PREPROCESSORS = ("auto", "cuda", "cpu")
 
 
 def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor:
-    """Open the preprocessor `name`.
+    """Open the preprocessor `name`, one of `PREPROCESSORS`.
 
-    "cuda" gives tensors in the memory of the GPU, which only engines that run there can read;
-    "cpu" gives arrays. "auto" is meant for a run with such engines: CUDA where an NVIDIA GPU shows,
-    with a warning and the reason when it cannot be used after all, else the CPU. An explicit name
-    works or raises PreprocessorError.
+    "cuda" returns tensors in GPU memory, which only engines on the GPU can read. "cpu" returns
+    arrays. "auto" is for a run with GPU engines: CUDA where the system shows an NVIDIA GPU, else
+    the CPU. If that GPU cannot be used, "auto" logs a warning with the reason and opens the CPU's.
+    Raises PreprocessorError when "cuda" cannot run here, ValueError for an unknown name.
     """
     if name not in PREPROCESSORS:
         raise ValueError(f"preprocessor {name!r} is not one of {', '.join(PREPROCESSORS)}")
-    from .cpu.cache import copy_readonly_cache
-
     copy_readonly_cache()
-    # Numba's simulator has its own idea of the GPU's memory, which no engine can read.
+    # "auto" does not open Numba's simulator: no engine can read its simulated GPU memory.
     if name == "cuda" or (name == "auto" and has_gpu() and not is_simulated()):
         from .cuda.preprocessor import CudaPreprocessor
 
@@ -85,7 +106,7 @@ def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor
         except PreprocessorError as error:
             if name == "cuda":
                 raise
-            log.warning("the CPU prepares the networks' input: %s", error)
+            log.warning("preprocessing runs on the CPU: %s", error)
     from .cpu.preprocessor import CpuPreprocessor
 
     return CpuPreprocessor(image, mel)

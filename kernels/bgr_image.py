@@ -1,7 +1,6 @@
-"""A camera's frame as a small BGR image: for face detectors and screens, by OpenCV.
+"""Camera frames as small 8-bit BGR images, for face detectors and screens, made by OpenCV.
 
-The networks' input is made by the face pass, which rounds nothing; this serves who looks at whole
-frames and wants bytes.
+The emotion networks' input does not come from here but from the face pass, which does not round.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ Bytes = NDArray[np.uint8]
 def resize_to_bgr(
     image: Bytes, pixel_format: str, width: int, height: int, interpolation: int = cv2.INTER_LINEAR
 ) -> Bytes:
-    """Image as in `pixels` -> uint8 (height, width, 3), B G R, in the format's own encoding.
+    """Resize an image as in `pixels` -> uint8 (height, width, 3), B G R.
 
-    Y'CbCr is resized first and converted then: OpenCV's own conversions know BT.601 in limited
-    range only. Raises ValueError when the array cannot be such an image.
+    Y'CbCr is resized first, then converted with the format's own matrix: OpenCV converts BT.601 in
+    limited range only. Raises ValueError when the array is not an image of this format.
     """
     rows, _ = image_size(image, pixel_format)
     size = (width, height)
@@ -31,9 +30,9 @@ def resize_to_bgr(
         if pixel_format == "rgb8":
             small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
         return np.asarray(small, np.uint8)
-    # Where Y, Cb and Cr are among the channels of both parts.
+    # `channels`: the positions of Y, Cb and Cr among the channels of luma and chroma together.
     if find_format(pixel_format).layout == "yuyv":
-        # Resized with what lies between, which is less work than to take it apart first.
+        # Resizing the interleaved bytes costs less than separating Y, Cb and Cr first.
         luma, chroma, channels = image, image.reshape(rows, -1, 4), (0, 3, 5)
     else:
         luma, chroma, channels = image[:rows], image[rows:].reshape(rows // 2, -1, 2), (0, 1, 2)

@@ -1,4 +1,4 @@
-"""What part of a picture a face pass reads, and whether what it is asked for can be done."""
+"""The part of an image that a face pass reads, and the checks of its arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Box = tuple[float, float, float]
 
 
 class Crop(NamedTuple):
-    """A rectangle of pixels, its last column and row excluded, in whole 2x2 groups of colour."""
+    """A rectangle of pixels in whole 2x2 chroma groups; `right` and `bottom` are excluded."""
 
     left: int
     top: int
@@ -31,18 +31,18 @@ class Crop(NamedTuple):
         return self.right - self.left
 
     def move(self, box: Box) -> Box:
-        """The same box, seen from the rectangle's corner."""
+        """Return the box relative to the rectangle's top left corner."""
         return box[0] - self.left, box[1] - self.top, box[2]
 
 
 def check_size(size_px: int) -> None:
-    """ValueError for a size that no face pass makes."""
+    """Raise ValueError for an output size that the face pass does not support."""
     if size_px % 4 or not 0 < size_px <= MAX_FACE_PX:
         raise ValueError(f"face size {size_px} must be a multiple of 4 up to {MAX_FACE_PX}")
 
 
 def check_box(box: Box, height: int, width: int) -> None:
-    """ValueError for a box (x, y, side) that is not finite or of a senseless size."""
+    """Raise ValueError for a box (x, y, side) that is not finite or whose side is out of range."""
     x, y, side = box
     limit = 4 * max(width, height)
     if not (1.0 <= side <= limit and math.isfinite(x) and math.isfinite(y)):
@@ -50,10 +50,11 @@ def check_box(box: Box, height: int, width: int) -> None:
 
 
 def find_crop(box: Box, size_px: int, height: int, width: int) -> Crop:
-    """The smallest rectangle that holds every pixel `reference.taps` names for the box.
+    """Find the smallest rectangle that holds every pixel of `reference.taps` for the box.
 
-    Reading only it, with the box moved, gives the same face: where it ends inside the picture no
-    tap goes further, and where it ends at the border the border's pixel is its last.
+    The face pass on this rectangle, with the box moved, gives the same face. Where the rectangle
+    ends inside the image, no tap lies beyond. Where it ends at the border, the border's pixel is
+    its last pixel.
     """
     x, y, side = box
     left, right = _find_span(x, side, size_px, width)
@@ -65,7 +66,9 @@ def _find_span(origin: float, side: float, size_px: int, limit: int) -> tuple[in
     step = side / size_px
     if step < MAX_BILINEAR_STEP:
         first = origin + 0.5 * step - 0.5
-        last = origin + (size_px - 0.5) * step + 0.5  # one on: the second tap of the last pair
+        last = (
+            origin + (size_px - 0.5) * step + 0.5
+        )  # plus one pixel for the second tap of the last pair
     else:
         first = origin + 0.25 * step + TAP_OFFSET
         last = origin + (size_px - 0.25) * step + TAP_OFFSET
@@ -76,7 +79,8 @@ def _find_span(origin: float, side: float, size_px: int, limit: int) -> tuple[in
 def view_crop(
     image: NDArray[Any], pixel_format: str, height: int, crop: Crop
 ) -> list[NDArray[Any]]:
-    """Views of the bytes of `crop`: one (rows, bytes ...) block, for nv12 two."""
+    """Return views of the bytes of `crop`: one block (rows, columns, ...), for nv12 luma and
+    chroma."""
     columns = slice(crop.left, crop.right)
     blocks = [image[crop.top : crop.bottom, columns]]
     if find_format(pixel_format).layout == "nv12":

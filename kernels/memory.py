@@ -1,11 +1,12 @@
-"""Host memory that the CPU, a camera's driver and the GPU all see.
+"""Memory that crosses the border between CPU and GPU without a copy.
 
-It is ordinary memory that is page-locked and mapped for the GPU afterwards (cuMemHostRegister),
-not CUDA's own kind (cudaHostAlloc): a V4L2 driver that is to fill it must be able to take hold of
-its pages (get_user_pages), and the pages of another driver's mapping are not for that. It is
-shared (MAP_SHARED), because a fork would part private pages from the ones the driver holds.
+`MappedMemory` is host memory that the CPU, a camera's driver and the GPU share. It is ordinary
+memory, page-locked and mapped for the GPU afterwards (cuMemHostRegister), not memory of CUDA's own
+(cudaHostAlloc): a V4L2 driver must be able to pin its pages (get_user_pages), which fails for the
+pages of another driver's mapping. It is shared (MAP_SHARED): after a fork, private pages would be
+copied on write and would no longer be the ones the driver holds.
 
-An array in the memory of the GPU, passed from a kernel to an engine without a copy.
+`DeviceArray` is an array in GPU memory, passed from a kernel to an engine.
 """
 
 from __future__ import annotations
@@ -20,21 +21,19 @@ from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
-
 Pin = Callable[[object, int, int], tuple[int, Callable[[], None]]]
-"""(owner, address, bytes) -> (the address on the GPU, what ends that, from any thread)."""
+"""(owner, address, bytes) -> (address on the GPU, a function that unpins, from any thread)."""
 
 
 class MapError(OSError):
-    """Memory that cannot be page-locked; the message says why, in one line."""
+    """Memory cannot be page-locked; the message is one line with the reason."""
 
 
 class MappedMemory:
-    """At least `size` bytes from a page boundary on. A context manager; `close` may be called
-    twice.
+    """At least `size` bytes of host memory, aligned to a page.
 
-    `close` overwrites it with zeros and takes it from the GPU. The memory itself goes with the last
-    array that looks at it.
+    `close` overwrites the memory with zeros and unmaps it from the GPU. The memory itself is freed
+    with the last array that refers to it. A context manager. `close` may be called twice.
     """
 
     def __init__(self, size: int, pin: Pin | None = None) -> None:
@@ -43,28 +42,28 @@ class MappedMemory:
             raise ValueError(f"memory of {size} bytes cannot be mapped")
         self.pages = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
         self.array: NDArray[np.uint8] = np.frombuffer(self.pages, np.uint8)
-        """All of it, whole pages, uint8."""
-        self.array.fill(0)  # the pages are there now, not when the first picture comes
+        """All of the memory, in whole pages, uint8."""
+        self.array.fill(0)  # allocates the pages now and not when the first frame arrives
         self.address = self.array.ctypes.data
         self.device_ptr = 0
-        """Where the GPU sees the first byte; 0 when it does not."""
+        """The GPU's address of the first byte; 0 without a mapping."""
         self._unpin: Callable[[], None] | None = None
         if pin is not None:
             try:
                 self.device_ptr, self._unpin = pin(self.array, self.address, self.array.nbytes)
-            except Exception as error:  # numba's errors share no base that loads without CUDA
+            except Exception as error:  # Numba's errors share no base class that loads without CUDA
                 reason = " ".join(str(error).split())
                 raise MapError(f"{size} bytes cannot be page-locked: {reason}") from error
 
     def close(self) -> None:
-        """Nothing on the GPU may be using it any more. What lay there is overwritten."""
+        """Overwrite the memory and unmap it. The GPU must not use it any more."""
         self.device_ptr = 0
         self.array.fill(0)
         unpin, self._unpin = self._unpin, None
         if unpin is not None:
             try:
                 unpin()
-            except Exception as error:  # noqa: BLE001 - the driver is in trouble and will say so
+            except Exception as error:  # noqa: BLE001 - a failing driver must not stop the shutdown
                 log.warning("memory stays page-locked: %s", error)
 
     def __enter__(self) -> MappedMemory:
@@ -75,7 +74,7 @@ class MappedMemory:
 
 
 def find_pin() -> Pin | None:
-    """`pin_for_gpu` where Numba sees a GPU (its simulator has no such memory), else None."""
+    """Return `pin_for_gpu` where Numba finds a GPU, else None. The simulator has no such memory."""
     from numba import config, cuda
 
     if config.ENABLE_CUDASIM or not cuda.is_available():
@@ -84,24 +83,25 @@ def find_pin() -> Pin | None:
 
 
 def pin_for_gpu(owner: object, address: int, size: int) -> tuple[int, Callable[[], None]]:
-    """Page-lock and map memory in the primary context, the one that Numba's kernels run in."""
+    """Page-lock and map memory in the primary context, in which Numba's kernels run."""
     from numba import cuda
 
     pinned = [cuda.current_context().mempin(owner, address, size, mapped=True)]
     pointer = pinned[0].device_pointer  # a ctypes number, cuda-python's CUdeviceptr or an int
 
     def unpin() -> None:
-        cuda.current_context()  # whichever thread gives the last picture back needs one as well
-        pinned.clear()  # Numba unmaps at once when its object goes
+        cuda.current_context()  # the thread that returns the last frame needs a context too
+        pinned.clear()  # Numba unmaps when the last reference is gone
 
     return int(getattr(pointer, "value", pointer)), unpin
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceArray:
-    """C-contiguous numbers at an address of the GPU.
+    """A C-contiguous array in GPU memory.
 
-    What wrote them was enqueued on `stream`: whoever reads them on the same stream needs no wait.
+    The kernel that writes it is enqueued on `stream`, so a reader on the same stream needs no
+    synchronization.
     """
 
     ptr: int
@@ -114,4 +114,4 @@ class DeviceArray:
 
 
 Tensor = NDArray[np.float32] | DeviceArray
-"""What a network reads: an array of the host or of the GPU."""
+"""A network's input or output: an array in host memory or in GPU memory."""

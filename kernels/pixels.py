@@ -1,16 +1,16 @@
-"""How an image lies in memory: the pixel formats that cameras give and both face passes read.
+"""Pixel formats: how cameras lay an image out in memory. Every face pass reads all of them.
 
-| layout | array | what it is |
+| layout | array | contents |
 | --- | --- | --- |
-| bgr8, rgb8 | (height, width, 3) | interleaved colours |
-| yuyv | (height, width, 2), width even | Y U Y V: two pixels share a colour (V4L2's YUYV) |
+| bgr8, rgb8 | (height, width, 3) | interleaved channels |
+| yuyv | (height, width, 2), width even | Y U Y V: two pixels share their chroma (V4L2's YUYV) |
 | nv12 | (height * 3 / 2, width), both even | a plane of Y, then rows of U V for 2x2 pixels |
 
-Rows may lie further apart than they are long (the array's first stride).
+Rows may be padded: the array's first stride is then longer than a row.
 
-A format is a layout and, for Y'CbCr, how its numbers stand for colours: "yuyv" is ITU-R BT.601 in
-limited range (Y 16..235), what V4L2 calls the default of SDTV and most webcams give. "-709" is
-ITU-R BT.709, "-full" is full range (Y 0..255): "nv12-709-full".
+A format is a layout and, for Y'CbCr, an encoding and a range. "yuyv" is ITU-R BT.601 in limited
+range (Y 16..235): V4L2's default for SDTV, and what most webcams send. "-709" is ITU-R BT.709,
+"-full" is full range (Y 0..255): "nv12-709-full".
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LAYOUTS = ("bgr8", "rgb8", "yuyv", "nv12")
 
 @dataclass(frozen=True, slots=True)
 class YCbCr:
-    """How Y'CbCr of 8 bits stands for R'G'B'."""
+    """Encoding and range of 8-bit Y'CbCr."""
 
     kr: float
-    """Share of red in the luma, `kb` that of blue."""
+    """Weight of red in the luma; `kb` is the weight of blue."""
     kb: float
     full_range: bool
-    """Y and the chroma use 0..255 (ITU-T T.871, JFIF), else Y 16..235 and the chroma 16..240."""
+    """Y and chroma use 0..255 (ITU-T T.871, JFIF). Otherwise Y uses 16..235, chroma 16..240."""
 
     @property
     def black(self) -> int:
@@ -48,7 +48,7 @@ class YCbCr:
         return 1.0 if self.full_range else 255 / 224
 
     def rgb_matrix(self) -> NDArray[np.float32]:
-        """(3, 4): times (Y, Cb, Cr, 1) it is R'G'B' on 0..255, not clipped.
+        """Return the (3, 4) matrix that maps (Y, Cb, Cr, 1) to R'G'B' on 0..255, not clipped.
 
         ITU-R BT.601-7, 2.5 and BT.709-6, 3: Y' = kr R' + kg G' + kb B' with kr + kg + kb = 1,
         Cr = (R' - Y') / (2 (1 - kr)), Cb = (B' - Y') / (2 (1 - kb)).
@@ -64,7 +64,7 @@ class YCbCr:
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
-    """What a format's name stands for."""
+    """Layout and encoding of a pixel format."""
 
     layout: str
     """One of `LAYOUTS`."""
@@ -73,7 +73,7 @@ class PixelFormat:
 
 
 def name_format(layout: str, *, bt709: bool = False, full_range: bool = False) -> str:
-    """The format's name; R'G'B' has but one."""
+    """Return the format's name. R'G'B' layouts have neither encoding nor range."""
     if layout not in ("yuyv", "nv12"):
         return layout
     return layout + "-709" * bt709 + "-full" * full_range
@@ -91,15 +91,15 @@ def _list_formats() -> dict[str, PixelFormat]:
 
 _FORMATS = _list_formats()
 PIXEL_FORMATS = tuple(_FORMATS)
-"""All names."""
+"""Names of all pixel formats."""
 RGB_MATRICES = {
     name: entry.ycbcr.rgb_matrix() for name, entry in _FORMATS.items() if entry.ycbcr is not None
 }
-"""`YCbCr.rgb_matrix` of each format that is Y'CbCr."""
+"""`YCbCr.rgb_matrix` of each Y'CbCr format, by name."""
 
 
 def find_format(name: str) -> PixelFormat:
-    """Raises ValueError when there is no format of this name."""
+    """Return the format of this name. Raises ValueError for an unknown name."""
     try:
         return _FORMATS[name]
     except KeyError:
@@ -108,7 +108,7 @@ def find_format(name: str) -> PixelFormat:
 
 
 def image_size(image: NDArray[Any], pixel_format: str) -> tuple[int, int]:
-    """(height, width) in pixels. Raises ValueError when the array cannot be such an image."""
+    """Return (height, width) in pixels. Raises ValueError when the array is no such image."""
     shape = image.shape
     good = image.dtype == "uint8" and image.size > 0
     layout = find_format(pixel_format).layout
@@ -124,4 +124,4 @@ def image_size(image: NDArray[Any], pixel_format: str) -> tuple[int, int]:
         if good and image.ndim == 2 and shape[0] % 3 == 0 and shape[1] % 2 == 0:
             return shape[0] // 3 * 2, shape[1]
         wanted = "uint8[height * 3 / 2, even width]"
-    raise ValueError(f"{pixel_format} picture {image.dtype}{list(shape)} must be {wanted}")
+    raise ValueError(f"{pixel_format} image {image.dtype}{list(shape)} must be {wanted}")

@@ -1,4 +1,7 @@
-"""The truth: both kernels in plain NumPy. Slow, short, and what every other backend must equal."""
+"""Reference implementation of the face pass and the log-mel, in plain NumPy.
+
+Slow and short. The tests hold every other backend to it.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +12,34 @@ from .pixels import find_format, image_size
 from .spec import ImageSpec, MelSpec
 
 MAX_BILINEAR_STEP = 2.5
-"""Source pixels per output pixel from which neighbours are too close together to stand for it."""
+"""Source pixels per output pixel from which two neighbours no longer represent the output pixel."""
 
 TAP_OFFSET = 2.0**-20
-"""Added to a quarter point before it is rounded down: one that lies exactly between two pixels is
-the second one's, however the arithmetic of a backend rounds."""
+"""Added to a quarter point before it is rounded down. A point exactly between two pixels then falls
+on the second one, however a backend rounds."""
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 
 def hann_window(spec: MelSpec) -> Float64:
-    """Periodic Hann window, (window,)."""
+    """Return the periodic Hann window, (window,)."""
     n = np.arange(spec.window)
     return 0.5 - 0.5 * np.cos(2 * np.pi * n / spec.window)
 
 
 def hz_to_mel(hz: Float64 | float) -> Float64:
-    """HTK mel scale: 2595 log10(1 + f / 700) (Young et al., The HTK Book, eq. 5.13)."""
+    """Convert Hz to mel, HTK scale: 2595 log10(1 + f / 700) (The HTK Book, Young et al., 5.13)."""
     return np.asarray(2595.0 * np.log10(1.0 + np.asarray(hz) / 700.0))
 
 
 def mel_to_hz(mel: Float64) -> Float64:
+    """Invert `hz_to_mel`."""
     return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
 
 
 def mel_filters(spec: MelSpec) -> Float64:
-    """Triangles of peak 1, equally spaced on the mel scale: (num_mels, fft_size / 2 + 1)."""
+    """Return triangular filters, (num_mels, fft_size / 2 + 1): peak 1, equally spaced in mel."""
     edges_hz = mel_to_hz(
         np.linspace(hz_to_mel(spec.low_hz), hz_to_mel(spec.high_hz), spec.num_mels + 2)
     )
@@ -47,16 +51,16 @@ def mel_filters(spec: MelSpec) -> Float64:
 
 
 def num_columns(num_samples: int, spec: MelSpec) -> int:
-    """Whole columns in a stretch of sound that starts on the grid."""
+    """Count the complete columns of `num_samples` samples that start on the hop grid."""
     return max(0, (num_samples - spec.window) // spec.hop + 1)
 
 
 def log_mel(samples: Float32, spec: MelSpec, previous: float = 0.0) -> Float32:
-    """Sound (n,) -> normalised log-mel columns (num_mels, num_columns(n)).
+    """Compute the normalized log-mel of audio: (n,) -> (num_mels, num_columns(n)).
 
-    `previous` is the sample before the first, for the pre-emphasis
-    `y[n] = x[n] - a x[n-1]`; 0 at the start of a stream.
-    Samples that are not finite count as silence; the rest is cut to full scale, -1..1.
+    `previous` is the sample before the first one, for the pre-emphasis `y[n] = x[n] - a x[n-1]`.
+    It is 0 at the start of a stream. Samples that are not finite count as 0; all others are clipped
+    to full scale, -1..1.
     """
     clean = np.clip(np.nan_to_num(samples.astype(np.float64), posinf=0.0, neginf=0.0), -1, 1)
     emphasised = clean - spec.preemphasis * np.concatenate(([previous], clean[:-1]))
@@ -75,9 +79,10 @@ def face_tensor(
     spec: ImageSpec,
     pixel_format: str = "bgr8",
 ) -> Float32:
-    """Picture + square box (x, y, side) -> (3, size_px, size_px), channels R G B.
+    """Crop, resize and scale a face: image + square box (x, y, side) -> (3, size_px, size_px).
 
-    Each output pixel is a blend of two source rows and two source columns, see `taps`.
+    The channels are R G B. Each output pixel blends two source rows and two source columns, see
+    `taps`.
     """
     height, width = image_size(image, pixel_format)
     x, y, side = box
@@ -93,10 +98,10 @@ def face_tensor(
 
 
 def to_rgb(image: NDArray[np.uint8], pixel_format: str) -> Float64:
-    """Picture -> (height, width, 3), R G B on 0..255, not rounded.
+    """Convert an image to (height, width, 3), R G B on 0..255, not rounded.
 
-    Y'CbCr by its own encoding and range, see `pixels.YCbCr`; a pixel takes the colour of the group
-    it is in.
+    Y'CbCr is converted by its encoding and range, see `pixels.YCbCr`. All pixels of a chroma group
+    have the group's chroma: chroma is not interpolated.
     """
     height, width = image_size(image, pixel_format)
     layout, ycbcr = find_format(pixel_format).layout, find_format(pixel_format).ycbcr
@@ -119,12 +124,12 @@ def to_rgb(image: NDArray[np.uint8], pixel_format: str) -> Float64:
 def taps(
     origin: float, side: float, size_px: int, limit: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], Float64]:
-    """Along one axis: the two source positions of each output pixel and the second one's share.
+    """Return, along one axis, two source positions per output pixel and the second one's weight.
 
-    Up to a shrinking of `MAX_BILINEAR_STEP` it is bilinear: output pixel i lies at
-    `origin + (i + 0.5) * step - 0.5`, step = side / size_px, pixel centres at integers. Beyond, it
-    is the mean of the two pixels under the quarter points of the output pixel, which see more of
-    what is shrunk than two neighbours would. Past the border lies the border's pixel.
+    Below a step of `MAX_BILINEAR_STEP` the resize is bilinear: output pixel i lies at
+    `origin + (i + 0.5) * step - 0.5`, step = side / size_px, pixel centres at integers. From that
+    step on, an output pixel is the mean of the two pixels under its quarter points, which cover
+    more of the source than two neighbours. Beyond the border the border's pixel is repeated.
     """
     step = side / size_px
     i = np.arange(size_px)

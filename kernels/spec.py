@@ -1,6 +1,7 @@
-"""What a network sees: the exact shape and scaling of its face picture and of its log-mel window.
+"""Specifications of the networks' input: shape and scaling of face image and log-mel window.
 
-Both specs are stored in the bundle, so a model can never be fed by the wrong preprocessing.
+A bundle stores both beside its models, so that a model always gets the preprocessing it was trained
+with.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ MAX_FACE_PX = 512
 
 
 class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A face picture: RGB, planar (3, size, size) float32, `(pixel / 255 - mean) / std`."""
+    """A face image: RGB, planar (3, size, size) float32, `(pixel / 255 - mean) / std`."""
 
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """Per-channel mean, R G B, on a 0..1 scale."""
@@ -29,9 +30,9 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A log-mel window: (num_mels, num_frames) float32, oldest column first.
 
-    One column every `hop` samples on an absolute grid: column k covers the samples
-    `k * hop .. k * hop + window`. A column is
-    `(ln(mel_power + floor) - mean) / std` of the Hann-windowed, pre-emphasised samples.
+    Columns lie on an absolute grid, one every `hop` samples: column k covers the samples
+    `k * hop .. k * hop + window`. A column is `(ln(mel_power + floor) - mean) / std` of the
+    pre-emphasised, Hann-windowed samples.
     """
 
     sample_rate_hz: int = 16_000
@@ -74,5 +75,5 @@ class MelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def window_samples(self) -> int:
-        """Samples covered by a whole window of `num_frames` columns."""
+        """Number of samples that a window of `num_frames` columns covers."""
         return (self.num_frames - 1) * self.hop + self.window

@@ -18,7 +18,7 @@ from ..engines.config_file import (
     Section,
     apply_override,
     explain_problem,
-    read_settings,
+    read_config_file,
 )
 
 __all__ = ["Config", "ConfigError", "load_config"]
@@ -167,7 +167,7 @@ class Config(Section, frozen=True):
 def load_config(file: Path | None, settings: Sequence[str] = ()) -> Config:
     """Read `file` (YAML) and override it with `settings` ("a.b=value", the value in YAML). Raises
     ConfigError."""
-    tree = read_settings(file) if file is not None else {}
+    tree = read_config_file(file) if file is not None else {}
     origin = str(file) if file is not None else "configuration"
     for setting in settings:
         apply_override(tree, setting)

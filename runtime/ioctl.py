@@ -1,4 +1,4 @@
-"""ioctl(2) for the drivers of cameras and displays."""
+"""Device control calls to a kernel driver."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from ctypes import Structure
 
 
 def call_driver(file: int, number: int, argument: Structure | bytes) -> None:
-    """Call ioctl(2), again after a signal. The driver changes a structure in place. Raises
-    OSError."""
+    """Call ioctl(2), and repeat it after a signal. Changes a structure in place. Raises OSError."""
     while True:
         try:
             fcntl.ioctl(file, number, argument)

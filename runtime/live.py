@@ -218,9 +218,9 @@ class LiveRun:
                 end_ns = end_ns or t_ns + round(seconds * 1e9)
                 if t_ns >= end_ns:
                     return
-            wait = frame is not None and runtime.pipeline.is_voice_due(t_ns)
+            voice_due = runtime.pipeline.is_voice_due(t_ns)
             box = runtime.face_tracker.box_for(frame) if frame is not None else None
-            window = synchroniser.window(t_ns, frame, box, wait, dropped)
+            window = synchroniser.window(t_ns, frame, box, voice_due, dropped)
             runtime.process(window, t_ns, woke_ns, self._sinks)
             monitor.progress()
 

@@ -59,6 +59,8 @@ class Window:
     """`t_ns` minus the end of the newest audio in the window; 0 without audio."""
     dropped_frames: int
     """Frames overwritten unused since the previous window."""
+    voice_due: bool
+    """Run the voice network on this window."""
 
 
 @dataclass(frozen=True, slots=True)

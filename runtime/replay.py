@@ -46,7 +46,8 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
                 continue
             now_ns = clock.now_ns()
             box = runtime.face_tracker.box_for(frame) if frame is not None else None
-            window = runtime.synchroniser.window(t_ns, frame, box, wait=False)
+            voice_due = runtime.pipeline.is_voice_due(t_ns)
+            window = runtime.synchroniser.window(t_ns, frame, box, voice_due)
             runtime.process(window, now_ns, now_ns, sinks)
     return runtime
 

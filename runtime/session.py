@@ -197,7 +197,9 @@ def open_runtime(
             config.output.smoothing_s,
             config.voice.min_level_db,
         )
-        synchroniser = Synchroniser(preprocessor.mel, config.sync.max_wait_ms)
+        synchroniser = Synchroniser(
+            preprocessor.mel, config.sync.max_wait_ms if controlled else 0.0
+        )
         runtime = Runtime(
             choice,
             levels,

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 from emotion_edge.engines.bundles.manifest import LABELS, Level, ModelEntry, write_manifest
-from emotion_edge.kernels.cuda.device import has_gpu
+from emotion_edge.kernels import has_gpu
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 TESTS = Path(__file__).parent

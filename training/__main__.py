@@ -20,7 +20,7 @@ EXIT_USER_ERROR = 2
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="emotion-train", description="Trains the networks and scores bundles."
+        prog="emotion-train", description="Train the networks and score bundles."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:

@@ -1,22 +1,22 @@
-"""What can go wrong in a training run: errors of the user's settings, files or data, one line each.
+"""Errors of settings, files and data, with messages of one line.
 
-Without torch, so that the command line can name them before anything heavy is loaded.
+The module does not import torch, so that the command line can catch them without loading it.
 """
 
 from __future__ import annotations
 
 
 class DatasetError(ValueError):
-    """A data set that cannot be read; one line that names the file."""
+    """A data set cannot be read; the message names the file."""
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot start or go on."""
+    """A run cannot start or continue."""
 
 
 class DivergedError(TrainingError):
-    """The loss is no longer a number."""
+    """The loss or the gradient is not finite."""
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint that cannot be written, cannot be read or belongs to another run."""
+    """A checkpoint cannot be written or read, or belongs to another run."""

@@ -1,7 +1,7 @@
-"""A configuration to a trained network: which recipe learns from what, and what is left behind.
+"""Runs the recipe of a configuration.
 
-In: a configuration of `config`. Out: the network and its score on those it was validated on, and in
-the folder `out` its checkpoint while it learns, then weights (`TASK.pt`) and a JSON side by side.
+In: a configuration of `config`. Out: the network and its validation score; in the folder `out` the
+checkpoint of the run, then the weights (`TASK.pt`) and their origin (`TASK.json`).
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ from .recipes import (
 
 @dataclass(frozen=True, slots=True)
 class VoiceData:
-    """Whom a voice network hears."""
+    """Recordings for training and validation of a voice network."""
 
     training: Speech
     validation: VoiceSet | None
-    """The validation actors of the fold; None where everybody is learned from."""
+    """The validation actors of the fold; None when all actors are for training."""
 
 
 Data = FaceSet | VoiceData | Pairs
@@ -75,23 +75,26 @@ Data = FaceSet | VoiceData | Pairs
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
+    """A trained network and its score."""
+
     model: nn.Module
     score: float | None
-    """Of the weights: on held-out faces, or on the validation actors of the fold; None where there
-    were none."""
+    """Accuracy on held-out faces or on the validation actors of the fold; None without
+    validation."""
     num_epochs: int
 
 
 def face_recipe(config: FaceConfig) -> FaceRecipe:
+    """Convert a configuration to a recipe."""
     shared = _shared(config)
     peak_lr, ema_decay = shared.pop("peak_lr"), shared.pop("ema_decay")
     rounds = tuple(
         Round(
-            tuple(s.sizes_px for s in settings.stages for _ in range(s.num_epochs)),
-            peak_lr * settings.rate,
-            ema_decay if settings.ema_decay is None else settings.ema_decay,
+            tuple(stage.sizes_px for stage in section.stages for _ in range(stage.num_epochs)),
+            peak_lr * section.rate,
+            ema_decay if section.ema_decay is None else section.ema_decay,
         )
-        for settings in config.rounds
+        for section in config.rounds
     )
     return FaceRecipe(
         **shared,
@@ -103,6 +106,7 @@ def face_recipe(config: FaceConfig) -> FaceRecipe:
 
 
 def voice_recipe(config: VoiceConfig) -> VoiceRecipe:
+    """Convert a configuration to a recipe."""
     return VoiceRecipe(
         **_shared(config),
         **msgspec.structs.asdict(config.network),
@@ -112,6 +116,7 @@ def voice_recipe(config: VoiceConfig) -> VoiceRecipe:
 
 
 def fusion_recipe(config: FusionConfig) -> FusionRecipe:
+    """Convert a configuration to a recipe."""
     return FusionRecipe(
         **_shared(config),
         preset=config.kind,
@@ -121,12 +126,12 @@ def fusion_recipe(config: FusionConfig) -> FusionRecipe:
 
 
 def _shared(config: AnyConfig) -> dict[str, Any]:
-    """The settings that every recipe has, by name."""
+    """Return the settings that all recipes share, by name."""
     return {**msgspec.structs.asdict(config.learning), "seed": config.seed}
 
 
 def make_network(config: AnyConfig) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The untrained network as the device runs it, and inputs of one example."""
+    """Build the untrained network as the device runs it, and the inputs of one example."""
     if isinstance(config, FaceConfig):
         size_px = max(config.rounds[-1].stages[-1].sizes_px)
         face = FaceNet(**msgspec.structs.asdict(config.network))
@@ -138,13 +143,16 @@ def make_network(config: AnyConfig) -> tuple[nn.Module, tuple[Tensor, ...]]:
         voice = VoiceNet(len(EMOTIONS8), spec.num_mels, **network)
         return voice, (window, torch.ones(1, spec.num_frames))
     kind = AttentionFusion if config.kind == "attention" else ChannelFusion
-    faces, heard = torch.zeros(1, NUM_FACES, EMBEDDING_SIZE), torch.zeros(1, EMBEDDING_SIZE)
-    return kind(), (faces, torch.ones(1, NUM_FACES), heard, torch.ones(1, 1))
+    faces, voice_embedding = (
+        torch.zeros(1, NUM_FACES, EMBEDDING_SIZE),
+        torch.zeros(1, EMBEDDING_SIZE),
+    )
+    return kind(), (faces, torch.ones(1, NUM_FACES), voice_embedding, torch.ones(1, 1))
 
 
 def prepare_data(config: AnyConfig) -> Data:
-    """What the network of `config` learns from, read once for any number of runs. Raises
-    ConfigError where no folder is named, DatasetError where it cannot be read."""
+    """Load the data of a configuration, for any number of runs. Raises ConfigError when a folder is
+    missing in `config`, DatasetError when it cannot be read."""
     for key in ("root", "out"):
         if not getattr(config, key):
             raise ConfigError(f"{key} is empty: give --{key} DIR")
@@ -182,7 +190,7 @@ def _read_pairs(path: Path) -> Pairs:
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (LookupError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path}: holds no faces, voices and labels of pairs") from error
+        raise DatasetError(f"{path}: no arrays faces, voices and labels") from error
 
 
 def train_network(
@@ -192,23 +200,23 @@ def train_network(
     init_from: Path | None = None,
     on_epoch: Callable[[int, float | None], None] | None = None,
 ) -> TrainingResult:
-    """Train the network of `config` with what `prepare_data` has read, checkpoints in `config.out`.
+    """Train the network of `config` on `data` of `prepare_data`; checkpoints go to `config.out`.
 
-    Test people and test pictures are never looked at.
+    Test actors and test images are never used.
     """
     scores: list[float | None] = []
     num_epochs = 0
 
-    def note(epoch: int, score: float | None) -> None:
+    def record_epoch(epoch: int, score: float | None) -> None:
         nonlocal num_epochs
-        if epoch == 1:  # of a further round
+        if epoch == 1:  # a further round starts
             scores.clear()
         scores.append(score)
         num_epochs += 1
         if on_epoch is not None:
             on_epoch(num_epochs, score)
 
-    options = RunOptions({"labels": list_labels(config)}, init_from, log_folder, note)
+    options = RunOptions({"labels": list_labels(config)}, init_from, log_folder, record_epoch)
     out = Path(config.out)
     model: nn.Module
     if isinstance(config, FaceConfig) and isinstance(data, FaceSet):
@@ -220,19 +228,19 @@ def train_network(
         labels = len(list_labels(config))
         model = train_fusion(data, labels, fusion_recipe(config), out / "fusion.ckpt", options)
     else:
-        raise ValueError(f"{type(data).__name__}: not what {type(config).__name__} learns from")
+        raise ValueError(f"{type(data).__name__}: not the data of {type(config).__name__}")
     known = [score for score in scores if score is not None and not math.isnan(score)]
-    shown = (max(known) if config.learning.patience else known[-1]) if known else None
-    return TrainingResult(model, shown, num_epochs)
+    final = (max(known) if config.learning.patience else known[-1]) if known else None
+    return TrainingResult(model, final, num_epochs)
 
 
 def list_labels(config: AnyConfig) -> tuple[str, ...]:
-    """What the network's outputs stand for."""
+    """Return the label of each output of the network."""
     return EMOTIONS8 if isinstance(config, VoiceConfig) else tuple(LABELS)
 
 
 def save_result(config: AnyConfig, trained: TrainingResult) -> Path:
-    """Write the weights, and beside them where they come from -> the file of weights."""
+    """Write the weights, and their origin as JSON beside them -> the file of weights."""
     task = str(config.__struct_config__.tag)
     weights = Path(config.out) / f"{task}.pt"
     cost = count_cost(*make_network(config))

@@ -1,2 +1,4 @@
-"""One module per command of emotion-calibrate: `add_parser`, and `run`, which returns the exit
-code."""
+"""The commands of emotion-calibrate, one module each.
+
+`add_parser` adds a command's parser. `run` runs it and returns the exit code.
+"""

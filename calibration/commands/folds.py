@@ -1,6 +1,6 @@
-"""`emotion-calibrate folds`: what 8 bits cost the voice of people that a network never met.
+"""`emotion-calibrate folds`: the cost of INT8 for the voice network, on held-out speakers.
 
-The limits hold for all folds together: one recording is 0.4 points of a single fold.
+The limits apply to all folds together: in a single fold one recording is 0.4 points of accuracy.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 from ...engines.bundles import DEFAULT_BUNDLE, load_bundle
 from ..accuracy_gate import Limits, find_violations
+from ..cross_validation import ALL, compare_folds
+from ..recipe import CalibrationOptions
 from ..samples import load_samples
 from .compare import EXIT_REFUSED, print_rows
 from .quantize import add_recipe_arguments
@@ -20,23 +22,28 @@ from .quantize import add_recipe_arguments
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "folds",
-        help="quantise the voice networks of the folds and judge them on their validation people",
-        description="WORK/folds is what `emotion-train default` leaves there. Each fold's network"
-        " is calibrated on samples of its own training people only.",
+        help="quantize the fold voice networks and evaluate them on their validation speakers",
+        description="WORK/folds holds the fold networks of `emotion-train default`. Each is"
+        " calibrated on samples of its own training speakers only.",
     )
-    parser.add_argument("ravdess", metavar="RAVDESS", type=Path)
-    parser.add_argument("work", metavar="WORK", type=Path)
-    parser.add_argument("--samples", metavar="FILE", type=Path, required=True)
-    parser.add_argument("--bundle", metavar="DIR", type=Path, default=DEFAULT_BUNDLE)
-    parser.add_argument("--cache", metavar="DIR", type=Path, help="of decoded data sets")
+    parser.add_argument("ravdess", metavar="RAVDESS", type=Path, help="folder of RAVDESS")
+    parser.add_argument("work", metavar="WORK", type=Path, help="work folder of the training")
+    parser.add_argument(
+        "--samples", metavar="FILE", type=Path, required=True, help="file of the command samples"
+    )
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        type=Path,
+        default=DEFAULT_BUNDLE,
+        help="bundle whose input specs apply (default: the one that ships)",
+    )
+    parser.add_argument("--cache", metavar="DIR", type=Path, help="cache of decoded data sets")
     add_recipe_arguments(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..cross_validation import ALL, compare_folds
-    from ..recipe import CalibrationOptions
-
     rows = compare_folds(
         args.ravdess,
         args.work,

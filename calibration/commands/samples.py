@@ -1,4 +1,4 @@
-"""`emotion-calibrate samples`: the calibration set, from the lists and the data sets."""
+"""`emotion-calibrate samples`: the calibration samples, from the lists and the data sets."""
 
 from __future__ import annotations
 
@@ -7,42 +7,54 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.bundles import DEFAULT_BUNDLE, load_bundle
+from ...training.data import (
+    TEST_FOLDS,
+    FeatureCache,
+    find_voice_clips,
+    load_ferplus,
+    load_noises,
+    load_voices,
+)
+from ..render import render_faces, render_voices
+from ..sample_lists import LISTS, read_list, select_faces, select_voices, write_list
+from ..samples import save_samples
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "samples",
-        help="collect the calibration set into one file",
-        description="Looks the ids of the committed lists up in FER+ train and RAVDESS, spoils"
-        " each as its line says, and writes what the networks would be shown: plain arrays, which"
-        " need neither the data sets nor torch to be read.",
+        help="render the calibration samples into one file",
+        description="Find the ids of the lists in FER+ train and RAVDESS, apply the corruption of"
+        " each line, and write the networks' input as arrays. Reading the file needs neither the"
+        " data sets nor torch.",
     )
-    parser.add_argument("ferplus", metavar="FERPLUS", type=Path)
-    parser.add_argument("ravdess", metavar="RAVDESS", type=Path)
-    parser.add_argument("out", metavar="FILE.npz", type=Path)
-    parser.add_argument("--noise", metavar="DIR", type=Path, help="sounds (white and pink noise)")
-    parser.add_argument("--bundle", metavar="DIR", type=Path, default=DEFAULT_BUNDLE)
-    parser.add_argument("--lists", metavar="DIR", type=Path, help="face.txt and voice.txt")
+    parser.add_argument("ferplus", metavar="FERPLUS", type=Path, help="folder of FER+")
+    parser.add_argument("ravdess", metavar="RAVDESS", type=Path, help="folder of RAVDESS")
+    parser.add_argument("out", metavar="FILE.npz", type=Path, help="file to write")
+    parser.add_argument(
+        "--noise", metavar="DIR", type=Path, help="noise recordings (default: white and pink noise)"
+    )
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        type=Path,
+        default=DEFAULT_BUNDLE,
+        help="bundle whose input specs apply (default: the one that ships)",
+    )
+    parser.add_argument(
+        "--lists", metavar="DIR", type=Path, help="folder of face.txt and voice.txt"
+    )
     parser.add_argument(
         "--choose",
         metavar="SEED",
         type=int,
-        help="draw the lists anew and write them, before they are followed",
+        help="first select new samples with this seed and write the lists",
     )
-    parser.add_argument("--cache", metavar="DIR", type=Path, help="of decoded data sets")
+    parser.add_argument("--cache", metavar="DIR", type=Path, help="cache of decoded data sets")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    from ...training.data.cache import FeatureCache
-    from ...training.data.ferplus import load_ferplus
-    from ...training.data.noise import load_noises
-    from ...training.data.ravdess import TEST_FOLDS, find_voice_clips
-    from ...training.data.voices import load_voices
-    from ..render import render_faces, render_voices
-    from ..sample_lists import LISTS, read_list, select_faces, select_voices, write_list
-    from ..samples import save_samples
-
     manifest = load_bundle(args.bundle).manifest
     cache = FeatureCache(args.cache) if args.cache else None
     actors = [actor for fold in TEST_FOLDS for actor in fold]
@@ -60,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         "voice": render_voices(read_list(lists / "voice.txt"), voices, noises, manifest),
     }
     save_samples(args.out, samples)
-    for name, one in samples.items():
-        print(f"{name}: {len(one.ids)} samples, sha256 {one.sha256[:16]}")
+    for name, of_network in samples.items():
+        print(f"{name}: {len(of_network.ids)} samples, sha256 {of_network.sha256[:16]}")
     print(f"{args.out}: {args.out.stat().st_size} bytes")
     return 0

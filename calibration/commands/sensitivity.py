@@ -1,4 +1,4 @@
-"""`emotion-calibrate sensitivity`: layers ranked by what 8 bits cost there."""
+"""`emotion-calibrate sensitivity`: a network's layers ranked by quantization sensitivity."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ from ..sensitivity import open_probe, rank_layers, search_ranges
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "sensitivity",
-        help="rank a network's layers by what 8 bits cost there",
-        description="Each layer is quantised alone; the divergence of the answers from those at"
-        " 32 bits (nats) says how much it minds. Printed in the order in which `quantize` would"
-        " spare them: divergence, divergence for each weight, layer.",
+        help="rank a network's layers by quantization sensitivity",
+        description="Quantize each layer alone and measure the divergence (nats) of the output from"
+        " FP32. The lines are: divergence, divergence per weight, layer. Their order is that in"
+        " which `quantize` keeps layers in FP16.",
     )
-    parser.add_argument("--bundle", metavar="DIR", type=Path, required=True)
-    parser.add_argument("--samples", metavar="FILE", type=Path, required=True)
+    parser.add_argument("--bundle", metavar="DIR", type=Path, required=True, help="bundle to read")
+    parser.add_argument(
+        "--samples", metavar="FILE", type=Path, required=True, help="file of the command samples"
+    )
     parser.add_argument("--network", choices=tuple(INPUTS), default="face")
     parser.add_argument("--method", choices=(*PLAIN_METHODS, "answer"), default="answer")
-    parser.add_argument("--top", metavar="N", type=int, default=20, help="worst to show (20)")
+    parser.add_argument(
+        "--top", metavar="N", type=int, default=20, help="number of layers to print (default: 20)"
+    )
     return parser
 
 
@@ -45,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     if args.method == "answer":
         ranges = search_ranges(probe, histograms)
     else:
-        ranges = {name: choose_range(one, args.method) for name, one in histograms.items()}
+        ranges = {
+            name: choose_range(histogram, args.method) for name, histogram in histograms.items()
+        }
     for layer in rank_layers(probe, ranges)[: args.top]:
         print(f"{layer.divergence:.5f} {layer.loss_per_weight:9.2e}  {layer.name}")
     return 0

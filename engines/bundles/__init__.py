@@ -1,8 +1,8 @@
-"""Bundles: their manifest, how they come in, where they are kept, which one a start takes."""
+"""Model bundles: manifest, signature, untrusted archives, installed bundles, the selected one."""
 
 from .archive import open_archive, open_bundle_source
-from .manifest import (
-    DEFAULT_BUNDLE,
+from .manifest import DEFAULT_BUNDLE, Bundle, check_signature, load_bundle, write_manifest
+from .schema import (
     EMBEDDING_SIZE,
     FUSION,
     LABELS,
@@ -13,16 +13,12 @@ from .manifest import (
     MODALITIES,
     PRECISIONS,
     SIGNATURE,
-    Bundle,
     BundleError,
     FusionEntry,
     Level,
     Manifest,
     ModelEntry,
     Variant,
-    check_signature,
-    load_bundle,
-    write_manifest,
 )
 from .selection import MAX_FAILED_STARTS, SHIPPED, SYSTEM_STATE, Selection, find_state_folder
 from .signature import PublicKey, load_private_key, load_public_key

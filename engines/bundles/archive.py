@@ -1,12 +1,13 @@
-"""Bundles on their way in: a tar archive or a folder, opened and looked through, but not believed.
+"""Untrusted bundles: the index of a tar archive or a folder, before anything is copied.
 
-In: an archive or a folder. Out: a `BundleArchive`, whose files have plain names, are those that its
-`bundle.json` lists and are as long as it says; or a BundleError of one line. Nothing is written
-here. What is in the files is checked when they have been copied (`bundle.load_bundle`).
+In: an archive or a folder. Out: a `BundleArchive`, whose files have plain names and are those that
+its `bundle.json` lists, at the sizes listed there; or a one-line BundleError. Nothing is written
+here. Hashes are checked after copying (`load_bundle`).
 
-The archive is read block by block instead of by tarfile's own walk: a name, a kind of file or a
-size that a bundle has no use for is refused before anything of it is believed, and no header makes
-it take memory.
+`tarfile` decodes each header, but its own iteration cannot read untrusted archives. It reads a pax
+header or a GNU long name of any size into memory. A chain of pax headers ends in a RecursionError,
+a malformed sparse map in a ValueError. A damaged header after the first counts as the end of the
+archive. So the headers are walked here: 512 bytes each, at most `MAX_HEADERS`.
 """
 
 from __future__ import annotations
@@ -21,15 +22,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .manifest import (
-    MANIFEST,
-    MAX_FILE_BYTES,
-    MAX_MANIFEST_BYTES,
-    SIGNATURE,
-    BundleError,
-    Manifest,
-    parse_manifest,
-)
+from .manifest import MAX_FILE_BYTES, MAX_MANIFEST_BYTES, parse_manifest
+from .schema import MANIFEST, SIGNATURE, BundleError, Manifest
 from .signature import SIGNATURE_BYTES
 
 BLOCK = tarfile.BLOCKSIZE
@@ -37,13 +31,13 @@ CHUNK_BYTES = 1 << 20
 MAX_HEADERS = 512
 FILE_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE)
 SKIPPED_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
-"""Extended headers: exact times and the like. A name so long that it stands there is refused
-anyway, by its shortened form."""
+"""Extended headers, such as exact times. They can also hold a long name: its short form in the
+plain header is then not in the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileExtent:
-    """Where the bytes of one file are."""
+    """The place of one file: `num_bytes` from `offset` in the open file `handle`."""
 
     handle: int
     offset: int
@@ -52,7 +46,7 @@ class FileExtent:
 
 @dataclass(frozen=True, slots=True)
 class BundleArchive:
-    """A bundle that nobody has checked yet. Usable while `open_archive` is open."""
+    """An indexed bundle with unverified content. Usable inside `open_archive` only."""
 
     origin: Path
     sha256: str
@@ -65,7 +59,7 @@ class BundleArchive:
         return sum(extent.num_bytes for extent in self.extents.values())
 
     def read_file(self, name: str) -> Iterator[bytes]:
-        """In pieces. Raises BundleError."""
+        """Yield the content in pieces. Raises BundleError."""
         extent = self.extents[name]
         for at in range(0, extent.num_bytes, CHUNK_BYTES):
             count = min(CHUNK_BYTES, extent.num_bytes - at)
@@ -74,7 +68,7 @@ class BundleArchive:
 
 @contextmanager
 def open_bundle_source(path: Path) -> Iterator[int]:
-    """Hold a file or folder open for `open_archive`, whose user may not be able to open it."""
+    """Open a file or folder for `open_archive`, which may run as a user that cannot open it."""
     handle = _open(path, str(path))
     try:
         yield handle
@@ -84,23 +78,24 @@ def open_bundle_source(path: Path) -> Iterator[int]:
 
 @contextmanager
 def open_archive(handle: int, origin: Path) -> Iterator[BundleArchive]:
-    """`origin` is what is called by name when a BundleError is raised."""
+    """Index the open file or folder `handle`. `origin` is its path for messages. Raises
+    BundleError."""
     kind = os.fstat(handle).st_mode
     with ExitStack() as stack:
         if stat.S_ISDIR(kind):
-            find, listed = _find_in_folder(handle, origin, stack), None
+            find, members = _find_in_folder(handle, origin, stack), None
         elif stat.S_ISREG(kind):
-            listed = _list_archive(handle, origin)
-            find = listed.get
+            members = _list_archive(handle, origin)
+            find = members.get
         else:
             raise BundleError(f"{origin}: neither a folder nor an uncompressed tar archive")
-        yield _index_files(origin, find, listed)
+        yield _index_files(origin, find, members)
 
 
 def _index_files(
-    origin: Path, find: Callable[[str], FileExtent | None], listed: Mapping[str, FileExtent] | None
+    origin: Path, find: Callable[[str], FileExtent | None], members: Mapping[str, FileExtent] | None
 ) -> BundleArchive:
-    """`listed` is all that there is, where there must be nothing else."""
+    """Find every file of the manifest. An archive has no other `members`; a folder may."""
 
     def require_file(name: str, at_most: int) -> FileExtent:
         extent = find(name)
@@ -115,7 +110,7 @@ def _index_files(
     extent = require_file(MANIFEST, MAX_MANIFEST_BYTES)
     data = _read_exactly(extent.handle, extent.num_bytes, extent.offset, f"{origin}: {MANIFEST}")
     manifest = parse_manifest(data, origin / MANIFEST)
-    for name in listed or ():
+    for name in members or ():
         if name not in (MANIFEST, SIGNATURE, *manifest.files):
             raise BundleError(f"{origin}: holds {name!r}, which {MANIFEST} does not list")
     extents = {MANIFEST: extent, **_find_listed_files(origin, manifest, require_file)}
@@ -156,7 +151,8 @@ def _find_in_folder(
 
 
 def _open(path: Path | str, called: str, folder: int | None = None) -> int:
-    """Inside `folder` links are not followed, and what is missing is a FileNotFoundError."""
+    """Open for reading. Inside `folder`, links are refused and a missing file raises
+    FileNotFoundError."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not block
     try:
         return os.open(path, flags | (os.O_NOFOLLOW if folder is not None else 0), dir_fd=folder)
@@ -169,7 +165,7 @@ def _open(path: Path | str, called: str, folder: int | None = None) -> int:
 
 
 def _list_archive(handle: int, origin: Path) -> dict[str, FileExtent]:
-    """Every file in the archive. Raises BundleError for anything that is none."""
+    """Return every file by name. Raises BundleError for any other kind of entry."""
     end = os.fstat(handle).st_size
     extents: dict[str, FileExtent] = {}
     offset = 0
@@ -190,7 +186,7 @@ def _list_archive(handle: int, origin: Path) -> dict[str, FileExtent]:
                 raise BundleError(f"{origin}: holds {name!r} twice")
             extents[name] = FileExtent(handle, offset, header.size)
         elif header.type == tarfile.DIRTYPE and name in (".", ""):
-            pass  # "tar -C FOLDER -cf FILE ." says first where it begins
+            pass  # the first entry of "tar -C FOLDER -cf FILE ."
         elif header.type not in SKIPPED_TYPES:
             raise BundleError(
                 f"{origin}: {header.name!r} is no plain file: a folder, a link or a device"
@@ -200,7 +196,7 @@ def _list_archive(handle: int, origin: Path) -> dict[str, FileExtent]:
 
 
 def _read_header(handle: int, offset: int, origin: Path) -> tarfile.TarInfo | None:
-    """None for the block of zeros at the end."""
+    """Decode one header; None for the block of zeros that ends the archive."""
     block = _read(handle, BLOCK, offset, str(origin))
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")

@@ -1,6 +1,6 @@
-"""Which bundle of a device runs: what `selection.json` says, and what follows from it.
+"""The selected bundle of a device: `selection.json` and its transitions.
 
-In: a file, or events. Out: a `Selection`; it is replaced, never changed.
+In: the file, and events such as an installation or a start. Out: an immutable `Selection`.
 """
 
 from __future__ import annotations
@@ -14,74 +14,75 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from .manifest import BundleError
+from .schema import BundleError
 
 FORMAT = 1
 SHIPPED = ""
-"""Name of the bundle that ships."""
+"""Name of the bundle that ships with the program."""
 MAX_FAILED_STARTS = 2
 MAX_BYTES = 4096
 SYSTEM_STATE = Path("/var/lib/emotion-edge")
-"""Of the service; commands find it without being told."""
+"""State folder of the service, which commands share."""
 
 Name = Annotated[str, Meta(pattern=r"^([0-9a-f]{16})?\Z")]
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """`selection.json`: which bundle runs. Names are those of folders, "" is the one that ships."""
+    """The content of `selection.json`. Bundles are named by their folder, or `SHIPPED`."""
 
     format: int = FORMAT
     current: Name = SHIPPED
     previous: Name = SHIPPED
-    """What a step back leads to."""
+    """The target of a rollback."""
     on_trial: bool = False
-    """The current one has not run yet."""
+    """The current bundle is not marked good yet."""
     failed_starts: Annotated[int, Meta(ge=0)] = 0
-    """Starts on trial so far that have not come to an end that was good."""
+    """Starts on trial that were neither marked good nor discounted."""
     failed: Name = SHIPPED
-    """The last that was given up by itself; to be read by people."""
+    """The last bundle that was rolled back automatically; for people to read."""
 
     @property
     def in_use(self) -> set[str]:
-        """What a process may have been started with."""
+        """Bundles that a running process may have loaded."""
         return {self.current, self.previous}
 
     def switch(self, name: str) -> Selection:
-        """To a bundle that was installed. The way back leads to the last that has run; to one on
-        trial only people go."""
-        on_hand = self.previous if self.on_trial or name == self.current else self.current
+        """Select an installed bundle, on trial. The rollback target is the last bundle marked
+        good, never one on trial."""
+        good = self.previous if self.on_trial or name == self.current else self.current
         return Selection(
             current=name,
-            previous=SHIPPED if on_hand == name else on_hand,
+            previous=SHIPPED if good == name else good,
             on_trial=True,
             failed=SHIPPED if name == self.failed else self.failed,
         )
 
     def step_back(self) -> Selection:
-        """To the one before, and by the next step forth again. The one that ships needs no trial:
-        nothing is safer."""
+        """Exchange current and previous; a second step undoes it. The shipped bundle needs no
+        trial."""
         on_trial = self.previous != SHIPPED
         return replace(
             self.end_trial(), current=self.previous, previous=self.current, on_trial=on_trial
         )
 
     def abandon_failed(self) -> Selection:
-        """Back to the one before, when the current one has failed to start too often. That one is
-        then no way back, so what is left behind it is the one that ships."""
+        """Roll back after `MAX_FAILED_STARTS`. The failed bundle is no rollback target, so the
+        shipped one is."""
         if not self.on_trial or self.failed_starts < MAX_FAILED_STARTS:
             return self
         return Selection(current=self.previous, failed=self.current)
 
     def count_start(self) -> Selection:
-        """Of a start on trial nobody knows yet whether it will fail."""
+        """Count a start on trial as failed until it is marked good or discounted."""
         return replace(self, failed_starts=self.failed_starts + 1) if self.on_trial else self
 
     def end_trial(self) -> Selection:
+        """Mark the current bundle good."""
         return replace(self, on_trial=False, failed_starts=0)
 
 
 def find_state_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """systemd's state directory, else EMOTION_EDGE_STATE, else the service's where there is one,
+    """Return systemd's state directory, else EMOTION_EDGE_STATE, else an existing service folder,
     else the user's. Raises BundleError."""
     directory = environment.get("STATE_DIRECTORY", "").split(":")[0]
     if directory:
@@ -98,8 +99,8 @@ def find_state_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def read_selection(file: Path) -> Selection:
-    """Where there is no file yet, the bundle that ships is chosen. Raises BundleError for a file
-    that is damaged or cannot be read."""
+    """Read `selection.json`; a missing file selects the shipped bundle. Raises BundleError for a
+    damaged or unreadable one."""
     try:
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)

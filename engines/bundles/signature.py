@@ -1,9 +1,9 @@
-"""Ed25519 signatures (RFC 8032) of bundles, by the library cryptography, which is loaded only here
-and only where a key is configured.
+"""Ed25519 signatures (RFC 8032) of bundles.
 
-A signature is a file of 64 bytes and nothing else, as `openssl pkeyutl -sign -rawin` writes it
-too, so a key may stay wherever openssl can use it. Keys are PEM files: PKCS #8 without a password,
-and SubjectPublicKeyInfo.
+In: PEM files, PKCS #8 without a password or SubjectPublicKeyInfo. Out: keys that sign or verify.
+A signature is a file of 64 bytes, the format of `openssl pkeyutl -sign -rawin`, so a private key
+can stay where only openssl reaches it. The library cryptography is loaded only where a key is
+configured.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MAX_KEY_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """Who may sign."""
+    """The key that every bundle must be signed with, and its file."""
 
     file: Path
     key: Ed25519PublicKey
 
     def verify(self, signature: bytes, data: bytes) -> bool:
-        """Whether `signature` is of `data` by this key."""
+        """Return whether `signature` is this key's signature of `data`."""
         from cryptography.exceptions import InvalidSignature
 
         try:
@@ -43,7 +43,7 @@ class PublicKey:
 
 
 def load_public_key(file: Path) -> PublicKey:
-    """Raises ConfigError for what is no PEM file of an Ed25519 public key."""
+    """Read an Ed25519 public key from a PEM file. Raises ConfigError."""
     serialization, ed25519 = _load_library()
     wanted = "the PEM file of an Ed25519 public key is wanted"
     key = _parse(file, serialization.load_pem_public_key, wanted)
@@ -53,7 +53,7 @@ def load_public_key(file: Path) -> PublicKey:
 
 
 def load_private_key(file: Path) -> Ed25519PrivateKey:
-    """Raises ConfigError for what is no PEM file of an Ed25519 private key without a password."""
+    """Read an Ed25519 private key without a password from a PEM file. Raises ConfigError."""
     serialization, ed25519 = _load_library()
     wanted = "the PEM file of an Ed25519 private key without a password is wanted"
     key = _parse(file, lambda data: serialization.load_pem_private_key(data, None), wanted)
@@ -84,6 +84,6 @@ def _parse(file: Path, parse: Any, wanted: str) -> object:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     try:
         return parse(data)
-    # TypeError: it has a password. The texts of these errors go on for lines.
+    # TypeError: it has a password. These errors have messages of several lines.
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"{file}: no such key: {wanted}") from error

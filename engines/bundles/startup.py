@@ -1,12 +1,11 @@
-"""What a start does about bundles: takes the one that is chosen, counts how often a new one fails,
-and goes back by itself.
+"""Bundle selection at start-up, with automatic rollback.
 
-In: what the configuration says. Out: a `BundleChoice`, whose bundle has been verified, each file
-read once. A bundle that was installed and is damaged, or not signed as is wanted, is passed over
-with an error in the log; so is one that has failed to start twice. What is wrong with the state
-folder itself is a warning: the start goes on, with the bundle that ships where nothing else is
-known. That one is part of the program, and proven: of several that lie there, whichever is the
-newest may be the one that was given up."""
+In: the configuration and the state folder. Out: a `BundleChoice` with a verified bundle. An
+installed bundle that is damaged or wrongly signed is skipped with an error in the log. One that
+failed to start `MAX_FAILED_STARTS` times is rolled back. A fault of the state folder is a warning,
+and the bundle that ships is used: it is part of the program, while the newest installed one may be
+the one that failed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +17,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from .manifest import DEFAULT_BUNDLE, Bundle, BundleError, load_bundle
+from .manifest import DEFAULT_BUNDLE, Bundle, load_bundle
+from .schema import BundleError
 from .selection import SHIPPED, Selection, find_state_folder
 from .signature import PublicKey, load_public_key
 from .store import BundleStore
@@ -28,28 +28,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BundleChoice:
-    """The bundle of a run."""
+    """The bundle of a run, and its trial."""
 
     bundle: Bundle
     trial: BundleStore | None = None
-    """Where a trial is going on, though maybe of another that was passed over."""
+    """The store with a trial in progress, maybe of another bundle that was skipped."""
     name: str = SHIPPED
-    """Of an installed bundle."""
+    """Folder of an installed bundle."""
     failed_before: int = 0
-    """Starts on trial that had failed before this one."""
+    """Failed starts on trial before this one."""
 
     def mark_good(self) -> None:
-        """The run goes well: the trial is over. Raises nothing; once is enough."""
+        """End the trial: this run has given results. Never raises."""
         if self._change(lambda selection: selection.end_trial()):
-            log.info("bundle %s has started well, its trial is over", self.name)
+            log.info("bundle %s is marked good, its trial is over", self.name)
 
     def discount(self) -> None:
-        """This start does not count, and the trial goes on: whatever ends the run or keeps it from
-        results is not the bundle. Raises nothing; once is enough."""
+        """Do not count this start, and continue the trial: something other than the bundle ends
+        the run or keeps it from results. Never raises."""
         self._change(lambda selection: replace(selection, failed_starts=self.failed_before))
 
     def _change(self, change: Callable[[Selection], Selection]) -> bool:
-        """Whether the trial still was going on, and what came of it is on the disk."""
+        """Store `change`; False where the trial is over or the disk refuses."""
         if self.trial is None:
             return False
         try:
@@ -61,7 +61,7 @@ class BundleChoice:
                 if after != before:
                     self.trial.write_selection(after)
         except (BundleError, OSError) as error:
-            log.warning("the trial of bundle %s cannot be brought up to date: %s", self.name, error)
+            log.warning("the trial of bundle %s cannot be updated: %s", self.name, error)
             return False
         return True
 
@@ -73,9 +73,11 @@ def choose_bundle(
     starting: bool = False,
     environment: Mapping[str, str] = os.environ,
 ) -> BundleChoice:
-    """The bundle `configured` (a folder) or the one that is chosen; with `starting`, as a run does
-    that will confirm it, a start on trial is counted. `public_key` is a PEM file. Raises
-    BundleError when no bundle can be had, ConfigError for a key that is none."""
+    """Load the bundle in the folder `configured`, else the selected one.
+
+    `starting` counts a start on trial, which the run then marks good or discounts. `public_key` is
+    a PEM file. Raises BundleError when no bundle can be loaded, ConfigError for an invalid key.
+    """
     key = load_public_key(Path(public_key)) if public_key else None
     if configured:
         path = Path(configured)
@@ -91,7 +93,7 @@ def choose_bundle(
 
 
 def _resolve_selection(store: BundleStore, starting: bool) -> Selection:
-    """What is chosen for this start."""
+    """Read the selection, roll back a failed bundle, count this start."""
     try:
         before = store.read_selection()
     except BundleError as error:
@@ -111,11 +113,11 @@ def _resolve_selection(store: BundleStore, starting: bool) -> Selection:
 
 
 def _record_start(store: BundleStore, before: Selection, after: Selection) -> None:
-    """On the disk before anything is opened, as what is opened may take the machine down with it.
-    A start that is told to stop counts too: that is how systemd ends one that takes too long."""
+    """Store the count before the bundle is opened, as that may crash the machine. A start that is
+    stopped by a signal counts too: systemd ends one that takes too long this way."""
     try:
         with store.lock_selection():
-            if store.read_selection() == before:  # else somebody has chosen meanwhile
+            if store.read_selection() == before:  # else the selection has changed meanwhile
                 store.write_selection(after)
     except (BundleError, OSError) as error:
         log.warning("starts of a new bundle are not counted: %s", error)
@@ -131,7 +133,7 @@ def _load_first_valid(
         except BundleError as error:
             failure = failure or error
             if name != SHIPPED:
-                log.error("%s is passed over: %s", describe_bundle(name), error)
+                log.error("%s is skipped: %s", describe_bundle(name), error)
             continue
         on_trial = starting and selection.on_trial
         return BundleChoice(bundle, store if on_trial else None, name, selection.failed_starts)
@@ -140,5 +142,5 @@ def _load_first_valid(
 
 
 def describe_bundle(name: str) -> str:
-    """What people call a bundle."""
+    """Name a bundle for a message."""
     return f"bundle {name}" if name else "the bundle that ships"

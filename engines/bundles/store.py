@@ -1,14 +1,14 @@
-"""The installed bundles of a device, and which of them runs.
+"""The installed bundles of a device, and the selected one.
 
     STATE/bundles/
-        0123456789abcdef/    a bundle, never changed; its name begins the hash of its bundle.json
-        selection.json       `Selection`: replaced in one step, and nothing else decides
-        install.lock         held for minutes by who installs or goes back
-        selection.lock       held for moments by who reads or writes the selection
-        .incoming-…          being copied; .removed-…: being deleted. Nobody reads them
+        0123456789abcdef/    an immutable bundle: the first digits of its bundle.json's SHA-256
+        selection.json       `Selection`, replaced atomically
+        install.lock         held for minutes by an installation or a rollback
+        selection.lock       held for moments by a change of the selection
+        .incoming-…          being copied; .removed-…: being deleted
 
-The power may go at any moment: a bundle gets its name only when all of it is on the disk, checked
-and proven, and is named in the selection only when it has that name. The bundle that ships with the
+A power cut at any moment leaves a bundle that starts. A bundle gets its name only when all of it is
+on the disk and verified. It is selected only when it has that name. The bundle that ships with the
 program is always there; its name is "".
 """
 
@@ -37,23 +37,24 @@ from ..storage import (
     write_new_file,
 )
 from .archive import BundleArchive
-from .manifest import DEFAULT_BUNDLE, MANIFEST, Bundle, BundleError, load_bundle
+from .manifest import DEFAULT_BUNDLE, Bundle, load_bundle
+from .schema import MANIFEST, BundleError
 from .selection import SHIPPED, Selection, read_selection
 from .signature import PublicKey
 
 RESERVED_BYTES = 4 << 20
-"""Left free beside a bundle: for the selection, and what its file system needs."""
+"""Left free beside a bundle, for the selection and for the file system."""
 INSTALL_WAIT_S = 3600.0
 SELECTION_WAIT_S = 5.0
 _NAME = re.compile(r"[0-9a-f]{16}")
 _LEFTOVER = re.compile(r"\.(incoming|removed)-[0-9a-f]{16}")
 
 Verify = Callable[[Bundle], None]
-"""Builds what a bundle needs on this machine and runs it once. Raises EngineError and others."""
+"""Build a bundle's engines on this machine and check them. Raises EngineError and others."""
 
 
 class BundleStore:
-    """The folder `STATE/bundles`. Nothing is held open between calls."""
+    """The folder `STATE/bundles`. Nothing stays open between calls."""
 
     def __init__(self, state: Path, sleep: Callable[[float], None] = time.sleep) -> None:
         self.folder = state / "bundles"
@@ -64,7 +65,7 @@ class BundleStore:
         return self.folder / name if name else DEFAULT_BUNDLE
 
     def list_names(self) -> list[str]:
-        """Of all that are installed. Raises OSError."""
+        """Name all installed bundles. Raises OSError."""
         try:
             names = [folder.name for folder in self.folder.iterdir()]
         except FileNotFoundError:
@@ -72,7 +73,7 @@ class BundleStore:
         return sorted(filter(_NAME.fullmatch, names))
 
     def load(self, name: str, public_key: PublicKey | None) -> Bundle:
-        """Verified; the one that ships is part of the program and not signed. Raises
+        """Load and verify a bundle. The shipped one is part of the program and not signed. Raises
         BundleError."""
         if name == SHIPPED:
             return load_bundle(DEFAULT_BUNDLE)
@@ -84,15 +85,15 @@ class BundleStore:
         return bundle
 
     def read_selection(self) -> Selection:
-        """Raises BundleError."""
+        """Return the selection. Raises BundleError."""
         return read_selection(self._file)
 
     def write_selection(self, selection: Selection) -> None:
-        """In one step. Raises OSError."""
+        """Replace the selection atomically. Raises OSError."""
         atomic_write(self._file, msgspec.json.encode(selection) + b"\n")
 
     def lock_selection(self) -> AbstractContextManager[None]:
-        """Entering raises BundleError when somebody does not let go of it."""
+        """Lock the selection. Entering raises BundleError after `SELECTION_WAIT_S`."""
         timeout_error = BundleError(f"{self.folder}: another process holds selection.lock")
         return hold_lock(
             self.folder / "selection.lock",
@@ -105,8 +106,10 @@ class BundleStore:
     def install(
         self, archive: BundleArchive, public_key: PublicKey | None, verify: Verify, report: Report
     ) -> bool:
-        """Install and choose the bundle in `archive`; False when it is the current one already.
-        Raises BundleError and what `verify` raises; what was chosen before still is then."""
+        """Install and select the bundle in `archive`; False when it is the current one already.
+
+        Raises BundleError and what `verify` raises; then the selection is unchanged.
+        """
         name = archive.sha256[:16]
         with self._hold_install_lock(report):
             make_folder(self.folder)
@@ -115,28 +118,28 @@ class BundleStore:
             if selection.current == SHIPPED and archive.sha256 == _hash_shipped():
                 return False
             try:
-                here = self.load(name, public_key)
+                installed = self.load(name, public_key)
             except BundleError:
                 self._copy_in(archive, name, public_key, verify)
             else:
                 if selection.current == name:
                     return False
-                verify(here)
+                verify(installed)
             self._select(lambda before: before.switch(name))
         return True
 
     def roll_back(self, public_key: PublicKey | None, verify: Verify, report: Report) -> str:
-        """Choose the bundle before this one, by which this one becomes the one before -> its name.
+        """Select the previous bundle, which makes this one the previous, and return its name.
         Raises as `install` does."""
         with self._hold_install_lock(report):
             selection = self.read_selection()
             target = selection.previous
             if target == selection.current:
-                raise BundleError(f"{self.folder}: there is no bundle before the current one")
+                raise BundleError(f"{self.folder}: there is no previous bundle")
             verify(self.load(target, public_key))
 
             def choose(before: Selection) -> Selection:
-                """A start may have gone back to it meanwhile."""
+                """A start may have rolled back to it meanwhile."""
                 return before.step_back() if before.previous == target else before
 
             return self._select(choose).current
@@ -147,7 +150,7 @@ class BundleStore:
         incoming = self.folder / f".incoming-{name}"
         self._check_free_space(archive.num_bytes)
         try:
-            os.mkdir(incoming, 0o755)  # noqa: PTH102 - see durable.py
+            os.mkdir(incoming, 0o755)  # noqa: PTH102 - power_cuts.py watches it
             for file in archive.extents:
                 write_new_file(incoming / file, archive.read_file(file))
             sync_folder(incoming)
@@ -156,10 +159,10 @@ class BundleStore:
                 if bundle.sha256 != archive.sha256:
                     raise BundleError(f"{archive.origin}: changed while it was read")
                 verify(bundle)
-            except (BundleError, EngineError) as error:  # name what was brought, not the copy
+            except (BundleError, EngineError) as error:  # name the archive, not the copy
                 raise type(error)(str(error).replace(str(incoming), str(archive.origin))) from error
             if self.find_folder(name).exists():
-                self._remove(name)  # it is damaged, or not signed as is wanted now
+                self._remove(name)  # it is damaged, or not signed with this key
             move_folder(incoming, self.find_folder(name))
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
@@ -174,8 +177,8 @@ class BundleStore:
             )
 
     def _select(self, choose: Callable[[Selection], Selection]) -> Selection:
-        """And drop what neither the old nor the new selection names: a process that still runs
-        may have been started before either."""
+        """Store a new selection and delete every bundle that neither the old nor the new one names:
+        a running process may use one of the old."""
         with self.lock_selection():
             before = self._read_or_reset(null_reporter)
             after = choose(before)
@@ -190,21 +193,21 @@ class BundleStore:
         try:
             return self.read_selection()
         except BundleError as error:
-            report(f"{error}; it is written anew")
+            report(f"{error}; it is reset")
             return Selection()
 
     def _remove(self, name: str) -> None:
         remove_folder(self.find_folder(name), self.folder / f".removed-{name}")
 
     def _remove_leftovers(self) -> None:
-        """Of a power cut."""
+        """Delete what a power cut has left half-copied or half-deleted."""
         for folder in self.folder.iterdir():
             if _LEFTOVER.fullmatch(folder.name):
                 shutil.rmtree(folder)
 
     @contextmanager
     def _hold_install_lock(self, report: Report) -> Iterator[None]:
-        """One at a time; what the disk has against it becomes a BundleError."""
+        """Install one bundle at a time; an OSError inside becomes a BundleError."""
         timeout_error = BundleError(
             f"{self.folder}: another process has been installing for an hour"
         )

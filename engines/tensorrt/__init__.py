@@ -1,4 +1,4 @@
-"""TensorRT: engines built on this machine, cached, and run."""
+"""TensorRT: engines are built from ONNX on this machine, cached, and run with CUDA graphs."""
 
 from .cache import clean_name, find_cache_folder, hash_key
 from .fp16 import QDQ_OPSET, store_weights_as_fp32

@@ -1,8 +1,8 @@
-"""The folder of built engines.
+"""The cache of built engines: one folder.
 
-Beside each `<bundle>-<network>-<precision>-<key>.engine` lies a JSON file that says what it was
-built of and what its bytes must hash to. A file that is damaged, foreign or half written is never
-handed out; a folder that cannot be written costs a build at each start and nothing else.
+In: a prefix, a key and a serialized engine. Out: the same bytes, verified, or None. A JSON file
+beside each `<bundle>-<network>-<precision>-<key>.engine` has its key parts and its hash. A damaged,
+foreign or incomplete file is never returned. A read-only folder only costs a build at each start.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ..storage import atomic_write, hold_lock, make_folder
 log = logging.getLogger(__name__)
 
 MAX_PREVIOUS_ENGINES = 1
-"""Engines of the same network and precision that stay beside the newest: a step back to the
-bundle or the JetPack of before needs no build."""
+"""Engines of the same network and precision kept beside the newest: a rollback to the previous
+bundle or JetPack needs no build."""
 LOCK_WAIT_S = 1800.0
 SYSTEM_CACHE = Path("/var/cache/emotion-edge")
-"""Of the service; whoever works on its device shares it."""
+"""Cache of the service, which commands share."""
 _HASH_LENGTH = 64
 
 
 class EngineEntry(msgspec.Struct, frozen=True):
-    """What stands in the JSON file beside an engine."""
+    """The JSON file beside an engine."""
 
     key: str
     built_of: dict[str, str]
@@ -43,7 +43,7 @@ class EngineEntry(msgspec.Struct, frozen=True):
 
 
 def find_cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """systemd's cache directory, else EMOTION_EDGE_CACHE, else the service's where there is one,
+    """Return systemd's cache directory, else EMOTION_EDGE_CACHE, else an existing service folder,
     else the user's. Raises EngineError."""
     directory = environment.get("CACHE_DIRECTORY", "").split(":")[0]
     if directory:
@@ -60,22 +60,22 @@ def find_cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def hash_key(parts: Mapping[str, str]) -> str:
-    """One text for all that an engine depends on."""
+    """Hash everything that an engine depends on."""
     return hashlib.sha256(msgspec.json.encode(dict(sorted(parts.items())))).hexdigest()
 
 
 class EngineCache:
-    """One folder. Nothing is held open between calls."""
+    """One folder. Nothing stays open between calls."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def find_file(self, prefix: str, key: str) -> Path:
-        """`prefix` is bundle, network and precision."""
+        """Return the engine's file; `prefix` is bundle, network and precision."""
         return self.folder / f"{clean_name(prefix)}-{key[:16]}.engine"
 
     def load(self, prefix: str, key: str) -> bytes | None:
-        """The engine, or None where there is none that can be trusted; the log says why."""
+        """Return a verified engine, or None; a damaged file is logged."""
         file = self.find_file(prefix, key)
         try:
             entry = msgspec.json.decode(_metadata_file(file).read_bytes(), type=EngineEntry)
@@ -83,21 +83,20 @@ class EngineCache:
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            log.warning("%s: cannot be read, it is built again: %s", file, error)
+            log.warning("%s: cannot be read, building again: %s", file, error)
             return None
         if entry.key != key:
-            log.warning("%s: was built of something else, it is built again", file)
+            log.warning("%s: has another key, building again", file)
         elif len(data) != entry.bytes:
-            log.warning("%s: %d bytes, not %d: it is built again", file, len(data), entry.bytes)
+            log.warning("%s: %d bytes, not %d: building again", file, len(data), entry.bytes)
         elif hashlib.sha256(data).hexdigest() != entry.sha256:
-            log.warning("%s: was changed after it was built: it is built again", file)
+            log.warning("%s: its hash has changed, building again", file)
         else:
             return data
         return None
 
     def store(self, prefix: str, key: str, parts: Mapping[str, str], data: bytes) -> Path | None:
-        """Write it in one step and drop what is too old. None where that fails; the log says
-        why."""
+        """Store an engine and delete old ones; None, with a warning, where that fails."""
         file = self.find_file(prefix, key)
         entry = EngineEntry(key, dict(parts), hashlib.sha256(data).hexdigest(), len(data))
         try:
@@ -113,19 +112,19 @@ class EngineCache:
         return file
 
     def load_timing(self, name: str) -> bytes:
-        """What the builder has measured on this GPU, b"" where there is none."""
+        """Return the builder's timing cache; b"" where there is none."""
         try:
             content = (self.folder / name).read_bytes()
         except OSError:
             return b""
         digest, data = content[:_HASH_LENGTH], content[_HASH_LENGTH:]
         if hashlib.sha256(data).hexdigest().encode() != digest:
-            log.warning("%s: damaged, the builder measures anew", self.folder / name)
+            log.warning("%s: damaged, the builder measures again", self.folder / name)
             return b""
         return data
 
     def store_timing(self, name: str, data: bytes) -> None:
-        """Without it the next build only takes longer."""
+        """Store the timing cache; without it the next build only takes longer."""
         with suppress(OSError):
             make_folder(self.folder, 0o700)
             atomic_write(self.folder / name, hashlib.sha256(data).hexdigest().encode() + data)
@@ -136,10 +135,9 @@ class EngineCache:
         wait_s: float = LOCK_WAIT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> AbstractContextManager[None]:
-        """One build at a time: two would measure each other, and a small board has no memory for
-        both. Entering raises EngineError after `wait_s`.
-
-        A folder that cannot be written locks nobody out.
+        """Allow one build at a time: two would disturb each other's measurements, and a small board
+        lacks the memory. Entering raises EngineError after `wait_s`. A read-only folder locks
+        nobody out.
         """
         with suppress(OSError):
             make_folder(self.folder, 0o700)
@@ -168,7 +166,7 @@ class EngineCache:
 
 
 def clean_name(text: str) -> str:
-    """A bundle may have any name; a file may not."""
+    """Make a bundle's name, which may hold anything, a file name."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".")
 
 
@@ -178,8 +176,8 @@ def _metadata_file(file: Path) -> Path:
 
 def _explain_write(folder: Path, error: OSError) -> str:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    way_on = "make room there" if full else "set EMOTION_EDGE_CACHE to a folder that can be written"
+    remedy = "make room there" if full else "set EMOTION_EDGE_CACHE to a writable folder"
     return (
         f"{folder}: the engine is not stored ({error.strerror}), it will be built again at the"
-        f" next start: {way_on}"
+        f" next start: {remedy}"
     )

@@ -1,9 +1,8 @@
-"""The few calls of the CUDA driver that pycuda lacks, up to its version 2026.1: graphs, and copies
-and events on a stream that another library has made.
+"""CUDA driver calls that pycuda 2026.1 lacks: graphs, and copies and events on the streams of
+other libraries.
 
-Handles are plain integers, as everywhere in this project. The names are those of the symbols that
-the library exports (CUDA 11.4 to 13), not of the macros in cuda.h. What is called here works on
-the context that is current: see `gpu.open_gpu`.
+In and out: handles as plain integers. Names are the symbols that the library exports (CUDA 11.4 to
+13), not the macros of cuda.h. Every call uses the current context, see `gpu.open_gpu`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 LIBRARY = "libcuda.so.1"
 THREAD_LOCAL = 1
-"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do on the GPU disturbs no capture."""
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: calls of other threads do not disturb a capture."""
 EVENT_DISABLE_TIMING = 2
 POLL_S = 40e-6
 _HANDLE, _OUT = ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)
@@ -36,11 +35,11 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 
 
 class CudaError(RuntimeError):
-    """A call that the driver refused: its name and the driver's name for what is wrong."""
+    """A failed driver call: its name and the driver's name of the error."""
 
 
 class CudaDriver:
-    """The library, loaded. Raises CudaError where it is missing or too old."""
+    """The loaded library. Raises CudaError where it is missing or too old."""
 
     def __init__(self) -> None:
         try:
@@ -53,12 +52,12 @@ class CudaDriver:
         self._library = library
 
     def begin_capture(self, stream: int) -> None:
-        """From now on what this thread enqueues on `stream` is written down, not run."""
+        """Record what this thread enqueues on `stream` instead of running it."""
         self._call("cuStreamBeginCapture_v2", stream, THREAD_LOCAL)
 
     def end_capture(self, stream: int) -> int:
-        """The graph of what was enqueued, ready to launch. Must follow `begin_capture` whatever
-        happened between, or the stream is lost."""
+        """Return the captured graph, ready to launch. Must follow `begin_capture` even after an
+        error, or the stream stays unusable."""
         graph, instance = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuStreamEndCapture", stream, ctypes.byref(graph))
         try:
@@ -86,8 +85,8 @@ class CudaDriver:
         self._call("cuEventRecord", event, stream)
 
     def wait_for_event(self, event: int, timeout_s: float) -> bool:
-        """False when the GPU has not come so far in time: CUDA's own wait has no time-out, so
-        this looks again and again and sleeps between."""
+        """Return False when the event is not reached in time. CUDA's own wait has no timeout, so
+        this polls and sleeps."""
         query = self._library.cuEventQuery
         code = query(event)
         if code == _NOT_READY:

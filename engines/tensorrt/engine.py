@@ -1,10 +1,9 @@
-"""TensorRT: the engine of a Jetson, or of any machine with an NVIDIA GPU and TensorRT 10.3 or
-newer.
+"""The TensorRT engine: networks on a Jetson, or any NVIDIA GPU with TensorRT 10.3 or newer.
 
-What is in the GPU's memory already is read where it lies, on the stream that wrote it; arrays of
-the host go through page-locked memory. Outputs lie in page-locked memory that the GPU writes. All
-buffers are made when the engine is opened, and each shape becomes a CUDA graph after its first
-run, so that a frame allocates nothing, frees nothing and costs one launch.
+In: a feed of named arrays. Device arrays are read in place on the stream that wrote them, host
+arrays through page-locked memory. Out: arrays in page-locked memory that the GPU writes. All
+buffers are allocated on opening, and each shape becomes a CUDA graph after its first run: a frame
+allocates nothing and costs one launch.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WARM_UP_RUNS = 3
-"""One plain, one that captures the graph, one of the graph."""
+"""One plain run, one that captures the graph, one of the graph."""
 TIMEOUT_S = 5.0
-"""A network takes milliseconds; a GPU that needs this long for one hangs."""
+"""A network takes milliseconds; a GPU that takes this long hangs."""
 NON_BLOCKING = 1
-"""CU_STREAM_NON_BLOCKING, for which pycuda has no name: not held up by the default stream."""
+"""CU_STREAM_NON_BLOCKING, unnamed in pycuda: does not wait for the default stream."""
 
 
 def open_tensorrt(
@@ -49,11 +48,10 @@ def open_tensorrt(
     report: Report = null_reporter,
     force: bool = False,
 ) -> TensorRTEngine:
-    """Open a network of `bundle`, after building it where the cache has no engine of it yet, or
-    one of all quality levels.
+    """Open a network of `bundle`, from the cache or after a build.
 
-    An engine that TensorRT cannot read, whatever the reason, is built anew, once. `force` builds
-    in any case. Raises EngineError.
+    An engine for all quality levels in the cache is used for any subset. A cached engine that
+    TensorRT cannot read is built again, once. `force` always builds. Raises EngineError.
     """
     version = load_tensorrt()
     gpu = open_gpu()
@@ -61,7 +59,7 @@ def open_tensorrt(
     cache = EngineCache(find_cache_folder())
     built = None
     if options.levels and not force:
-        # One for all levels serves each of them, and is what `emotion-edge build` makes.
+        # `emotion-edge build` makes one for all levels.
         all_levels_plan = plan_engine(bundle, network, precision, replace(options, levels=()))
         built = find_cached_engine(all_levels_plan, gpu, version, cache)
         plan = plan if built is None else all_levels_plan
@@ -70,7 +68,7 @@ def open_tensorrt(
     diagnostics = TensorRTDiagnostics()
     engine = _read_engine(built.data, diagnostics)
     if engine is None and built.seconds == 0:
-        log.warning("%s: is built again: %s", built.file, diagnostics.explain())
+        log.warning("%s: cannot be read, building again: %s", built.file, diagnostics.explain())
         built = load_or_build_engine(plan, gpu, version, cache, report, force=True)
         engine = _read_engine(built.data, diagnostics)
     if engine is None:
@@ -82,22 +80,22 @@ def open_tensorrt(
 def _read_engine(
     data: bytes, diagnostics: TensorRTDiagnostics
 ) -> tuple[trt.Runtime, trt.ICudaEngine] | None:
-    """The runtime must live as long as its engine."""
+    """Deserialize an engine, which its runtime must outlive; None where TensorRT refuses it."""
     import tensorrt as trt
 
     diagnostics.clear()
     try:
         runtime = trt.Runtime(make_logger(diagnostics))
         engine: Any = runtime.deserialize_cuda_engine(data)
-    except (TypeError, RuntimeError) as error:  # pybind11 says so of a null pointer
+    except (TypeError, RuntimeError) as error:  # pybind11's error for a null pointer
         log.debug("TensorRT: %s", error)
         return None
     return None if engine is None else (runtime, engine)
 
 
 class TensorRTEngine:
-    """Belongs to the thread that opened it. Any batch is run row by row: what is tuned is one
-    face and one voice."""
+    """One network, for the thread that opened it. The engine is built for a batch of one, so larger
+    batches run row by row."""
 
     name = "tensorrt"
 
@@ -109,10 +107,10 @@ class TensorRTEngine:
         built: BuiltEngine,
         diagnostics: TensorRTDiagnostics,
     ) -> None:
-        """Make every buffer. Raises EngineError."""
+        """Allocate every buffer. Raises EngineError."""
         self.precision = plan.precision
         self.file = built.file
-        """Where the engine is kept; None where it could not be stored."""
+        """The engine in the cache; None where it could not be stored."""
         self.build_seconds = built.seconds
         """0 for an engine from the cache."""
         self._title = plan.title
@@ -129,10 +127,10 @@ class TensorRTEngine:
             self._cuda = CudaDriver()
             self._event = self._cuda.create_event()
             stream = gpu.driver.Stream(NON_BLOCKING)
-            tools = TensorRTContext(plan.title, gpu.driver, self._cuda, stream, diagnostics)
+            shared = TensorRTContext(plan.title, gpu.driver, self._cuda, stream, diagnostics)
             for index, shapes in enumerate(plan.profiles):
                 key = shapes[self._inputs[0].name]
-                self._by_shape[key] = FixedShapeContext(engine[1], index, shapes, names, tools)
+                self._by_shape[key] = FixedShapeContext(engine[1], index, shapes, names, shared)
             stream.synchronize()
         except EngineError:
             raise
@@ -149,7 +147,7 @@ class TensorRTEngine:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Those of the first input that it was built for."""
+        """Shapes of the first input that it was built for."""
         return tuple(self._by_shape)
 
     def infer(self, feed: Feed) -> Arrays:
@@ -165,9 +163,9 @@ class TensorRTEngine:
             self.infer(feed)
 
     def close(self) -> None:
-        """Free everything, on the thread that opened it. What fails is only logged: after an error
-        of the GPU every call fails, and that error is the one to be read."""
-        if self._engine is None or self._is_hung:  # freeing would wait for the GPU for ever
+        """Free everything, on the thread that opened it. Faults are only logged: after an error of
+        the GPU every call fails, and the first error is the cause."""
+        if self._engine is None or self._is_hung:  # freeing would block for ever
             return
         self._engine = None
         try:
@@ -176,7 +174,7 @@ class TensorRTEngine:
             if self._event:
                 self._cuda.destroy_event(self._event)
         except self._cuda_errors as error:
-            log.warning("%s: not all of its memory is freed: %s", self._title, error)
+            log.warning("%s: memory is not freed completely: %s", self._title, error)
         self._by_shape.clear()
         self._rows.clear()
 
@@ -187,7 +185,7 @@ class TensorRTEngine:
         self.close()
 
     def _check(self, feed: Feed) -> int:
-        """The number of rows. Raises EngineError or ValueError that name the input."""
+        """Check the inputs and return the number of rows. Raises EngineError or ValueError."""
         counts = set()
         for spec in self._inputs:
             tensor = feed.get(spec.name)
@@ -219,26 +217,26 @@ class TensorRTEngine:
         return shape.outputs
 
     def _infer_rows(self, feed: Feed, num_rows: int) -> Arrays:
-        """For `emotion-train evaluate`, whose batches a device never sees."""
+        """Run a batch, which only `emotion-train evaluate` has."""
         if any(isinstance(feed[spec.name], DeviceArray) for spec in self._inputs):
-            raise EngineError(f"{self._title}: {num_rows} rows in the GPU's memory, one at a time")
+            raise EngineError(f"{self._title}: {num_rows} rows in GPU memory, at most 1 allowed")
         if num_rows not in self._rows:
             self._rows[num_rows] = {
                 spec.name: np.zeros((num_rows, *(size or 1 for size in spec.shape[1:])), np.float32)
                 for spec in self._outputs
             }
-        answers = self._rows[num_rows]
-        for row in range(num_rows):
-            one = {spec.name: feed[spec.name][row : row + 1] for spec in self._inputs}  # type: ignore[index]
-            for name, answer in self._infer_one(one).items():
-                answers[name][row] = answer[0]
-        return answers
+        outputs = self._rows[num_rows]
+        for i in range(num_rows):
+            row = {spec.name: feed[spec.name][i : i + 1] for spec in self._inputs}  # type: ignore[index]
+            for name, values in self._infer_one(row).items():
+                outputs[name][i] = values[0]
+        return outputs
 
 
 def _list_tensors(
     engine: trt.ICudaEngine, plan: EnginePlan
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs in the order of the plan, and outputs. Raises EngineError for other types."""
+    """Return inputs, in the plan's order, and outputs. Raises EngineError for other types."""
     import tensorrt as trt
 
     shapes: dict[str, tuple[int | None, ...]] = {}
@@ -247,13 +245,15 @@ def _list_tensors(
         name = engine.get_tensor_name(index)
         shape = (None, *(size if size > 0 else None for size in engine.get_tensor_shape(name)[1:]))
         if engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
-            kind = engine.get_tensor_dtype(name)
-            raise EngineError(f"{plan.title}: {name} is {kind}, 32-bit numbers wanted")
+            dtype = engine.get_tensor_dtype(name)
+            raise EngineError(f"{plan.title}: {name} is {dtype}, FP32 wanted")
         if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
             shapes[name] = shape
         else:
             outputs.append(TensorSpec(name, shape))
-    missing = set(plan.profiles[0]) ^ set(shapes)
-    if missing:
-        raise EngineError(f"{plan.title}: {', '.join(sorted(missing))}: other inputs than planned")
+    different = set(plan.profiles[0]) ^ set(shapes)
+    if different:
+        raise EngineError(
+            f"{plan.title}: inputs differ from the plan: {', '.join(sorted(different))}"
+        )
     return tuple(TensorSpec(name, shapes[name]) for name in plan.profiles[0]), tuple(outputs)

@@ -1,7 +1,7 @@
-"""A network computed in 16-bit floating point, made of the one for 32 bits.
+"""Conversion of an FP32 network to FP16, as TensorRT computes in the types of the ONNX file.
 
-TensorRT's strongly typed networks compute in the types of the ONNX file. In and out: the bytes of
-an ONNX file, inputs and outputs float32 in both. INT8 operators stay, their scales become 16-bit.
+In and out: the bytes of an ONNX file, whose inputs and outputs stay FP32. INT8 operators stay,
+their scales become FP16.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     import onnx
 
 FP32_OPERATORS = ("LSTM", "ReduceSum", "ReduceLogSumExp", "Softmax", "LogSoftmax", "Clip", "Div")
-"""Stay at 32 bits: sums over a whole log-mel window exceed the largest 16-bit number (65504), and
-a recurrence adds up its rounding. All of them together are a small part of the work."""
+"""Operators that stay FP32: sums over a whole log-mel window exceed the largest FP16 number
+(65504), and a recurrence accumulates its rounding. Together they are a small part of the work."""
 QDQ_OPSET = 19
-"""The first in which a quantise operator takes 16-bit numbers."""
+"""The first opset whose QuantizeLinear accepts FP16."""
 
 
 def convert_to_fp16(data: bytes) -> bytes:
-    """Raises EngineError when `data` is no ONNX file, or the package onnx is missing."""
+    """Convert an ONNX file. Raises EngineError when `data` is not one, or without the package
+    onnx."""
     try:
         import onnx
         from onnxruntime.transformers.float16 import (
@@ -33,7 +34,7 @@ def convert_to_fp16(data: bytes) -> bytes:
         )
     except ImportError as error:
         raise EngineError(
-            f"a 16-bit network is made with the package onnx: {error}; pip install onnx"
+            f"the conversion to FP16 needs the package onnx: {error}; pip install onnx"
         ) from error
     try:
         model = onnx.load_from_string(data)
@@ -50,7 +51,7 @@ def convert_to_fp16(data: bytes) -> bytes:
 
 
 def _connect_fp32_operators(graph: onnx.GraphProto) -> None:
-    """The converter hands a sum to the next wide operator through 16 bits, where it overflows."""
+    """Remove the casts to FP16 between two FP32 operators, in which a sum would overflow."""
     casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
     fp32_source = {}
     for name, cast in casts.items():
@@ -60,7 +61,10 @@ def _connect_fp32_operators(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = fp32_source.get(name, name)
-    for names in (fp32_source, set(casts) - set(fp32_source)):  # in turn: the first read the others
+    for names in (
+        fp32_source,
+        set(casts) - set(fp32_source),
+    ):  # in order: the first read the others
         read = {name for node in graph.node for name in node.input}
         read |= {value.name for value in graph.output}
         for name in names:
@@ -75,7 +79,7 @@ def _type_of(cast: onnx.NodeProto) -> str:
 
 
 def _sort_nodes(graph: onnx.GraphProto) -> None:
-    """Each after those whose outputs it reads, as ONNX demands; the converter appends its own."""
+    """Sort topologically, as ONNX requires: the converter appends its casts at the end."""
     known = {"", *(value.name for value in (*graph.input, *graph.initializer))}
     waiting = list(graph.node)
     del graph.node[:]
@@ -87,7 +91,7 @@ def _sort_nodes(graph: onnx.GraphProto) -> None:
 
 
 def store_weights_as_fp32(model: onnx.ModelProto) -> None:
-    """Undo the storage of weights as 16-bit numbers with a cast behind each. In place."""
+    """Store FP16 weights that are cast to FP32 as FP32, in place, without the casts."""
     from onnx import TensorProto, numpy_helper
 
     graph = model.graph

@@ -1,11 +1,7 @@
-"""The NVIDIA GPU: what it is, and CUDA opened on it through pycuda.
+"""The NVIDIA GPU: its description, its CUDA context, and the memory for a build.
 
-Importing this module touches no GPU.
-
-How much memory there is for building an engine.
-
-In: /proc/meminfo and what CUDA says. Out: the builder's workspace, or an EngineError where a
-build would run the machine out of memory.
+Out: a `Gpu`, opened through pycuda, and the builder's workspace, or an EngineError where there is
+no GPU or too little memory. Importing this module does not touch the GPU.
 """
 
 from __future__ import annotations
@@ -18,23 +14,32 @@ from typing import Any
 from ..base import EngineError
 
 L4T_RELEASE = Path("/etc/nv_tegra_release")
+MEMINFO = Path("/proc/meminfo")
+MIN_FREE_MB = 1500
+"""No build starts under this. The builder's own kernels take about 1 GB; not measured on a
+Jetson."""
+MIN_WORKSPACE_MB = 64
+MAX_WORKSPACE_MB = 1024
+"""Far more than networks this small can use."""
+WORKSPACE_FRACTION = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """What an engine is built for, and `driver`, the module `pycuda.driver`."""
+    """The GPU that engines are built for, with its context open."""
 
     name: str
     num_sms: int
     compute_capability: str
     """Such as "8.7"."""
     integrated: bool
-    """It has no memory of its own, as on a Jetson."""
+    """It shares the machine's memory, as on a Jetson."""
     driver: Any
+    """The module `pycuda.driver`."""
 
 
 def read_l4t_release(file: Path = L4T_RELEASE) -> str:
-    """NVIDIA's Linux of a Jetson, such as "# R36 (release), REVISION: 4.3"; "" elsewhere."""
+    """Return a Jetson's Linux release, such as "# R36 (release), REVISION: 4.3"; "" elsewhere."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -45,8 +50,8 @@ def read_l4t_release(file: Path = L4T_RELEASE) -> str:
 def open_gpu() -> Gpu:
     """Make the primary context of the GPU current. Raises EngineError.
 
-    It is the context that Numba, TensorRT and jetson-utils use too, so that an address of one is
-    an address of all. `pycuda.autoinit` would make a context of its own.
+    Numba, TensorRT and jetson-utils use this context too, so they share addresses.
+    `pycuda.autoinit` would create another context.
     """
     if threading.current_thread() is not threading.main_thread():
         # pycuda aborts the process when another thread ends with a context on its stack.
@@ -66,11 +71,11 @@ def open_gpu() -> Gpu:
     except Exception as error:  # pycuda's errors cannot be named before it is loaded
         raise EngineError(f"no CUDA device can be used: {error}") from error
     driver = pycuda.driver
-    built_for, has = driver.get_version()[0], driver.get_driver_version() // 1000
-    if has < built_for:
+    compiled_for, supported = driver.get_version()[0], driver.get_driver_version() // 1000
+    if supported < compiled_for:
         raise EngineError(
-            f"the NVIDIA driver is too old: it is for CUDA {has}, pycuda was compiled for"
-            f" CUDA {built_for}"
+            f"the NVIDIA driver is too old: it is for CUDA {supported}, pycuda was compiled for"
+            f" CUDA {compiled_for}"
         )
     try:
         device = pycuda.autoprimaryctx.device
@@ -87,7 +92,7 @@ def open_gpu() -> Gpu:
 
 
 def read_free_bytes(gpu: Gpu) -> int | None:
-    """Of the GPU's own memory; None where it has none. Raises EngineError."""
+    """Return the free memory of a discrete GPU, None of an integrated one. Raises EngineError."""
     if gpu.integrated:
         return None
     try:
@@ -96,53 +101,43 @@ def read_free_bytes(gpu: Gpu) -> int | None:
         raise EngineError(f"the GPU does not answer: {error}") from error
 
 
-MEMINFO = Path("/proc/meminfo")
-MIN_FREE_MB = 1500
-"""Under this no build is begun. The builder's own kernels take about 1 GB; not measured on a
-Jetson."""
-MIN_WORKSPACE_MB = 64
-MAX_WORKSPACE_MB = 1024
-"""Far more than networks this small can use."""
-WORKSPACE_FRACTION = 0.25
-
-
 @dataclass(frozen=True, slots=True)
 class FreeMemory:
-    """In MB of 2^20 bytes."""
+    """Free memory of the machine, in MB of 2^20 bytes."""
 
     available_mb: int
-    """What programs can still have without swapping."""
+    """Memory that programs can allocate without swapping."""
     nvmap_mb: int
-    """What a Jetson's GPU driver holds and nothing can page out; 0 elsewhere."""
+    """Unpageable memory of a Jetson's GPU driver; 0 elsewhere."""
 
 
 def read_free_memory(meminfo: Path = MEMINFO) -> FreeMemory:
-    """Raises EngineError where the kernel does not say."""
+    """Read the kernel's figures. Raises EngineError where they are missing."""
     try:
         lines = meminfo.read_text(encoding="utf-8").splitlines()
         values = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
         available = int(values["MemAvailable"][0]) // 1024
         return FreeMemory(available, int(values.get("NvMapMemUsed", ["0"])[0]) // 1024)
     except (OSError, KeyError, ValueError, IndexError) as error:
-        raise EngineError(f"{meminfo}: does not say how much memory is free") from error
+        raise EngineError(f"{meminfo}: has no MemAvailable") from error
 
 
 def choose_workspace(memory: FreeMemory, gpu_free_bytes: int | None) -> int:
-    """Bytes that the builder may use for a trial. Raises EngineError when there is too little.
+    """Return the builder's workspace in bytes. Raises EngineError when memory is too low.
 
-    `gpu_free_bytes` is what a GPU with memory of its own has left. On a Jetson it is None:
-    cudaMemGetInfo counts the page cache as used and knows no swap, so the kernel is asked alone.
+    `gpu_free_bytes` is the free memory of a discrete GPU. On a Jetson it is None: cudaMemGetInfo
+    counts the page cache as used and ignores swap, so only the kernel's figures count.
     """
     free_mb = memory.available_mb
     if free_mb < MIN_FREE_MB:
-        held = f", the GPU's driver holds {memory.nvmap_mb} MB" if memory.nvmap_mb else ""
+        nvmap = f", the GPU's driver uses {memory.nvmap_mb} MB" if memory.nvmap_mb else ""
         raise EngineError(
-            f"{free_mb} MB of memory are free{held}: building an engine takes {MIN_FREE_MB} MB;"
+            f"{free_mb} MB of memory are free{nvmap}: building an engine takes {MIN_FREE_MB} MB;"
             " close programs or the desktop (sudo systemctl isolate multi-user.target)"
         )
     if gpu_free_bytes is not None:
         free_mb = min(free_mb, gpu_free_bytes >> 20)
         if free_mb < MIN_WORKSPACE_MB / WORKSPACE_FRACTION:
-            raise EngineError(f"{free_mb} MB of the GPU's memory are free: close what uses it")
+            raise EngineError(f"{free_mb} MB of GPU memory are free: close programs that use it")
     share = int(free_mb * WORKSPACE_FRACTION)
     return max(MIN_WORKSPACE_MB, min(share, MAX_WORKSPACE_MB)) << 20

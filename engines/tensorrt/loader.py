@@ -1,6 +1,7 @@
-"""TensorRT's Python module: loading it, and what it logs.
+"""TensorRT's Python module: import, log and diagnostics.
 
-Every way in which loading fails has its own one-line EngineError with the way on.
+Out: the version of the imported module, a logger for it, and one-line EngineErrors that name the
+cause and the remedy.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MIN_VERSION = (10, 3)
-"""JetPack 6.1 and 6.2 have 10.3. Before that, parts of what is used here are missing."""
+"""JetPack 6.1 and 6.2 have 10.3. Older versions lack calls that are used here."""
 SYSTEM_FOLDERS = Path("/usr/lib")
 MAX_LINES = 4
 MAX_LINE = 300
 
 
 class TensorRTDiagnostics:
-    """The last errors and warnings of TensorRT, for messages: its calls return None and say why
-    in the log alone."""
+    """The last errors and warnings in TensorRT's log, the only place where its calls that return
+    None give a reason."""
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=MAX_LINES)
         self.warnings: deque[str] = deque(maxlen=MAX_LINES)
 
     def explain(self) -> str:
-        """One line."""
+        """Return the reason in one line."""
         lines = self.errors or self.warnings
-        return "; ".join(lines) or "TensorRT does not say why"
+        return "; ".join(lines) or "TensorRT gives no reason"
 
     def clear(self) -> None:
         self.errors.clear()
@@ -55,35 +56,35 @@ def load_tensorrt(system_folders: Path = SYSTEM_FOLDERS) -> str:
         raise EngineError(_explain_missing(system_folders)) from error
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineError(
-            f"TensorRT cannot be loaded: {_first_line(str(error))}: it does not belong to this"
-            " driver or JetPack; in a container take the image of the host's JetPack"
+            f"TensorRT cannot be loaded: {_first_line(str(error))}: it does not match this"
+            " driver or JetPack; in a container use the image of the host's JetPack"
         ) from error
     version = str(trt.__version__)
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if numbers < MIN_VERSION:
         raise EngineError(
-            f"TensorRT {version} is too old: {'.'.join(map(str, MIN_VERSION))} or newer is needed"
+            f"TensorRT {version} is too old: {'.'.join(map(str, MIN_VERSION))} or newer wanted"
             " (JetPack 6.1)"
         )
     return version
 
 
 def _explain_missing(system_folders: Path) -> str:
-    """On a Jetson it comes with the system, where a virtual environment does not look."""
-    found = sorted(system_folders.glob("python3*/dist-packages/tensorrt/__init__.py"))
-    in_environment = sys.prefix != sys.base_prefix
-    if found and in_environment:
-        return (
-            f"TensorRT is in {found[0].parent.parent}, which this virtual environment does not"
-            f" see: python3 -m venv --system-site-packages {sys.prefix}"
-        )
-    if found:
-        return f"TensorRT is in {found[0].parent.parent}, which {sys.executable} does not read"
-    return "TensorRT is not installed: on a Jetson sudo apt install python3-libnvinfer"
+    """JetPack installs it in the system's Python, which a virtual environment may not see."""
+    packages = sorted(system_folders.glob("python3*/dist-packages/tensorrt/__init__.py"))
+    if not packages:
+        return "TensorRT is not installed: on a Jetson sudo apt install python3-libnvinfer"
+    folder = packages[0].parent.parent
+    if sys.prefix == sys.base_prefix:
+        return f"TensorRT is in {folder}, which is not on the path of {sys.executable}"
+    return (
+        f"TensorRT is in {folder}, which this virtual environment does not"
+        f" see: python3 -m venv --system-site-packages {sys.prefix}"
+    )
 
 
 def make_logger(diagnostics: TensorRTDiagnostics) -> trt.ILogger:
-    """TensorRT's log goes to logging, its last complaints to `diagnostics`."""
+    """Return a TensorRT logger that writes to logging, and errors and warnings to `diagnostics`."""
     import tensorrt as trt
 
     severity_of = trt.ILogger.Severity
@@ -96,7 +97,7 @@ def make_logger(diagnostics: TensorRTDiagnostics) -> trt.ILogger:
             line = " ".join(msg.split())[:MAX_LINE]
             if severity in (severity_of.INTERNAL_ERROR, severity_of.ERROR):
                 diagnostics.errors.append(line)
-                log.debug("TensorRT error: %s", line)  # the EngineError will say it
+                log.debug("TensorRT error: %s", line)  # part of the EngineError
             elif severity == severity_of.WARNING:
                 diagnostics.warnings.append(line)
                 log.info("TensorRT: %s", line)
@@ -109,13 +110,13 @@ def make_logger(diagnostics: TensorRTDiagnostics) -> trt.ILogger:
 def explain_failure(
     what: str, diagnostics: TensorRTDiagnostics, version: str, capability: str
 ) -> EngineError:
-    """What to tell the user when TensorRT returned nothing: three causes are known by name."""
+    """Return the error for a call that returned None, with the remedy for three known causes."""
     reason = diagnostics.explain()
     lines: Sequence[str] = [*diagnostics.errors, *diagnostics.warnings]
     text = " ".join(lines).lower()
     if "unsupported sm" in text or ("gpu sm" in text and "not supported" in text):
         return EngineError(
-            f"{what}: TensorRT {version} has nothing for this GPU (compute capability"
+            f"{what}: TensorRT {version} does not support this GPU (compute capability"
             f" {capability}): install the TensorRT of the board's JetPack ({reason})"
         )
     if re.search(r"initialization failure with error:? 35\b", text):  # cudaErrorInsufficientDriver

@@ -1,5 +1,8 @@
-"""What a TensorRT engine is built of: one network of a bundle, the shapes it will see, the
-precision; and the key that tells one engine from another."""
+"""The plan of a TensorRT engine, and its cache key.
+
+In: a network of a bundle, a precision and build options. Out: an `EnginePlan` with the input shapes
+of every quality level, the ONNX for the builder, and the parts of the key.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,21 @@ from ..bundles import Bundle, Manifest
 from .gpu import Gpu
 
 OPTIMIZATION_LEVEL = 3
-"""TensorRT's own choice of 0 to 5: higher ones try more and take longer to build."""
+"""TensorRT's default of 0 to 5: higher levels try more and build longer."""
 CONVERSION = Path(__file__).with_name("fp16.py")
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Of every input, for a batch of one."""
+"""Shape of every input by name, for a batch of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What is to be built, beside the network and its precision."""
+    """Options of a build beside the network and its precision."""
 
     levels: tuple[str, ...] = ()
-    """Quality levels whose face sizes are wanted; empty: all."""
+    """Quality levels whose face sizes are built; empty: all."""
     dla_core: int | None = None
-    """A deep-learning accelerator of the board; what it cannot do runs on the GPU."""
+    """A deep-learning accelerator (DLA) of the board; unsupported layers run on the GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class EnginePlan:
 
 
 def plan_engine(bundle: Bundle, network: str, precision: str, options: BuildOptions) -> EnginePlan:
-    """`network` is "face" or "voice", `precision` one that the bundle has for it."""
+    """Plan the engine of "face" or "voice" at a precision that the bundle has."""
     manifest = bundle.manifest
     return EnginePlan(
         manifest.name,
@@ -62,8 +65,8 @@ def plan_engine(bundle: Bundle, network: str, precision: str, options: BuildOpti
 
 
 def _list_profiles(manifest: Manifest, network: str, levels: tuple[str, ...]) -> tuple[Shapes, ...]:
-    """One per face size, the largest first. The best level's is always among them: the golden
-    input has it."""
+    """Return the shapes of each face size, the largest first. The best level's is always included,
+    as the golden input has it."""
     if network == "voice":
         mel = manifest.mel
         return ({"mel": (1, mel.num_mels, mel.num_frames), "mask": (1, mel.num_frames)},)
@@ -73,14 +76,14 @@ def _list_profiles(manifest: Manifest, network: str, levels: tuple[str, ...]) ->
 
 
 def read_model(plan: EnginePlan) -> bytes:
-    """The ONNX that TensorRT is given. Raises EngineError."""
+    """Return the ONNX for the builder. Raises EngineError."""
     return convert_model(_read(plan.file), plan.file, plan.precision)
 
 
 def convert_model(model: bytes, file: Path, precision: str) -> bytes:
-    """A network at `precision`: TensorRT computes each value in the type it has in the ONNX.
+    """Convert an FP32 or INT8 network to `precision`: TensorRT computes in the types of the ONNX.
 
-    What INT8 leaves over is done in 16 bits. Raises EngineError.
+    Layers that INT8 does not quantize become FP16. Raises EngineError.
     """
     if precision == "fp32":
         return model
@@ -93,13 +96,14 @@ def convert_model(model: bytes, file: Path, precision: str) -> bytes:
 
 
 def list_key_parts(plan: EnginePlan, gpu: Gpu, tensorrt: str, l4t: str) -> dict[str, str]:
-    """All that an engine depends on; `tensorrt` and `l4t` are versions. Raises EngineError.
+    """Return everything that an engine depends on. `tensorrt` and `l4t` are versions. Raises
+    EngineError.
 
-    The ONNX counts as it lies in the bundle, and beside it the source of what makes 16 bits of
-    it. So a start that finds its engine converts nothing and needs no package `onnx`.
+    The key has the hashes of the bundle's ONNX and of the source that converts it to FP16. So a
+    start with a cached engine converts nothing and needs no package `onnx`.
     """
     is_converted = plan.precision != "fp32"
-    profiles = [{name: list(shape) for name, shape in one.items()} for one in plan.profiles]
+    profiles = [{name: list(shape) for name, shape in shapes.items()} for shapes in plan.profiles]
     return {
         "onnx": hashlib.sha256(_read(plan.file)).hexdigest(),
         "conversion": hashlib.sha256(_read(CONVERSION)).hexdigest() if is_converted else "",

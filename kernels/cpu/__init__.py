@@ -1,1 +1,1 @@
-"""The kernels for any CPU, compiled by Numba."""
+"""The preprocessor for any CPU, compiled by Numba. Only `kernels.open_preprocessor` opens it."""

@@ -1,5 +1,5 @@
-"""What the CPU does to sound for every backend: makes samples safe, measures how loud they are,
-and lays them out for a GPU.
+"""Audio kernels that run on the CPU for every backend: sanitize samples, measure levels, and stage
+samples for the GPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
 
 @_compiled
 def sanitize_sample(sample):  # type: ignore[no-untyped-def]
-    """What is not finite counts as silence, the rest is cut to full scale."""
+    """Return 0 for a sample that is not finite, else the sample clipped to full scale."""
     value = np.float64(sample)
     if not np.isfinite(value):
         value = np.float64(0.0)
@@ -25,8 +25,10 @@ def sanitize_sample(sample):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def level_db(audio, first, count):  # type: ignore[no-untyped-def]
-    """dB of full scale of `audio[first : first + count]`; the sum may be reordered, so that it
-    runs in vector lanes."""
+    """Return the level of `audio[first : first + count]` in dBFS.
+
+    The sum may be reordered, so that it runs in vector lanes.
+    """
     total = 0.0
     for n in range(first, first + count):
         value = np.float64(audio[n])
@@ -36,11 +38,12 @@ def level_db(audio, first, count):  # type: ignore[no-untyped-def]
 
 @_compiled
 def stage_samples(samples, audio, filled, staged, levels, column, window, hop):  # type: ignore[no-untyped-def]
-    """Add `samples`, which must fit, to the `filled` ones of `audio` -> (filled, new columns).
+    """Append `samples` to the `filled` samples of `audio` -> (filled, number of new columns).
 
-    `audio` float32 begins with the sample before its first column. When columns are complete,
-    their sound is copied to `staged`, at its beginning and as it lay in `audio`, their levels go
-    into the ring `levels` (twice, see `mel_grid`) from number `column` on, and `audio` is moved on.
+    `audio` float32 begins with the sample before its first column and must have room. When columns
+    are complete, their samples are copied to the start of `staged`, in the layout of `audio`, and
+    their levels into the ring `levels` (twice, see `mel_grid`) from number `column` on. Then
+    `audio` is shifted to the next column.
     """
     for n in range(len(samples)):
         audio[1 + filled + n] = sanitize_sample(samples[n])
@@ -63,7 +66,7 @@ def stage_samples(samples, audio, filled, staged, levels, column, window, hop): 
 
 
 def compile_staging() -> None:
-    """Compile, or load from the disk cache, so that no sound ever waits for the compiler."""
+    """Compile the kernels, or load them from the disk cache, before the first audio arrives."""
     if not stage_samples.signatures:
         floats = types.float32[::1]
         stage_samples.compile(
@@ -76,5 +79,5 @@ def compile_staging() -> None:
                 *[types.int64] * 3,
             )
         )
-        # Writable arrays fit the version for read-only ones: nothing may ever compile another.
+        # Writable arrays match the read-only signature too: no call may compile a second version.
         stage_samples.disable_compile()

@@ -1,4 +1,4 @@
-"""Compiled kernels on a disk that cannot be written."""
+"""Numba's cache of compiled kernels on a read-only disk."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ log = logging.getLogger(__name__)
 
 
 def copy_readonly_cache() -> None:
-    """Numba does not even read a cache that it cannot write; compiling anew takes a minute on a
-    small board. So it is given a copy for this run, in the folder for temporary files. To be called
-    before a kernel is declared. Raises OSError without such a folder."""
-    import numba  # here, as who only asks `can_write` may be without
+    """Give Numba a writable copy of a read-only cache, in the folder for temporary files.
+
+    Numba does not read a cache that it cannot write, and compiling takes a minute on a small board.
+    The copy lives as long as the process. Call this before a kernel is declared. Raises OSError
+    when there is no folder for temporary files.
+    """
+    import numba  # not at module level: `can_write` must work without it
 
     folder = Path(numba.config.CACHE_DIR)
     if not numba.config.CACHE_DIR or not folder.is_dir() or can_write(folder):
@@ -24,11 +27,11 @@ def copy_readonly_cache() -> None:
     atexit.register(shutil.rmtree, copy, ignore_errors=True)
     shutil.copytree(folder, copy, dirs_exist_ok=True)
     numba.config.CACHE_DIR = copy
-    log.warning("%s cannot be written: its compiled kernels are read from a copy", folder)
+    log.warning("%s is read-only: using a copy of its compiled kernels", folder)
 
 
 def can_write(folder: Path) -> bool:
-    """By trying, as Numba does."""
+    """Check by creating a file, as Numba does: permissions do not show a read-only disk."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True

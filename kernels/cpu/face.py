@@ -1,8 +1,8 @@
-"""The face pass compiled for the CPU: camera pixels and a box in, the network's input out.
+"""The CPU's face pass: an image and a box in, the face network's input out.
 
-One pass over the rows: the two source rows of an output row are blended, scaled and shifted into
-a small float row (which LLVM vectorises), then four output pixels at a time are picked from it,
-blended sideways and turned from interleaved to planar in vector registers.
+One pass over the output rows. The two source rows of an output row are blended, scaled and shifted
+into a small float row, which LLVM vectorizes. Then four output pixels at a time are loaded from it,
+blended horizontally and transposed from interleaved to planar in vector registers.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numba import types
 from ..reference import MAX_BILINEAR_STEP, TAP_OFFSET
 from .simd import load4, splat4, store4, transpose4
 
-U = numba.uint64  # an unsigned index spares Numba's test for negative ones
+U = numba.uint64  # with an unsigned index Numba does not check for negative ones
 
 
 @numba.njit
 def _find_taps(origin, side, limit, first, second, weight):  # type: ignore[no-untyped-def]
-    """`reference.taps` into the given arrays."""
+    """Compute `reference.taps` into the given arrays."""
     step = side / len(first)
     for i in range(len(first)):
         if step < MAX_BILINEAR_STEP:
@@ -40,9 +40,9 @@ def _find_taps(origin, side, limit, first, second, weight):  # type: ignore[no-u
 
 @numba.njit
 def _blend_pixel(row, left, right, weight, at):  # type: ignore[no-untyped-def]
-    """Three channels of output pixel `at`: a blend of two source pixels of `row`.
+    """Blend two source pixels of `row` into the three channels of output pixel `at`.
 
-    One load takes four floats, so `row` must be readable one float past its last pixel.
+    Each load reads four floats, so `row` must be readable one float past its last pixel.
     """
     here = load4(row, left[at])
     return here + (load4(row, right[at]) - here) * splat4(weight[at])
@@ -52,12 +52,11 @@ def _blend_pixel(row, left, right, weight, at):  # type: ignore[no-untyped-def]
 def face_pass(  # type: ignore[no-untyped-def]
     image, x, y, side, bgr, scale, bias, taps, weights, row, out
 ):
-    """Fill `out` (3, size, size) from `image` (H, W, 3), uint8 or float32 of the same range, as
-    `reference.face_tensor` does.
+    """Fill `out` (3, size, size) from `image` (H, W, 3) as `reference.face_tensor`.
 
-    `scale`, `bias` float32 (3 W,): of each source channel, repeating. `size` is a multiple of
-    four. Scratch: `taps` uint64 (4, P) and `weights` float32 (2, P), P >= size, `row` float32
-    (3 W + 1,).
+    `image` is uint8, or float32 on 0..255. `size` is a multiple of four. `scale` and `bias` are
+    float32 (3 W,), see `channel_rows`. Scratch: `taps` uint64 (4, P) and `weights` float32 (2, P)
+    with P >= size, `row` float32 (3 W + 1,).
     """
     height, width, _ = image.shape
     size = out.shape[1]
@@ -96,7 +95,7 @@ def face_pass(  # type: ignore[no-untyped-def]
 def channel_rows(
     mean: tuple[float, ...], std: tuple[float, ...], bgr: bool, width: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """`scale` and `bias` that turn a pixel into `(pixel / 255 - mean) / std`, per row position."""
+    """Return `scale` and `bias` (3 width,), which make `(pixel / 255 - mean) / std` of a row."""
     order = slice(None, None, -1) if bgr else slice(None)
     scale = (1.0 / (255.0 * np.array(std)))[order]
     bias = (-np.array(mean) / np.array(std))[order]
@@ -107,7 +106,7 @@ def channel_rows(
 
 
 def compile_face_pass() -> None:
-    """Compile, or load from the disk cache, so that no frame ever waits for the compiler."""
+    """Compile the kernels, or load them from the disk cache, before the first frame arrives."""
     if not face_pass.signatures:
         floats = types.float32[::1]
         for pixels in (types.Array(types.uint8, 3, "C", readonly=True), types.float32[:, :, ::1]):
@@ -123,5 +122,5 @@ def compile_face_pass() -> None:
                     types.float32[:, :, ::1],
                 )
             )
-        # Writable arrays fit the version for read-only ones: nothing may ever compile another.
+        # Writable arrays match the read-only signature too: no call may compile a second version.
         face_pass.disable_compile()

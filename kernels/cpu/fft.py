@@ -1,4 +1,4 @@
-"""A complex FFT compiled for the CPU: radix 4, four butterflies at a time."""
+"""A complex FFT for the CPU: radix 4, four butterflies at a time in vector registers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ _compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
 
 
 def twiddles(size: int) -> NDArray[np.float64]:
-    """(8, size): cos and sin of -2 pi k / (2 size), which splits a real FFT from a complex one of
-    half its size; then cos and sin of -2 pi j k / size for j = 1, 2, 3, the turns of radix 4."""
+    """Return the twiddle factors (8, size), alternately cosines and sines.
+
+    Rows 0 and 1: of -2 pi k / (2 size), which make a real FFT from a complex one of half its size.
+    Rows 2 to 7: of -2 pi j k / size for j = 1, 2, 3, the factors of radix 4.
+    """
     turn = -2 * np.pi * np.arange(size) / size
     angles = [turn / 2, turn, 2 * turn, 3 * turn]
     return np.ascontiguousarray([f(angle) for angle in angles for f in (np.cos, np.sin)])
@@ -21,7 +24,7 @@ def twiddles(size: int) -> NDArray[np.float64]:
 
 @_compiled
 def _butterfly(re, im, at, apart, c1, s1, c2, s2, c3, s3):  # type: ignore[no-untyped-def]
-    """Four radix-4 butterflies side by side -> eight vectors: re and im of outputs 0-3."""
+    """Compute four radix-4 butterflies side by side -> re, then im, of outputs 0-3."""
     a_re, b_re = load4(re, at), load4(re, at + apart)
     c_re, d_re = load4(re, at + 2 * apart), load4(re, at + 3 * apart)
     a_im, b_im = load4(im, at), load4(im, at + apart)
@@ -46,12 +49,13 @@ def _butterfly(re, im, at, apart, c1, s1, c2, s2, c3, s3):  # type: ignore[no-un
 
 @_compiled
 def complex_fft(size, re, im, re2, im2, turns):  # type: ignore[no-untyped-def]
-    """Complex FFT of `size` points, a power of two from 16 up: Stockham's self-sorting radix 4.
+    """Compute a complex FFT of `size` points: Stockham's self-sorting radix 4.
 
-    Works in the four arrays and says in which two the result is. `turns` from `twiddles(size)`.
+    `size` is a power of two, at least 16. `turns` comes from `twiddles(size)`. The input is in `re`
+    and `im`; `re2` and `im2` are scratch. Returns the two of the four arrays that hold the result.
     """
     quarter = size // 4
-    for p in range(0, quarter, 4):  # neighbours differ in p: outputs have to be turned over
+    for p in range(0, quarter, 4):  # neighbours differ in p: the outputs are transposed
         v = _butterfly(
             re,
             im,

@@ -1,5 +1,7 @@
-"""The streaming log-mel compiled for the CPU: every column is computed once, when its last
-sample arrives. Double precision inside, as the quiet bands beside a loud tone need it.
+"""The streaming log-mel on the CPU: audio samples in, a window of log-mel columns out.
+
+Each column is computed once, when its last sample arrives. The computation is in float64, because
+float32 gets quiet bands beside a loud tone wrong.
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ _compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
 
 
 def pack_filters(spec: MelSpec) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The non-zero part of each triangle, cut into fours: (num_mels, 3) first bin, end bin,
-    offset, up to a multiple of four with empty rows; and the weights, padded with zeros."""
+    """Return the mel filters without their zeros: triangles (bands, 3) and weights.
+
+    A row of triangles is first bin, end bin, offset into the weights. The number of bands and each
+    filter's length are padded with zeros to multiples of four.
+    """
     rows, weights = [], []
     offset = 0
     for triangle in mel_filters(spec):
@@ -33,7 +38,9 @@ def pack_filters(spec: MelSpec) -> tuple[NDArray[np.int64], NDArray[np.float64]]
         rows.append((first, first + padded, offset))
         weights.append(np.pad(triangle[first:end], (0, padded - (end - first))))
         offset += padded
-    rows += [(0, 0, 0)] * (-len(rows) % LANES)  # four bands are computed at a time
+    rows += [(0, 0, 0)] * (
+        -len(rows) % LANES
+    )  # for `mel_column`, which computes four bands at a time
     return np.array(rows, np.int64), np.concatenate(weights)
 
 
@@ -41,11 +48,12 @@ def pack_filters(spec: MelSpec) -> tuple[NDArray[np.int64], NDArray[np.float64]]
 def mel_column(  # type: ignore[no-untyped-def]
     audio, preemphasis, floor, mean, std, hann, turns, triangles, weights, work, out
 ):
-    """One column, `out` (num_mels,), of `audio` (1 + window,), whose first sample is the one
-    before the window."""
-    size = turns.shape[
-        1
-    ]  # half the FFT: even samples are its real part, odd ones its imaginary part
+    """Compute a column, `out` (num_mels,), from `audio` (1 + window,).
+
+    The first sample of `audio` is the one before the window. A real FFT of n points is computed as
+    a complex one of n / 2: even samples are its real part, odd samples its imaginary part.
+    """
+    size = turns.shape[1]
     re, im, re2, im2, power = work[0], work[1], work[2], work[3], work[4]
     half = len(hann) // 2
     for n in range(half):
@@ -71,10 +79,10 @@ def mel_column(  # type: ignore[no-untyped-def]
         power[k] = 0.25 * (x * x + y * y)
     for m in range(0, len(out), LANES):
         a, b, c, d = transpose4(
-            _fuse(power, triangles, weights, m),
-            _fuse(power, triangles, weights, m + 1),
-            _fuse(power, triangles, weights, m + 2),
-            _fuse(power, triangles, weights, m + 3),
+            _sum_band(power, triangles, weights, m),
+            _sum_band(power, triangles, weights, m + 1),
+            _sum_band(power, triangles, weights, m + 2),
+            _sum_band(power, triangles, weights, m + 3),
         )
         store4(work[0], m, (a + b) + (c + d))
     for m in range(len(out)):
@@ -82,8 +90,8 @@ def mel_column(  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _fuse(power, triangles, weights, m):  # type: ignore[no-untyped-def]
-    """Band `m`: its four partial sums."""
+def _sum_band(power, triangles, weights, m):  # type: ignore[no-untyped-def]
+    """Return four partial sums of band `m`."""
     first, end, offset = triangles[m, 0], triangles[m, 1], triangles[m, 2]
     total = splat4(0.0)
     for k in range(first, end, LANES):
@@ -111,21 +119,21 @@ def push_samples(  # type: ignore[no-untyped-def]
     work,
     newest,
 ):
-    """Add `samples` and compute the columns they complete -> (filled, column), both updated.
+    """Append `samples` and compute the columns they complete -> new (filled, column).
 
     `audio` (1 + window,) holds the sample before the window, then `filled` samples of it.
-    `columns` (num_mels, 2 capacity) and `levels` (2 capacity,) are rings written twice, so that
-    any stretch of `capacity` columns lies in one piece.
+    `columns` (num_mels, 2 capacity) and `levels` (2 capacity,) are rings that store each column
+    twice, so that any `capacity` columns in a row are contiguous.
     """
     window = len(hann)
     capacity = len(levels) // 2
-    taken = 0
-    while taken < len(samples):
-        count = min(window - filled, len(samples) - taken)
+    done = 0
+    while done < len(samples):
+        count = min(window - filled, len(samples) - done)
         for n in range(count):
-            audio[1 + filled + n] = sanitize_sample(samples[taken + n])
+            audio[1 + filled + n] = sanitize_sample(samples[done + n])
         filled += count
-        taken += count
+        done += count
         if filled == window:
             mel_column(
                 audio,
@@ -155,10 +163,10 @@ def push_samples(  # type: ignore[no-untyped-def]
 
 
 class StreamingLogMel(MelGrid):
-    """Log-mel columns of one stream of sound, on the hop grid of its sample numbers.
+    """Log-mel columns of one audio stream, on the hop grid of its sample numbers.
 
-    Equal to `reference.log_mel` of the whole stream whatever the chunks. Pushing and taking a
-    window allocate nothing. One thread only.
+    Equal to `reference.log_mel` of the whole stream, however it is cut into chunks. `push` and
+    `window` allocate nothing. For one thread.
     """
 
     def __init__(self, spec: MelSpec) -> None:
@@ -176,7 +184,7 @@ class StreamingLogMel(MelGrid):
         self._mask = np.zeros((1, spec.num_frames), np.float32)
 
     def push(self, samples: NDArray[np.float32]) -> int:
-        """Add the next samples (n,) -> how many new columns they completed."""
+        """Append the next samples (n,) -> the number of columns they completed."""
         before = self._num_columns
         self._filled, self._num_columns = push_samples(
             self._align_to_grid(samples),
@@ -192,11 +200,11 @@ class StreamingLogMel(MelGrid):
         return int(self._num_columns - before)
 
     def window(self, end_column: int | None = None) -> tuple[Any, Any]:
-        """The window that ends before `end_column` (default: the newest).
+        """Return the window that ends before `end_column` (default: the newest).
 
-        -> mel (1, num_mels, num_frames) and mask (1, num_frames), which is 0 where there was no
-        sound yet (there mel is 0). Both are reused by the next call. Columns no longer kept are
-        an IndexError.
+        -> mel (1, num_mels, num_frames) and mask (1, num_frames). Before the start of the audio
+        both are 0. The next call overwrites them. Raises IndexError for columns that are no longer
+        stored or not yet complete.
         """
         start, count = self._span(end_column)
         missing = self.spec.num_frames - count
@@ -207,7 +215,7 @@ class StreamingLogMel(MelGrid):
         return self._mel, self._mask
 
     def wipe(self) -> None:
-        """Overwrite everything heard with zeros."""
+        """Overwrite all audio and everything computed from it with zeros."""
         self.restart(0)
         windows = (self._mel, self._mask)
         for array in (self._audio, self._columns, self._levels, *windows, *self._scratch):
@@ -215,7 +223,7 @@ class StreamingLogMel(MelGrid):
 
 
 def compile_push() -> None:
-    """Compile, or load from the disk cache, so that no sound ever waits for the compiler."""
+    """Compile the kernels, or load them from the disk cache, before the first audio arrives."""
     if not push_samples.signatures:
         doubles, floats = types.float64[::1], types.float32[::1]
         push_samples.compile(
@@ -234,5 +242,5 @@ def compile_push() -> None:
                 floats,
             )
         )
-        # Writable arrays fit the version for read-only ones: nothing may ever compile another.
+        # Writable arrays match the read-only signature too: no call may compile a second version.
         push_samples.disable_compile()

@@ -1,4 +1,4 @@
-"""The preprocessor for any CPU: Numba kernels behind the `Preprocessor` protocol."""
+"""The preprocessor for any CPU: the Numba kernels behind the `Preprocessor` protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from .mel import StreamingLogMel, compile_push
 
 
 class CpuPreprocessor:
-    """Buffers are made once for a size of picture and of network input, then reused."""
+    """Preprocessing on the CPU; see `kernels.Preprocessor`.
+
+    Buffers are allocated once for each image size and output size, then reused.
+    """
 
     name = "cpu"
 
@@ -31,7 +34,7 @@ class CpuPreprocessor:
         compile_face_pass()
         compile_color_conversion()
         compile_push()
-        # The first call also picks the compiled version for its arguments: not in a frame's time.
+        # The first call also selects the compiled version: done here, not within a frame.
         for layout, shape in (
             ("bgr8", (MIN_FACE_PX, MIN_FACE_PX, 3)),
             ("yuyv", (MIN_FACE_PX, MIN_FACE_PX, 2)),
@@ -49,8 +52,10 @@ class CpuPreprocessor:
         pixel_format: str = "bgr8",
         device_ptr: int = 0,
     ) -> NDArray[np.float32]:
-        """Picture + square box (x, y, side) -> (1, 3, size_px, size_px), reused by the next call
-        of the same size. See `reference.face_tensor`. `device_ptr` is not looked at."""
+        """Compute `reference.face_tensor` -> (1, 3, size_px, size_px).
+
+        The next call with the same size overwrites the result. `device_ptr` is ignored.
+        """
         height, width = image_size(image, pixel_format)
         if size_px not in self._outputs:
             check_size(size_px)
@@ -61,7 +66,7 @@ class CpuPreprocessor:
             self._prepare_rows(width, bgr)
         pixels: NDArray[Any] = image
         if pixel_format in RGB_MATRICES or not image.flags.c_contiguous:
-            pixels, box = self._take_crop(image, box, size_px, pixel_format)
+            pixels, box = self._copy_crop(image, box, size_px, pixel_format)
         out = self._outputs[size_px]
         face_pass(
             pixels,
@@ -78,7 +83,7 @@ class CpuPreprocessor:
         return out
 
     def close(self) -> None:
-        """Overwrite what is left of faces and voices."""
+        """Overwrite all faces and audio in memory."""
         for array in (*self._outputs.values(), *self._scratch.values(), self._row):
             array.fill(0)
         self.mel.wipe()
@@ -89,15 +94,17 @@ class CpuPreprocessor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _take_crop(
+    def _copy_crop(
         self, image: NDArray[np.uint8], box: Box, size_px: int, pixel_format: str
     ) -> tuple[NDArray[Any], Box]:
-        """What the box needs of a picture that the face pass cannot read as it lies: a picture
-        that it can, and the box in it."""
+        """Copy the part of an image that the box needs -> (pixels, the box in them).
+
+        For images that the face pass cannot read in place: Y'CbCr, or not contiguous.
+        """
         height, width = image_size(image, pixel_format)
         crop = find_crop(box, size_px, height, width)
         matrix = RGB_MATRICES.get(pixel_format)
-        scratch = self._get_scratch("pixels" if matrix is None else "colours", height * width * 3)
+        scratch = self._get_scratch("pixels" if matrix is None else "converted", height * width * 3)
         pixels = scratch[: crop.height * crop.width * 3].reshape(crop.height, crop.width, 3)
         blocks = view_crop(image, pixel_format, height, crop)
         if matrix is None:
@@ -110,9 +117,12 @@ class CpuPreprocessor:
         return pixels, crop.move(box)
 
     def _get_scratch(self, name: str, size: int) -> NDArray[Any]:
-        """As large as any picture so far. Only what is used of it is ever given memory."""
+        """Return scratch memory as large as the largest image so far.
+
+        The system allocates only the pages that are written.
+        """
         if name not in self._scratch or self._scratch[name].size < size:
-            self._scratch[name] = np.empty(size, np.float32 if name == "colours" else np.uint8)
+            self._scratch[name] = np.empty(size, np.float32 if name == "converted" else np.uint8)
         return self._scratch[name]
 
     def _prepare_rows(self, width: int, bgr: bool) -> None:

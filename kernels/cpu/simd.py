@@ -1,7 +1,7 @@
-"""Four numbers in one register, for Numba code: LLVM vectors with + - * and a 4x4 transpose.
+"""Vectors of four numbers for Numba code: load, store, + - * and a 4x4 transpose, as LLVM vectors.
 
-LLVM vectorises plain loops by itself, but not across arrays that might overlap, nor where the
-lanes change places. It lowers these to SSE/AVX or NEON, whatever the CPU has.
+LLVM vectorizes plain loops, but not over arrays that might overlap, nor where lanes are permuted.
+It lowers these vectors to SSE/AVX or NEON, whichever the CPU has.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _lower_operator(function: Any, method: str) -> None:
 
     @lower_builtin(function, Vector, Vector)
     def lower(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        # "contract" allows a fused multiply-add, as the scalar kernels do.
+        # "contract" allows fused multiply-add, which the scalar kernels allow too.
         return getattr(builder, method)(*args, flags=("contract",))
 
 
@@ -63,7 +63,7 @@ def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> A
 
 @intrinsic
 def load4(_context: Any, array: Any, index: Any) -> Any:
-    """`array[index : index + 4]` of a contiguous array, without any check."""
+    """Load `array[index : index + 4]` of a contiguous array, without a bounds check."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value = builder.load(_address(context, builder, signature.args[0], *args))
@@ -75,7 +75,7 @@ def load4(_context: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def store4(_context: Any, array: Any, index: Any, vector: Any) -> Any:
-    """`array[index : index + 4] = vector`, without any check."""
+    """Store `vector` to `array[index : index + 4]`, without a bounds check."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target = _address(context, builder, signature.args[0], args[0], args[1])
@@ -87,21 +87,21 @@ def store4(_context: Any, array: Any, index: Any, vector: Any) -> Any:
 
 @intrinsic
 def splat4(_context: Any, value: Any) -> Any:
-    """The same number in all four lanes."""
+    """Return a vector with `value` in all four lanes."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         kind = _ir_vector(value)
-        one = builder.insert_element(
+        first_lane = builder.insert_element(
             ir.Constant(kind, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0)
         )
-        return _shuffle(builder, one, one, 0, 0, 0, 0)
+        return _shuffle(builder, first_lane, first_lane, 0, 0, 0, 0)
 
     return Vector(value)(value), codegen
 
 
 @intrinsic
 def transpose4(_context: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Four rows of a 4x4 matrix -> its four columns."""
+    """Return the four columns of a 4x4 matrix, given its four rows."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         a, b, c, d = args

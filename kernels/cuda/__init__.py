@@ -1,1 +1,4 @@
-"""The kernels for NVIDIA GPUs, compiled by Numba."""
+"""The preprocessor for NVIDIA GPUs, compiled by Numba.
+
+Only `kernels.open_preprocessor` opens it.
+"""

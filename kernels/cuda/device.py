@@ -1,5 +1,6 @@
-"""The few matters of the CUDA driver that the CUDA kernels share: is there a GPU, what failed,
-memory that both sides see. Importing this module loads no Numba and touches no GPU.
+"""GPU detection, error translation, streams and page-locked memory for the CUDA kernels.
+
+Importing this module neither loads Numba nor opens the GPU.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 DEVICE_NODES = ("nvidia[0-9]*", "nvhost-gpu", "nvgpu/igpu*")
-"""Under /dev: of a PC and JetPack 7, of JetPack 5, of JetPack 6."""
+"""The GPU's device nodes in /dev: of a PC and JetPack 7, of JetPack 5, of JetPack 6."""
 
 
 class PreprocessorError(RuntimeError):
-    """A preprocessor that this machine cannot run; the message says why, in one line."""
+    """This machine cannot run a preprocessor; the message is one line with the reason."""
 
 
 def has_gpu(dev: Path = Path("/dev")) -> bool:
-    """Whether the system shows an NVIDIA GPU. Nothing is loaded or opened to find out."""
+    """Check whether the system shows an NVIDIA GPU, without loading or opening anything."""
     return any(True for pattern in DEVICE_NODES for _ in dev.glob(pattern))
 
 
 def is_simulated() -> bool:
-    """Whether Numba runs CUDA kernels in its simulator (NUMBA_ENABLE_CUDASIM was set)."""
+    """Check whether Numba runs CUDA kernels in its simulator (NUMBA_ENABLE_CUDASIM is set)."""
     from numba.core import config
 
     return bool(config.ENABLE_CUDASIM)
@@ -37,7 +38,7 @@ def is_simulated() -> bool:
 
 @contextmanager
 def wrap_cuda_errors() -> Iterator[None]:
-    """What Numba or the driver raises becomes a PreprocessorError. A ValueError stays one."""
+    """Turn errors of Numba and of the driver into PreprocessorError. A ValueError passes."""
     known = _list_errors()
     try:
         yield
@@ -49,36 +50,38 @@ def wrap_cuda_errors() -> Iterator[None]:
 
 
 def _list_errors() -> tuple[type[Exception], ...]:
-    """The errors of the driver, of the compilers and of missing libraries share no base, and
-    numba-cuda, which may stand in for Numba's own CUDA target, has some of its own."""
+    """Return the errors of the driver, the compilers and missing libraries.
+
+    They share no base class, and numba-cuda, which may replace Numba's own CUDA target, adds some.
+    """
     from numba.core import errors
     from numba.cuda.cudadrv import error as cuda_errors
 
     names = ("CudaDriverError", "CudaRuntimeError", "NvvmError", "NvrtcError")
-    found = [getattr(cuda_errors, name, RuntimeError) for name in names]  # not all are everywhere
-    found += [ImportError, RuntimeError, OSError, errors.NumbaError]
+    # No version has all of them.
+    errors_of_cuda = [getattr(cuda_errors, name, RuntimeError) for name in names]
+    errors_of_cuda += [ImportError, RuntimeError, OSError, errors.NumbaError]
     with suppress(ImportError):
         from numba.cuda.core.errors import NumbaError
 
-        found.append(NumbaError)
-    return tuple(found)
+        errors_of_cuda.append(NumbaError)
+    return tuple(errors_of_cuda)
 
 
 @contextmanager
 def ignore_small_grid_warnings() -> Iterator[None]:
-    """Numba warns of a launch of few blocks when it is first put together. A few blocks per frame
-    are what these kernels are."""
+    """Suppress Numba's warning about launches of few blocks: these kernels need only a few."""
     with warnings.catch_warnings():
-        # By its text: the category has another place in numba-cuda. Colour codes come before it.
+        # Matched by its text, after color codes: numba-cuda has the category in another module.
         warnings.filterwarnings("ignore", message=".*Grid size")
         yield
 
 
 def open_stream() -> Any:
-    """Make the primary context of GPU 0 current -> a new Numba stream on it, not the default one.
+    """Make the primary context of GPU 0 current and open a new Numba stream in it.
 
-    It is the context that TensorRT, pycuda.autoprimaryctx and jetson-utils use too, so that an
-    address of one is an address of all.
+    TensorRT, pycuda.autoprimaryctx and jetson-utils use the same context, so addresses are valid in
+    all of them.
     """
     from numba import cuda
 
@@ -87,20 +90,18 @@ def open_stream() -> Any:
 
 
 def stream_handle(stream: Any) -> int:
-    """CUstream as an integer. The simulator has no streams: 0."""
+    """Return the CUstream as an integer; 0 in the simulator, which has no streams."""
     return 0 if is_simulated() else int(stream)
 
 
 def address_of(array: Any) -> int:
-    """Where the GPU sees the first number of a Numba device array. In the simulator the GPU's
-    memory is the host's."""
+    """Return the GPU's address of a Numba device array. The simulator's memory is the host's."""
     protocol = "__array_interface__" if is_simulated() else "__cuda_array_interface__"
     return int(getattr(array, protocol)["data"][0])
 
 
 def wrap_bytes(address: int, num_bytes: int) -> Any:
-    """Memory that somebody else owns as a Numba device array, uint8 (num_bytes,). Nothing is
-    copied and nothing kept alive."""
+    """Wrap memory as a Numba device array, uint8 (num_bytes,), without copying or owning it."""
     if is_simulated():
         from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
@@ -115,22 +116,23 @@ def wrap_bytes(address: int, num_bytes: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """Page-locked host memory that the GPU reads in place: what `host` holds, kernels see in
-    `device`."""
+    """Page-locked host memory that the GPU reads in place.
+
+    `host` and `device` are the same bytes.
+    """
 
     host: NDArray[Any]
     device: Any
     read: Any
-    """Event: recorded when the kernels that read it are enqueued."""
+    """Event, recorded after the kernels that read the memory."""
 
     def wait(self) -> None:
-        """Until the GPU has read what lies there. It nearly always has: the last use is a frame
-        ago."""
+        """Wait until the GPU has read the memory, which a frame later it nearly always has."""
         self.read.synchronize()
 
 
 def make_staging(size: int, dtype: str) -> Staging:
-    """`size` numbers, zero."""
+    """Allocate `size` numbers of `dtype`, all 0."""
     from numba import cuda
 
     device = cuda.mapped_array(size, np.dtype(dtype))

@@ -1,9 +1,10 @@
-"""The face pass as one CUDA kernel: camera bytes and a box in, the network's input out.
+"""The face pass as one CUDA kernel: an image and a box in, the face network's input out.
 
-One thread per output pixel finds its four source pixels, makes R G B of them, blends, scales and
-writes all three planes; neighbouring threads write neighbouring numbers. Places are fixed-point
-numbers, 32 bits before the point and 32 behind: exact to 1e-7 of a pixel at any picture size,
-where float32 would not be, and without float64, which an Orin has at 1/64 of the rate.
+Each thread computes one output pixel: it reads four source pixels, converts them to R G B, blends
+and scales them, and writes all three planes. Neighbouring threads write neighbouring numbers.
+Positions are fixed-point numbers with 32 integer and 32 fraction bits. They are exact to 1e-7 of a
+pixel at any image size, which float32 is not. float64 would be exact too, but an Orin computes it
+at 1/64 of the rate.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from ..reference import MAX_BILINEAR_STEP, TAP_OFFSET
 from ..spec import ImageSpec
 
 BLOCK = (32, 8)
-"""Threads across and down: a warp writes 32 neighbours of a row."""
+"""Threads per block, horizontally and vertically: a warp writes 32 neighbours of a row."""
 OUTPUT_DTYPES = ("float32", "float16")
 
-_BGR, _RGB, _YUYV, _ = range(len(LAYOUTS))  # in this order
+_BGR, _RGB, _YUYV, _ = range(len(LAYOUTS))  # positions in LAYOUTS
 _Y, _CB, _CR, _OFFSET, _FACTOR, _SUMMAND = range(6)  # columns of `channel_table`
 _ONE = 1 << 32
 _FRACTION = _ONE - 1
 _FAR = float(1 << 28)
-"""Beyond this every place is outside any picture."""
+"""A position this far out is outside every image."""
 _SHARE = np.float32(2.0**-32)
 _HALF, _ZERO, _FULL = np.float32(0.5), np.float32(0.0), np.float32(255.0)
 
@@ -44,7 +45,7 @@ def _limit(value, low, high):  # type: ignore[no-untyped-def]
 
 @cuda.jit(device=True)
 def _find_taps(here, there, limit, wide):  # type: ignore[no-untyped-def]
-    """`reference.taps` of one output pixel along one axis."""
+    """Compute `reference.taps` of one output pixel along one axis."""
     last = limit - 1
     if wide:
         return _limit(here >> 32, 0, last), _limit(there >> 32, 0, last), _HALF
@@ -55,7 +56,7 @@ def _find_taps(here, there, limit, wide):  # type: ignore[no-untyped-def]
 
 @cuda.jit(device=True)
 def _read_pixel(data, layout, pitch, height, column, row, matrix):  # type: ignore[no-untyped-def]
-    """Red, green, blue on 0..255 as `reference.to_rgb`. `matrix`: `face_kernel`'s `channels`."""
+    """Return R, G, B on 0..255 as `reference.to_rgb`. `matrix` is `face_kernel`'s `channels`."""
     if layout <= _RGB:
         at = row * pitch + 3 * column
         first, last = np.float32(data[at]), np.float32(data[at + 2])
@@ -87,10 +88,10 @@ def _blend(top_left, top_right, bottom_left, bottom_right, across, down):  # typ
 def face_kernel(  # type: ignore[no-untyped-def]
     data, layout, pitch, width, height, x_here, x_there, y_here, y_there, step, wide, channels, out
 ):
-    """Fill `out` (1, 3, size, size). Arguments: see `place_box`.
+    """Fill `out` (1, 3, size, size) as `reference.face_tensor`.
 
-    `data` uint8: row i of the picture starts at byte i * `pitch`; for nv12 the rows of colour
-    follow those of luma. `channels` float32 (3, 6): see `channel_table`.
+    `data` uint8: row i of the image starts at byte i * `pitch`; for nv12 the chroma rows follow the
+    luma rows. `x_here` to `wide`: see `place_box`. `channels` float32 (3, 6): see `channel_table`.
     """
     j, i = cuda.grid(2)
     if i < out.shape[2] and j < out.shape[3]:
@@ -109,19 +110,21 @@ def face_kernel(  # type: ignore[no-untyped-def]
 
 
 def face_signature(dtype: str) -> str:
-    """Of `face_kernel` with an output of `dtype`."""
+    """Return the signature of `face_kernel` for an output of `dtype`."""
     return f"void(uint8[::1], {', '.join(['int64'] * 10)}, float32[:, ::1], {dtype}[:, :, :, ::1])"
 
 
 def compile_face_pass(dtype: str) -> Any:
-    """The kernel, compiled for the GPU that is current or loaded from the disk cache."""
+    """Compile `face_kernel` for the current GPU, or load it from the disk cache."""
     return cuda.jit(face_signature(dtype), cache=True)(face_kernel)
 
 
 def place_box(box: Box, size_px: int) -> tuple[int, int, int, int, int, int]:
-    """Box (x, y, side) -> what `face_kernel` wants: the places of the first pixel's taps across
-    (two) and down (two), the step to the next pixel's, all in fixed-point, and whether the taps
-    are the wide ones. See `reference.taps`."""
+    """Convert a box (x, y, side) to `face_kernel`'s arguments x_here to wide.
+
+    They are the fixed-point positions of the first pixel's two taps on each axis, the fixed-point
+    step to the next pixel, and whether the step is above `MAX_BILINEAR_STEP`. See `reference.taps`.
+    """
     x, y, side = box
     step = side / size_px
     wide = step >= MAX_BILINEAR_STEP
@@ -134,19 +137,21 @@ def place_box(box: Box, size_px: int) -> tuple[int, int, int, int, int, int]:
 
 
 def _to_fixed(place: float) -> int:
+    """Convert a position to fixed point, limited to `_FAR`."""
     return round(min(max(place, -_FAR), _FAR) * _ONE)
 
 
 def count_blocks(size_px: int) -> tuple[int, int]:
-    """The grid of `BLOCK`s that covers an output."""
+    """Return the grid of `BLOCK`s that covers an output."""
     return -(-size_px // BLOCK[0]), -(-size_px // BLOCK[1])
 
 
 def channel_table(spec: ImageSpec, pixel_format: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """(3, 6), a row each for red, green, blue: `pixels.RGB_MATRICES`, 0 for R'G'B'; then the factor
-    and the summand that turn 0..255 into `(pixel / 255 - mean) / std`.
+    """Return (3, 6), a row each for red, green and blue.
 
-    One array and not two, because each argument of a launch costs the CPU time.
+    Columns 0 to 3: the format's matrix of `pixels.RGB_MATRICES`, 0 for R'G'B'. Columns 4 and 5: the
+    factor and the summand that make `(pixel / 255 - mean) / std` of a pixel. One array instead of
+    two, because each argument of a launch costs CPU time.
     """
     std = np.array(spec.std)
     matrix = RGB_MATRICES.get(pixel_format, np.zeros((3, 4), np.float32))

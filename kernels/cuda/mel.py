@@ -1,12 +1,13 @@
-"""The streaming log-mel on CUDA: every column is computed once, when its last sample arrives, by
-one block of threads; a window is gathered from the columns that are there.
+"""The streaming log-mel on CUDA: audio samples in, a window of log-mel columns in GPU memory out.
 
-The sound goes to the GPU through page-locked memory that the kernel reads in place. Up to the
-power spectrum it is computed in float64. In float32 a quiet band beside a loud tone is wrong by up
-to 1.2e-3 of a standard deviation (a 7 kHz tone at full scale beside noise at -80 dB), and the FFT
-is to blame, not the pre-emphasis before it. What that costs on an Orin, which has two float64
-units per multiprocessor, by counting and not by measuring: 12,000 operations per column with the
-default spec, 6,000 cycles, 6 µs at 1 GHz; the columns of a frame, three or four, run side by side.
+One block of threads computes each column once, when its last sample arrives. A second kernel
+gathers a window from the columns. The kernel reads the samples in place from page-locked memory.
+
+The computation is in float64 up to the power spectrum. In float32 a quiet band beside a loud tone
+is wrong by up to 1.2e-3 of a standard deviation (a 7 kHz tone at full scale beside noise at
+-80 dB). The error comes from the FFT, not from the pre-emphasis before it. The cost on an Orin,
+with two float64 units per multiprocessor, is counted and not measured: with the default spec 12,000
+operations per column, 6,000 cycles, 6 µs at 1 GHz. A frame's three or four columns run in parallel.
 """
 
 from __future__ import annotations
@@ -35,23 +36,23 @@ from .device import (
 from .mel_kernels import MEL_SIGNATURE, WINDOW_SIGNATURE, mel_kernel, window_kernel
 
 THREADS = 64
-"""Per block: one for each butterfly of a 512-point real FFT."""
+"""Threads per block: one for each butterfly of a 512-point real FFT."""
 CHUNK_COLUMNS = 32
-"""Columns of one launch. Longer sound is pushed in pieces."""
+"""Most columns per launch. Longer audio is split."""
 SHARED_BYTES = 48 * 1024
-"""Shared memory that a block has on every GPU without being asked for (CUDA C++ Programming Guide,
+"""Shared memory of a block on every GPU without opting in to more (CUDA C++ Programming Guide,
 compute capabilities)."""
 
 
 class CudaStreamingLogMel(MelGrid):
-    """`cpu_mel.StreamingLogMel` with its columns in the memory of the GPU.
+    """`cpu.mel.StreamingLogMel` with its columns in GPU memory.
 
-    Pushing and taking a window allocate nothing there and wait for nothing. Levels are measured on
-    the host, where the sound is. One thread only.
+    `push` and `window` neither allocate GPU memory nor wait for the GPU. Levels are computed on the
+    host, where the samples are. For one thread.
     """
 
     def __init__(self, spec: MelSpec, stream: Any) -> None:
-        """On the `stream` of Numba, in the context that is current."""
+        """Run on the Numba `stream`, in the current context. Raises PreprocessorError."""
         audio_size = 1 + spec.window + (CHUNK_COLUMNS - 1) * spec.hop
         super().__init__(spec, np.zeros(audio_size, np.float32))
         half = spec.fft_size // 2
@@ -72,7 +73,9 @@ class CudaStreamingLogMel(MelGrid):
             np.float32(1 / spec.std),
         )
         triangles, weights = pack_filters(spec)
-        triangles[:, 1] = np.minimum(triangles[:, 1], half + 1)  # they are padded with zeros
+        triangles[:, 1] = np.minimum(
+            triangles[:, 1], half + 1
+        )  # without the padding of `pack_filters`
         constants = (hann_window(spec), twiddles(half), triangles, weights)
         self._constants = tuple(cuda.to_device(array) for array in constants)
         self._columns = cuda.to_device(np.zeros((spec.num_mels, self._capacity), np.float32))
@@ -85,8 +88,10 @@ class CudaStreamingLogMel(MelGrid):
                 self._mel_grid(count)
 
     def push(self, samples: NDArray[np.float32]) -> int:
-        """Add the next samples (n,) -> how many new columns they completed: these are computed
-        on the stream, and the levels are known at once."""
+        """Append the next samples (n,) -> the number of columns they completed.
+
+        The columns are computed on the stream. Their levels are available at once.
+        """
         samples = self._align_to_grid(samples)
         before = self._num_columns
         while len(samples):
@@ -116,31 +121,31 @@ class CudaStreamingLogMel(MelGrid):
             self._num_columns += new
 
     def launch(self, staging: Staging, num_columns: int, slot: int) -> None:
-        """Compute `num_columns` columns of the sound in `staging` into the ring from `slot` on."""
+        """Compute `num_columns` columns of the samples in `staging` into the ring, from `slot`."""
         self._mel_grid(num_columns)(
             staging.device, self.spec.hop, slot, *self._scalars, *self._constants, self._columns
         )
 
     def window(self, end_column: int | None = None) -> tuple[Any, Any]:
-        """The window that ends before `end_column` (default: the newest).
+        """Return the window that ends before `end_column` (default: the newest).
 
-        -> DeviceArrays mel (1, num_mels, num_frames) and mask (1, num_frames), float32; the mask
-        is 0 where there was no sound yet (there mel is 0). Both are reused by the next call.
-        Columns no longer kept are an IndexError.
+        -> DeviceArrays mel (1, num_mels, num_frames) and mask (1, num_frames), float32. Before the
+        start of the audio both are 0. The next call overwrites them. Raises IndexError for columns
+        that are no longer stored or not yet complete.
         """
         start, count = self._span(end_column)
         self._window_grid()(self._columns, start, count, self._mel, self._mask)
         return self._window
 
     def wipe(self) -> None:
-        """Overwrite what lies of the sound in the host's memory."""
+        """Overwrite the audio in host memory."""
         for staging in self._stagings:
             staging.host[:] = 0
         for array in (self._audio, self._levels):
             array.fill(0)
 
     def _mel_grid(self, num_columns: int) -> Any:
-        """Made once per number by Numba, which keeps it."""
+        """Return the configured kernel. Numba caches it for each number of columns."""
         return self._mel_kernel[num_columns, THREADS, self._stream, self._shared_bytes]
 
     def _window_grid(self) -> Any:

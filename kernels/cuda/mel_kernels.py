@@ -1,7 +1,7 @@
-"""The CUDA kernels of the log-mel: sound to columns, and columns to a window.
+"""The CUDA kernels of the log-mel: audio samples to columns, and columns to a window.
 
-Written for Numba's simulator as well: no warp intrinsics, and functions that wait for other threads
-are in the kernel's own module, because the simulator exchanges `cuda` per module.
+They also run in Numba's simulator, which replaces `cuda` per module. So there are no warp
+intrinsics, and device functions that synchronize threads are in the same module as their kernel.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ WINDOW_SIGNATURE = "void(float32[:, ::1], int64, int64, float32[:, :, ::1], floa
 
 @cuda.jit(device=True)
 def _transform(work, turns):  # type: ignore[no-untyped-def]
-    """Complex FFT of `work[:2 * size]`, real parts and then imaginary ones -> where the result
-    starts: at 0 or at 2 * `size`. Stockham's self-sorting radix 4, as in `cpu_fft`."""
+    """Compute a complex FFT of `work[:2 * size]`, real parts before imaginary parts.
+
+    Returns where the result starts: at 0 or at 2 * `size`. Stockham's self-sorting radix 4, as in
+    `cpu.fft`.
+    """
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     size = turns.shape[1]
     quarter = size >> 2
@@ -72,19 +75,19 @@ def _transform(work, turns):  # type: ignore[no-untyped-def]
 def mel_kernel(  # type: ignore[no-untyped-def]
     audio, hop, slot, preemphasis, floor, mean, scale, hann, turns, triangles, weights, columns
 ):
-    """Block b computes the column of `audio[b hop : b hop + 1 + window]`, whose first sample is
-    the one before the window, into place `slot` + b of the ring `columns` (num_mels, capacity).
+    """Compute log-mel columns: block b computes the one of `audio[b hop : b hop + 1 + window]`.
 
-    `turns` from `cpu_fft.twiddles`, `triangles` and `weights` from `cpu_mel.pack_filters`. Shared
-    memory: 4 `size` float64, `size` = half the FFT = turns.shape[1]: real parts, imaginary parts,
-    and the same again for the next stage.
+    The first sample is the one before the window. The result goes to position `slot` + b of the
+    ring `columns` (num_mels, capacity). `turns` comes from `cpu.fft.twiddles`, `triangles` and
+    `weights` come from `cpu.mel.pack_filters`. Shared memory: 4 `size` float64 with `size` = half
+    the FFT = turns.shape[1], for the real and imaginary parts of two stages.
     """
     work = cuda.shared.array(0, float64)
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     size = turns.shape[1]
     start = cuda.blockIdx.x * hop
     # Even samples are the real part, odd ones the imaginary part of a complex FFT of half the size.
-    # While loops, because to count the steps of a range the GPU would divide.
+    # While loops, because a range would make the GPU divide to count its steps.
     n = thread
     while n < 2 * size:
         value = np.float64(0.0)
@@ -98,7 +101,7 @@ def mel_kernel(  # type: ignore[no-untyped-def]
     here = _transform(work, turns)
     there = 2 * size - here
 
-    # The spectrum of the real samples, squared, into the memory that is free now.
+    # Write the power spectrum of the real samples into the other stage's memory.
     k = thread
     while k <= size:
         at, mirror = here + (k & (size - 1)), here + ((size - k) & (size - 1))
@@ -128,8 +131,11 @@ def mel_kernel(  # type: ignore[no-untyped-def]
 
 
 def window_kernel(columns, start, count, mel, mask):  # type: ignore[no-untyped-def]
-    """Block m gathers band m: the `count` columns from place `start` of the ring `columns` to the
-    end of `mel` (1, num_mels, num_frames), zeros before; the first block fills `mask` too."""
+    """Gather a window: block m copies band m of `count` columns from position `start` of the ring.
+
+    They go to the end of `mel` (1, num_mels, num_frames), with zeros before them. The first block
+    also fills `mask` (1, num_frames).
+    """
     band, num_frames = cuda.blockIdx.x, mel.shape[2]
     missing = num_frames - count
     j = cuda.threadIdx.x

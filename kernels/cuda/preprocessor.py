@@ -1,4 +1,4 @@
-"""The preprocessor for NVIDIA GPUs: Numba CUDA kernels behind the `Preprocessor` protocol."""
+"""The preprocessor for NVIDIA GPUs: the CUDA kernels behind the `Preprocessor` protocol."""
 
 from __future__ import annotations
 
@@ -28,23 +28,26 @@ from .device import (
 log = logging.getLogger(__name__)
 
 MAX_WRAPPED = 64
-"""Camera buffers whose wrapping is remembered: more than any camera cycles through (61, of
-`jetson_camera.count_ring_buffers` at 240 pictures a second)."""
+"""Most camera buffers whose wrappers are cached. No camera cycles through more than 61, which is
+`jetson_camera.count_ring_buffers` at 240 fps."""
 
 
 class CudaPreprocessor:
-    """Everything runs on one stream of its own in the primary context of GPU 0, and nothing waits
-    for the GPU: results are DeviceArrays on that stream.
+    """Preprocessing on the GPU; see `kernels.Preprocessor`.
 
-    All kernels are compiled, or loaded from the disk cache, and run once when it is opened. Buffers
-    are made once for a size, then reused: a frame allocates nothing on the GPU.
+    All kernels run on one stream of its own, in the primary context of GPU 0. Results are
+    DeviceArrays on that stream; no call waits for the GPU. Opening compiles all kernels, or loads
+    them from the disk cache, and runs each once. Buffers are allocated once for each size, then
+    reused: a frame allocates nothing on the GPU.
     """
 
     name = "cuda"
 
     def __init__(self, image: ImageSpec, mel: MelSpec, face_dtype: str = "float32") -> None:
-        """`face_dtype`: "float32" or "float16", what the face network reads. Raises
-        PreprocessorError when there is no GPU, no driver, or Numba cannot compile for it."""
+        """`face_dtype` is the type of the face network's input, "float32" or "float16".
+
+        Raises PreprocessorError without a GPU or driver, or when Numba cannot compile for the GPU.
+        """
         with wrap_cuda_errors():
             from . import face as cuda_face
             from .mel import CudaStreamingLogMel
@@ -78,12 +81,11 @@ class CudaPreprocessor:
         pixel_format: str = "bgr8",
         device_ptr: int = 0,
     ) -> DeviceArray:
-        """Picture + square box (x, y, side) -> (1, 3, size_px, size_px), reused by the next call
-        of the same size. See `reference.face_tensor`.
+        """Compute `reference.face_tensor` -> (1, 3, size_px, size_px).
 
-        With `device_ptr` the GPU reads the picture where it lies: it must stay there until what
-        is enqueued on the result's stream is done. Without, the bytes that the box needs are
-        copied to page-locked memory first.
+        The next call with the same size overwrites the result. With `device_ptr` the GPU reads the
+        image in place: it must stay unchanged until the result's stream is done. Without, the bytes
+        that the box needs are copied to page-locked memory first.
         """
         height, width = image_size(image, pixel_format)
         if size_px not in self._outputs:
@@ -112,9 +114,11 @@ class CudaPreprocessor:
         return result
 
     def close(self) -> None:
-        """Wait for what is enqueued, overwrite what is left of faces and voices, and let go of the
-        buffers. The context stays: others are in it. What fails is only logged: after an error of
-        the GPU every call fails, and that error is the one to be read."""
+        """Wait for the stream, overwrite faces and audio in host memory and release all buffers.
+
+        The context stays open, because others use it. Errors are only logged: after a GPU error
+        every call fails, and the first error is the one to report.
+        """
         try:
             if self._outputs:
                 with wrap_cuda_errors():
@@ -157,8 +161,7 @@ class CudaPreprocessor:
         return result
 
     def _wipe(self) -> None:
-        """The driver gives memory of the GPU to nobody else before it is overwritten; what lies in
-        the host's is overwritten here."""
+        """Overwrite host memory. GPU memory is cleared by the driver before others get it."""
         if self._staging is not None:
             self._staging.host[:] = 0
         self.mel.wipe()
@@ -177,12 +180,12 @@ class CudaPreprocessor:
         )
 
     def _face_grid(self, size_px: int) -> Any:
-        """Made once per size by Numba, which keeps it."""
+        """Return the configured kernel. Numba caches it for each size."""
         blocks, threads = self._face_pass.count_blocks(size_px), self._face_pass.BLOCK
         return self._face_kernel[blocks, threads, self.stream]
 
     def _wrap(self, address: int, num_bytes: int) -> Any:
-        """The same few buffers of a camera come again and again."""
+        """Return the Numba array of a camera buffer, cached because a camera reuses its buffers."""
         key = (address, num_bytes)
         if key not in self._wrapped:
             if len(self._wrapped) == MAX_WRAPPED:
@@ -191,7 +194,7 @@ class CudaPreprocessor:
         return self._wrapped[key]
 
     def _find_staging(self, size: int) -> Staging:
-        """For the largest picture so far."""
+        """Return page-locked memory for the largest image so far."""
         if self._staging is None or self._staging.host.size < size:
             if self._staging is not None:
                 self._staging.wait()
@@ -199,7 +202,7 @@ class CudaPreprocessor:
         return self._staging
 
     def _warm_up(self) -> None:
-        """Run each kernel once: what the driver puts off until then must not be in a frame."""
+        """Run each kernel once, so that the driver's lazy loading does not delay a frame."""
         self.face(np.zeros((MIN_FACE_PX, MIN_FACE_PX, 3), np.uint8), (0, 0, 8), MIN_FACE_PX)
         self.mel.push(np.zeros(self.mel.spec.window, np.float32))
         self.mel.window()
@@ -208,4 +211,4 @@ class CudaPreprocessor:
 
 
 _BYTES_PER_PIXEL = {"bgr8": 3, "rgb8": 3, "yuyv": 2, "nv12": 1}
-"""In a row of the array; of nv12's luma rows, and its rows of colour are as long."""
+"""Bytes per pixel of an array row. For nv12 of a luma row; its chroma rows are as long."""

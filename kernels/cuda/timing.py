@@ -1,4 +1,4 @@
-"""How long the GPU takes for what is put on a stream, by the GPU's own clock; and for a frame."""
+"""Kernel times measured by the GPU's clock: of any work on a stream, and of one frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .preprocessor import CudaPreprocessor
 
 NUM_ROUNDS = 100
 FRAME_COLUMNS = 4
-"""What 533 samples, the sound of a frame at 30 Hz, complete at most."""
+"""Most columns that 533 samples complete, the audio of a frame at 30 fps."""
 _ROWS = {
     "bgr8": (720, 1280, 3),
     "rgb8": (720, 1280, 3),
@@ -25,7 +25,7 @@ _BOXES = ((430.25, 190.5, 310.0), (250.0, 0.0, 720.0))
 
 
 class GraphDriver(Protocol):
-    """The driver's calls for CUDA graphs, handles as integers; see `engines.cuda_driver`."""
+    """The driver's calls for CUDA graphs; handles are integers. `engines.tensorrt.cuda_driver`."""
 
     def begin_capture(self, stream: int) -> None: ...
     def end_capture(self, stream: int) -> int: ...
@@ -36,16 +36,16 @@ class GraphDriver(Protocol):
 def time_on_device(
     driver: GraphDriver, stream: Any, enqueue: Callable[[], object], repeats: int = 20
 ) -> float:
-    """Median microseconds of one call of `enqueue`, which puts kernels on the Numba `stream` and
-    waits for nothing.
+    """Measure one call of `enqueue` on the GPU: the median in microseconds.
 
-    Python takes longer to launch a kernel than the GPU to run it. So `repeats` calls are written
-    down as one CUDA graph, and events are recorded before and after that.
+    `enqueue` launches kernels on the Numba `stream` and does not wait. Python takes longer to
+    launch a kernel than the GPU to run it. So `repeats` calls are captured in one CUDA graph, with
+    an event before and after the graph.
     """
     from numba import cuda
 
     handle = stream_handle(stream)
-    enqueue()  # whatever is made once is made now: a capture allows no allocation
+    enqueue()  # allocates what is allocated once: a capture allows no allocation
     stream.synchronize()
     driver.begin_capture(handle)
     try:
@@ -68,8 +68,11 @@ def time_on_device(
 
 
 def time_frame(driver: GraphDriver, preprocessor: CudaPreprocessor) -> list[tuple[str, float]]:
-    """(what, median device µs) of the work on one frame: the columns of its sound, a window, and a
-    face of 224 px from 1280x720 pixels of every format, which lie in mapped memory."""
+    """Measure the kernels of one frame -> (work, median µs on the GPU) each.
+
+    The work is the columns of a frame's audio, a window, and a face of 224 px from a 1280x720 image
+    in mapped memory, in every layout.
+    """
     mel, stream = preprocessor.mel, preprocessor.stream
     rng = np.random.default_rng(0)
     audio = make_staging(1 + mel.spec.window + (FRAME_COLUMNS - 1) * mel.spec.hop, "float32")

@@ -1,7 +1,7 @@
-"""`emotion-bench`: how late results are on this machine, measured as a user would feel it.
+"""The command line `emotion-bench`: measure the latency from capture to result.
 
-Pictures arrive open-loop at a camera's rate: the schedule never waits for the program, so a late
-result delays the next one's measure too. Latency is capture to result.
+Frames arrive open-loop at a camera's rate. The schedule never waits for the program, so a late
+result also counts against the next one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..__main__ import add_common_arguments, build_config, positive, run_guarded
 from ..capture import is_camera
+from ..command_line import add_common_arguments, build_config, positive, run_guarded
 from ..config import Config, ConfigError
 from ..telemetry import write_trace
 from .compare import compare_reports, load_report, print_comparison
@@ -30,6 +30,7 @@ EXIT_OVER_BUDGET = 1
 
 
 def bench(args: argparse.Namespace) -> int:
+    """Run the scenario, print and write the report. Return 1 when --assert-budget fails."""
     config = build_config(args, ["source.loop=true"], default_source="demo")
     scenario = check_options(args, config)
     old = load_report(args.compare) if args.compare is not None else None
@@ -40,7 +41,7 @@ def bench(args: argparse.Namespace) -> int:
         seconds=args.seconds or scenario.default_s,
         fps=args.fps or (config.source.camera_fps if of_camera else DEFAULT_FPS),
         repeats=args.repeats,
-        hogs=args.hogs or 0,
+        num_processes=args.hogs or 0,
         quota_cores=args.quota or DEFAULT_QUOTA,
         baseline=args.baseline,
     )
@@ -64,8 +65,8 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def check_options(args: argparse.Namespace, config: Config) -> Scenario:
-    """The scenario that is asked for. Raises ConfigError for what does not go together, before
-    anything is measured."""
+    """Return the scenario of `--scenario`. Raises ConfigError for options that contradict each
+    other, before anything is measured."""
     name = args.scenario
     if name not in SCENARIOS:
         raise ConfigError(f"--scenario {name}: allowed: {', '.join(SCENARIOS)}")
@@ -74,7 +75,7 @@ def check_options(args: argparse.Namespace, config: Config) -> Scenario:
     owners = (("--hogs", args.hogs, "contended"), ("--quota", args.quota, "throttled"))
     for option, value, owner in owners:
         if value is not None and name != owner:
-            raise ConfigError(f"{option} {value:g}: only --scenario {owner} has any use for it")
+            raise ConfigError(f"{option} {value:g}: only --scenario {owner} uses it")
     if args.hogs is not None and args.hogs < 1:
         raise ConfigError(f"--hogs {args.hogs}: at least 1")
     if args.quota is not None and not 0 < args.quota <= cores:
@@ -85,14 +86,14 @@ def check_options(args: argparse.Namespace, config: Config) -> Scenario:
         _check_camera(args, scenario)
     for option, file in (("--json", args.json), ("--html", args.html), ("--trace", args.trace)):
         if file is not None and not file.absolute().parent.is_dir():
-            raise ConfigError(f"{option} {file}: there is no such folder")
+            raise ConfigError(f"{option} {file}: no such folder")
     if args.html is not None:
         require_libraries()
     return scenario
 
 
 def _check_camera(args: argparse.Namespace, scenario: Scenario) -> None:
-    """Its pictures come when they come, and only once."""
+    """Reject options that set the rate of frames or change them: a camera's are as they are."""
     for option, value in (("--fps", args.fps), ("--baseline", args.baseline)):
         if value is not None:
             raise ConfigError(f"{option} {value}: needs a clip or demo, not a camera")
@@ -101,7 +102,7 @@ def _check_camera(args: argparse.Namespace, scenario: Scenario) -> None:
 
 
 def write_json(report: Mapping[str, Any], file: Path) -> None:
-    """A line for each key: no line for each of 20,000 points. Raises ConfigError."""
+    """Write one line for each key, not one for each of 20,000 points. Raises ConfigError."""
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in report.items())
     try:
         file.write_text(f"{{\n{lines}\n}}\n")
@@ -120,20 +121,20 @@ def check_budget(report: Mapping[str, Any]) -> int:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="emotion-bench",
-        description="Measures capture-to-result latency: pictures arrive at a fixed rate, whatever"
-        " the program does. Default: 20 s of the demo at 30 fps.",
+        description="Measures the latency from capture to result: frames arrive at a fixed rate,"
+        " whether the program keeps up or not. Default: 20 s of the demo at 30 fps.",
     )
     add_common_arguments(parser)
     add = parser.add_argument
     add("--scenario", metavar="NAME", default="steady", help=f"one of: {', '.join(SCENARIOS)}")
-    add("--fps", type=positive, help="pictures a second of a clip or the demo (default 30)")
+    add("--fps", type=positive, help="frames per second of a clip or the demo (default 30)")
     add("--repeats", metavar="N", type=int, default=1, help="run N times, report the medians")
     add(
         "--hogs",
         metavar="N",
         type=int,
-        help="contended: N ordinary processes (default: a real-time neighbour that leaves an eighth"
-        f" of each core, where permitted; else {PER_CORE} a core)",
+        help="contended: N ordinary processes of CPU load (default: a real-time process that leaves"
+        f" an eighth of each core, where permitted; else {PER_CORE} a core)",
     )
     add(
         "--quota",
@@ -142,7 +143,12 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"throttled: share of a core that is left (default {DEFAULT_QUOTA:g})",
     )
     add("--baseline", metavar="PROGRAM", type=Path, help="run another program on the same source")
-    add("--compare", metavar="OLD.json", type=Path, help="show what has changed since")
+    add(
+        "--compare",
+        metavar="OLD.json",
+        type=Path,
+        help="compare the figures with those of an earlier report",
+    )
     add("--json", metavar="FILE", type=Path, help="write all figures to FILE")
     add("--html", metavar="FILE", type=Path, help="write a page with plots to FILE")
     add("--trace", metavar="FILE", type=Path, help="write a trace for ui.perfetto.dev to FILE")

@@ -1,4 +1,4 @@
-"""Another program on the same source, measured side by side.
+"""Run of another program on the same source, for a comparison side by side.
 
 In: a program that takes `--source --seconds --fps --bundle --json FILE` and writes
 `{"latency_ms": [one of each result], "frames": n, "dropped": n}` to FILE.
@@ -22,7 +22,7 @@ from .compare import check_shape, read_json
 from .summary import percentiles_by_name
 
 GRACE_S = 60.0
-"""For starting, loading and stopping."""
+"""Time for starting, loading and stopping."""
 RANKS = (50, 90, 95, 99)
 
 _Milliseconds = Annotated[float, Meta(ge=0.0)]
@@ -44,10 +44,10 @@ def run_baseline(
     budget_ms: float,
     grace_s: float = GRACE_S,
 ) -> dict[str, Any]:
-    """Run `program` for `seconds` -> its figures.
+    """Run `program` for `seconds` and return its figures.
 
-    It is stopped `grace_s` after its time. Raises ConfigError, one line with what it said last,
-    when it fails, is not done by then, or writes something else.
+    It is stopped `grace_s` after its time. Raises ConfigError, one line with the last line of its
+    stderr, when it fails, takes longer, or writes something else.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "result.json"
@@ -61,12 +61,12 @@ def run_baseline(
         command = [*_name_command(program), *(word for pair in options.items() for word in pair)]
         _run(command, program, seconds + grace_s)
         result = read_json(file)
-        check_shape(Path(f"what {program} wrote"), result, _Result)
+        check_shape(Path(f"result of {program}"), result, _Result)
     return _summarise(result, program.name, budget_ms)
 
 
 def _name_command(program: Path) -> list[str]:
-    """A Python script runs on this very Python, which has the packages."""
+    """Return the command. A Python script runs on this Python, which has the packages."""
     try:
         with program.open("rb") as opened:
             first_line = opened.readline(256)
@@ -91,8 +91,8 @@ def _run(command: list[str], program: Path, timeout_s: float) -> None:
     except OSError as error:
         raise ConfigError(f"baseline {program}: cannot be run: {error.strerror}") from error
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        last = said[-1] if said else "it said nothing"
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        last = lines[-1] if lines else "no message"
         raise ConfigError(f"baseline {program}: ended with {done.returncode}: {last}")
 
 

@@ -1,9 +1,8 @@
-"""Two reports of emotion-bench, figure by figure: which differences are more than noise.
+"""Comparison of two reports, figure by figure: which differences are more than noise.
 
-In: reports as in the JSON file. Out: what makes them hard to compare, and for each figure its
-ratio new / old beside the spread of repeated runs.
-
-JSON files that somebody else wrote: read up to a size and checked before they are believed.
+In: reports as in the JSON file. Out: the differences of their conditions, and for each figure its
+ratio new / old beside the spread of repeated runs. JSON files from outside are read up to a size
+limit, and their fields are validated.
 """
 
 from __future__ import annotations
@@ -26,44 +25,14 @@ from rich.text import Text
 
 from ..config import ConfigError
 
-MAX_BYTES = 64 * 1024 * 1024
-
-
-def read_json(file: Path) -> Any:
-    """What a JSON file holds. Raises ConfigError, one line that names the file."""
-    try:
-        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
-            raise ConfigError(f"{file}: not a file")
-        with file.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise ConfigError(f"{file}: more than the {MAX_BYTES // 1024**2} MiB that are allowed")
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{file}: not JSON: {error}") from error
-
-
-def check_shape(file: Path, found: Any, shape: type[msgspec.Struct]) -> None:
-    """Raises ConfigError, one line that names the file and the field that is not as in `shape`.
-
-    Fields that `shape` does not have are not looked at.
-    """
-    try:
-        msgspec.convert(found, shape)
-    except (msgspec.ValidationError, OverflowError) as error:
-        raise ConfigError(f"{file}: {error}") from error
-
-
 FORMAT = 2
 WITHIN_NOISE = "within noise"
 UNKNOWN = "unknown"
 SAME_RUN = ("source", "scenario", "level", "fps", "budget_ms", "engines", "preprocessor", "bundle")
 HEAD = ("figure", "old", "new", "ratio", "noise", "verdict")
 MAX_SHOWN = 60
-"""Letters of a value in a warning."""
+"""Characters of a value in a warning."""
+MAX_BYTES = 64 * 1024 * 1024
 
 Report = Mapping[str, Any]
 Figure = Callable[[Report], float | None]
@@ -89,7 +58,7 @@ class _Repeat(msgspec.Struct):
 
 
 class _Report(msgspec.Struct):
-    """What a comparison needs of a report."""
+    """The fields of a report that a comparison reads."""
 
     latency_ms: _Latency
     networks_ms: _Percentiles
@@ -115,35 +84,63 @@ class Row:
     ratio: float | None
     """new / old; None when the old one is 0."""
     band: float | None
-    """How far repeats lie apart, (max - min) / median, in the report where that is more; infinite
-    when the median is 0 and not all are, None when neither report has two repeats."""
+    """Spread of repeats, (max - min) / median, of the report where it is larger. It is infinite
+    when the median is 0 and a repeat is not, None when neither report has two repeats."""
     verdict: str
-    """"faster" or "slower" ("less" or "more" for what is no time), `WITHIN_NOISE`, or `UNKNOWN`
-    without a band."""
+    """"faster" or "slower" ("less" or "more" for a figure that is no time), `WITHIN_NOISE`, or
+    `UNKNOWN` without a band."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     differences: tuple[str, ...]
-    """What was not the same, one line each; empty when the two can be compared."""
+    """Differences of the conditions, one line each. Empty when the two can be compared."""
     rows: tuple[Row, ...]
 
 
 def load_report(file: Path) -> dict[str, Any]:
-    """A report that `compare_reports` can read. Raises ConfigError, one line that names the file
-    and the field."""
+    """Load a report for `compare_reports`. Raises ConfigError, one line that names the file and
+    the field."""
     report = read_json(file)
     if not isinstance(report, dict) or "latency_ms" not in report:
-        raise ConfigError(f"{file}: no report of emotion-bench: there is no field latency_ms")
+        raise ConfigError(f"{file}: no report of emotion-bench: no field latency_ms")
     if report.get("format") != FORMAT:
-        found = show_value(report.get("format"))
-        raise ConfigError(f"{file}: format {found}; only {FORMAT} can be compared")
+        other = show_value(report.get("format"))
+        raise ConfigError(f"{file}: format {other}; only {FORMAT} can be compared")
     check_shape(file, report, _Report)
     return report
 
 
+def read_json(file: Path) -> Any:
+    """Decode a JSON file. Raises ConfigError, one line that names the file."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait
+            raise ConfigError(f"{file}: not a file")
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{file}: larger than the limit of {MAX_BYTES // 1024**2} MiB")
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{file}: not JSON: {error}") from error
+
+
+def check_shape(file: Path, data: Any, shape: type[msgspec.Struct]) -> None:
+    """Validate decoded JSON against `shape`. Further fields are ignored.
+
+    Raises ConfigError, one line that names the file and the wrong field.
+    """
+    try:
+        msgspec.convert(data, shape)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
 def compare_reports(old: Report, new: Report) -> Comparison:
-    """Both as `load_report` or emotion-bench gives them."""
+    """Compare two reports, each from `load_report` or of this run."""
     return Comparison(tuple(_list_differences(old, new)), tuple(_list_rows(old, new)))
 
 
@@ -169,14 +166,14 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def list_notes(comparison: Comparison) -> list[str]:
-    """What stands under the table."""
+    """Return the notes below the table."""
     if any(row.verdict == UNKNOWN for row in comparison.rows):
-        return ["Noise is unknown for figures that no run was repeated for: give --repeats."]
+        return ["Noise is unknown for figures without repeated runs: use --repeats."]
     return []
 
 
 def show_row(row: Row) -> tuple[str, str, str, str, str, str]:
-    """The cells below `HEAD`."""
+    """Return the cells below `HEAD`."""
     return (
         f"{row.name}, {row.unit}",
         f"{row.old:.2f}",
@@ -188,21 +185,21 @@ def show_row(row: Row) -> tuple[str, str, str, str, str, str]:
 
 
 def show_value(value: Any) -> str:
-    """Some value of a report in a few letters that can be printed."""
-    text = "".join(letter if letter.isprintable() else "�" for letter in str(value))
+    """Shorten a value of a report to a few printable characters."""
+    text = "".join(char if char.isprintable() else "�" for char in str(value))
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
 def _list_differences(old: Report, new: Report) -> Iterator[str]:
     groups = [("", {k: old.get(k) for k in SAME_RUN}, {k: new.get(k) for k in SAME_RUN})]
     groups += [(f"{name} ", old[name], new[name]) for name in ("machine", "versions")]
-    for group, one, other in groups:
-        for key in [*one, *(key for key in other if key not in one)]:
+    for group, before, after in groups:
+        for key in [*before, *(key for key in after if key not in before)]:
             # Clock rates of the moment differ between any two runs.
-            if key != "cpu_freq_mhz" and one.get(key) != other.get(key):
+            if key != "cpu_freq_mhz" and before.get(key) != after.get(key):
                 yield (
-                    f"{group}{show_value(key)}: {show_value(one.get(key))} then,"
-                    f" {show_value(other.get(key))} now"
+                    f"{group}{show_value(key)}: {show_value(before.get(key))} then,"
+                    f" {show_value(after.get(key))} now"
                 )
 
 
@@ -215,7 +212,7 @@ def _list_rows(old: Report, new: Report) -> Iterator[Row]:
 
 
 def _name_figures(report: Report) -> Iterator[tuple[str, str, Figure]]:
-    """Name, unit and how it is read out of a report or out of one of its repeats."""
+    """Yield name, unit and accessor of each figure, for a report or one of its repeats."""
     for rank in ("p50", "p99", "max"):
         yield f"latency {rank}", "ms", partial(_find_value, "latency_ms", rank)
     for rank in ("p50", "p99"):
@@ -225,17 +222,17 @@ def _name_figures(report: Report) -> Iterator[tuple[str, str, Figure]]:
             for rank in ("p50", "p99"):
                 shown = f"{what} {show_value(name)} {rank}"
                 yield shown, "ms", partial(_find_value, group, name, rank)
-    yield "misses", "% of pictures", _share_missed
+    yield "misses", "% of frames", _share_missed
     yield "memory", "MB resident", partial(_find_value, "rss_mb")
     yield "first result", "s", partial(_find_value, "first_result_s")
 
 
 def _find_value(*path_and_report: Any) -> float | None:
-    """The keys to follow, then the report."""
-    *path, found = path_and_report
+    """Follow the keys into the report, the last argument."""
+    *path, value = path_and_report
     for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return None if found is None else float(found)
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return None if value is None else float(value)
 
 
 def _share_missed(report: Report) -> float:

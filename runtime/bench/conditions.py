@@ -1,6 +1,7 @@
-"""Under which conditions a benchmark was run: load, sensors, context switches, versions.
+"""Conditions of a run: load, sensors, context switches, versions of packages.
 
-In: this machine before and after a run. Out: what a reader needs to know whether to believe it.
+In: this machine before and after a run. Out: the part of the report that tells a reader how far to
+trust the figures.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ MEASURED_PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How often this process has left a processor: to wait, and because it had to."""
+    """Context switches of this process: to wait (voluntary) and preempted (involuntary)."""
 
     voluntary: int
     involuntary: int
 
 
 class Conditions:
-    """Made before a run; `describe` when it is over."""
+    """Readings before a run. `describe` takes those after it."""
 
     def __init__(self, board: Board | None = None) -> None:
         self._load_average = os.getloadavg()[0]  # of the last minute
@@ -45,11 +46,11 @@ class Conditions:
         self._usage_before = read_usage()
 
     def start(self) -> None:
-        """Count context switches from here: engines have been opened, pictures are about to
-        come."""
+        """Count context switches from here: the engines are open, the first frame comes next."""
         self._usage_before = read_usage()
 
     def describe(self) -> dict[str, Any]:
+        """Return the conditions as in the JSON file."""
         after, usage, before = self._board.read(), read_usage(), self._usage_before
         return {
             "sensors": {
@@ -71,8 +72,10 @@ def read_usage() -> Usage:
 
 
 def count_events(before: BoardStatus, after: BoardStatus) -> Mapping[str, int]:
-    """By cause. A counter that went back began anew at 0; one that was not there before is not
-    known to have counted anything in between."""
+    """Return the throttling events during a run, by cause.
+
+    A counter that went back restarted at 0. A counter that is new gives no difference.
+    """
     first = before.throttle_events
     return {
         name: count - first[name] if count >= first[name] else count
@@ -82,10 +85,10 @@ def count_events(before: BoardStatus, after: BoardStatus) -> Mapping[str, int]:
 
 
 def read_versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in MEASURED_PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions

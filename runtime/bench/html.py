@@ -1,6 +1,7 @@
-"""A report of emotion-bench as one HTML page that needs nothing else: no script, no network.
+"""The report as one self-contained HTML page: no script, no network.
 
-matplotlib and jinja2 are imported when a page is wanted: a device that only runs needs neither.
+In: the report, as in the JSON file, and a comparison. Out: the page. matplotlib and jinja2 are
+imported when a page is requested: a device in use needs neither.
 """
 
 from __future__ import annotations
@@ -12,27 +13,33 @@ from typing import Any
 
 from ..config import ConfigError
 from .compare import HEAD, Comparison, list_notes, show_row
-from .report import list_facts, list_warnings, title_report
-from .tables import Table, list_tables, tabulate_switches
+from .report import (
+    Table,
+    list_facts,
+    list_tables,
+    list_warnings,
+    tabulate_switches,
+    title_report,
+)
 
 LIBRARIES = ("matplotlib", "jinja2")
 TEMPLATE = Path(__file__).with_name("report.html")
 PLOTS = {
-    "timeline": "Latency and level over time. Where a run has phases, every second one is grey.",
-    "percentiles": "How many results came no later than which latency. From 90 to 99 % there is"
-    " as much room as from 99 to 99.9 %: late results are few, and what people notice.",
-    "stages": "Where the time goes in this run. Stages are late at different pictures, so their"
-    " p99 add up to more than the p99 of the whole.",
-    "models": "Networks run alone, back to back, beside the stage that they are in at the best"
-    " level: the rest is caches and other work. A network that runs at fewer than half of the"
-    " pictures has a stage with a median of 0.",
+    "timeline": "Latency and level over time. Every second phase is grey.",
+    "percentiles": "Latency that a share of all results did not exceed. From 90 to 99 % there is"
+    " as much room as from 99 to 99.9 %: late results are few, and people notice them.",
+    "stages": "Time of each stage in this run. Stages are slow at different frames, so their p99"
+    " add up to more than the p99 of the whole.",
+    "models": "Networks run alone, back to back, beside their stage at the best level: the rest is"
+    " caches and other work. A network that runs at fewer than half of the frames has a stage with"
+    " a median of 0.",
     "soak": "Memory, threads and file descriptors over the run.",
 }
-"""What is drawn, in this order, with its caption."""
+"""The plots in their order, with their captions."""
 
 
 def require_libraries() -> None:
-    """Raises ConfigError when a page cannot be made here; to be asked before a long run."""
+    """Raises ConfigError where a library is missing. Called before a long run."""
     if any(importlib.util.find_spec(name) is None for name in LIBRARIES):
         raise ConfigError(
             f"--html needs {' and '.join(LIBRARIES)}: pip install 'emotion-edge[report]'"
@@ -40,7 +47,7 @@ def require_libraries() -> None:
 
 
 def write_html(report: Mapping[str, Any], path: Path, comparison: Comparison | None = None) -> None:
-    """`report` as in the JSON file -> the page. Raises ConfigError, one line."""
+    """Write the page of `report` to a file. Raises ConfigError."""
     page = render_page(report, comparison)
     try:
         path.write_text(page, encoding="utf-8")
@@ -49,7 +56,7 @@ def write_html(report: Mapping[str, Any], path: Path, comparison: Comparison | N
 
 
 def render_page(report: Mapping[str, Any], comparison: Comparison | None = None) -> str:
-    """The page. All text is escaped. Raises ConfigError without the libraries."""
+    """Return the page. All text is escaped. Raises ConfigError without the libraries."""
     require_libraries()
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -78,7 +85,7 @@ def render_page(report: Mapping[str, Any], comparison: Comparison | None = None)
 
 
 def _list_cards(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(name, value, what stands under it)."""
+    """Return name, value and caption of each figure at the top."""
     latency, misses, frames = report["latency_ms"], report["misses"], report["frames"]
     cards = [
         (f"Latency {rank}", f"{latency[rank]:.1f} ms", "capture to result")

@@ -1,8 +1,8 @@
-"""Processes that compete for the processor with the thread that makes results.
+"""CPU load generator: processes that compete for the processor with the pipeline's thread.
 
-Ordinary ones spin on whatever core they are given, at the nice value of that thread, which then
-must be an ordinary one as well: one that goes first would not notice them. A real-time neighbour
-goes before even that one, and leaves it a share of each core.
+Ordinary processes spin on any core at the nice value of that thread. The thread must then be
+ordinary as well: real-time scheduling would preempt them. A real-time process on each core preempts
+even a real-time pipeline, and leaves it a share of each core.
 """
 
 from __future__ import annotations
@@ -21,24 +21,26 @@ from ..session import Runtime
 from . import load_process
 
 PER_CORE = 8
-"""Ordinary processes unless another number is asked for: what is left of a core is a ninth."""
+"""Default number of ordinary processes. They leave a ninth of a core."""
 SHARE = 0.87
-"""Of every core, for a real-time neighbour: what is left is as slow as an eighth of the core."""
+"""Share of each core that a real-time process uses. It leaves about an eighth of the core."""
 
 
 def list_cores() -> list[int]:
-    """Those that this process may run on."""
+    """Return the cores that this process may run on."""
     return sorted(os.sched_getaffinity(0))
 
 
 class CpuLoad:
-    """Processes, stopped until `begin`. They end with this object, and with this process however it
-    ends. `CpuLoad(6)`: six ordinary ones; `CpuLoad.above_pipeline(0.85)`: one real-time neighbour
-    on each core."""
+    """Processes that are stopped until `begin`. They end with this object and with this process.
+
+    `CpuLoad(6)` is six ordinary processes, `CpuLoad.above_pipeline(0.85)` one real-time process on
+    each core.
+    """
 
     def __init__(self, count: int, share: float = 1.0, cores: Sequence[int] = ()) -> None:
-        """Bound to `cores` and before the results when these are given. Raises SourceError when
-        they cannot be started."""
+        """Start the processes. With `cores`, each is bound to one of them and has a real-time
+        priority above the pipeline's. Raises SourceError where they cannot be started."""
         self._share, self._cores = share, tuple(cores)
         self._thread = threading.get_native_id()
         self._nice = 0
@@ -72,7 +74,7 @@ class CpuLoad:
         self._thread = threading.get_native_id()
 
     def begin(self) -> None:
-        """Let them spin."""
+        """Let the processes spin."""
         self._nice = os.getpriority(os.PRIO_PROCESS, self._thread)
         for pid in self.pids:
             if not self._cores:
@@ -84,7 +86,7 @@ class CpuLoad:
             os.kill(pid, signal.SIGSTOP)
 
     def describe(self) -> dict[str, object]:
-        """As in the JSON file."""
+        """Return the entry of the JSON file."""
         count = len(self._processes)
         if self._cores:
             return {"hogs": count, "kind": "before the results", "share_of_core": self._share}
@@ -105,7 +107,7 @@ class CpuLoad:
 
 
 def _wait_until_stopped(pid: int) -> None:
-    """Raises OSError for one that ended instead."""
+    """Wait until a process has stopped itself. Raises OSError when it ended instead."""
     state = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     if state is None or state.si_code != os.CLD_STOPPED:
         raise OSError(f"process {pid} did not start")

@@ -1,8 +1,8 @@
-"""A process that keeps one core busy while it is let, and lives no longer than its parent.
+"""One process of the CPU load generator: it keeps a core busy and ends with its parent.
 
-Run as a file with the parent's process id and the share of each 10 ms in which it is to be busy; it
-needs nothing but Python's own library. It stops itself when it is ready: SIGCONT lets it spin,
-SIGSTOP holds it again.
+In: the parent's process id, and the busy share of each 10 ms. `load` runs this file by itself, with
+Python's own library alone, so that a process starts at once. It stops itself when it is ready:
+SIGCONT lets it spin, SIGSTOP stops it again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 
 PERIOD_S = 0.01
 PR_SET_PDEATHSIG = 1
-"""linux/prctl.h: the kernel sends the signal when the parent ends, a stopped process too."""
+"""linux/prctl.h: the kernel sends the signal when the parent ends, also to a stopped process."""
 
 
 def main(parent_pid: int, share: float) -> None:
@@ -23,7 +23,7 @@ def main(parent_pid: int, share: float) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL):
         raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent_pid:  # it ended before the kernel was asked
+    if os.getppid() != parent_pid:  # it ended before the call
         return
     os.kill(os.getpid(), signal.SIGSTOP)
     while True:

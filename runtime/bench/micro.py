@@ -1,10 +1,8 @@
-"""Networks alone, back to back: what is left of a result's time when nothing is around them.
+"""Micro-benchmarks: the networks alone, and the accounting of a frame alone, back to back.
 
-In: the configuration of a run. Out: for each network, at each size and precision that its levels
-use, how long one run takes, in the figures that TensorRT's trtexec gives.
-
-What it costs to keep count of a picture and to decide on its level: the same calls as in a run,
-on objects of their own, back to back.
+In: the configuration of a run. Out: for each network, at each size and precision of the levels, the
+time of one inference, in the figures of TensorRT's trtexec; and the time that metrics, trace and
+quality controller take for a frame, with the calls of a run on objects of their own.
 """
 
 from __future__ import annotations
@@ -25,37 +23,38 @@ from ..telemetry import STAGES, LatencyLog, Trace
 from .summary import percentiles_by_name
 
 WARM_UP_NS = 200_000_000
-"""As long as trtexec warms up unless it is told otherwise."""
+"""The default of trtexec."""
 MAX_NS = 1_000_000_000
 MAX_RUNS = 200
-"""A network is timed for `MAX_NS`, or so many times where that is less."""
+"""A network is timed for `MAX_NS`, or this often where that is less."""
 RANKS = (50, 90, 95, 99)
+NUM_FRAMES = 3000
+PERIOD_NS = 33_333_333
 
 
 def time_models(config: Config, bundle: Bundle) -> dict[str, dict[str, float]]:
-    """Figures in ms by network, such as "face 64 px fp32". Opens the networks anew. Raises
-    EngineError."""
-    found: dict[str, dict[str, float]] = {}
+    """Return figures in ms by network, such as "face 64 px fp32". Raises EngineError."""
+    figures: dict[str, dict[str, float]] = {}
     with ExitStack() as stack:
         levels = open_levels(stack, config, bundle, report_build_progress)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))
-        for one in levels:
-            feeds = warmup_inputs(one, preprocessor)
-            if FUSION in one.engines:
-                feeds[FUSION] = _fill_with_zeros(one.engines[FUSION])
+        for run_level in levels:
+            feeds = warmup_inputs(run_level, preprocessor)
+            if FUSION in run_level.engines:
+                feeds[FUSION] = _fill_with_zeros(run_level.engines[FUSION])
             for network, feed in feeds.items():
-                engine = one.engines[network]
-                size = f" {one.level.face_px} px" if network == "face" else ""
+                engine = run_level.engines[network]
+                size = f" {run_level.level.face_px} px" if network == "face" else ""
                 name = f"{network}{size} {engine.precision}"
-                if name not in found:
-                    found[name] = time_network(engine, feed)
-    return found
+                if name not in figures:
+                    figures[name] = time_network(engine, feed)
+    return figures
 
 
 def time_network(
     engine: Engine, feed: Feed, now_ns: Callable[[], int] = time.perf_counter_ns
 ) -> dict[str, float]:
-    """Run it back to back; the time includes what the engine does to hand its answers over."""
+    """Return figures in ms of one inference, handing over the outputs included."""
     begun_ns = now_ns()
     while now_ns() - begun_ns < WARM_UP_NS:
         engine.infer(feed)
@@ -75,18 +74,8 @@ def time_network(
     }
 
 
-def _fill_with_zeros(engine: Engine) -> Feed:
-    """The fusion network runs on the host, its sizes are fixed but for the batch."""
-    shapes = {spec.name: tuple(size or 1 for size in spec.shape) for spec in engine.inputs}
-    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-
-
-NUM_FRAMES = 3000
-PERIOD_NS = 33_333_333
-
-
 def time_accounting(levels: Sequence[str], budget_ms: float) -> dict[str, float]:
-    """Microseconds a picture, by percentile. `levels` are names."""
+    """Return microseconds per frame, by percentile. `levels` are names."""
     log, trace = LatencyLog(budget_ms), Trace(levels)
     quality = QualityController([LevelCost(name, 0.2, 3.0, 1.0) for name in levels], budget_ms)
     stages_us = dict.fromkeys(STAGES, 100.0)
@@ -114,3 +103,9 @@ def time_accounting(levels: Sequence[str], budget_ms: float) -> dict[str, float]
         quality.observe(t_ns, 0.5, 4.0, True, number % 6 == 0)
         took_us.append((time.monotonic_ns() - begun_ns) / 1e3)
     return percentiles_by_name(took_us, 50, 99)
+
+
+def _fill_with_zeros(engine: Engine) -> Feed:
+    """Return an input of the fusion network. Only its batch size is variable."""
+    shapes = {spec.name: tuple(size or 1 for size in spec.shape) for spec in engine.inputs}
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}

@@ -1,48 +1,64 @@
-"""Pictures of a report of emotion-bench: the JSON file's figures in, SVG out.
+"""The plots of a report: figures as in the JSON file in, SVG elements out.
 
-Needs matplotlib, so only what writes a page imports this.
+Needs matplotlib, so only `html` imports this, when a page is wanted. Colours are those of Okabe and
+Ito 2008, which colour-blind people can distinguish. Lines and bars differ in dashes and hatching as
+well.
 """
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
-from .plot_style import (
-    BLUE,
-    BUDGET_DASHES,
-    GREEN,
-    GREY,
-    ORANGE,
-    PINK,
-    SKY,
-    STYLE,
-    WIDTH_IN,
-    YELLOW,
-    encode_svg,
-    put_legend_below,
-    use_log_scale,
-)
-from .tables import find_stages, name_run
-from .timeline import plot_timeline
+from .report import find_stages, name_run
 
 Report = Mapping[str, Any]
+Floats = NDArray[np.float64]
 
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676"
+YELLOW, SKY = "#F0E442", "#56B4E9"
+WIDTH_IN = 10.0
+BUDGET_DASHES = (0, (4, 2))
+
+STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "emotion-bench",  # the same figures give the same file
+    "text.parse_math": False,  # names may hold dollar signs
+    "font.size": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "hatch.linewidth": 0.5,
+}
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 STAGE_COLOURS = (GREY, YELLOW, SKY, BLUE, ORANGE, GREEN, PINK)
 STAGE_HATCHES = ("", "..", "", "//", "", "\\\\", "")
 RUN_STYLES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (PINK, ":", "D"))
 TICK_RANKS = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
 LABEL_SHARE = 0.05
-"""A segment of a bar that is narrower has no room for its number."""
+"""A narrower segment of a bar has no room for its number."""
+MAX_POINTS = 1200
+"""More results are drawn as the range and the median of each of `TIME_BINS`."""
+TIME_BINS = 600
+GAP_S = 0.5
+"""The line is broken where no result came for this long."""
+LOG_FROM = 8.0
+"""The latency axis is logarithmic when its end is this many times the median."""
+LETTER_IN = 0.085
+"""Width of a character of a phase's name."""
 
 
 def draw_all(report: Report) -> dict[str, str]:
-    """SVG elements by name; those for which there are no figures are left out."""
+    """Return SVG elements by name. A plot without figures is left out."""
     plots: dict[str, tuple[object, Callable[[Report], Figure]]] = {
         "timeline": (report.get("series"), plot_timeline),
         "percentiles": (report.get("percentile_curve"), plot_percentiles),
@@ -51,11 +67,37 @@ def draw_all(report: Report) -> dict[str, str]:
         "soak": (report.get("soak"), plot_soak),
     }
     with rc_context(STYLE):
-        return {name: encode_svg(draw(report)) for name, (shown, draw) in plots.items() if shown}
+        return {name: _encode_svg(draw(report)) for name, (shown, draw) in plots.items() if shown}
+
+
+def plot_timeline(report: Report) -> Figure:
+    """Plot the latency of this run and the runs beside it on one scale, and the level below."""
+    runs = {"this run": report, **(report.get("beside") or {})}
+    shown = {name_run(name, run): run for name, run in runs.items() if _has_series(run)}
+    heights = [*([2.3] * len(shown)), 0.35 + 0.2 * len(report["series"]["levels"])]
+    figure = Figure(figsize=(WIDTH_IN, 0.9 + sum(heights)), layout="constrained")
+    *upper, lower = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    latency = np.concatenate([run["series"]["latency_ms"] for run in shown.values()])
+    budget_ms = report["budget_ms"]
+    for axes, (name, run) in zip(upper, shown.items(), strict=True):
+        _plot_latency(axes, run["series"], budget_ms)
+        axes.set_ylabel(f"{name}\ncapture to result, ms")
+        axes.grid(alpha=0.3)
+        if max(latency.max(), budget_ms) > LOG_FROM * np.median(latency):
+            _use_log_scale(axes)
+            axes.set_ylim(0.8 * max(latency.min(), 0.01), 1.3 * max(latency.max(), budget_ms))
+        else:
+            axes.set_ylim(0, 1.1 * max(latency.max(), budget_ms))
+    _plot_level(lower, report["series"])
+    for axes in (*upper, lower):
+        _shade_phases(axes, report, named=axes is upper[0])
+    lower.set_xlim(0, max(run["series"]["t_s"][-1] for run in shown.values()) or 1)
+    _put_legend_below(figure, *upper)
+    return figure
 
 
 def plot_percentiles(report: Report) -> Figure:
-    """Latency over rank, with as much room for 99 to 99.9 % as for 90 to 99 %."""
+    """Plot latency over rank, with as much room for 99 to 99.9 % as for 90 to 99 %."""
     figure = Figure(figsize=(WIDTH_IN, 4.4), layout="constrained")
     axes = figure.subplots()
     runs = {"this run": report, **(report.get("beside") or {})}
@@ -69,22 +111,22 @@ def plot_percentiles(report: Report) -> Figure:
     axes.axhline(report["budget_ms"], color="black", lw=1, ls=BUDGET_DASHES, label="budget")
     ticks = [rank for rank in TICK_RANKS if _place_rank(rank) <= most]
     axes.set_xticks([_place_rank(rank) for rank in ticks], [f"{rank:g}" for rank in ticks])
-    axes.set(xlabel="results that came no later, %", ylabel="capture to result, ms", xlim=(0, None))
-    use_log_scale(axes)
+    axes.set(xlabel="share of results, %", ylabel="capture to result, ms", xlim=(0, None))
+    _use_log_scale(axes)
     axes.grid(alpha=0.3)
-    put_legend_below(figure, axes)
+    _put_legend_below(figure, axes)
     return figure
 
 
 def plot_stages(report: Report) -> Figure:
-    """Where the time goes: the stages' medians on top of each other, and their p99."""
+    """Plot the medians of all stages on top of each other, and their p99."""
     stages = report["stages_ms"]
     figure = Figure(figsize=(WIDTH_IN, 2.5), layout="constrained")
     axes = figure.subplots()
-    whole = max(sum(one[rank] for one in stages.values()) for rank in ("p50", "p99"))
+    whole = max(sum(times[rank] for times in stages.values()) for rank in ("p50", "p99"))
     left = np.zeros(2)
-    for place, (name, one) in enumerate(stages.items()):
-        widths = np.array([one["p50"], one["p99"]])
+    for place, (name, times) in enumerate(stages.items()):
+        widths = np.array([times["p50"], times["p99"]])
         kind = place % len(STAGE_COLOURS)
         axes.barh(
             (0, 1),
@@ -106,12 +148,12 @@ def plot_stages(report: Report) -> Figure:
     axes.set_yticks((0, 1), ("median", "p99"))
     axes.invert_yaxis()
     axes.set_xlabel("ms")
-    put_legend_below(figure, axes)
+    _put_legend_below(figure, axes)
     return figure
 
 
 def plot_models(report: Report) -> Figure:
-    """Networks run alone, back to back, beside the stages of this run."""
+    """Plot networks run alone, back to back, beside the stages of this run."""
     models = report["models"]
     figure = Figure(figsize=(WIDTH_IN, 1.2 + 0.55 * len(models)), layout="constrained")
     axes = figure.subplots()
@@ -121,8 +163,8 @@ def plot_models(report: Report) -> Figure:
         ("its stage in this run", find_stages(report), ORANGE, "//", 0.19),
     )
     for label, figures, colour, hatch, shift in kinds:
-        medians = np.array([one.get("p50", np.nan) for one in figures], np.float64)
-        highs = np.array([one.get("p99", np.nan) for one in figures], np.float64)
+        medians = np.array([times.get("p50", np.nan) for times in figures], np.float64)
+        highs = np.array([times.get("p99", np.nan) for times in figures], np.float64)
         reach = np.stack([np.zeros(len(rows)), np.maximum(highs - medians, 0)])
         axes.barh(
             rows + shift,
@@ -143,12 +185,12 @@ def plot_models(report: Report) -> Figure:
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.set_xlabel("ms")
     axes.margins(x=0.12)
-    put_legend_below(figure, axes)
+    _put_legend_below(figure, axes)
     return figure
 
 
 def plot_soak(report: Report) -> Figure:
-    """Resident memory, threads and file descriptors over time."""
+    """Plot resident memory, threads and file descriptors over time."""
     soak = report["soak"]
     figure = Figure(figsize=(WIDTH_IN, 3.6), layout="constrained")
     memory, counts = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
@@ -159,12 +201,77 @@ def plot_soak(report: Report) -> Figure:
     counts.plot(soak["t_s"], soak["fds"], "--", color=GREEN, label="file descriptors")
     counts.set(xlabel="s", ylabel="count", ylim=(0, None))
     counts.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    put_legend_below(figure, counts)
+    _put_legend_below(figure, counts)
     return figure
 
 
+def _has_series(run: Report) -> bool:
+    return bool((run.get("series") or {}).get("t_s"))
+
+
+def _plot_latency(axes: Axes, series: Report, budget_ms: float) -> None:
+    t_s = np.array(series["t_s"], np.float64)
+    latency = np.array(series["latency_ms"], np.float64)
+    if len(t_s) <= MAX_POINTS:
+        late_s, late = t_s[latency > budget_ms], latency[latency > budget_ms]
+        broken = np.where(np.diff(t_s, append=t_s[-1]) > GAP_S, np.nan, latency)
+        axes.plot(t_s, latency, ".", color=BLUE, ms=2.5, label="result")
+        axes.plot(t_s, broken, color=BLUE, lw=0.5, alpha=0.6)
+    else:
+        bin_s, least, median, most = _summarise_bins(t_s, latency)
+        late_s, late = bin_s[most > budget_ms], most[most > budget_ms]
+        label = f"fastest to slowest in {(t_s[-1] - t_s[0]) / TIME_BINS:.2g} s"
+        axes.fill_between(bin_s, least, most, color=BLUE, alpha=0.3, lw=0.4, label=label)
+        axes.plot(bin_s, median, color=BLUE, lw=1, label="median of them")
+    axes.axhline(budget_ms, color="black", lw=1, ls=BUDGET_DASHES, label=f"budget {budget_ms:g} ms")
+    if len(late):
+        axes.plot(late_s, late, "x", color=ORANGE, ms=4, mew=1, label="missed the budget")
+
+
+def _summarise_bins(t_s: Floats, latency: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return time, minimum, median and maximum of each bin, NaN without a result."""
+    edges = np.linspace(t_s[0], t_s[-1], TIME_BINS + 1)
+    parts = np.split(latency, np.searchsorted(t_s, edges[1:-1]))
+    rows = [
+        (part.min(), float(np.median(part)), part.max()) if len(part) else (np.nan,) * 3
+        for part in parts
+    ]
+    least, median, most = np.array(rows, np.float64).T
+    return (edges[:-1] + edges[1:]) / 2, least, median, most
+
+
+def _plot_level(axes: Axes, series: Report) -> None:
+    """Plot steps, with the best level at the top."""
+    t_s, level = np.array(series["t_s"], np.float64), np.array(series["level"])
+    changes = np.flatnonzero(np.diff(level, prepend=-1))
+    axes.plot(
+        [*t_s[changes], t_s[-1]],
+        [*level[changes], level[-1]],
+        color="black",
+        drawstyle="steps-post",
+    )
+    axes.plot(t_s[changes[1:]], level[changes[1:]], "o", color="black", ms=3)
+    axes.set_yticks(range(len(series["levels"])), series["levels"])
+    axes.set(ylim=(len(series["levels"]) - 0.5, -0.5), xlabel="s", ylabel="level")
+
+
+def _shade_phases(axes: Axes, report: Report, named: bool) -> None:
+    """Shade every second phase, and write names above where they have room."""
+    phases = report.get("phases") or ()
+    whole_s = max((phase["to_s"] for phase in phases), default=0.0)
+    for place, phase in enumerate(phases):
+        start_s, end_s = phase["from_s"], phase["to_s"]
+        if place % 2:
+            axes.axvspan(start_s, end_s, color=GREY, alpha=0.15, lw=0, zorder=0)
+        room_in = 0.85 * WIDTH_IN * (end_s - start_s) / whole_s
+        if named and len(phase["name"]) * LETTER_IN < room_in:
+            middle = (start_s + end_s) / 2
+            across = axes.get_xaxis_transform()
+            axes.text(middle, 1.02, phase["name"], transform=across, ha="center", va="bottom")
+
+
 def _read_curve(run: Report) -> tuple[Sequence[float], Sequence[float], bool]:
-    """Ranks, latencies, and whether they are few single points."""
+    """Return ranks, latencies, and whether they are few single points."""
     curve = run.get("percentile_curve")
     if curve:
         return curve["rank"], curve["latency_ms"], False
@@ -178,5 +285,33 @@ def _read_curve(run: Report) -> tuple[Sequence[float], Sequence[float], bool]:
 
 
 def _place_rank(rank: float, count: int = 10**9) -> float:
-    """Nines: 0 for 0 %, 1 for 90 %, 2 for 99 %. The largest of `count` stands where one is left."""
+    """Return nines: 0 for 0 %, 1 for 90 %, 2 for 99 %. 100 % is the rank of the last of `count`."""
     return float(-np.log10(max(1 - rank / 100, 1 / count)))
+
+
+def _encode_svg(figure: Figure) -> str:
+    """Return one <svg> element for a page."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata=_NO_METADATA)
+    text = file.getvalue()
+    # Groups have the same ids in every figure, and nothing refers to them.
+    return re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :])
+
+
+def _put_legend_below(figure: Figure, *all_axes: Axes) -> None:
+    """Put one legend of all axes below the plot, with every name once."""
+    shown: dict[str, Any] = {}
+    for axes in all_axes:
+        handles, names = axes.get_legend_handles_labels()
+        shown.update(zip(names, handles, strict=True))
+    figure.legend(
+        shown.values(), shown.keys(), loc="outside lower center", ncols=len(shown), frameon=False
+    )
+
+
+def _use_log_scale(axes: Axes) -> None:
+    """Mark 1, 2 and 5 times the powers of ten, as plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

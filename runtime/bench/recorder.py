@@ -1,6 +1,6 @@
-"""Keeps what a run's figures are made of, in memory that is all taken before it begins.
+"""Recorder of a run: a sink whose memory is allocated before the run begins.
 
-In: estimates, and the capture times of pictures. Out: a `Recording`, when the run is over.
+In: estimates, and the capture times of frames. Out: a `Recording` at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from ..messages import Estimate
 from ..perception import FrameRateLimiter
 from ..session import Runtime
 from ..telemetry import STAGES, read_stages
-from .scenarios import WARM_UP_S
+
+WARM_UP_S = 1.0
+"""Time before the first phase, under its conditions. It warms caches: engines are warm already."""
 
 _ROW = Struct(f"<qq3Bd{len(STAGES)}f")
 ROW = np.dtype(
@@ -34,74 +36,74 @@ ROW = np.dtype(
         ("stages_us", "<f4", (len(STAGES),)),
     ]
 )
-"""One estimate, as `_ROW` packs it: `level` counts from the best, `stages_us` is in the order of
-`STAGES`, with the "publish" of the estimate before."""
+"""One estimate, as `_ROW` packs it. `level` counts from the best, `stages_us` is in the order of
+`STAGES`, with "publish" of the previous estimate."""
 _NO_LEVEL = 255
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One run from the end of its warm-up on; its newest part when there was more than expected."""
+    """One run after its warm-up, or its newest part where the capacity was too small."""
 
     start_ns: int
     """The end of the warm-up, CLOCK_MONOTONIC."""
     seconds: float
     rows: NDArray[Any]
-    """Estimates, of type `ROW`, in the order in which they were made."""
+    """Estimates, of type `ROW`, in their order."""
     arrived_ns: NDArray[np.int64]
-    """Capture times of all pictures that came in."""
-    wanted: NDArray[np.bool_]
-    """Of each of them, whether the level looked at it."""
+    """Capture times of all frames."""
+    accepted: NDArray[np.bool_]
+    """For each frame, whether the level's rate accepted it."""
     levels: tuple[str, ...]
     """Names, best first."""
     misses_by_cause: Mapping[str, int]
     lost: int
-    """Of all pictures of the run up to the last estimate: how many neither led to one, nor were
-    passed over, nor counted as dropped. Anything but 0 is a mistake of the program's."""
+    """Frames before the last estimate without an estimate that were neither skipped nor dropped.
+    Anything but 0 is a bug of the program."""
 
     @property
     def frame_rows(self) -> NDArray[Any]:
-        """The rows that a picture led to; all of them when there were no pictures at all."""
+        """The rows of frames. All rows where there was no frame at all."""
         if not self.arrived_ns.size:
             return self.rows
         return self.rows[np.isin(self.rows["t_ns"], self.arrived_ns)]
 
 
 class RecordingRateLimiter(FrameRateLimiter):
-    """A pacer that keeps when each picture was captured and whether it was wanted."""
+    """A rate limiter that records each frame's capture time and whether it was accepted."""
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
         self.count = 0
         self._capacity = capacity
         self._times = array("q", bytes(8 * capacity))
-        self._wanted = bytearray(bytes(capacity))
+        self._accepted = bytearray(bytes(capacity))
 
     def accepts(self, t_ns: int) -> bool:
-        wanted = super().accepts(t_ns)
+        accepted = super().accepts(t_ns)
         at = self.count % self._capacity
         self._times[at] = t_ns
-        self._wanted[at] = wanted
+        self._accepted[at] = accepted
         self.count += 1
-        return wanted
+        return accepted
 
     def read(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Times, and whether wanted; oldest first, at most the newest `capacity`."""
+        """Return the newest `capacity` capture times and whether accepted, oldest first."""
         times = np.frombuffer(self._times, np.int64)
-        wanted = np.frombuffer(self._wanted, np.bool_)
-        return _unroll(times, self.count), _unroll(wanted, self.count)
+        accepted = np.frombuffer(self._accepted, np.bool_)
+        return _unroll(times, self.count), _unroll(accepted, self.count)
 
 
 class Recorder:
-    """A sink that keeps the newest `capacity` estimates."""
+    """A sink that stores the newest `capacity` estimates."""
 
     def __init__(self, capacity: int) -> None:
         self.started = threading.Event()
-        """Set with the first estimate."""
+        """Set at the first estimate."""
         self.first_at_s = 0.0
-        """When that was, in seconds of `time.time`."""
+        """Time of the first estimate, in seconds of `time.time`."""
         self._capacity = capacity
-        # Copied, and so written: pages that are only promised would look like growth later on.
+        # A copy is written: pages that are only reserved would look like growth later on.
         self._rows = bytearray(bytes(_ROW.size * capacity))
         self._count = 0
         self._first_ns = 0
@@ -113,14 +115,14 @@ class Recorder:
 
     @property
     def start_ns(self) -> int:
-        """When the warm-up is over; once `started` is set."""
+        """End of the warm-up. Valid once `started` is set."""
         return self._first_ns + round(WARM_UP_S * 1e9)
 
     def attach(self, runtime: Runtime) -> None:
-        """Before the first picture: count what comes in, and know the levels' names."""
+        """Record arriving frames and the names of levels. Call it before the first frame."""
         runtime.rate_limiter = self._arrivals
         self._arrivals.set_rate(runtime.level.camera_fps)
-        self._levels = {one.level.name: at for at, one in enumerate(runtime.levels)}
+        self._levels = {level.level.name: n for n, level in enumerate(runtime.levels)}
         self._runtime = runtime
 
     def publish(self, estimate: Estimate) -> None:
@@ -143,7 +145,7 @@ class Recorder:
     def close(self) -> None: ...
 
     def _begin(self, t_ns: int) -> None:
-        """During the warm-up and once after it."""
+        """Note the first estimate, and the misses so far at the end of the warm-up."""
         if not self._count:
             self._first_ns = t_ns
             self.first_at_s = time.time()
@@ -154,15 +156,15 @@ class Recorder:
                 self._causes_before = dict(self._runtime.latency.misses_by_cause)
 
     def finish(self, seconds: float) -> Recording:
-        """What was recorded in the `seconds` after the warm-up; when the run has ended."""
+        """Return the recording of the `seconds` after the warm-up. Call it after the run."""
         rows = _unroll(np.frombuffer(self._rows, ROW), self._count)
-        times, wanted = self._arrivals.read()
+        times, accepted = self._arrivals.read()
         causes: Mapping[str, int] = {}
         if self._runtime is not None:
             after = self._runtime.latency.misses_by_cause
             causes = {name: n - self._causes_before.get(name, 0) for name, n in after.items()}
         start_ns, end_ns = self.start_ns, self.start_ns + round(seconds * 1e9)
-        if self._arrivals.count > times.size:  # what came before the oldest picture kept is unknown
+        if self._arrivals.count > times.size:  # nothing is known before the oldest frame
             start_ns = max(start_ns, int(times[0]))
         if self._count > rows.size:
             start_ns = max(start_ns, int(rows["t_ns"][0]))
@@ -173,25 +175,25 @@ class Recorder:
             (end_ns - start_ns) / 1e9,
             rows[of_rows],
             times[of_times],
-            wanted[of_times],
+            accepted[of_times],
             tuple(self._levels),
             causes,
-            self._count_lost(rows, times, wanted),
+            self._count_lost(rows, times, accepted),
         )
 
     def _count_lost(
-        self, rows: NDArray[Any], times: NDArray[np.int64], wanted: NDArray[np.bool_]
+        self, rows: NDArray[Any], times: NDArray[np.int64], accepted: NDArray[np.bool_]
     ) -> int:
         if self._runtime is None or not rows.size or not times.size:
             return 0
-        later = times > rows["t_ns"][-1]  # not at their end yet when the run was
+        later = times > rows["t_ns"][-1]  # in process when the run ended
         estimated = self._count - int((~np.isin(rows["t_ns"], times)).sum())
         unexplained = self._arrivals.count - int(later.sum()) - estimated
-        skipped = self._arrivals.skipped - int((later & ~wanted).sum())
+        skipped = self._arrivals.skipped - int((later & ~accepted).sum())
         return unexplained - skipped - self._runtime.dropped_frames
 
 
 def _unroll(ring: NDArray[Any], count: int) -> NDArray[Any]:
-    """The filled part of a ring that `count` were put in, oldest first; a copy."""
+    """Return a copy of the filled part of a ring after `count` writes, oldest first."""
     size = ring.shape[0]
     return ring[:count].copy() if count <= size else np.roll(ring, -(count % size), axis=0)

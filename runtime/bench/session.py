@@ -1,10 +1,6 @@
-"""Everything that one call of emotion-bench measures: repeats, what runs beside, networks alone.
+"""One session of emotion-bench: repeated runs of a scenario, runs beside them, networks alone.
 
-In: a configuration, a scenario and how often. Out: the report, as in the JSON file.
-
-One run of a scenario, from opening the networks to its figures.
-
-In: a configuration, a scenario, media in memory (or none, for a camera). Out: `MeasuredRun`.
+In: a configuration, a scenario and the number of repeats. Out: the report, as in the JSON file.
 """
 
 from __future__ import annotations
@@ -34,92 +30,23 @@ from ..telemetry import Trace
 from .baseline import run_baseline
 from .compare import FORMAT
 from .conditions import Conditions, read_versions
-from .disturbance import Disturbance, PhaseScheduler
 from .load import PER_CORE, CpuLoad, list_cores
 from .micro import time_accounting, time_models
-from .recorder import Recorder
-from .scenarios import WARM_UP_S, Phase, Scenario
+from .recorder import WARM_UP_S, Recorder
+from .scenarios import Disturbance, Phase, PhaseScheduler, Scenario
 from .soak import SoakLog
 from .staged_media import MAX_PRELOAD_BYTES, PreloadedMedia, StagedMedia
 from .summary import combine_repeats, summarise_phases, summarize
 from .throttle import open_bandwidth
 
 CAPACITY_MARGIN = 1.2
-"""A camera may be that much faster than it was asked to be before the first results are lost."""
+"""A camera may exceed its configured rate by this factor before the oldest results are lost."""
 EXTRA_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredRun:
-    """One run."""
-
-    figures: dict[str, Any]
-    """As in the JSON file."""
-    runtime: Runtime
-    """As it was at the end, closed."""
-    first_result_s: float
-    """From the start of the process."""
-    conditions: dict[str, Any]
-
-
-def measure(
-    config: Config,
-    phases: Sequence[Phase],
-    fps: float,
-    media: StagedMedia | None,
-    disturbance: Disturbance | None = None,
-    soak_less_bytes: int | None = None,
-) -> MeasuredRun:
-    """Run through `phases`. `soak_less_bytes`: look at what the process holds on to, less so many
-    bytes. Raises ConfigError when nothing came of it, and what `LiveRun.run` raises."""
-    seconds = phases[-1].to_s
-    recorder = Recorder(math.ceil((seconds + WARM_UP_S) * fps * CAPACITY_MARGIN) + EXTRA_ROWS)
-    clock = MonotonicClock()
-    soak = SoakLog(seconds, soak_less_bytes, clock) if soak_less_bytes is not None else None
-    conditions = Conditions()
-    with ExitStack() as stack:
-
-        def attach(runtime: Runtime) -> None:
-            recorder.attach(runtime)
-            if disturbance is not None:
-                disturbance.attach(runtime)
-            if soak is not None:
-                stack.enter_context(soak)
-            conditions.start()
-
-        given_sources = stack.enter_context(_play(media, config.source.name)) if media else None
-        live = LiveRun(config, [recorder], given_sources=given_sources, on_open=attach)
-        director = None
-        if disturbance is not None:
-            director = stack.enter_context(PhaseScheduler(phases, disturbance, recorder, clock))
-        runtime = live.run(WARM_UP_S + seconds)
-    recording = recorder.finish(seconds)
-    if not recording.frame_rows.size:
-        raise ConfigError(f"source {config.source.name}: no result in {seconds:g} s")
-    timed = director.phases if director is not None else phases
-    figures = {
-        "level": config.level or "auto",
-        **summarize(recording, config.budget_ms),
-        "phases": summarise_phases(recording, timed, config.budget_ms),
-    }
-    if disturbance is not None:
-        times = [phase["back_at_top_s"] for phase in figures["phases"] if "back_at_top_s" in phase]
-        figures["back_at_top_s"] = times
-        figures["disturbance"] = disturbance.describe()
-    if soak is not None:
-        figures["soak"] = soak.describe(recording.lost)
-    first_s = recorder.first_at_s - psutil.Process().create_time()
-    return MeasuredRun(figures, runtime, first_s, conditions.describe())
-
-
-def _play(media: Media, name: str) -> Sources:
-    playback = Playback(media, MonotonicClock(), loop=True, background=False)
-    return Sources(playback.video, playback.audio, name)
-
-
-@dataclass(frozen=True, slots=True)
 class Session:
-    """What is asked for."""
+    """The parameters of a session."""
 
     config: Config
     scenario: Scenario
@@ -127,21 +54,23 @@ class Session:
     """Of each run, after its warm-up."""
     fps: float
     repeats: int
-    hogs: int
-    """Ordinary processes in the contended scenario; 0: a real-time neighbour, where permitted."""
+    num_processes: int
+    """Ordinary processes in the contended scenario. 0: real-time processes, where permitted."""
     quota_cores: float
-    """What is left of the processor in the throttled one."""
+    """CPU quota in the throttled scenario."""
     baseline: Path | None = None
-    """Another program, to be run on the same source."""
+    """Another program to run on the same source."""
 
 
 def run_session(session: Session) -> tuple[dict[str, Any], Trace]:
-    """The report, and the newest pictures of the last run. Raises ConfigError for a source that
-    does not fit the scenario, and what a run raises."""
+    """Return the report, and the trace of the last run.
+
+    Raises ConfigError for a source that does not fit the scenario, and what a run raises.
+    """
     config, scenario, fps = session.config, session.scenario, session.fps
-    above_pipeline = session.hogs == 0 and realtime_permitted(DEVICE_PRIORITY)
+    above_pipeline = session.num_processes == 0 and realtime_permitted(DEVICE_PRIORITY)
     if scenario.name == "throttled" or (scenario.name == "contended" and not above_pipeline):
-        # To a thread that goes first, neither the load of ordinary ones nor a quota means anything.
+        # Ordinary load and a quota have no effect on a real-time thread.
         config = replace(config, realtime=replace(config.realtime, priority=False))
     phases = scenario.phases(session.seconds)
     begun_s = time.monotonic()
@@ -179,7 +108,7 @@ def run_session(session: Session) -> tuple[dict[str, Any], Trace]:
         "beside": beside,
         "models": time_models(config, bundle),
         "accounting_us": time_accounting(
-            [one.level.name for one in runs[0].runtime.levels], config.budget_ms
+            [level.level.name for level in runs[0].runtime.levels], config.budget_ms
         ),
         "first_result_s": round(runs[0].first_result_s - prepared_s, 2),
         "rss_mb": round(rss_mb, 1),
@@ -189,23 +118,96 @@ def run_session(session: Session) -> tuple[dict[str, Any], Trace]:
     return report, runs[-1].runtime.trace
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredRun:
+    """The result of one run."""
+
+    figures: dict[str, Any]
+    """Figures as in the JSON file."""
+    runtime: Runtime
+    """The closed runtime."""
+    first_result_s: float
+    """From the start of the process."""
+    conditions: dict[str, Any]
+
+
+def measure(
+    config: Config,
+    phases: Sequence[Phase],
+    fps: float,
+    media: StagedMedia | None,
+    disturbance: Disturbance | None = None,
+    soak_less_bytes: int | None = None,
+) -> MeasuredRun:
+    """Run through `phases` once, from opening the networks to the figures.
+
+    `media` is None for a camera. With `soak_less_bytes` the growth of the process is measured, its
+    memory less that many bytes. Raises ConfigError when there was no result, and what
+    `LiveRun.run` raises.
+    """
+    seconds = phases[-1].to_s
+    recorder = Recorder(math.ceil((seconds + WARM_UP_S) * fps * CAPACITY_MARGIN) + EXTRA_ROWS)
+    clock = MonotonicClock()
+    soak = SoakLog(seconds, soak_less_bytes, clock) if soak_less_bytes is not None else None
+    conditions = Conditions()
+    with ExitStack() as stack:
+
+        def attach(runtime: Runtime) -> None:
+            recorder.attach(runtime)
+            if disturbance is not None:
+                disturbance.attach(runtime)
+            if soak is not None:
+                stack.enter_context(soak)
+            conditions.start()
+
+        given_sources = stack.enter_context(_play(media, config.source.name)) if media else None
+        live = LiveRun(config, [recorder], given_sources=given_sources, on_open=attach)
+        scheduler = None
+        if disturbance is not None:
+            scheduler = stack.enter_context(PhaseScheduler(phases, disturbance, recorder, clock))
+        runtime = live.run(WARM_UP_S + seconds)
+    recording = recorder.finish(seconds)
+    if not recording.frame_rows.size:
+        raise ConfigError(f"source {config.source.name}: no result in {seconds:g} s")
+    timed = scheduler.phases if scheduler is not None else phases
+    figures = {
+        "level": config.level or "auto",
+        **summarize(recording, config.budget_ms),
+        "phases": summarise_phases(recording, timed, config.budget_ms),
+    }
+    if disturbance is not None:
+        times = [phase["back_at_top_s"] for phase in figures["phases"] if "back_at_top_s" in phase]
+        figures["back_at_top_s"] = times
+        figures["disturbance"] = disturbance.describe()
+    if soak is not None:
+        figures["soak"] = soak.describe(recording.lost)
+    first_s = recorder.first_at_s - psutil.Process().create_time()
+    return MeasuredRun(figures, runtime, first_s, conditions.describe())
+
+
 def preload_media(
     config: Config, scenario: Scenario, phases: tuple[Phase, ...], fps: float
 ) -> tuple[StagedMedia | None, int]:
-    """What is played, and its memory in bytes; nothing for a camera. Raises ConfigError."""
+    """Return the media in memory and their size in bytes, none for a camera. Raises
+    ConfigError."""
     name = config.source.name
     if is_camera(name):
         return None, 0
     with_faces = any(phase.faces is not None for phase in phases)
-    # As much again is needed for the pictures that are made of them.
+    # The images made of the frames need as much again.
     preloaded = PreloadedMedia(
         open_media(name), MAX_PRELOAD_BYTES // 2 if with_faces else MAX_PRELOAD_BYTES
     )
     if scenario.stages_media and not (preloaded.has_video and (preloaded.has_audio or with_faces)):
-        needed = "pictures" if with_faces else "pictures and sound"
+        needed = "video" if with_faces else "video and audio"
         raise ConfigError(f"source {name}: --scenario {scenario.name} needs {needed}")
     media = StagedMedia(preloaded, fps, phases)
     return media, preloaded.preloaded_bytes + media.generated_bytes
+
+
+def _play(media: Media, name: str) -> Sources:
+    playback = Playback(media, MonotonicClock(), loop=True, background=False)
+    return Sources(playback.video, playback.audio, name)
 
 
 def _open_disturbance(
@@ -214,7 +216,7 @@ def _open_disturbance(
     if session.scenario.name == "contended" and above_pipeline:
         return CpuLoad.above_pipeline()
     if session.scenario.name == "contended":
-        return CpuLoad(session.hogs or PER_CORE * len(list_cores()))
+        return CpuLoad(session.num_processes or PER_CORE * len(list_cores()))
     if session.scenario.name == "throttled":
         return open_bandwidth(session.quota_cores)
     return nullcontext()
@@ -222,9 +224,9 @@ def _open_disturbance(
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """A SIGTERM ends like a Ctrl-C: nothing is left spinning or rationed."""
+    """Let SIGTERM end the run like Ctrl-C, so that load and quota are removed."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only there may signals be handled
+        yield  # signals are handled in the main thread alone
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -234,7 +236,7 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 
 def _describe_run(run: MeasuredRun) -> dict[str, Any]:
-    """With what it ran, and under which conditions."""
+    """Return the entries about the run's parts and conditions, as in the JSON file."""
     runtime = run.runtime
     return {
         "capture": describe_capture(runtime.capture_path),
@@ -248,5 +250,5 @@ def _describe_run(run: MeasuredRun) -> dict[str, Any]:
 
 
 def describe_capture(path: CapturePath | None) -> dict[str, Any]:
-    """How the pictures came in, as in the JSON file."""
+    """Return the entry about the capture path, as in the JSON file."""
     return asdict(path) if path is not None else dict.fromkeys(CapturePath.__slots__)

@@ -1,6 +1,6 @@
-"""What a long run holds on to: memory, threads and open files, once a second, in fixed memory.
+"""Soak log: memory, threads and open files of this process, once a second, in fixed memory.
 
-In: this process. Out: how much each has grown since the warm-up.
+In: this process. Out: the samples, and the growth of each since the warm-up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..service import run_in_background
 
 PERIOD_NS = 1_000_000_000
 MAX_WARM_UP_S = 60.0
-"""A tenth of the run, but no more than this: what is loaded late is loaded by then."""
+"""The warm-up is a tenth of the run, at most this long: late imports are done by then."""
 SHARE = 10
 """Growth is from the median of the first tenth after the warm-up to the median of the last."""
 MAX_POINTS = 2000
@@ -31,7 +31,7 @@ Sample = tuple[float, float, float]
 
 
 class SoakLog:
-    """Samples in a thread of its own. A context manager."""
+    """A thread that takes the samples, as a context manager."""
 
     def __init__(
         self,
@@ -40,19 +40,19 @@ class SoakLog:
         clock: Clock,
         sample: Callable[[], Sample] | None = None,
     ) -> None:
-        """`preloaded_bytes` of pictures are taken off the memory, which they would dwarf."""
+        """`preloaded_bytes` of media are subtracted: they would hide the growth."""
         self._seconds = seconds
         self._preloaded_mb = preloaded_bytes / _MB
         self._clock = clock
         self._sample = sample or make_sampler()
-        # Written, so that the pages are there: they would be the growth that is looked for.
+        # Written, so that its pages exist: they would look like growth later on.
         self._table = np.full((math.ceil(seconds) + 60, 4), np.nan)
         self._count = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="soak", daemon=True)
 
     def run(self) -> None:
-        """Sample at once, and until stopped or the table is full."""
+        """Take samples until stopped or until the table is full."""
         begun_ns = due_ns = self._clock.now_ns()
         while self._count < len(self._table):
             memory_mb, threads, files = self._sample()
@@ -64,7 +64,7 @@ class SoakLog:
                 break
 
     def describe(self, lost_estimates: int) -> dict[str, Any]:
-        """The figures, once `run` has begun."""
+        """Return the entry of the JSON file. It needs at least one sample."""
         table = self._table[: self._count]
         warm_up_s = min(MAX_WARM_UP_S, self._seconds / 10)
         steady = table[table[:, 0] >= warm_up_s]
@@ -99,6 +99,7 @@ class SoakLog:
 
 
 def make_sampler() -> Callable[[], Sample]:
+    """Return a function that reads memory, threads and open files of this process."""
     process = psutil.Process()
 
     def sample() -> Sample:
@@ -110,7 +111,7 @@ def make_sampler() -> Callable[[], Sample]:
 
 
 def _find_medians(samples: NDArray[np.float64]) -> tuple[list[float], list[float]]:
-    """Of each column, over the first and over the last tenth."""
+    """Return each column's median over the first and over the last tenth."""
     tenth = max(1, len(samples) // SHARE)
     return (
         np.median(samples[:tenth], axis=0).tolist(),

@@ -1,6 +1,7 @@
-"""From a recording to figures, as they stand in the JSON file.
+"""Figures of a recording.
 
-Times are ms unless the name says otherwise. Percentiles are by nearest rank: values that occurred.
+In: a `Recording`. Out: figures as in the JSON file. Times are in ms unless the name has another
+unit. Percentiles are by nearest rank: values that occurred.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ RANKS = (50, 90, 95, 99, 99.9)
 CURVE_RANKS = (*range(100), 99.5, 99.9, 99.95, 99.99, 100)
 MAX_POINTS = 20_000
 HEADLINES = ("latency_ms", "networks_ms", "p50_over_networks", "p99_over_p50", "stages_ms")
-"""Figures that are medians when a run is repeated."""
+"""Figures whose medians are reported when a run is repeated."""
 
 
 def percentile(values: ArrayLike, rank: float) -> float:
-    """Nearest rank: the smallest value that `rank` percent of all do not exceed."""
+    """Return the smallest value that `rank` percent of all values do not exceed."""
     return percentiles(values, (rank,))[0]
 
 
 def percentiles(values: ArrayLike, ranks: Sequence[float]) -> list[float]:
+    """Return the percentile of each rank, by nearest rank."""
     ordered = np.sort(np.asarray(values, np.float64))
     # Rounded first: 99.9 % of 1000 values are 999 of them, not 999.0000000000001.
     wanted = (max(1, math.ceil(round(len(ordered) * rank / 100, 6))) for rank in ranks)
@@ -37,13 +39,13 @@ def percentiles(values: ArrayLike, ranks: Sequence[float]) -> list[float]:
 
 
 def percentiles_by_name(values_ms: ArrayLike, *ranks: float) -> dict[str, float]:
-    """Percentiles by name, such as "p99.9"."""
-    found = zip(ranks, percentiles(values_ms, ranks), strict=True)
-    return {f"p{rank:g}": round(value, 3) for rank, value in found}
+    """Return percentiles by name, such as "p99.9"."""
+    ranked = zip(ranks, percentiles(values_ms, ranks), strict=True)
+    return {f"p{rank:g}": round(value, 3) for rank, value in ranked}
 
 
 def summarize(recording: Recording, budget_ms: float) -> dict[str, Any]:
-    """The figures of a run with at least one estimate."""
+    """Return the figures of a run with at least one estimate."""
     rows = recording.frame_rows
     latency = rows["latency_us"] / 1e3
     stages = rows["stages_us"].astype(np.float64) / 1e3
@@ -77,7 +79,7 @@ def summarize(recording: Recording, budget_ms: float) -> dict[str, Any]:
 def count_frames(
     recording: Recording, budget_ms: float, from_s: float = 0.0, to_s: float = math.inf
 ) -> dict[str, int]:
-    """What became of the pictures of a part of the run, and how many results it had."""
+    """Count frames, misses and estimates of a part of the run."""
 
     def within(t_ns: NDArray[np.int64]) -> NDArray[np.bool_]:
         t_s = (t_ns - recording.start_ns) / 1e9
@@ -88,14 +90,14 @@ def count_frames(
     rows = frame_rows[within(frame_rows["t_ns"])]
     arrived = within(recording.arrived_ns)
     frames = int(arrived.sum()) if recording.arrived_ns.size else len(rows)
-    if rows.size:  # a camera numbers the pictures that it lost itself
+    if rows.size:  # a camera also numbers frames that it lost
         between = (recording.arrived_ns >= rows["t_ns"][0]) & (
             recording.arrived_ns <= rows["t_ns"][-1]
         )
         numbered = int(rows["index"][-1] - rows["index"][0]) + 1
         if recording.arrived_ns.size:
             frames += max(0, numbered - int(between.sum()))
-    skipped = int((arrived & ~recording.wanted).sum())
+    skipped = int((arrived & ~recording.accepted).sum())
     return {
         "misses": int((rows["latency_us"] > budget_ms * 1e3).sum()),
         "frames": frames,
@@ -110,9 +112,11 @@ def count_frames(
 def summarise_phases(
     recording: Recording, phases: Sequence[Phase], budget_ms: float
 ) -> list[dict[str, Any]]:
-    """Figures of each phase; `back_at_top_s` after one that was disturbed. `longest_gap_ms` is the
-    longest time without a new result."""
-    found: list[dict[str, Any]] = []
+    """Return the figures of each phase, with `back_at_top_s` after a disturbed one.
+
+    `longest_gap_ms` is the longest time without a new result.
+    """
+    entries: list[dict[str, Any]] = []
     after_disturbance = False
     for phase in phases:
         rows = _rows_within(recording, phase)
@@ -131,8 +135,8 @@ def summarise_phases(
         if after_disturbance:
             entry["back_at_top_s"] = _time_to_top(recording, phase)
         after_disturbance = phase.disturbed
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def _rows_within(recording: Recording, phase: Phase) -> NDArray[Any]:
@@ -141,7 +145,7 @@ def _rows_within(recording: Recording, phase: Phase) -> NDArray[Any]:
 
 
 def _longest_gap_ms(recording: Recording, phase: Phase) -> float:
-    """Between results, the borders of the phase included."""
+    """Return the longest time between results, the borders of the phase included."""
     rows = recording.rows
     ready_s = (rows["t_ns"] - recording.start_ns) / 1e9 + rows["latency_us"] / 1e6
     inside = ready_s[(ready_s >= phase.from_s) & (ready_s < phase.to_s)]
@@ -150,8 +154,10 @@ def _longest_gap_ms(recording: Recording, phase: Phase) -> float:
 
 
 def _time_to_top(recording: Recording, phase: Phase) -> float | None:
-    """Seconds into the phase until the first picture from which on the level is the best one for
-    the rest of it; None when that never comes."""
+    """Return the seconds into the phase after which the level stays the best one.
+
+    None when the phase does not end at the best level.
+    """
     rows = _rows_within(recording, phase)
     below = np.flatnonzero(rows["level"] != 0)
     if not below.size:
@@ -163,7 +169,7 @@ def _time_to_top(recording: Recording, phase: Phase) -> float | None:
 
 
 def _describe_levels(recording: Recording) -> dict[str, Any]:
-    """How long each level lasted, and when it changed: from an estimate to the next."""
+    """Return the time at each level, and the switches. A level lasts until the next estimate."""
     rows, names = recording.rows, recording.levels
     t_s = (rows["t_ns"] - recording.start_ns) / 1e9
     until_s = np.append(t_s[1:], max(recording.seconds, float(t_s[-1])))
@@ -186,37 +192,40 @@ def _describe_levels(recording: Recording) -> dict[str, Any]:
 
 
 def _make_series(recording: Recording) -> dict[str, Any]:
-    """Latency and level over time; of each group of neighbours the latest result is kept."""
+    """Return latency and level over time. Each group of neighbours is its slowest result."""
     rows = recording.frame_rows
     group = -(-len(rows) // MAX_POINTS)
     starts = range(0, len(rows), group)
-    kept = [at + int(rows["latency_us"][at : at + group].argmax()) for at in starts]
-    t_s = (rows["t_ns"][kept] - recording.start_ns) / 1e9
+    slowest = [n + int(rows["latency_us"][n : n + group].argmax()) for n in starts]
+    t_s = (rows["t_ns"][slowest] - recording.start_ns) / 1e9
     return {
         "t_s": np.round(t_s, 3).tolist(),
-        "latency_ms": np.round(rows["latency_us"][kept] / 1e3, 3).tolist(),
-        "level": rows["level"][kept].tolist(),
+        "latency_ms": np.round(rows["latency_us"][slowest] / 1e3, 3).tolist(),
+        "level": rows["level"][slowest].tolist(),
         "levels": list(recording.levels),
     }
 
 
 def combine_repeats(repeats: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One report of the same run several times: `HEADLINES` are medians, figure by figure; all
-    else is of the run whose p99 is the median (of an even number: the better of the middle two)."""
+    """Combine repeats of a run: `HEADLINES` are medians, figure by figure.
+
+    Everything else is of the run whose p99 is the median, of an even number the better of the
+    middle two.
+    """
     ordered = sorted(repeats, key=lambda figures: figures["latency_ms"]["p99"])
     typical = ordered[(len(ordered) - 1) // 2]
     medians = {name: _median([figures[name] for figures in repeats]) for name in HEADLINES}
-    kept = ("latency_ms", "networks_ms", "stages_ms", "misses", "frames", "p50_over_networks")
+    names = ("latency_ms", "networks_ms", "stages_ms", "misses", "frames", "p50_over_networks")
     return {
         **typical,
         **medians,
-        "repeats": [{name: figures[name] for name in kept} for figures in repeats],
+        "repeats": [{name: figures[name] for name in names} for figures in repeats],
     }
 
 
 def _median(figures: Sequence[Any]) -> Any:
-    """Of numbers, or of the numbers in mappings of the same shape."""
+    """Return the median of numbers, or of the numbers in mappings of one shape."""
     first = figures[0]
     if isinstance(first, Mapping):
-        return {name: _median([one[name] for one in figures]) for name in first}
+        return {name: _median([mapping[name] for mapping in figures]) for name in first}
     return round(statistics.median(figures), 3)

@@ -1,12 +1,8 @@
-"""Less processor than there is: a quota for this process, in the way this machine permits.
+"""CPU quota of this process: a control group of the kernel, else a simulation.
 
-In a control group the kernel stops the whole process whenever its share of a period is used up.
-Where no group may be changed, each run of a network is made to last as long as it would have
-lasted with that share: a stand-in, which leaves everything else as fast as it was.
-
-A slower processor where none can be had: every run of a network is made to last longer.
-
-In: a run's networks. Out: the same ones, which wait before they hand over their answers.
+In: the cores to leave. Out: a `Disturbance`. In a control group the kernel stops the process when
+its share of a period is used up. Where no group may be changed, each inference is delayed to the
+time that it would take with that share. The simulation leaves everything else at full speed.
 """
 
 from __future__ import annotations
@@ -23,99 +19,38 @@ import psutil
 
 from ...engines.base import Arrays, Engine, Feed
 from ..session import Runtime
-from .disturbance import Disturbance
+from .scenarios import Disturbance
 
 log = logging.getLogger(__name__)
 
-
-class SimulatedSlowdown:
-    """Networks that take as long as they would with a share of one core."""
-
-    def __init__(self, cores: float) -> None:
-        self._cores = cores
-        self.factor = 1.0
-
-    def attach(self, runtime: Runtime) -> None:
-        slowed: dict[int, Mapping[str, Engine]] = {}  # levels of one precision share their networks
-        for one in runtime.levels:
-            engines = {name: _DelayedEngine(engine, self) for name, engine in one.engines.items()}
-            slowed.setdefault(id(one.engines), engines)
-        runtime.levels = tuple(
-            replace(one, engines=slowed[id(one.engines)]) for one in runtime.levels
-        )
-        runtime.use_level(0)
-
-    def begin(self) -> None:
-        self.factor = max(1.0, 1 / self._cores)
-
-    def end(self) -> None:
-        self.factor = 1.0
-
-    def describe(self) -> dict[str, object]:
-        return {"by": "simulated", "quota_cores": self._cores}
-
-    def __enter__(self) -> SimulatedSlowdown:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-
-class _DelayedEngine:
-    """An engine whose answers come `factor` times as late as they are ready."""
-
-    def __init__(self, engine: Engine, share: SimulatedSlowdown) -> None:
-        self._engine = engine
-        self._share = share
-        self.name, self.precision = engine.name, engine.precision
-        self.inputs, self.outputs = engine.inputs, engine.outputs
-
-    def infer(self, feed: Feed) -> Arrays:
-        begun = time.perf_counter()
-        answer = self._engine.infer(feed)
-        if self._share.factor > 1:
-            time.sleep((time.perf_counter() - begun) * (self._share.factor - 1))
-        return answer
-
-    def warm_up(self, feed: Feed) -> None:
-        self._engine.warm_up(feed)
-
-    def close(self) -> None:
-        self._engine.close()
-
-    def __enter__(self) -> _DelayedEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 PERIOD_US = 10_000
-"""The shorter, the more it is like a slower processor. The kernel takes 1 ms to 1 s."""
+"""A short period resembles a slower processor. The kernel accepts 1 ms to 1 s."""
 MIN_QUOTA_US = 1000
-"""The kernel's own."""
+"""The minimum of the kernel."""
 
 
 def open_bandwidth(cores: float, root: Path = Path("/")) -> Disturbance:
-    """A quota of `cores` cores for this process, off until `begin`; warns when it is a stand-in."""
+    """Return a quota of `cores` cores for this process, off until `begin`. Warns when simulated."""
     mounts = _read(root / "proc/self/mountinfo")
     own = _read(root / "proc/self/cgroup")
-    reason = "no control group of the processor is mounted"
+    reason = "no control group with the cpu controller is mounted"
     for find, group_type in ((find_v1_group, CgroupV1), (find_v2_group, CgroupV2)):
-        found = find(mounts, own)
-        if found is None:
+        folder = find(mounts, own)
+        if folder is None:
             continue
         try:
-            return group_type(root / found.lstrip("/"), cores)
+            return group_type(root / folder.lstrip("/"), cores)
         except OSError as error:
-            reason = f"{error.filename or found}: {error.strerror or error}"
-    log.warning("the processor cannot be rationed, networks are made to wait instead: %s", reason)
+            reason = f"{error.filename or folder}: {error.strerror or error}"
+    log.warning("no CPU quota is possible, it is simulated by delays of the networks: %s", reason)
     return SimulatedSlowdown(cores)
 
 
 def find_v1_group(mountinfo: str, own_groups: str) -> str | None:
-    """Folder of this process's group in the hierarchy that rations the processor, from what
-    /proc/self/mountinfo and /proc/self/cgroup say; see cgroups(7)."""
+    """Return the folder of this process's group in the cpu hierarchy, see cgroups(7).
+
+    `mountinfo` and `own_groups` are the text of /proc/self/mountinfo and /proc/self/cgroup.
+    """
     for line in own_groups.splitlines():
         _, controllers, path = line.split(":", 2)
         if "cpu" in controllers.split(","):
@@ -124,35 +59,18 @@ def find_v1_group(mountinfo: str, own_groups: str) -> str | None:
 
 
 def find_v2_group(mountinfo: str, own_groups: str) -> str | None:
-    """The same for the unified hierarchy."""
+    """Return the folder of this process's group in the unified hierarchy."""
     for line in own_groups.splitlines():
         if line.startswith("0::"):
             return _find_folder(mountinfo, "cgroup2", None, line[3:])
     return None
 
 
-def _find_folder(mountinfo: str, kind: str, option: str | None, path: str) -> str | None:
-    for line in mountinfo.splitlines():
-        mount, _, file_system = line.partition(" - ")
-        fields, (found, _, options) = mount.split(), file_system.split(maxsplit=2)
-        if found != kind or (option is not None and option not in options.split(",")):
-            continue
-        root, folder = fields[3], fields[4]
-        # In a container the mount begins at the container's own group.
-        inside = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
-        return f"{folder}/{inside.strip('/')}".rstrip("/")
-    return None
-
-
-def _quota_us(cores: float) -> int:
-    return max(MIN_QUOTA_US, round(cores * PERIOD_US))
-
-
 class CgroupV1:
-    """A group of its own below the one that this process is in, which it leaves at the end."""
+    """A new group below this process's own. The process leaves it at the end."""
 
     def __init__(self, parent: Path, cores: float) -> None:
-        """Raises OSError where that is not permitted."""
+        """Create the group and move the process. Raises OSError where not permitted."""
         self._parent = parent
         self._cores = cores
         for left_over in parent.glob("emotion-bench-*"):
@@ -165,7 +83,7 @@ class CgroupV1:
         try:
             _write(self._group / "cpu.cfs_period_us", PERIOD_US)
             self.end()
-            _write(self._group / "cgroup.procs", os.getpid())  # with all threads, and those to come
+            _write(self._group / "cgroup.procs", os.getpid())  # with all present and future threads
         except OSError:
             self.close()
             raise
@@ -196,18 +114,20 @@ class CgroupV1:
 
 
 class CgroupV2:
-    """The group that this process is in, where nothing else is and it may be changed: groups with
-    processes in them cannot have others below them."""
+    """This process's own group, if no other process is in it.
+
+    Groups with processes cannot have groups below them.
+    """
 
     def __init__(self, group: Path, cores: float) -> None:
-        """Raises OSError where that is not permitted."""
+        """Raises OSError where the group may not be changed."""
         self._file = group / "cpu.max"
         self._cores = cores
         others = set(map(int, (group / "cgroup.procs").read_text().split())) - _own_family()
         if others:
             raise OSError(f"{group} holds other processes, such as {min(others)}")
         self._before = self._file.read_text().strip()
-        self.end()  # the file may be there and not be ours to write
+        self.end()  # fails where the file may not be written
 
     def attach(self, runtime: Runtime) -> None: ...
 
@@ -227,7 +147,87 @@ class CgroupV2:
         self.end()
 
 
+class SimulatedSlowdown:
+    """Networks delayed to the time that they would take with a share of one core."""
+
+    def __init__(self, cores: float) -> None:
+        self._cores = cores
+        self.factor = 1.0
+
+    def attach(self, runtime: Runtime) -> None:
+        delayed: dict[int, Mapping[str, Engine]] = {}  # levels of one precision share networks
+        for level in runtime.levels:
+            engines = {name: _DelayedEngine(engine, self) for name, engine in level.engines.items()}
+            delayed.setdefault(id(level.engines), engines)
+        runtime.levels = tuple(
+            replace(level, engines=delayed[id(level.engines)]) for level in runtime.levels
+        )
+        runtime.use_level(0)
+
+    def begin(self) -> None:
+        self.factor = max(1.0, 1 / self._cores)
+
+    def end(self) -> None:
+        self.factor = 1.0
+
+    def describe(self) -> dict[str, object]:
+        return {"by": "simulated", "quota_cores": self._cores}
+
+    def __enter__(self) -> SimulatedSlowdown:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+class _DelayedEngine:
+    """An engine whose inference takes `factor` times as long."""
+
+    def __init__(self, engine: Engine, share: SimulatedSlowdown) -> None:
+        self._engine = engine
+        self._share = share
+        self.name, self.precision = engine.name, engine.precision
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+
+    def infer(self, feed: Feed) -> Arrays:
+        begun = time.perf_counter()
+        outputs = self._engine.infer(feed)
+        if self._share.factor > 1:
+            time.sleep((time.perf_counter() - begun) * (self._share.factor - 1))
+        return outputs
+
+    def warm_up(self, feed: Feed) -> None:
+        self._engine.warm_up(feed)
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def __enter__(self) -> _DelayedEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _find_folder(mountinfo: str, kind: str, option: str | None, path: str) -> str | None:
+    for line in mountinfo.splitlines():
+        mount, _, file_system = line.partition(" - ")
+        fields, (fs_type, _, options) = mount.split(), file_system.split(maxsplit=2)
+        if fs_type != kind or (option is not None and option not in options.split(",")):
+            continue
+        root, folder = fields[3], fields[4]
+        # In a container the mount begins at the container's own group.
+        inside = path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
+        return f"{folder}/{inside.strip('/')}".rstrip("/")
+    return None
+
+
+def _quota_us(cores: float) -> int:
+    return max(MIN_QUOTA_US, round(cores * PERIOD_US))
+
+
 def _own_family() -> set[int]:
+    """Return the ids of this process and its descendants."""
     children = psutil.Process().children(recursive=True)
     return {os.getpid(), *(child.pid for child in children)}
 

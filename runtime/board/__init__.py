@@ -1,4 +1,8 @@
-"""The sensors of the machine."""
+"""The machine: its sensors and its description.
+
+`open_board` detects a Jetson or a PC; `Board.read` returns the sensors; `describe_machine` returns
+what a benchmark depends on. The readers of /sys files serve other folders too.
+"""
 
 from .linux import measures_processor, read_governor
 from .machine import describe_machine, is_jetson, name_jetpack, open_board, read_l4t

@@ -1,18 +1,18 @@
-"""The sensors of an NVIDIA Jetson, from files that anybody may read: no root, no jtop.
+"""The sensors of an NVIDIA Jetson, from files that every user may read: no root, no jtop.
 
-What lies where, and where that is from:
+Files and their sources:
 
 - GPU: load in permille, clock in Hz under devfreq, which appears late on JetPack 7
-  (jetson_stats pull requests 867 and 889). Orin does not answer NVML.
+  (jetson_stats pull requests 867 and 889). Orin does not support NVML.
 - Power: INA3221 monitors, mV and mA (Linux: Documentation/hwmon/ina3221.rst). Rails are as in
   Linux' tegra234-p3767.dtsi (Orin Nano, NX: VDD_IN is the whole module) and tegra234-p3701.dtsi
-  (AGX Orin: no rail of all). in4 to in7 of the driver are shunt voltages, not rails.
+  (AGX Orin: no rail of the whole). in4 to in7 of the driver are shunt voltages, not rails.
 - Throttling: the monitor "soctherm_oc" of NVIDIA's tegra23x-oc-event driver; oc1 counts
   under-voltage, oc2 average and oc3 instantaneous over-current (Jetson Linux Developer Guide,
   Platform Power and Performance).
-- Power mode: nvpmodel keeps the number of the last one; names are in its configuration.
+- Power mode: nvpmodel stores the number of the last one; names are in its configuration.
 
-Written against those sources and made-up trees; it has run on no Jetson yet.
+Written against those sources and synthetic trees; it has run on no Jetson yet.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ THROTTLE_FILES = {
     "instantaneous over-current": "oc3_event_cnt",
 }
 SUPPLIES = (("VDD_IN",), ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"))
-"""Rails that are the whole module together. AGX Orin's VDDQ_VDD2_1V8AO is a part of VIN_SYS_5V0
+"""Rails that add up to the whole module. AGX Orin's VDDQ_VDD2_1V8AO is a part of VIN_SYS_5V0
 (Developer Guide, Software-Based Power Consumption Modeling)."""
 MAX_MILLI = 100_000
 MAX_COUNT = 2**32 - 1
 NVMAP_USED = re.compile(rb"^NvMapMemUsed:\s+(\d{1,12}) kB", re.MULTILINE)
 MODE = re.compile(r"(?<!\S)pmode:\s*0*([0-9]{1,9})(?!\S)")
-"""Such as "pmode:0002 fmode:fan_mode_quiet"."""
+"""As in "pmode:0002 fmode:fan_mode_quiet"."""
 MODE_NAME = re.compile(
     r"^[ \t]*<\s*POWER_MODEL\s+ID=0*([0-9]{1,9})[ \t]+NAME=[ \t]*([^\s>](?:[^>\n]*[^\s>])?)\s*>",
     re.MULTILINE,
@@ -63,7 +63,7 @@ MODE_NAME = re.compile(
 
 
 class Rail(NamedTuple):
-    """A power rail's files."""
+    """A power rail and its files."""
 
     name: str
     millivolts: str
@@ -71,7 +71,7 @@ class Rail(NamedTuple):
 
 
 def find_gpu_load(root: str) -> str | None:
-    """The file with the GPU's load in permille."""
+    """Find the file of the GPU's load in permille."""
     files = [f"{root}/{name}" for name in GPU_LOAD_FILES]
     clock = find_gpu_clock(root)
     if clock is not None:
@@ -80,14 +80,14 @@ def find_gpu_load(root: str) -> str | None:
 
 
 def find_gpu_clock(root: str) -> str | None:
-    """The GPU's folder of devfreq: cur_freq and max_freq in Hz."""
+    """Find the GPU's folder of devfreq, with cur_freq and max_freq in Hz."""
     folder = f"{root}/sys/class/devfreq"
-    found = (name for name in list_names(folder) if any(gpu in name for gpu in GPU_NAMES))
-    return next((f"{folder}/{name}" for name in found), None)
+    names = (name for name in list_names(folder) if any(gpu in name for gpu in GPU_NAMES))
+    return next((f"{folder}/{name}" for name in names), None)
 
 
 def find_rails(root: str) -> list[Rail]:
-    """Every rail with a name; an unused channel is called NC or has none."""
+    """Find every named rail; an unused channel is named NC or has no name."""
     rails = []
     for name, folder in find_hwmon(root):
         for channel in (1, 2, 3) if name == "ina3221" else ():
@@ -99,7 +99,7 @@ def find_rails(root: str) -> list[Rail]:
 
 
 def find_throttle_counters(root: str) -> dict[str, str]:
-    """Files of the counters by cause."""
+    """Find the files of the counters, by cause."""
     folders = [folder for name, folder in find_hwmon(root) if name == "soctherm_oc"]
     return {
         cause: f"{folder}/{name}" for folder in folders for cause, name in THROTTLE_FILES.items()
@@ -107,24 +107,25 @@ def find_throttle_counters(root: str) -> dict[str, str]:
 
 
 def find_power_modes(root: str) -> dict[int, str]:
-    """What nvpmodel calls its modes, by number. A higher number is not a faster mode."""
+    """Return the names of nvpmodel's modes by number. A higher number is not a faster mode."""
     text = read_text(f"{root}/etc/nvpmodel.conf", max_bytes=2**18) or ""
     return {int(number): name for number, name in MODE_NAME.findall(text)}
 
 
 def read_power_mode_id(root: str) -> int | None:
+    """Return the number of the power mode."""
     match = MODE.search(read_text(f"{root}/var/lib/nvpmodel/status") or "")
     return None if match is None else int(match[1])
 
 
 def read_power_mode(root: str) -> str | None:
-    """The power mode's name; its number where no name is known, None where nothing is."""
+    """Return the name of the power mode; its number without a name, None if unknown."""
     mode = read_power_mode_id(root)
     return None if mode is None else find_power_modes(root).get(mode, f"mode {mode}")
 
 
 def sum_supplies_mw(rails_mw: dict[str, float]) -> float | None:
-    """The whole module; None unless every rail that it takes has answered."""
+    """Return the power of the whole module; None unless all of its rails were read."""
     for names in SUPPLIES:
         if all(name in rails_mw for name in names):
             return sum(rails_mw[name] for name in names)
@@ -132,7 +133,7 @@ def sum_supplies_mw(rails_mw: dict[str, float]) -> float | None:
 
 
 class JetsonBoard:
-    """A Jetson: what every Linux machine tells (see `PcBoard`), and the chip's own sensors."""
+    """A Jetson: the sensors of every Linux machine (`PcBoard`), and those of the chip."""
 
     def __init__(self, sys_root: Path = Path("/"), clock: Clock | None = None) -> None:
         self._root = root = str(sys_root).rstrip("/")
@@ -170,21 +171,21 @@ class JetsonBoard:
 
     def _read_rails_mw(self) -> dict[str, float]:
         rails = self._rails.get()
-        found: dict[str, float] = {}
+        rails_mw: dict[str, float] = {}
         for rail in rails:
             millivolts = read_number(rail.millivolts, 0, MAX_MILLI)
             milliamperes = read_number(rail.milliamperes, 0, MAX_MILLI)
             if millivolts is not None and milliamperes is not None:
-                found[rail.name] = millivolts * milliamperes / 1000
-        self._rails.failed |= not found or len(found) < len(rails)
-        return found
+                rails_mw[rail.name] = millivolts * milliamperes / 1000
+        self._rails.failed |= not rails_mw or len(rails_mw) < len(rails)
+        return rails_mw
 
     def _read_throttle_events(self) -> dict[str, int]:
         files = self._throttle_counters.get()
         read = {cause: read_number(file, 0, MAX_COUNT) for cause, file in files.items()}
-        found = {cause: count for cause, count in read.items() if count is not None}
-        self._throttle_counters.failed |= not found or len(found) < len(files)
-        return found
+        counts = {cause: count for cause, count in read.items() if count is not None}
+        self._throttle_counters.failed |= not counts or len(counts) < len(files)
+        return counts
 
     def _read_power_mode(self) -> str | None:
         names = self._power_modes.get()

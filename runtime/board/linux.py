@@ -1,4 +1,4 @@
-"""The sensors of any Linux machine: psutil, /proc/pressure, and what there is under /sys."""
+"""The sensors of any Linux machine, from psutil, /proc/pressure and /sys."""
 
 from __future__ import annotations
 
@@ -26,25 +26,24 @@ PROCESSOR_SENSORS = (
     *("coretemp", "k10temp", "zenpower", "x86_pkg_temp", "tcpu"),  # PC
     *("cpu", "gpu", "soc", "cv", "tj"),  # ARM: cpu-thermal, CPU-therm; Jetson: cv0-thermal, ...
 )
-"""How names of hardware monitors and thermal zones begin that measure the processor."""
+"""Prefixes of the names of hardware monitors and thermal zones of the processor."""
 TEMPERATURE_FILE = re.compile(r"temp(\d+)_input")
 MAX_COUNT = 2**63
 
 
 def read_governor(sys_root: Path = Path("/")) -> str | None:
-    """How the first core's clock rate is chosen; None where the system does not say."""
+    """Return the frequency governor of the first core; None if unknown."""
     return read_name(f"{sys_root}/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def measures_processor(name: str) -> bool:
+    """Return whether a monitor or zone of this name measures the processor."""
     return name.lower().startswith(PROCESSOR_SENSORS)
 
 
 def find_temperatures(root: str) -> dict[str, str]:
-    """Files in millidegrees by name: every thermal zone, and the processor's hardware monitors.
-
-    Other monitors are left alone: some disks and laptops take long to answer.
-    """
+    """Find the files in millidegrees, by name: of every thermal zone, and of the processor's
+    hardware monitors. Other monitors are not read: some disks and laptops are slow to respond."""
     files: dict[str, str] = {}
     for zone in list_numbered(f"{root}/sys/class/thermal", "thermal_zone"):
         if name := read_name(f"{zone}/type"):
@@ -58,17 +57,17 @@ def find_temperatures(root: str) -> dict[str, str]:
     return files
 
 
-def _free_name(taken: dict[str, str], name: str) -> str:
-    """`name`, with a number when another sensor has it already."""
+def _free_name(used: dict[str, str], name: str) -> str:
+    """Return `name`, with a number if another sensor has it already."""
     free, number = name, 2
-    while free in taken:
+    while free in used:
         free, number = f"{name} {number}", number + 1
     return free
 
 
 class PcBoard:
-    """Any Linux machine. To be read on one thread: psutil keeps a CPU load for each, and the first
-    that it gives to a thread is 0."""
+    """Any Linux machine. Read it on one thread: psutil measures the CPU load for each thread, and
+    the first value of a thread is 0."""
 
     def __init__(self, sys_root: Path = Path("/"), clock: Clock | None = None) -> None:
         root = str(sys_root).rstrip("/")
@@ -80,10 +79,12 @@ class PcBoard:
         self._cpu_pressure = Pressure(f"{root}/proc/pressure/cpu", clock)
         self._memory_pressure = Pressure(f"{root}/proc/pressure/memory", clock)
         self._process = psutil.Process()
-        self._load = self._measure_load()  # counted from here on; its first answer means nothing
+        self._load = self._measure_load()  # measured from here on; the first value is meaningless
 
     def read(self) -> BoardStatus:
-        with suppress(OSError, psutil.Error):  # /proc cannot be opened when files have run out
+        with suppress(
+            OSError, psutil.Error
+        ):  # /proc cannot be opened without a free file descriptor
             self._load = self._measure_load()
         cpu_percent, memory_available_mb, rss_mb = self._load
         temperatures = self._read_temperatures()
@@ -112,9 +113,9 @@ class PcBoard:
     def _read_temperatures(self) -> dict[str, float]:
         files = self._temperatures.get()
         read = {name: read_number(file, -40_000, 150_000) for name, file in files.items()}
-        found = {name: number / 1000 for name, number in read.items() if number is not None}
-        self._temperatures.failed |= not found or len(found) < len(files)
-        return found
+        temperatures = {name: value / 1000 for name, value in read.items() if value is not None}
+        self._temperatures.failed |= not temperatures or len(temperatures) < len(files)
+        return temperatures
 
     def _read_throttle_events(self) -> dict[str, int]:
         counts = [read_number(file, 0, MAX_COUNT) for file in self._throttle_counts]

@@ -1,6 +1,6 @@
-"""Which machine this is: its board, and what a measurement on it depends on.
+"""The detection of the board, and the description of the machine for benchmarks.
 
-`sys_root` stands in for / in tests.
+`sys_root` replaces / in tests.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ JETPACK_OF_L4T = {
     "39.2": "7.2",
     "39.2.1": "7.2.1",
 }
-"""NVIDIA's JetPack archive."""
+"""Source: NVIDIA's JetPack archive."""
 
 
 def open_board(name: str = "auto", sys_root: Path = Path("/")) -> Board:
-    """The board called `name`; "auto" takes the one this machine is.
+    """Open the board of this name; "auto" detects it.
 
-    Raises ValueError for another name, and for a board that this machine is not.
+    Raises ValueError for another name, and for "jetson" on another machine.
     """
     if name not in BOARDS:
         raise ValueError(f"board {name!r} is not one of: {', '.join(BOARDS)}")
@@ -49,20 +49,20 @@ def open_board(name: str = "auto", sys_root: Path = Path("/")) -> Board:
         return JetsonBoard(sys_root)
     if name == "jetson":
         raise ValueError(
-            "board 'jetson': this machine is none: it has no /etc/nv_tegra_release, and its device"
-            " tree does not name nvidia,tegra"
+            "board 'jetson': this machine is not a Jetson: it has no /etc/nv_tegra_release, and its"
+            " device tree does not name nvidia,tegra"
         )
     return PcBoard(sys_root)
 
 
 def is_jetson(sys_root: Path = Path("/")) -> bool:
-    """By NVIDIA's Linux, or by the device tree, which a container sees as well."""
+    """Detect NVIDIA's Linux, or the device tree, which a container has too."""
     compatible = read_bytes(str(sys_root / "proc/device-tree/compatible")) or b""
     return (sys_root / TEGRA_RELEASE).exists() or b"nvidia,tegra" in compatible
 
 
 def describe_machine(sys_root: Path = Path("/")) -> dict[str, object]:
-    """What a measurement depends on. Nothing that names the machine or its user."""
+    """Describe what a measurement depends on, without names of the machine or its user."""
     root = str(sys_root).rstrip("/")
     board = read_name(f"{root}/proc/device-tree/model")
     l4t = read_l4t(sys_root)
@@ -81,20 +81,20 @@ def describe_machine(sys_root: Path = Path("/")) -> dict[str, object]:
         "l4t": l4t,
         "power_mode": read_power_mode(root),
         "cpu_freq_mhz": _read_cpu_clocks(root, "scaling_cur_freq"),
-        # What governor and power mode allow, not what the chip could.
+        # The limit of governor and power mode, not of the chip.
         "cpu_max_freq_mhz": max(_read_cpu_clocks(root, "scaling_max_freq"), default=None),
         "gpu_max_freq_mhz": read_mhz(f"{gpu}/max_freq", 1_000_000) if gpu else None,
     }
 
 
 def read_l4t(sys_root: Path = Path("/")) -> str | None:
-    """The version of NVIDIA's Linux as NVIDIA writes it, such as "36.4.3"; None elsewhere."""
+    """Return the version of NVIDIA's Linux, such as "36.4.3"; None on other systems."""
     match = L4T.search(read_l4t_release(sys_root / TEGRA_RELEASE))
     return None if match is None else f"{match[1]}.{match[2]}".removesuffix(".0")
 
 
 def name_jetpack(l4t: str | None) -> str | None:
-    """The JetPack that brings this L4T; the L4T itself when that is not known."""
+    """Return the JetPack version with this L4T; the L4T itself if unknown."""
     return None if l4t is None else JETPACK_OF_L4T.get(l4t, f"L4T {l4t}")
 
 

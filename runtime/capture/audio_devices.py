@@ -1,4 +1,4 @@
-"""What PortAudio knows of the sound devices, without the noise it makes while looking."""
+"""PortAudio's list of audio devices, without the messages it prints while searching."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STDERR_NOISE = re.compile(
 
 
 def list_microphones() -> list[str]:
-    """The names of the input devices. Raises SourceError without PyAudio."""
+    """Return the names of the input devices. Raises SourceError without PyAudio."""
     pyaudio = import_pyaudio()
     with suppress_stderr():
         pa = pyaudio.PyAudio()
@@ -30,7 +30,7 @@ def list_microphones() -> list[str]:
 
 
 def find_input(pa: Any, device: str | int | None) -> dict[str, Any]:
-    """PortAudio's description of one input: the default, by index, else by a part of its name."""
+    """Return PortAudio's description of an input: the default, by index or by part of a name."""
     if device is None:
         try:
             return dict(pa.get_default_input_device_info())
@@ -40,8 +40,8 @@ def find_input(pa: Any, device: str | int | None) -> dict[str, Any]:
     wanted = str(device).lower()
     numbered = [info for info in inputs if str(info["index"]) == wanted]
     named = [info for info in inputs if wanted in str(info["name"]).lower()]
-    if found := numbered or named:
-        return found[0]
+    if matches := numbered or named:
+        return matches[0]
     names = ", ".join(f"{info['index']} ({info['name']})" for info in inputs) or "none"
     raise SourceError(f"microphone {device}: no such input device; there are: {names}")
 
@@ -52,6 +52,7 @@ def _inputs(pa: Any) -> list[dict[str, Any]]:
 
 
 def import_pyaudio() -> Any:
+    """Return the module. Raises SourceError with the command that installs it."""
     try:
         import pyaudio
     except ImportError as error:
@@ -64,29 +65,29 @@ def import_pyaudio() -> Any:
 
 @contextlib.contextmanager
 def suppress_stderr() -> Iterator[None]:
-    """Keep what ALSA and JACK print about devices that are not there out of the terminal.
+    """Redirect what ALSA and JACK print about missing devices from stderr to the debug log.
 
-    It goes to the log at debug level; anything else that was written meanwhile is passed on.
+    Anything else that was written meanwhile goes to stderr afterwards.
     """
     try:
-        kept = os.memfd_create("stderr")
-        saved = os.dup(2)
+        buffer = os.memfd_create("stderr")
+        stderr = os.dup(2)
     except OSError:
         yield
         return
     try:
-        os.dup2(kept, 2)
+        os.dup2(buffer, 2)
         try:
             yield
         finally:
-            os.dup2(saved, 2)
-            os.lseek(kept, 0, os.SEEK_SET)
-            with os.fdopen(os.dup(kept), "rb") as text:
+            os.dup2(stderr, 2)
+            os.lseek(buffer, 0, os.SEEK_SET)
+            with os.fdopen(os.dup(buffer), "rb") as text:
                 for line in text:
                     if _STDERR_NOISE.match(line):
                         _LOG.debug("PortAudio: %s", line.decode(errors="replace").rstrip())
                     else:
                         os.write(2, line)
     finally:
-        os.close(saved)
-        os.close(kept)
+        os.close(stderr)
+        os.close(buffer)

@@ -1,16 +1,21 @@
-"""What a camera is asked for, and which cameras this machine has."""
+"""What all cameras share: settings, reading and closing, and the list of devices."""
 
 from __future__ import annotations
 
 import os
+import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ..ioctl import call_driver
-from ..messages import SourceError
+from ..messages import CapturePath, SourceError, VideoFrame
 from . import v4l2_uapi as abi
 
 CAPTURE_BACKENDS = ("auto", "v4l2", "opencv", "jetson")
+
+CameraT = TypeVar("CameraT", bound="Camera")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,56 @@ class CameraSettings:
     """One of `CAPTURE_BACKENDS`. "auto" uses the first that works, any other must work."""
     for_gpu: bool = False
     """Whether the GPU reads the frames: then they go to memory that it can access, if possible."""
+
+
+class Camera(ABC):
+    """A VideoSource over a device that must not be closed while it is read.
+
+    `close` returns at once. A read that waits in the driver closes the device when it ends.
+    """
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+        self._device_lock = threading.Lock()  # held to read or release the device
+
+    @property
+    @abstractmethod
+    def path(self) -> CapturePath:
+        """The path of the newest frame; before the first one, what is expected."""
+
+    def read(self) -> VideoFrame | None:
+        """Wait for the next frame. Returns None when closed. Raises SourceError."""
+        try:
+            with self._device_lock:
+                return self._read()
+        finally:
+            if self._closed.is_set():
+                self._release_unless_reading()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._release_unless_reading()
+
+    def __enter__(self: CameraT) -> CameraT:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _release_unless_reading(self) -> None:
+        if self._device_lock.acquire(blocking=False):
+            try:
+                self._release()
+            finally:
+                self._device_lock.release()
+
+    @abstractmethod
+    def _read(self) -> VideoFrame | None:
+        """Wait for the next frame, or for `_closed`."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Release the device. May be called again."""
 
 
 def is_camera(name: str) -> bool:

@@ -19,6 +19,7 @@ from ...kernels.memory import find_pin
 from ..clock import Clock
 from ..faults import FaultLog
 from ..messages import SourceError, VideoSource
+from . import v4l2_device as v4l2
 from .camera import CAPTURE_BACKENDS, CameraSettings, check_device
 
 _LOG = logging.getLogger(__name__)
@@ -97,8 +98,6 @@ class CameraOpener:
 
     def _explain_raw_unusable(self) -> str:
         """Return why the camera's raw formats are not usable, or "" if they are."""
-        from . import v4l2_device as v4l2
-
         width, height = self._settings.width_px, self._settings.height_px
         handle = v4l2.Handle(self.device)
         try:

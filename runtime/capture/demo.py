@@ -1,7 +1,7 @@
-"""A drawn face and a synthetic voice: something to read where there is no camera at all.
+"""A drawn face and a synthetic voice, for machines without a camera.
 
-Both are pure functions of media time. They change their expression every few seconds, but they
-are a cartoon: what the models say about them has no meaning.
+Both are pure functions of media time and change their expression every few seconds. They are a
+cartoon: estimates of them have no meaning.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ _CYCLE_S = _HOLD_S * len(_EXPRESSIONS)
 
 
 class Demo:
-    """The drawn face and its voice as media; it never ends."""
+    """The drawn face and its voice as endless `Media`."""
 
     sample_rate_hz = SAMPLE_RATE_HZ
     has_video = True
     has_audio = True
     copies_per_frame = 2
-    """The head is copied, and moved when the face is drawn."""
+    """Drawing copies the head and moves it."""
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
-        del loop  # there is no end to start over from
+        del loop  # it has no end
         index = 0
         while True:
             yield VideoFrame(index * 1_000_000_000 // FPS, index, draw_face(index / FPS))
@@ -69,7 +69,7 @@ class Demo:
         del loop
         first = 0
         while True:
-            block = synthesize_speech(first, 10 * _CHUNK)  # ten at once cost little more than one
+            block = synthesize_speech(first, 10 * _CHUNK)  # ten cost little more than one
             for at in range(0, block.size, _CHUNK):
                 t_ns = (first + at) * 1_000_000_000 // SAMPLE_RATE_HZ
                 yield AudioChunk(t_ns, first + at, block[at : at + _CHUNK])
@@ -77,10 +77,10 @@ class Demo:
 
 
 def draw_face(t_s: float) -> NDArray[np.uint8]:
-    """The picture at `t_s`: uint8 (360, 640, 3) BGR.
+    """Return the image at `t_s`: uint8 (360, 640, 3) BGR.
 
-    The shading is what a cascade of Haar features looks for in a face: eye sockets and mouth
-    darker than cheeks, forehead and the bridge of the nose.
+    The shading has the contrasts of a Haar cascade for faces: eye sockets and mouth are darker than
+    cheeks, forehead and the bridge of the nose.
     """
     import cv2
 
@@ -123,7 +123,7 @@ def draw_face(t_s: float) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=1)
 def _draw_head() -> NDArray[np.uint8]:
-    """All that does not move: background, shoulders, hair, the shaded skin."""
+    """Return the parts without expression: background, shoulders, hair, shaded skin."""
     import cv2
 
     y, x = np.mgrid[0:HEIGHT_PX, 0:WIDTH_PX].astype(np.float32)
@@ -149,9 +149,9 @@ def _draw_head() -> NDArray[np.uint8]:
 
 
 def synthesize_speech(first_sample: int, n: int) -> Float32:
-    """`n` samples of the voice from `first_sample` on: float32 (n,) at 16 kHz, below 0.9.
+    """Return `n` samples of the voice from `first_sample` on: float32 (n,) at 16 kHz, below 0.9.
 
-    A buzz of harmonics shaped by three vowel resonances, in a rhythm of syllables.
+    Harmonics are shaped by three vowel formants and the rhythm of syllables.
     """
     t_s = (first_sample + np.arange(n)) / SAMPLE_RATE_HZ
     pitch_hz, turns = _pitch(t_s)
@@ -168,13 +168,13 @@ def synthesize_speech(first_sample: int, n: int) -> Float32:
 
 
 def _syllable(t_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How open the mouth is, 0..1: four syllables a second and a pause after each phrase."""
+    """Return how open the mouth is, 0..1: four syllables a second, a pause after each phrase."""
     beat = np.maximum(0.0, np.sin(2 * np.pi * 4 * t_s)) ** 0.7
     return np.asarray(np.where(t_s % 2.0 < 1.5, beat, 0.0), dtype=np.float64)
 
 
 def _blend(t_s: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One number of the look at each time: held, then led over to the next in a straight line."""
+    """Return one expression parameter at each time: constant, then linear to the next value."""
     now, into_s = np.divmod(t_s % _CYCLE_S, _HOLD_S)
     k = now.astype(int) % len(_EXPRESSIONS)
     share = np.maximum(0.0, into_s - (_HOLD_S - _BLEND_S)) / _BLEND_S
@@ -194,7 +194,7 @@ def _expression_at(t_s: float) -> _Expression:
 
 
 def _pitch(t_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The pitch at each time and its exact integral in turns, so that any chunk can start cold."""
+    """Return the pitch and its exact integral in turns, so that a chunk needs no predecessor."""
     hz = np.array([expression.pitch_hz for expression in _EXPRESSIONS])
     step = np.roll(hz, -1) - hz
     per_expression = hz * _HOLD_S + step * _BLEND_S / 2

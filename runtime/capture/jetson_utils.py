@@ -1,7 +1,7 @@
-"""What we use of dusty-nv's jetson-utils, and what has to be known to use it.
+"""The calls of dusty-nv's jetson-utils that a camera needs, with workarounds.
 
-Everything said here about its branch v1 (JetPack 6) and master (JetPack 7) is from its source; this
-project has run none of it on a Jetson. Raises SourceError throughout: jetson-utils itself raises
+All statements about its branches v1 (JetPack 6) and master (JetPack 7) are from its source; this
+project has run none of it on a Jetson. Functions raise SourceError, because jetson-utils raises
 nothing narrower than Exception.
 """
 
@@ -23,35 +23,34 @@ from ..messages import SourceError
 from .camera import CameraSettings
 
 RAW = "raw"
-"""A format that jetson-utils does not know: then it does not convert."""
+"""A format that jetson-utils does not know, so that it does not convert."""
 CONVERTED = "rgb8"
 FORMATS = {"nv12": "nv12", "yuyv": "yuyv", "yuy2": "yuyv", "rgb8": "rgb8", "bgr8": "bgr8"}
-"""Its names of the formats that `kernels.pixels` has. It tells neither encoding nor range
-of Y'CbCr, so each is taken for BT.601 in limited range."""
+"""jetson-utils' names for formats of `kernels.pixels`. It states neither encoding nor range of
+Y'CbCr, so BT.601 in limited range is assumed."""
 
-# It swaps "none" and "rotate-180" for CSI, because many modules are mounted upside down
-# (gstCamera.cpp). With these the picture comes as the sensor reads it.
+# jetson-utils swaps "none" and "rotate-180" for CSI, because many modules are mounted upside down
+# (gstCamera.cpp). With these values the frame is as the sensor reads it.
 _FLIP = {"csi": "rotate-180", "v4l2": "none"}
 
 _BUILD = "build github.com/dusty-nv/jetson-utils (branch v1 on JetPack 6, master on 7)"
 
 
 def parse_uri(uri: str) -> str:
-    """csi://0, /dev/video0 or v4l2:///dev/video0 -> what jetson-utils calls it.
+    """Return jetson-utils' name for csi://0, /dev/video0 or v4l2:///dev/video0.
 
-    It could open rtsp:// and the like too; a camera in the network is not what was asked for.
+    Refuses everything else that jetson-utils could open, such as rtsp://.
     """
     if re.fullmatch(r"csi://\d+", uri):
         return uri
     device = uri.removeprefix("v4l2://")
     if re.fullmatch(r"/dev/video\d+", device):
         return f"v4l2://{device}"
-    raise SourceError(f'camera {uri}: jetson-utils is given "csi://0" or "/dev/video0", no other')
+    raise SourceError(f'camera {uri}: jetson-utils opens only "csi://0" or "/dev/video0"')
 
 
 def import_jetson_utils() -> ModuleType:
-    """The C++ extension itself: master's Python package around it does not work, v1's only hands
-    it on."""
+    """Import the C++ extension itself: master's Python package around it does not work."""
     try:
         return importlib.import_module("jetson_utils_python")
     except ModuleNotFoundError:
@@ -60,8 +59,8 @@ def import_jetson_utils() -> ModuleType:
         raise SourceError(f"jetson-utils does not load ({one_line(error)}); {_BUILD}") from error
     if importlib.util.find_spec("jetson_utils") is not None:
         raise SourceError(
-            "the installed jetson_utils has no jetson_utils_python: the index's package of that "
-            f"name is somebody else's; pip uninstall jetson-utils, then {_BUILD}"
+            "the installed jetson_utils has no jetson_utils_python: PyPI's package of that name is "
+            f"another project; pip uninstall jetson-utils, then {_BUILD}"
         )
     raise SourceError(
         f"jetson-utils is not installed; {_BUILD}; a venv needs --system-site-packages to see it"
@@ -69,18 +68,18 @@ def import_jetson_utils() -> ModuleType:
 
 
 def create_source(library: Any, uri: str, settings: CameraSettings, *, num_buffers: int) -> Any:
-    """A videoSource whose pictures lie in mapped memory. The camera starts with its first Capture.
+    """Return a videoSource with frames in mapped memory. Its first Capture starts the camera.
 
     `uri` is from `parse_uri`. `Open` is never called: it sets its error without holding the GIL.
     No window is opened and DISPLAY is not read: only videoOutput does that.
     """
     protocol, _, device = uri.partition("://")
-    # A pipeline that cannot be made is never freed: spare it the vain tries.
+    # jetson-utils never frees a pipeline that it cannot create, so avoid a certain failure.
     if protocol == "v4l2" and not Path(device).exists():
         raise SourceError(f"camera {device}: no such device")
-    # Numbers go by argv: the parser of an empty one returns 0 for each of them, whatever the
-    # options say (commandLine.cpp). zeroCopy can only be an option. Its log goes to stderr,
-    # because stdout may be carrying our results.
+    # Numbers are passed in argv: with an empty one the parser returns 0 for each, whatever the
+    # options contain (commandLine.cpp). zeroCopy can only be an option. The log goes to stderr,
+    # because stdout may carry the estimates.
     argv = [
         "--headless",
         f"--num-buffers={num_buffers}",
@@ -91,22 +90,22 @@ def create_source(library: Any, uri: str, settings: CameraSettings, *, num_buffe
         "--log-level=warning",
         "--log-file=stderr",
     ]
-    with reported(f"camera {uri} cannot be opened (jetson-utils' own log above says why)"):
+    with reported(f"camera {uri} cannot be opened (see jetson-utils' own log above)"):
         return library.videoSource(uri, argv=argv, options={"zeroCopy": True})
 
 
 def view_image(name: str, image: Any, source: Any) -> NDArray[np.uint8]:
-    """A cudaImage in mapped memory -> an array over it, shaped as `kernels.pixels` says.
+    """Return an array over a cudaImage in mapped memory, in the shape of `kernels.pixels`.
 
     `name` is the camera's, for the error.
     """
     width, height = image.width, image.height
     if not image.mapped:
-        raise SourceError(f"{name} gave memory that only the GPU can read")
-    if width % 8 or height % 2:  # GStreamer pads rows to four bytes, those of I420's colours too
+        raise SourceError(f"{name} delivers memory that only the GPU can read")
+    if width % 8 or height % 2:  # GStreamer pads rows to four bytes, also I420's chroma
         raise SourceError(
-            f"{name} gave {width}x{height}, whose rows are padded, which jetson-utils ignores; "
-            "ask for a width that is a multiple of 8 and an even height"
+            f"{name} delivers {width}x{height}, whose rows are padded, which jetson-utils ignores; "
+            "set source.width_px to a multiple of 8 and source.height_px to an even number"
         )
     shapes = {"nv12": (height // 2 * 3, width), "yuyv": (height, width, 2)}
     return np.asarray(
@@ -115,18 +114,18 @@ def view_image(name: str, image: Any, source: Any) -> NDArray[np.uint8]:
 
 
 class _LeasedImage:
-    """Lends NumPy the memory of a cudaImage, by its address.
+    """Lends the memory of a cudaImage to NumPy, by its address.
 
-    Not by `__cuda_array_interface__`, nor by the `__array_interface__` that is built on it: each
-    picture that is asked for one leaks a dictionary (PyCUDA.cpp). The memory belongs to the
-    videoSource, not to the image, so both live as long as the array.
+    The image's own `__cuda_array_interface__` and `__array_interface__` leak a dictionary for each
+    access (PyCUDA.cpp). The memory belongs to the videoSource, not to the image, so the array keeps
+    both alive.
     """
 
     __slots__ = ("__array_interface__", "_owners")
 
     def __init__(self, image: Any, source: Any, shape: tuple[int, ...]) -> None:
         self._owners = (image, source)
-        # Not read-only, though nobody writes: Numba compiles a kernel anew for read-only arrays.
+        # Not read-only: Numba would compile each kernel again for read-only arrays.
         self.__array_interface__ = {
             "version": 3,
             "typestr": "|u1",
@@ -136,9 +135,9 @@ class _LeasedImage:
 
 
 class Conversion:
-    """A CUDA stream of its own, on which jetson-utils converts pictures, and an event to wait for.
+    """A CUDA stream on which jetson-utils converts frames, and an event to wait for.
 
-    Until the event the kernel that converts is only queued, and the picture is not there.
+    Before the event the conversion kernel is only queued and the image holds old data.
     """
 
     def __init__(self, library: Any, name: str) -> None:
@@ -162,7 +161,7 @@ class Conversion:
 
 @contextlib.contextmanager
 def reported(what: str) -> Iterator[None]:
-    """Whatever is raised inside becomes a SourceError of one line that begins with `what`."""
+    """Turn any exception inside into a SourceError of one line that begins with `what`."""
     try:
         yield
     except Exception as error:

@@ -1,7 +1,7 @@
 """One audio-video file, decoded by PyAV (FFmpeg).
 
-Out: pictures and 16 kHz mono sound on one time line that begins with the file's earliest picture
-or sample, so that the container's offset between the two survives.
+Out: frames and 16 kHz mono audio on one time line. It begins with the file's earliest frame or
+sample, so that the container's offset between the two is preserved.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ _LOG = logging.getLogger(__name__)
 MAX_SIDE_PX = 4096
 _CHUNK_S = Fraction(1, 100)
 _GAP_S = 0.02
-"""Sound times may waver by this much (Matroska rounds them to 1 ms) before they mean a gap."""
+"""Times that deviate more from the expected ones are a gap. Matroska rounds them to 1 ms."""
 
-# A file of two million packets is scanned to its end at most, to learn its length.
+# Packets that are read at most to find out the length of a file.
 _MAX_SCAN = 2_000_000
 
 
 class MediaFile:
-    """A file that was found to hold pictures, sound or both.
+    """A file with video, audio or both, as `Media`.
 
-    It keeps nothing open: each iterator opens the file for itself and closes it when it ends, so
-    that the pictures never wait for the sound or the other way round.
-    Raises SourceError, in one line, for anything that cannot be played.
+    Each iterator opens the file for itself and closes it at its end. So frames never wait for audio
+    or the reverse. Raises SourceError for anything that cannot be played.
     """
 
-    def __init__(self, path: str | Path, sample_rate_hz: int = 16000) -> None:
+    sample_rate_hz = 16_000
+
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.sample_rate_hz = sample_rate_hz
         self.corrupt_packets = 0
-        """Packets that could not be decoded and were passed over, in all iterators so far."""
+        """Skipped packets that could not be decoded, in all iterators so far."""
         self.copies_per_frame = 2
-        """Decoded and converted to bgr8; a picture that lies on its side is turned as well."""
+        """Decoding and conversion to bgr8; a rotated video needs one more."""
         _check_file(self.path)
         video = self._first("video")
         audio = self._first("audio")
         self.has_video = video is not None
         self.has_audio = audio is not None
         if video is None and audio is None:
-            raise SourceError(f"{self.path} holds neither picture nor sound")
+            raise SourceError(f"{self.path} has neither video nor audio")
         starts = [_time_s(frame) for frame in (video, audio) if frame is not None]
         self._origin_s = min(starts)
         self._audio_start_s = _time_s(audio) - self._origin_s if audio is not None else Fraction(0)
         self._period: int | None = None
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
-        """Each picture, bgr8, at its own time from the start of the clip."""
+        """Yield each frame, bgr8, at its own time from the start of the clip."""
         index = 0
         shift_ns = 0
         while True:
@@ -73,7 +73,7 @@ class MediaFile:
             shift_ns += self._period_ns()
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
-        """The sound in chunks of 10 ms; shorter ones only before a gap and at the end."""
+        """Yield the audio in chunks of 10 ms, shorter only before a gap and at the end."""
         size = int(self.sample_rate_hz * _CHUNK_S)
         start_ns = round(self._audio_start_s * 1_000_000_000)
         pieces = self._loop_audio() if loop else self._decode_audio()
@@ -83,33 +83,33 @@ class MediaFile:
 
     def _decode_frames(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         last_ns = shift_ns = 0
-        step_ns = 1_000_000_000 // 30  # until the file has shown its own
+        step_ns = 1_000_000_000 // 30  # until two frames show the file's own
         for count, frame in enumerate(self._decode("video")):
             t_ns = last_ns + step_ns
             if frame.pts is not None:
                 t_ns = shift_ns + round((_time_s(frame) - self._origin_s) * 1_000_000_000)
-            if count and t_ns <= last_ns:  # a broken file may go back in time; we may not
+            if count and t_ns <= last_ns:  # times of a corrupt file may go back, frames may not
                 shift_ns += last_ns + step_ns - t_ns
                 t_ns = last_ns + step_ns
             if count:
                 step_ns = t_ns - last_ns
             last_ns = t_ns
             image = frame.to_ndarray(format="bgr24")
-            # Phones store portrait clips sideways, with a note how to turn them (PyAV >= 14).
+            # Phones store portrait clips sideways, with the rotation (PyAV >= 14 reads it).
             turns = round(getattr(frame, "rotation", 0) / 90) % 4
             self.copies_per_frame = 3 if turns else 2
-            # An odd width leaves padding at the end of each row.
+            # Rows of an odd width are padded.
             yield t_ns, np.ascontiguousarray(np.rot90(image, turns))
 
     def _decode_audio(self) -> Iterator[tuple[int, Float32]]:
-        """(index of the first sample, samples), in order; a jump of the index is a gap."""
+        """Yield (index of the first sample, samples). A jump of the index is a gap."""
         resampler = Resampler(self.sample_rate_hz)
         shift_s = -self._origin_s - self._audio_start_s  # from the file's times to the first sample
         expected_s = Fraction(0)
         at = 0
         for frame in self._decode("audio"):
             off_s = _time_s(frame) + shift_s - expected_s if frame.pts is not None else Fraction(0)
-            if off_s < -_GAP_S:  # a broken file may go back in time; we may not
+            if off_s < -_GAP_S:  # times of a corrupt file may go back, samples may not
                 shift_s -= off_s
             elif off_s > _GAP_S:
                 yield at, resampler.flush()
@@ -122,7 +122,7 @@ class MediaFile:
         yield at, resampler.flush()
 
     def _loop_audio(self) -> Iterator[tuple[int, Float32]]:
-        """Round after round of exactly one period: cut, or filled up with silence."""
+        """Yield rounds of exactly one period: truncated, or padded with silence."""
         base = 0
         period = self._period_samples()
         silence = np.zeros(int(self.sample_rate_hz * _CHUNK_S), np.float32)
@@ -140,10 +140,10 @@ class MediaFile:
         return self._period_samples() * 1_000_000_000 // self.sample_rate_hz
 
     def _period_samples(self) -> int:
-        """How long one round of the loop is: whole samples, so that the sound stays seamless."""
+        """Return the length of one round of the loop, in whole samples."""
         if self._period is None:
             with self._open() as container:
-                # With a duration of its own, a long file need not be read to its end first.
+                # Without a stated duration the file must be read to its end.
                 if container.duration:
                     end_s = Fraction(container.duration, av.time_base)
                 else:
@@ -153,12 +153,12 @@ class MediaFile:
 
     def _open(self) -> Any:
         try:
-            # The absolute path, because FFmpeg takes "a:b.mp4" for a protocol. Only files: a play
-            # list must not make us open a connection.
+            # The absolute path, because in "a:b.mp4" FFmpeg sees a protocol. Only files, because
+            # a playlist must not open a connection.
             container = av.open(str(self.path.absolute()), options={"protocol_whitelist": "file"})
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._unreadable(getattr(error, "strerror", None) or error) from error
-        if container.format.name == "tty":  # FFmpeg would draw the letters of a text file
+        if container.format.name == "tty":  # FFmpeg renders a text file as video
             container.close()
             raise self._unreadable("a text file")
         return container
@@ -174,16 +174,16 @@ class MediaFile:
             frames.close()
 
     def _decode(self, kind: str) -> Any:
-        """Decoded frames of the first stream of `kind`; a broken packet is counted and skipped."""
+        """Yield the first stream's decoded frames; corrupt packets are counted and skipped."""
         with self._open() as container:
             stream = _pick_stream(container, kind)
             if stream is None:
                 return
             if kind == "video":
                 self._check_size(stream.codec_context)
-                # Measured on a 1280x720 H.264 clip: one thread needs 7 ms of CPU per picture and
-                # 71 MB in all, two threads the same CPU and up to 9 MB more. Pictures are decoded
-                # ahead, so the second core is better left to the models.
+                # Measured on a 1280x720 H.264 clip: one thread needs 7 ms of CPU per frame and
+                # 71 MB in all, two threads the same CPU and up to 9 MB more. Frames are decoded
+                # ahead, so the models need the second core more.
                 stream.thread_type = "NONE"
                 stream.codec_context.thread_count = 1
             packets = container.demux(stream)
@@ -207,14 +207,14 @@ class MediaFile:
 
     def _count_corrupt(self, error: Exception) -> None:
         if self.corrupt_packets == 0:
-            _LOG.warning("%s: passing over what cannot be decoded: %s", self.path, error)
+            _LOG.warning("%s: skipping packets that cannot be decoded: %s", self.path, error)
         self.corrupt_packets += 1
 
-    def _check_size(self, picture: Any) -> None:
-        if max(picture.width, picture.height) > MAX_SIDE_PX:
+    def _check_size(self, image: Any) -> None:
+        if max(image.width, image.height) > MAX_SIDE_PX:
             raise SourceError(
-                f"{self.path}: pictures of {picture.width}x{picture.height} are too large, "
-                f"at most {MAX_SIDE_PX}x{MAX_SIDE_PX} are read"
+                f"{self.path}: frames of {image.width}x{image.height} are too large, "
+                f"the limit is {MAX_SIDE_PX}x{MAX_SIDE_PX}"
             )
 
 
@@ -236,7 +236,7 @@ def _check_file(path: Path) -> None:
 
 def _pick_stream(container: Any, kind: str) -> Any | None:
     for stream in getattr(container.streams, kind):
-        # The cover of a music album is a "video" too. (PyAV < 13 cannot tell.)
+        # The cover of a music album is a "video" too. PyAV < 13 has no disposition.
         disposition = getattr(stream, "disposition", None)
         if disposition is not None and disposition & 0x400:
             continue

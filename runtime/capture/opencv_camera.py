@@ -1,54 +1,52 @@
-"""A V4L2 camera through OpenCV, with the time at which the driver captured each picture.
+"""A V4L2 camera through OpenCV, with the driver's capture times.
 
-OpenCV's V4L2 backend keeps the timestamp of the buffer it took last and returns it as
-CAP_PROP_POS_MSEC (modules/videoio/src/cap_v4l.cpp); for nearly all drivers that is
-CLOCK_MONOTONIC.
+OpenCV's V4L2 backend stores the timestamp of the buffer that it dequeued last and returns it as
+CAP_PROP_POS_MSEC (modules/videoio/src/cap_v4l.cpp). For nearly all drivers that is CLOCK_MONOTONIC.
 
-Frames are BGR: OpenCV has decoded MJPEG, whose Y'CbCr is BT.601 in full range by definition (JFIF).
-OpenCV takes raw Y'CbCr for BT.601 in limited range, whatever the driver states; `v4l2.py` does not.
+Frames are BGR. OpenCV has decoded MJPEG, whose Y'CbCr is BT.601 in full range by definition (JFIF).
+OpenCV reads raw Y'CbCr as BT.601 in limited range, whatever the driver states; `v4l2_camera` does
+not.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 from typing import Any
 
 import numpy as np
 
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
-from .camera import CameraSettings, check_device
+from .camera import Camera, CameraSettings, check_device
 from .timestamps import DriverTimestamps
 
 _LOG = logging.getLogger(__name__)
 
-# One buffer is filled while we hold the other. With a single one the driver has nowhere to put
-# the next picture while OpenCV decodes this one, and loses every second; with more, a late
-# reader gets old pictures.
+# The driver fills one buffer while OpenCV holds the other. With a single one the driver has no room
+# while OpenCV decodes, and loses every second frame. With more, a late reader gets old frames.
 _BUFFERS = 2
 _MAX_CONSECUTIVE_CORRUPT = 30
 _COPIES = 2
-"""`retrieve` decodes or converts the driver's buffer into a picture of OpenCV's own (convertToRgb),
+"""`retrieve` decodes or converts the driver's buffer into an image of OpenCV's own (convertToRgb),
 MJPEG and YUYV alike, and copies that to the array it returns (copyTo): cap_v4l.cpp of 4.8 to 4.14.
 """
 
 
-class OpencvCamera:
-    """A VideoSource over one device. Raises SourceError when it cannot be opened or fails."""
+class OpencvCamera(Camera):
+    """A camera that OpenCV reads. `read` waits for about a second at most."""
 
     def __init__(self, device: str, clock: Clock, settings: CameraSettings) -> None:
+        """Raises SourceError if the device cannot be opened."""
+        super().__init__()
         self.device = device
         self.corrupt_frames = 0
         self._clock = clock
         self._index = 0
         self._timestamps = DriverTimestamps(device)
-        self._closed = threading.Event()
-        self._read_lock = threading.Lock()  # OpenCV's capture must not be released while it reads
         check_device(device)
-        # How long OpenCV waits for a picture, in whole seconds (10 by default). Its V4L2 backend
-        # knows no property for it, and reads this when it waits for the first time.
+        # How long OpenCV waits for a frame, in whole seconds (10 by default). Its V4L2 backend has
+        # no property for it, and reads this variable at the first wait.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
         import cv2
 
@@ -59,7 +57,7 @@ class OpencvCamera:
             raise SourceError(f"camera {device} cannot be opened: busy, or not a camera")
         for key, value in (
             (cv2.CAP_PROP_BUFFERSIZE, _BUFFERS),
-            # Uncompressed 720p does not fit through USB 2 at 30 pictures a second.
+            # Uncompressed 720p does not fit through USB 2 at 30 frames a second.
             (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
             (cv2.CAP_PROP_FRAME_WIDTH, settings.width_px),
             (cv2.CAP_PROP_FRAME_HEIGHT, settings.height_px),
@@ -67,7 +65,7 @@ class OpencvCamera:
         ):
             self._capture.set(key, value)
         _LOG.info(
-            "camera %s: %dx%d at %.4g pictures a second",
+            "camera %s: %dx%d at %.4g frames a second",
             device,
             self._capture.get(cv2.CAP_PROP_FRAME_WIDTH),
             self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT),
@@ -76,46 +74,26 @@ class OpencvCamera:
 
     @property
     def path(self) -> CapturePath:
-        """The GPU would have to be given a copy."""
+        """Two copies. The GPU needs one more, because OpenCV's memory is not page-locked."""
         return CapturePath(_COPIES, self._timestamps.clock_domain, "none")
 
-    def read(self) -> VideoFrame | None:
-        """The next picture. Waits for at most a second or so; None when closed."""
+    def _read(self) -> VideoFrame | None:
         try:
-            with self._read_lock:
-                return self._read()
+            return self._read_good_frame()
         except self._cv2.error as error:
             raise SourceError(f"camera {self.device}: {' '.join(str(error).split())}") from error
-        finally:
-            if self._closed.is_set():
-                self._release()
-
-    def close(self) -> None:
-        """Returns at once; a read that waits in the driver releases the device when it is done."""
-        self._closed.set()
-        self._release()
 
     def _release(self) -> None:
-        if self._read_lock.acquire(blocking=False):
-            try:
-                self._capture.release()
-            finally:
-                self._read_lock.release()
+        self._capture.release()
 
-    def __enter__(self) -> OpencvCamera:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _read(self) -> VideoFrame | None:
+    def _read_good_frame(self) -> VideoFrame | None:
         for _ in range(_MAX_CONSECUTIVE_CORRUPT):
             if self._closed.is_set():
                 return None
             if not self._capture.grab():
                 if self._closed.is_set():
                     return None
-                raise SourceError(f"camera {self.device} gives no pictures")
+                raise SourceError(f"camera {self.device} delivers no frames")
             now_ns = self._clock.now_ns()
             driver_ms = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
             # The driver counts microseconds.
@@ -125,7 +103,7 @@ class OpencvCamera:
             good, image = self._capture.retrieve()
             if good and image is not None and image.ndim == 3 and image.dtype == np.uint8:
                 return VideoFrame(t_ns, index, image)
-            self.corrupt_frames += 1  # a JPEG that was cut off on its way; the next may be whole
+            self.corrupt_frames += 1  # a truncated JPEG; the next may be complete
         raise SourceError(
-            f"camera {self.device}: {_MAX_CONSECUTIVE_CORRUPT} broken pictures in a row"
+            f"camera {self.device}: {_MAX_CONSECUTIVE_CORRUPT} corrupt frames in a row"
         )

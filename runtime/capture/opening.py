@@ -19,14 +19,7 @@ from ..messages import AudioSource, Faultable, SourceError, VideoSource
 from .camera import CameraSettings, is_camera, list_cameras
 from .camera_opener import CameraOpener
 from .playback import Media, Playback
-from .reconnect import (
-    FAIL_FAST,
-    ReconnectingAudio,
-    ReconnectingVideo,
-    WaitPolicy,
-    reconnecting_audio,
-    reconnecting_video,
-)
+from .reconnect import FAIL_FAST, ReconnectingAudio, ReconnectingVideo, WaitPolicy
 
 _LOG = logging.getLogger(__name__)
 
@@ -134,8 +127,8 @@ def _open_camera(
         return find_opener(_first_camera())()
 
     if name == "camera":  # a camera that was unplugged may return under another number
-        return reconnecting_video("camera", open_first, clock, wait_policy)
-    return reconnecting_video(f"camera {name}", find_opener(name), clock, wait_policy)
+        return ReconnectingVideo("camera", open_first, clock, wait_policy)
+    return ReconnectingVideo(f"camera {name}", find_opener(name), clock, wait_policy)
 
 
 def _first_camera() -> str:
@@ -152,7 +145,7 @@ def _open_microphone(source: Source, clock: Clock, wait_policy: WaitPolicy) -> R
     import_pyaudio()  # waiting does not install a missing library
     name = source.microphone
     device = None if name in {"auto", "default"} else name
-    return reconnecting_audio(
+    return ReconnectingAudio(
         f"microphone {name}" if device else "microphone",
         lambda: Microphone(clock, device=device, chunk_ms=source.microphone_chunk_ms),
         clock,

@@ -1,7 +1,7 @@
-"""Opens a failed camera or microphone again, while the other one goes on.
+"""Reopens a failed camera or microphone while the other one goes on.
 
-In: a function that opens the device, and one that says whether it may be open. Out: a source whose
-`read` waits through the failures, and with the device closed while it may not be read.
+In: a function that opens the device, and a `WaitPolicy`. Out: a source whose `read` waits through
+failures and through times without permission to capture.
 """
 
 from __future__ import annotations
@@ -28,28 +28,27 @@ _LOG = logging.getLogger(__name__)
 FIRST_DELAY_NS = 500_000_000
 MAX_DELAY_NS = 5_000_000_000
 OPEN_TIMEOUT_NS = 30_000_000_000
-"""A device that has given nothing so long after it was opened, or tried to be, hangs in its driver:
-the slowest cameras take a few seconds, and there is another attempt within five."""
+"""A device that delivers nothing for this long after an attempt to open it hangs in its driver. The
+slowest cameras take a few seconds, and attempts are at most five seconds apart."""
 PAUSE_POLL_NS = 100_000_000
-"""How often it is asked whether the device may be open again."""
+"""Interval between checks of whether capture is allowed again."""
 
 Item = TypeVar("Item", bound=VideoFrame | AudioChunk)
 Item_co = TypeVar("Item_co", covariant=True)
-
 
 _NEVER_OPENED = CapturePath(copies_per_frame=0, clock_domain="unknown", zero_copy="none")
 
 
 @dataclass(frozen=True, slots=True)
 class WaitPolicy:
-    """What to do about a device that is not there, or may not be read."""
+    """What to do about a device that is missing or may not capture."""
 
     wait_for_first: bool = False
-    """`read` opens the device, and waits for one that was never there; else it must be there."""
+    """Let `read` open the device and wait for it. Else it is opened at once and must exist."""
     optional: bool = False
-    """That one was never there is no trouble: nobody has said that there is one."""
+    """A device that never existed is no fault."""
     capture_allowed: Callable[[], bool] = lambda: True
-    """While it says no, the device is closed."""
+    """While this returns False, the device is closed."""
 
 
 FAIL_FAST = WaitPolicy()
@@ -62,10 +61,10 @@ class _Source(Protocol[Item_co]):
 
 
 class ReconnectingSource(Generic[Item]):
-    """A source that comes back: after a failure it is opened again, after 0.5 s, then 1, 2, 4, 5.
+    """A source that is reopened after a failure: after 0.5 s, then 1, 2, 4, 5, 5 … s.
 
-    The first opening happens in the constructor and must work (SourceError), unless it is waited
-    for. `read` returns None only at the end or when closed.
+    Raises SourceError if the first opening fails, unless the policy waits for the device. `read`
+    returns None only at the end of the source or when closed.
     """
 
     def __init__(
@@ -76,8 +75,8 @@ class ReconnectingSource(Generic[Item]):
         renumber: Callable[[Item, bool], Item],
         wait_policy: WaitPolicy,
     ) -> None:
-        """`renumber(item, first since it was opened)` keeps the counting going. The numbers alone
-        are kept: what was seen and heard last must not lie here while the device is away."""
+        """`renumber(item, is first since opening)` continues the count across openings. It may
+        store numbers only: no frame and no audio stays here while the device is away."""
         self.name = name
         self.failures = 0
         self._open = open_source
@@ -85,28 +84,28 @@ class ReconnectingSource(Generic[Item]):
         self._renumber = renumber
         self._stop = threading.Event()
         self._lock = threading.Lock()  # guards _source against a close from another thread
-        self._came = False  # something, ever
+        self._ever_delivered = False
         self._wait_policy = wait_policy
         self._lost = False
         self._faults = FaultLog(_LOG, f"{name} is back", clock)
-        self._delivered = False  # something has come since it was opened
+        self._delivered = False  # since it was opened
         self._attempted_ns = clock.now_ns()
         self._delay_ns = FIRST_DELAY_NS
         self._source: _Source[Item] | None = None if wait_policy.wait_for_first else open_source()
 
     @property
     def fault(self) -> str:
-        """What is wrong with it now; "" when nothing is."""
+        """The present fault, or "" for none."""
         return f"{self.name} is missing" if self._lost and self._is_expected else ""
 
     @property
     def is_reopening(self) -> bool:
-        """Nothing comes from it because it is being opened or looked for, and this goes on."""
+        """Whether nothing arrives because attempts to open the device are going on."""
         return not self._delivered and self._clock.now_ns() - self._attempted_ns < OPEN_TIMEOUT_NS
 
     @property
     def _is_expected(self) -> bool:
-        return not self._wait_policy.optional or self._came
+        return not self._wait_policy.optional or self._ever_delivered
 
     def read(self) -> Item | None:
         while not self._stop.is_set():
@@ -127,12 +126,12 @@ class ReconnectingSource(Generic[Item]):
             if item is None:
                 return None
             if self._lost:
-                # Only sound or a picture proves it: some devices open and then fail at once.
+                # Only an item proves it: some devices open and then fail at once.
                 self._faults.log_transition("", self._log_level)
                 self._lost = False
                 self._delay_ns = FIRST_DELAY_NS
             first, self._delivered = not self._delivered, True
-            self._came = True
+            self._ever_delivered = True
             return self._renumber(item, first)
         return None
 
@@ -158,7 +157,7 @@ class ReconnectingSource(Generic[Item]):
             source.close()
 
     def _pause(self) -> None:
-        # Open, its driver would go on filling buffers, to be read when it is allowed again.
+        # The driver of an open device would go on filling buffers, to be read after the pause.
         self._close_source()
         self._clock.sleep_until_ns(self._clock.now_ns() + PAUSE_POLL_NS, self._stop)
 
@@ -187,28 +186,28 @@ class ReconnectingSource(Generic[Item]):
 
 
 class ReconnectingVideo(ReconnectingSource[VideoFrame]):
-    """A VideoSource that comes back; the indices go on where they stopped."""
+    """A VideoSource that is reopened; the frame index goes on where it stopped."""
 
     def __init__(
         self,
         name: str,
         open_source: Callable[[], VideoSource],
         clock: Clock,
-        wait_policy: WaitPolicy,
+        wait_policy: WaitPolicy = FAIL_FAST,
     ) -> None:
         self._offset = 0
         self._next_index: int | None = None
         self._camera: VideoSource | None = None
 
-        def open_and_keep() -> VideoSource:
+        def open_camera() -> VideoSource:
             self._camera = open_source()
             return self._camera
 
-        super().__init__(name, open_and_keep, clock, self._continue, wait_policy)
+        super().__init__(name, open_camera, clock, self._continue, wait_policy)
 
     @property
     def path(self) -> CapturePath:
-        """That of the newest opening; while the camera is away, of the last."""
+        """The path of the newest opening, also while the camera is away."""
         return _NEVER_OPENED if self._camera is None else self._camera.path
 
     def _continue(self, frame: VideoFrame, first: bool) -> VideoFrame:
@@ -218,30 +217,20 @@ class ReconnectingVideo(ReconnectingSource[VideoFrame]):
         return replace(frame, index=frame.index + self._offset) if self._offset else frame
 
 
-def reconnecting_video(
-    name: str,
-    open_source: Callable[[], VideoSource],
-    clock: Clock,
-    wait_policy: WaitPolicy = FAIL_FAST,
-) -> ReconnectingVideo:
-    """The indices go on where they stopped."""
-    return ReconnectingVideo(name, open_source, clock, wait_policy)
-
-
 class ReconnectingAudio(ReconnectingSource[AudioChunk]):
-    """An AudioSource that comes back; the sample index jumps by the time that was lost."""
+    """An AudioSource that is reopened; the sample index jumps by the time that was lost."""
 
     def __init__(
         self,
         name: str,
         open_source: Callable[[], AudioSource],
         clock: Clock,
-        wait_policy: WaitPolicy,
+        wait_policy: WaitPolicy = FAIL_FAST,
     ) -> None:
         self.sample_rate_hz = 0
         self._offset = 0
         self._last: tuple[int, int, int] | None = None
-        """Of the last chunk: its time, its number and how many samples it had."""
+        """Time, first sample and number of samples of the last chunk."""
 
         def open_at_same_rate() -> AudioSource:
             source = open_source()
@@ -257,18 +246,8 @@ class ReconnectingAudio(ReconnectingSource[AudioChunk]):
         if first and self._last is not None:
             last_ns, last_sample, last_size = self._last
             samples = round((chunk.t_ns - last_ns) * self.sample_rate_hz / 1e9)
-            # At least one sample is missing, whatever the clocks say: a gap must show.
+            # A gap must be visible: at least one sample is missing, whatever the clocks say.
             self._offset = last_sample + max(samples, last_size + 1) - chunk.first_sample
-        number = chunk.first_sample + self._offset
-        self._last = chunk.t_ns, number, chunk.samples.size
-        return replace(chunk, first_sample=number) if self._offset else chunk
-
-
-def reconnecting_audio(
-    name: str,
-    open_source: Callable[[], AudioSource],
-    clock: Clock,
-    wait_policy: WaitPolicy = FAIL_FAST,
-) -> ReconnectingAudio:
-    """The sample index goes on, with a gap as long as the device was away."""
-    return ReconnectingAudio(name, open_source, clock, wait_policy)
+        first_sample = chunk.first_sample + self._offset
+        self._last = chunk.t_ns, first_sample, chunk.samples.size
+        return replace(chunk, first_sample=first_sample) if self._offset else chunk

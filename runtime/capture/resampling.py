@@ -1,4 +1,4 @@
-"""Any sound in, mono float32 at the rate asked for out, through FFmpeg's resampler."""
+"""Audio of any rate and layout to mono float32 at one rate, through FFmpeg's resampler."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..messages import AudioChunk, Float32
 
 
 class Resampler:
-    """Turns PyAV audio frames into mono samples; follows a change of rate or layout midway.
+    """Resamples PyAV audio frames to mono. The frames' rate or layout may change midway.
 
-    The output is aligned: its sample k lies at input position k * in_rate / out_rate, and what
-    the filter still holds back comes with the next frame or with `flush`.
+    The output is aligned: its sample k lies at input position k * in_rate / out_rate. Samples that
+    the filter holds back follow with the next frame or with `flush`.
     """
 
     def __init__(self, rate_hz: int) -> None:
@@ -24,7 +24,7 @@ class Resampler:
         self._inner: Any = None
 
     def push(self, frame: Any) -> Float32:
-        """The samples that are ready after `frame`."""
+        """Return the samples that are ready after `frame`."""
         source = (frame.sample_rate, frame.layout.name, frame.format.name)
         parts: list[Float32] = []
         if source != self._source:
@@ -33,13 +33,13 @@ class Resampler:
             # exceed full scale. With floats, two equal channels come out 1.41 times too loud.
             self._inner = av.AudioResampler(format="s32", layout="mono", rate=self._rate_hz)
             self._source = source
-        # We count samples ourselves; a jump in the file's own times would only upset the filter.
+        # The caller counts samples; a jump in the file's own times would disturb the filter.
         frame.pts = None
         parts.append(_join(self._inner.resample(frame)))
         return np.concatenate(parts)
 
     def flush(self) -> Float32:
-        """What the filter held back. The next frame starts a new stretch."""
+        """Return the samples that the filter holds back. The next frame starts anew."""
         if self._inner is None:
             return np.empty(0, np.float32)
         tail = _join(self._inner.resample(None))
@@ -48,7 +48,7 @@ class Resampler:
 
 
 class ChunkResampler:
-    """Brings a device's own rate and channels to mono at the rate asked for, times kept."""
+    """Resamples a device's audio to mono at another rate, with capture times."""
 
     def __init__(self, rate_hz: int, channels: int, out_rate_hz: int) -> None:
         self._rate_hz, self._out_rate_hz = rate_hz, out_rate_hz
@@ -58,11 +58,12 @@ class ChunkResampler:
         self._begin_in = self._begin_out = self._out = 0
 
     def push(self, first: int, t_ns: int, audio: Float32) -> AudioChunk | None:
-        """The mono samples that are ready; None while the filter fills.
+        """Return the mono samples that are ready, or None while the filter fills.
 
-        `audio`: float32 (n, channels); its first sample has index `first`, taken at `t_ns`.
+        `audio`: float32 (n, channels). Its first sample has index `first` and was captured at
+        `t_ns`.
         """
-        if first != self._next_in:  # a gap: the filter must not smear across it
+        if first != self._next_in:  # a gap: the filter must not join both sides
             self._resampler = Resampler(self._out_rate_hz)
             self._begin_in = first
             self._begin_out = round(first * self._out_rate_hz / self._rate_hz)
@@ -75,7 +76,7 @@ class ChunkResampler:
         samples = self._resampler.push(frame)
         if not samples.size:
             return None
-        # Sample k of a stretch lies at input position k * in / out; the filter holds some back.
+        # The first sample that is returned lies behind `first` by what the filter held back.
         at_in = self._begin_in + self._out * self._rate_hz / self._out_rate_hz
         chunk_t_ns = t_ns + round((at_in - first) * 1e9 / self._rate_hz)
         chunk = AudioChunk(chunk_t_ns, self._begin_out + self._out, samples)
@@ -84,11 +85,11 @@ class ChunkResampler:
 
 
 def split_chunks(pieces: Iterable[tuple[int, Float32]], size: int) -> Iterator[tuple[int, Float32]]:
-    """Cut (first index, samples) into pieces of `size`; nothing is joined across a gap."""
+    """Cut (first index, samples) into pieces of `size`, without joining across a gap."""
     at = 0
     rest = np.empty(0, np.float32)
     for first, samples in pieces:
-        fresh = samples[max(0, at + rest.size - first) :]  # what overlaps was heard before
+        fresh = samples[max(0, at + rest.size - first) :]  # drops an overlap
         if not fresh.size:
             continue
         begin = first + samples.size - fresh.size

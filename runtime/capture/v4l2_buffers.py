@@ -1,8 +1,7 @@
-"""The memory that a V4L2 driver's pictures come in: ours, or the driver's and copied.
+"""Buffers for a V4L2 driver's frames: user memory that it fills, or its own, which is copied.
 
-A picture is lent out as an array. Its memory is used again when nobody looks at that array, or at
-a part of it, any more: the pipeline may take as long as it likes and never sees a picture that is
-half the next one.
+A frame is lent out as an array. Its memory is reused only after that array and all views of it are
+gone. So the pipeline may take any time and never reads a frame that is half overwritten.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from .v4l2_device import Handle
 Image = NDArray[np.uint8]
 
 MAX_FRAMES_IN_USE = 3
-"""Pictures that are looked at in the same moment: the pipeline's, the face finder's, the newest."""
+"""Frames in use at the same time: the pipeline's, the face tracker's and the newest."""
 QUEUED_IN_DRIVER = 2
-"""One is filled while another waits: with fewer the driver has nowhere to put the next picture."""
+"""The driver fills one while another waits. With fewer it has no room for the next frame."""
 
 
 class FramePool:
-    """Memory for `count` pictures of `size` bytes each."""
+    """Memory for `count` frames of `size` bytes each."""
 
     def __init__(self, count: int, size: int, pin: Pin | None) -> None:
-        """Raises MapError when the GPU's driver does not take the memory."""
+        """Raises MapError if the GPU's driver refuses the memory."""
         self.memories: list[MappedMemory] = []
         self._leases: list[weakref.ref[Image] | None] = [None] * count
         try:
@@ -42,12 +41,12 @@ class FramePool:
 
     @property
     def gpu_visible(self) -> bool:
-        """Does the GPU see it?"""
+        """Whether the GPU can access all of it."""
         return all(memory.device_ptr for memory in self.memories)
 
     def lease(self, index: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Image:
-        # Made from the pages and not from an array over them, so that its parts keep it alive: in
-        # NumPy the part of a view refers to the array under the view.
+        # Made from the pages, so that views of it keep it alive. Over another array they would not:
+        # in NumPy a view of a view refers to the array under both.
         image: Image = np.ndarray(
             shape, np.uint8, buffer=self.memories[index].pages, strides=strides
         )
@@ -59,7 +58,7 @@ class FramePool:
         return lease_ref is None or lease_ref() is None
 
     def close(self) -> None:
-        """Memory that is still lent is taken from the GPU when it comes back."""
+        """Free the memory; what is still lent is unmapped from the GPU when its array is gone."""
         for memory, lease_ref in zip(self.memories, self._leases, strict=False):
             image = lease_ref() if lease_ref is not None else None
             if image is None:
@@ -70,18 +69,18 @@ class FramePool:
 
 
 class UserPtrBuffers:
-    """V4L2_MEMORY_USERPTR: the driver fills our memory, nothing is copied. Is streaming."""
+    """V4L2_MEMORY_USERPTR: the driver fills our memory, nothing is copied. Starts streaming."""
 
     memory = abi.MEMORY_USERPTR
 
     def __init__(self, handle: Handle, size: int, pin: Pin | None) -> None:
-        """Raises OSError when the driver does not take memory of ours."""
+        """Raises OSError if the driver refuses user memory."""
         self._handle = handle
         self._pool = FramePool(MAX_FRAMES_IN_USE + 1 + QUEUED_IN_DRIVER, size, pin)
         self._leased: list[int] = []
         self._queued = 0
         self.copies = 0
-        """Of the newest picture, like `gpu_visible`."""
+        """Copies of the newest frame; `gpu_visible` too is about that frame."""
         self.gpu_visible = self._pool.gpu_visible
         try:
             count = _request_buffers(handle, self.memory, len(self._pool.memories))
@@ -101,7 +100,7 @@ class UserPtrBuffers:
         self._queued += 1
 
     def dequeue(self) -> abi.Buffer:
-        """The oldest picture that is ready. Raises OSError, BlockingIOError when there is none."""
+        """Return the oldest frame that is ready. Raises OSError; BlockingIOError if none is."""
         buffer = abi.Buffer(type=abi.CAPTURE, memory=self.memory)
         self._handle.ioctl(abi.DQBUF, buffer)
         self._queued -= 1
@@ -110,7 +109,7 @@ class UserPtrBuffers:
     def lease_frame(
         self, buffer: abi.Buffer, shape: tuple[int, ...], strides: tuple[int, ...]
     ) -> tuple[Image, int]:
-        """The picture and its address on the GPU. Copied only when too many are still held."""
+        """Return the frame and its GPU address. Copies only if too many frames are in use."""
         image = self._pool.lease(buffer.index, shape, strides)
         if self._queued < QUEUED_IN_DRIVER:
             image, ptr = image.copy(), 0
@@ -124,7 +123,7 @@ class UserPtrBuffers:
         return image, ptr
 
     def reclaim(self) -> None:
-        """Give the driver what nobody looks at any more."""
+        """Queue the buffers whose frames are no longer in use."""
         for index in [index for index in self._leased if self._pool.is_free(index)]:
             self._leased.remove(index)
             self.queue(index)
@@ -135,7 +134,7 @@ class UserPtrBuffers:
 
 
 class MmapBuffers:
-    """V4L2_MEMORY_MMAP: the driver fills its own memory and we copy each picture out, once. Is
+    """V4L2_MEMORY_MMAP: the driver fills its own memory, each frame is copied once. Starts
     streaming."""
 
     memory = abi.MEMORY_MMAP
@@ -171,7 +170,7 @@ class MmapBuffers:
     def lease_frame(
         self, buffer: abi.Buffer, shape: tuple[int, ...], strides: tuple[int, ...]
     ) -> tuple[Image, int]:
-        """A copy, and its address on the GPU: 0 when so many are held that it found no place."""
+        """Return a copy and its GPU address, which is 0 if the pool has no free memory."""
         filled: Image = np.ndarray(
             shape, np.uint8, buffer=self._maps[buffer.index], strides=strides
         )
@@ -187,7 +186,7 @@ class MmapBuffers:
         return image, ptr
 
     def reclaim(self) -> None:
-        """The driver has its own back already."""
+        """Nothing to do: the driver has its buffers back already."""
 
     def close(self) -> None:
         for mapped in self._maps:
@@ -198,7 +197,7 @@ class MmapBuffers:
 
 
 def _request_buffers(handle: Handle, memory: int, count: int) -> int:
-    """The number of buffers there are, which may be another than `count`."""
+    """Request buffers. Returns their number, which may differ from `count`."""
     request = abi.RequestBuffers(count=count, type=abi.CAPTURE, memory=memory)
     handle.ioctl(abi.REQBUFS, request)
     return int(request.count)
@@ -209,7 +208,7 @@ def _set_streaming(handle: Handle, number: int) -> None:
 
 
 def _release(handle: Handle, memory: int) -> None:
-    """Take all buffers back from the driver, or from what is left of it."""
+    """Take all buffers back from the driver, which may be gone."""
     with contextlib.suppress(OSError):
         _set_streaming(handle, abi.STREAMOFF)
     with contextlib.suppress(OSError):

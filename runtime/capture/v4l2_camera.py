@@ -1,8 +1,8 @@
-"""A V4L2 camera spoken to directly: raw pictures, in memory that the GPU can read in place.
+"""A V4L2 camera without a library: raw frames, in memory that the GPU can read in place.
 
-In: a device that offers NV12, YUYV, RGB24 or BGR24. Out: the newest picture with the driver's own
-time and number. Where the driver takes it, it fills our page-locked memory and nothing is copied.
-Cameras that give only MJPEG are for `camera.py`.
+In: a device that offers NV12, YUYV, RGB24 or BGR24. Out: the newest frame with the driver's own
+time and number. If the driver supports it, it fills page-locked memory and nothing is copied.
+Cameras with only MJPEG are for `opencv_camera`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from ...kernels.memory import MapError, Pin
 from ..clock import Clock
 from ..messages import CapturePath, SourceError, VideoFrame
 from . import v4l2_uapi as abi
-from .camera import CameraSettings
+from .camera import Camera, CameraSettings
 from .timestamps import DriverTimestamps
 from .v4l2_buffers import MmapBuffers, UserPtrBuffers
-from .v4l2_device import Handle, check_captures, negotiate_format
+from .v4l2_device import Handle, check_captures
+from .v4l2_format import negotiate_format
 
 _LOG = logging.getLogger(__name__)
 
 _WAIT_S = 2.0
-"""The slowest rate that can be asked for is one picture a second."""
+"""The lowest rate that can be configured is one frame a second."""
 _MAX_CONSECUTIVE_CORRUPT = 30
 _TRUSTED_TIMESTAMPS = (abi.FLAG_TIMESTAMP_MONOTONIC, abi.FLAG_TIMESTAMP_UNKNOWN)
-"""Drivers that do not say which clock it is may use another; `DriverTimestamps` would find out."""
+"""An unstated clock may be another one; `DriverTimestamps` detects that."""
 
 
-class V4l2Camera:
-    """A VideoSource over one device. Raises SourceError when it cannot be opened or fails."""
+class V4l2Camera(Camera):
+    """A camera that delivers its newest raw frame. `read` waits for two seconds at most."""
 
     def __init__(
         self,
@@ -42,21 +43,23 @@ class V4l2Camera:
         pin: Pin | None = None,
         open_handle: Callable[[str], Handle] = Handle,
     ) -> None:
-        """`pin`: the result of `kernels.memory.find_pin`, if the GPU reads the frames."""
+        """`pin`: the result of `kernels.memory.find_pin`, if the GPU reads the frames.
+
+        Raises SourceError if the camera cannot be opened.
+        """
+        super().__init__()
         self.device = device
         self.corrupt_frames = 0
-        """Passed over: the driver marked them as broken or they came too short."""
+        """Skipped frames that the driver marked as corrupt or that were too short."""
         self.stale_frames = 0
-        """Passed over: there was a newer one already."""
+        """Skipped frames because a newer one was ready."""
         self._clock = clock
         self._pin = pin
         self._timestamps = DriverTimestamps(device)
         self._index = -1
         self._sequence = 0
         self._warmed_up = False
-        self._closed = threading.Event()
-        self._read_lock = threading.Lock()  # the device must not be closed while it is read
-        self._close_lock = threading.Lock()  # nor be woken while or after it is closed
+        self._close_lock = threading.Lock()  # no wake while or after the device is closed
         self._released = False
         self._handle = open_handle(device)
         try:
@@ -71,53 +74,38 @@ class V4l2Camera:
 
     @property
     def path(self) -> CapturePath:
-        """Of the newest picture: a driver that did not take our memory costs a copy, and so does
-        a reader that keeps too many pictures."""
+        """The path of the newest frame. A driver that refuses user memory costs a copy, and so does
+        a reader that keeps too many frames."""
         return CapturePath(
             copies_per_frame=self._buffers.copies,
             clock_domain=self._timestamps.clock_domain,
             zero_copy="pinned" if self._buffers.gpu_visible else "none",
         )
 
-    def read(self) -> VideoFrame | None:
-        """The newest picture. Waits for two seconds at most; None when closed."""
+    def close(self) -> None:
+        """Return at once. A read that waits is woken and closes the device."""
+        with self._close_lock:
+            if not self._closed.is_set():
+                self._closed.set()
+                self._handle.wake()
+        super().close()
+
+    def _read(self) -> VideoFrame | None:
         try:
-            with self._read_lock:
-                return self._read()
-        except BlockingIOError as error:  # poll promised something, and it was no picture
+            return self._read_newest()
+        except BlockingIOError as error:  # poll reported an event without a frame
             raise SourceError(f"camera {self.device} has stopped") from error
         except SourceError:
             raise
         except OSError as error:
             raise self._failed(error) from error
-        finally:
-            if self._closed.is_set():
-                self._release()
-
-    def close(self) -> None:
-        """Returns at once; a read that waits is woken and closes the device."""
-        with self._close_lock:
-            if not self._closed.is_set():
-                self._closed.set()
-                self._handle.wake()
-        self._release()
-
-    def __enter__(self) -> V4l2Camera:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _release(self) -> None:
-        if self._read_lock.acquire(blocking=False):
-            try:
-                with self._close_lock:
-                    if not self._released:
-                        self._released = True
-                        self._buffers.close()
-                        self._handle.close()
-            finally:
-                self._read_lock.release()
+        with self._close_lock:
+            if not self._released:
+                self._released = True
+                self._buffers.close()
+                self._handle.close()
 
     def _failed(self, error: OSError) -> SourceError:
         if error.errno == errno.ENODEV:
@@ -141,15 +129,15 @@ class V4l2Camera:
         except OSError as error:
             return self._open_driver_buffers(error.strerror or str(error))
 
-    def _open_driver_buffers(self, why: str) -> MmapBuffers:
+    def _open_driver_buffers(self, reason: str) -> MmapBuffers:
         _LOG.info(
-            "camera %s: its driver does not fill our memory (%s): each picture is copied once",
+            "camera %s: its driver does not fill user memory (%s): each frame is copied once",
             self.device,
-            why,
+            reason,
         )
         return MmapBuffers(self._handle, self._layout.buffer_bytes, self._pin)
 
-    def _read(self) -> VideoFrame | None:
+    def _read_newest(self) -> VideoFrame | None:
         bad = 0
         while not self._closed.is_set():
             self._buffers.reclaim()
@@ -157,11 +145,11 @@ class V4l2Camera:
             if event == "woken":
                 return None
             if event == "late":
-                self._restart_or_raise("gives no pictures")
+                self._restart_or_raise("delivers no frames")
                 continue
             newest, num_dequeued, corrupt = self._take_newest()
             if newest is not None and not self._warmed_up:
-                # Often the first one is dark, cut off or left from the time before.
+                # The first frame is often dark, truncated or old.
                 self._warmed_up = True
                 self._buffers.queue(newest.index)
                 continue
@@ -169,21 +157,21 @@ class V4l2Camera:
                 return self._make_frame(newest, num_dequeued)
             bad += corrupt
             if bad >= _MAX_CONSECUTIVE_CORRUPT:
-                self._restart_or_raise(f"gave {bad} broken pictures in a row")
+                self._restart_or_raise(f"delivered {bad} corrupt frames in a row")
                 bad = 0
         return None
 
     def _restart_or_raise(self, problem: str) -> None:
-        """A driver that took our memory and never filled it gets a chance with its own."""
+        """Retry with the driver's own memory if it accepted user memory and never filled it."""
         if self._warmed_up or isinstance(self._buffers, MmapBuffers):
             raise SourceError(f"camera {self.device} {problem}")
         self._buffers.close()
         self._buffers = self._open_driver_buffers(problem)
 
     def _take_newest(self) -> tuple[abi.Buffer | None, int, int]:
-        """(the newest good picture, pictures taken for it, broken ones among them).
+        """Return the newest good frame, the number of dequeued frames and of corrupt ones.
 
-        Raises BlockingIOError when there was nothing to take.
+        Raises BlockingIOError if no frame was ready.
         """
         newest: abi.Buffer | None = None
         num_dequeued = bad = 0
@@ -218,7 +206,7 @@ class V4l2Camera:
         return VideoFrame(t_ns, self._index, image, self._layout.pixel_format, device_ptr)
 
     def _count(self, sequence: int, num_dequeued: int) -> None:
-        """The driver's count goes on, a gap stays one; one that stands still is not believed."""
+        """Advance the index as the driver's sequence does, unless that stands still."""
         step = (sequence - self._sequence) & 0xFFFFFFFF
         if self._index < 0:
             step = 1

@@ -1,8 +1,8 @@
-"""What Linux calls the things of a V4L2 capture device: structures, numbers, flags.
+"""The kernel interface of a V4L2 capture device: structures, numbers, flags.
 
-Source: the kernel's include/uapi/linux/videodev2.h; the numbers of ioctls are put together as in
-include/uapi/asm-generic/ioctl.h (x86 and ARM). Only what `v4l2.py` uses, and only for 64-bit
-machines, where time stamps are two longs.
+Source: the kernel's include/uapi/linux/videodev2.h. The numbers of ioctls are composed as in
+include/uapi/asm-generic/ioctl.h (x86 and ARM). Only what the V4L2 modules use, and only for 64-bit
+machines, where timestamps are two longs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ctypes
 from ctypes import Structure, Union, c_int32, c_long, c_ubyte, c_uint8, c_uint32, c_ulong, sizeof
 
 CAPTURE = 1  # V4L2_BUF_TYPE_VIDEO_CAPTURE
-FIELD_NONE = 1  # whole pictures, not half of the rows each
+FIELD_NONE = 1  # whole frames, not every second row
 
 MEMORY_MMAP, MEMORY_USERPTR = 1, 2
 
@@ -25,7 +25,7 @@ FLAG_TIMESTAMP_MASK = 0x0000E000
 FLAG_TIMESTAMP_UNKNOWN = 0
 FLAG_TIMESTAMP_MONOTONIC = 0x00002000
 
-PRIV_MAGIC = 0xFEEDCAFE  # V4L2_PIX_FMT_PRIV_MAGIC: the fields after `priv` are meant
+PRIV_MAGIC = 0xFEEDCAFE  # V4L2_PIX_FMT_PRIV_MAGIC: the fields after `priv` are valid
 
 COLORSPACE_SMPTE240M, COLORSPACE_REC709, COLORSPACE_JPEG = 2, 3, 7
 COLORSPACE_BT2020, COLORSPACE_DCI_P3 = 10, 12

@@ -1,6 +1,7 @@
-"""`emotion-edge build`: builds now what a run would build when it starts, and proves it.
+"""`emotion-edge build`: build the TensorRT engines of a run in advance, and verify them.
 
-Building takes minutes on a small board and is done once, for each bundle and each TensorRT.
+In: a bundle. Out: engines in the cache, and one line for each. A build takes minutes on a small
+board, once for each bundle and each version of TensorRT.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from pathlib import Path
 
 from ...engines.base import EngineError
 from ...engines.bundles import Bundle, choose_bundle
-from ...engines.tensorrt import find_cache_folder
+from ...engines.tensorrt import BuildOptions, find_cache_folder, load_tensorrt, open_gpu
 from ..clock import MonotonicClock
 from ..config import ConfigError, load_config
 from ..service import Watchdog, add_config_argument, drop_privileges_to, find_service_config
-from ..session import report_build_progress
 
 
 def add_build_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
             action="store_const",
             const=name,
             dest="precision",
-            help=f"compute in {name.upper()} (default: what each level wants, else FP16)",
+            help=f"compute in {name.upper()} (default: the precision of each level, else FP16)",
         )
     parser.add_argument(
         "--level",
@@ -42,11 +42,13 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         help="only the face sizes of these quality levels and the best (default: all)",
     )
     parser.add_argument("--dla", metavar="N", type=int, help="use this deep-learning accelerator")
-    parser.add_argument("--force", action="store_true", help="build even what is there")
+    parser.add_argument(
+        "--force", action="store_true", help="build even if an engine is up to date"
+    )
 
 
 def run_build(args: argparse.Namespace) -> int:
-    """Print one line for each engine. Raises BundleError, ConfigError and EngineError."""
+    """Build and verify each engine. Raises BundleError, ConfigError and EngineError."""
     config = load_config(args.config or find_service_config())
     drop_privileges_to(find_cache_folder().parent)
     bundle = choose_bundle(str(args.bundle or config.bundle), config.public_key).bundle
@@ -54,9 +56,7 @@ def run_build(args: argparse.Namespace) -> int:
     from ...engines import check_precision
     from ...engines.golden import check_golden_output
     from ...engines.tensorrt.engine import open_tensorrt
-    from ...engines.tensorrt.gpu import open_gpu
-    from ...engines.tensorrt.loader import load_tensorrt
-    from ...engines.tensorrt.plan import BuildOptions
+    from ..session import report_build_progress
 
     try:
         load_tensorrt()
@@ -70,22 +70,22 @@ def run_build(args: argparse.Namespace) -> int:
             report_build_progress(text, watchdog)
 
         num_built = 0
-        wanted = [args.precision] if args.precision else _list_precisions(bundle, args.levels)
-        for precision, network in product(wanted, bundle.manifest.models):
+        precisions = [args.precision] if args.precision else _list_precisions(bundle, args.levels)
+        for precision, network in product(precisions, bundle.manifest.models):
             try:
                 check_precision(bundle, network, precision)
             except EngineError as error:
                 if args.precision:
                     raise
-                print(f"{network:<6} {precision:<5} left out: {error}")
+                print(f"{network:<6} {precision:<5} skipped: {error}")
                 continue
             with open_tensorrt(bundle, network, precision, options, report, args.force) as engine:
                 check_golden_output(engine, bundle, network)
                 seconds = engine.build_seconds
                 state = f"built in {seconds:.0f} s" if seconds else "up to date"
                 sizes = ", ".join("x".join(map(str, shape)) for shape in engine.shapes)
-                place = engine.file or "not stored"
-                print(f"{network:<6} {precision:<5} {sizes}  {state}  {place}")
+                file = engine.file or "not stored"
+                print(f"{network:<6} {precision:<5} {sizes}  {state}  {file}")
                 num_built += seconds > 0
     if not num_built:
         print("up to date")
@@ -93,14 +93,14 @@ def run_build(args: argparse.Namespace) -> int:
 
 
 def _list_precisions(bundle: Bundle, levels: list[str]) -> list[str]:
-    """What a run at these levels, or at all, would want of TensorRT."""
+    """Return the precisions of TensorRT that a run uses at these levels, or at all of them."""
     chosen = [level for level in bundle.manifest.levels if not levels or level.name in levels]
-    wanted = ["fp16" if level.precision == "auto" else level.precision for level in chosen]
-    return list(dict.fromkeys(wanted))
+    precisions = ["fp16" if level.precision == "auto" else level.precision for level in chosen]
+    return list(dict.fromkeys(precisions))
 
 
-def _check_levels(bundle: Bundle, wanted: list[str]) -> None:
+def _check_levels(bundle: Bundle, requested: list[str]) -> None:
     names = [level.name for level in bundle.manifest.levels]
-    for name in wanted:
+    for name in requested:
         if name not in names:
             raise ConfigError(f"--level {name!r}: allowed: {', '.join(names)}")

@@ -1,5 +1,7 @@
-"""`emotion-edge bundle install|list|rollback|sign`: what an operator does about the models of a
-device. A run takes the bundle that is chosen here when it starts (`engines/bundles/startup.py`).
+"""`emotion-edge bundle install|list|rollback|sign`: manage the bundles of models of a device.
+
+In: a command and a bundle. Out: the changed bundle store, and lines on stdout. A run loads the
+bundle that is selected here (`engines/bundles/startup.py`).
 """
 
 from __future__ import annotations
@@ -36,7 +38,6 @@ from ...engines.storage import atomic_write
 from ...engines.tensorrt import clean_name
 from ..config import Config, ConfigError, load_config
 from ..service import add_config_argument, add_set_argument, drop_privileges_to, find_service_config
-from ..session import report_build_progress
 
 RESTART = "restart the service to use it: sudo systemctl restart emotion-edge"
 
@@ -45,19 +46,19 @@ FILE is an uncompressed tar archive of the files of a bundle, made by
   tar -cf FILE -C DIR .
 DIR is the folder itself.
 
-Bundles lie in the folder "bundles" of the state folder: {SYSTEM_STATE} where there is one, else
-EMOTION_EDGE_STATE or ~/.local/state/emotion-edge. As root the commands become the owner of that
-folder before they touch it, so DIR must be readable by that user; a FILE need not be.
+Bundles are stored in the folder "bundles" of the state folder: {SYSTEM_STATE} where there is one,
+else EMOTION_EDGE_STATE or ~/.local/state/emotion-edge. As root the commands switch to the owner of
+that folder before they use it, so that user must be able to read DIR. FILE is opened before.
 
-A bundle that was installed is on trial until the service has run well with it for 25 s, or has
-ended in order after results; runs by hand do not count. After {MAX_FAILED_STARTS} starts that
-failed it is given up, and the one before runs again.
+An installed bundle is on trial until the service has run well with it for 25 s, or has ended in
+order after results. Runs by hand do not count. After {MAX_FAILED_STARTS} failed starts the service
+falls back to the previous bundle.
 
-A key pair, the private half for who makes bundles, the public half for the device:
+A key pair, with the private key for the maker of bundles and the public key for the device:
   openssl genpkey -algorithm ed25519 -out private.pem && chmod 600 private.pem
   openssl pkey -in private.pem -pubout -out public.pem
-With `public_key: /etc/emotion-edge/public.pem` in the configuration only bundles that are signed
-with that key are installed and run, and the one that ships."""
+With `public_key: /etc/emotion-edge/public.pem` in the configuration only bundles signed with that
+key, and the shipped one, are installed and run."""
 
 
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,11 +66,13 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     actions = parser.add_subparsers(dest="action", required=True)
     install = actions.add_parser(
-        "install", help="check a bundle, prove it on this machine, and choose it"
+        "install", help="check a bundle, verify it on this machine, and select it"
     )
     install.add_argument("source", metavar="FILE|DIR", type=Path, help="what to install")
-    rollback = actions.add_parser("rollback", help="choose the bundle before; again: the other")
-    listing = actions.add_parser("list", help="show what is installed")
+    rollback = actions.add_parser(
+        "rollback", help="select the previous bundle; again: back to the other one"
+    )
+    listing = actions.add_parser("list", help="list the installed bundles")
     for action in (install, rollback, listing):
         add_config_argument(action)
         add_set_argument(action)
@@ -81,15 +84,15 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_bundle(args: argparse.Namespace) -> int:
-    """Raises BundleError, ConfigError and EngineError."""
+    """Run one action. Raises BundleError, ConfigError and EngineError."""
     if args.action == "sign":
         return _sign(args.folder, args.key)
-    # What the service asks for, such as a signature, holds for what is installed for it.
+    # The requirements of the service, such as a signature, also apply to an installation.
     config = load_config(args.config or find_service_config(), args.settings)
     key = load_public_key(Path(config.public_key)) if config.public_key else None
     state = find_state_folder()
     with ExitStack() as stack:
-        # While it is still root, as which it could read what the owner of the store cannot.
+        # Opened as root, who may read a file that the owner of the store may not.
         source = (
             stack.enter_context(open_bundle_source(args.source)) if args.action == "install" else -1
         )
@@ -98,23 +101,23 @@ def run_bundle(args: argparse.Namespace) -> int:
         if args.action == "list":
             return _list(store, key)
         if args.action == "rollback":
-            # One level is enough to get going again.
+            # One level that runs is enough.
             name = store.roll_back(
                 key, lambda bundle: _verify_one_level(config, bundle), _print_line
             )
-            _print_line(f"{describe_bundle(name)} is chosen")
+            _print_line(f"{describe_bundle(name)} is selected")
         else:
             archive = stack.enter_context(open_archive(source, args.source))
             if not store.install(
                 archive, key, lambda bundle: _verify_all_levels(config, bundle), _print_line
             ):
-                _print_line(f"{args.source}: is the current bundle already")
+                _print_line(f"{args.source}: is already the current bundle")
                 return 0
             _print_line(
-                f"{args.source}: installed as {describe_bundle(archive.sha256[:16])}, and chosen"
+                f"{args.source}: installed as {describe_bundle(archive.sha256[:16])}, and selected"
             )
     if config.bundle:
-        _print_line(f"but the configuration names another: bundle is {config.bundle!r}, not empty")
+        _print_line(f"but the configuration overrides it: bundle is {config.bundle!r}, not empty")
     _print_line(RESTART)
     return 0
 
@@ -124,15 +127,18 @@ def _verify_all_levels(config: Config, bundle: Bundle) -> None:
 
 
 def _verify_one_level(config: Config, bundle: Bundle) -> None:
-    from ..quality.levels import drop_unknown_level
+    from ..quality import drop_unknown_level
 
     _verify(drop_unknown_level(config, bundle), bundle, 1)
 
 
 def _verify(config: Config, bundle: Bundle, num_levels: int) -> None:
-    """Just what a run will do: TensorRT's engines are built, and all networks answer the golden
-    input. Raises EngineError, and ConfigError for a level that the bundle lacks."""
-    from ..quality.levels import open_levels
+    """Open the levels as a run does: build engines and check the golden output of all networks.
+
+    Raises EngineError, and ConfigError for a level that the bundle lacks.
+    """
+    from ..quality import open_levels
+    from ..session import report_build_progress
 
     with ExitStack() as stack:
         opened = open_levels(stack, config, bundle, report_build_progress)
@@ -146,7 +152,7 @@ def _sign(folder: Path, key_file: Path) -> int:
     bundle = load_bundle(folder)
     key = load_private_key(key_file)
     if key_file.stat().st_mode & 0o077:
-        _print_line(f"warning: {key_file} can be read by others: chmod 600 {key_file}")
+        _print_line(f"warning: others can read {key_file}: chmod 600 {key_file}")
     file = folder / SIGNATURE
     try:
         data = (folder / MANIFEST).read_bytes()
@@ -160,19 +166,19 @@ def _sign(folder: Path, key_file: Path) -> int:
 
 
 def _list(store: BundleStore, key: PublicKey | None) -> int:
-    """One line a bundle, the one that ships first, one that is gone too; then what is wrong."""
+    """Print one line for each bundle, the shipped one first, a missing one too, then the faults."""
     remarks = []
     try:
-        there = store.list_names()
+        installed = store.list_names()
     except OSError as error:
         raise BundleError(f"{store.folder}: cannot be read: {error.strerror}; try sudo") from error
     try:
         selection = store.read_selection()
     except BundleError as error:
         selection = Selection()
-        remarks.append(f"{error}; the bundle that ships is used")
+        remarks.append(f"{error}; the shipped bundle is in use")
     rows = [("bundle", "name", "date", "MB", "signed", "state")]
-    for name in sorted({SHIPPED, *there} | selection.in_use):
+    for name in sorted({SHIPPED, *installed} | selection.in_use):
         folder = store.find_folder(name)
         states = _list_states(selection, name)
         try:

@@ -1,5 +1,7 @@
-"""`emotion-edge profile`: measures what each quality level costs on this machine, shows it, and
-stores it for the runs to come. A run that finds no profile measures by itself, in more of a hurry.
+"""`emotion-edge profile`: measure the cost of each quality level on this machine, and store it.
+
+In: a configuration. Out: a table, a stored profile for later runs, and a JSON file on request. A
+run without a stored profile measures by itself, in less time.
 """
 
 from __future__ import annotations
@@ -25,15 +27,17 @@ from ..service import drop_privileges_to
 from ..session import open_preprocessor_for, report_build_progress
 
 CAMERA_FPS = 30.0
-"""Where a level looks at every picture there is."""
+"""Rate of a level that processes every frame."""
 
 
 def run_profile(config: Config, json_file: Path | None) -> int:
-    """Measure every level of the bundle, whatever is stored. Prints a table, and writes the
-    figures to `json_file`. Raises BundleError, ConfigError, EngineError and PreprocessorError."""
+    """Measure every level of the bundle again, print a table, and write `json_file`.
+
+    Raises BundleError, ConfigError, EngineError and PreprocessorError.
+    """
     with ExitStack() as stack:
-        # Opened while it is still root, who may write where the owner of the cache may not.
-        report_to = stack.enter_context(open_report(json_file)) if json_file is not None else None
+        # Opened as root, who may write where the owner of the cache may not.
+        report_file = stack.enter_context(open_report(json_file)) if json_file is not None else None
         drop_privileges_to(find_cache_folder().parent)
         bundle = choose_bundle(config.bundle, config.public_key).bundle
         levels = open_levels(stack, config, bundle, report_build_progress)
@@ -47,21 +51,21 @@ def run_profile(config: Config, json_file: Path | None) -> int:
             config.engines.dla_core,
         )
         costs, file = remeasure_levels(setup)
-        rows = list_figures([one.level for one in levels], costs, config.budget_ms)
+        rows = list_figures([level.level for level in levels], costs, config.budget_ms)
         print_table(rows, config.budget_ms, file)
-        if report_to is not None:
+        if report_file is not None:
             measured_of = describe_setup(setup)
             report = {"budget_ms": config.budget_ms, "levels": rows, "measured_of": measured_of}
             try:
-                with report_to:
-                    report_to.write(json.dumps(report, indent=2) + "\n")
+                with report_file:
+                    report_file.write(json.dumps(report, indent=2) + "\n")
             except OSError as error:
                 raise ConfigError(f"--json {json_file}: {error.strerror}") from error
     return 0
 
 
 def open_report(file: Path) -> TextIO:
-    """Raises ConfigError."""
+    """Open the JSON file. Raises ConfigError."""
     try:
         return file.open("w")
     except OSError as error:
@@ -71,9 +75,12 @@ def open_report(file: Path) -> TextIO:
 def list_figures(
     levels: Sequence[Level], costs: Sequence[LevelCost], budget_ms: float
 ) -> list[dict[str, Any]]:
-    """One row a level, as in the JSON file: the costs, ms; `full_ms` of a picture with a face on
-    which the voice is due; `load_ms_per_s` of one second at the level's rates; `no_gain` for a
-    level that is cheaper than the one above it neither for a picture nor for a second."""
+    """Return a row for each level, as in the JSON file: its costs in ms, and further figures.
+
+    `full_ms`: a frame with a face on which the voice is due. `load_ms_per_s`: one second at the
+    level's rates. `no_gain`: the level is no cheaper than the one above it, neither for a frame nor
+    for a second.
+    """
     rows: list[dict[str, Any]] = []
     for level, cost in zip(levels, costs, strict=True):
         fps = level.camera_fps or CAMERA_FPS
@@ -96,7 +103,7 @@ def list_figures(
 
 
 def print_table(rows: Sequence[dict[str, Any]], budget_ms: float, file: Path | None) -> None:
-    table = Table(title="what a picture costs when nothing else runs, ms")
+    table = Table(title="cost of a frame without other load, ms")
     table.add_column("level")
     for heading in ("base", "face", "voice", "full", "ms a second", f"fits {budget_ms:g} ms"):
         table.add_column(heading, justify="right")

@@ -1,1 +1,5 @@
-"""emotion-edge doctor: what a run needs, checked."""
+"""`emotion-edge doctor`: checks of everything a run needs, with the remedy of each fault."""
+
+from .report import run_checks, run_doctor
+
+__all__ = ["run_checks", "run_doctor"]

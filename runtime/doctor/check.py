@@ -1,4 +1,4 @@
-"""What a look of the doctor at something comes to, and what several of them ask."""
+"""The result of one check of the doctor, and the questions that several checks share."""
 
 from __future__ import annotations
 
@@ -7,28 +7,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ...kernels.cpu.cache import can_write
+from ...kernels import can_write
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one look found: "ok", "warn" (a run works without it), "fail" (it does not)."""
+    """One line of the report."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
+    """"warn": a run works without it. "fail": a run does not work."""
     message: str
 
 
 def may_open(path: Path) -> bool:
-    """To read and to write."""
+    """Return whether a device may be read and written."""
     return os.access(path, os.R_OK | os.W_OK)
 
 
+def may_write(path: Path) -> bool:
+    """Return whether a file may be written."""
+    return os.access(path, os.W_OK)
+
+
 def is_writable(folder: Path) -> bool:
-    """By trying: a permission says nothing about a read-only file system."""
+    """Return whether a folder can be written or created.
+
+    It tries: permissions do not show a read-only file system.
+    """
     return can_write(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
 
 
 def join_group(group: str) -> str:
-    """What to type where a device is its group's."""
+    """Return the remedy for a device that belongs to `group`."""
     return f"sudo usermod -aG {group} $USER, then log in again"

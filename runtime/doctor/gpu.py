@@ -1,6 +1,7 @@
-"""The doctor's looks at the way of a picture to the GPU: capture, GPU, TensorRT, kernels, cache.
+"""Checks of the path of a frame to the GPU: capture, GPU, TensorRT, kernels, engine cache.
 
-Without a GPU a run is complete on the CPU, so what is missing then is no warning.
+In: the machine and a configuration. Out: one `Check` each. A run without a GPU is complete on the
+CPU, so a missing GPU is no warning.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ def check_gpu(
     open_gpu: Callable[[], Gpu] = open_gpu,
     read_l4t_release: Callable[[], str] = read_l4t_release,
 ) -> Check:
-    """`has_gpu_device`: the system has the device files of an NVIDIA GPU."""
+    """Open the GPU. `has_gpu_device`: the system has the device files of an NVIDIA GPU."""
     if not has_gpu_device and (release := read_l4t_release()):
-        return Check("gpu", "warn", f"{release} shows no GPU: in a container, use --runtime nvidia")
+        return Check("gpu", "warn", f"{release} has no GPU: in a container, use --runtime nvidia")
     if not has_gpu_device:
         return Check("gpu", "ok", "no NVIDIA GPU: everything runs on the CPU")
     try:
         gpu = open_gpu()
     except EngineError as error:
-        return Check("gpu", "warn", f"a GPU shows and cannot be used by engines: {error}")
+        return Check("gpu", "warn", f"a GPU is present, but engines cannot use it: {error}")
     return Check("gpu", "ok", f"{gpu.name}, compute capability {gpu.compute_capability}")
 
 
@@ -57,14 +58,14 @@ def check_tensorrt(has_gpu_device: bool, load: Callable[[], str] = load_tensorrt
 def check_kernels(
     has_gpu_device: bool, open_kernels: Callable[[], AbstractContextManager[Any]] = open_kernels
 ) -> Check:
-    """By compiling and running them once."""
+    """Compile the CUDA kernels and run them once."""
     if not has_gpu_device:
         return Check("numba.cuda", "ok", NO_GPU)
     try:
         with open_kernels():
             return Check("numba.cuda", "ok", "the CUDA kernels compile and run")
     except PreprocessorError as error:
-        return Check("numba.cuda", "warn", f"the CPU prepares the networks' input: {error}")
+        return Check("numba.cuda", "warn", f"preprocessing falls back to the CPU: {error}")
 
 
 def check_engine_cache(has_gpu_device: bool, environment: Mapping[str, str]) -> Check:
@@ -75,11 +76,11 @@ def check_engine_cache(has_gpu_device: bool, environment: Mapping[str, str]) -> 
     except EngineError as error:
         return Check("engines", "warn", str(error))
     if not is_writable(folder):
-        how = "set EMOTION_EDGE_CACHE to a folder that may be written"
+        remedy = "set EMOTION_EDGE_CACHE to a folder that may be written"
         return Check(
-            "engines", "warn", f"cannot write {folder}, engines are built at each start: {how}"
+            "engines", "warn", f"cannot write {folder}, each start builds all engines: {remedy}"
         )
-    return Check("engines", "ok", f"kept in {folder}")
+    return Check("engines", "ok", f"stored in {folder}")
 
 
 def check_capture(
@@ -89,9 +90,11 @@ def check_capture(
     sys_root: Path = Path("/"),
     make_opener: Callable[..., CameraOpener] = CameraOpener,
 ) -> Check:
-    """How a run would read the first camera: opened, one picture read, closed, and all the time
-    people can see it, or it is not done. `for_gpu`: it has kernels that would read the pictures
-    where they lie."""
+    """Open the first camera as a run does, read one frame and close it.
+
+    The indicator is on meanwhile. Where it cannot be turned on, no camera is opened. `for_gpu`:
+    kernels can read the frame in the GPU's memory.
+    """
     if not cameras:
         return Check("capture", "ok", "no camera to try")
     if indicator.kind == "screen":

@@ -1,6 +1,6 @@
-"""Between the capture threads and the main thread: the newest picture, the newest sound.
+"""Buffers between the capture threads and the main thread: the newest frame, the newest audio.
 
-Whoever is slow loses the oldest, and it is counted; nobody ever waits for a slow reader.
+A slow reader loses the oldest frames or samples, and they are counted. A writer never waits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..messages import AudioChunk, Float32, VideoFrame
 
 
 class FrameRing:
-    """Holds the newest picture. A ring of one: any older picture would be late already."""
+    """Holds the newest frame. It is a ring of one: an older frame would be late already."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -23,6 +23,7 @@ class FrameRing:
         self._dropped = 0
 
     def put(self, frame: VideoFrame) -> None:
+        """Store a frame; it replaces one that was not taken."""
         with self._changed:
             if self._ended:
                 return
@@ -31,7 +32,8 @@ class FrameRing:
             self._changed.notify_all()
 
     def take(self, timeout_s: float) -> tuple[VideoFrame | None, int]:
-        """Wait for a picture not yet taken -> it (or None), pictures lost since the last take."""
+        """Wait for a frame not yet taken. Return it (or None) and the frames lost since the last
+        call."""
         with self._changed:
             self._changed.wait_for(lambda: self._fresh or self._ended, timeout_s)
             if not self._fresh:
@@ -41,12 +43,12 @@ class FrameRing:
             return self._frame, dropped
 
     def newest(self) -> VideoFrame | None:
-        """The newest picture, taken or not."""
+        """Return the newest frame, taken or not."""
         with self._changed:
             return self._frame
 
     def end(self) -> None:
-        """No picture will come any more."""
+        """Wake the reader: no frame will come any more."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -56,7 +58,7 @@ class FrameRing:
         return self._ended
 
     def wipe(self) -> None:
-        """Overwrite the picture with zeros and forget it."""
+        """Overwrite the frame with zeros and drop it."""
         with self._changed:
             if self._frame is not None and self._frame.image.flags.writeable:
                 self._frame.image.fill(0)
@@ -64,10 +66,10 @@ class FrameRing:
 
 
 class AudioRing:
-    """The last seconds of sound, every sample numbered from the first ever put.
+    """The last seconds of audio, each sample numbered from the first one ever stored.
 
-    The count goes on without a hole where the source lost samples. The synchroniser's clock knows
-    when each sample was captured, and which is the first after the last gap.
+    The numbers go on without a hole where the source lost samples. The audio clock has the capture
+    time of each sample and the first sample after the last gap.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -81,10 +83,11 @@ class AudioRing:
 
     @property
     def end_sample(self) -> int:
-        """Number of the next sample to come."""
+        """Number of the next sample."""
         return self._end
 
     def put(self, chunk: AudioChunk) -> None:
+        """Store the samples of the next chunk."""
         samples = chunk.samples[-self.capacity :]
         skipped = len(chunk.samples) - len(samples)
         with self._changed:
@@ -96,13 +99,16 @@ class AudioRing:
             self._changed.notify_all()
 
     def wait_for(self, sample: int, timeout_s: float) -> bool:
-        """Wait until all samples before number `sample` are there: False after `timeout_s`."""
+        """Wait for all samples before number `sample`. Return False after `timeout_s`."""
         with self._changed:
             return self._changed.wait_for(lambda: self._end >= sample, timeout_s)
 
     def read(self, first: int, into: Float32) -> tuple[int, int]:
-        """Copy the samples from number `first` on into `into` -> number of the first one copied
-        (later than asked where they were overwritten), how many."""
+        """Copy the samples from number `first` on into `into`.
+
+        Return the number of the first sample copied, a later one where `first` was overwritten,
+        and how many were copied.
+        """
         with self._changed:
             first = max(first, self._end - self.capacity)
             count = max(0, min(self._end - first, len(into)))
@@ -113,6 +119,6 @@ class AudioRing:
             return first, count
 
     def clear(self) -> None:
-        """Overwrite all sound with zeros."""
+        """Overwrite all audio with zeros."""
         with self._changed:
             self._samples[:] = 0.0

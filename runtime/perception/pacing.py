@@ -1,19 +1,18 @@
-"""Which pictures are looked at when a level wants fewer than the camera gives.
+"""When to estimate: which frames at a level's frame rate, and when from audio alone.
 
-When an estimate is made of audio alone, because the camera's frames are missing.
-
-In: the stamps of frames, and the time. Out: when the next estimate of audio alone is due. It knows
-no clock: a live run gives the machine's time, a replay the file's.
+In: timestamps of frames, and the time. Out: whether a frame is accepted, and when an estimate from
+audio alone is due because frames are missing. No clock is read: a live run passes the machine's
+time, a replay the file's.
 """
 
 from __future__ import annotations
 
 JITTER_TOLERANCE_NS = 4_000_000
-"""A camera's pictures waver by this much; one that comes a little early is the one meant."""
+"""Jitter of a camera's timestamps. A frame that is early by less is accepted."""
 
 
 class FrameRateLimiter:
-    """Asked once for each picture, by the thread that captures."""
+    """Limits a camera to a level's frame rate. The capture thread calls `accepts` once a frame."""
 
     def __init__(self) -> None:
         self.skipped = 0
@@ -21,13 +20,13 @@ class FrameRateLimiter:
         self._due_ns = 0
 
     def set_rate(self, fps: float) -> None:
-        """Pictures a second from now on, 0 for all; called from any thread."""
+        """Set the frames a second to accept, 0 for all. May be called from any thread."""
         self._period_ns = round(1e9 / fps) if fps else 0
 
     def accepts(self, t_ns: int) -> bool:
-        """Whether the picture captured at `t_ns` is to be looked at."""
+        """Return whether to estimate from the frame captured at `t_ns`."""
         period_ns = self._period_ns
-        if self._due_ns - t_ns > 2 * period_ns:  # the stamps went back: the camera is another
+        if self._due_ns - t_ns > 2 * period_ns:  # timestamps went back: another camera
             self._due_ns = t_ns
         if self._due_ns - t_ns > JITTER_TOLERANCE_NS:
             self.skipped += 1
@@ -37,33 +36,32 @@ class FrameRateLimiter:
 
 
 AUDIO_ONLY_PERIOD_NS = 250_000_000
-"""While frames are missing, estimates are made of audio alone this often, and not sooner than this
-after a frame."""
+"""Time between two estimates from audio alone, and from a frame to the first of them."""
 MAX_WAIT_NS = 2_000_000_000
-"""Frames are missing after this long, whatever the camera's rate was."""
+"""Wait for a frame after which frames are missing, whatever the camera's rate was."""
 LATE_PERIODS = 1.5
-"""A frame is missing when it has been awaited for so many of the camera's frame periods."""
+"""Wait for a frame, in the camera's frame periods, after which it is missing."""
 _GAPS = 8
 
 
 class AudioOnlyTimer:
-    """Learns the camera's frame period. One thread.
+    """Decides when frames are missing. For one thread.
 
-    The period is the second longest of the newest eight gaps between frames: one frame lost or late
-    does not change it, and a camera that has become slower is known after two frames. Gaps longer
-    than `MAX_WAIT_NS` say nothing about the period. After the very first frame it is unknown, and
-    the next one is awaited for `MAX_WAIT_NS`.
+    The camera's frame period is estimated as the second longest of the newest eight gaps between
+    frames. One lost or late frame does not change it, and two frames suffice after the camera has
+    become slower. Gaps longer than `MAX_WAIT_NS` do not count. After the very first frame the
+    period is unknown, and the wait is `MAX_WAIT_NS`.
     """
 
     def __init__(self, now_ns: int) -> None:
         self.due_ns = now_ns + AUDIO_ONLY_PERIOD_NS
-        """When the next estimate of audio alone is due, unless a frame comes before."""
+        """When the next estimate from audio alone is due, unless a frame comes before."""
         self._frame_ns: int | None = None
         self._gaps_ns = [0] * _GAPS
         self._num_gaps = 0
 
     def note_frame(self, t_ns: int, now_ns: int) -> None:
-        """A frame captured at `t_ns` is there."""
+        """Record a frame captured at `t_ns`."""
         if self._frame_ns is not None and 0 < t_ns - self._frame_ns <= MAX_WAIT_NS:
             self._gaps_ns[self._num_gaps % _GAPS] = t_ns - self._frame_ns
             self._num_gaps += 1
@@ -74,12 +72,12 @@ class AudioOnlyTimer:
         self.due_ns = now_ns + max(AUDIO_ONLY_PERIOD_NS, wait_ns)
 
     def find_wait_ns(self, now_ns: int) -> int:
-        """How long to wait for a frame: until the next turn, and no longer than from one turn to
-        the next, so that whoever waits can tell that it is alive."""
+        """Return how long to wait for a frame: until `due_ns`, and at most one period, so that the
+        waiting thread can report to the watchdog."""
         return min(max(0, self.due_ns - now_ns), AUDIO_ONLY_PERIOD_NS)
 
     def note_turn(self, now_ns: int) -> None:
-        """An estimate of audio alone was due, whether or not there was audio to make it of."""
+        """Record that an estimate from audio alone was due, with audio or without."""
         self.due_ns = now_ns + AUDIO_ONLY_PERIOD_NS
 
     def _find_period_ns(self) -> int:

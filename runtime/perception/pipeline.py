@@ -86,7 +86,7 @@ class Pipeline:
             if outputs is not None:
                 stages["face"] = timer.lap_us()
 
-        if estimator.is_voice_due(t_ns):
+        if window.voice_due:
             outputs = None
             if self._has_speech(window.end_column):
                 mel, mask = self._preprocessor.mel.window(window.end_column)

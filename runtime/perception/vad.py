@@ -1,4 +1,4 @@
-"""Whether a window of sound holds something like speech: loud enough, and not steady."""
+"""Voice activity detection: is a window of audio loud enough, and not steady?"""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import numpy as np
 from ..messages import Float32
 
 MIN_COLUMNS = 50
-"""Half a second: less says nothing."""
+"""Half a second: a shorter window is never speech."""
 MIN_DYNAMIC_RANGE_DB = 10.0
-"""Speech rises and falls by far more between sounds and pauses; fans, rain and hum do not."""
+"""Minimum level difference of loud and quiet columns. Speech with its pauses exceeds it by far;
+fans, rain and hum do not reach it."""
 
 
 def is_speech_like(levels_db: Float32, min_level_db: float) -> bool:
-    """`levels_db`: sound level of each column of the window, dB of full scale.
+    """Return whether a window is like speech, from the level of each column in dB of full scale.
 
-    The loud tenth of the columns must exceed `min_level_db` and stand out from the quiet tenth.
+    The loudest tenth of the columns must reach `min_level_db` and exceed the quietest tenth by
+    `MIN_DYNAMIC_RANGE_DB`.
     """
     if len(levels_db) < MIN_COLUMNS:
         return False

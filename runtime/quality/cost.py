@@ -71,7 +71,7 @@ def measure_levels(
             for group in groups.values():
                 pipeline.use_level(group.level, group.engines)
                 for _ in range(FRAMES_PER_ROUND):
-                    window = _make_window(image, num_measured, mel.num_columns)
+                    window = _make_window(pipeline, image, num_measured, mel.num_columns)
                     _measure_frame(group, pipeline, window, clock, counts=num_rounds > 0)
                     num_measured += 1
             num_rounds += 1
@@ -95,11 +95,14 @@ def _group_levels(levels: Sequence[RunLevel]) -> dict[tuple[int, int], _CostGrou
     return groups
 
 
-def _make_window(image: NDArray[np.uint8], index: int, end_column: int) -> Window:
+def _make_window(
+    pipeline: Pipeline, image: NDArray[np.uint8], index: int, end_column: int
+) -> Window:
     t_ns = index * STEP_MS * 1_000_000
     corner = (WIDTH_PX - FACE_PX) / 2, (HEIGHT_PX - FACE_PX) / 2
     face = FaceBox(*corner, FACE_PX, 1.0, t_ns)
-    return Window(t_ns, VideoFrame(t_ns, index, image), face, 0.0, end_column, 0, 0)
+    frame = VideoFrame(t_ns, index, image)
+    return Window(t_ns, frame, face, 0.0, end_column, 0, 0, pipeline.is_voice_due(t_ns))
 
 
 def _synthesize_syllables(spec: MelSpec) -> Float32:
@@ -115,14 +118,13 @@ def _measure_frame(
     group: _CostGroup, pipeline: Pipeline, window: Window, clock: Clock, counts: bool
 ) -> None:
     """Run one frame and add its times to `group`, split as in `LevelCost`."""
-    with_voice = pipeline.is_voice_due(window.t_ns)
     now_ns = clock.now_ns()
     estimate = pipeline.estimate(window, now_ns, now_ns)
     stages_us = estimate.stages_us
     work_ms = (estimate.latency_us - stages_us["wait"] - stages_us["sync"]) / 1e3
     if not counts:
         return
-    if with_voice:
+    if window.voice_due:
         group.with_voice_ms.append(work_ms)
     else:
         face_ms = stages_us["face"] / 1e3

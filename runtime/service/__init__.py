@@ -1,4 +1,8 @@
-"""The program as a service: systemd, the capture indicator, real-time scheduling."""
+"""The program as a service on a device.
+
+Deployment (configuration file, privileges), the capture indicator, real-time scheduling, and the
+notify protocol of systemd.
+"""
 
 from .deployment import (
     SERVICE_CONFIG,

@@ -1,7 +1,6 @@
-"""The service's configuration: what an operator's commands go by, so that they ask of the machine
-what the service will.
+"""Where the service is deployed: its configuration file, and the user that it runs as.
 
-Who a command is that root types on a device: the owner of the folder that it writes to.
+An operator's commands use the same configuration, and the same user where root runs them.
 """
 
 from __future__ import annotations
@@ -15,11 +14,12 @@ SERVICE_CONFIG = Path("/etc/emotion-edge/config.yaml")
 
 
 def find_service_config() -> Path | None:
-    """None where no service is installed."""
+    """Return the configuration file of the installed service; None without one."""
     return SERVICE_CONFIG if SERVICE_CONFIG.is_file() else None
 
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --config, for the configuration file."""
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -29,6 +29,7 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_set_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --set, for single settings."""
     parser.add_argument(
         "--set",
         metavar="a.b=v",
@@ -40,8 +41,11 @@ def add_set_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def drop_privileges_to(folder: Path) -> None:
-    """Where root runs this for a service with a user of its own: what is made shall be the
-    service's, and what is read was brought by anybody. The groups of that user open the GPU."""
+    """Become the owner of `folder`, when root runs a command for a service with its own user.
+
+    New files then belong to the service, and untrusted files are not read as root. The groups of
+    that user give access to the GPU.
+    """
     if os.geteuid() != 0 or not folder.is_dir():
         return
     status = folder.stat()
@@ -49,7 +53,7 @@ def drop_privileges_to(folder: Path) -> None:
         return
     try:
         user = pwd.getpwuid(status.st_uid)
-    except KeyError:  # a user of a container, say
+    except KeyError:  # such as a user of a container
         os.setgroups([])
         os.setgid(status.st_gid)
     else:

@@ -1,5 +1,6 @@
-"""What shows people that camera and microphone are read: an LED, a GPIO line, or the screen.
-Neither is read while it is not on. `sys_root` stands in for / in tests.
+"""The capture indicator: an LED, a GPIO line or the screen.
+
+Camera and microphone are read only while it is on. `sys_root` replaces / in tests.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..messages import CameraIndicator
 logger = logging.getLogger(__name__)
 
 FOLDERS = ("sys", "run")
-"""A light is a file of the kernel's, or of a program that runs; never a document."""
+"""A light is a file of the kernel or of a running program, never a document."""
 MAX_BRIGHTNESS = 65535
 NUMBER = re.compile(rb"\s*[0-9]{0,10}\s*")
 TRIGGER = re.compile(r"\[([^\]]*)\]")
@@ -34,29 +35,29 @@ SCREEN_POLL_NS = 50_000_000
 
 
 class IndicatorError(OSError):
-    """The indicator cannot be turned on; one line that says which and why."""
+    """The indicator cannot be turned on; the message names it and the reason, in one line."""
 
 
 class Light(Protocol):
-    """What can be seen."""
+    """A visible light."""
 
     def turn_on(self) -> None:
-        """Raises IndicatorError when it is not on afterwards."""
+        """Turn it on. Raises IndicatorError when it is not on afterwards."""
 
     def turn_off(self) -> None:
-        """Raises OSError."""
+        """Turn it off. Raises OSError."""
 
     def is_on(self) -> bool:
-        """By looking."""
+        """Return its actual state."""
 
 
 class Indicator:
-    """A light with the promise that camera and microphone are read only while it is on."""
+    """A light, and the permission to read camera and microphone while it is on."""
 
     def __init__(self, light: Light, screens: Sequence[CameraIndicator] = ()) -> None:
-        """`screens` say the same as the light, and are not waited for."""
+        """`screens` show the same state; the indicator does not wait for them."""
         self.lit = False
-        """Whether pictures and sound may be read; asked before each of them."""
+        """Whether frames and audio may be read; checked before each of them."""
         self._faults = FaultLog(logger, "indicator is back")
         self._light = light
         self._screens = screens
@@ -65,16 +66,16 @@ class Indicator:
 
     @property
     def fault(self) -> str:
-        """Why they may not, in one line."""
+        """The reason why they may not, in one line."""
         return self._faults.fault
 
     def turn_on(self) -> None:
-        """Raises IndicatorError when it cannot be turned on; `poll` tries again."""
+        """Turn it on. Raises IndicatorError; then `poll` tries again."""
         self._wanted = True
         self._try_turn_on()
 
     def poll(self) -> None:
-        """Turn it on again where it went out. For one thread, twice a second."""
+        """Turn it on again if it is off. For one thread, twice a second."""
         if not self._wanted or (self.lit and self._light.is_on()):
             return
         self.lit = False
@@ -98,7 +99,7 @@ class Indicator:
         self._has_been_on = self._has_been_on or lit
 
     def turn_off(self) -> None:
-        """At the end. Does nothing when it never was on, and never raises."""
+        """Turn it off at the end, if it ever was on. Never raises."""
         wanted = self._wanted and self._has_been_on
         self._wanted = self.lit = False
         for screen in self._screens:
@@ -130,7 +131,7 @@ def open_indicator(
 
 
 class NoLight:
-    """For where people know by other means that a camera is read."""
+    """No light, for places where a notice announces the camera."""
 
     def turn_on(self) -> None: ...
 
@@ -141,7 +142,7 @@ class NoLight:
 
 
 class ScreenLight:
-    """The screen, which says that the camera is on before it is."""
+    """The screen, which shows that the camera is on before it is."""
 
     def __init__(self, screen: CameraIndicator, clock: Clock | None = None) -> None:
         self._screen = screen
@@ -149,7 +150,7 @@ class ScreenLight:
         self._give_up_ns: int | None = None
 
     def turn_on(self) -> None:
-        """The first time, the screen is given a while: it may have been opened just now."""
+        """Turn it on. The first call waits `SCREEN_START_NS` for the screen to start."""
         self._screen.show_camera(True)
         if self._give_up_ns is None:
             self._give_up_ns = self._clock.now_ns() + SCREEN_START_NS
@@ -174,14 +175,14 @@ class FileLight:
     """
 
     def __init__(self, file: str, sys_root: Path = Path("/")) -> None:
-        """ConfigError when `file` is no place for one; it may be missing."""
+        """`file` may be missing. Raises ConfigError for a path that can be no light."""
         self._name = file
         self._sys_root = sys_root
         self._file = find_file(file, sys_root)
 
     def turn_on(self) -> None:
         try:
-            self._file = find_file(self._name, self._sys_root)  # a device may be elsewhere by now
+            self._file = find_file(self._name, self._sys_root)  # its device may have moved
         except ConfigError as error:
             raise IndicatorError(str(error)) from error
         problem = explain_unusable(self._file)
@@ -193,13 +194,13 @@ class FileLight:
         except OSError as error:
             raise self._fail(error.strerror or str(error)) from error
         if not self.is_on():
-            raise self._fail(f"{number} was written, it says {read_text(str(self._file))}")
+            raise self._fail(f"{number} was written, but {read_text(str(self._file))} was read")
 
     def turn_off(self) -> None:
         write_number(self._file, 0)
 
     def is_on(self) -> bool:
-        """A file that cannot be read is written once more instead."""
+        """Return whether it is on. A write-only file is written again."""
         if read_trigger(self._file):
             return False
         number = self._find_number()
@@ -220,17 +221,19 @@ class FileLight:
 
 
 def find_file(file: str, sys_root: Path = Path("/")) -> Path:
-    """Where `file` leads. ConfigError when that is no place for a light; it may be missing."""
+    """Resolve the path of a light, which may be missing. Raises ConfigError for another path."""
     path = Path(os.path.realpath(sys_root / file.lstrip("/")))
     allowed = [(sys_root / folder).resolve() for folder in FOLDERS]
     if not file.startswith("/") or not any(folder in path.parents for folder in allowed):
-        what = "no file under /sys or /run, such as /sys/class/leds/NAME/brightness"
-        raise ConfigError(f"indicator.file is {file!r}: {what}")
+        raise ConfigError(
+            f"indicator.file is {file!r}: not a file under /sys or /run such as"
+            " /sys/class/leds/NAME/brightness"
+        )
     return path
 
 
 def explain_unusable(file: Path) -> str:
-    """Why it cannot be a light just now; "" when it can. Looks only."""
+    """Return the reason why `file` cannot be a light now; "" for none. Writes nothing."""
     try:
         is_file = stat.S_ISREG(file.stat().st_mode)
     except OSError as error:
@@ -240,24 +243,24 @@ def explain_unusable(file: Path) -> str:
         return "it is not a file that holds a number"
     trigger = read_trigger(file)
     if trigger:
-        how = f"echo none | sudo tee {file.with_name('trigger')}"
-        return f"its trigger {trigger!r} would switch it: {how}"
+        remedy = f"echo none | sudo tee {file.with_name('trigger')}"
+        return f"its trigger {trigger!r} would switch it: {remedy}"
     return ""
 
 
 def read_trigger(file: Path) -> str:
-    """What else switches this LED, such as "heartbeat"; "" for nothing, and for all but LEDs."""
+    """Return the trigger that switches an LED, such as "heartbeat"; "" for none."""
     match = TRIGGER.search(read_text(str(file.with_name("trigger")), 65536) or "")
     return match[1] if match and match[1] != "none" else ""
 
 
 def write_number(file: Path, number: int) -> None:
-    """Into a file that exists, not through a link. Raises OSError."""
+    """Write to an existing file, but not through a link. Raises OSError."""
     data = b"%d\n" % number
-    how = os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-    opened = os.open(file, how)
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(file, flags)
     try:
-        if os.write(opened, data) != len(data):
+        if os.write(descriptor, data) != len(data):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
     finally:
-        os.close(opened)
+        os.close(descriptor)

@@ -1,7 +1,7 @@
-"""Tells systemd how the program is doing: progress comes in, notify datagrams go out.
+"""The notify protocol of systemd: progress in, datagrams out.
 
-The protocol is the one of sd_notify(3). Without NOTIFY_SOCKET in the environment, that is outside
-a systemd service, nothing is opened and every call does nothing.
+The protocol is that of sd_notify(3). Outside a systemd service, without NOTIFY_SOCKET in the
+environment, nothing is opened and every call does nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 PINGS = 10
-"""In the time that systemd allows. A ping may stand for a frame as old as the last ping, so a hang
-is found out that much later."""
+"""Within the time that systemd allows. A ping may stand for a frame as old as the last ping, so a
+hang is detected later by that much."""
 
 
 class Watchdog:
-    """Readiness, status and pings; a ping is sent only when frames have made progress."""
+    """Sends readiness, status and pings; pings only while frames make progress."""
 
     interval_ns: int | None
     """Time between pings; None when systemd expects none."""
@@ -38,31 +38,31 @@ class Watchdog:
         self.interval_ns = _ping_interval_ns(environment) if self._address else None
         if self._address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            # A full queue must not hold the program up.
+            # A full queue must not delay the program.
             self._socket.setblocking(False)
 
     def ready(self, status: str = "") -> None:
-        """The start is over: engines are warm and proven."""
+        """Report the end of the start: the engines are verified and warm."""
         self._send("READY=1", *([f"STATUS={status}"] if status else []))
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
+        """Set the line of `systemctl status`."""
         self._send(f"STATUS={text}")
 
     def extend_timeout(self, text: str, more_s: int) -> None:
-        """Still starting, and alive: systemd shall wait `more_s` from now on before it gives up."""
+        """Ask systemd to wait for the start for `more_s` from now."""
         self._send(f"EXTEND_TIMEOUT_USEC={more_s * 1_000_000}", f"STATUS={text}")
 
     def stopping(self) -> None:
-        """The program has begun to stop."""
+        """Report the begin of the stop."""
         self._send("STOPPING=1")
 
     def progress(self) -> None:
-        """A frame went through. Called for every frame, from any thread."""
+        """Note a processed frame. Called for each, from any thread."""
         self._progress = True
 
     def tick(self) -> bool:
-        """Ping when it is time and there was progress since the last ping: True when it did."""
+        """Ping if due and after progress since the last ping. Return whether it did."""
         now_ns = self._clock.now_ns()
         if self.interval_ns is None or not self._progress:
             return False
@@ -90,7 +90,7 @@ class Watchdog:
     def _send(self, *lines: str) -> bool:
         if self._socket is None:
             return False
-        # A leading @ stands for the null byte of Linux's abstract names.
+        # A leading @ is the null byte of Linux' abstract names.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         # One variable per line: a line feed inside a value would start another.
         message = "\n".join(line.replace("\n", " ") for line in lines)
@@ -104,7 +104,7 @@ class Watchdog:
 
 
 def _ping_interval_ns(environment: Mapping[str, str]) -> int | None:
-    """A part of WATCHDOG_USEC, unless it is meant for another process (WATCHDOG_PID)."""
+    """Return a fraction of WATCHDOG_USEC, unless WATCHDOG_PID is another process."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     text = environment.get("WATCHDOG_USEC", "")

@@ -1,4 +1,4 @@
-"""Estimates in, a live table on the terminal out; one plain line per second where there is none."""
+"""Shows estimates on the terminal: a live table, or one plain line a second without a terminal."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ BAR_WIDTH = 16
 COLUMN_WIDTH = BAR_WIDTH + 7
 REFRESH_HZ = 8
 FPS_WINDOW = 60
-"""Estimates over which the rate is taken."""
+"""Number of estimates over which the rate is measured."""
 
 
 class ConsoleSink:
     """Shows the newest estimate.
 
-    `publish` only keeps it; drawing happens in rich's own thread, `REFRESH_HZ` times a second.
+    `publish` only stores it. rich's own thread draws it, `REFRESH_HZ` times a second.
     """
 
     def __init__(
         self, budget_ms: float = 45.0, file: TextIO | None = None, console: Console | None = None
     ) -> None:
-        """`file` is stdout if not given; `console` replaces the terminal in tests."""
+        """`file` defaults to stdout; `console` replaces the terminal in tests."""
         self._budget_ms = budget_ms
         self._file = file or sys.stdout
         self._newest: Estimate | None = None
@@ -49,14 +49,14 @@ class ConsoleSink:
             self._live.start()
 
     def publish(self, estimate: Estimate) -> None:
-        """Keep the estimate for the next drawing. SinkClosed when nobody reads the plain lines."""
+        """Store the estimate for the next drawing. Raises SinkClosed after the end of a pipe."""
         self._times_ns.append(estimate.t_ns)
         self._newest = estimate
         if self._live is None:
-            self._print_now_and_then(estimate)
+            self._print_each_second(estimate)
 
     def close(self) -> None:
-        """Give the terminal back, with the last table left on it."""
+        """Release the terminal, and leave the last table on it."""
         if self._live is not None and not self._closed:
             self._live.stop()
         self._closed = True
@@ -69,17 +69,17 @@ class ConsoleSink:
 
     def _draw(self) -> RenderableType:
         if self._newest is None:
-            return Group("waiting for the first picture", Text(NOTICE, style="dim"))
+            return Group("waiting for the first frame", Text(NOTICE, style="dim"))
         return draw_estimate(self._newest, self._fps(), self._budget_ms)
 
     def _fps(self) -> float:
-        """Estimates per second of capture time."""
+        """Return the estimates per second of capture time."""
         times_ns = tuple(self._times_ns)
         if len(times_ns) < 2 or times_ns[-1] <= times_ns[0]:
             return 0.0
         return (len(times_ns) - 1) * 1e9 / (times_ns[-1] - times_ns[0])
 
-    def _print_now_and_then(self, estimate: Estimate) -> None:
+    def _print_each_second(self, estimate: Estimate) -> None:
         if self._printed_ns is not None and estimate.t_ns - self._printed_ns < 1_000_000_000:
             return
         line = f"{describe_result(estimate)} | {describe_speed(estimate, self._fps(), None)}\n"
@@ -91,26 +91,23 @@ class ConsoleSink:
         except BrokenPipeError as error:
             self.close()
             drop_unwritten(self._file)
-            raise SinkClosed("nobody reads the console any more") from error
+            raise SinkClosed("the console's reader has closed it") from error
         self._printed_ns = estimate.t_ns
 
 
 def drop_unwritten(file: TextIO) -> None:
-    """Send the rest of a file's buffer to /dev/null, for a file whose reader has closed it.
-
-    Else the interpreter fails to write it once more when it ends.
-    """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, file.fileno())
-    os.close(nowhere)
+    """Discard the buffer of a closed pipe, which would fail again at the interpreter's exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, file.fileno())
+    os.close(null)
     file.flush()
 
 
 def draw_estimate(estimate: Estimate, fps: float, budget_ms: float) -> Text:
-    """The live table for one estimate.
+    """Return the live table of one estimate.
 
-    One text in columns: rich lays its Table out several times slower, holding the interpreter
-    that the pipeline needs.
+    It is one text in columns: rich's Table takes several times longer to lay out, and meanwhile
+    holds the interpreter lock that the pipeline needs.
     """
     late = estimate.latency_us / 1e3 > budget_ms
     table = Text(no_wrap=True)
@@ -129,11 +126,11 @@ def draw_estimate(estimate: Estimate, fps: float, budget_ms: float) -> Text:
 
 
 def describe_result(estimate: Estimate) -> str:
-    """What was read, and from what: "HAPPY 81 %   face 70 %, voice 30 %"."""
+    """Return the label and the modalities, such as "HAPPY 81 %   face 70 %, voice 30 %"."""
     parts = []
-    for name, seen in (("face", estimate.face), ("voice", estimate.voice)):
+    for name, output in (("face", estimate.face), ("voice", estimate.voice)):
         weight = estimate.modalities.get(name, 0.0)
-        parts.append(f"no {name}" if seen is None else f"{name} {weight:.0%}")
+        parts.append(f"no {name}" if output is None else f"{name} {weight:.0%}")
     if estimate.abstained or estimate.label is None:
         result = "abstained"
     else:
@@ -142,7 +139,7 @@ def describe_result(estimate: Estimate) -> str:
 
 
 def describe_speed(estimate: Estimate, fps: float, budget_ms: float | None) -> str:
-    """How fast and how well in step it was read."""
+    """Return latency, rate, skew and level in one line."""
     budget = "" if budget_ms is None else f" of {budget_ms:.0f}"
     return (
         f"{estimate.latency_us / 1e3:.1f}{budget} ms, {fps:.1f} fps, "
@@ -154,7 +151,7 @@ def _append_bar(table: Text, probability: float | None, style: str) -> None:
     if probability is None:
         table.append("-".ljust(COLUMN_WIDTH), "dim")
         return
-    # A network that went wrong gives NaN: an empty bar, and the number says it.
+    # A faulty network gives NaN: an empty bar with the number "nan".
     share = min(max(probability, 0.0), 1.0) if math.isfinite(probability) else 0.0
     table.append(("█" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH, "·"), style)
     table.append(f" {probability:.0%}".ljust(COLUMN_WIDTH - BAR_WIDTH))

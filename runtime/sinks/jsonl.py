@@ -1,4 +1,4 @@
-"""Estimates in, one line of JSON each out, to a file or stdout. The keys are frozen: add only."""
+"""Writes each estimate as one line of JSON, to a file or stdout. Keys are only ever added."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ WRITE_TIMEOUT_MS = 10_000
 
 
 class JsonlSink:
-    """Writes every line at once and whole.
+    """Writes each line immediately and never a part of one.
 
-    A pipe that is full is waited for, `write_timeout_ms` and only once: from then on, and while a
-    disk is full, estimates are lost instead of holding the pipeline up; `index` shows the gap.
+    It waits `write_timeout_ms` for a full pipe, once. From then on, and while a disk is full, it
+    drops estimates instead of delaying the pipeline; `index` shows the gap.
     """
 
     def __init__(self, target: str | Path, write_timeout_ms: int = WRITE_TIMEOUT_MS) -> None:
-        """`target` is a file, which is overwritten, or "-" for stdout. OSError if it cannot be."""
+        """`target` is a file, which is overwritten, or "-" for stdout. Raises OSError."""
         self._name = "stdout" if target == "-" else str(target)
         if target == "-":
-            # Past sys.stdout: nothing stays in its buffer to fail when the interpreter ends.
+            # Not through sys.stdout, whose buffer could fail at the interpreter's exit.
             sys.stdout.flush()
             self._file = os.dup(1)
         else:
@@ -40,11 +40,11 @@ class JsonlSink:
         self._poll.register(self._file, select.POLLOUT)
         self._write_timeout_ms = write_timeout_ms
         self._buffer = b""
-        """A line, or the end of one, that comes before any other: no line is ever cut off."""
+        """The unwritten rest of a line, which precedes the next one."""
         self._faults = FaultLog(logger, f"{self._name} can be written again")
 
     def publish(self, estimate: Estimate) -> None:
-        """Write one line. SinkClosed when the reader of a pipe has gone."""
+        """Write one line. Raises SinkClosed when the reader has closed the pipe."""
         if self._file < 0:
             return
         try:
@@ -53,7 +53,7 @@ class JsonlSink:
             self._write_buffer()
         except BrokenPipeError as error:
             self.close()
-            raise SinkClosed(f"nobody reads {self._name} any more") from error
+            raise SinkClosed(f"the reader of {self._name} has closed it") from error
         except OSError as error:
             fault = f"cannot write {self._name}: {error.strerror}; estimates are lost"
             self._faults.log_transition(fault, logging.ERROR)
@@ -74,15 +74,15 @@ class JsonlSink:
     def _write_buffer(self) -> None:
         while self._buffer:
             if not self._poll.poll(0 if self._faults.fault else self._write_timeout_ms):
-                raise TimeoutError(errno.ETIMEDOUT, "its reader does not read")
+                raise TimeoutError(errno.ETIMEDOUT, "its reader is not reading")
             written = os.write(self._file, self._buffer)
             self._buffer = self._buffer[written:]
 
 
 def encode_estimate(estimate: Estimate) -> bytes:
-    """One line of JSON with its line feed: times in ms with 3 digits, probabilities with 6.
+    """Return one line of JSON with its line feed: times in ms with 3 digits, probabilities with 6.
 
-    A number that is not finite is written as null: JSON has no word for it.
+    A number that is not finite is null: JSON has no other notation for it.
     """
     fields = {
         "t_ns": estimate.t_ns,
@@ -105,5 +105,5 @@ def encode_estimate(estimate: Estimate) -> bytes:
 def _round_all(
     values: Mapping[str, float], scale: float = 1.0, digits: int = 6
 ) -> dict[str, float]:
-    # float() because NumPy's numbers are none that JSON knows.
+    # float(), because the encoder refuses NumPy's scalars.
     return {name: round(float(value) * scale, digits) for name, value in values.items()}

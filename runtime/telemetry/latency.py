@@ -1,12 +1,11 @@
-"""How late results are: percentiles of the last seconds and since the start, misses by cause.
+"""The latency of results: percentiles of the last seconds and of the run, misses by cause.
 
-In: what each result took, in all and by stage. Out: figures, on demand and for any thread.
+In: the latency of each result, in all and by stage. Out: percentiles and counts, for any thread, in
+memory that does not grow.
 
-Durations in, percentiles out, in memory that does not grow with what is recorded.
-
-The buckets are those of Gil Tene's HdrHistogram (https://hdrhistogram.github.io/HdrHistogram/):
-equally wide up to 128 us, then 64 to each doubling, so that no bucket is wider than 1/64 of what
-is in it.
+The histograms are HdrHistograms (Gil Tene, https://hdrhistogram.github.io/HdrHistogram/): buckets
+of equal width up to 128 us, then 64 to each doubling, so that no bucket is wider than 1/64 of its
+values.
 """
 
 from __future__ import annotations
@@ -18,113 +17,18 @@ from operator import itemgetter
 
 import numpy as np
 
-LIMIT_US = 60_000_000
-"""What took longer than this minute is counted in one last bucket."""
-_OCTAVE_BITS = 6
-"""Buckets to each doubling, as a power of two."""
-
-
-def _index(whole_us: int) -> int:
-    """Of the bucket for a value below the limit."""
-    shift = max(0, whole_us.bit_length() - _OCTAVE_BITS - 1)
-    return (shift << _OCTAVE_BITS) + (whole_us >> shift)
-
-
-_LAST = _index(LIMIT_US - 1) + 1
-
-
-def _lower_us(index: int) -> int:
-    """The least value in a bucket; the inverse of `_index`."""
-    shift = max(0, (index >> _OCTAVE_BITS) - 1)
-    return (index - (shift << _OCTAVE_BITS)) << shift
-
-
-_BOUNDS_US = np.array([*(_lower_us(index) for index in range(_LAST)), LIMIT_US, math.inf])
-"""Where the buckets begin, and the end of the last."""
-
-
-class Histogram:
-    """Counts of durations. One thread records; any thread may read at any moment.
-
-    A reader sums the counts up in one go, and all else it says follows from those sums. What is
-    recorded meanwhile is in them or is not: counts are machine words, which are never half written.
-    `sum_us` and `max_us` may be one value further than the counts.
-    """
-
-    __slots__ = ("_counts", "_view", "max_us", "sum_us")
-
-    def __init__(self) -> None:
-        # A Python array, because it is three times faster than NumPy's at counting one up.
-        self._counts = array("Q", bytes(8 * (_LAST + 1)))
-        self._view = np.frombuffer(self._counts, np.uint64)
-        self.sum_us = 0.0
-        self.max_us = 0.0
-        """Exact, over the limit too."""
-
-    def record(self, us: float) -> None:
-        """Count one duration. Less than nothing, and no number at all, count as 0."""
-        if 0.0 <= us < LIMIT_US:
-            at = int(us)  # from here on `_index`, without the call
-            shift = at.bit_length() - 7
-            if shift > 0:
-                at = (shift << 6) + (at >> shift)
-        elif us >= LIMIT_US:
-            at = _LAST
-        else:
-            at, us = 0, 0.0
-        self.sum_us += us
-        if us > self.max_us:  # noqa: PLR1730  a call to max() would cost a third of all this
-            self.max_us = us
-        self._counts[at] += 1
-
-    @property
-    def count(self) -> int:
-        return int(self._view.sum())
-
-    def percentiles(self, *ranks: float) -> list[float]:
-        """In us, by nearest rank: at least as much as `rank` % of the values, too much by 1/64 or
-        1 us at most. Rank 100 is exact. Zeros when nothing was recorded."""
-        totals = self._view.cumsum()
-        count = int(totals[-1])
-        if not count:
-            return [0.0] * len(ranks)
-        wanted = [min(max(math.ceil(rank * count / 100), 1), count) for rank in ranks]
-        found = totals.searchsorted(wanted)
-        # The largest value closes its bucket. One that has been cleared meanwhile closes none.
-        return [
-            min(float(_BOUNDS_US[at + 1]), max(self.max_us, float(_BOUNDS_US[at]))) for at in found
-        ]
-
-    def counts_up_to(self, bounds_us: Sequence[float]) -> list[int]:
-        """How many values are at most each bound. Of values less than 1/64 under a bound some may
-        be left out; `math.inf` counts all."""
-        totals = self._view.cumsum()
-        buckets = _BOUNDS_US[1:].searchsorted(bounds_us, side="right")
-        return [int(totals[number - 1]) if number else 0 for number in buckets]
-
-    def add(self, other: Histogram) -> None:
-        """Count all that `other` has counted, too."""
-        self._view += other._view
-        self.sum_us += other.sum_us
-        self.max_us = max(self.max_us, other.max_us)
-
-    def clear(self) -> None:
-        self._view.fill(0)
-        self.sum_us = self.max_us = 0.0
-
-
 STAGES = ("wait", "sync", "preprocess", "face", "voice", "fusion", "publish")
-"""In the order in which a frame goes through them. "publish" begins when the result is ready, so it
-is no part of that result's latency; the next frame may have to wait for it."""
+"""The stages of a frame, in their order. "publish" begins when the result is ready, so it is no
+part of that result's latency; the next frame may have to wait for it."""
 RECENT_NS = 10_000_000_000
-"""How long each of the two histograms of what is recent is filled."""
+"""How long each of the two recent histograms is filled."""
 
 read_stages = itemgetter(*STAGES)
-"""A result's `stages_us` as a tuple in the order of `STAGES`."""
+"""Return a result's `stages_us` as a tuple in the order of `STAGES`."""
 
 
 class LatencyLog:
-    """Histograms of a run, and the misses of its budget. One thread adds; any thread may read."""
+    """Histograms and budget misses of a run. One thread adds; any thread may read."""
 
     def __init__(self, budget_ms: float) -> None:
         self.budget_ms = budget_ms
@@ -134,7 +38,7 @@ class LatencyLog:
         self.total = Histogram()
         """Capture to result, since the start."""
         self.stages: Mapping[str, Histogram] = {name: Histogram() for name in STAGES}
-        """Since the start, of the results for which the stage had something to do."""
+        """Since the start, over the results in which the stage did some work."""
         self._stage_histograms = tuple(self.stages.values())
         self._budget_us = budget_ms * 1e3
         self._recent = Histogram()
@@ -149,9 +53,11 @@ class LatencyLog:
         now_ns: int,
         held_up_us: float = 0.0,
     ) -> str | None:
-        """Count one result that was published by `now_ns`. The stage at fault when it was over the
-        budget, else None. A stage of 0 us had nothing to do; "publish" is this result's own.
-        `held_up_us` is the part of its "wait" in which the sinks took the result before."""
+        """Count one result, published by `now_ns`. Return the stage that caused a miss, else None.
+
+        A stage of 0 us did no work. "publish" is this result's own. `held_up_us` is the part of
+        "wait" during which the sinks published the result before.
+        """
         if not 0 <= now_ns - self._begun_ns < RECENT_NS:
             self._rotate_histograms(now_ns)
         self.count += 1
@@ -169,7 +75,7 @@ class LatencyLog:
         return cause
 
     def recent(self, now_ns: int) -> Histogram:
-        """Capture to result over the last 10 to 20 s before `now_ns`; the caller's own copy."""
+        """Return the latencies of the last 10 to 20 s before `now_ns`, as a copy."""
         merged = Histogram()
         for begun_ns, histogram in self._windows:
             if now_ns - begun_ns < 2 * RECENT_NS:
@@ -177,15 +83,15 @@ class LatencyLog:
         return merged
 
     def recent_percentiles_ms(self, now_ns: int, *ranks: float) -> list[float]:
-        """Of `recent`; 0 when there is nothing recent. Rank 100 is the largest."""
+        """Return percentiles of `recent`, zeros when it is empty. Rank 100 is the maximum."""
         return [us / 1e3 for us in self.recent(now_ns).percentiles(*ranks)]
 
     def percentiles_ms(self, *ranks: float) -> list[float]:
-        """Of capture to result since the start; 0 before the first result."""
+        """Return percentiles since the start, zeros before the first result."""
         return [us / 1e3 for us in self.total.percentiles(*ranks)]
 
     def stage_percentiles_ms(self, *ranks: float) -> dict[str, list[float]]:
-        """Since the start, of the stages that ever had something to do."""
+        """Return percentiles since the start by stage, without the stages that never ran."""
         return {
             name: [us / 1e3 for us in histogram.percentiles(*ranks)]
             for name, histogram in self.stages.items()
@@ -193,18 +99,20 @@ class LatencyLog:
         }
 
     def _rotate_histograms(self, now_ns: int) -> None:
-        """The older half of what is recent is emptied and filled anew. A reader who is at it just
-        now misses that half, or sees the first of what is new in it."""
+        """Empty the older of the two recent histograms and start filling it.
+
+        A concurrent reader misses that half, or sees its first new values.
+        """
         self._before.clear()
         self._recent, self._before = self._before, self._recent
         self._windows = ((now_ns, self._recent), (self._begun_ns, self._before))
         self._begun_ns = now_ns
 
     def _find_cause(self, took_us: tuple[float, ...], held_up_us: float) -> str:
-        """The stage that took longest beyond its own median; where the medians alone are over the
-        budget nothing is out of the ordinary, and it is the longest stage.
+        """Return the stage that exceeded its own median most.
 
-        A frame that mostly waited for the result before to be published is put down to that.
+        Where the medians alone exceed the budget, it is the longest stage. Where the frame mostly
+        waited for the publication of the result before, it is "publish".
         """
         took = np.array(took_us)
         typical = np.array([histogram.percentiles(50)[0] for histogram in self._stage_histograms])
@@ -216,3 +124,99 @@ class LatencyLog:
         if cause == "wait" and held_up_us > took_us[0] / 2:
             return "publish"
         return cause
+
+
+LIMIT_US = 60_000_000
+"""Longer durations are counted in one last bucket."""
+_OCTAVE_BITS = 6
+"""Log2 of the number of buckets to each doubling."""
+
+
+def _index(whole_us: int) -> int:
+    """Return the index of the bucket of a value below the limit."""
+    shift = max(0, whole_us.bit_length() - _OCTAVE_BITS - 1)
+    return (shift << _OCTAVE_BITS) + (whole_us >> shift)
+
+
+_LAST = _index(LIMIT_US - 1) + 1
+
+
+def _lower_us(index: int) -> int:
+    """Return the smallest value of a bucket; the inverse of `_index`."""
+    shift = max(0, (index >> _OCTAVE_BITS) - 1)
+    return (index - (shift << _OCTAVE_BITS)) << shift
+
+
+_BOUNDS_US = np.array([*(_lower_us(index) for index in range(_LAST)), LIMIT_US, math.inf])
+"""The lower bounds of the buckets, and the upper bound of the last."""
+
+
+class Histogram:
+    """Counts of durations. One thread records; any thread may read at any moment.
+
+    A reader sums the counts once and derives everything from the sums. A concurrent recording is in
+    them or is not: a count is a machine word, which is never half written. `sum_us` and `max_us`
+    may be one value ahead of the counts.
+    """
+
+    __slots__ = ("_counts", "_view", "max_us", "sum_us")
+
+    def __init__(self) -> None:
+        # Incrementing an element of a Python array is three times faster than of NumPy's.
+        self._counts = array("Q", bytes(8 * (_LAST + 1)))
+        self._view = np.frombuffer(self._counts, np.uint64)
+        self.sum_us = 0.0
+        self.max_us = 0.0
+        """Exact, above the limit too."""
+
+    def record(self, us: float) -> None:
+        """Count one duration. Negative values and NaN count as 0."""
+        if 0.0 <= us < LIMIT_US:
+            at = int(us)  # `_index`, inlined
+            shift = at.bit_length() - 7
+            if shift > 0:
+                at = (shift << 6) + (at >> shift)
+        elif us >= LIMIT_US:
+            at = _LAST
+        else:
+            at, us = 0, 0.0
+        self.sum_us += us
+        if us > self.max_us:  # noqa: PLR1730  a call to max() would cost a third of all this
+            self.max_us = us
+        self._counts[at] += 1
+
+    @property
+    def count(self) -> int:
+        return int(self._view.sum())
+
+    def percentiles(self, *ranks: float) -> list[float]:
+        """Return nearest-rank percentiles in us: never below the true value, and above it by 1/64
+        or 1 us at most. Rank 100 is exact. Zeros for an empty histogram."""
+        totals = self._view.cumsum()
+        count = int(totals[-1])
+        if not count:
+            return [0.0] * len(ranks)
+        wanted = [min(max(math.ceil(rank * count / 100), 1), count) for rank in ranks]
+        buckets = totals.searchsorted(wanted)
+        # The maximum bounds its bucket, unless another thread has cleared it meanwhile.
+        return [
+            min(float(_BOUNDS_US[at + 1]), max(self.max_us, float(_BOUNDS_US[at])))
+            for at in buckets
+        ]
+
+    def counts_up_to(self, bounds_us: Sequence[float]) -> list[int]:
+        """Return the number of values up to each bound. Values within 1/64 below a bound may be
+        left out; `math.inf` counts all."""
+        totals = self._view.cumsum()
+        buckets = _BOUNDS_US[1:].searchsorted(bounds_us, side="right")
+        return [int(totals[number - 1]) if number else 0 for number in buckets]
+
+    def add(self, other: Histogram) -> None:
+        """Add the counts of `other`."""
+        self._view += other._view
+        self.sum_us += other.sum_us
+        self.max_us = max(self.max_us, other.max_us)
+
+    def clear(self) -> None:
+        self._view.fill(0)
+        self.sum_us = self.max_us = 0.0

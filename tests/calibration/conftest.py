@@ -1,4 +1,4 @@
-"""Networks with known weak places, samples to show them, a bundle and data sets in the small."""
+"""Toy networks with known sensitive layers, samples for them, a bundle and data sets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import onnx
 
 from emotion_edge.calibration.divergence import compute_logits
 from emotion_edge.calibration.samples import Samples
-from emotion_edge.engines.bundles.manifest import (
+from emotion_edge.engines.bundles import (
     EMBEDDING_SIZE,
     LABELS,
     Bundle,
@@ -40,7 +40,7 @@ MakeNetwork = Callable[..., bytes]
 
 
 def draw_samples(network: str, num: int = 48, seed: int = 0, side: int = 16) -> Samples:
-    """Each of another colour, or with other bands loud; a few pixels of faces are spikes of 3."""
+    """Draw samples of different colors or loud bands; some faces have a pixel of 3, an outlier."""
     rng = np.random.default_rng(seed)
     ids = tuple(f"{network}/{i}" for i in range(num))
     if network == "voice":
@@ -56,11 +56,11 @@ def draw_samples(network: str, num: int = 48, seed: int = 0, side: int = 16) -> 
 
 
 def build_network(network: str = "face", trap: str = "", seed: int = 3) -> bytes:
-    """Embedding and logits by a few convolutions, one of which a sum goes round, and two linear
-    layers. Weights are exact in 16 bits, and every label is the likeliest of some samples.
+    """Build a network of a few convolutions, one with a residual sum, and two linear layers.
 
-    `trap` of a face network, in what the layer "mix" reads: "rare" spikes of 1000 that change no
-    answer, or one channel that is "always" a thousand times the others and counts as much.
+    Weights are exact in FP16, and each label is predicted for some samples. `trap` makes the input
+    of the face network's layer "mix" hard to quantize: "rare" outliers of 1000 that change no
+    output, or one channel that is "always" a thousand times the others and equally important.
     """
     bias = np.zeros(len(LABELS))
     model = _assemble(network, trap, seed, bias)
@@ -82,7 +82,7 @@ def _assemble(network: str, trap: str, seed: int, head_bias: Any) -> bytes:
         stretch[0, 0] = STRETCH
     if trap == "always":
         mix[:, 0] /= STRETCH
-    if trap == "rare":  # sees spikes of 3 alone, and nobody listens
+    if trap == "rare":  # only outliers of 3 reach the channel, and no weight reads it
         stem[0], stem_bias[0], mix[:, 0] = 0.0, -2.0, 0.0
         stem[0, 0, 1, 1] = 1.0
     values = {"embed.w": 4 * draw(EMBEDDING_SIZE, 8), "embed.b": draw(EMBEDDING_SIZE, 1)[:, 0]}
@@ -153,7 +153,7 @@ def make_samples() -> Callable[..., Samples]:
 
 
 def write_toy_bundle(folder: Path, networks: Mapping[str, bytes]) -> Bundle:
-    """Of networks at 32 bits, with something to tell already."""
+    """Write a bundle of FP32 networks, with earlier metrics and provenance."""
     folder.mkdir()
     image, mel, levels = ImageSpec(), MelSpec(), [Level("full", 48), Level("low", 32)]
     draft = Manifest(1, "toy", list(LABELS), image, mel, levels, {}, 0.3, {}, {}, {})
@@ -171,7 +171,7 @@ def write_toy_bundle(folder: Path, networks: Mapping[str, bytes]) -> Bundle:
 
 @pytest.fixture
 def write_bundle(tmp_path: Path) -> Callable[..., Bundle]:
-    """A function (networks by name) -> a bundle of them at 32 bits in tmp_path / "plain"."""
+    """A function (networks by name) -> an FP32 bundle of them in tmp_path / "plain"."""
 
     def write(**networks: bytes) -> Bundle:
         return write_toy_bundle(tmp_path / "plain", networks)
@@ -181,20 +181,20 @@ def write_bundle(tmp_path: Path) -> Callable[..., Bundle]:
 
 @pytest.fixture
 def bundle(write_bundle: Callable[..., Bundle]) -> Bundle:
-    """Of a face and a voice network without traps."""
+    """An FP32 bundle of a face and a voice network without traps."""
     return write_bundle(face=build_network("face"), voice=build_network("voice"))
 
 
 @pytest.fixture(scope="session")
 def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The same for those who leave it alone."""
+    """The same for tests that do not change it."""
     networks = {name: build_network(name) for name in ("face", "voice")}
     return write_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy", networks)
 
 
 @pytest.fixture(scope="session")
 def ferplus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seventy faces of train, 21 of valid, whose brightness tells the label."""
+    """FER+ with 70 faces in train and 21 in valid, whose brightness depends on the label."""
     root = tmp_path_factory.mktemp("ferplus")
     for split, num_faces in (("train", 70), ("valid", 21)):
         rng = np.random.default_rng(num_faces)
@@ -214,7 +214,7 @@ def ferplus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ravdess_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of each actor of the folds a short recording of four emotions, a tone each."""
+    """RAVDESS with four short recordings of each actor of the folds, a tone for each emotion."""
     root = tmp_path_factory.mktemp("ravdess")
     t = np.arange(9_600) / 16_000
     for actor in (actor for fold in TEST_FOLDS for actor in fold):

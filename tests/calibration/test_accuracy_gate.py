@@ -1,4 +1,4 @@
-"""The gate: rows that tell the truth, and every limit that is broken."""
+"""The accuracy gate: its rows are those of `evaluate`, and each violated limit has a line."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ LIMITS = Limits()
 
 @pytest.fixture
 def quantized(bundle: Bundle, make_samples: Callable[..., Samples], tmp_path: Path) -> Bundle:
-    """With both networks at 8 bits as well."""
-    made = {}
+    """The bundle with INT8 variants of both networks."""
+    networks = {}
     for name in ("face", "voice"):
         data = bundle.model_path(name).read_bytes()
         int8, _ = calibrate(data, name, make_samples(name), 1.5, CalibrationOptions("minmax", 0.5))
-        made[name] = QuantizedNetwork(int8, "toy", {})
-    return write_variants(bundle, tmp_path / "int8", made)
+        networks[name] = QuantizedNetwork(int8, "toy", {})
+    return write_variants(bundle, tmp_path / "int8", networks)
 
 
 def worst(row: Row, limits: Limits = LIMITS) -> list[str]:
@@ -46,13 +46,8 @@ def worst(row: Row, limits: Limits = LIMITS) -> list[str]:
     )
 
 
-def test_limits_of_the_issue() -> None:
-    """Half a point of accuracy, 98 % agreement, 8 MB."""
-    assert (LIMITS.accuracy_drop, LIMITS.agreement, LIMITS.bytes) == (0.005, 0.98, 8_000_000)
-
-
 def test_nothing_lost() -> None:
-    """As good, better, or at the very limit: nobody is refused."""
+    """Equal, better, or exactly at the limit: no violation."""
     assert list(find_violations([], LIMITS)) == []
     for row in (
         FULL,
@@ -63,36 +58,32 @@ def test_nothing_lost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "named"),
     [
-        ({"accuracy": 0.7949}, "face int8: accuracy 0.7949, fp32 has 0.8000; at most 0.005 less"),
-        ({"agreement": 0.9799}, "face int8: agreement 0.9799, at least 0.98 wanted"),
-        ({"ece": 0.0701}, "face int8: calibration error 0.0701, fp32 has 0.0500; at most 0.02"),
+        ({"accuracy": 0.7949}, ["face int8", "accuracy 0.7949", "fp32", "0.8000", "0.005"]),
+        ({"agreement": 0.9799}, ["face int8", "agreement 0.9799", "0.98"]),
+        ({"ece": 0.0701}, ["face int8", "0.0701", "fp32", "0.0500", "0.02"]),
     ],
 )
-def test_each_limit(change: dict[str, float], said: str) -> None:
-    """One line for the one that is broken, and none for the others."""
+def test_each_limit(change: dict[str, float], named: list[str]) -> None:
+    """One line for the violated limit, with its numbers, and none for the others."""
     row = replace(FULL, precision="int8", **change)  # type: ignore[arg-type]
     (line,) = worst(row)
-    assert line.startswith(said)
+    assert all(name in line for name in named)
     assert worst(row, Limits(0.5, 0.1, 0.5)) == []
 
 
 def test_all_limits_of_all_networks() -> None:
-    """Each network is held against its own 32 bits."""
+    """Each network is compared with its own FP32 row."""
     bad = replace(FULL, precision="int8", accuracy=0.1, agreement=0.2, ece=0.9)
     voice = replace(FULL, network="voice", accuracy=0.1, ece=0.9)
-    lines = list(
-        find_violations(
-            [FULL, bad, voice, replace(voice, precision="int8"), replace(bad, precision="fp16")],
-            LIMITS,
-        )
-    )
+    rows = [FULL, bad, voice, replace(voice, precision="int8"), replace(bad, precision="fp16")]
+    lines = list(find_violations(rows, LIMITS))
     assert [line.split(":")[0] for line in lines] == ["face int8"] * 3 + ["face fp16"] * 3
 
 
 def test_rows_of_a_toy_bundle(quantized: Bundle, ferplus_root: Path) -> None:
-    """32 bits agree with themselves, the others all but; figures are those of `evaluate`."""
+    """FP32 agrees with itself, the others nearly; the metrics are those of `evaluate`."""
     rows = compare_precisions(quantized, Selection("ferplus", ferplus_root, "valid", None, "face"))
     assert [row.precision for row in rows] == ["fp32", "fp16", "int8"]
     assert {row.network for row in rows} == {"face"}
@@ -112,64 +103,37 @@ def test_rows_of_a_toy_bundle(quantized: Bundle, ferplus_root: Path) -> None:
 
 
 def test_rows_of_voices(quantized: Bundle, ravdess_root: Path) -> None:
-    """Of the people asked for alone."""
+    """Of the selected actors only."""
     selection = Selection("ravdess", ravdess_root, "valid", (2, 5), "voice")
     rows = compare_precisions(quantized, selection, ("fp32", "int8"))
     assert [(row.network, row.n) for row in rows] == [("voice", 8), ("voice", 8)]
     assert rows[0].agreement == 1.0
 
 
-def test_disagreement_is_seen(
-    write_bundle: Callable[..., Bundle],
-    make_network: Callable[..., bytes],
-    make_samples: Callable[..., Samples],
-    ferplus_root: Path,
-    tmp_path: Path,
-) -> None:
-    """A network that 8 bits ruin does not agree with itself."""
-    bundle = write_bundle(face=make_network("face", "always"))
-    data = bundle.model_path("face").read_bytes()
-    ruined, _ = calibrate(
-        data, "face", make_samples("face"), 1.5, CalibrationOptions("minmax", 0.0)
-    )
-    bundle = write_variants(
-        bundle, tmp_path / "int8", {"face": QuantizedNetwork(ruined, "toy", {})}
-    )
+def test_what_the_bundle_lacks(bundle: Bundle, ferplus_root: Path) -> None:
+    """Another level is evaluated; a level or a precision that is missing is named."""
     selection = Selection("ferplus", ferplus_root, "valid", None, "face")
-    rows = compare_precisions(bundle, selection, ("fp32", "int8"))
-    assert rows[1].agreement < 0.9
-    assert "agreement" in "".join(find_violations(rows, LIMITS))
-
-
-def test_level(quantized: Bundle, ferplus_root: Path) -> None:
-    """Another size of picture; one that the bundle lacks is named."""
-    selection = Selection("ferplus", ferplus_root, "valid", None, "face")
-    assert len(compare_precisions(quantized, selection, ("fp32",), "low")) == 1
-    with pytest.raises(DatasetError, match="level 'huge' is not in the bundle"):
-        compare_precisions(quantized, selection, ("fp32",), "huge")
-
-
-def test_bundle_without_int8(bundle: Bundle, ferplus_root: Path) -> None:
-    """It says which there are."""
-    selection = Selection("ferplus", ferplus_root, "valid", None, "face")
-    with pytest.raises(EngineError, match="no face network of precision int8"):
+    assert len(compare_precisions(bundle, selection, ("fp32",), "low")) == 1
+    with pytest.raises(DatasetError, match="huge"):
+        compare_precisions(bundle, selection, ("fp32",), "huge")
+    with pytest.raises(EngineError, match="int8"):
         compare_precisions(bundle, selection)
 
 
 def test_nothing_to_evaluate(bundle: Bundle, ravdess_root: Path, tmp_path: Path) -> None:
-    """Not one recording that can be read."""
+    """No recording can be read: the data set is named."""
     name = "03-01-03-01-01-01-02.wav"
     (tmp_path / "some").mkdir()
     (tmp_path / "some" / name).write_bytes((ravdess_root / name).read_bytes()[:20])
-    with pytest.raises((CalibrationError, DatasetError), match="some: nothing to judge"):
+    with pytest.raises((CalibrationError, DatasetError), match="some"):
         compare_precisions(
             bundle, Selection("ravdess", tmp_path / "some", modality="voice"), ("fp32",)
         )
 
 
 def test_bytes(quantized: Bundle) -> None:
-    """Of all networks that a run at the precision reads, and of no other file."""
-    sizes = {name: one.bytes for name, one in quantized.manifest.files.items()}
+    """The sum over the networks that a run at the precision reads."""
+    sizes = {name: file.bytes for name, file in quantized.manifest.files.items()}
     assert count_bytes(quantized, "fp32") == sizes["face.onnx"] + sizes["voice.onnx"]
     assert count_bytes(quantized, "fp16") == count_bytes(quantized, "fp32")
     assert count_bytes(quantized, "int8") == sizes["face_int8.onnx"] + sizes["voice_int8.onnx"]

@@ -1,4 +1,4 @@
-"""The networks of the folds at 8 bits, on people whom neither they nor the samples have met."""
+"""The fold networks at INT8, on speakers that neither training nor calibration has used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def manifest(shared_bundle: Bundle) -> Manifest:
 
 @pytest.fixture
 def work(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What `emotion-train default` leaves of two folds, the first with two seeds."""
+    """The output of `emotion-train default` for two folds, the first with two seeds."""
     monkeypatch.setattr(cross_validation, "VoiceRecipe", TINY)
     folder = tmp_path / "work" / "folds"
     for name in ("fold0-seed0", "fold0-seed1", "fold2-seed0"):
@@ -61,22 +61,25 @@ def test_rows(
     ravdess_root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two rows for each fold, of its first seed, and two of all together; calibrated on its
-    training people, with the noises, and on nobody else; judged on all validation people."""
-    shown: dict[str, set[int]] = {}
+    """Two rows for each fold, of its first seed, and two for all folds together.
+
+    Calibrated on the fold's training speakers and the noises only, evaluated on all validation
+    speakers.
+    """
+    speakers: dict[str, set[int]] = {}
     real = calibrate
 
-    def look(data: bytes, name: str, given: Samples, *rest: Any) -> Any:
-        spoken = [one for one in given.ids if one.startswith("ravdess/")]
-        shown[name] = {int(one.split("/")[1]) for one in spoken}
+    def record(data: bytes, name: str, given: Samples, *rest: Any) -> Any:
+        spoken = [id_ for id_ in given.ids if id_.startswith("ravdess/")]
+        speakers[name] = {int(id_.split("/")[1]) for id_ in spoken}
         assert len(given.ids) == len(spoken) + 12
         assert rest[0] == 1.3
         return real(data, name, given, *rest)
 
-    monkeypatch.setattr(cross_validation, "calibrate", look)
+    monkeypatch.setattr(cross_validation, "calibrate", record)
     rows = compare_folds(ravdess_root, work, samples, manifest, OPTIONS)
     names = ["voice-fold0-seed0", "voice-fold2-seed0"]
-    assert shown == {name: set(split_actors(int(name[10]))[0]) for name in names}
+    assert speakers == {name: set(split_actors(int(name[10]))[0]) for name in names}
     assert [(row.network, row.precision) for row in rows] == [
         (name, precision) for name in (*names, ALL) for precision in ("fp32", "int8")
     ]
@@ -89,10 +92,10 @@ def test_rows(
 
 
 def test_no_fold(samples: Samples, manifest: Manifest, ravdess_root: Path, tmp_path: Path) -> None:
-    """What is looked for, and where."""
+    """The missing files and their folder are named."""
     (tmp_path / "folds").mkdir()
-    (tmp_path / "folds" / "voice-fold0.ckpt").write_bytes(b"another thing")
-    with pytest.raises(CalibrationError, match=r"folds: no voice-foldN-seedN\.ckpt, train"):
+    (tmp_path / "folds" / "voice-fold0.ckpt").write_bytes(b"another file")
+    with pytest.raises(CalibrationError, match=r"folds: .*voice-foldN-seedN\.ckpt"):
         compare_folds(ravdess_root, tmp_path, samples, manifest, OPTIONS)
 
 
@@ -100,19 +103,19 @@ def test_no_fold(samples: Samples, manifest: Manifest, ravdess_root: Path, tmp_p
 def test_no_temperature(
     work: Path, samples: Samples, manifest: Manifest, ravdess_root: Path, text: str | None
 ) -> None:
-    """The file that should hold it is named."""
+    """The file that must hold it is named."""
     file = work / "folds" / "fold0-seed0.json"
     file.unlink()
     if text is not None:
         file.write_text(text)
-    with pytest.raises(CalibrationError, match=r"fold0-seed0\.json: holds no temperature"):
+    with pytest.raises(CalibrationError, match=r"fold0-seed0\.json: .*temperature"):
         compare_folds(ravdess_root, work, samples, manifest, OPTIONS)
 
 
 def test_samples_without_training_speakers(
     work: Path, samples: Samples, manifest: Manifest, ravdess_root: Path
 ) -> None:
-    """Samples of a fold's validation people alone are none for it."""
+    """A fold cannot be calibrated on samples of its validation speakers only."""
     others = samples.select([f"ravdess/{actor:02}/" for actor in split_actors(0)[1]])
-    with pytest.raises(CalibrationError, match="voice-fold0-seed0: 0 voice samples, at least 16"):
+    with pytest.raises(CalibrationError, match=r"^voice-fold0-seed0: 0 voice"):
         compare_folds(ravdess_root, work, others, manifest, OPTIONS)

@@ -1,9 +1,8 @@
-"""Q/DQ networks: rounded is what weighted operators read, and nothing else."""
+"""Q/DQ networks: only weighted operators read quantized tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnx
@@ -25,14 +24,14 @@ NETWORKS = ("face", "voice")
 
 @pytest.fixture
 def quantize_all(make_samples: MakeSamples) -> Callable[..., onnx.ModelProto]:
-    """A function (network's bytes, its name, layers spared) -> with all other layers quantised."""
+    """A function (network, its name, excluded layers) -> the network, other layers quantized."""
 
     def run(data: bytes, network: str, excluded: tuple[str, ...] = ()) -> onnx.ModelProto:
         model = read_network(data, network)
         reads = find_weighted(model)
         tensors = sorted(set(reads.values()))
-        found = collect_histograms(model, tensors, make_samples(network).batches(16))
-        ranges = {name: choose_range(one, "minmax") for name, one in found.items()}
+        histograms = collect_histograms(model, tensors, make_samples(network).batches(16))
+        ranges = {name: choose_range(each, "minmax") for name, each in histograms.items()}
         return quantize(model, ranges, [name for name in reads if name not in excluded])
 
     return run
@@ -49,7 +48,7 @@ def readers(graph: onnx.GraphProto, tensor: str) -> list[onnx.NodeProto]:
 
 
 def check_rounded(graph: onnx.GraphProto, layers: set[str]) -> None:
-    """Only `layers` read what was rounded, and nobody outside sees it."""
+    """Assert that only `layers` read quantized tensors, and no output is one."""
     outputs = {value.name for value in graph.output}
     quantized = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     for node in quantized:
@@ -60,8 +59,8 @@ def check_rounded(graph: onnx.GraphProto, layers: set[str]) -> None:
         assert back.output[0] not in outputs
         used = readers(graph, back.output[0])
         assert used
-        assert {one.name for one in used} <= layers
-        assert all(one.input[0] == back.output[0] for one in used), "not as a bias or weight"
+        assert {each.name for each in used} <= layers
+        assert all(each.input[0] == back.output[0] for each in used), "not as a bias or weight"
     behind = {
         name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output
     }
@@ -72,10 +71,10 @@ def check_rounded(graph: onnx.GraphProto, layers: set[str]) -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_only_weighted_operators_read_what_was_rounded(
+def test_only_weighted_operators_read_quantized_tensors(
     make_network: MakeNetwork, quantize_all: Callable[..., onnx.ModelProto], network: str
 ) -> None:
-    """Sums around a layer, and the embedding that is an output, stay whole."""
+    """Residual sums and the embedding, an output, stay exact."""
     data = make_network(network)
     model = quantize_all(data, network)
     check_rounded(model.graph, set(find_weighted(onnx.load_from_string(data))))
@@ -87,7 +86,7 @@ def test_only_weighted_operators_read_what_was_rounded(
 def test_excluded_layer_keeps_its_exact_input(
     make_network: MakeNetwork, quantize_all: Callable[..., onnx.ModelProto], excluded: str
 ) -> None:
-    """Also where its neighbour is quantised and reads the same tensor."""
+    """Also where a quantized layer reads the same tensor."""
     data = make_network("face")
     model = quantize_all(data, "face", (excluded,))
     before, after = (
@@ -99,21 +98,21 @@ def test_excluded_layer_keeps_its_exact_input(
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_as_tensorrt_wants_them(
+def test_format_for_tensorrt(
     make_network: MakeNetwork, quantize_all: Callable[..., onnx.ModelProto], network: str
 ) -> None:
-    """Signed 8 bits, zero points 0, weights with a scale for each channel of the output,
-    activations with one, opset 19."""
+    """INT8 with zero point 0, weights with a scale for each output channel, activations with one
+    scale, opset 19."""
     data = make_network(network)
     model = quantize_all(data, network)
     (opset,) = model.opset_import
     assert (opset.domain, opset.version) == ("", QDQ_OPSET) == ("", 19)
-    stored = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    stored = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
     floats = {
-        node.name: numpy_helper.to_array(one)
+        node.name: numpy_helper.to_array(each)
         for node in onnx.load_from_string(data).graph.node
-        for one in onnx.load_from_string(data).graph.initializer
-        if len(node.input) > 1 and one.name == node.input[1]
+        for each in onnx.load_from_string(data).graph.initializer
+        if len(node.input) > 1 and each.name == node.input[1]
     }
     made_by = {name: node for node in model.graph.node for name in node.output}
     for node in model.graph.node:
@@ -125,14 +124,14 @@ def test_as_tensorrt_wants_them(
         if node.op_type == "QuantizeLinear":
             assert stored[node.input[1]].size == 1
     for name in find_weighted(onnx.load_from_string(data)):
-        node = next(one for one in model.graph.node if one.name == name)
+        node = next(each for each in model.graph.node if each.name == name)
         back = made_by[node.input[1]]
         weights, scales = stored[back.input[0]], stored[back.input[1]]
         assert weights.dtype == np.int8
-        flipped = any(one.name == "transB" and one.i for one in node.attribute)
+        flipped = any(each.name == "transB" and each.i for each in node.attribute)
         axis = 0 if node.op_type == "Conv" or flipped else 1
         assert scales.shape == (weights.shape[axis],)
-        (attribute,) = [one for one in back.attribute if one.name == "axis"]
+        (attribute,) = [each for each in back.attribute if each.name == "axis"]
         assert attribute.i in (axis, axis - weights.ndim)
         shape = [1] * weights.ndim
         shape[axis] = -1
@@ -141,39 +140,39 @@ def test_as_tensorrt_wants_them(
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("halved", [False, True])
+@pytest.mark.parametrize("stored_as_fp16", [False, True])
 def test_runs_and_agrees(
     make_network: MakeNetwork,
     make_samples: MakeSamples,
     quantize_all: Callable[..., onnx.ModelProto],
     network: str,
-    halved: bool,
+    stored_as_fp16: bool,
 ) -> None:
-    """On ONNX Runtime, close to the original; whether weights are stored in 16 bits or 32."""
+    """In ONNX Runtime, close to the original, with weights stored in FP16 or FP32."""
     data = make_network(network)
-    if halved:
+    if stored_as_fp16:
         data = edit(data, store_weights_as_fp16)
         assert b"Cast" in data
     packed = serialize(quantize_all(data, network))
     onnx.checker.check_model(onnx.load_from_string(packed), full_check=True)
     feeds = make_samples(network, 64, seed=9).batches(16)
-    found = compare_logits(compute_logits(data, feeds), compute_logits(packed, feeds), 1.0)
-    assert found.agreement > 0.9
-    assert 0 < found.divergence < 0.01
-    weights = [one for one in onnx.load_from_string(packed).graph.initializer if one.dims]
-    assert not {one.name for one in weights} & {"stem.w", "hear.w", "embed.w", "head.w"}
+    difference = compare_logits(compute_logits(data, feeds), compute_logits(packed, feeds), 1.0)
+    assert difference.agreement > 0.9
+    assert 0 < difference.divergence < 0.01
+    weights = [each for each in onnx.load_from_string(packed).graph.initializer if each.dims]
+    assert not {each.name for each in weights} & {"stem.w", "hear.w", "embed.w", "head.w"}
 
 
 def test_same_bytes_twice(
     make_network: MakeNetwork, quantize_all: Callable[..., onnx.ModelProto]
 ) -> None:
-    """Nothing depends on an order that changes."""
+    """The result does not depend on the order of a set."""
     data = make_network()
     assert serialize(quantize_all(data, "face")) == serialize(quantize_all(data, "face"))
 
 
-def test_network_is_left_alone(make_network: MakeNetwork) -> None:
-    """What was read is read again for every layer that is tried."""
+def test_network_is_unchanged(make_network: MakeNetwork) -> None:
+    """The same network is quantized again for every candidate."""
     model = read_network(make_network(), "face")
     before = model.SerializeToString(deterministic=True)
     serialize(quantize(model, dict.fromkeys(find_weighted(model).values(), 3.0), ["mix", "head"]))
@@ -181,10 +180,10 @@ def test_network_is_left_alone(make_network: MakeNetwork) -> None:
 
 
 def test_ranges_become_scales(make_network: MakeNetwork) -> None:
-    """The range -t..t is 127 steps each way."""
+    """The range -t..t has 127 steps on each side."""
     model = read_network(make_network(), "face")
     graph = quantize(model, {"image": 2.54, "flat": 127.0}, ["stem", "embed"]).graph
-    stored = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    stored = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     scales = {
         n.input[0]: float(stored[n.input[1]].max())
         for n in graph.node
@@ -194,7 +193,7 @@ def test_ranges_become_scales(make_network: MakeNetwork) -> None:
 
 
 def test_no_layer_at_all(make_network: MakeNetwork, make_samples: MakeSamples) -> None:
-    """Then it is the same network."""
+    """Without layers to quantize the network is the same."""
     data = make_network()
     feeds = make_samples("face").batches(16)
     model = quantize(read_network(data, "face"), {}, [])
@@ -203,13 +202,12 @@ def test_no_layer_at_all(make_network: MakeNetwork, make_samples: MakeSamples) -
     )
 
 
-@pytest.mark.parametrize("layer", ["head", "Mul", "nobody"])
-def test_missing_range(make_network: MakeNetwork, layer: str) -> None:
-    """The layer is named, and what it reads."""
+@pytest.mark.parametrize(("layer", "tensor"), [("head", "embedding"), ("Mul", ""), ("missing", "")])
+def test_missing_range(make_network: MakeNetwork, layer: str, tensor: str) -> None:
+    """The layer is named, and its input."""
     model = read_network(make_network(), "face")
-    with pytest.raises(CalibrationError, match=rf"^layer {layer}: no range for its input") as e:
+    with pytest.raises(CalibrationError, match=rf"^layer {layer}: .*{tensor}"):
         quantize(model, {"image": 1.0}, ["stem", layer])
-    assert layer != "head" or "embedding" in str(e.value)
 
 
 def forget_names(model: onnx.ModelProto) -> None:
@@ -228,45 +226,38 @@ def break_graph(model: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    "change",
     [
-        (forget_names, "a Conv operator has no name to call it by"),
-        (add_quantized, "is quantised already"),
-        (break_graph, "no ONNX network: "),
+        lambda data: edit(data, forget_names),
+        lambda data: edit(data, add_quantized),
+        lambda data: edit(data, break_graph),
+        lambda _: b"",
+        lambda _: b"no network",
+        lambda _: b"\x08\x09" * 50,
     ],
 )
 def test_networks_that_cannot_be_quantized(
-    make_network: MakeNetwork, change: Callable[[Any], None], said: str
+    make_network: MakeNetwork, change: Callable[[bytes], bytes]
 ) -> None:
     """One line that names the network."""
-    data = edit(make_network(), change)
-    with pytest.raises(CalibrationError, match=rf"^mine: {said}") as caught:
-        read_network(data, "mine")
+    with pytest.raises(CalibrationError, match=r"^mine: ") as caught:
+        read_network(change(make_network()), "mine")
     assert "\n" not in str(caught.value)
 
 
 def test_quantized_network_is_refused(
     make_network: MakeNetwork, quantize_all: Callable[..., onnx.ModelProto]
 ) -> None:
-    """Its own result included."""
-    packed = serialize(quantize_all(make_network(), "face"))
-    with pytest.raises(CalibrationError, match=r"^mine: is quantised already"):
-        read_network(packed, "mine")
-
-
-@pytest.mark.parametrize("data", [b"", b"no network", b"\x08\x09" * 50])
-def test_no_onnx(data: bytes) -> None:
-    """One line."""
-    with pytest.raises(CalibrationError, match=r"^mine: no ONNX network: ") as caught:
+    """The result of `quantize` cannot be quantized again."""
+    data = serialize(quantize_all(make_network(), "face"))
+    with pytest.raises(CalibrationError, match=r"^mine: "):
         read_network(data, "mine")
-    assert "\n" not in str(caught.value)
 
 
 def test_fp16_weights_become_fp32(make_network: MakeNetwork) -> None:
-    """Weights stored in 16 bits come back as the constants that they are, in the order that ONNX
-    demands."""
+    """Weights stored in FP16 become FP32 constants, in the order that ONNX requires."""
     data = edit(make_network(), store_weights_as_fp16)
     model = read_network(data, "face")
     onnx.checker.check_model(model, full_check=True)
-    assert {one.data_type for one in model.graph.initializer} == {TensorProto.FLOAT}
+    assert {each.data_type for each in model.graph.initializer} == {TensorProto.FLOAT}
     assert find_weighted(model) == find_weighted(onnx.load_from_string(make_network()))

@@ -1,4 +1,4 @@
-"""How far tensors reach, and where each method cuts what it knows."""
+"""Histograms of tensors, and the range that each method chooses from them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from emotion_edge.calibration.samples import Samples
 
 
 def histogram(values: Any) -> Histogram:
+    """Return the histogram of known values."""
     magnitudes = np.abs(np.asarray(values, np.float64))
     top = float(magnitudes.max())
     return Histogram(np.histogram(magnitudes, NUM_BINS, (0, top))[0].astype(np.float64), top)
@@ -35,13 +36,13 @@ def histogram(values: Any) -> Histogram:
 
 @pytest.fixture
 def spiky() -> Histogram:
-    """A million numbers of the size of 1, and ten of 100."""
+    """A million values of magnitude 1, and ten of 100."""
     rng = np.random.default_rng(0)
     return histogram(np.concatenate([rng.normal(0, 1, 1_000_000), np.full(10, 100.0)]))
 
 
 def multiply(factor: float) -> onnx.ModelProto:
-    """x -> middle = factor x -> MatMul."""
+    """Build x -> middle = factor x -> MatMul."""
     weight = onnx.numpy_helper.from_array(np.ones((4, 7), np.float32), "w")
     scale = onnx.numpy_helper.from_array(np.array(factor, np.float32), "factor")
     nodes = [
@@ -55,7 +56,7 @@ def multiply(factor: float) -> onnx.ModelProto:
 
 
 def test_weighted_operators(make_network: Callable[..., bytes]) -> None:
-    """By name, with what they read; a product of two tensors has no weights."""
+    """By name, with their input tensor; a product of two tensors has no weights."""
     model = read_network(make_network(), "face")
     model.graph.node.append(
         helper.make_node("MatMul", ["embedding", "embedding"], ["x"], name="square")
@@ -70,7 +71,7 @@ def test_weighted_operators(make_network: Callable[..., bytes]) -> None:
 
 
 def test_histograms_of_known_data() -> None:
-    """Every magnitude is counted in its bin, in the tensor's own measure, over all batches."""
+    """Every magnitude is counted in its bin, over all batches, up to the tensor's own maximum."""
     rng = np.random.default_rng(0)
     batches = [rng.normal(0, size, (num, 4)).astype(np.float32) for num, size in ((64, 1), (9, 3))]
     feeds = [{"x": batch} for batch in batches]
@@ -78,8 +79,8 @@ def test_histograms_of_known_data() -> None:
     whole = np.abs(np.concatenate(batches))
     assert found["x"].top == pytest.approx(whole.max())
     assert found["middle"].top == pytest.approx(10 * whole.max(), rel=1e-6)
-    for one in found.values():
-        assert one.counts.sum() == whole.size
+    for each in found.values():
+        assert each.counts.sum() == whole.size
     expected = np.histogram(whole, NUM_BINS, (0, whole.max()))[0]
     np.testing.assert_array_equal(found["x"].counts, expected)
     assert np.abs(found["middle"].counts - expected).sum() <= 2, "but for rounding at an edge"
@@ -88,7 +89,7 @@ def test_histograms_of_known_data() -> None:
 def test_histograms_leave_the_network_alone(
     make_network: Callable[..., bytes], make_samples: Callable[..., Samples]
 ) -> None:
-    """No output more than before; a tensor that is an output already is looked at as well."""
+    """No output is added to it; a tensor that is an output is measured too."""
     model = read_network(make_network(), "face")
     before = model.SerializeToString(deterministic=True)
     tensors = sorted(set(find_weighted(model).values()))
@@ -103,7 +104,7 @@ def test_histograms_leave_the_network_alone(
 @pytest.mark.parametrize("corrupted", [0.0, np.nan, np.inf])
 @pytest.mark.parametrize("place", ["everywhere", "once"])
 def test_dead_tensors(corrupted: float, place: str) -> None:
-    """Nothing but zeros, or what is no number, even if only once and in the first batch."""
+    """All zeros, or a value that is not finite, even once in the first batch."""
     x = np.ones((8, 4), np.float32)
     if place == "everywhere":
         x[:] = corrupted
@@ -113,14 +114,14 @@ def test_dead_tensors(corrupted: float, place: str) -> None:
     if place == "once" and corrupted == 0:
         assert collect_histograms(multiply(1.0), ["x", "middle"], feeds)["x"].counts[0] == 1
         return
-    with pytest.raises(CalibrationError, match=r"^tensor x: nothing but zeros, or no numbers"):
+    with pytest.raises(CalibrationError, match=r"^tensor x:"):
         collect_histograms(multiply(1.0), ["x", "middle"], feeds)
 
 
 def test_dead_tensor_inside() -> None:
-    """The samples are alive, what a layer makes of them is not."""
+    """The samples are good, but a layer's output is all zeros."""
     feeds = [{"x": np.ones((8, 4), np.float32)}]
-    with pytest.raises(CalibrationError, match=r"^tensor middle: nothing but zeros"):
+    with pytest.raises(CalibrationError, match=r"^tensor middle:"):
         collect_histograms(multiply(0.0), ["x", "middle"], feeds)
 
 
@@ -128,64 +129,60 @@ def test_dead_tensor_inside() -> None:
     "feed", [{"x": np.ones((8, 5), np.float32)}, {"y": np.ones((8, 4), np.float32)}]
 )
 def test_samples_that_do_not_fit(feed: dict[str, Any]) -> None:
-    """Of another shape, or for another input: one line with the shape."""
+    """Another shape or another input: one line with the shape."""
     for run in (
         lambda: collect_histograms(multiply(1.0), ["middle"], [feed]),
         lambda: compute_logits(multiply(1.0).SerializeToString(), [feed]),
     ):
-        with pytest.raises(
-            CalibrationError, match=r"^network: cannot be shown the samples \("
-        ) as e:
+        with pytest.raises(CalibrationError, match=r"^network: .*\[8, [45]\]") as caught:
             run()
-        assert "\n" not in str(e.value)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("method", PLAIN_METHODS)
-def test_uniform_is_kept(method: str) -> None:
-    """Where every size is as frequent, all methods keep (all but) all."""
+def test_uniform_distribution_is_not_clipped(method: str) -> None:
+    """All methods cover (nearly) the whole range of a uniform distribution."""
     even = histogram(np.linspace(-5, 5, 1_000_001))
     assert choose_range(even, method) == pytest.approx(5, rel=0.03)
     assert choose_range(even, method) <= 5
 
 
-def test_spikes_are_cut(spiky: Histogram) -> None:
-    """Ten numbers a hundred times as large as a million others: who looks at how many cuts
-    them; who looks at the largest keeps it."""
+def test_outliers_are_clipped(spiky: Histogram) -> None:
+    """Ten outliers, a hundred times as large as a million values: only minmax covers them."""
     assert choose_range(spiky, "minmax") == 100.0
     assert choose_range(spiky, "percentile") == pytest.approx(3.9, abs=0.2)
     for method in ("entropy", "mse"):
         assert 2.0 < choose_range(spiky, method) < 70.0
 
 
-def test_mse_is_the_least(spiky: Histogram) -> None:
-    """No other range of a fine grid rounds and clips better, by a count of our own."""
+def test_mse_is_minimal(spiky: Histogram) -> None:
+    """No range of a fine grid has less rounding and clipping error."""
     rng = np.random.default_rng(1)
     values = np.abs(rng.laplace(0, 1, 200_000))
-    cut = choose_range(histogram(values), "mse")
+    threshold = choose_range(histogram(values), "mse")
 
     def error(at: float) -> float:
         step = at / 127
         return float(((values - np.clip(np.rint(values / step), 0, 127) * step) ** 2).mean())
 
     best = min(error(at) for at in np.linspace(0.5, values.max(), 400))
-    assert error(cut) <= 1.02 * best
-    assert error(cut) < error(float(values.max()))
+    assert error(threshold) <= 1.02 * best
+    assert error(threshold) < error(float(values.max()))
     assert choose_range(spiky, "mse") < 100.0
 
 
-def test_percentile_is_of_all_numbers() -> None:
-    """So many lie under the cut, and no more than one bin's more."""
+def test_percentile_is_of_all_values() -> None:
+    """This share lies below the threshold, to within a bin."""
     values = np.arange(1, 100_001) / 1000
-    one = histogram(values)
+    of_values = histogram(values)
     for percent in (50.0, 99.0, 99.99, 100.0):
-        assert np.mean(values <= percentile_threshold(one, percent)) == pytest.approx(
-            percent / 100, abs=1e-3
-        )
-    assert percentile_threshold(one, 100.0) == one.top
+        share = np.mean(values <= percentile_threshold(of_values, percent))
+        assert share == pytest.approx(percent / 100, abs=1e-3)
+    assert percentile_threshold(of_values, 100.0) == of_values.top
 
 
 def test_candidates(spiky: Histogram) -> None:
-    """All different, positive, the whole range among them."""
+    """All different and positive; the whole range is one of them."""
     found = candidate_thresholds(spiky)
     assert len(found) == len(set(found))
     assert min(found) > 0
@@ -197,7 +194,7 @@ def test_candidates(spiky: Histogram) -> None:
 
 @pytest.mark.parametrize("method", PLAIN_METHODS)
 def test_ranges_are_positive_and_inside(method: str) -> None:
-    """Of any histogram, even one with a single bin in use."""
+    """For any histogram, even with a single bin in use."""
     rng = np.random.default_rng(2)
     ends = [np.eye(1, NUM_BINS, place)[0] for place in (0, 1, 77, NUM_BINS - 1)]
     both = ends[0] * 1e6 + ends[-1]
@@ -206,7 +203,7 @@ def test_ranges_are_positive_and_inside(method: str) -> None:
 
 
 def test_unknown_method(spiky: Histogram) -> None:
-    """A slip of the caller's."""
-    with pytest.raises(ValueError, match="method 'guess' is not one of mse, percentile"):
+    """A programming error: ValueError."""
+    with pytest.raises(ValueError, match="guess"):
         choose_range(spiky, "guess")
     assert set(METHODS) == {"auto", *PLAIN_METHODS, "answer"}

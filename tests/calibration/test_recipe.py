@@ -1,4 +1,4 @@
-"""The whole way to 8 bits, and that nobody is asked twice."""
+"""The calibration recipe from network to INT8, and that its table saves the second run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MakeSamples = Callable[..., Samples]
 
 @pytest.fixture
 def opened_sessions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of networks that were opened to be asked."""
+    """Return a list that grows with each network that ONNX Runtime opens."""
     opened: list[str] = []
     real = ort.InferenceSession
 
@@ -42,14 +42,14 @@ def opened_sessions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_every_method(
     make_network: MakeNetwork, make_samples: MakeSamples, method: str, network: str
 ) -> None:
-    """An easy network comes through whichever is asked for, and the table tells the truth."""
+    """Every method quantizes a simple network; the table holds the measured difference."""
     data, samples = make_network(network), make_samples(network)
     quantized, table = calibrate(data, network, samples, 1.5, CalibrationOptions(method, 0.9))
     feeds = samples.batches(16)
-    found = compare_logits(compute_logits(data, feeds), compute_logits(quantized, feeds), 1.5)
-    assert table.agreement == found.agreement >= 0.9
-    assert table.divergence == pytest.approx(found.divergence, rel=1e-3, abs=1e-6)
-    assert (table.spared, table.ranking) == ([], {})
+    measured = compare_logits(compute_logits(data, feeds), compute_logits(quantized, feeds), 1.5)
+    assert table.agreement == measured.agreement >= 0.9
+    assert table.divergence == pytest.approx(measured.divergence, rel=1e-3, abs=1e-6)
+    assert (table.excluded, table.ranking) == ([], {})
     assert table.key.method == method
     assert table.used in METHODS[1:]
     assert method in ("auto", table.used)
@@ -57,10 +57,10 @@ def test_every_method(
     assert table.key.samples == samples.sha256
 
 
-def test_auto_takes_the_best_of_the_plain(
+def test_auto_uses_the_best_plain_method(
     make_network: MakeNetwork, make_samples: MakeSamples
 ) -> None:
-    """None of the plain methods changes the answers less."""
+    """No plain method has less divergence."""
     data, samples = make_network("face", "rare"), make_samples("face")
     _, table = calibrate(data, "face", samples, 1.5, CalibrationOptions("auto", 0.9))
     plain = {
@@ -68,30 +68,36 @@ def test_auto_takes_the_best_of_the_plain(
         for method in ("mse", "percentile", "entropy", "minmax")
     }
     assert table.divergence == min(plain.values()) == plain[table.used]
-    assert table.spared == []
+    assert table.excluded == []
     assert plain["minmax"] > 100 * table.divergence
 
 
+@pytest.mark.parametrize(
+    ("method", "min_agreement", "used"), [("minmax", 0.9, "minmax"), ("auto", 0.96, "answer")]
+)
 def test_most_sensitive_layer_is_excluded(
-    make_network: MakeNetwork, make_samples: MakeSamples
+    make_network: MakeNetwork,
+    make_samples: MakeSamples,
+    method: str,
+    min_agreement: float,
+    used: str,
 ) -> None:
-    """Where no range will do: the layer stays at 32 bits, and the table says so."""
+    """Where no range is good enough, the layer is not quantized and stands in the table."""
     data, samples = make_network("face", "always"), make_samples("face")
-    quantized, table = calibrate(data, "face", samples, 1.5, CalibrationOptions("minmax", 0.9))
-    assert table.spared == ["mix"]
+    options = CalibrationOptions(method, min_agreement)
+    quantized, table = calibrate(data, "face", samples, 1.5, options)
+    assert (table.used, table.excluded) == (used, ["mix"])
     assert next(iter(table.ranking)) == "mix"
     assert len(table.ranking) == 5
     feeds = samples.batches(16)
-    assert (
-        compare_logits(compute_logits(data, feeds), compute_logits(quantized, feeds), 1.5).agreement
-        >= 0.9
-    )
+    measured = compare_logits(compute_logits(data, feeds), compute_logits(quantized, feeds), 1.5)
+    assert measured.agreement >= min_agreement
 
 
 def test_second_call_runs_no_inference(
     make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path, opened_sessions: list[str]
 ) -> None:
-    """With the table the samples are not shown again; the bytes are those without a table."""
+    """With a table the network is not run again; the bytes are those without a table."""
     data, samples = make_network("face", "always"), make_samples("face")
     options = CalibrationOptions("minmax", 0.9, tmp_path / "tables")
     first, table = calibrate(data, "face", samples, 1.5, options)
@@ -106,14 +112,14 @@ def test_second_call_runs_no_inference(
     assert list((tmp_path / "tables").iterdir()) == [tmp_path / "tables" / "face.json"]
 
 
-def test_table_is_what_is_followed(
+def test_table_is_followed(
     make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path, opened_sessions: list[str]
 ) -> None:
-    """A layer that is spared there by hand is spared."""
+    """A layer that is excluded in the table by hand is not quantized."""
     data, samples = make_network("face"), make_samples("face")
     options = CalibrationOptions("minmax", 0.9, tmp_path)
     first, table = calibrate(data, "face", samples, 1.5, options)
-    save_table(tmp_path / "face.json", msgspec.structs.replace(table, spared=["head", "mix"]))
+    save_table(tmp_path / "face.json", msgspec.structs.replace(table, excluded=["head", "mix"]))
     opened_sessions.clear()
     second, _ = calibrate(data, "face", samples, 1.5, options)
     assert second != first
@@ -121,14 +127,14 @@ def test_table_is_what_is_followed(
 
 
 @pytest.mark.parametrize("changed", ["model", "samples", "method", "min_agreement"])
-def test_anything_else_is_calibrated_anew(
+def test_another_key_is_calibrated_anew(
     make_network: MakeNetwork,
     make_samples: MakeSamples,
     tmp_path: Path,
     opened_sessions: list[str],
     changed: str,
 ) -> None:
-    """Another network, other samples or another question; the table is written over."""
+    """Another network, other samples or options: the table is replaced."""
     data, samples = make_network("face"), make_samples("face")
     options = CalibrationOptions("minmax", 0.9, tmp_path)
     calibrate(data, "face", samples, 1.5, options)
@@ -148,32 +154,11 @@ def test_anything_else_is_calibrated_anew(
     assert load_table(tmp_path / "face.json") == table != before
 
 
-def test_damaged_table(
+def test_unreachable_agreement(
     make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path
 ) -> None:
-    """It is named, not silently replaced."""
-    (tmp_path / "face.json").write_text("{")
-    options = CalibrationOptions("minmax", 0.9, tmp_path)
-    with pytest.raises(CalibrationError, match=r"face\.json: is no calibration table"):
-        calibrate(make_network("face"), "face", make_samples("face"), 1.5, options)
-    assert (tmp_path / "face.json").read_text() == "{"
-
-
-def test_nothing_helps(
-    make_network: MakeNetwork, make_samples: MakeSamples, tmp_path: Path
-) -> None:
-    """More than a hundred per cent cannot be reached, and no table is left."""
+    """An error, and no table is written."""
     options = CalibrationOptions("minmax", 1.01, tmp_path)
-    with pytest.raises(CalibrationError, match="no layer can be quantised"):
+    with pytest.raises(CalibrationError, match=r"1\.01"):
         calibrate(make_network("face"), "face", make_samples("face"), 1.5, options)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_samples_of_another_shape(make_network: MakeNetwork, make_samples: MakeSamples) -> None:
-    """Not a trace of ONNX Runtime's, but one line with the shape that was given."""
-    samples = make_samples("face")
-    flat = Samples(samples.ids, {"image": samples.inputs["image"][:, 0]})
-    with pytest.raises(CalibrationError, match=r"cannot be shown the samples \(image \[32, 16, 16"):
-        calibrate(make_network("face"), "face", flat, 1.5, CalibrationOptions("minmax"))
-    with pytest.raises(CalibrationError, match=r"cannot be shown the samples"):
-        calibrate(make_network("voice"), "voice", samples, 1.5, CalibrationOptions("minmax"))

@@ -1,11 +1,11 @@
-"""The file of samples: the same bytes every time, and one line for each way to be none."""
+"""The file of calibration samples: the same bytes every time, and one line for each defect."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ def both(make_samples: Make) -> dict[str, Samples]:
 
 
 def refuse(file: Path, *networks: str) -> str:
-    """The one line that says why `file` holds no samples."""
+    """Return the line of the error for `file`, without the file's name."""
     with pytest.raises(CalibrationError) as caught:
         load_samples(file, networks or ("face",))
     line = str(caught.value)
@@ -38,16 +38,16 @@ def refuse(file: Path, *networks: str) -> str:
 
 
 def test_round_trip(both: dict[str, Samples], tmp_path: Path) -> None:
-    """What is written is read, number by number; one network can be read alone."""
+    """Every number is read as written; one network can be read alone."""
     file = tmp_path / "deep" / "er" / "samples.npz"
     save_samples(file, both)
     again = load_samples(file)
     assert set(again) == {"face", "voice"}
-    for network, one in both.items():
-        assert again[network].ids == one.ids
-        assert again[network].sha256 == one.sha256
-        assert set(again[network].inputs) == set(one.inputs)
-        for name, values in one.inputs.items():
+    for network, samples in both.items():
+        assert again[network].ids == samples.ids
+        assert again[network].sha256 == samples.sha256
+        assert set(again[network].inputs) == set(samples.inputs)
+        for name, values in samples.inputs.items():
             np.testing.assert_array_equal(again[network].inputs[name], values)
     assert set(load_samples(file, ["voice"])) == {"voice"}
     assert [path.name for path in file.parent.iterdir()] == ["samples.npz"]
@@ -56,7 +56,7 @@ def test_round_trip(both: dict[str, Samples], tmp_path: Path) -> None:
 def test_same_samples_same_bytes(
     both: dict[str, Samples], make_samples: Make, tmp_path: Path
 ) -> None:
-    """The file depends on nothing but what is in it, not even on the hour."""
+    """The file depends on its contents only, and not on the time."""
     save_samples(tmp_path / "a.npz", both)
     save_samples(tmp_path / "b.npz", {name: make_samples(name, 20) for name in both})
     a, b = (hashlib.sha256((tmp_path / name).read_bytes()).digest() for name in ("a.npz", "b.npz"))
@@ -64,79 +64,76 @@ def test_same_samples_same_bytes(
 
 
 def test_sha256_is_of_every_id_and_number(make_samples: Make) -> None:
-    """One number, one id or the order: another set."""
-    one = make_samples("voice", 20)
-    mel = one.inputs["mel"].copy()
+    """Another number, id or order gives another hash."""
+    samples = make_samples("voice", 20)
+    mel = samples.inputs["mel"].copy()
     mel[7, 63, 299] += 1e-3
     others = [
-        replace(one, ids=("other", *one.ids[1:])),
-        replace(one, inputs={**one.inputs, "mel": mel}),
-        replace(one, inputs={**one.inputs, "mask": one.inputs["mask"][::-1]}),
-        replace(one, inputs={name: values[::-1] for name, values in one.inputs.items()}),
+        replace(samples, ids=("other", *samples.ids[1:])),
+        replace(samples, inputs={**samples.inputs, "mel": mel}),
+        replace(samples, inputs={**samples.inputs, "mask": samples.inputs["mask"][::-1]}),
+        replace(samples, inputs={name: values[::-1] for name, values in samples.inputs.items()}),
     ]
-    assert len({one.sha256, *(other.sha256 for other in others)}) == 5
-    assert one.sha256 == make_samples("voice", 20).sha256
+    assert len({samples.sha256, *(other.sha256 for other in others)}) == 5
+    assert samples.sha256 == make_samples("voice", 20).sha256
 
 
 def test_batches(make_samples: Make) -> None:
-    """In order, the last one shorter, and of the first few alone where there is a limit."""
-    one = make_samples("voice", 20)
-    batches = one.batches(8)
+    """In order, the last one shorter, up to a limit."""
+    samples = make_samples("voice", 20)
+    batches = samples.batches(8)
     assert [len(batch["mel"]) for batch in batches] == [8, 8, 4]
-    for name, values in one.inputs.items():
+    for name, values in samples.inputs.items():
         np.testing.assert_array_equal(np.concatenate([b[name] for b in batches]), values)
-    assert [len(batch["mask"]) for batch in one.batches(8, 10)] == [8, 2]
-    assert [len(batch["mask"]) for batch in one.batches(8, 100)] == [8, 8, 4]
+    assert [len(batch["mask"]) for batch in samples.batches(8, 10)] == [8, 2]
+    assert [len(batch["mask"]) for batch in samples.batches(8, 100)] == [8, 8, 4]
 
 
 def test_select_by_id_prefix(make_samples: Make) -> None:
-    """By the beginning of their ids, rows and ids together."""
-    one = replace(make_samples("face", 4), ids=("ravdess/02/a", "noise/1", "ravdess/03/a", "x"))
-    some = one.select(["ravdess/03/", "noise/"])
+    """Rows and ids are selected together."""
+    samples = replace(make_samples("face", 4), ids=("ravdess/02/a", "noise/1", "ravdess/03/a", "x"))
+    some = samples.select(["ravdess/03/", "noise/"])
     assert some.ids == ("noise/1", "ravdess/03/a")
-    np.testing.assert_array_equal(some.inputs["image"], one.inputs["image"][[1, 2]])
+    np.testing.assert_array_equal(some.inputs["image"], samples.inputs["image"][[1, 2]])
 
 
-def test_few_are_none(make_samples: Make) -> None:
-    """How many there are, and how many it takes; none is as bad."""
+def test_number_of_samples(make_samples: Make) -> None:
+    """Fewer than 16 are refused, with their number; equal samples only if all are equal."""
     for num in (0, 15):
-        with pytest.raises(CalibrationError, match=rf"^it: {num} face samples, at least 16 wanted"):
+        with pytest.raises(CalibrationError, match=rf"^it: {num} face samples"):
             check_samples(make_samples("face", num), "face", "it")
-    check_samples(make_samples("face", 16), "face", "it")
+    samples = make_samples("face", 16)
+    check_samples(samples, "face", "it")
+    image = np.zeros_like(samples.inputs["image"])
+    image[-1] = 1.0
+    check_samples(replace(samples, inputs={"image": image}), "face", "it")
 
 
 @pytest.mark.parametrize(
-    ("corrupt", "said"),
+    ("corrupt", "named"),
     [
-        (lambda v: v.astype(np.float64), "face image is float64[20, 3, 16, 16], float32 with 20"),
-        (lambda v: v[:19], "face image is float32[19, 3, 16, 16], float32 with 20 rows"),
-        (lambda v: np.float32(3), "face image is float32[], float32 with 20 rows"),
-        (lambda v: v * np.float32(np.nan), "face image holds values that are no numbers"),
-        (lambda v: v / np.float32(0), "face image holds values that are no numbers"),
-        (lambda v: np.repeat(v[:1], 20, axis=0), "all 20 face samples are alike"),
-        (np.zeros_like, "all 20 face samples are alike"),
+        (lambda v: v.astype(np.float64), "face image is float64[20, 3, 16, 16]"),
+        (lambda v: v[:19], "face image is float32[19, 3, 16, 16]"),
+        (lambda v: np.float32(3), "face image is float32[]"),
+        (lambda v: v * np.float32(np.nan), "face image"),
+        (lambda v: v / np.float32(0), "face image"),
+        (lambda v: np.repeat(v[:1], 20, axis=0), "20 face samples"),
+        (np.zeros_like, "20 face samples"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*encountered in divide")
 def test_corrupted_arrays(
-    both: dict[str, Samples], tmp_path: Path, corrupt: Callable[[Any], Any], said: str
+    both: dict[str, Samples], tmp_path: Path, corrupt: Callable[[Any], Any], named: str
 ) -> None:
-    """Which array it is, what it is like and what is wanted."""
+    """Wrong type, shape or values: the array is named."""
     file = tmp_path / "s.npz"
     image = np.asarray(corrupt(both["face"].inputs["image"]))
     save_samples(file, {"face": replace(both["face"], inputs={"image": image})})
-    assert said in refuse(file)
-
-
-def test_one_different_sample_is_enough(both: dict[str, Samples]) -> None:
-    """Alike are they only when all are."""
-    image = np.zeros_like(both["face"].inputs["image"])
-    image[-1] = 1.0
-    check_samples(replace(both["face"], inputs={"image": image}), "face", "it")
+    assert named in refuse(file)
 
 
 def test_missing_array(both: dict[str, Samples], tmp_path: Path) -> None:
-    """The one that is not there is named."""
+    """The missing array is named."""
     save_samples(tmp_path / "s.npz", {"face": both["face"]})
     assert "voice.ids" in refuse(tmp_path / "s.npz", "voice")
     mel = {"mel": both["voice"].inputs["mel"]}
@@ -144,12 +141,12 @@ def test_missing_array(both: dict[str, Samples], tmp_path: Path) -> None:
     assert "voice.mask" in refuse(tmp_path / "s.npz", "voice")
 
 
-def test_ids_that_are_one_text(both: dict[str, Samples], tmp_path: Path) -> None:
-    """Ids without a dimension are no list."""
+def test_ids_that_are_one_string(both: dict[str, Samples], tmp_path: Path) -> None:
+    """Ids without a dimension count as one."""
     image = both["face"].inputs["image"]
     arrays = {"face.ids": np.array("face"), "face.image": image}
     np.savez(tmp_path / "s.npz", allow_pickle=False, **arrays)
-    assert refuse(tmp_path / "s.npz") == "1 face samples, at least 16 wanted"
+    assert refuse(tmp_path / "s.npz").startswith("1 face samples")
 
 
 class Trap:
@@ -163,13 +160,12 @@ class Trap:
 
 
 def test_pickles_are_never_opened(tmp_path: Path) -> None:
-    """An array of objects could run anything."""
+    """An array of objects could run any code."""
     trap = np.array([Trap(tmp_path / "sprung")] * 20, object)
-    arrays = {"face.ids": trap, "face.image": trap}
-    np.savez(tmp_path / "s.npz", allow_pickle=True, **arrays)
-    assert refuse(tmp_path / "s.npz").startswith("no calibration samples: ")
+    np.savez(tmp_path / "s.npz", allow_pickle=True, **{"face.ids": trap, "face.image": trap})
+    refuse(tmp_path / "s.npz")
     trap.dump(tmp_path / "s.npz")
-    assert refuse(tmp_path / "s.npz").startswith("no calibration samples: ")
+    refuse(tmp_path / "s.npz")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -178,65 +174,66 @@ def truncate(data: bytes) -> bytes:
 
 
 def flip(data: bytes) -> bytes:
-    """Damage in the middle of the compressed numbers."""
+    """Invert bytes in the middle of the compressed arrays."""
     middle = len(data) // 2
     return data[:middle] + bytes(b ^ 0xFF for b in data[middle : middle + 64]) + data[middle + 64 :]
 
 
+def change_compression(data: bytes) -> bytes:
+    """Declare an unknown compression method, in the header and in the directory."""
+    for place in (data.index(b"PK\3\4") + 8, data.index(b"PK\1\2") + 10):
+        data = data[:place] + b"\x63\0" + data[place + 2 :]
+    return data
+
+
+def make_array(_: bytes) -> bytes:
+    """A `.npy` file."""
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(3))
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     "corrupt",
-    [truncate, flip, lambda data: b"", lambda data: b"a,b\n1,2\n", lambda data: b"PK\3\4"],
+    [
+        truncate,
+        flip,
+        change_compression,
+        make_array,
+        lambda _: b"",
+        lambda _: b"a,b\n1,2\n",
+        lambda _: b"PK\3\4",
+    ],
 )
-def test_damaged_file(
+def test_corrupted_file(
     both: dict[str, Samples], tmp_path: Path, corrupt: Callable[[bytes], bytes]
 ) -> None:
-    """Cut short, changed, empty, or a text."""
+    """Cut short, changed, empty, or another kind of file: one line that names the file."""
     file = tmp_path / "s.npz"
     save_samples(file, {"face": both["face"]})
     file.write_bytes(corrupt(file.read_bytes()))
-    assert refuse(file).startswith("no calibration samples: ")
-
-
-def test_single_array(both: dict[str, Samples], tmp_path: Path) -> None:
-    """A file of NumPy's other kind."""
-    file = tmp_path / "s.npy"
-    np.save(file, both["face"].inputs["image"])
-    assert refuse(file).startswith("no calibration samples: ")
-
-
-def test_strange_compression(both: dict[str, Samples], tmp_path: Path) -> None:
-    """An archive that says it is packed in a way that nobody knows."""
-    file = tmp_path / "s.npz"
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("face.ids.npy", b"x" * 100)
-    data = file.read_bytes()
-    header, directory = data.index(b"PK\3\4") + 8, data.index(b"PK\1\2") + 10
-    data = (
-        data[:header] + b"\x63\0" + data[header + 2 : directory] + b"\x63\0" + data[directory + 2 :]
-    )
-    file.write_bytes(data)
-    assert refuse(file).startswith("no calibration samples: ")
+    refuse(file)
 
 
 def test_no_file(tmp_path: Path) -> None:
-    """Neither a file nor a folder will do."""
-    assert refuse(tmp_path / "none.npz") == "cannot be read: No such file or directory"
-    assert refuse(tmp_path).startswith("cannot be read: ")
+    """A missing file, or a folder."""
+    refuse(tmp_path / "none.npz")
+    refuse(tmp_path)
 
 
 def test_too_large(
     both: dict[str, Samples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is no set of samples by its size alone is not opened."""
+    """A file above the limit is not opened."""
     save_samples(tmp_path / "s.npz", {"face": both["face"]})
     monkeypatch.setattr(module, "MAX_FILE_BYTES", 1000)
-    assert refuse(tmp_path / "s.npz") == "larger than 1000 bytes"
+    assert "1000" in refuse(tmp_path / "s.npz")
 
 
 def test_full_disk(
     both: dict[str, Samples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing half written stays, and what was there before does."""
+    """The old file stays, and no partial file."""
     file = tmp_path / "s.npz"
     file.write_bytes(b"before")
 
@@ -244,24 +241,14 @@ def test_full_disk(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "write", fill_up)
-    with pytest.raises(CalibrationError, match=r"s\.npz: cannot be written: No space left"):
+    with pytest.raises(CalibrationError, match=r"s\.npz: .*No space left"):
         save_samples(file, both)
     assert file.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_folder_that_cannot_be_written(
-    both: dict[str, Samples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Read-only, or no folder at all."""
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(CalibrationError, match=r"s\.npz: cannot be written: "):
+def test_file_in_place_of_the_folder(both: dict[str, Samples], tmp_path: Path) -> None:
+    """The samples' file is named."""
+    (tmp_path / "file").touch()
+    with pytest.raises(CalibrationError, match=r"s\.npz"):
         save_samples(tmp_path / "file" / "s.npz", both)
-
-    def refuse_to_open(*_: Any) -> int:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr(os, "open", refuse_to_open)
-    with pytest.raises(CalibrationError, match=r"s\.npz: cannot be written: Read-only file system"):
-        save_samples(tmp_path / "s.npz", both)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]

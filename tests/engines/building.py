@@ -1,4 +1,4 @@
-"""Engines of one bundle, prepared as `open_tensorrt` does, for the tests of the build."""
+"""Builds of one bundle's engines, as `open_tensorrt` makes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .fake_cuda import FakeGpu
 
 
 class Builder:
-    """Keeps what was reported, unless the test sets another `report`."""
+    """Builds engines and records the reports, unless the test sets another `report`."""
 
     def __init__(self, bundle: Bundle, gpu: FakeGpu) -> None:
         self.bundle, self.gpu = bundle, gpu
@@ -37,7 +37,7 @@ class Builder:
         )
 
     def refuse(self, match: str, dla_core: int | None = None) -> None:
-        """Preparing fails in one line, and nothing is stored."""
+        """The build fails with one line, and nothing is stored."""
         with pytest.raises(EngineError, match=match) as failure:
             self.prepare(dla_core=dla_core)
         assert len(str(failure.value).splitlines()) == 1

@@ -1,14 +1,15 @@
-"""Small networks of the right shapes, made on the spot without torch, and a bundle of them."""
+"""Tiny networks of the right shapes, made without torch, and bundles of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundles.manifest import (
+from emotion_edge.engines.bundles import (
     EMBEDDING_SIZE,
     LABELS,
     Bundle,
@@ -33,7 +34,7 @@ NUM_FACES = 4
 
 
 def write_network(path: Path, modality: str, num_labels: int = len(LABELS), seed: int = 7) -> Path:
-    """The mean over each channel or band, then two linear layers: embedding and logits."""
+    """Write a network: the mean over each channel or band, then two linear layers."""
     rng = np.random.default_rng(seed)
     num_in = 3 if modality == "face" else 64
 
@@ -55,9 +56,9 @@ def write_network(path: Path, modality: str, num_labels: int = len(LABELS), seed
         inputs = [tensor("mel", 64, 300), tensor("mask", 300)]
         weights.append(onnx.numpy_helper.from_array(np.array([1]), "one"))
         nodes = [
-            helper.make_node("Unsqueeze", ["mask", "one"], ["shown"]),
-            helper.make_node("Mul", ["mel", "shown"], ["heard"]),
-            helper.make_node("ReduceMean", ["heard"], ["mean"], axes=[2], keepdims=0),
+            helper.make_node("Unsqueeze", ["mask", "one"], ["expanded"]),
+            helper.make_node("Mul", ["mel", "expanded"], ["masked"]),
+            helper.make_node("ReduceMean", ["masked"], ["mean"], axes=[2], keepdims=0),
         ]
     nodes += [
         helper.make_node("MatMul", ["mean", "w1"], ["embedding"]),
@@ -72,7 +73,7 @@ def write_network(path: Path, modality: str, num_labels: int = len(LABELS), seed
 
 
 def write_fusion_network(path: Path) -> Path:
-    """Logits from the mean of the faces shown and the voice shown; the weights are the masks."""
+    """Write a network: logits from the mean of the masked embeddings; weights are the masks."""
     rng = np.random.default_rng(11)
     num_labels = len(LABELS)
 
@@ -91,11 +92,11 @@ def write_fusion_network(path: Path) -> Path:
     ]
     make = helper.make_node
     nodes = [
-        make("Unsqueeze", ["face_mask", "two"], ["shown"]),
-        make("Mul", ["faces", "shown"], ["seen"]),
-        make("ReduceMean", ["seen"], ["face"], axes=[1], keepdims=0),
-        make("Mul", ["voice", "voice_mask"], ["heard"]),
-        make("Add", ["face", "heard"], ["both"]),
+        make("Unsqueeze", ["face_mask", "two"], ["expanded"]),
+        make("Mul", ["faces", "expanded"], ["masked_faces"]),
+        make("ReduceMean", ["masked_faces"], ["face"], axes=[1], keepdims=0),
+        make("Mul", ["voice", "voice_mask"], ["masked_voice"]),
+        make("Add", ["face", "masked_voice"], ["both"]),
         make("MatMul", ["both", "w"], ["logits"]),
         make("ReduceMax", ["face_mask"], ["has_face"], axes=[1], keepdims=1),
         make("Concat", ["has_face", "voice_mask"], ["weights"], axis=1),
@@ -109,8 +110,14 @@ def write_fusion_network(path: Path) -> Path:
     return path
 
 
+def fields_of(manifest: Manifest) -> dict[str, Any]:
+    """The fields that `write_manifest` expects."""
+    names = set(manifest.__struct_fields__) - {"format", "files"}
+    return {name: getattr(manifest, name) for name in names}
+
+
 def write_bundle_folder(folder: Path) -> Bundle:
-    """A good bundle of both networks."""
+    """Write a valid bundle of both networks."""
     folder.mkdir(exist_ok=True)
     image, mel, levels = ImageSpec(), MelSpec(), [Level("full", 64), Level("low", 32, voice=False)]
     draft = Manifest(1, "tiny", list(LABELS), image, mel, levels, {}, 0.3, {}, {}, {})
@@ -120,13 +127,11 @@ def write_bundle_folder(folder: Path) -> Bundle:
         with OnnxEngine(path, num_threads=1) as engine:
             logits = engine.infer(golden_input(draft, modality))["logits"][0]
         models[modality] = ModelEntry(path.name, 1.5, 0.5, [float(value) for value in logits])
-    fields = {name: getattr(draft, name) for name in draft.__struct_fields__}
-    del fields["format"], fields["files"]
-    return write_manifest(folder, {**fields, "models": models})
+    return write_manifest(folder, {**fields_of(draft), "models": models})
 
 
 def add_fusion(bundle: Bundle) -> Bundle:
-    """The same bundle with a fusion network."""
+    """Add a fusion network to a bundle."""
     path = write_fusion_network(bundle.path / "fusion.onnx")
     entry = FusionEntry(path.name, NUM_FACES, 1.3, [], [])
     manifest = msgspec.structs.replace(bundle.manifest, fusion=entry)
@@ -137,28 +142,23 @@ def add_fusion(bundle: Bundle) -> Bundle:
             golden_logits=answer["logits"][0].tolist(),
             golden_weights=answer["weights"][0].tolist(),
         )
-    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
-    del fields["format"], fields["files"]
-    return write_manifest(bundle.path, {**fields, "fusion": entry})
+    return write_manifest(bundle.path, {**fields_of(manifest), "fusion": entry})
 
 
 def add_variant(bundle: Bundle, modality: str = "face") -> Bundle:
-    """The same bundle with an INT8 variant of one network: another one, with other answers."""
+    """Add an "INT8" variant to a bundle: another network, with other outputs."""
     path = write_network(bundle.path / f"{modality}.int8.onnx", modality, seed=8)
     with OnnxEngine(path, num_threads=1) as engine:
         logits = engine.infer(golden_input(bundle.manifest, modality))["logits"][0].tolist()
     models = dict(bundle.manifest.models)
     variants = {"int8": Variant(path.name, logits)}
     models[modality] = msgspec.structs.replace(models[modality], variants=variants)
-    manifest = bundle.manifest
-    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
-    del fields["format"], fields["files"]
-    return write_manifest(bundle.path, {**fields, "models": models})
+    return write_manifest(bundle.path, {**fields_of(bundle.manifest), "models": models})
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeGpu:
-    """A machine with a GPU and TensorRT, both stand-ins; engines are kept in tmp_path/"cache"."""
+    """A fake machine with a GPU and TensorRT; engines are cached in tmp_path/"cache"."""
     return use_fake_tensorrt(monkeypatch, tmp_path / "cache")
 
 
@@ -170,17 +170,17 @@ def builder(bundle: Bundle, gpu: FakeGpu) -> Builder:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """A good bundle that the test may spoil."""
+    """A valid bundle that the test may damage."""
     return write_bundle_folder(tmp_path / "tiny")
 
 
 @pytest.fixture
 def quantized(bundle: Bundle) -> Bundle:
-    """A good bundle whose face network has an INT8 variant."""
+    """A valid bundle whose face network has an INT8 variant."""
     return add_variant(bundle)
 
 
 @pytest.fixture
 def fused(bundle: Bundle) -> Bundle:
-    """A good bundle with all three networks."""
+    """A valid bundle with all three networks."""
     return add_fusion(bundle)

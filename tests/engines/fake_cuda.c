@@ -1,13 +1,13 @@
-/* A CUDA driver without a GPU: what the engines and pycuda call, with the prototypes of the real
-   cuda.h, which is why it is written in C. Memory of the device is memory of the host; work is
-   done when it is enqueued. Refused is what the real one refuses: no current context, a copy that
-   is not from page-locked memory to the device, a device address of memory that is not mapped.
-   All else that pycuda is linked with is added by the test and answers "not supported". */
+/* A fake CUDA driver: the calls of the engines and of pycuda, with the prototypes of the real
+   cuda.h, so it is written in C. Device memory is host memory; work runs when it is enqueued. The
+   fake refuses what the driver refuses: no current context, a copy that is not from page-locked
+   memory to the device, a device address of unmapped memory. The test adds pycuda's other symbols,
+   which return "not supported". */
 #include <cuda.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAPPED ((CUdeviceptr)1 << 56) /* added to the host's address: the GPU's is another */
+#define MAPPED ((CUdeviceptr)1 << 56) /* difference of the GPU's and the host's address */
 #define MAX 256
 #define NEED_CONTEXT if (!depth) return CUDA_ERROR_INVALID_CONTEXT
 
@@ -16,7 +16,7 @@ typedef struct { CUdeviceptr to; const void *from; size_t size; Callback call; }
 struct CUgraph_st { int num; Node nodes[MAX]; };
 struct CUgraphExec_st { int num; Node nodes[MAX]; };
 struct CUstream_st { CUgraph captured; };
-struct CUevent_st { int looks; };
+struct CUevent_st { int queries; };
 typedef struct { char *start; size_t size; unsigned flags; } Block;
 
 static __thread int depth;
@@ -59,13 +59,13 @@ static void run(const Node *node) {
 }
 
 static CUresult enqueue(CUstream stream, Node node) {
-    if (!stream) return CUDA_ERROR_INVALID_HANDLE; /* the default stream would wait for all */
+    if (!stream) return CUDA_ERROR_INVALID_HANDLE; /* the default stream waits for all */
     if (!stream->captured) run(&node);
     else stream->captured->nodes[stream->captured->num++] = node;
     return CUDA_SUCCESS;
 }
 
-/* For the test: what TensorRT would enqueue, and what has not been given back. */
+/* For the test: TensorRT's work, and the number of unfreed objects. */
 void fake_enqueue(CUstream stream, Callback call) { enqueue(stream, (Node){.call = call}); }
 int fake_live(void) { return live; }
 
@@ -128,11 +128,11 @@ CUresult cuEventCreate(CUevent *event, unsigned flags) {
 }
 CUresult cuEventRecord(CUevent event, CUstream stream) {
     if (!stream || stream->captured) return CUDA_ERROR_INVALID_HANDLE;
-    event->looks = 0;
+    event->queries = 0;
     return CUDA_SUCCESS;
 }
 CUresult cuEventQuery(CUevent event) {
-    return event->looks++ ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY; /* never at the first look */
+    return event->queries++ ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY; /* never at the first query */
 }
 CUresult cuEventDestroy(CUevent event) { return drop_handle(event); }
 

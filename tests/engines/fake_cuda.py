@@ -1,9 +1,8 @@
-"""pycuda and libcuda without a GPU: fakes that record every call and can be told to fail. TensorRT
-stands beside them (trt_stand_in.py).
+"""Fakes of pycuda and libcuda that record every call and fail on request; see fake_tensorrt.py.
 
-"Device memory" is memory of the host, so numbers really flow. Refused is what the real ones refuse:
-an address that the GPU cannot see, an array that is not page-locked. Work is done when it is waited
-for, not when it is enqueued.
+"Device memory" is host memory, so the networks really run. The fakes refuse what the real ones
+refuse: an address that the GPU cannot reach, an array that is not page-locked. Enqueued work runs
+when it is waited for.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from typing import Any
 import numpy as np
 
 MAPPED = 1 << 60
-"""Added to the host's address of mapped memory: the GPU's is another."""
+"""Difference of the GPU's and the host's address of mapped memory."""
 NOT_READY, INVALIDATED = 600, 901
 
 
 @dataclass
 class FakeGpu:
-    """What the fake machine is, what went on in it, and what is to go wrong."""
+    """The fake machine: its properties, recorded calls, and injected faults."""
 
     version: str = "10.3.0"
     sm: str = "8.7"
@@ -37,9 +36,9 @@ class FakeGpu:
     available_mb: int = 4000
     calls: list[str] = field(default_factory=list)
     log: list[tuple[str, str]] = field(default_factory=list)
-    """To say in the builder: ("ERROR", "text")."""
+    """Lines that the builder logs: ("ERROR", "text")."""
     fails: set[str] = field(default_factory=set)
-    """Names of calls that return nothing, False or an error."""
+    """Names of calls that return None, False or an error."""
     parser_errors: list[str] = field(default_factory=list)
     on_build: Callable[[], None] = lambda: None
     """Called in the middle of a build."""
@@ -48,11 +47,11 @@ class FakeGpu:
     is_off_by: float = 0.0
     """Added to every output."""
     half_tensors: set[str] = field(default_factory=set)
-    """Inputs and outputs that an engine says are 16 bits wide."""
+    """Inputs and outputs that an engine reports as FP16."""
     options: dict[str, Any] = field(default_factory=dict)
-    """How the last engine was configured."""
+    """Configuration of the last build."""
     memory: dict[int, Any] = field(default_factory=dict)
-    """What the GPU can see, by the address at which it sees it."""
+    """Buffers by their address on the GPU."""
     queues: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
     captures: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
     graphs: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
@@ -60,7 +59,7 @@ class FakeGpu:
     handles: Any = field(default_factory=lambda: itertools.count(0x1000))
 
     def note(self, call: str) -> bool:
-        """Write a call down; whether it succeeds."""
+        """Record a call and return whether it succeeds."""
         self.calls.append(call)
         return call not in self.fails
 
@@ -78,7 +77,7 @@ class FakeGpu:
         return buffer
 
     def see(self, address: int, shape: tuple[int, ...]) -> Any:
-        """What the GPU finds there; KeyError for an address that it cannot reach."""
+        """Return the array at a GPU address. KeyError for an address that it cannot reach."""
         buffer = self.memory[address]
         assert ctypes.sizeof(buffer) >= 4 * int(np.prod(shape))
         return np.frombuffer(buffer, np.float32, int(np.prod(shape))).reshape(shape)
@@ -170,7 +169,7 @@ def make_libcuda(gpu: FakeGpu) -> Any:
         return int(getattr(handle, "value", handle))
 
     def begin_capture(stream: int, mode: int) -> int:
-        assert mode == 1, "other threads would be in the way"
+        assert mode == 1, "not thread-local"
         gpu.captures[stream] = []
         return 0
 
@@ -211,16 +210,16 @@ def make_libcuda(gpu: FakeGpu) -> Any:
         return 0
 
     def query(event: int) -> int:
-        """Not at once: the GPU works beside the host."""
-        stream, num_looks = gpu.events[event]
-        gpu.events[event] = (stream, num_looks + 1)
-        if num_looks == 0 or gpu.hangs:
+        """Not ready at the first query: the GPU runs asynchronously."""
+        stream, num_queries = gpu.events[event]
+        gpu.events[event] = (stream, num_queries + 1)
+        if num_queries == 0 or gpu.hangs:
             return NOT_READY
         gpu.finish(stream)
         return 0
 
     def describe(_code: int, text: Any) -> int:
-        text._obj.value = b"CUDA_ERROR_OF_THE_STAND_IN"
+        text._obj.value = b"CUDA_ERROR_OF_THE_FAKE"
         return 0
 
     functions: dict[str, Callable[..., int]] = {

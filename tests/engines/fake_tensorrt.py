@@ -1,9 +1,8 @@
-"""TensorRT, pycuda and libcuda without a GPU: fake modules that record every call, can be told to
-fail, and run a network with ONNX Runtime on the addresses that they were given.
+"""Fake modules tensorrt and pycuda: they record every call, fail on request, and run a network with
+ONNX Runtime on the addresses that they are given.
 
-What the TensorRT here refuses is what the real one refuses: a capture without a run before, an
-engine of another version or GPU. That a name or a signature is right is shown elsewhere, against
-the real bindings (test_tensorrt_api.py).
+The fake refuses what TensorRT refuses: a capture before the first run, an engine of another version
+or GPU. test_tensorrt_api.py checks names and signatures against the real bindings.
 """
 
 from __future__ import annotations
@@ -25,29 +24,29 @@ from emotion_edge.engines.tensorrt.gpu import FreeMemory
 
 from .fake_cuda import FakeGpu, make_driver, make_libcuda
 
-MAGIC = b"ENGINE OF THE STAND-IN\n"
+MAGIC = b"FAKE ENGINE\n"
 
 
 def use_fake_tensorrt(monkeypatch: pytest.MonkeyPatch, cache: Path) -> FakeGpu:
-    """A machine with a GPU and TensorRT, until the test is over. Engines are kept in `cache`."""
-    stand_in = FakeGpu()
-    _install(stand_in, lambda name, value: monkeypatch.setitem(sys.modules, name, value))
-    _patch(stand_in, monkeypatch.setattr)
+    """Install a fake GPU and TensorRT for the test, with engines cached in `cache`."""
+    gpu = FakeGpu()
+    _install(gpu, lambda name, value: monkeypatch.setitem(sys.modules, name, value))
+    _patch(gpu, monkeypatch.setattr)
     monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
     monkeypatch.setenv("EMOTION_EDGE_CACHE", str(cache))
-    return stand_in
+    return gpu
 
 
 def install_permanently() -> FakeGpu:
-    """The same for a process of its own."""
-    stand_in = FakeGpu()
-    _install(stand_in, sys.modules.__setitem__)
-    _patch(stand_in, setattr)
-    return stand_in
+    """Install them for the life of a process."""
+    gpu = FakeGpu()
+    _install(gpu, sys.modules.__setitem__)
+    _patch(gpu, setattr)
+    return gpu
 
 
-def _install(stand_in: FakeGpu, set_module: Callable[[str, Any], None]) -> None:
-    driver = make_driver(stand_in)
+def _install(gpu: FakeGpu, set_module: Callable[[str, Any], None]) -> None:
+    driver = make_driver(gpu)
     pycuda: Any = types.ModuleType("pycuda")
     primary: Any = types.ModuleType("pycuda.autoprimaryctx")
     primary.device, primary.context = driver.Device(), object()
@@ -55,15 +54,15 @@ def _install(stand_in: FakeGpu, set_module: Callable[[str, Any], None]) -> None:
     set_module("pycuda", pycuda)
     set_module("pycuda.driver", driver)
     set_module("pycuda.autoprimaryctx", primary)
-    set_module("tensorrt", make_tensorrt(stand_in))
+    set_module("tensorrt", make_tensorrt(gpu))
 
 
-def _patch(stand_in: FakeGpu, set_attribute: Callable[[Any, str, Any], None]) -> None:
+def _patch(gpu: FakeGpu, set_attribute: Callable[[Any, str, Any], None]) -> None:
     fake = types.SimpleNamespace(**vars(ctypes))
-    fake.CDLL = lambda _: make_libcuda(stand_in)
+    fake.CDLL = lambda _: make_libcuda(gpu)
     set_attribute(cuda_driver, "ctypes", fake)
-    set_attribute(builder, "read_free_memory", lambda: FreeMemory(stand_in.available_mb, 300))
-    set_attribute(builder, "read_l4t_release", lambda: stand_in.l4t)
+    set_attribute(builder, "read_free_memory", lambda: FreeMemory(gpu.available_mb, 300))
+    set_attribute(builder, "read_l4t_release", lambda: gpu.l4t)
 
 
 class Memory:
@@ -77,7 +76,7 @@ class Memory:
 
 
 class Dims:
-    """Like a tuple, but none."""
+    """A sequence that is no tuple."""
 
     def __init__(self, shape: list[int]) -> None:
         self._shape = list(shape)
@@ -99,7 +98,7 @@ def make_tensorrt(gpu: FakeGpu) -> Any:
 
     class IProgressMonitor: ...
 
-    def say(logger: Any, severity: str, text: str) -> None:
+    def write_log(logger: Any, severity: str, text: str) -> None:
         logger.log(ILogger.Severity[severity], text)
 
     class Network:
@@ -107,7 +106,7 @@ def make_tensorrt(gpu: FakeGpu) -> Any:
             self.inputs: list[Any] = []
 
         def __len__(self) -> int:
-            return 0  # no layers yet, and so it is false
+            return 0  # no layers yet, so it is false
 
         @property
         def num_inputs(self) -> int:
@@ -184,7 +183,7 @@ def make_tensorrt(gpu: FakeGpu) -> Any:
             gpu.options["profiles"] = []
             if not gpu.note("Builder"):
                 for severity, text in gpu.log:
-                    say(logger, severity, text)
+                    write_log(logger, severity, text)
                 raise TypeError("pybind11::init(): factory function returned nullptr")
 
         @property
@@ -205,7 +204,7 @@ def make_tensorrt(gpu: FakeGpu) -> Any:
             gpu.num_builds += 1
             worked = gpu.note("build_serialized_network")
             for severity, text in gpu.log:
-                say(self._logger, severity, text)
+                write_log(self._logger, severity, text)
             monitor = config.progress_monitor
             monitor.phase_start("Building Engine", None, 4)
             for step in range(4):
@@ -216,7 +215,7 @@ def make_tensorrt(gpu: FakeGpu) -> Any:
                 monitor.phase_finish("Tactics")
                 if not monitor.step_complete("Building Engine", step):
                     gpu.note("the build was cancelled")
-                    say(self._logger, "ERROR", "the build was cancelled")
+                    write_log(self._logger, "ERROR", "the build was cancelled")
                     return None
             monitor.phase_finish("Building Engine")
             if not worked:
@@ -258,7 +257,7 @@ def make_tensorrt(gpu: FakeGpu) -> Any:
             captured = stream_handle in gpu.captures
             worked = gpu.note("execute_async_v3 in a capture" if captured else "execute_async_v3")
             if not worked or (captured and not self._has_run):
-                say(self._engine.logger, "ERROR", "cannot be enqueued")
+                write_log(self._engine.logger, "ERROR", "cannot be enqueued")
                 return False
             self._has_run = True
             addresses = dict(self._addresses)
@@ -281,7 +280,7 @@ def make_tensorrt(gpu: FakeGpu) -> Any:
             options.intra_op_num_threads = 1
             self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             self.inputs, self.outputs = self.session.get_inputs(), self.session.get_outputs()
-            # Outputs first: an order that nobody may rely on.
+            # Outputs first: no caller may rely on the order.
             self._tensors = {each.name: each for each in (*self.outputs, *self.inputs)}
 
         @property
@@ -313,11 +312,11 @@ def make_tensorrt(gpu: FakeGpu) -> Any:
             worked = gpu.note("deserialize_cuda_engine")
             head, _, rest = data.removeprefix(MAGIC).partition(b"\n")
             if not worked or not data.startswith(MAGIC):
-                say(self._logger, "ERROR", "Serialization assertion failed")
+                write_log(self._logger, "ERROR", "Serialization assertion failed")
                 return None
             header = json.loads(head)
             if (header["version"], header["sm"]) != (gpu.version, gpu.sm):
-                say(self._logger, "ERROR", "Version tag does not match")
+                write_log(self._logger, "ERROR", "Version tag does not match")
                 return None
             return Engine(header, rest, self._logger)
 

@@ -1,9 +1,9 @@
-"""What the package index has of TensorRT, CUDA and pycuda, put where the tests look for it.
+"""TensorRT's bindings, CUDA's headers and pycuda from the package index, for the API checks.
 
 As a program, for scripts/test and scripts/check_tensorrt_api:
 python tests/engines/fetched.py build/tensorrt [--pycuda]
 
-The tests use no network: what is not there they skip. EMOTION_EDGE_TENSORRT names the folder.
+The tests use no network and skip what was not fetched. EMOTION_EDGE_TENSORRT names the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CUDA = {
     "12.6": ("nvidia-cuda-runtime-cu12==12.6.77", "nvidia-cuda-profiler-api-cu12==12.6.77"),
     "13.2": ("nvidia-cuda-runtime==13.2.75", "nvidia-cuda-profiler-api==13.2.75"),
 }
-"""JetPack 6's and JetPack 7.2's: the packages with cuda.h and cudaProfiler.h."""
+"""Packages with cuda.h and cudaProfiler.h, of JetPack 6 and JetPack 7.2."""
 PYCUDA = "pycuda==2026.1"
 PIP = ["-m", "pip", "--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "10"]
 NO_CONNECTION = "no connection to the package index"
@@ -47,21 +47,21 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     **{version: (f"{package}=={version}",) for version, package in TENSORRT.items()},
     **{f"cuda-{version}": packages for version, packages in CUDA.items()},
 }
-"""What is installed, by the name of the folder."""
+"""Packages by the folder that they are installed in."""
 
 
 def find_mark(place: Path, packages: tuple[str, ...]) -> Path:
-    """The file that says that a folder is whole, and for which Python it was compiled."""
+    """Return the marker file of a complete folder, named by packages and Python version."""
     return place / ".".join(("", sys.implementation.cache_tag or "", *packages))
 
 
 def find_headers(folder: Path, cuda: str) -> list[str]:
-    """The folders of cuda.h and cudaProfiler.h; empty where they were not fetched."""
+    """Return the include folders of cuda.h and cudaProfiler.h; empty where not fetched."""
     return [str(path) for path in sorted((folder / f"cuda-{cuda}").glob("nvidia/*/include"))]
 
 
 def list_missing() -> list[str]:
-    """The folders that are not there for this Python."""
+    """Return the folders that are missing for this Python."""
     return [
         str(FETCHED / name)
         for name, packages in PACKAGES.items()
@@ -70,7 +70,7 @@ def list_missing() -> list[str]:
 
 
 def fetch(folder: Path) -> list[str]:
-    """Installs what is missing below the folder; returns a line for each that cannot be had."""
+    """Install what is missing below `folder`; return a line for each failure."""
     problems: list[str] = []
     for name, packages in PACKAGES.items():
         mark = find_mark(folder / name, packages)
@@ -80,19 +80,19 @@ def fetch(folder: Path) -> list[str]:
 
 
 def install(mark: Path, *arguments: str) -> list[str]:
-    """Makes the folder of the mark anew; returns what is wrong."""
+    """Install into the folder of `mark` again; return the failure, if any."""
     place = mark.parent
     shutil.rmtree(place, ignore_errors=True)
     reason = run_pip("install", "--target", str(place), *arguments)
     if reason:
         shutil.rmtree(place, ignore_errors=True)
-        return [f"{place.name} is not to be had: {reason}"]
+        return [f"{place.name} cannot be installed: {reason}"]
     mark.touch()
     return []
 
 
 def run_pip(*arguments: str) -> str:
-    """Why it failed, in a line; empty where it did not."""
+    """Run pip; return the reason of a failure in a line, else ""."""
     command = [sys.executable, *PIP, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     if result.returncode == 0:
@@ -102,9 +102,9 @@ def run_pip(*arguments: str) -> str:
 
 
 def compile_pycuda(folder: Path) -> list[str]:
-    """pycuda, once for each CUDA: about a minute each, with a C++ compiler and no GPU.
+    """Compile pycuda for each CUDA: a minute each, with a C++ compiler and no GPU.
 
-    It is linked with no driver; the tests bring one.
+    It is not linked with a driver: the tests have a fake one.
     """
     problems = []
     work = folder / "work"
@@ -116,7 +116,7 @@ def compile_pycuda(folder: Path) -> list[str]:
         shutil.rmtree(work, ignore_errors=True)
         source = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", str(work)]
         if reason := run_pip("download", *source, PYCUDA):
-            problems.append(f"{PYCUDA} is not to be had: {reason}")
+            problems.append(f"{PYCUDA} cannot be installed: {reason}")
             break
         with tarfile.open(next(work.glob("*.tar.gz"))) as archive:
             archive.extractall(work, filter="data")
@@ -128,8 +128,8 @@ def compile_pycuda(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    here = Path(sys.argv[1]).resolve()
-    found = fetch(here)
+    target = Path(sys.argv[1]).resolve()
+    failures = fetch(target)
     if "--pycuda" in sys.argv:
-        found += compile_pycuda(here)
-    sys.stderr.writelines(f"{problem}; its tests are skipped\n" for problem in found)
+        failures += compile_pycuda(target)
+    sys.stderr.writelines(f"{failure}; its tests are skipped\n" for failure in failures)

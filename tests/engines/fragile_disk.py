@@ -1,9 +1,9 @@
 """A disk whose power is cut at a chosen moment, and what may then be found on it.
 
 POSIX promises little: what was written to a file is safe after fsync of the file, and a name, new,
-changed or gone, after fsync of its folder. `FragileDisk` watches the calls of a process that change
-a folder, keeps what has been promised of each file and folder, and can write down an image of what
-would be there if just that had been kept, or just names, or a part of all by chance.
+changed or gone, after fsync of its folder. `FragileDisk` records the calls of a process that change
+a folder and what is durable of each file and folder. It writes an image of the disk with only that,
+only names, or a random part of the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Cuts the power at every change that an operation makes to the disk, and looks what is left.
+"""Cut the power at every change that an operation makes to the disk, and check what is left.
 
-A process of its own, as it forks one child for each cut, and threads do not survive that. Given an
-empty folder it prints how many disks it has looked at; what is wrong ends it with a trace.
+A program of its own: it forks one child for each cut, which threads do not survive. In: an empty
+folder. Out: the numbers of checked disks, or a traceback.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Check = Callable[[Path], object]
 
 
 def write_bundle(folder: Path, name: str) -> Path:
-    """Networks are files that nobody opens."""
+    """Write a bundle with a placeholder network."""
     folder.mkdir()
     (folder / "face.onnx").write_bytes(name.encode() * 100)
     fields = {

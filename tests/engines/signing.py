@@ -1,4 +1,4 @@
-"""Key pairs for tests, made on the spot."""
+"""Key pairs for tests."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class KeyPair:
         return load_public_key(self.public)
 
     def sign(self, folder: Path) -> Path:
-        """As `bundle sign` does -> the bundle."""
+        """Sign as `bundle sign` does and return the bundle."""
         data = (folder / MANIFEST).read_bytes()
         (folder / SIGNATURE).write_bytes(load_private_key(self.private).sign(data))
         return folder
 
 
 def write_keys(folder: Path, key: Any = None, password: bytes = b"") -> KeyPair:
-    """`key` is a private key of any kind; Ed25519 by default."""
+    """Write a private key of any kind, Ed25519 by default, and its public key."""
     key = key or Ed25519PrivateKey.generate()
     folder.mkdir(parents=True, exist_ok=True)
     pair = KeyPair(folder / "private.pem", folder / "public.pem")

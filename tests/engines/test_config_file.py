@@ -1,4 +1,4 @@
-"""Settings as people write them: what is read, and what is refused in one line."""
+"""The configuration file, overrides, and the explanation of errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emotion_edge.engines.config_file import (
     Section,
     apply_override,
     explain_problem,
-    read_settings,
+    read_config_file,
 )
 
 
@@ -24,17 +24,17 @@ class Outer(Section, frozen=True):
     list_of: tuple[Inner, ...] = (Inner(),)
 
 
-def test_every_value_is_a_text(tmp_path: Path) -> None:
-    """YAML guesses nothing: null, on and 1e-4 stay what they look like."""
+def test_every_value_is_a_string(tmp_path: Path) -> None:
+    """YAML converts nothing: null, on and 1e-4 stay strings."""
     file = tmp_path / "a.yaml"
     file.write_text("a: null\nb: {c: on, d: 1e-4}\ne: [1, two]\n")
-    assert read_settings(file) == {"a": "null", "b": {"c": "on", "d": "1e-4"}, "e": ["1", "two"]}
+    assert read_config_file(file) == {"a": "null", "b": {"c": "on", "d": "1e-4"}, "e": ["1", "two"]}
     file.write_text("")
-    assert read_settings(file) == {}
+    assert read_config_file(file) == {}
 
 
-def test_put_setting() -> None:
-    """Over what is there, making sections on the way."""
+def test_overrides() -> None:
+    """Values are replaced, and missing sections created."""
     tree = {"a": {"b": "1"}}
     apply_override(tree, "a.c=[1, 2]")
     apply_override(tree, "d.e.f=x=y")
@@ -43,7 +43,7 @@ def test_put_setting() -> None:
 
 
 @pytest.mark.parametrize("setting", ["a", "=1", "a.=1", ".a=1", "a..b=1", "a=[", "a.b.c=1"])
-def test_refused_settings(setting: str) -> None:
+def test_invalid_overrides(setting: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         apply_override({"a": {"b": "1"}}, setting)
 
@@ -62,6 +62,6 @@ def test_refused_settings(setting: str) -> None:
         ),
     ],
 )
-def test_problems_are_explained(message: str, wanted: str) -> None:
+def test_errors_are_explained(message: str, wanted: str) -> None:
     tree = {"inner": {"number": "no"}, "list_of": [{"n": "1"}]}
     assert explain_problem("x", tree, Outer(), message) == wanted

@@ -1,7 +1,7 @@
-"""The calls of CUDA and of pycuda that engines/ makes, against the real cuda.h and the real pycuda.
+"""CUDA's and pycuda's API as engines/ uses it, against the real cuda.h and the real pycuda.
 
-The headers are fetched by fetched.py. pycuda is compiled, without a GPU, by
-scripts/check_tensorrt_api --pycuda, and runs here on fake_cuda.c.
+fetched.py installs the headers. scripts/check_tensorrt_api --pycuda compiles pycuda without a GPU;
+here it runs on fake_cuda.c.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Call = ctypes.CFUNCTYPE(None)
 calls = []
 
 class Machine(FakeGpu):
-    "TensorRT enqueues in the driver, and sees the memory that the driver has given."
+    "TensorRT enqueues in the fake driver and reads its memory."
     def enqueue(self, stream, work):
         calls.append(Call(work))
         driver.fake_enqueue(ctypes.c_void_p(stream), calls[-1])
@@ -66,7 +66,7 @@ builder.read_free_memory = lambda: FreeMemory(4000, 0)
 builder.read_l4t_release = lambda: ""
 bundle = write_bundle_folder(Path(sys.argv[1]))
 gpu = open_gpu()
-before, answers = driver.fake_live(), []
+before, equal = driver.fake_live(), []
 with open_tensorrt(bundle, "face", "fp32", BuildOptions()) as engine, OnnxEngine(
     bundle.model_path("face", "fp32"), num_threads=1
 ) as reference:
@@ -74,20 +74,20 @@ with open_tensorrt(bundle, "face", "fp32", BuildOptions()) as engine, OnnxEngine
     for seed in range(5):
         feed = {"image": np.random.default_rng(seed).random(shape, np.float32)}
         want, have = reference.infer(feed), engine.infer(feed)
-        answers.append(all(np.array_equal(want[name], have[name]) for name in want))
-    # The engine's input where a kernel has left it, on the stream of that kernel.
+        equal.append(all(np.array_equal(want[name], have[name]) for name in want))
+    # An input in device memory, on the stream of the kernel that wrote it.
     stream, memory = gpu.driver.Stream(1), gpu.driver.mem_alloc(feed["image"].nbytes)
     ctypes.memmove(int(memory), feed["image"].ctypes.data, feed["image"].nbytes)
     on_gpu = DeviceArray(int(memory), shape, "float32", stream.handle, memory)
     for _ in range(3):
         have = engine.infer({"image": on_gpu})
-        answers.append(all(np.array_equal(want[name], have[name]) for name in want))
+        equal.append(all(np.array_equal(want[name], have[name]) for name in want))
 del engine, have, on_gpu, memory, stream
 gc.collect()
 print(json.dumps({
     "gpu": [gpu.name, gpu.num_sms, gpu.compute_capability, gpu.integrated],
     "free": gpu.driver.mem_get_info()[0],
-    "right": answers,
+    "equal": equal,
     "enqueued": len(calls),
     "left": driver.fake_live() - before,
 }))
@@ -95,7 +95,7 @@ print(json.dumps({
 
 
 def read_prototypes(headers: list[str]) -> dict[str, list[str]]:
-    """The types of the arguments of each function, by the name that the library exports."""
+    """Return the argument types of each function by its exported name."""
     command = ["cc", "-E", "-P", "-x", "c", "-", *(f"-I{path}" for path in headers)]
     text = subprocess.run(
         command, input="#include <cuda.h>", capture_output=True, text=True, check=True
@@ -108,7 +108,7 @@ def read_prototypes(headers: list[str]) -> dict[str, list[str]]:
 
 @pytest.fixture(params=CUDA)
 def cuda(request: pytest.FixtureRequest) -> str:
-    """Each CUDA whose headers are here; skips where they are not."""
+    """Each CUDA, if its headers were fetched and a compiler is installed."""
     version: str = request.param
     if not find_headers(FETCHED, version) or shutil.which("cc") is None:
         pytest.skip(
@@ -118,7 +118,7 @@ def cuda(request: pytest.FixtureRequest) -> str:
 
 
 def test_driver_calls(cuda: str, tmp_path: Path) -> None:
-    """Every symbol that cuda_driver.py looks up is one, with as many arguments of these sizes."""
+    """Every symbol of cuda_driver.py exists, with the same number and sizes of arguments."""
     headers = find_headers(FETCHED, cuda)
     prototypes = read_prototypes(headers)
     names = sorted(cuda_driver._SIGNATURES)
@@ -147,7 +147,7 @@ def test_driver_calls(cuda: str, tmp_path: Path) -> None:
 
 
 def make_fake_driver(cuda: str, pycuda: Path, folder: Path) -> None:
-    """libcuda.so.1 with all that this pycuda is linked with."""
+    """Compile a libcuda.so.1 with every symbol that this pycuda needs."""
     extension = next(pycuda.glob("_driver*.so"))
     listed = subprocess.run(
         ["nm", "-D", "--undefined-only", "--format=posix", extension],
@@ -167,8 +167,8 @@ def make_fake_driver(cuda: str, pycuda: Path, folder: Path) -> None:
 
 
 def test_engine_on_the_real_pycuda(cuda: str, tmp_path: Path) -> None:
-    """Opened, run plain and as a graph, and closed: every call of pycuda's and of the driver's
-    is taken, the numbers arrive, and everything is given back."""
+    """An engine opens, runs plain and as a graph, and closes: the outputs are right, and everything
+    is freed."""
     place = FETCHED / f"pycuda-cuda-{cuda}"
     if not (place / "pycuda").is_dir():
         pytest.skip("pycuda is not compiled; see scripts/check_tensorrt_api --pycuda")
@@ -178,7 +178,7 @@ def test_engine_on_the_real_pycuda(cuda: str, tmp_path: Path) -> None:
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(place), *sys.path)),
-            # This pycuda is linked with no driver; ours is then found by its name.
+            # This pycuda is not linked with a driver, so the preloaded fake is used.
             "LD_PRELOAD": str(tmp_path / "libcuda.so.1"),
             "EMOTION_EDGE_CACHE": str(tmp_path / "cache"),
         },
@@ -192,7 +192,7 @@ def test_engine_on_the_real_pycuda(cuda: str, tmp_path: Path) -> None:
     assert json.loads(result.stdout) == {
         "gpu": ["Fake", 8, "8.7", True],
         "free": 2 << 30,
-        "right": [True] * 8,
+        "equal": [True] * 8,
         "enqueued": 3,  # a plain run, and a capture for each of the two addresses
         "left": 0,
     }

@@ -22,8 +22,8 @@ def embedding(value: float) -> NDArray[np.float32]:
     return np.full((1, 256), value, np.float32)
 
 
-def shown(memory: EmbeddingMemory, t_ms: float, num_faces: int = NUM_FACES) -> list[float]:
-    """The values of the faces that the mask shows, oldest first; the rest must be zeros."""
+def read_faces(memory: EmbeddingMemory, t_ms: float, num_faces: int = NUM_FACES) -> list[float]:
+    """Return the values of the unmasked faces, oldest first; the others must be zeros."""
     feed = memory.feed(round(t_ms * MS), face=True, voice=False)
     faces, mask = feed["faces"][0], feed["face_mask"][0]
     assert faces.shape == (num_faces, 256)
@@ -34,7 +34,7 @@ def shown(memory: EmbeddingMemory, t_ms: float, num_faces: int = NUM_FACES) -> l
 
 
 def fill(memory: EmbeddingMemory, times_ms: list[float]) -> None:
-    """A face at each time, whose value is the time."""
+    """Add a face at each time, whose value is the time."""
     for t_ms in times_ms:
         memory.add_face(round(t_ms * MS), embedding(t_ms))
 
@@ -57,7 +57,7 @@ def test_newest_is_last_and_the_oldest_leaves() -> None:
     seen = []
     for n in range(1, 7):
         fill(memory, [n * SPACING_MS])
-        seen.append([round(t / SPACING_MS) for t in shown(memory, n * SPACING_MS)])
+        seen.append([round(t / SPACING_MS) for t in read_faces(memory, n * SPACING_MS)])
     assert seen == [[1], [1, 2], [1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]]
 
 
@@ -65,23 +65,23 @@ def test_newest_is_last_and_the_oldest_leaves() -> None:
 @pytest.mark.parametrize("fps", [5, 10, 15, 29.97, 60, 120])
 @pytest.mark.parametrize("num_faces", [4, 8])
 def test_faces_span_the_second_at_any_rate(num_faces: int, fps: float, jitter: float) -> None:
-    """The newest frame's face, and earlier ones back to a second ago: each gap is the even
-    spacing to within one frame period, or one frame period where that is longer."""
-    waver = random.Random(1)
-    times_ms = [(n + waver.uniform(-jitter, jitter)) * 1000 / fps for n in range(round(4 * fps))]
+    """From the newest face back to one second before it. Each gap is the grid spacing to within one
+    frame period, or one frame period where that is longer."""
+    noise = random.Random(1)
+    times_ms = [(n + noise.uniform(-jitter, jitter)) * 1000 / fps for n in range(round(4 * fps))]
     longest_ms = max(b - a for a, b in itertools.pairwise(times_ms))
     resolution_ms = longest_ms + MIN_GAP_NS / MS * (fps > 50)
     spacing_ms = SECOND_MS / (num_faces - 1)
     memory = EmbeddingMemory(num_faces)
     for t_ms in times_ms:
         fill(memory, [t_ms])
-        held = shown(memory, t_ms, num_faces)
+        held = read_faces(memory, t_ms, num_faces)
         assert held[-1] == pytest.approx(t_ms)
         assert t_ms - held[0] <= SECOND_MS + 1e-3
         gaps_ms = np.diff(held)
         assert (gaps_ms <= max(spacing_ms, longest_ms) + resolution_ms + 1e-3).all()
         if longest_ms < spacing_ms:
-            # The face a second ago is the oldest one left: only it may be nearer than a period.
+            # Only the oldest face may be nearer than a period.
             assert (gaps_ms[1:] >= spacing_ms - resolution_ms - 1e-3).all()
         if t_ms > 2 * SECOND_MS:
             assert t_ms - held[0] >= SECOND_MS - resolution_ms
@@ -97,58 +97,58 @@ def test_faces_span_the_second_at_any_rate(num_faces: int, fps: float, jitter: f
     ],
 )
 def test_faces_chosen(fps: int, ages_ms: list[int]) -> None:
-    """Eight, each the nearest to its place a seventh of a second before the next; all there are
-    of a slow camera."""
+    """Eight, each nearest to its point a seventh of a second before the next; all faces of a slow
+    camera."""
     memory = EmbeddingMemory(8)
     fill(memory, [n * 1000 / fps for n in range(2 * fps + 1)])
-    held = shown(memory, 2000, 8)
+    held = read_faces(memory, 2000, 8)
     assert [2000 - t_ms for t_ms in held] == pytest.approx(ages_ms, abs=0.5)
 
 
-def test_faces_of_a_clock_that_went_back_are_forgotten() -> None:
-    """They are another camera's."""
+def test_timestamps_that_go_back_clear_the_faces() -> None:
+    """They come from another camera."""
     memory = EmbeddingMemory(NUM_FACES)
     fill(memory, [5000, 5400, 1000, 1400])
-    assert shown(memory, 1400) == [1000, 1400]
+    assert read_faces(memory, 1400) == [1000, 1400]
 
 
-def test_faces_grow_old() -> None:
-    """After a second they are gone, one by one, and what they held is zeros."""
+def test_faces_expire() -> None:
+    """After a second, one by one, and their rows are zeros."""
     memory = EmbeddingMemory(NUM_FACES)
     fill(memory, [0, 400, 800])
-    assert shown(memory, 1000) == [0, 400, 800]
-    assert shown(memory, 1000.001) == [400, 800]
-    assert shown(memory, 1500) == [800]
-    assert shown(memory, 1801) == []
+    assert read_faces(memory, 1000) == [0, 400, 800]
+    assert read_faces(memory, 1000.001) == [400, 800]
+    assert read_faces(memory, 1500) == [800]
+    assert read_faces(memory, 1801) == []
     fill(memory, [2000])
-    assert shown(memory, 2000) == [2000]
+    assert read_faces(memory, 2000) == [2000]
 
 
-def test_forgotten_faces() -> None:
-    """The next face starts afresh, the voice stays."""
+def test_cleared_faces() -> None:
+    """The next face is alone; the voice stays."""
     memory = EmbeddingMemory(NUM_FACES)
     fill(memory, [100, 400])
     memory.set_voice(embedding(7))
     memory.clear_faces()
-    assert shown(memory, 400) == []
+    assert read_faces(memory, 400) == []
     fill(memory, [433])
-    assert shown(memory, 433) == [433]
+    assert read_faces(memory, 433) == [433]
     assert memory.feed(433 * MS, face=True, voice=True)["voice"][0, 0] == 7
 
 
-def test_faces_that_are_not_asked_for() -> None:
-    """They are not shown, and stay for the next time."""
+def test_input_without_faces() -> None:
+    """The stored faces stay for the next input."""
     memory = EmbeddingMemory(NUM_FACES)
     fill(memory, [100, 400])
-    assert shown(memory, 400) == [100, 400]
+    assert read_faces(memory, 400) == [100, 400]
     feed = memory.feed(500 * MS, face=False, voice=True)
     assert not feed["faces"].any()
     assert not feed["face_mask"].any()
-    assert shown(memory, 600) == [100, 400]
+    assert read_faces(memory, 600) == [100, 400]
 
 
 def test_voice() -> None:
-    """The newest, shown only when asked for."""
+    """The newest one, masked on request."""
     memory = EmbeddingMemory(NUM_FACES)
     for value in (1, 2):
         memory.set_voice(embedding(value))
@@ -158,18 +158,18 @@ def test_voice() -> None:
     assert memory.feed(0, face=True, voice=False)["voice_mask"].tolist() == [[0]]
 
 
-def test_forgotten_voice() -> None:
-    """Nothing of it is left, and the faces stay."""
+def test_cleared_voice() -> None:
+    """Its row is zeros; the faces stay."""
     memory = EmbeddingMemory(NUM_FACES)
     fill(memory, [100])
     memory.set_voice(embedding(7))
     memory.clear_voice()
     assert not memory.feed(100 * MS, face=True, voice=False)["voice"].any()
-    assert shown(memory, 100) == [100]
+    assert read_faces(memory, 100) == [100]
 
 
 def test_embeddings_are_copied() -> None:
-    """Engines use their output buffers again."""
+    """Engines reuse their output buffers."""
     memory = EmbeddingMemory(NUM_FACES)
     buffer = embedding(1)
     memory.add_face(0, buffer)
@@ -181,7 +181,7 @@ def test_embeddings_are_copied() -> None:
 
 
 def test_wiped() -> None:
-    """Nothing of anybody is left."""
+    """No embedding is left."""
     memory = EmbeddingMemory(NUM_FACES)
     fill(memory, [0, 400])
     memory.set_voice(embedding(3))
@@ -189,8 +189,8 @@ def test_wiped() -> None:
     assert not any(array.any() for array in memory.feed(400 * MS, face=True, voice=False).values())
 
 
-def test_no_memory_is_taken_on_the_way() -> None:
-    """Two seconds at 60 frames fill arrays that were there before."""
+def test_no_allocation_per_frame() -> None:
+    """Two seconds at 60 frames a second fill preallocated arrays."""
     memory = EmbeddingMemory(64)
     face = embedding(1)
     fill(memory, [n * 16.0 for n in range(60)])
@@ -202,4 +202,4 @@ def test_no_memory_is_taken_on_the_way() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 4 * 256 * 4, "far less than the 64 embeddings that are shown"
+    assert peak < 4 * 256 * 4, "far less than the 64 embeddings of the input"

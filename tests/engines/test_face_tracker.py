@@ -1,4 +1,4 @@
-"""One face, chosen and followed, with a box that is still while the face is."""
+"""One face, chosen and followed, with a box that stays still while the face does."""
 
 from __future__ import annotations
 
@@ -30,68 +30,68 @@ def make_frame(image: NDArray[np.uint8], t_ns: int = 0, index: int = 0) -> Video
 
 
 def follow(places: Iterable[Sequence[float]], lost_after_s: float = 0.7) -> list[FaceBox]:
-    """The steady boxes for findings (centre x, centre y, side), eight a second."""
-    steady = BoxSmoother(lost_after_s)
+    """The smoothed boxes for detections (center x, center y, side), eight a second."""
+    smoother = BoxSmoother(lost_after_s)
     boxes = [
-        steady.update(n * STEP_NS, Detection(x, y, size, 1.0))
+        smoother.update(n * STEP_NS, Detection(x, y, size, 1.0))
         for n, (x, y, size) in enumerate(places)
     ]
     assert all(box is not None for box in boxes)
     return [box for box in boxes if box is not None]
 
 
-# The steady box
+# The smoothed box
 
 
 def test_box_stands_still_while_the_face_does() -> None:
-    """The detectors waver by 2 % of the side: of that at most a tenth is seen."""
+    """The detectors jitter by 2 % of the side; the box moves by at most a tenth of that."""
     rng = np.random.default_rng(4)
-    wavering = [
+    jittering = [
         tuple(np.array([400.0, 300.0, 200.0]) + 200 * rng.uniform(-0.02, 0.02, 3))
         for _ in range(200)
     ]
-    boxes = follow(wavering)
+    boxes = follow(jittering)
     centres = np.array([(b.x + b.size / 2, b.y + b.size / 2, b.size) for b in boxes[20:]])
     steps = np.abs(np.diff(centres, axis=0)).max()
     assert steps < 0.003 * 200
     assert np.abs(centres - [400, 300, 200]).max() < 0.015 * 200
-    assert centres.std(axis=0).max() < np.std(np.array(wavering), axis=0).min() / 2
+    assert centres.std(axis=0).max() < np.std(np.array(jittering), axis=0).min() / 2
 
 
 @pytest.mark.parametrize("step", [(30, 0, 0), (0, -30, 0), (0, 0, 40), (-200, 100, -50)])
 def test_box_follows_a_step_at_once(step: tuple[float, float, float]) -> None:
-    """A real move is not smoothed: the box is there with the first finding."""
+    """A real move is not smoothed: the box is there with the first detection."""
     x, y, size = (a + b for a, b in zip((400, 300, 200), step, strict=True))
     box = follow([(400, 300, 200)] * 5 + [(x, y, size)])[-1]
     assert (box.x + box.size / 2, box.y + box.size / 2, box.size) == pytest.approx((x, y, size))
 
 
 def test_box_follows_a_slow_drift() -> None:
-    """A drift within the dead band at each step never leaves the box behind by more than it."""
+    """A drift within the dead band at each step leaves the box behind by at most the dead band."""
     places = [(400 + n, 300 + 0.5 * n, 200 + 0.3 * n) for n in range(150)]
     for place, box in zip(places, follow(places), strict=True):
         lag = max(abs(box.x + box.size / 2 - place[0]), abs(box.size - place[2]))
         assert lag <= BoxSmoother.DEAD_BAND * place[2]
 
 
-def test_box_is_forgotten() -> None:
-    """Kept while the face is away for a moment; gone after `lost_after_s`; then found anew."""
-    steady = BoxSmoother(0.7)
-    first = steady.update(0, Detection(100, 100, 50, 1.0))
-    assert steady.update(700_000_000, None) is first
-    assert steady.update(700_000_001, None) is None
-    assert steady.update(800_000_000, None) is None
-    again = steady.update(900_000_000, Detection(102, 101, 50, 1.0))
+def test_lost_box() -> None:
+    """The box stays while the face is away for a moment and is lost after `lost_after_s`."""
+    smoother = BoxSmoother(0.7)
+    first = smoother.update(0, Detection(100, 100, 50, 1.0))
+    assert smoother.update(700_000_000, None) is first
+    assert smoother.update(700_000_001, None) is None
+    assert smoother.update(800_000_000, None) is None
+    again = smoother.update(900_000_000, Detection(102, 101, 50, 1.0))
     assert again == FaceBox(77, 76, 50, 1.0, 900_000_000)
 
 
 def test_box_has_the_time_of_its_frame() -> None:
-    """A picture without a face does not make the old box look new."""
-    steady = BoxSmoother(1.0)
-    steady.update(5, Detection(100, 100, 50, 0.5))
-    kept = steady.update(900, None)
-    assert kept is not None
-    assert kept.t_ns == 5
+    """A frame without a face does not renew the box's time."""
+    smoother = BoxSmoother(1.0)
+    smoother.update(5, Detection(100, 100, 50, 0.5))
+    box = smoother.update(900, None)
+    assert box is not None
+    assert box.t_ns == 5
 
 
 # Which face
@@ -102,7 +102,7 @@ def box_at(face: Detection) -> FaceBox:
 
 
 def test_largest_central_face_is_chosen() -> None:
-    """Size counts, and so does the middle; the detector's score and order do not."""
+    """Size and position count; the detector's score and order do not."""
     middle, corner = Detection(320, 180, 100, 0.1), Detection(60, 60, 110, 9.0)
     large = Detection(100, 100, 300, 0.1)
     assert choose_face([corner, middle], 640, 360, None) is middle
@@ -111,15 +111,16 @@ def test_largest_central_face_is_chosen() -> None:
 
 
 def test_face_followed_is_not_left_for_a_little_better_one() -> None:
-    """Two faces of about one size: no to and fro; a clearly better one takes over."""
+    """Between two faces of about one size the tracker does not alternate; a clearly better one
+    wins."""
     left, right = Detection(220, 180, 100, 1.0), Detection(420, 180, 100, 1.0)
-    a_bit = Detection(420, 180, 115, 1.0)
+    slightly_better = Detection(420, 180, 115, 1.0)
     better = Detection(420, 180, 150, 1.0)
     for order in ([left, right], [right, left]):
         assert choose_face(order, 640, 360, box_at(left)) is left
         assert choose_face(order, 640, 360, box_at(right)) is right
-    assert choose_face([left, a_bit], 640, 360, None) is a_bit
-    assert choose_face([left, a_bit], 640, 360, box_at(left)) is left
+    assert choose_face([left, slightly_better], 640, 360, None) is slightly_better
+    assert choose_face([left, slightly_better], 640, 360, box_at(left)) is left
     assert choose_face([left, better], 640, 360, box_at(left)) is better
 
 
@@ -137,7 +138,7 @@ def centre_and_side(box: FaceBox) -> NDArray[np.float64]:
     return np.array([box.x + box.size / 2, box.y + box.size / 2, box.size])
 
 
-def test_haar_finds_the_demo_face() -> None:
+def test_haar_detects_the_demo_face() -> None:
     """The drawn face, through all its expressions, at its place."""
     detector = open_detector("")
     found = 0
@@ -153,24 +154,24 @@ def test_haar_finds_the_demo_face() -> None:
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_detectors_agree_on_a_real_face(shared_data: Path, name: str) -> None:
-    """What the face network sees does not depend on the finder: within 12 % of the side."""
+    """The face network's crop does not depend on the detector: within 12 % of the side."""
     clip = shared_data / "clips" / name
     if not clip.is_file():
         pytest.skip(f"no {clip}")
-    finders = [FaceTracker(HaarDetector(), 1.0)]
-    finders.append(FaceTracker(YuNetDetector(yunet_file(shared_data)), 1.0))
-    apart = []
+    trackers = [FaceTracker(HaarDetector(), 1.0)]
+    trackers.append(FaceTracker(YuNetDetector(yunet_file(shared_data)), 1.0))
+    distances = []
     for frame in MediaFile(clip).frames():
         if frame.index % 12:
             continue
-        haar, yunet = (face_tracker.track(frame) for face_tracker in finders)
+        haar, yunet = (face_tracker.track(frame) for face_tracker in trackers)
         assert yunet is not None
         if haar is not None:
             off = centre_and_side(haar) - centre_and_side(yunet)
-            apart.append(np.abs(off).max() / yunet.size)
-    assert len(apart) >= 7
-    assert np.median(apart) < 0.12
-    assert max(apart) < 0.2
+            distances.append(np.abs(off).max() / yunet.size)
+    assert len(distances) >= 7
+    assert np.median(distances) < 0.12
+    assert max(distances) < 0.2
 
 
 @pytest.fixture(params=["haar", "yunet"])
@@ -184,7 +185,7 @@ def detector(request: pytest.FixtureRequest) -> Detector:
     "size", [(40, 30), (1, 1), (2, 400), (400, 2), (400, 33), (321, 181), (1919, 1079)]
 )
 def test_frames_without_a_face(detector: Detector, size: tuple[int, int]) -> None:
-    """Black, white and noisy pictures of any size: nothing is found, nothing fails."""
+    """Black, white and noisy images of any size: no detection, no failure."""
     width, height = size
     face_tracker = FaceTracker(detector, 0.7)
     noise = np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
@@ -197,12 +198,12 @@ def test_frames_without_a_face(detector: Detector, size: tuple[int, int]) -> Non
 
 
 class Script:
-    """A detector that finds what it is told."""
+    """A detector with scripted detections."""
 
     def __init__(self, found: list[Detection]) -> None:
         self.found = found
         self.seen: list[int] = []
-        """The first byte of each picture."""
+        """The first byte of each image."""
         self.formats: list[str] = []
 
     def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
@@ -212,8 +213,8 @@ class Script:
 
 
 def test_box_is_not_used_for_another_frame_size() -> None:
-    """A camera that was lost and is back at another size: the old box means nothing there, not for
-    the pictures until the next search either."""
+    """A camera that comes back at another size: the old box is not used for its frames, not even
+    until the next search."""
     detector = Script([Detection(500, 300, 200, 1.0)])
     face_tracker = FaceTracker(detector, 0.7)
     large = make_frame(np.zeros((720, 1280, 3), np.uint8))
@@ -232,8 +233,8 @@ def test_box_is_not_used_for_another_frame_size() -> None:
 @pytest.mark.parametrize("lost_after_s", [0.7, 3.0])
 @pytest.mark.parametrize("period_ns", [STEP_NS, 2 * 10**9])
 def test_box_that_is_old_is_not_used(lost_after_s: float, period_ns: int) -> None:
-    """A camera that comes back after an hour: the old box holds for its first pictures no more.
-    One that is as new as a slow camera and the finder's period allow holds."""
+    """The box of an hour ago is not used for a frame. One as new as a slow camera and the search
+    period allow is."""
     face_tracker = FaceTracker(Script([Detection(500, 300, 200, 1.0)]), lost_after_s)
     face_tracker.period_ns = period_ns
     image = np.zeros((720, 1280, 3), np.uint8)
@@ -247,30 +248,29 @@ def test_box_that_is_old_is_not_used(lost_after_s: float, period_ns: int) -> Non
 
 @pytest.mark.parametrize("found", [True, False])
 def test_box_that_is_old_is_not_followed(found: bool) -> None:
-    """An hour later the face that is there is framed as it is found, and the one that sat where the
-    old one was is not preferred."""
-    steady = BoxSmoother(0.7)
-    steady.update(0, Detection(100, 100, 50, 1.0))
+    """An hour later a face is framed as detected, and one at the old place is not preferred."""
+    smoother = BoxSmoother(0.7)
+    smoother.update(0, Detection(100, 100, 50, 1.0))
     later = 3600 * 10**9
     if found:
         wanted = FaceBox(76, 75, 50, 1.0, later)
-        assert steady.update(later, Detection(101, 100, 50, 1.0)) == wanted
+        assert smoother.update(later, Detection(101, 100, 50, 1.0)) == wanted
     else:
-        assert steady.update(later, None) is None
-    left, a_bit = Detection(220, 180, 100, 1.0), Detection(420, 180, 115, 1.0)
+        assert smoother.update(later, None) is None
+    left, slightly_better = Detection(220, 180, 100, 1.0), Detection(420, 180, 115, 1.0)
     detector = Script([left])
     face_tracker = FaceTracker(detector, 0.7)
     image = np.zeros((360, 640, 3), np.uint8)
     face_tracker.track(make_frame(image))
-    detector.found = [left, a_bit]
+    detector.found = [left, slightly_better]
     new = face_tracker.track(make_frame(image, later))
     assert new is not None
-    assert new.x + new.size / 2 == a_bit.x
+    assert new.x + new.size / 2 == slightly_better.x
 
 
 @pytest.mark.parametrize("format_name", ["bgr8", "rgb8"])
-def test_detector_is_told_the_order_of_the_channels(format_name: str) -> None:
-    """The frame says which channel is first, and the detector must know."""
+def test_detector_gets_the_pixel_format(format_name: str) -> None:
+    """As the frame states it."""
     detector = Script([])
     FaceTracker(detector, 0.7).track(
         VideoFrame(0, 0, np.zeros((50, 50, 3), np.uint8), format=format_name)

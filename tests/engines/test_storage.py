@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from emotion_edge.engines.storage import (
     atomic_write,
+    hold_lock,
     make_folder,
     move_folder,
     remove_folder,
@@ -114,3 +117,18 @@ def test_folders(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "d" / "c" / "file").read_bytes() == b"x"
     remove_folder(tmp_path / "a" / "d", tmp_path / "a" / ".gone")
     assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is locked out there; any other error of the disk is raised."""
+    codes = [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO]
+
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(codes[0], os.strerror(codes.pop(0)))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for error in (None, None, OSError):
+        expected = pytest.raises(error) if error else nullcontext()
+        with expected, hold_lock(tmp_path / "lock", 0.0, TimeoutError(), lambda: None):
+            pass
+    assert codes == []

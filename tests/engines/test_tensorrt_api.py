@@ -1,7 +1,7 @@
-"""What engines/ uses of TensorRT exists in its real bindings, in every version that is supported.
+"""TensorRT's API as engines/ uses it, against the real bindings of every supported version.
 
-The bindings are loaded without TensorRT (trt_bindings.py); fetched.py installs them. Nothing can
-be built or run with them: that names, arguments and types are right is all that is shown.
+fetched.py installs the bindings, trt_bindings.py imports them without TensorRT. Names, arguments
+and types are checked; nothing can be built or run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import emotion_edge.engines
 
 from .fetched import FETCHED, TENSORRT, list_missing
 from .trt_bindings import Bindings, prepare
-from .trt_stubs import Findings, check_types, list_attributes, list_untyped, make_stubs, repair
+from .trt_stubs import Findings, check_types, list_attributes, list_untyped, make_stubs
 
 ENGINES = Path(emotion_edge.engines.__file__).parent
 MODULES = sorted(
@@ -40,9 +40,9 @@ print(json.dumps([name for name in json.loads(sys.argv[1]) if not is_there(name)
 USE = """
 import json, sys
 import tensorrt as trt
-from emotion_edge.engines.tensorrt import builder, loader
-diagnostics, progress = loader.TensorRTDiagnostics(), builder._Progress()
-logger, monitor = loader.make_logger(diagnostics), builder._make_monitor(progress)
+from emotion_edge.engines.tensorrt import compiler, loader
+diagnostics, progress = loader.TensorRTDiagnostics(), compiler.Progress()
+logger, monitor = loader.make_logger(diagnostics), compiler._make_monitor(progress)
 logger.log(trt.ILogger.WARNING, "strange")
 monitor.phase_start("Building", "", 2)
 goes_on = monitor.step_complete("Building", 1)
@@ -91,7 +91,7 @@ class Monitor(trt.IProgressMonitor):
 
 @dataclass(frozen=True, slots=True)
 class ApiCheck:
-    """The bindings of one version, and a folder with their stubs and a copy of the package."""
+    """The bindings of one version, and a folder with stubs and a copy of the package."""
 
     bindings: Bindings
     folder: Path
@@ -101,29 +101,29 @@ class ApiCheck:
         return self.folder / "emotion_edge" / "engines"
 
     def check(self, *files: Path) -> Findings:
-        """Of modules below engines/."""
+        """Type-check modules below engines/."""
         parts = [file.with_suffix("").parts for file in files]
         names = [".".join(("emotion_edge", "engines", *names)) for names in parts]
         return check_types(self.folder, names, FETCHED / "mypy_cache")
 
     def list_missing(self, names: Iterable[str]) -> list[str]:
-        """Those that the real module has not."""
-        found: list[str] = json.loads(self.bindings.run("-c", FIND_MISSING, json.dumps([*names])))
-        return found
+        """Return the names that the real module lacks."""
+        missing: list[str] = json.loads(self.bindings.run("-c", FIND_MISSING, json.dumps([*names])))
+        return missing
 
     def rename(self, old: str) -> None:
-        """In the copy; spoils every use of a name that must be there."""
+        """Rename an attribute in the copy, which makes every use of it wrong."""
         count = 0
         for path in (self.engines / module for module in MODULES):
             source, here = re.subn(rf"\b{old}\b", f"{old}_", path.read_text())
             path.write_text(source)
             count += here
-        assert count, f"engines/ has no {old} any more"
+        assert count, f"engines/ no longer uses {old}"
 
 
 @pytest.fixture(scope="session", params=TENSORRT)
 def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ApiCheck:
-    """Each version; skips where it was not fetched or there is no compiler."""
+    """Each version, if it was fetched and a compiler is installed."""
     version: str = request.param
     missing = [path for path in list_missing() if Path(path).name in (version, "stubgen")]
     missing += [program for program in ("cc", "nm") if shutil.which(program) is None]
@@ -137,7 +137,7 @@ def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def api_check(prepared: ApiCheck, tmp_path: Path) -> ApiCheck:
-    """With a copy of engines/ that the test may spoil, beside the folder that it imports."""
+    """A copy of engines/ that the test may change, beside the folder that it imports."""
     package = tmp_path / "emotion_edge"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -147,8 +147,8 @@ def api_check(prepared: ApiCheck, tmp_path: Path) -> ApiCheck:
     return ApiCheck(prepared.bindings, tmp_path)
 
 
-def test_every_name_is_there(api_check: ApiCheck) -> None:
-    """All that is taken from the module `tensorrt`, asked of the module itself."""
+def test_every_name_exists(api_check: ApiCheck) -> None:
+    """The real module has every attribute that engines/ uses."""
     names = {
         name
         for module in MODULES
@@ -159,8 +159,8 @@ def test_every_name_is_there(api_check: ApiCheck) -> None:
 
 
 def test_types(api_check: ApiCheck) -> None:
-    """Attributes, arities and argument types fit the signatures, and nothing escapes the check:
-    no method of TensorRT's is called on something that mypy takes for Any."""
+    """Attributes, arities and argument types match the signatures, and no method of TensorRT's is
+    called on a value of type Any."""
     findings = api_check.check(*MODULES)
     assert findings.errors == []
     stub = (api_check.folder / "tensorrt" / "tensorrt.pyi").read_text()
@@ -169,22 +169,22 @@ def test_types(api_check: ApiCheck) -> None:
         assert list_untyped((ENGINES / module).read_text(), stub, unknown) == [], module
 
 
-def test_wrong_code_is_seen(api_check: ApiCheck) -> None:
-    """mypy objects to each of the wrong lines and to no other."""
+def test_wrong_code_is_found(api_check: ApiCheck) -> None:
+    """mypy reports each of the wrong lines and no other."""
     (api_check.engines / "wrong.py").write_text(WRONG)
-    found = {int(error.split(":")[1]) for error in api_check.check(Path("wrong.py")).errors}
+    reported = {int(error.split(":")[1]) for error in api_check.check(Path("wrong.py")).errors}
     lines = WRONG.splitlines()
-    assert found == {number for number, line in enumerate(lines, 1) if "# wrong" in line}
+    assert reported == {number for number, line in enumerate(lines, 1) if "# wrong" in line}
 
 
-def test_wrong_names_are_seen(api_check: ApiCheck) -> None:
-    """A name of ours that is not TensorRT's fails in mypy, and one of the module in both."""
+def test_wrong_names_are_found(api_check: ApiCheck) -> None:
+    """mypy reports a name that TensorRT lacks, and the module check one of the module."""
     names = ("STRONGLY_TYPED", "set_memory_pool_limit", "execute_async_v3")
     for name in names:
         api_check.rename(name)
     errors = "\n".join(api_check.check(*MODULES).errors)
     for name in names:
-        assert f'has no attribute "{name}_"' in errors
+        assert f'"{name}_"' in errors
     used = {
         name
         for module in MODULES
@@ -193,11 +193,11 @@ def test_wrong_names_are_seen(api_check: ApiCheck) -> None:
     assert api_check.list_missing(used) == ["NetworkDefinitionCreationFlag.STRONGLY_TYPED_"]
 
 
-def test_our_classes_work_with_the_real_ones(api_check: ApiCheck) -> None:
-    """Logger and progress monitor can be made and called; what build.py relies on is so.
+def test_subclasses_and_conventions(api_check: ApiCheck) -> None:
+    """Logger and progress monitor work, and the conventions that the engines rely on hold.
 
-    A library that gives nothing raises TypeError; a tuple is taken for a shape; a network has a
-    length, which is why it must be compared with None.
+    A null pointer raises TypeError; a tuple is accepted as a shape; a network has a length, so it
+    must be compared with None.
     """
     null = "pybind11::init(): factory function returned nullptr"
     assert json.loads(api_check.bindings.run("-c", USE)) == {
@@ -208,60 +208,3 @@ def test_our_classes_work_with_the_real_ones(api_check: ApiCheck) -> None:
         "shape": [3, 64],
         "lengths": True,
     }
-
-
-def test_stubs_are_repaired() -> None:
-    """What pybind11-stubgen makes of TensorRT's docstrings becomes Python that says the truth."""
-    stub = """
-from __future__ import annotations
-class Builder:
-    def network(self) -> nvinfer1::v_1_0::INetwork: ...
-    def get(self, in: typing.SupportsInt) -> nvinfer1::IBuilder: ...
-    def scale(self, mode: Mode = <Mode.ALL: 0>, axis: Size) -> bool: ...
-    def find(self, name: FallbackString, mode: Mode = <Mode.ALL: 0>) -> tensorrt_bindings.X: ...
-class INetwork:
-    def __len__(self) -> int: ...
-class Sizes:
-    def __getitem__(self, arg0: slice) -> tuple: ...
-    def __getitem__(self, arg0: typing.SupportsInt) -> typing.SupportsInt: ...
-def volume(iterable): ...
-bool: DataType
-"""
-    assert repair(stub).splitlines() == [
-        "from __future__ import annotations",
-        "import builtins",
-        "import collections.abc",
-        "import typing",
-        "",
-        "class Builder:",
-        "",
-        "    def network(self) -> INetwork:",
-        "        ...",
-        "",
-        "    def get(self, in_: int) -> Builder:",
-        "        ...",
-        "",
-        "    def scale(self, mode: Mode, axis: Size) -> builtins.bool:",
-        "        ...",
-        "",
-        "    def find(self, name: str, mode: Mode=...) -> tensorrt.X:",
-        "        ...",
-        "",
-        "class INetwork:",
-        "    pass",
-        "",
-        "class Sizes:",
-        "",
-        "    def __getitem__(self, arg0: slice) -> tuple:",
-        "        ...",
-        "",
-        "    def __getitem__(self, arg0: int) -> int:",
-        "        ...",
-        "",
-        "    def __iter__(self) -> collections.abc.Iterator[int]:",
-        "        ...",
-        "",
-        "def volume(iterable: typing.Any) -> typing.Any:",
-        "    ...",
-        "bool: DataType",
-    ]

@@ -1,8 +1,7 @@
-"""The real TensorRT bindings, loaded on a machine without TensorRT.
+"""The real TensorRT bindings, imported without TensorRT.
 
-In: what fetched.py has installed: the Python module, which is complete, without the three libraries
-that it is linked with. Out: the module, which can be imported over empty libraries that export the
-few symbols it leaves undefined.
+In: the Python module that fetched.py installs, without the three libraries that it is linked with.
+Out: the module over stub libraries, which export the symbols that it leaves undefined.
 """
 
 from __future__ import annotations
@@ -16,27 +15,27 @@ from pathlib import Path
 
 
 def list_undefined(module: Path) -> list[str]:
-    """The functions that the extension module needs and that no library of this system has."""
+    """Return the functions that the module needs and no library of this system has."""
     command = ["nm", "-D", "--undefined-only", "--format=posix", str(module)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     # A version after "@" names a system library; weak symbols may stay undefined.
     names = [name for name, kind, *_ in map(str.split, lines) if kind == "U" and "@" not in name]
-    # Python's own and those of the C library are in this very process.
+    # Python's and the C library's symbols are in this process.
     return [name for name in names if not hasattr(ctypes.CDLL(None), name)]
 
 
 @dataclass(frozen=True, slots=True)
 class Bindings:
-    """One version, which can be imported as `tensorrt`."""
+    """One version, importable as `tensorrt`."""
 
     version: str
     search: tuple[Path, ...]
-    """Where Python finds it."""
+    """Folders for PYTHONPATH."""
     libraries: Path
-    """Where the loader finds what it is linked with."""
+    """Folder for LD_LIBRARY_PATH."""
 
     def run(self, *arguments: str) -> str:
-        """What a Python of its own prints that has these bindings. A warning is an error."""
+        """Run Python with these bindings and return its output. A warning is an error."""
         path = os.pathsep.join([*map(str, self.search), *filter(None, sys.path)])
         result = subprocess.run(
             [sys.executable, "-W", "error", *arguments],
@@ -51,8 +50,8 @@ class Bindings:
 
 
 def prepare(fetched: Path, version: str, folder: Path) -> Bindings:
-    """Makes in `folder` what the fetched bindings need: libraries whose functions all answer 0 (a
-    null pointer), and the name under which JetPack has the module."""
+    """Make in `folder` the libraries that the bindings need, whose functions return null, and the
+    module `tensorrt`, JetPack's name."""
     module = fetched / version / "tensorrt_bindings" / "tensorrt.so"
     source = "\n".join(f"void *{name}(void) {{ return 0; }}" for name in list_undefined(module))
     for name in ("nvinfer", "nvonnxparser", "nvinfer_plugin"):

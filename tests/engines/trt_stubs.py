@@ -1,7 +1,7 @@
-"""TensorRT's bindings described to mypy, and what mypy then has against code that uses them.
+"""Typed stubs of TensorRT's bindings, and mypy's findings in code that uses them.
 
-In: bindings that can be imported (trt_bindings.py). Out: typed stubs under the name `tensorrt`,
-made by pybind11-stubgen from the signatures in the bindings' own docstrings and repaired here.
+In: importable bindings (trt_bindings.py). Out: stubs under the name `tensorrt`, made by
+pybind11-stubgen from the signatures in the bindings' docstrings and repaired here.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .trt_bindings import Bindings
 MYPY_SETTINGS = """
 [mypy]
 strict = true
-# Only the modules that are named are looked at.
+# Only the named modules are checked.
 follow_imports = silent
 ignore_missing_imports = true
-# What has to be ignored where there is no TensorRT may be right where there is one.
+# An ignore that is needed without TensorRT may be unused with it.
 warn_unused_ignores = false
 warn_return_any = false
 enable_error_code = truthy-bool
@@ -33,15 +33,15 @@ show_column_numbers = true
 [mypy-numba.*,llvmlite.*]
 follow_imports = skip
 [mypy-tensorrt.*]
-# Plugins and the like, which nobody uses here, have signatures that contradict each other.
+# Unused parts, such as plugins, have contradictory signatures.
 ignore_errors = true
 """
-# What the bindings convert by themselves, which their signatures do not say.
+# Implicit conversions, which the signatures do not have.
 ALSO_ACCEPTED = {"Dims": "Dims | collections.abc.Sequence[int]", "FallbackString": "str"}
 
 
 def make_stubs(bindings: Bindings, folder: Path) -> None:
-    """Writes folder/tensorrt/*.pyi, which is what mypy shall take for `tensorrt`."""
+    """Write folder/tensorrt/*.pyi, the stubs of `tensorrt`."""
     options = ["--print-invalid-expressions-as-is", "--numpy-array-remove-parameters"]
     raw = folder / "raw"
     bindings.run("-m", "pybind11_stubgen", *options, "-o", str(raw), "tensorrt_bindings")
@@ -52,21 +52,21 @@ def make_stubs(bindings: Bindings, folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What mypy has against some modules; "path:line:column: error: …" each."""
+    """mypy's findings, "path:line:column: error: …" each."""
 
     errors: list[str]
     unknown: list[str]
-    """Expressions whose type it does not know; no mistake by itself."""
+    """Expressions of unknown type, which are no errors by themselves."""
 
 
 def check_types(folder: Path, modules: Iterable[str], cache: Path) -> Findings:
-    """Runs mypy over modules of a package in `folder`, with the stubs that lie there too."""
+    """Run mypy over modules of a package in `folder`, with the stubs there."""
     settings = folder / "mypy.ini"
     settings.write_text(MYPY_SETTINGS)
     options = ["--config-file", str(settings), "--cache-dir", str(cache)]
-    named = [part for module in modules for part in ("-m", module)]
+    targets = [part for module in modules for part in ("-m", module)]
     result = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, *named],
+        [sys.executable, "-m", "mypy", *options, *targets],
         env={**os.environ, "MYPYPATH": str(folder)},
         cwd=folder,
         capture_output=True,
@@ -75,7 +75,7 @@ def check_types(folder: Path, modules: Iterable[str], cache: Path) -> Findings:
         timeout=500,
     )
     lines = [line for line in result.stdout.splitlines() if ": error: " in line]
-    # A mypy that failed must not pass for a clean result.
+    # A crash of mypy is not a clean result.
     assert result.returncode == (1 if lines else 0), result.stdout + result.stderr
     unknown = [
         line for line in lines if re.search(r': Expression (type contains|has type) "', line)
@@ -84,10 +84,10 @@ def check_types(folder: Path, modules: Iterable[str], cache: Path) -> Findings:
 
 
 def repair(stub: str) -> str:
-    """A generated stub without what is no Python and with what the signatures leave unsaid.
+    """Turn a generated stub into valid and complete Python.
 
     C++ names become Python's (`nvinfer1::IBuilder` is `Builder`), printed enum values become `...`,
-    and see Repairs. Nothing here looks at what the engines use.
+    and see `Repairs`. The repairs do not depend on what the engines use.
     """
     stub = stub.replace("tensorrt_bindings", "tensorrt")
     classes = set(re.findall(r"^class (\w+)", stub, re.MULTILINE))
@@ -103,10 +103,10 @@ def repair(stub: str) -> str:
 
 
 def parse_stub(lines: list[str]) -> ast.Module:
-    """The stub as a tree, after repairs of the signatures that Python refuses.
+    """Parse the stub, repairing signatures that are invalid Python.
 
-    Defaults before an argument without one are left out (such a function can only be called with
-    all of them), and an argument named like a keyword gets another name.
+    Defaults before an argument without one are removed, as such a function needs all of them. An
+    argument named like a keyword is renamed.
     """
     keywords = re.compile(rf"\b({'|'.join(keyword.kwlist)}): ")
     while True:
@@ -123,16 +123,15 @@ def parse_stub(lines: list[str]) -> ast.Module:
 
 
 class Repairs(ast.NodeTransformer):
-    """What has to be told to mypy about pybind11's signatures.
+    """Corrections of pybind11's signatures for mypy.
 
-    - `bool` is a data type of TensorRT in this module and Python's in annotations.
-    - What takes a number is said to take SupportsInt; a method that a subclass of ours overrides is
-      given an int.
-    - Lists and texts are taken where the signature names the class they are converted to.
-    - Functions written in Python have no types, and IHostMemory does not say that it is a buffer.
-    - What can be indexed can be iterated over.
-    - An interface is there or is None. That some also have a length (a new network is of length 0)
-      must not be asked for by mistake, so it is hidden, and mypy reports every `if network`.
+    - `bool` is a data type of TensorRT in this module, and Python's in annotations.
+    - SupportsInt becomes int, which methods that our subclasses override receive.
+    - Lists and strings are accepted where the signature has the class they are converted to.
+    - Functions written in Python get types, and IHostMemory the buffer protocol.
+    - Indexable classes are iterable.
+    - `__len__` and `__bool__` of interfaces are hidden, so that mypy reports every `if network`: a
+      network without layers is false.
     """
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
@@ -163,8 +162,8 @@ class Repairs(ast.NodeTransformer):
         self.generic_visit(node)
         if re.match(r"I[A-Z]", node.name):
             hidden = ("__bool__", "__len__")
-            kept = [part for part in node.body if getattr(part, "name", "") not in hidden]
-            node.body = kept or [ast.Pass()]
+            body = [part for part in node.body if getattr(part, "name", "") not in hidden]
+            node.body = body or [ast.Pass()]
         methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
         items = [
             ast.unparse(method.returns or ast.Name("object"))
@@ -186,7 +185,7 @@ class Repairs(ast.NodeTransformer):
 
 
 def list_attributes(source: str, package: str) -> list[str]:
-    """Each "X.Y.Z" that is taken from this package as it is imported."""
+    """Return each attribute "X.Y.Z" of the imported package that the source uses."""
     tree = ast.parse(source)
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
     aliases = [
@@ -200,12 +199,14 @@ def list_attributes(source: str, package: str) -> list[str]:
 
 
 def list_untyped(source: str, stub: str, unknown: Iterable[str]) -> list[str]:
-    """Each "value.name" whose value mypy knows nothing of, so that nobody has checked the name.
+    """Return each "value.name" with a value of unknown type, whose name mypy could not check.
 
-    Only names that a class of the stub has. `unknown` is what `Findings` says of this source.
+    Only names that a class of the stub has. `unknown` are the `Findings` of this source.
     """
-    found = (re.search(r":(\d+):(\d+): error: Expression has type .Any", line) for line in unknown)
-    places = {(int(match[1]), int(match[2]) - 1) for match in found if match}
+    matches = (
+        re.search(r":(\d+):(\d+): error: Expression has type .Any", line) for line in unknown
+    )
+    places = {(int(match[1]), int(match[2]) - 1) for match in matches if match}
     members = {
         getattr(part, "name", "") or ast.unparse(getattr(part, "target", part))
         for node in ast.parse(stub).body

@@ -1,8 +1,8 @@
-"""Every preprocessor that this machine can load, to be held against the reference.
+"""Fixtures: every preprocessor that this machine can open, to compare with the reference.
 
-Without a GPU the CUDA kernels run in Numba's simulator, which starts a Python thread for each of
-CUDA's: there they get small pictures and little sound. Tests that need more take the preprocessors
-that are `quick_…`: the CPU's, and CUDA's on a GPU.
+Without a GPU the CUDA kernels run in Numba's simulator, which starts a Python thread for each CUDA
+thread, so they get small images and little audio. Tests with more data use the `quick_…` fixtures:
+the CPU's preprocessor, and CUDA's on a GPU.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ OpenWith = Callable[[ImageSpec, MelSpec], Preprocessor]
 ALL = [name for name in PREPROCESSORS if name != "auto"]
 QUICK = [name for name in ALL if not (name == "cuda" and SIMULATED)]
 IMAGE = ImageSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.25, 0.3))
-"""With unlike channels, so that a swapped one shows."""
+"""With different channels, so that a swapped one is detected."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def few_simulated_threads() -> None:
-    """Smaller blocks in the simulator; `test_cuda` runs a full one."""
+    """Smaller blocks in the simulator; cuda/test_preprocessor.py runs a full one."""
     if SIMULATED:
         from emotion_edge.kernels.cuda import mel
 
@@ -61,7 +61,7 @@ def quick_open_with(request: pytest.FixtureRequest) -> OpenWith:
 
 @pytest.fixture(scope="session")
 def preprocessor(open_with: OpenWith) -> Iterator[Preprocessor]:
-    """Open for all tests, which restart its log-mel; its face spec is `IMAGE`."""
+    """One instance for all tests, which restart its log-mel; its image spec is `IMAGE`."""
     with open_with(IMAGE, MelSpec()) as opened:
         yield opened
 

@@ -1,4 +1,4 @@
-"""What a preprocessor gives, as arrays of the host, whichever memory it is in."""
+"""A preprocessor's tensors as host arrays, from either memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from emotion_edge.kernels.memory import DeviceArray, Tensor
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
-"""tests/conftest.py sets it where no GPU shows."""
+"""tests/conftest.py sets it where there is no GPU."""
 
 
 def read_tensor(tensor: Tensor) -> NDArray[Any]:
-    """A copy, made when what was enqueued before is done: the default stream waits for others."""
+    """Return a copy, made after all enqueued work: the default stream waits for the others."""
     if isinstance(tensor, DeviceArray):
         host: NDArray[Any] = tensor.owner.copy_to_host()  # type: ignore[attr-defined]
         assert host.shape == tensor.shape

@@ -1,4 +1,4 @@
-"""A frame of every pixel format as a BGR image, against the reference implementation."""
+"""Frames of every pixel format as BGR images, compared with the reference implementation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHAPES = {"bgr8": (48, 64, 3), "rgb8": (48, 64, 3), "yuyv": (48, 64, 2), "nv12":
 
 
 def make_blocks(pixel_format: str, padding: int) -> NDArray[np.uint8]:
-    """Blocks of 16x16 pixels, each of one colour, among them some outside R'G'B'."""
+    """Return blocks of 16x16 pixels of one color each, some of them outside R'G'B'."""
     shape = SHAPES[find_format(pixel_format).layout]
     height = 48 if len(shape) == 3 else 72
     numbers = np.random.default_rng(3).integers(0, 256, (height // 8, 4, 3))
@@ -26,8 +26,8 @@ def make_blocks(pixel_format: str, padding: int) -> NDArray[np.uint8]:
     else:
         image = numbers[:3].repeat(16, axis=0).repeat(16, axis=1)
         if shape[2] == 2:
-            colours = image[:, ::2, 1:].reshape(48, 64)
-            image = np.stack((image[..., 0], colours), axis=-1)
+            chroma = image[:, ::2, 1:].reshape(48, 64)
+            image = np.stack((image[..., 0], chroma), axis=-1)
     memory = np.zeros((shape[0], shape[1] + padding, *shape[2:]), np.uint8)
     memory[:, : shape[1]] = image
     return memory[:, : shape[1]]
@@ -36,10 +36,8 @@ def make_blocks(pixel_format: str, padding: int) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("interpolation", [cv2.INTER_LINEAR, cv2.INTER_AREA])
 @pytest.mark.parametrize("padding", [0, 6])
 @pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
-def test_colours_are_those_of_the_reference(
-    pixel_format: str, padding: int, interpolation: int
-) -> None:
-    """Half as large and as large as it is: the middle of each block keeps its colour."""
+def test_colors_equal_reference(pixel_format: str, padding: int, interpolation: int) -> None:
+    """At full and half size, the middle of each block has its own color."""
     image = make_blocks(pixel_format, padding)
     want = to_rgb(image, pixel_format)[8::16, 8::16]
     for scale in (1, 2):
@@ -50,6 +48,6 @@ def test_colours_are_those_of_the_reference(
 
 
 def test_not_an_image_of_the_format() -> None:
-    """Refused before OpenCV sees it."""
+    """Refused before OpenCV is called."""
     with pytest.raises(ValueError, match="yuyv-709"):
         resize_to_bgr(np.zeros((4, 4, 3), np.uint8), "yuyv-709", 2, 2)

@@ -1,4 +1,4 @@
-"""The fused face pass of every preprocessor against the reference, and what both promise."""
+"""Parity of every preprocessor's face pass with the reference implementation, and its contract."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ FRAME = RNG.integers(0, 256, (181, 321, 3), dtype=np.uint8)
 def make_image(
     height: int, width: int, pixel_format: str, padding: int = 0, seed: int = 0
 ) -> NDArray[np.uint8]:
-    """Noise. Height and width are made even where the format needs it; `padding` pixels follow
-    each row in memory."""
+    """Return noise with `padding` pixels after each row. Sizes are rounded up to even where the
+    format needs it."""
     rng = np.random.default_rng(seed)
     layout = find_format(pixel_format).layout
     if layout in ("bgr8", "rgb8"):
@@ -59,7 +59,7 @@ def assert_same(
 
 @pytest.mark.parametrize("size_px", range(MIN_FACE_PX, MAX_FACE_PX + 1, 4))
 def test_every_size_equals_reference(quick_preprocessor: Preprocessor, size_px: int) -> None:
-    """All sizes a bundle may ask for, enlarged and shrunk, in both orders of channels."""
+    """All sizes a bundle may have, enlarged and reduced, in both channel orders."""
     for box, pixel_format in (
         ((30.3, 20.7, 100.2), "bgr8"),
         ((-7.0, -40.5, 330.0), "rgb8"),
@@ -72,8 +72,8 @@ def test_every_size_equals_reference(quick_preprocessor: Preprocessor, size_px: 
 def test_every_format_equals_reference(
     preprocessor: Preprocessor, pixel_format: str, padding: int
 ) -> None:
-    """Odd sizes where the format has them, rows apart in memory; boxes inside, over each edge,
-    wholly outside, of one pixel, of everything, bilinear and wide."""
+    """Odd sizes where the format allows them, padded rows; boxes inside, over each edge, outside,
+    of one pixel, of the whole image, with small and large steps."""
     image = make_image(75, 101, pixel_format, padding)
     for box in (
         (30.3, 20.7, 41.2),
@@ -89,7 +89,7 @@ def test_every_format_equals_reference(
 
 @pytest.mark.parametrize("side", [208.0, 512.0])
 def test_points_between_pixels_are_the_second_ones(preprocessor: Preprocessor, side: float) -> None:
-    """Rounding must not decide: 208 / 36 is no binary fraction and 2.25 times it is 13, so that a
+    """Rounding must not matter: 208 / 36 is no binary fraction and 2.25 times it is 13, so a
     quarter point lies exactly between two pixels."""
     image = make_image(520, 520, "rgb8")
     for corner in (0.0, 5.0):
@@ -120,8 +120,8 @@ def test_any_box_equals_reference(
     padding: int,
     seed: int,
 ) -> None:
-    """Pictures down to one pixel; boxes from one pixel to four pictures, in part or wholly outside.
-    Past the border lies the border's pixel."""
+    """Images down to one pixel; boxes from one pixel to four images, partly or wholly outside. The
+    border's pixel is repeated."""
     image = make_image(height, width, pixel_format, padding, seed)
     side = 1 + share * (4 * max(height, width) - 1)
     assert_same(quick_preprocessor, image, (x, y, side), size_px, pixel_format)
@@ -129,7 +129,7 @@ def test_any_box_equals_reference(
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 1.0, 2.0, 2.4999, 2.5, 2.5001, 3.0, 5.0, 17.0])
 def test_any_shrinking_equals_reference(quick_preprocessor: Preprocessor, factor: float) -> None:
-    """Below, exactly at and above the step from which the mean of two pixels is taken."""
+    """Below, at and above the step from which two pixels are averaged."""
     for corner in (0.0, 0.25, 10.5, -3.75):  # quarters: where the quarter points meet pixel edges
         side = factor * 64
         assert_same(quick_preprocessor, FRAME, (corner, corner, side), 64)
@@ -138,12 +138,12 @@ def test_any_shrinking_equals_reference(quick_preprocessor: Preprocessor, factor
 @pytest.mark.parametrize("x", [1e30, -1e30, 1e9, -1e9])
 @pytest.mark.parametrize("side", [20.0, 300.0])
 def test_box_far_outside_sees_the_border(preprocessor: Preprocessor, x: float, side: float) -> None:
-    """No place is too far to be held as a number."""
+    """No position overflows."""
     assert_same(preprocessor, FRAME, (x, -x, side))
 
 
 def test_unusual_memory_layouts_equal_reference(preprocessor: Preprocessor) -> None:
-    """Read-only pictures, every second pixel, mirrored, part of a larger one, column by column."""
+    """Read-only, every second pixel, mirrored, part of a larger image, Fortran order."""
     frozen = FRAME.copy()
     frozen.flags.writeable = False
     for image in (
@@ -158,13 +158,13 @@ def test_unusual_memory_layouts_equal_reference(preprocessor: Preprocessor) -> N
 
 
 def test_image_size_may_change(preprocessor: Preprocessor) -> None:
-    """Wide, narrow, wide again, and the other order of channels: no stale scratch memory."""
+    """Wide, narrow, wide again, and the other channel order: no stale scratch memory."""
     for width, order in ((321, "bgr"), (40, "bgr"), (321, "bgr"), (321, "rgb"), (40, "rgb")):
         assert_same(preprocessor, FRAME[:, :width], (3.0, 4.0, 60.0), 16, f"{order}8")
 
 
 def test_channels_and_scaling_are_what_the_spec_says(open_with: OpenWith) -> None:
-    """One colour in, `(pixel / 255 - mean) / std` in the order R G B out; no reference involved."""
+    """One color in, `(pixel / 255 - mean) / std` in the order R G B out, by hand."""
     spec = ImageSpec(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0))
     red_green_blue = np.array([250, 100, 30], np.uint8)
     want = (red_green_blue / 255 - np.array(spec.mean)) / np.array(spec.std)
@@ -177,8 +177,8 @@ def test_channels_and_scaling_are_what_the_spec_says(open_with: OpenWith) -> Non
 
 
 def test_reference_is_bilinear() -> None:
-    """On a slope a box lands where geometry says, to a hundredth of a pixel, and a picture whose
-    box is itself comes back unchanged."""
+    """On a gradient the pixels are at the expected positions, to 0.01 pixels; an image that is its
+    own box is unchanged."""
     slope = np.tile(np.arange(100, dtype=np.uint8)[None, :, None], (100, 1, 3))
     plain = ImageSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     out = reference.face_tensor(slope, (20.0, 10.0, 48.0), 32, plain)
@@ -192,7 +192,7 @@ def test_reference_is_bilinear() -> None:
 @given(origin=st.floats(-50, 50), side=st.floats(1, 400), limit=st.integers(1, 60))
 @example(origin=0.0, side=2.5 * 32, limit=60)
 def test_taps_stay_inside(origin: float, side: float, limit: int) -> None:
-    """Both source positions are pixels of the picture, in order; shares lie in 0..1."""
+    """Both source positions are pixels of the image, in order; weights lie in 0..1."""
     first, second, share = reference.taps(origin, side, 32, limit)
     assert first.min() >= 0
     assert second.max() < limit
@@ -221,7 +221,7 @@ def test_output_is_reused_per_size(preprocessor: Preprocessor) -> None:
 )
 @example(origin=0.0, side=512.0, limit=100, size_px=36)
 def test_crop_holds_every_tap(origin: float, side: float, limit: int, size_px: int) -> None:
-    """And no more than the group of colour around the outermost two."""
+    """And no more than the chroma group around the outermost two."""
     first, second, _ = reference.taps(origin, side, size_px, limit)
     crop = find_crop((origin, origin, side), size_px, limit, limit)
     assert (crop.left, crop.right) == (crop.top, crop.bottom)
@@ -229,7 +229,7 @@ def test_crop_holds_every_tap(origin: float, side: float, limit: int, size_px: i
     assert max(second.max(), first.max()) < crop.right <= min(second.max() + 2, limit)
 
 
-KNOWN_COLOURS = {
+KNOWN_COLORS = {
     "": {
         (16, 128, 128): (0, 0, 0),
         (235, 128, 128): (255, 255, 255),
@@ -259,11 +259,11 @@ KNOWN_COLOURS = {
         (18, 255, 116): (0, 0, 255),
     },
 }
-"""Y'CbCr -> R'G'B' by hand: colour bars of ITU-R BT.601 and BT.709, in limited and full range."""
+"""Y'CbCr -> R'G'B' by hand: color bars of ITU-R BT.601 and BT.709, in limited and full range."""
 
 
 def make_plain(layout: str, y: int, u: int, v: int) -> NDArray[np.uint8]:
-    """40x40 pixels of one colour."""
+    """Return 40x40 pixels of one color."""
     if layout == "yuyv":
         image = np.empty((40, 40, 2), np.uint8)
         image[..., 0], image[:, 0::2, 1], image[:, 1::2, 1] = y, u, v
@@ -273,17 +273,17 @@ def make_plain(layout: str, y: int, u: int, v: int) -> NDArray[np.uint8]:
     return image
 
 
-@pytest.mark.parametrize("encoding", KNOWN_COLOURS)
+@pytest.mark.parametrize("encoding", KNOWN_COLORS)
 @pytest.mark.parametrize("layout", ["yuyv", "nv12"])
 def test_grey_and_primaries_of_a_camera(
     preprocessor: Preprocessor, layout: str, encoding: str
 ) -> None:
-    """Known colours come out as these colours, from the reference and from every backend."""
-    for (y, u, v), rgb in KNOWN_COLOURS[encoding].items():
+    """The reference and every backend convert known colors to their R'G'B' values."""
+    for (y, u, v), rgb in KNOWN_COLORS[encoding].items():
         image = make_plain(layout, y, u, v)
         want = np.tile(np.c_[rgb].reshape(3, 1, 1), (16, 16))
-        truth = reference.to_rgb(image, layout + encoding).transpose(2, 0, 1)[:, :16, :16]
-        np.testing.assert_allclose(truth, want, atol=1.6)
+        expected = reference.to_rgb(image, layout + encoding).transpose(2, 0, 1)[:, :16, :16]
+        np.testing.assert_allclose(expected, want, atol=1.6)
         got = read_tensor(preprocessor.face(image, (5.0, 5.0, 30.0), 16, layout + encoding))[0]
         pixels = (
             got * np.array(SPEC.std)[:, None, None] + np.array(SPEC.mean)[:, None, None]
@@ -311,14 +311,14 @@ def test_grey_and_primaries_of_a_camera(
 def test_what_cannot_be_a_face_is_refused(
     preprocessor: Preprocessor, image: NDArray[Any], box: Box, size_px: int, message: str
 ) -> None:
-    """Before any memory is touched, and with what was wrong."""
+    """Before any memory is written; the message names the value."""
     with pytest.raises(ValueError, match=message):
         preprocessor.face(image, box, size_px)
 
 
 @pytest.mark.parametrize("pixel_format", LAYOUTS)
 def test_no_face_is_left_in_memory(open_with: OpenWith, pixel_format: str) -> None:
-    """Closing overwrites what lies of pictures in the host's memory, in every format."""
+    """Closing overwrites all images in host memory, in every format."""
     preprocessor = open_with(SPEC, MelSpec())
     view = make_image(40, 60, pixel_format, padding=3)
     preprocessor.face(view, (5.0, 5.0, 20.0), 16, pixel_format)
@@ -330,7 +330,7 @@ def test_no_face_is_left_in_memory(open_with: OpenWith, pixel_format: str) -> No
 
 
 def list_host_arrays(preprocessor: Any) -> list[NDArray[Any]]:
-    """What a preprocessor keeps of pictures where the CPU reads it."""
+    """Return the host arrays in which a preprocessor stores image data."""
     if preprocessor.name == "cuda":
         return [] if preprocessor._staging is None else [preprocessor._staging.host]
     return [*preprocessor._outputs.values(), *preprocessor._scratch.values(), preprocessor._row]

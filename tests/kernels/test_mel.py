@@ -1,5 +1,5 @@
-"""Streaming log-mel of every preprocessor: equal to the reference whatever the sound, the chunks
-and the spec; and which columns a window holds."""
+"""Parity of every preprocessor's streaming log-mel with the reference implementation, for any
+audio, chunks and spec; and which columns a window holds."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make_noise(num_samples: int, level: float = 0.2, seed: int = 0) -> Float32:
 
 
 def make_audio_clips() -> dict[str, Float32]:
-    """Two seconds each, what a microphone gives and what it should not."""
+    """Return two seconds each of what a microphone sends and of what it should not send."""
     n = np.arange(32_000)
     noise = make_noise(32_000)
     tone = np.sin(2 * np.pi * 997 * n / 16_000).astype(np.float32)
@@ -71,7 +71,7 @@ def push_in_chunks(mel: LogMel, audio: Float32, cuts: Iterable[int] = ()) -> Non
 
 
 def assert_equals_reference(mel: LogMel, audio: Float32) -> None:
-    """`mel` has heard `audio` since its start, on the grid."""
+    """Compare `mel`, to which `audio` was pushed from a column's start on."""
     spec = mel.spec
     want = reference.log_mel(audio, spec)[:, -spec.num_frames :]
     missing = spec.num_frames - want.shape[1]
@@ -97,7 +97,7 @@ def test_any_audio_equals_reference(quick_preprocessor: Preprocessor, name: str)
 
 @pytest.mark.parametrize("name", make_audio_clips())
 def test_any_short_audio_equals_reference(preprocessor: Preprocessor, name: str) -> None:
-    """The same in seven columns, around what is broken and where tone and silence meet."""
+    """The same in seven columns, around broken samples and where tone and silence meet."""
     audio = make_audio_clips()[name][4_800:6_240]
     mel = preprocessor.mel
     mel.restart(0)
@@ -146,7 +146,7 @@ def test_any_chunks_equal_one(
 
 
 def test_push_counts_new_columns(preprocessor: Preprocessor) -> None:
-    """A column is there with its last sample, not one before."""
+    """A column is complete with its last sample, not before."""
     mel = preprocessor.mel
     mel.restart(0)
     audio = make_noise(1_000)
@@ -159,7 +159,7 @@ def test_push_counts_new_columns(preprocessor: Preprocessor) -> None:
 
 @pytest.mark.parametrize("spec", SPECS, ids=name_spec)
 def test_other_specs_equal_reference(quick_open_with: OpenWith, spec: MelSpec) -> None:
-    """What a spec allows works: other sizes of FFT, odd windows, odd numbers of bands."""
+    """Other FFT sizes, odd windows, odd numbers of bands."""
     mel = quick_open_with(ImageSpec(), spec).mel
     audio = make_noise((spec.num_frames + 100) * spec.hop + spec.window, seed=3)
     push_in_chunks(mel, audio, range(777, len(audio), 777))
@@ -168,7 +168,7 @@ def test_other_specs_equal_reference(quick_open_with: OpenWith, spec: MelSpec) -
 
 @pytest.mark.parametrize("spec", SPECS, ids=name_spec)
 def test_other_specs_equal_reference_in_three_columns(open_with: OpenWith, spec: MelSpec) -> None:
-    """The same with so little sound that the simulator can do it."""
+    """The same with little enough audio for the simulator."""
     with open_with(ImageSpec(), spec) as preprocessor:
         audio = make_noise(2 * spec.hop + spec.window, seed=3)
         assert preprocessor.mel.push(audio) == 3
@@ -176,7 +176,7 @@ def test_other_specs_equal_reference_in_three_columns(open_with: OpenWith, spec:
 
 
 def test_windows_that_end_earlier(quick_preprocessor: Preprocessor) -> None:
-    """A late picture gets the columns of its own time; none of the later ones shows."""
+    """A late frame gets the columns of its own time and none of the later ones."""
     mel = quick_preprocessor.mel
     mel.restart(0)
     audio = make_noise(400 * 160 + 240)
@@ -190,7 +190,7 @@ def test_windows_that_end_earlier(quick_preprocessor: Preprocessor) -> None:
 
 
 def test_columns_no_longer_or_not_yet_there(quick_preprocessor: Preprocessor) -> None:
-    """Each end has the right columns or none: at least half a second back, and never others."""
+    """Each end gives its own columns or an IndexError; half a second back is always stored."""
     mel = quick_preprocessor.mel
     mel.restart(0)
     audio = make_noise(700 * 160 + 240)
@@ -212,7 +212,7 @@ def test_columns_no_longer_or_not_yet_there(quick_preprocessor: Preprocessor) ->
 
 @pytest.mark.parametrize("end", [7, 6, 0, -5])
 def test_before_the_first_column_is_nothing(quick_preprocessor: Preprocessor, end: int) -> None:
-    """A picture from before the sound began: an empty mask, and no level."""
+    """A frame from before the start of the audio: an empty mask and no level."""
     mel = quick_preprocessor.mel
     mel.restart(7 * 160)
     mel.push(make_noise(700 * 160))
@@ -227,8 +227,8 @@ def test_before_the_first_column_is_nothing(quick_preprocessor: Preprocessor, en
 def test_restart_goes_back_to_the_grid(
     quick_preprocessor: Preprocessor, first: int, cuts: list[int]
 ) -> None:
-    """After a gap the next column starts at the next multiple of the hop, samples before are
-    dropped, and nothing is left of the sound before the gap."""
+    """After a gap the next column starts at the next multiple of the hop, earlier samples are
+    dropped, and the audio from before the gap is discarded."""
     mel = quick_preprocessor.mel
     mel.restart(0)
     mel.push(make_noise(5_000, level=1.0, seed=1))
@@ -243,7 +243,7 @@ def test_restart_goes_back_to_the_grid(
 
 
 def test_levels_are_of_the_newest_hop(quick_preprocessor: Preprocessor) -> None:
-    """dB of full scale of each column's last 10 ms: a sine at full scale is -3, silence -100."""
+    """The level in dBFS of each column's last 10 ms: a full-scale sine is -3, silence -100."""
     mel = quick_preprocessor.mel
     mel.restart(0)
     n = np.arange(16_000)
@@ -259,7 +259,7 @@ def test_levels_are_of_the_newest_hop(quick_preprocessor: Preprocessor) -> None:
 
 
 def test_unusual_memory_layouts(quick_preprocessor: Preprocessor) -> None:
-    """Every second sample, read-only, double precision: the same columns."""
+    """Every second sample, read-only, float64: the same columns."""
     audio = make_noise(20_000)
     frozen = audio.copy()
     frozen.flags.writeable = False
@@ -271,7 +271,7 @@ def test_unusual_memory_layouts(quick_preprocessor: Preprocessor) -> None:
 
 
 def test_buffers_are_reused(preprocessor: Preprocessor) -> None:
-    """A window is always the same two arrays."""
+    """A window is always in the same two arrays."""
     mel = preprocessor.mel
     mel.restart(0)
     first = mel.window()
@@ -282,7 +282,7 @@ def test_buffers_are_reused(preprocessor: Preprocessor) -> None:
 
 
 def test_no_audio_is_left_in_memory(open_with: OpenWith) -> None:
-    """Closing overwrites what lies in the host's memory: sound, spectra, columns, levels."""
+    """Closing overwrites host memory: audio, spectra, columns, levels."""
     preprocessor = open_with(ImageSpec(), MelSpec(num_frames=20))
     preprocessor.mel.push(make_noise(3_000))
     preprocessor.mel.window()
@@ -293,7 +293,7 @@ def test_no_audio_is_left_in_memory(open_with: OpenWith) -> None:
 
 
 def list_host_arrays(mel: Any) -> list[NDArray[Any]]:
-    """What a log-mel keeps of the sound where the CPU reads it."""
+    """Return the host arrays in which a log-mel stores audio data."""
     if hasattr(mel, "_stagings"):
         used = [staging.host for staging in mel._stagings if np.any(staging.host)]
         return [mel._audio, mel._levels, *used]

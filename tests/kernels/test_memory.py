@@ -1,4 +1,4 @@
-"""Page-locked memory, with a stand-in for the driver's call; no GPU has seen it."""
+"""Page-locked memory, with a stand-in for the driver's call, and on a GPU where there is one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emotion_edge.kernels import memory as mapped
 from emotion_edge.kernels.memory import MapError, MappedMemory, find_pin, pin_for_gpu
 
 
 class Pinned:
-    """What Numba hands back: it unmaps when the last reference to it goes."""
+    """What Numba returns: it unmaps when its last reference is gone."""
 
     def __init__(self, device_pointer: object) -> None:
         self.device_pointer = device_pointer
@@ -55,14 +54,14 @@ def test_plain_memory_is_whole_pages() -> None:
         ctypes.memset(memory.address + 5, 9, 1)
         assert memory.array[5] == 9
         array = memory.array
-    assert not array.any()  # overwritten, and still there: an array looks at it
+    assert not array.any()  # overwritten, and still allocated: an array refers to it
     array[:] = 3
     memory.close()
     assert not array.any()
 
 
 def test_memory_is_overwritten_while_it_is_held() -> None:
-    """Before the driver lets its pages go, which the system may then give to others."""
+    """Before it is unpinned: afterwards the system may reuse the pages."""
     seen: list[bool] = []
     memory = MappedMemory(
         10, lambda owner, address, size: (77, lambda: seen.append(bool(memory.array.any())))
@@ -76,7 +75,7 @@ def test_memory_is_overwritten_while_it_is_held() -> None:
 def test_memory_is_pinned_in_the_current_context(
     monkeypatch: pytest.MonkeyPatch, pointer: object
 ) -> None:
-    """Every kind of pointer that Numba's versions give becomes a number; closing lets go."""
+    """Every pointer type of Numba's versions becomes an integer; closing unpins once."""
     from numba import cuda
 
     context = Context(pointer)
@@ -91,47 +90,47 @@ def test_memory_is_pinned_in_the_current_context(
     assert memory.device_ptr == 0
 
 
-def test_closing_lets_go_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The driver is told once; if it is in trouble, that is a warning and no crash."""
-    gone: list[bool] = []
+def test_memory_is_unpinned_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A driver that fails to unpin is a warning and no crash, and is not called again."""
+    calls: list[bool] = []
 
     def fail() -> None:
-        gone.append(True)
+        calls.append(True)
         raise RuntimeError("[4] CUDA_ERROR_DEINITIALIZED")
 
     memory = MappedMemory(10, lambda owner, address, size: (address, fail))
-    assert gone == []
+    assert calls == []
     memory.close()
     memory.close()
-    assert gone == [True]
+    assert calls == [True]
     assert "CUDA_ERROR_DEINITIALIZED" in caplog.text
 
 
-def test_what_cannot_be_pinned_says_why() -> None:
-    """The driver's words in one line; a size that is none is refused."""
+def test_memory_that_cannot_be_pinned() -> None:
+    """The message is one line with the size and the driver's reason. Size 0 is a ValueError."""
 
     def refuse(owner: object, address: int, size: int) -> tuple[int, Callable[[], None]]:
         raise RuntimeError("[712] CUDA_ERROR\nHOST_MEMORY_ALREADY_REGISTERED")
 
-    with pytest.raises(MapError, match=r"10 bytes .*-locked: \[712\] CUDA_ERROR HOST_MEMORY_ALR"):
+    with pytest.raises(MapError, match=r"^10 bytes .*\[712\] CUDA_ERROR HOST_MEMORY_ALR"):
         MappedMemory(10, refuse)
     with pytest.raises(ValueError, match="0 bytes"):
         MappedMemory(0)
 
 
 @pytest.mark.parametrize(
-    ("is_simulated", "available", "found"),
+    ("is_simulated", "available", "pinned"),
     [(True, True, False), (False, False, False), (0, True, True)],
 )
-def test_pin_only_where_there_is_a_gpu(
-    monkeypatch: pytest.MonkeyPatch, is_simulated: Any, available: bool, found: bool
+def test_memory_is_pinned_only_for_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, is_simulated: Any, available: bool, pinned: bool
 ) -> None:
-    """Neither the simulator nor a machine without a GPU has such memory."""
+    """Neither the simulator nor a machine without a GPU has page-locked memory."""
     from numba import config, cuda
 
     monkeypatch.setattr(config, "ENABLE_CUDASIM", is_simulated)
     monkeypatch.setattr(cuda, "is_available", lambda: available)
-    assert find_pin() == (mapped.pin_for_gpu if found else None)
+    assert find_pin() == (pin_for_gpu if pinned else None)
 
 
 @pytest.mark.gpu
@@ -144,7 +143,7 @@ def test_gpu_reads_what_the_host_wrote() -> None:
 
     with MappedMemory(1000, pin) as memory:
         memory.array[:1000] = np.arange(1000) % 251
-        there = cuda.from_cuda_array_interface(
+        on_gpu = cuda.from_cuda_array_interface(
             {
                 "version": 3,
                 "shape": (1000,),
@@ -152,4 +151,4 @@ def test_gpu_reads_what_the_host_wrote() -> None:
                 "data": (memory.device_ptr, False),
             }
         )
-        assert np.array_equal(there.copy_to_host(), memory.array[:1000])
+        assert np.array_equal(on_gpu.copy_to_host(), memory.array[:1000])

@@ -1,4 +1,4 @@
-"""The pixel formats: their names, what they stand for, and which arrays can be such an image."""
+"""The pixel formats: their names, layouts, encodings and array shapes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from emotion_edge.kernels.pixels import (
 )
 
 
-def test_names_tell_encoding_and_range() -> None:
-    """Two layouts of R'G'B'; two of Y'CbCr in two encodings and two ranges; BT.601 in its limited
+def test_names_state_encoding_and_range() -> None:
+    """Two R'G'B' layouts; two Y'CbCr layouts in two encodings and two ranges. BT.601 in limited
     range has the plain name."""
     assert len(set(PIXEL_FORMATS)) == 2 + 2 * 2 * 2
     assert set(LAYOUTS) < set(PIXEL_FORMATS)
@@ -34,7 +34,7 @@ def test_names_tell_encoding_and_range() -> None:
 
 
 def test_sizes_are_those_of_the_layout() -> None:
-    """Whatever the encoding; an unknown name is named."""
+    """In every encoding. A wrong shape and an unknown format are named."""
     for name in PIXEL_FORMATS:
         layout = find_format(name).layout
         shape = {"yuyv": (4, 6, 2), "nv12": (6, 6)}.get(layout, (4, 6, 3))
@@ -45,8 +45,8 @@ def test_sizes_are_those_of_the_layout() -> None:
         image_size(np.zeros((4, 6, 2), np.uint8), "uyvy")
 
 
-def test_matrices_bring_grey_to_grey() -> None:
-    """Chroma of 128 is none, whatever the encoding: the three rows then agree."""
+def test_matrices_map_gray_to_gray() -> None:
+    """Chroma 128 is gray in every encoding: the three rows then agree."""
     assert set(RGB_MATRICES) == {name for name in PIXEL_FORMATS if find_format(name).ycbcr}
     for name, matrix in RGB_MATRICES.items():
         full = name.endswith("-full")

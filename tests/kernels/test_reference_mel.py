@@ -1,4 +1,4 @@
-"""The log-mel reference itself, against librosa and against what can be worked out by hand."""
+"""The log-mel of the reference implementation, compared with librosa and with known values."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SPECS = [
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_equals_librosa(spec: MelSpec) -> None:
-    """Both in double precision and by the same formula, so only rounding may differ: a few 1e-12
-    of the power, under 1e-9 of the result. librosa centres the window in its frame, hence the
-    zeros in front; a shift does not change the power."""
+    """Both use float64 and the same formula, so only rounding may differ: a few 1e-12 of the power,
+    under 1e-9 of the result. librosa centers the window in its frame, hence the leading zeros; a
+    shift does not change the power."""
     rng = np.random.default_rng(1)
     audio = (rng.standard_normal(4 * spec.fft_size) * 0.2).clip(-1, 1).astype(np.float32)
     audio[spec.fft_size : 2 * spec.fft_size] *= 1e-3
@@ -50,7 +50,7 @@ def test_equals_librosa(spec: MelSpec) -> None:
 
 
 def test_tone_lands_in_its_band() -> None:
-    """A pure tone is loudest in the band whose centre is nearest, at every band of the spec."""
+    """A pure tone is loudest in the band with the nearest center, for every band of the spec."""
     spec = MelSpec(preemphasis=0.0)
     edges = np.linspace(
         reference.hz_to_mel(spec.low_hz), reference.hz_to_mel(spec.high_hz), spec.num_mels + 2
@@ -63,7 +63,7 @@ def test_tone_lands_in_its_band() -> None:
 
 
 def test_silence_is_the_floor() -> None:
-    """Digital silence is `(ln(floor) - mean) / std` and nothing else."""
+    """Digital silence is `(ln(floor) - mean) / std`."""
     spec = MelSpec(floor=1e-5, mean=-9.0, std=3.0)
     columns = reference.log_mel(np.zeros(1000, np.float32), spec)
     np.testing.assert_allclose(columns, (np.log(1e-5) + 9.0) / 3.0, rtol=1e-6)
@@ -73,7 +73,7 @@ def test_silence_is_the_floor() -> None:
     ("num_samples", "columns"), [(0, 0), (399, 0), (400, 1), (559, 1), (560, 2), (48_240, 300)]
 )
 def test_only_whole_columns(num_samples: int, columns: int) -> None:
-    """A column needs its whole window; 3 s and 15 ms make the 300 of a window."""
+    """A column needs its whole window; 3.015 s make the 300 columns of a window."""
     spec = MelSpec()
     assert reference.num_columns(num_samples, spec) == columns
     got = reference.log_mel(np.zeros(num_samples, np.float32), spec)

@@ -17,7 +17,7 @@ import numpy as np
 
 from emotion_edge.runtime.capture import v4l2_uapi as abi
 from emotion_edge.runtime.capture.camera import CameraSettings
-from emotion_edge.runtime.capture.reconnect import reconnecting_video
+from emotion_edge.runtime.capture.reconnect import ReconnectingVideo
 from emotion_edge.runtime.capture.v4l2_camera import V4l2Camera
 from emotion_edge.runtime.capture.v4l2_device import RAW_FORMATS, Handle
 from emotion_edge.runtime.clock import MonotonicClock
@@ -88,7 +88,7 @@ def main() -> None:
         cameras.append(camera)
         return camera
 
-    source = reconnecting_video("camera", open_camera, clock)
+    source = ReconnectingVideo("camera", open_camera, clock)
     if args.close_after_s is not None:
         threading.Timer(args.close_after_s, source.close).start()
     frames: list[dict[str, Any]] = []

@@ -20,7 +20,7 @@ import pytest
 from emotion_edge.runtime import health
 from emotion_edge.runtime import live as live_module
 from emotion_edge.runtime.capture import Sources
-from emotion_edge.runtime.capture.reconnect import reconnecting_audio, reconnecting_video
+from emotion_edge.runtime.capture.reconnect import ReconnectingAudio, ReconnectingVideo
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, ConfigError
 from emotion_edge.runtime.live import SWITCH_INTERVAL_S, LiveRun
@@ -82,7 +82,7 @@ def reopen_when(back: threading.Event, first: Any, second: Callable[[], Any]) ->
 def test_camera_that_vanishes_and_returns(live: LiveMaker) -> None:
     """Meanwhile estimates are from the voice alone. Frames return with continued numbers."""
     back = threading.Event()
-    video = reconnecting_video("camera", reopen_when(back, FakeCamera(25), FakeCamera), FakeClock())
+    video = ReconnectingVideo("camera", reopen_when(back, FakeCamera(25), FakeCamera), FakeClock())
     run, sink = live(video, FakeMicrophone())
     alone: list[Estimate] = []
 
@@ -109,7 +109,7 @@ def test_microphone_that_vanishes_and_returns(live: LiveMaker) -> None:
     """The face goes on at full rate. The voice is missing once its audio is a second old, and comes
     back with the microphone. The gap is counted."""
     back = threading.Event()
-    audio = reconnecting_audio(
+    audio = ReconnectingAudio(
         "microphone", reopen_when(back, FakeMicrophone(0.9), FakeMicrophone), FakeClock()
     )
     run, sink = live(FakeCamera(), audio)

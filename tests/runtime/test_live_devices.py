@@ -16,9 +16,9 @@ from emotion_edge.engines.bundles.startup import BundleChoice
 from emotion_edge.runtime import health, live
 from emotion_edge.runtime.capture import Sources, reconnect
 from emotion_edge.runtime.capture.reconnect import (
+    ReconnectingAudio,
+    ReconnectingVideo,
     WaitPolicy,
-    reconnecting_audio,
-    reconnecting_video,
 )
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
 from emotion_edge.runtime.config import Config, ConfigError, Source
@@ -118,10 +118,10 @@ class Devices:
     def open_sources(self, *_: object, wait_policy: WaitPolicy, **__: object) -> Sources:
         """Like the program, with fake devices."""
         clock = MonotonicClock()
-        video = reconnecting_video("camera", self.open_camera, clock, wait_policy)
+        video = ReconnectingVideo("camera", self.open_camera, clock, wait_policy)
         if not self.with_audio:
             return Sources(video, None, "fake", camera=video)
-        audio = reconnecting_audio("microphone", self.open_microphone, clock, wait_policy)
+        audio = ReconnectingAudio("microphone", self.open_microphone, clock, wait_policy)
         return Sources(video, audio, "fake", camera=video, microphone=audio)
 
     def open_camera(self) -> RecordingCamera:
@@ -422,7 +422,7 @@ def test_only_a_missing_camera_counts_as_expected_idle(
             gone.set()
             run.stop()
 
-    camera = reconnecting_video("camera", open_camera, clock, WaitPolicy(True))
+    camera = ReconnectingVideo("camera", open_camera, clock, WaitPolicy(True))
     sources = Sources(camera, None, "fake", camera=camera)
     if kind == "silent":
         sources = Sources(SilentCamera(), None, "fake")
@@ -522,7 +522,7 @@ def test_faults_reach_the_screen(
     screen, serial = FakeScreen(), FakeScreen()
     serial.fault = "serial /dev/ttyS9 is missing"
     gone = threading.Event()
-    missing = reconnecting_video("camera", wait_for_nothing(gone), FakeClock(), WaitPolicy(True))
+    missing = ReconnectingVideo("camera", wait_for_nothing(gone), FakeClock(), WaitPolicy(True))
     sources = Sources(missing, None, "fake", camera=missing)
     monkeypatch.setattr(live, "open_sources", lambda *_, **__: sources)
 

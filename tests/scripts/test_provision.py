@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.runtime.doctor.service import L4T_VERSIONS
+from emotion_edge.runtime.doctor.host import L4T_VERSIONS
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 SYSTEMD = SCRIPTS.parent / "systemd"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.kernels.cuda.device import DEVICE_NODES
+from emotion_edge.kernels import DEVICE_NODES
 from emotion_edge.runtime import __main__ as program
+from emotion_edge.runtime.command_line import EXIT_USAGE
 from emotion_edge.runtime.service.realtime import DEVICE_PRIORITY
 from emotion_edge.runtime.session import EXTEND_TIMEOUT_S
 from emotion_edge.runtime.update_check import SETTLED_NS
@@ -112,7 +113,7 @@ def test_restart_after_a_hang() -> None:
 def test_restart_limits() -> None:
     """A usage error is not restarted, other failures a limited number of times."""
     assert read_setting(SERVICE, "Restart") == "on-failure"
-    assert read_setting(SERVICE, "RestartPreventExitStatus") == str(program.EXIT_USAGE)
+    assert read_setting(SERVICE, "RestartPreventExitStatus") == str(EXIT_USAGE)
     assert read_setting(SERVICE, "StartLimitIntervalSec", "Unit") == "5min"
     assert 5 <= int(read_setting(SERVICE, "StartLimitBurst", "Unit")) <= 20
 

@@ -1,4 +1,4 @@
-"""Data sets in the small, made on the spot, and one thread for torch."""
+"""Small generated data sets, and one thread for torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = Mapping[str, Mapping[str, int]]
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Small networks are quicker on one thread; for fixtures of any scope."""
+    """Small networks are faster on one thread; session scope covers fixtures of any scope."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -30,14 +30,14 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Each test starts at the same random state."""
+    """Each test starts with the same random state."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def settle() -> Callable[..., None]:
-    """A function (model, its inputs): takes the batch norms' statistics from these inputs, so that
-    an untrained network passes on what it is shown instead of near zeros; then eval mode."""
+    """A function (model, its inputs): sets the batch norms' statistics to those of the inputs, so
+    that outputs of an untrained network are not near zero, and selects eval mode."""
 
     def run(model: torch.nn.Module, *inputs: torch.Tensor) -> None:
         for module in model.modules():
@@ -52,8 +52,8 @@ def settle() -> Callable[..., None]:
 
 @pytest.fixture
 def write_ferplus(tmp_path: Path) -> Callable[..., Path]:
-    """A function (votes by file name, bytes that stand for a picture) -> root of a data set whose
-    split "train" holds them. Files with no bytes given get a random 48x48 picture."""
+    """A function (votes by file name, contents by file name) -> root of a data set with the split
+    "train". Files without given content get a random 48x48 image."""
 
     def write(rows: Rows, contents: Mapping[str, bytes | None] | None = None) -> Path:
         rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What may change in a recording without changing its label, and what corrupts it."""
+"""Augmentation that keeps the label, and corruptions for robustness tests."""
 
 from .corruptions import (
     Audio,

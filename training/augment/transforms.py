@@ -1,6 +1,8 @@
-"""Random changes that keep the label: of face pictures and of log-mel windows. Seeded by torch.
+"""Random augmentation of face images and log-mel windows, applied to each batch.
 
-Those of the sound itself are in `voice_variants`."""
+In and out: batches of images, or of log-mel windows. Augmentation of the audio itself is in
+`voice_variants`.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FACE_PX = 48
-"""Side of a FER+ picture: blur is measured in its pixels."""
+"""Side of a FER+ image, in whose pixels blur is measured."""
 
 
 def scale_pixels(gray_u8: Tensor, mean: float, std: float) -> Tensor:
-    """(N, H, W) uint8 -> (N, 1, H, W) float32, `(pixel / 255 - mean) / std`."""
+    """Normalize (N, H, W) uint8 -> (N, 1, H, W) float32: `(pixel / 255 - mean) / std`."""
     return (gray_u8.unsqueeze(1).float() / 255.0 - mean) / std
 
 
 def jitter_faces(image: Tensor, size_px: int) -> Tensor:
-    """(N, 1, H, W) normalised -> (N, 1, size_px, size_px), each face changed on its own.
+    """Augment normalized faces (N, 1, H, W) -> (N, 1, size_px, size_px), each one independently.
 
-    Mirror, rotation to 15 degrees, zoom 0.8-1.2, shift to 8 %, contrast and brightness, poor light
-    for one face in six, a loss of resolution for one in four, blur for one in six, a grey patch
-    over one in four.
+    Mirroring, rotation up to 15 degrees, zoom 0.8-1.2, shift up to 8 %, contrast and brightness,
+    low light for one face in six, lower resolution for one in four, blur for one in six, a grey
+    patch over one in four. Draws from torch's global generator.
     """
     num = image.shape[0]
     angle = (torch.rand(num) * 2 - 1) * math.radians(15)
@@ -58,15 +60,14 @@ def jitter_faces(image: Tensor, size_px: int) -> Tensor:
 
 
 def _darken(image: Tensor) -> Tensor:
-    """Less light: a quarter to three quarters of the contrast, darker, with the grain of a sensor
-    that is turned up."""
+    """Simulate low light: 25 to 75 % of the contrast, darker, with sensor noise."""
     num = image.shape[0]
     gain = 0.25 + 0.5 * torch.rand(num, 1, 1, 1)
     return (image + 2.0) * gain - 2.0 + 0.15 * torch.randn_like(image)
 
 
 def blur(image: Tensor, sigma_px: float) -> Tensor:
-    """Gaussian blur of (N, 1, H, W), edges repeated."""
+    """Blur (N, 1, H, W) with a Gaussian kernel, edges repeated."""
     reach = max(1, round(3 * sigma_px))
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma_px) ** 2)
     kernel = (kernel / kernel.sum()).to(image.dtype)
@@ -77,7 +78,7 @@ def blur(image: Tensor, sigma_px: float) -> Tensor:
 def compress_faces(
     images: NDArray[np.uint8], rng: np.random.Generator, share: float = 0.2
 ) -> NDArray[np.uint8]:
-    """JPEG at quality 10 to 60 for a `share` of the grey pictures (N, H, W) -> a copy."""
+    """Compress a `share` of the grey images (N, H, W) as JPEG of quality 10 to 60 -> a copy."""
     out = images.copy()
     for i in np.flatnonzero(rng.random(len(images)) < share):
         quality = int(rng.integers(10, 61))
@@ -87,7 +88,7 @@ def compress_faces(
 
 
 def _erase_patch(image: Tensor, chosen: Tensor) -> Tensor:
-    """Put a patch of 10-40 % of the side over the chosen pictures, as a hand or a mask would."""
+    """Cover the chosen images with a patch of 10-40 % of the side, as a hand or a mask would."""
     num, _, height, width = image.shape
     extent = 0.1 + 0.3 * torch.rand(num, 2)
     origin = torch.rand(num, 2) * (1 - extent)
@@ -100,14 +101,14 @@ def _erase_patch(image: Tensor, chosen: Tensor) -> Tensor:
 
 
 def mask_mel(mel: Tensor, generator: torch.Generator) -> Tensor:
-    """(N, 64, T): two bands of up to 6 mels and two stretches of up to 25 columns set to the mean
-    (Park et al. 2019, arXiv:1904.08779). In place."""
+    """Set two bands of up to 6 mels and two spans of up to 25 columns of (N, 64, T) to the mean
+    (Park et al. 2019, arXiv:1904.08779), in place."""
     num, num_mels, num_frames = mel.shape
     for axis, limit, widest in ((1, num_mels, 6), (2, num_frames, 25)):
         for _ in range(2):
             width = torch.randint(0, widest + 1, (num, 1), generator=generator)
             start = torch.randint(0, limit - widest + 1, (num, 1), generator=generator)
-            place = torch.arange(limit)
-            hidden = (place >= start) & (place < start + width)
+            index = torch.arange(limit)
+            hidden = (index >= start) & (index < start + width)
             mel.masked_fill_(hidden.unsqueeze(3 - axis), 0.0)
     return mel

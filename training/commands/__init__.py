@@ -1,1 +1,1 @@
-"""What `emotion-train` can do: one module per command, each with `add_parser` and `run`."""
+"""Commands of `emotion-train`: one module each, with `add_parser` and `run`."""

@@ -1,4 +1,4 @@
-"""`emotion-train default`: the bundle that ships, from the data up."""
+"""`emotion-train default`: train the bundle that ships from the data sets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     bundle: argparse.ArgumentParser = commands.add_parser(
         "default",
-        help="train the bundle that ships, from the data up",
-        description="Trains the face network on FER+, judges the voice and the fusion on folds of"
-        " RAVDESS, trains the voice network that ships on everybody, and writes the bundle."
-        " Started again, it goes on where it was.",
+        help="train the bundle that ships from the data sets",
+        description="Train the face network on FER+, evaluate voice and fusion on folds of RAVDESS,"
+        " train the voice network that ships on all actors, and write the bundle. A repeated start"
+        " resumes an interrupted one.",
     )
     bundle.add_argument("--ferplus", metavar="DIR", type=Path, required=True)
     bundle.add_argument("--ravdess", metavar="DIR", type=Path, required=True)
@@ -21,16 +21,16 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--action-units",
         metavar="CSV",
         type=Path,
-        help="OpenFace's table of the same takes: judges the fusion on real pairs",
+        help="OpenFace's table of the same recordings, to evaluate fusion on action units",
     )
     bundle.add_argument(
         "--noise",
         metavar="DIR",
         type=Path,
-        help="recordings of noise: one half is heard in training, the other judges",
+        help="noise recordings: one half for training, the other for evaluation",
     )
     bundle.add_argument(
-        "--cache", metavar="DIR", type=Path, help="what `emotion-train prepare` has filled"
+        "--cache", metavar="DIR", type=Path, help="cache filled by `emotion-train prepare`"
     )
     bundle.add_argument("--work", metavar="DIR", type=Path, default=Path("build/train"))
     bundle.add_argument("--out", metavar="DIR", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""`emotion-train evaluate`: score a bundle through the code the device runs."""
+"""`emotion-train evaluate`: score a bundle with the code that runs on the device."""
 
 from __future__ import annotations
 
@@ -17,57 +17,76 @@ def actor_list(text: str) -> list[int]:
     except ValueError:
         actors = []
     if not actors or not all(1 <= actor <= 24 for actor in actors):
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted numbers from 1 to 24, such as 4,9")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected numbers from 1 to 24, for example 4,9"
+        )
     return actors
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "evaluate",
-        help="score a bundle on a data set, through the code the device runs",
-        description="FER+ shows faces: ROOT/SPLIT.zip and ROOT/SPLIT.csv. RAVDESS: recordings"
-        " 03-01-....wav or .flac show the voice, films 01-01-....mp4 and 02-01-....mp4 the face,"
-        " and both fusion, in any folders under ROOT. A folder of your own: ROOT/manifest.csv with"
-        " the columns file, label, subject, split.",
+        help="score a bundle on a data set with the code that runs on the device",
+        description="FER+ has faces: ROOT/SPLIT.zip and ROOT/SPLIT.csv. RAVDESS has voices"
+        " (03-01-....wav or .flac), faces (videos 01-01-....mp4 and 02-01-....mp4), and both for"
+        " fusion, in any folders under ROOT. A custom folder has ROOT/manifest.csv with the columns"
+        " file, label, subject, split.",
     )
     parser.add_argument("--bundle", metavar="DIR", type=Path, required=True)
     parser.add_argument("--dataset", choices=("ravdess", "ferplus", "folder"), required=True)
     parser.add_argument("--root", metavar="DIR", type=Path, required=True)
     parser.add_argument(
-        "--split", choices=("train", "valid", "test"), help="of FER+ or a folder (valid)"
+        "--split",
+        choices=("train", "valid", "test"),
+        help="split of FER+ or a folder (default: valid)",
     )
-    parser.add_argument("--actors", type=actor_list, help="of RAVDESS, such as 4,9 (all)")
+    parser.add_argument(
+        "--actors", type=actor_list, help="actors of RAVDESS, for example 4,9 (default: all)"
+    )
     parser.add_argument(
         "--modality",
         choices=("face", "voice", "fusion"),
-        help="what to judge (what the data set shows most of)",
+        help="modality to evaluate (default: that with the most examples)",
     )
-    parser.add_argument("--level", default="", help="quality level of the bundle (the best)")
+    parser.add_argument(
+        "--level", default="", help="quality level of the bundle (default: the highest)"
+    )
     parser.add_argument("--engine", default="auto", choices=("auto", "tensorrt", "onnx"))
     parser.add_argument(
         "--precision",
         default="auto",
         choices=PRECISIONS,
-        help="auto: 16 bits on TensorRT, 32 elsewhere",
+        help="auto: FP16 on TensorRT, FP32 otherwise",
     )
     parser.add_argument(
-        "--yunet", metavar="FILE", default="", help="a better face detector (OpenCV's cascade)"
+        "--yunet",
+        metavar="FILE",
+        default="",
+        help="YuNet face detector (default: OpenCV's cascade)",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, required=True)
     parser.add_argument("--report", metavar="DIR", type=Path, help="write plots and report.html")
     parser.add_argument(
         "--robustness",
         action="store_true",
-        help="repeat under noise, reverberation, poor light, blur, compression, occlusion and, of"
+        help="repeat with noise, reverberation, low light, blur, compression, occlusion and, for"
         " fusion, with one modality missing",
     )
     parser.add_argument(
-        "--noise", metavar="DIR", type=Path, help="sounds to mix in (white and pink noise)"
+        "--noise",
+        metavar="DIR",
+        type=Path,
+        help="noise recordings to add (default: white and pink noise)",
     )
     parser.add_argument(
-        "--impulse-responses", metavar="DIR", type=Path, help="rooms (three synthetic ones)"
+        "--impulse-responses",
+        metavar="DIR",
+        type=Path,
+        help="impulse responses of rooms (default: three synthetic ones)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the robustness conditions (0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the robustness conditions (default: 0)"
+    )
     return parser
 
 
@@ -78,9 +97,9 @@ def run(args: argparse.Namespace) -> None:
         raise DatasetError(f"--split {args.split}: RAVDESS has no splits, choose --actors")
     for option in ("noise", "impulse_responses"):
         if getattr(args, option) is not None and not args.robustness:
-            raise DatasetError(f"--{option.replace('_', '-')}: only beside --robustness")
+            raise DatasetError(f"--{option.replace('_', '-')}: only with --robustness")
     if args.seed < 0:
-        raise DatasetError(f"--seed {args.seed}: wanted 0 or more")
+        raise DatasetError(f"--seed {args.seed}: expected 0 or more")
     metrics = evaluate_bundle(
         load_bundle(args.bundle),
         args.dataset,
@@ -106,14 +125,14 @@ def run(args: argparse.Namespace) -> None:
         f" ({low:.3f} to {high:.3f}), UAR {metrics['uar']:.3f},"
         f" macro F1 {metrics['macro_f1']:.3f}, weighted F1 {metrics['weighted_f1']:.3f},"
         f" calibration error {metrics['ece']:.3f}, n {metrics['n']},"
-        f" left out {metrics['skipped']}"
+        f" skipped {metrics['skipped']}"
     )
     if args.report is not None:
         write_page(metrics, args.report)
 
 
 def write_page(metrics: dict[str, Any], folder: Path) -> None:
-    """Raises DatasetError when the folder cannot be written."""
+    """Write the report. Raises DatasetError when the folder cannot be written."""
     from ..evaluation.report import write_report
 
     try:

@@ -1,4 +1,4 @@
-"""`emotion-train export`: trained weights to a bundle that the device runs."""
+"""`emotion-train export`: convert trained weights to a bundle for the device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def named_temperature(text: str) -> tuple[str, float]:
         temperature = 0.0
     if name not in NETWORKS or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: wanted {' or '.join(NETWORKS)}, = and a number from {MIN_TEMPERATURE} to"
+            f"{text!r}: expected {' or '.join(NETWORKS)}, = and a number from {MIN_TEMPERATURE} to"
             f" {MAX_TEMPERATURE}"
         )
     return name, temperature
@@ -36,15 +36,14 @@ def named_temperature(text: str) -> tuple[str, float]:
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "export",
-        help="make a bundle of trained weights",
-        description="Writes ONNX files, compares them with torch and puts them into a bundle with"
-        " a model card. CKPT is a file of weights as training leaves it; of a checkpoint the"
-        " averaged weights are taken. The bundle holds no figures: score it with"
-        " `emotion-train evaluate`.",
+        help="convert trained weights to a bundle",
+        description="Write ONNX files, compare them with torch, and put them into a bundle with a"
+        " model card. CKPT is a file of weights from training; of a checkpoint, the averaged"
+        " weights are used. The bundle has no metrics: score it with `emotion-train evaluate`.",
     )
     parser.add_argument("--face", metavar="CKPT", type=Path)
     parser.add_argument("--voice", metavar="CKPT", type=Path)
-    parser.add_argument("--fusion", metavar="CKPT", type=Path, help="needs both of the others")
+    parser.add_argument("--fusion", metavar="CKPT", type=Path, help="needs --face and --voice")
     parser.add_argument("--fusion-network", choices=FUSIONS, default=FUSIONS[0])
     parser.add_argument(
         "--temperature",
@@ -52,7 +51,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         type=named_temperature,
         action="append",
         default=[],
-        help="what calibrates a network, such as voice=1.2; once for each (1, not calibrated)",
+        help="calibration of a network, for example voice=1.2; may be repeated (default: 1)",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True)
     return parser
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     if not set(given) & set(MODALITIES):
         raise CheckpointError("nothing to export: give --face or --voice or both")
     if FUSION in given and len(given) < len(NETWORKS):
-        raise CheckpointError("--fusion weighs two networks: give --face and --voice as well")
+        raise CheckpointError("--fusion needs two networks: give --face and --voice as well")
     from ...kernels.spec import ImageSpec, MelSpec
     from ..export.bundle import FusionNetwork, write_bundle
     from ..recipes.default import ABSTAIN_BELOW, LEVELS
@@ -98,11 +97,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _load_face(path: Path) -> nn.Module:
-    """Raises CheckpointError, as do the two below."""
+    """Load the face network. This and the two functions below raise CheckpointError."""
     from ..models.face import FaceNet, MirrorAveraged, fold_luma
 
     face = _load_first(path, [FaceNet()])
-    fold_luma(face)  # changes nothing where training has done it
+    fold_luma(face)  # no effect after training, which does the same
     return MirrorAveraged(face)
 
 
@@ -111,13 +110,13 @@ def _load_voice(path: Path) -> nn.Module:
     from ..models.voice import SevenLabelVoice, VoiceNet
 
     voice = _load_first(path, [VoiceNet(), VoiceNet(num_labels=NUM_EMOTIONS)])
-    return SevenLabelVoice(voice)  # seven stay as they are
+    return SevenLabelVoice(voice)  # no effect on seven labels
 
 
 def _load_fusion(
     path: Path, preset: str, models: dict[str, nn.Module], temperatures: dict[str, float]
 ) -> nn.Module:
-    """What was taught on opinions gets the heads of the two networks beside it."""
+    """Load the fusion network; attention gets the heads of the face and the voice network."""
     from ..models.face import EMBEDDING_SIZE
     from ..models.fusion import AttentionFusion
     from ..recipes.fusion import attach_heads, build_fusion
@@ -131,7 +130,7 @@ def _load_fusion(
 
 
 def _load_first(path: Path, candidates: Sequence[ModelT]) -> ModelT:
-    """The first network that the weights fit."""
+    """Load the weights into the first network that they fit."""
     from ..loop.checkpoint import load_weights
 
     reasons = []

@@ -1,4 +1,4 @@
-"""`emotion-train models`: what each preset's network costs."""
+"""`emotion-train models`: cost of the network of each preset."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     models: argparse.ArgumentParser = commands.add_parser(
         "models",
-        help="list the presets, and what their networks cost",
-        description="MFLOPs for one input of the size the device gives; a multiplication and the"
-        " addition after it are two operations.",
+        help="list the presets and the cost of their networks",
+        description="MFLOPs are of one input of the device's size; a multiplication and the"
+        " addition after it are two FLOPs.",
     )
     return models
 

@@ -1,4 +1,4 @@
-"""`emotion-train train`: one network, as a configuration says."""
+"""`emotion-train train`: train one network from a configuration."""
 
 from __future__ import annotations
 
@@ -14,56 +14,63 @@ from ..config import AnyConfig, VoiceConfig, load_config
 if TYPE_CHECKING:
     from ..models.count import Cost
 
-
 PATH_OPTIONS = ("root", "out", "cache")
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """The options by which a configuration is named; `read_settings` reads them."""
-    parser.add_argument("--preset", metavar="NAME", help="see `emotion-train models`")
-    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML, put over the preset")
+    """Add the options that define a configuration; `read_config` reads them."""
     parser.add_argument(
-        "--set", metavar="A.B=VALUE", action="append", default=[], help="put over both"
+        "--preset", metavar="NAME", help="preset; `emotion-train models` lists them"
     )
-    parser.add_argument("--root", metavar="DIR", type=Path, help="the data set: FER+ or RAVDESS")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="for checkpoints and results")
     parser.add_argument(
-        "--cache", metavar="DIR", type=Path, help="what `emotion-train prepare` has filled"
+        "--config", metavar="FILE", type=Path, help="YAML file that overrides the preset"
     )
-    parser.add_argument("--fold", type=int, choices=range(4), help="of RAVDESS (none: everybody)")
+    parser.add_argument(
+        "--set", metavar="A.B=VALUE", action="append", default=[], help="set a key, overriding both"
+    )
+    parser.add_argument("--root", metavar="DIR", type=Path, help="folder of FER+ or RAVDESS")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="folder of checkpoints and results")
+    parser.add_argument(
+        "--cache", metavar="DIR", type=Path, help="cache filled by `emotion-train prepare`"
+    )
+    parser.add_argument(
+        "--fold", type=int, choices=range(4), help="fold of RAVDESS (default: train on all actors)"
+    )
 
 
-def read_settings(args: argparse.Namespace) -> AnyConfig:
+def read_config(args: argparse.Namespace) -> AnyConfig:
+    """Load the configuration that the options define."""
     config = load_config(args.preset, args.config, args.set)
-    # Not through --set: a folder's name need not be YAML.
+    # Not like --set: a path need not be YAML.
     paths = {name: str(getattr(args, name)) for name in PATH_OPTIONS if getattr(args, name)}
     config = msgspec.structs.replace(config, **paths)
     if args.fold is not None:
         if not isinstance(config, VoiceConfig):
-            raise ConfigError(f"--fold {args.fold}: only RAVDESS, task voice, has folds")
+            raise ConfigError(f"--fold {args.fold}: only for task voice")
         config = msgspec.structs.replace(config, fold=args.fold)
     return config
 
 
 def describe_cost(cost: Cost) -> str:
+    """Return parameters and MFLOPs as text."""
     return f"{cost.num_parameters:,} parameters, {cost.num_flops / 1e6:,.1f} MFLOPs for one input"
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     train: argparse.ArgumentParser = commands.add_parser(
         "train",
-        help="train one network as a configuration says",
-        description="Killed and started again it goes on from its last checkpoint. Under torchrun"
-        " it uses several GPUs or machines.",
+        help="train one network from a configuration",
+        description="A repeated start resumes from the last checkpoint. Under torchrun it uses"
+        " several GPUs or machines.",
     )
     add_settings(train)
     train.add_argument("--init-from", metavar="FILE", type=Path, help="weights to start from")
-    train.add_argument("--log-dir", metavar="DIR", type=Path, help="curves for TensorBoard")
+    train.add_argument("--log-dir", metavar="DIR", type=Path, help="folder of TensorBoard curves")
     return train
 
 
 def run(args: argparse.Namespace) -> None:
-    config = read_settings(args)
+    config = read_config(args)
 
     from ..launch import make_network, prepare_data, save_result, train_network
     from ..loop.distributed import read_process_group
@@ -74,6 +81,6 @@ def run(args: argparse.Namespace) -> None:
         print(f"{config.preset or args.config}: {describe_cost(count_cost(*make_network(config)))}")
     trained = train_network(config, prepare_data(config), args.log_dir, args.init_from)
     if is_main:
-        shown = "nobody to validate on" if trained.score is None else f"{trained.score:.4f}"
+        score = "without data" if trained.score is None else f"{trained.score:.4f}"
         path = save_result(config, trained)
-        print(f"{path}: validation {shown}, {trained.num_epochs} epochs")
+        print(f"{path}: validation {score}, {trained.num_epochs} epochs")

@@ -1,13 +1,17 @@
-"""Data sets: each module reads one, in the layout its authors publish it in."""
+"""Data sets in the layouts that their authors publish, decoded once and kept in a cache.
+
+FER+ faces, RAVDESS recordings and videos, their action units, noise, and folders with a manifest.
+"""
 
 from .action_units import ActionUnits, load_action_units, pair
 from .cache import FeatureCache
 from .crops import CropSet, load_crops
+from .faces import load_face_zip, read_faces
 from .ferplus import FaceSet, load_ferplus
 from .folder import FolderItem, load_folder
-from .media import decode_audio
+from .images import read_image
+from .media import decode_audio, decode_frames
 from .noise import SUFFIXES, is_for_training, load_noises
-from .pictures import read_image
 from .ravdess import (
     EMOTIONS8,
     TEST_FOLDS,
@@ -17,7 +21,6 @@ from .ravdess import (
     parse_clip,
     split_actors,
 )
-from .takes import load_face_zip, read_faces
 from .voices import VoiceSet, load_voices
 from .windows import WINDOW_EVERY_S, mel_windows, open_mel, window_ends
 
@@ -34,6 +37,7 @@ __all__ = [
     "FolderItem",
     "VoiceSet",
     "decode_audio",
+    "decode_frames",
     "find_video_clips",
     "find_voice_clips",
     "is_for_training",

@@ -1,7 +1,7 @@
-"""Facial action units of RAVDESS takes: OpenFace's mean over each video, one row per clip.
+"""Facial action units of RAVDESS recordings: OpenFace's mean over each video.
 
-In: the table, a CSV with the column `clip` and one column per action unit. Out: `ActionUnits`,
-and which row belongs to which recording.
+In: a CSV table with the column `clip` and one column per action unit. Out: `ActionUnits`, and the
+pairs of rows and voice recordings.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _BOTH = "01 02 04 05 06 07 09 10 12 14 15 17 20 23 25 26 45"
 INTENSITIES = tuple(f"AU{unit}_r" for unit in _BOTH.split())
 """0 to 5 (Baltrusaitis et al. 2018, doi:10.1109/FG.2018.00019)."""
 PRESENCES = tuple(f"AU{unit}_c" for unit in [*_BOTH.split()[:-1], "28", "45"])
-"""Share of the video in which the unit is seen, 0 to 1."""
+"""Share of the frames that show the unit, 0 to 1."""
 UNITS = INTENSITIES + PRESENCES
 _MAX_OF = {**dict.fromkeys(INTENSITIES, 5.0), **dict.fromkeys(PRESENCES, 1.0)}
-_SLACK = 1e-3
-"""For figures that were rounded when they were written."""
+_TOLERANCE = 1e-3
+"""For values that were rounded in the table."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActionUnits:
-    """N clips with 35 figures each."""
+    """35 values for each of N recordings."""
 
     names: list[str]
     """The columns of `values`: `UNITS`."""
     recording_ids: list[str]
-    """Which take each row is of, as `Clip.recording_id`."""
+    """Recording of each row, as `Clip.recording_id`."""
     values: NDArray[np.float32]
     """(N, 35): intensities 0..5, presences 0..1."""
     emotions: NDArray[np.int64]
@@ -49,10 +49,9 @@ class ActionUnits:
 
 
 def load_action_units(path: Path) -> ActionUnits:
-    """Read the table; the order of its columns is free.
+    """Read the table; its columns may be in any order.
 
-    Raises DatasetError, naming line and column, for anything but one row of finite figures per
-    take.
+    Raises DatasetError, naming line and column, unless each recording has one row of finite values.
     """
     clips: dict[str, Clip] = {}
     values: list[list[float]] = []
@@ -73,33 +72,33 @@ def load_action_units(path: Path) -> ActionUnits:
                         " 01-01-03-01-02-01-07"
                     )
                 if clip.recording_id in clips:
-                    raise DatasetError(f"{where} column clip: {row['clip']!r} is there twice")
+                    raise DatasetError(f"{where} column clip: {row['clip']!r} is a duplicate")
                 clips[clip.recording_id] = clip
                 values.append([_parse_value(where, name, row[name]) for name in UNITS])
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise DatasetError(f"{path}: not a table of action units: {error}") from error
     if not values:
-        raise DatasetError(f"{path}: no clip in it")
-    found = clips.values()
+        raise DatasetError(f"{path}: no clip")
+    rows = clips.values()
     return ActionUnits(
         list(UNITS),
         list(clips),
         np.array(values, np.float32),
-        np.array([EMOTIONS8.index(clip.emotion) for clip in found], np.int64),
-        np.array([LABELS.index(clip.label) for clip in found], np.int64),
-        np.array([clip.actor for clip in found], np.int64),
+        np.array([EMOTIONS8.index(clip.emotion) for clip in rows], np.int64),
+        np.array([LABELS.index(clip.label) for clip in rows], np.int64),
+        np.array([clip.actor for clip in rows], np.int64),
     )
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
     wanted = ("clip", *UNITS)
-    for what, names in (
+    for problem, names in (
         ("missing", set(wanted) - set(columns)),
         ("unknown", set(columns) - set(wanted)),
-        ("there twice", {name for name in columns if columns.count(name) > 1}),
+        ("duplicate", {name for name in columns if columns.count(name) > 1}),
     ):
         if names:
-            raise DatasetError(f"{path} line 1: columns {what}: {', '.join(sorted(names))}")
+            raise DatasetError(f"{path} line 1: columns {problem}: {', '.join(sorted(names))}")
 
 
 def _parse_value(where: str, column: str, cell: str | None) -> float:
@@ -108,18 +107,18 @@ def _parse_value(where: str, column: str, cell: str | None) -> float:
     except ValueError:
         value = math.nan
     top = _MAX_OF[column]
-    if not -_SLACK <= value <= top + _SLACK:
+    if not -_TOLERANCE <= value <= top + _TOLERANCE:
         raise DatasetError(f"{where} column {column}: {cell!r}, allowed: 0 to {top:g}")
     return value
 
 
 def pair(voices: VoiceSet, units: ActionUnits) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(indices into `voices`, indices into `units`), both (M,): the same take at each place, in
-    the order of `voices`. Raises DatasetError when no take is in both."""
+    """Match recordings -> indices into `voices` and indices into `units`, both (M,), in the order
+    of `voices`. Raises DatasetError when no recording is in both."""
     row_of = {recording_id: row for row, recording_id in enumerate(units.recording_ids)}
-    # A recording's name is its take after the modality: 03-01-... (`Clip.recording_id`).
+    # A file name is the modality and the recording's identity: 03-01-... (`Clip.recording_id`).
     rows = [row_of.get(name[3:], -1) for name in voices.names]
     voice_rows = np.flatnonzero(np.array(rows, np.int64) >= 0)
     if voice_rows.size == 0:
-        raise DatasetError("no take has both a recording and action units")
+        raise DatasetError("no recording has both a voice and action units")
     return voice_rows, np.array(rows, np.int64)[voice_rows]

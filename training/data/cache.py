@@ -1,7 +1,7 @@
-"""Decoded features on disk, so that a data set is decoded once.
+"""Cache of decoded features on disk, so that a data set is decoded once.
 
-In: source files and what is wanted of them. Out: named arrays, from the cache or built anew.
-The folder holds nothing else and may be deleted at any time.
+In: source files and the settings of their decoder. Out: named arrays, read or built. The folder
+holds nothing else and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ log = logging.getLogger(__name__)
 Arrays = Mapping[str, NDArray[Any]]
 
 FORMAT = 1
-"""Raise it when a decoder changes what it makes of the same file."""
+"""Increase it when a decoder changes its result for the same file."""
 _DIGEST_BYTES = 16
 
 
 class FeatureCache:
-    """One folder of arrays, a file each; counts what it had and what it had to build.
+    """Folder of cached arrays that counts hits and misses.
 
-    A file's name is a hash of the sources (path, size, time of change) and of the spec, so a
-    changed source or spec is simply another file. A file is a digest of the rest, then an `.npz`
-    without pickles.
+    The name of a cache file is a hash of the sources (path, size, modification time) and the spec,
+    so a changed source or spec is another file. The content is a digest, then an `.npz` without
+    pickles.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,7 +42,7 @@ class FeatureCache:
         self.hits = 0
         self.built = 0
         self.write_error = ""
-        """Why nothing more can be written; empty while all is well."""
+        """Reason why the folder cannot be written, or empty."""
 
     def load(
         self,
@@ -51,8 +51,9 @@ class FeatureCache:
         spec: Mapping[str, float | str],
         build: Callable[[], Arrays],
     ) -> Arrays:
-        """What `build` makes of `sources`. A damaged file is built anew; a folder that cannot be
-        written is one warning. Raises DatasetError for a missing source, and what `build` does."""
+        """Return the arrays of `sources`: from the cache, or from `build`, which replaces a damaged
+        file as well. A folder that cannot be written is logged once. Raises DatasetError for a
+        missing source, and whatever `build` raises."""
         key = _hash_key(kind, sources, spec)
         path = self.folder / kind / f"{key.hex()}.npz"
         arrays = _read(path, key)
@@ -66,7 +67,7 @@ class FeatureCache:
                 _write(path, key, arrays)
             except OSError as error:
                 self.write_error = f"cache {self.folder}: cannot be written: {error.strerror}"
-                log.warning("%s; going on without", self.write_error)
+                log.warning("%s; continuing without", self.write_error)
         return arrays
 
 
@@ -76,7 +77,7 @@ def _hash_key(kind: str, sources: Sequence[Path], spec: Mapping[str, float | str
     for source in sources:
         try:
             state = source.stat()
-            # The whole path: two data sets may well have files of one name, size and time.
+            # The whole path: files of two data sets can share name, size and time.
             name = os.fsencode(source.resolve())
         except OSError as error:
             raise DatasetError(f"{source}: cannot be read: {error.strerror}") from error
@@ -89,23 +90,23 @@ def _digest(payload: bytes, key: bytes) -> bytes:
 
 
 def _read(path: Path, key: bytes) -> Arrays | None:
-    """None when there is no such file or it is not what was written."""
+    """Return the arrays of a cache file, None if it is missing or damaged."""
     try:
         data = path.read_bytes()
     except OSError:
         return None
     payload = data[_DIGEST_BYTES:]
     if data[:_DIGEST_BYTES] != _digest(payload, key):
-        log.warning("%s: damaged, is built anew", path)
+        log.warning("%s: damaged, decoding again", path)
         return None
     with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
 def _write(path: Path, key: bytes, arrays: Arrays) -> None:
-    """Write `path` in one step, also when two programs write it at once."""
+    """Write the file atomically, also when two programs write at once."""
     payload = io.BytesIO()
-    np.savez(payload, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
+    np.savez(payload, **arrays)  # type: ignore[arg-type]  # no array has the name allow_pickle
     content = (_digest(payload.getvalue(), key), payload.getvalue())
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
-"""Runs a decoder over the files of a data set: cached, one bad file at a time.
+"""Runs a decoder over the files of a data set, with a cache, and skips files that fail.
 
-In: what to decode and who is in it. Out: arrays one by one, and a tally of what went wrong.
+In: the files with their labels, and a decoder. Out: arrays one by one, and a tally of the skipped
+files.
 """
 
 from __future__ import annotations
@@ -35,34 +36,37 @@ class Source:
     emotion: int
     """Index in `EMOTIONS8`; -1 for other data sets."""
     actor: int
-    """Who is in it: the number of the RAVDESS actor, or one made of the subject's name."""
+    """Number of the RAVDESS actor, or a hash of the subject's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a file becomes one array."""
+    """Decoder of a file into one array."""
 
     kind: str
-    """What the arrays are, for the progress bar and the cache."""
+    """Kind of the arrays, as the cache names it."""
+    noun: str
+    """What messages and the progress bar call the files."""
     spec: Mapping[str, float | str]
-    """All that the arrays depend on besides the file."""
+    """Settings that the arrays depend on, besides the file."""
     decode: Callable[[Path], NDArray[Any]]
     """Raises DatasetError for a file that cannot be used."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What happened so far."""
+    """Counts and messages of a pass over a data set."""
 
     num_read: int = 0
-    """Arrays that were given out."""
+    """Arrays that were yielded."""
     problems: list[str] = field(default_factory=list)
-    """A line per file that was skipped: its path and the reason."""
+    """Path and reason of each file that failed, one line each."""
     duplicates: list[str] = field(default_factory=list)
-    """A line per file that holds what another one with the same label holds."""
+    """A line for each file with the same array and label as an earlier one."""
 
 
 def clip_sources(clips: Sequence[Clip]) -> list[Source]:
+    """Sources of RAVDESS clips."""
     return [
         Source(
             clip.path,
@@ -76,6 +80,7 @@ def clip_sources(clips: Sequence[Clip]) -> list[Source]:
 
 
 def folder_sources(items: Sequence[FolderItem], root: Path) -> list[Source]:
+    """Sources of items of the folder `root`."""
     return [
         Source(
             item.path,
@@ -89,7 +94,7 @@ def folder_sources(items: Sequence[FolderItem], root: Path) -> list[Source]:
 
 
 def hash_subject(subject: str) -> int:
-    """The same 63-bit number for the same name in every split and run."""
+    """Return a 63-bit number that is the same for a name in every split and run."""
     digest = hashlib.blake2b(subject.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -97,10 +102,10 @@ def hash_subject(subject: str) -> int:
 def decode_each(
     sources: Sequence[Source], recipe: Recipe, cache: FeatureCache | None, tally: Tally
 ) -> Iterator[tuple[Source, NDArray[Any]]]:
-    """Each source with its array; a file that cannot be decoded is noted in `tally` and left out,
-    and so is the second of two files with equal arrays and labels."""
+    """Yield each source with its array. Files that cannot be decoded, and the second of two files
+    with equal arrays and labels, are noted in `tally` and skipped."""
     seen: dict[tuple[int, int, bytes], Source] = {}
-    for source in tqdm(sources, recipe.kind, leave=False, disable=None):
+    for source in tqdm(sources, recipe.noun, leave=False, disable=None):
         try:
             array = _decode(source.path, recipe, cache)
         except DatasetError as error:
@@ -109,24 +114,24 @@ def decode_each(
         digest = hashlib.blake2b(array.tobytes()).digest()
         first = seen.setdefault((source.label, source.emotion, digest), source)
         if first is not source:
-            tally.duplicates.append(f"{source.path}: holds the same as {first.path}")
+            tally.duplicates.append(f"{source.path}: same content as {first.path}")
             continue
         tally.num_read += 1
         yield source, array
 
 
 def decode_all(
-    sources: Sequence[Source], recipe: Recipe, cache: FeatureCache | None, what: str
+    sources: Sequence[Source], recipe: Recipe, cache: FeatureCache | None
 ) -> tuple[list[tuple[Source, NDArray[Any]]], Tally]:
-    """All of `decode_each`; what was left out is logged. Raises DatasetError, naming `what` was
-    wanted, when nothing can be read."""
+    """Collect `decode_each` and log the skipped files. Raises DatasetError when none can be
+    decoded."""
     tally = Tally()
     pairs = list(decode_each(sources, recipe, cache, tally))
     for line in tally.problems + tally.duplicates:
-        log.warning("left out: %s", line)
+        log.warning("skipped: %s", line)
     if not pairs:
         reason = f": {tally.problems[0]}" if tally.problems else ""
-        raise DatasetError(f"none of {len(sources)} {what} can be read{reason}")
+        raise DatasetError(f"none of {len(sources)} {recipe.noun} can be decoded{reason}")
     return pairs, tally
 
 

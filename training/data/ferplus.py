@@ -1,7 +1,7 @@
-"""FER+ faces: 48x48 grey pictures with ten crowd votes each, in the layouts of `ferplus_files`.
+"""FER+ faces: grey images of 48x48 pixels with ten crowd votes each.
 
-In: a root folder and a split. Out: pictures, the voters' distribution over the product's labels,
-and one hard label per face (or -1 where the voters did not agree).
+In: a root folder in a layout of `ferplus_files`, and a split. Out: images, the distribution of
+the votes over the product's labels, and one hard label per face (-1 without a majority).
 """
 
 from __future__ import annotations
@@ -43,39 +43,39 @@ class FaceSet:
     votes: NDArray[np.float32]
     labels: NDArray[np.int64]
     skipped: int
-    """Faces left out: unreadable, or with no vote for any of the seven labels."""
+    """Faces skipped: unreadable, or without a vote for one of the seven labels."""
     unreadable: Sequence[str] = ()
-    """The names of those that cannot be read."""
+    """Names of the unreadable faces."""
     duplicates: int = 0
-    """Faces left out because the same picture is there already: earlier in this split, or in a
-    later one of train, valid, test, so that nothing is scored that was trained on."""
+    """Faces skipped because the same image occurs earlier in this split or in a later one of
+    train, valid, test, so that no image is both trained on and scored."""
 
 
 def label_from_votes(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32] | None, int]:
-    """One face's ten vote counts -> (distribution over `LABELS`, hard label or -1).
+    """Convert ten vote counts -> distribution over `LABELS`, hard label or -1.
 
-    Barsoum et al. 2016 (arXiv:1608.01041): a vote cast by one person only is an outlier, and the
-    majority label needs more than half of the rest. Contempt, unknown and "no face" are not
-    labels of the product: a face they win has no hard label, and their votes leave the
-    distribution. None when nothing is left.
+    Barsoum et al. 2016 (arXiv:1608.01041): a single vote for a label is an outlier, and the
+    majority label needs more than half of the other votes. Contempt, unknown and "no face" are not
+    labels of the product: they count for the majority, and their votes are removed from the
+    distribution. The distribution is None when no vote remains.
     """
-    kept = np.where(counts > 1, counts, 0)
+    counted = np.where(counts > 1, counts, 0)
     distribution = np.zeros(len(LABELS), np.float32)
-    for vote, count in zip(VOTES, kept, strict=True):
+    for vote, count in zip(VOTES, counted, strict=True):
         if vote in _LABEL_OF_VOTE:
             distribution[LABELS.index(_LABEL_OF_VOTE[vote])] += count
     total = distribution.sum()
     if total == 0:
         return None, -1
     best = int(distribution.argmax())
-    agreed = distribution[best] * 2 > kept.sum()
+    agreed = distribution[best] * 2 > counted.sum()
     return distribution / total, best if agreed else -1
 
 
 def load_ferplus(root: Path, split: str, cache: FeatureCache | None = None) -> FaceSet:
-    """Read one split. Raises DatasetError when a file is missing or is not what it should be.
+    """Load one split. Raises DatasetError when a file is missing or invalid.
 
-    To know which faces of it are in later splits as well, those are read too, if they are there.
+    Later splits are loaded too, where present, to find duplicates.
     """
     arrays = _load(root, split, cache)
     faces = FaceSet(
@@ -87,9 +87,9 @@ def load_ferplus(root: Path, split: str, cache: FeatureCache | None = None) -> F
         int(arrays["duplicates"]),
     )
     for name in faces.unreadable:
-        log.warning("left out: %s %s: %s cannot be read", root, split, name)
+        log.warning("skipped: %s %s: %s cannot be read", root, split, name)
     if len(faces.labels) == 0:
-        raise DatasetError(f"{find_layout(root, split).pictures}: no readable face of {split}")
+        raise DatasetError(f"{find_layout(root, split).images}: no readable face of {split}")
     return faces
 
 
@@ -108,8 +108,8 @@ def _load(root: Path, split: str, cache: FeatureCache | None) -> Arrays:
     return cache.load("ferplus", [*layout.files, *files], spec, build)
 
 
-def _collect(layout: Layout, taken: set[bytes]) -> Arrays:
-    """`taken`: pixels of faces that are to be left out; grows by those found."""
+def _collect(layout: Layout, known: set[bytes]) -> Arrays:
+    """Decode the faces of a split, except those whose pixels are in `known`; adds to `known`."""
     images: list[NDArray[np.uint8]] = []
     votes: list[NDArray[np.float32]] = []
     labels: list[int] = []
@@ -125,10 +125,10 @@ def _collect(layout: Layout, taken: set[bytes]) -> Arrays:
             unreadable.append(row.name)
             continue
         pixels = image.tobytes()
-        if pixels in taken:
+        if pixels in known:
             duplicates += 1
             continue
-        taken.add(pixels)
+        known.add(pixels)
         images.append(image)
         votes.append(distribution)
         labels.append(label)

@@ -1,11 +1,11 @@
-"""FER+ as it lies on disk: one split, in any of the three layouts it is passed on in.
+"""FER+ on disk: one split in any of the three layouts in which it is distributed.
 
 In: a root folder and a split. Out: one `Row` per face of the table.
 
-1. `SPLIT.csv` (file, then the ten votes) beside `SPLIT.zip` with the pictures.
+1. `SPLIT.csv` (file, then the ten votes) beside `SPLIT.zip` with the images.
 2. As published (github.com/microsoft/FERPlus): `fer2013new.csv` (Usage, Image name, then the ten
-   votes), and FER2013's own table `fer2013.csv` (emotion, pixels, Usage); row for row the same.
-3. `fer2013new.csv` with the pictures in folders `FER2013Train`, `FER2013Valid`, `FER2013Test`.
+   votes), and FER2013's own table `fer2013.csv` (emotion, pixels, Usage) with the same rows.
+3. `fer2013new.csv` with the images in folders `FER2013Train`, `FER2013Valid`, `FER2013Test`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
-from .pictures import MAX_FACE_BYTES, decode_gray, read_gray
+from .images import MAX_FACE_BYTES, decode_gray, read_gray
 
 VOTES = (
     "neutral",
@@ -52,30 +52,30 @@ class Row(NamedTuple):
     counts: NDArray[np.int64]
     """(10,), in the order of `VOTES`."""
     decode: Callable[[], NDArray[np.uint8] | None]
-    """The picture (48, 48), or None when it cannot be read; call it before the next row."""
+    """Returns the image (48, 48), None when it cannot be read. Call it before the next row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a split lies."""
+    """Files of a split, and how to read them."""
 
-    pictures: Path
-    """The file or folder with its pictures."""
+    images: Path
+    """The file or folder with the images."""
     files: Sequence[Path]
-    """All that its rows depend on."""
+    """All files that the rows depend on."""
     read: Callable[[], Iterator[Row]]
-    """Raises DatasetError when a table or an archive is not what it should be."""
+    """Raises DatasetError when a table or an archive is invalid."""
 
 
 def has_split(root: Path, split: str) -> bool:
-    """Whether there is anything of this split; what is there may still be broken."""
+    """Whether the files of this split are present; they may still be invalid."""
     if (root / VOTE_TABLE).is_file():
         return (root / PIXEL_TABLE).is_file() or (root / _FOLDER[split]).is_dir()
     return (root / f"{split}.csv").is_file() and (root / f"{split}.zip").is_file()
 
 
 def find_layout(root: Path, split: str) -> Layout:
-    """Raises DatasetError, naming what is missing."""
+    """Find the layout of a split. Raises DatasetError, naming what is missing."""
     if split not in SPLITS:
         raise DatasetError(f"split {split!r}, allowed: {', '.join(SPLITS)}")
     if not root.is_dir():
@@ -89,7 +89,7 @@ def find_layout(root: Path, split: str) -> Layout:
         if folder.is_dir():
             files = [votes, *sorted(folder.glob("*.png"))]
             return Layout(folder, files, partial(_read_folder, votes, folder, split))
-        raise DatasetError(f"{votes}: wants {PIXEL_TABLE} or the folder {folder.name} beside it")
+        raise DatasetError(f"{votes}: needs {PIXEL_TABLE} or the folder {folder.name} beside it")
     table, archive = root / f"{split}.csv", root / f"{split}.zip"
     for path in (table, archive):
         if not path.is_file():
@@ -100,15 +100,15 @@ def find_layout(root: Path, split: str) -> Layout:
     return Layout(archive, [table, archive], partial(_read_archive, table, archive))
 
 
-def _read_archive(table: Path, pictures: Path) -> Iterator[Row]:
+def _read_archive(table: Path, images: Path) -> Iterator[Row]:
     try:
-        with zipfile.ZipFile(pictures) as archive, _open_table(table, ("file", *VOTES)) as rows:
+        with zipfile.ZipFile(images) as archive, _open_table(table, ("file", *VOTES)) as rows:
             for line, row in rows:
                 name = row["file"]
                 counts = _parse_votes(table, line, row)
                 yield Row(name, counts, partial(read_gray, archive, name, FACE_PX))
     except (OSError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{pictures}: not a FER+ split: {error}") from error
+        raise DatasetError(f"{images}: not a FER+ split: {error}") from error
 
 
 def _read_pixel_table(votes: Path, pixels: Path, split: str) -> Iterator[Row]:
@@ -149,7 +149,8 @@ TableRow = tuple[int, Mapping[str, str]]
 
 @contextmanager
 def _open_table(path: Path, columns: Sequence[str]) -> Iterator[Iterator[TableRow]]:
-    """Rows with their line, one at a time: FER2013's table is 290 MB. Missing cells are empty."""
+    """Yield rows with their line number, one at a time because FER2013's table has 290 MB. Missing
+    cells are empty."""
     line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -161,7 +162,7 @@ def _open_table(path: Path, columns: Sequence[str]) -> Iterator[Iterator[TableRo
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path}: not a table of FER+, after line {line}: {error}") from error
+        raise DatasetError(f"{path}: not a FER+ table, after line {line}: {error}") from error
 
 
 def _parse_votes(path: Path, line: int, row: Mapping[str, str]) -> NDArray[np.int64]:
@@ -169,7 +170,7 @@ def _parse_votes(path: Path, line: int, row: Mapping[str, str]) -> NDArray[np.in
     for vote in VOTES:
         if not row[vote].strip().isdecimal() or len(row[vote]) > 6:
             raise DatasetError(
-                f"{path}: a vote is not a number: line {line}, {vote} is {row[vote]!r}"
+                f"{path} line {line}: {vote} is {row[vote]!r}, allowed: a number of votes"
             )
         counts.append(int(row[vote]))
     return np.array(counts, np.int64)

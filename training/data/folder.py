@@ -1,7 +1,7 @@
-"""Any data set of one's own: `ROOT/manifest.csv` with the columns file, label, subject, split.
+"""Custom data sets: a folder with `manifest.csv` of the columns file, label, subject, split.
 
-In: the folder. Out: one `FolderItem` per row; nothing but the manifest is decoded. A subject may
-be in one split only, so that a score is about people whom the network never saw.
+In: the folder. Out: one `FolderItem` per row; only the manifest is read. A subject may be in one
+split only, so that scores are of held-out people.
 """
 
 from __future__ import annotations
@@ -45,16 +45,15 @@ class FolderItem:
 
 
 def load_folder(root: Path, split: str | None = None) -> list[FolderItem]:
-    """The items of one split, or of all; files that are copies of others are left out.
+    """Load the items of one split, or of all, without copies of files.
 
-    Raises DatasetError for a manifest that cannot be used. Whether a file can be decoded shows
-    when it is.
+    Raises DatasetError for an invalid manifest. Files are not decoded here.
     """
     if split is not None and split not in SPLITS:
         raise DatasetError(f"split {split!r}, allowed: {', '.join(SPLITS)}")
     items, copies = drop_copies(read_manifest(root))
     for line in copies:
-        log.warning("left out: %s", line)
+        log.warning("skipped: %s", line)
     chosen = [item for item in items if split in (None, item.split)]
     if not chosen:
         raise DatasetError(f"{root / MANIFEST}: no file in {split or 'it'}")
@@ -62,12 +61,12 @@ def load_folder(root: Path, split: str | None = None) -> list[FolderItem]:
 
 
 def read_manifest(root: Path) -> list[FolderItem]:
-    """All rows, copies included. Raises DatasetError."""
+    """Read all rows, copies included. Raises DatasetError."""
     table = root / MANIFEST
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     if not table.is_file():
-        raise DatasetError(f"{table}: no such file (wanted: a table of {', '.join(COLUMNS)})")
+        raise DatasetError(f"{table}: no such file (expected: a table of {', '.join(COLUMNS)})")
     items: list[FolderItem] = []
     line_of: dict[Path, int] = {}
     split_of: dict[str, str] = {}
@@ -82,15 +81,15 @@ def read_manifest(root: Path) -> list[FolderItem]:
                 item = _parse_row(root, where, row)
                 first = line_of.setdefault(item.path, reader.line_num)
                 if first != reader.line_num:
-                    raise DatasetError(f"{where}: file {row['file']!r} is in line {first} already")
+                    raise DatasetError(f"{where}: file {row['file']!r} is already in line {first}")
                 if split_of.setdefault(item.subject, item.split) != item.split:
                     raise DatasetError(
                         f"{where}: subject {item.subject!r} is in {split_of[item.subject]} and in"
-                        f" {item.split}, allowed: one split for each subject"
+                        f" {item.split}, allowed: one split per subject"
                     )
                 items.append(item)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise DatasetError(f"{table}: not a table that can be read: {error}") from error
+        raise DatasetError(f"{table}: not a readable table: {error}") from error
     if not items:
         raise DatasetError(f"{table}: names no file")
     return items
@@ -105,7 +104,7 @@ def _parse_row(root: Path, where: str, row: dict[str, str]) -> FolderItem:
     for column, value, allowed in (("label", label, LABELS), ("split", cells["split"], SPLITS)):
         if value not in allowed:
             raise DatasetError(f"{where}: {column} is {value!r}, allowed: {', '.join(allowed)}")
-    path = _place(root, where, cells["file"])
+    path = _resolve(root, where, cells["file"])
     kind = next((kind for kind, ends in KINDS.items() if path.suffix.lower() in ends), None)
     if kind is None:
         known = ", ".join(suffix for ends in KINDS.values() for suffix in ends)
@@ -115,13 +114,13 @@ def _parse_row(root: Path, where: str, row: dict[str, str]) -> FolderItem:
     return FolderItem(path, label, cells["subject"], cells["split"], kind)
 
 
-def _place(root: Path, where: str, name: str) -> Path:
-    """The file's path, if it cannot lead out of `root`: not by its name, nor by a link."""
+def _resolve(root: Path, where: str, name: str) -> Path:
+    """Return the path of a file. Refuse names and links that lead out of `root`."""
     outside = (
         "\0" in name
         or PurePosixPath(name).is_absolute()
         or bool(PureWindowsPath(name).anchor)
-        or ".." in PureWindowsPath(name).parts  # it takes both kinds of slash for one
+        or ".." in PureWindowsPath(name).parts  # accepts both kinds of slash
     )
     try:
         outside = outside or not (root / name).resolve().is_relative_to(root.resolve())
@@ -133,29 +132,29 @@ def _place(root: Path, where: str, name: str) -> Path:
 
 
 def drop_copies(items: Sequence[FolderItem]) -> tuple[list[FolderItem], list[str]]:
-    """(items less those whose file is a copy of another's byte for byte, a line per copy).
+    """Remove items whose file is a copy of another -> remaining items, one line per copy.
 
-    Of two, the one of test stays, then of valid, then of train, then the first: a copy must not
-    be trained on and scored too.
+    The item of the latest split of train, valid, test stays, so that no content is both trained on
+    and scored; within a split the first stays.
     """
     by_size: dict[int, list[FolderItem]] = defaultdict(list)
     for item in sorted(items, key=lambda item: -SPLITS.index(item.split)):
         try:
             by_size[item.path.stat().st_size].append(item)
         except OSError:
-            continue  # is told when it is to be decoded
+            continue  # reported when it is decoded
     copies: dict[Path, str] = {}
     for same_size in by_size.values():
         first: dict[bytes, Path] = {}
         for item in same_size if len(same_size) > 1 else ():
-            kept = first.setdefault(_hash_file(item.path), item.path)
-            if kept != item.path:
-                copies[item.path] = f"{item.path}: holds the same as {kept}"
+            original = first.setdefault(_hash_file(item.path), item.path)
+            if original != item.path:
+                copies[item.path] = f"{item.path}: same content as {original}"
     return [item for item in items if item.path not in copies], list(copies.values())
 
 
 def _hash_file(path: Path) -> bytes:
-    """Of the content; of the name where there is none to be read."""
+    """Hash the content, or the name of a file that cannot be read."""
     digest = hashlib.blake2b()
     try:
         with path.open("rb") as file:

@@ -1,7 +1,7 @@
-"""Decodes a whole data set into the cache, and says what is in it.
+"""Decodes a whole data set into the cache and counts what is in it.
 
-In: the root of a data set. Out: one `Part` per kind of file in it. Started again after a stop, it
-goes on where it was, as all that was decoded is in the cache.
+In: the root of a data set. Out: one `Part` per kind of file. A repeated run decodes only what the
+cache lacks.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ ACTION_UNIT_TABLE = "openface_au_mean.csv"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one kind of file of a data set came to."""
+    """Counts of one kind of file of a data set."""
 
     name: str
     num_files: int
     num_cached: int
-    """How many of them had been decoded before."""
+    """Files that were in the cache."""
     num_usable: int
     num_skipped: int
     num_duplicates: int
     labels: dict[str, int]
-    """Usable ones of each of the product's seven labels; 0 where there is none."""
+    """Usable files of each of the product's seven labels."""
     notes: list[str] = field(default_factory=list)
-    """A line for each file that was skipped or left out, with the reason."""
+    """A line for each skipped file, with the reason."""
 
 
 def prepare_ravdess(
     root: Path, actors: Sequence[int] | None, cache: FeatureCache
 ) -> Iterable[Part]:
-    """Sound and face crops of all clips under `root`. Raises DatasetError when there is none."""
+    """Decode audio and face crops of all clips under `root`. Raises DatasetError without a clip."""
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     recordings = _find(find_voice_clips, root, actors)
     videos = _find(find_video_clips, root, actors)
     if not recordings and not videos:
-        whom = "all" if actors is None else sorted(actors)
+        wanted = "all" if actors is None else sorted(actors)
         raise DatasetError(
             f"{root}: no RAVDESS speech (03-01-....wav or .flac, 01-01-....mp4 or 02-01-....mp4)"
-            f" of actors {whom}"
+            f" of actors {wanted}"
         )
     if recordings:
         yield _decode(clip_sources(recordings), audio_recipe(MelSpec()), cache)
@@ -73,12 +73,12 @@ def _find(
 ) -> list[Clip]:
     try:
         return find(root, actors)
-    except DatasetError:  # none of this kind: the other may be there
+    except DatasetError:  # none of this kind; there may be some of the other
         return []
 
 
 def prepare_folder(root: Path, split: str | None, cache: FeatureCache) -> Iterable[Part]:
-    """All that the manifest of `root` names. Raises DatasetError."""
+    """Decode all files of the manifest of `root`. Raises DatasetError."""
     items, copies = drop_copies(read_manifest(root))
     items = [item for item in items if split in (None, item.split)]
     if not items:
@@ -100,7 +100,7 @@ def _decode(sources: Sequence[Source], recipe: Recipe, cache: FeatureCache) -> P
     tally, hits = Tally(), cache.hits
     labels = [source.label for source, _ in decode_each(sources, recipe, cache, tally)]
     return Part(
-        recipe.kind,
+        recipe.noun,
         len(sources),
         cache.hits - hits,
         len(labels),
@@ -117,15 +117,15 @@ def _count_labels(labels: Iterable[int]) -> dict[str, int]:
 
 
 def prepare_ferplus(root: Path, split: str | None, cache: FeatureCache) -> Iterable[Part]:
-    """One split, or all that are there. Raises DatasetError."""
-    there = [split] if split else [other for other in SPLITS if has_split(root, other)]
-    # From the last to the first, as each needs the later ones. With none, the error says what is
-    # missing.
-    for name in reversed(there or SPLITS[:1]):
+    """Decode one split, or all that are present. Raises DatasetError."""
+    splits = [split] if split else [other for other in SPLITS if has_split(root, other)]
+    # From the last to the first, because each needs the later ones. Without any, loading the first
+    # raises the error that names the missing file.
+    for name in reversed(splits or SPLITS[:1]):
         built = cache.built
         faces = load_ferplus(root, name, cache)
         num_usable = len(faces.labels)
-        decided = faces.labels[faces.labels >= 0]
+        majority_labels = faces.labels[faces.labels >= 0]
         voteless = faces.skipped - len(faces.unreadable)
         yield Part(
             name,
@@ -134,17 +134,17 @@ def prepare_ferplus(root: Path, split: str | None, cache: FeatureCache) -> Itera
             num_usable,
             faces.skipped,
             faces.duplicates,
-            _count_labels(decided),
+            _count_labels(majority_labels),
             [
-                f"{num_usable - len(decided)} usable faces without a majority",
-                f"{voteless} faces skipped that hardly anybody gave one of the seven labels",
+                f"{num_usable - len(majority_labels)} usable faces without a majority",
+                f"{voteless} faces skipped without votes for one of the seven labels",
                 *(f"{root} {name}: {face}: cannot be read" for face in faces.unreadable),
             ],
         )
 
 
 def prepare_action_units(root: Path) -> Iterable[Part]:
-    """Checks the table, a file or `openface_au_mean.csv` in a folder; it needs no cache. Raises
+    """Check the table, a file or `openface_au_mean.csv` in a folder; it is not cached. Raises
     DatasetError."""
     units = load_action_units(root / ACTION_UNIT_TABLE if root.is_dir() else root)
     num = len(units.recording_ids)

@@ -1,8 +1,8 @@
-"""RAVDESS speech: clips found by the names its authors gave them, in any folder layout.
+"""RAVDESS speech: clips found by their published file names, in any folder layout.
 
-In: a root folder. Out: one `Clip` per take with what the name says,
+In: a root folder. Out: one `Clip` per recording with the values of its name,
 `MM-VV-EE-II-SS-RR-AA.ext` (modality, vocal channel, emotion, intensity, statement, repetition,
-actor; Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391).
+actor; Livingstone & Russo 2018, doi:10.1371/journal.pone.0196391), and the folds over actors.
 """
 
 from __future__ import annotations
@@ -13,14 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import DatasetError
-from .media import decode_audio
 
 EMOTIONS8 = ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise")
-"""The published eight, in the order of their codes 01 to 08."""
+"""The published emotions, in the order of their codes 01 to 08."""
 VOICE_SUFFIXES = (".wav", ".flac")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov")
 Modality = Literal["both", "video", "voice"]
@@ -29,13 +25,13 @@ MODALITIES: tuple[Modality, ...] = ("both", "video", "voice")
 _NAME = re.compile(r"0([1-3])-(01-0([1-8])-0([12])-0([12])-0([12])-(\d\d))")
 
 TEST_FOLDS = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8, 17, 21, 23, 24))
-"""Actors of each test fold. Actor 1 is for end-to-end tests and is in none."""
+"""Actors of each test fold. Actor 1 is in none: it is for end-to-end tests."""
 NUM_VALIDATION_ACTORS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One file of a take of spoken text."""
+    """One file of a speech recording."""
 
     path: Path
     emotion: str
@@ -49,17 +45,17 @@ class Clip:
 
     @property
     def label(self) -> str:
-        """One of the product's seven: it has no "calm", which counts as neutral."""
+        """One of the product's seven labels; calm counts as neutral."""
         return "neutral" if self.emotion == "calm" else self.emotion
 
     @property
     def recording_id(self) -> str:
-        """The name less the modality: sound and pictures of one take share it."""
+        """The name without the modality; audio and video of one recording share it."""
         return self.path.stem[3:]
 
 
 def parse_clip(path: Path) -> Clip | None:
-    """What the file's name says; None for song and foreign files. Nothing is opened."""
+    """Parse a file name; None for songs and other files. No file is opened."""
     match = _NAME.fullmatch(path.stem)
     if match is None:
         return None
@@ -77,7 +73,7 @@ def parse_clip(path: Path) -> Clip | None:
 
 
 def find_voice_clips(root: Path, actors: Iterable[int] | None = None) -> list[Clip]:
-    """All speech recordings under `root`, by path; a take stored twice counts once."""
+    """Find all speech recordings under `root`, by path; a recording stored twice counts once."""
     wanted = None if actors is None else set(actors)
     clips: dict[str, Clip] = {}
     for clip in _find_clips(root, "03", VOICE_SUFFIXES, wanted):
@@ -85,22 +81,15 @@ def find_voice_clips(root: Path, actors: Iterable[int] | None = None) -> list[Cl
     return _require(clips, root, "speech recording (03-01-....wav or .flac)", wanted)
 
 
-def find_video_clips(
-    root: Path, actors: Iterable[int] | None = None, with_audio: bool | None = None
-) -> list[Clip]:
-    """All films of speech under `root`; a take stored twice counts once.
-
-    `with_audio` True: those with sound (01-), False: those without (02-), None: either, with
-    sound where there are both.
-    """
+def find_video_clips(root: Path, actors: Iterable[int] | None = None) -> list[Clip]:
+    """Find all speech videos under `root`; of a recording with audio (01-) and without (02-), the
+    one with audio."""
     wanted = None if actors is None else set(actors)
     clips: dict[str, Clip] = {}
-    codes = {True: ("01",), False: ("02",), None: ("01", "02")}[with_audio]
-    for code in codes:
+    for code in ("01", "02"):
         for clip in _find_clips(root, code, VIDEO_SUFFIXES, wanted):
             clips.setdefault(clip.recording_id, clip)
-    names = " or ".join(f"{code}-01-....mp4" for code in codes)
-    return _require(clips, root, f"film of speech ({names})", wanted)
+    return _require(clips, root, "speech video (01-01-....mp4 or 02-01-....mp4)", wanted)
 
 
 def _find_clips(
@@ -114,17 +103,17 @@ def _find_clips(
             yield clip
 
 
-def _require(clips: dict[str, Clip], root: Path, what: str, wanted: set[int] | None) -> list[Clip]:
+def _require(clips: dict[str, Clip], root: Path, noun: str, wanted: set[int] | None) -> list[Clip]:
     if not clips:
-        whom = "all" if wanted is None else sorted(wanted)
-        raise DatasetError(f"{root}: no RAVDESS {what} of actors {whom}")
+        actors = "all" if wanted is None else sorted(wanted)
+        raise DatasetError(f"{root}: no RAVDESS {noun} of actors {actors}")
     return list(clips.values())
 
 
 def split_actors(fold: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """(training, validation, test) actors of a fold: nobody is on two sides.
+    """Return the training, validation and test actors of a fold, which are disjoint.
 
-    Validation takes the first four actors of the next fold.
+    The validation actors are the first four test actors of the next fold.
     """
     test = TEST_FOLDS[fold]
     following = TEST_FOLDS[(fold + 1) % len(TEST_FOLDS)]
@@ -133,9 +122,3 @@ def split_actors(fold: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int
         sorted(a for f in TEST_FOLDS for a in f if a not in test and a not in validation)
     )
     return training, validation, test
-
-
-def load_voice(path: Path, sample_rate_hz: int) -> NDArray[np.float32]:
-    """A recording as mono float32 (n,) at `sample_rate_hz`, whatever rate it was stored at.
-    Raises DatasetError."""
-    return decode_audio(path, sample_rate_hz)[0]

@@ -1,4 +1,7 @@
-"""Log-mel windows of a recording, as the device computes them."""
+"""Log-mel windows of a recording, computed by the device's code.
+
+In: audio. Out: the voice network's inputs.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,26 @@ from ...kernels import LogMel, open_preprocessor
 from ...kernels.spec import ImageSpec, MelSpec
 
 WINDOW_EVERY_S = 0.25
-"""A recording is scored by the mean of its windows, this far apart, as on the device."""
+"""Time between two windows of a recording; its score is their mean."""
 
 
 def open_mel(spec: MelSpec) -> LogMel:
-    """The log-mel of the device."""
+    """Return the device's log-mel."""
     return open_preprocessor("cpu", ImageSpec(), spec).mel
 
 
-def window_ends(num_samples: int, spec: MelSpec, filled: float = 1.0) -> list[int]:
-    """End samples of the windows that judge a recording: from one that is `filled` by so much (or
-    the whole recording when it is shorter) to the recording's end."""
+def window_ends(num_samples: int, spec: MelSpec) -> list[int]:
+    """Return the end samples of a recording's windows: from the first full one (or the whole
+    recording when it is shorter) to the recording's end."""
     step = round(WINDOW_EVERY_S * spec.sample_rate_hz)
-    first = min(num_samples, round(spec.window_samples * filled))
+    first = min(num_samples, spec.window_samples)
     return list(range(num_samples, first - 1, -step))[::-1]
 
 
 def mel_windows(
     audio: NDArray[np.float32], ends: Sequence[int], mel: LogMel
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Windows that end at the samples `ends`, rising -> mel (K, 64, 300), mask (K, 300)."""
+    """Return the windows that end at the rising samples `ends`: mel (K, 64, 300), mask (K, 300)."""
     mel.restart(0)
     windows, masks = [], []
     done = 0

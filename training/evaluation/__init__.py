@@ -1,10 +1,12 @@
-"""How a bundle is judged: what is shown to it, what it makes of that, what spoils it, and the
-report. `training/evaluation/evaluate.py` puts these together."""
+"""Scores a bundle on a data set: its examples, the networks' outputs, corruptions and the report.
+
+`evaluate.py` puts these together.
+"""
 
 from .evaluate import choose_level, evaluate_bundle, evaluate_examples
 from .examples import find_examples
+from .networks import open_networks
 from .robustness import CLEAN
-from .scorers import open_networks
 from .selection import Selection
 
 __all__ = [

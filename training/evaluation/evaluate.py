@@ -1,5 +1,7 @@
-"""Scores a bundle on a data set through its own preprocessing and engines: the code that the
-device runs, not the code that trained it."""
+"""Scores a bundle on a data set with the code that the device runs, not the code that trained it.
+
+In: a bundle and a data set. Out: metrics, and how they were measured.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +19,23 @@ from tqdm import tqdm
 from ...engines.bundles import FUSION, LABELS, Bundle, Level
 from ..errors import DatasetError
 from ..metrics import bootstrap_accuracy, score, score_groups, score_subjects
+from .acoustics import AcousticConditions, load_acoustic_conditions
 from .examples import find_examples
 from .material import Example, ExampleMedia
+from .networks import BATCH_SIZE, Networks, open_networks
 from .robustness import CLEAN, Condition, evaluate_noise, list_conditions
-from .scorers import BATCH_SIZE, SCORERS, Networks, open_networks
+from .scorers import SCORERS
 from .selection import ExampleSet, Selection
-from .surroundings import AcousticConditions, load_acoustic_conditions
 
 log = logging.getLogger(__name__)
 
 SUMMARY_METRICS = ("accuracy", "uar", "ece", "n")
-"""What is kept of each condition."""
+"""Metrics reported for each condition."""
 
 
 @dataclass(frozen=True, slots=True)
 class RobustnessOptions:
-    """That robustness is to be measured, and with what; see `load_acoustic_conditions`."""
+    """Noises and rooms to measure robustness with, see `load_acoustic_conditions`."""
 
     noise_dir: Path | None = None
     response_dir: Path | None = None
@@ -41,18 +44,19 @@ class RobustnessOptions:
 
 @dataclass(slots=True)
 class ConditionResult:
-    """What was said under one condition."""
+    """Class probabilities under one condition, and the examples they belong to."""
 
     probabilities: list[NDArray[np.float64]] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
 
     def add(self, example: Example, probabilities: NDArray[np.float64] | None) -> None:
+        """Add one example, unless it has no probabilities."""
         if probabilities is not None:
             self.probabilities.append(probabilities)
             self.examples.append(example)
 
     def score(self) -> dict[str, Any]:
-        """Figures of `metrics`; there must be an answer."""
+        """Compute the metrics; at least one example is needed."""
         probabilities = np.stack(self.probabilities)
         targets = np.array([example.label for example in self.examples])
         subjects = [example.subject for example in self.examples]
@@ -77,32 +81,34 @@ def evaluate_bundle(
     robustness: RobustnessOptions | None = None,
     precision: str = "auto",
 ) -> dict[str, Any]:
-    """The figures of `metrics.score` and its like, and what was scored how.
+    """Return the metrics of `training.metrics`, and how they were measured.
 
-    `modality` "" takes what `root` shows most of. With `robustness`, also "robustness": BRIEF under
-    each condition, "clean" first, and "noise_only", see `evaluate_noise`. Raises DatasetError.
+    `modality` "" chooses the one with most examples in `root`. With `robustness` the result also
+    has "robustness", `SUMMARY_METRICS` under each condition with "clean" first, and "noise_only",
+    see `evaluate_noise`. Raises DatasetError.
     """
     chosen_level = choose_level(bundle, level)
     selection = Selection(dataset, root, split, actors, modality, yunet)
     chosen = find_examples(selection, bundle)
     sample_rate_hz = bundle.manifest.mel.sample_rate_hz
-    conditions, surroundings = [CLEAN], None
+    conditions, acoustics = [CLEAN], None
     if robustness is not None:
-        surroundings = load_acoustic_conditions(
+        acoustics = load_acoustic_conditions(
             robustness.noise_dir, robustness.response_dir, sample_rate_hz, robustness.seed
         )
-        conditions += list_conditions(chosen.modality, surroundings, sample_rate_hz)
+        conditions += list_conditions(chosen.modality, acoustics, sample_rate_hz)
     with open_networks(bundle, chosen.modality, engine, chosen_level, precision) as networks:
         seed = 0 if robustness is None else robustness.seed
         results = evaluate_examples(networks, chosen, conditions, seed)
-        noise_only = _evaluate_noise_only(networks, chosen.modality, surroundings)
-        engine_names = {name: one.name for name, one in networks.engines.items()}
-        precisions = {name: one.precision for name, one in networks.engines.items()}
+        noise_only = _evaluate_noise_only(networks, chosen.modality, acoustics)
+        engine_names = {name: opened.name for name, opened in networks.engines.items()}
+        precisions = {name: opened.precision for name, opened in networks.engines.items()}
     num_skipped = len(chosen.examples) - len(results[0].examples)
     if not results[0].examples:
-        raise DatasetError(f"{root}: nothing to judge in all {num_skipped} examples")
+        raise DatasetError(f"{root}: no face or voice in all {num_skipped} examples")
     metrics = results[0].score()
-    absent = [label for label, one in metrics["per_class"].items() if not one["support"]]
+    per_class = metrics["per_class"].items()
+    absent = [label for label, values in per_class if not values["support"]]
     if absent:
         log.warning("%s: no example of %s: left out of the means", root, ", ".join(absent))
     return {
@@ -128,7 +134,7 @@ def evaluate_bundle(
 
 
 def choose_level(bundle: Bundle, name: str) -> Level:
-    """The level of that name, or the best one for "". Raises DatasetError."""
+    """Return the level of that name, or the best one for "". Raises DatasetError."""
     levels = bundle.manifest.levels
     chosen = next((level for level in levels if name in ("", level.name)), None)
     if chosen is None:
@@ -140,71 +146,71 @@ def choose_level(bundle: Bundle, name: str) -> Level:
 def evaluate_examples(
     networks: Networks, chosen: ExampleSet, conditions: Sequence[Condition], seed: int
 ) -> list[ConditionResult]:
-    """Show every example under every condition -> answers by condition.
+    """Score every example under every condition. Return the results by condition.
 
-    Examples that are unreadable, or hold nothing to judge, are named in the log and left out.
-    What chance does to an example depends on its name, the condition's and `seed` alone: each
-    strength gets the same noise at the same place.
+    Examples that are unreadable or without the modality are logged and left out. Random numbers
+    depend on the example's name, the condition's name and `seed` alone, so each strength of a
+    condition gets the same noise at the same place.
     """
-    judge = SCORERS[chosen.modality]
+    scorer = SCORERS[chosen.modality]
     results = [ConditionResult() for _ in conditions]
     for batch in _load_batches(chosen.examples):
         examples = [example for example, _ in batch]
-        for condition, found in zip(conditions, results, strict=True):
-            materials = [
-                condition.corrupt(material, _make_rng(seed, condition, example))
-                for example, material in batch
+        for condition, result in zip(conditions, results, strict=True):
+            corrupted = [
+                condition.corrupt(media, _make_rng(seed, condition, example))
+                for example, media in batch
             ]
-            opinions = judge(networks, materials)
-            for example, probabilities in zip(examples, opinions, strict=True):
-                found.add(example, probabilities)
+            rows = scorer(networks, corrupted)
+            for example, probabilities in zip(examples, rows, strict=True):
+                result.add(example, probabilities)
                 if condition is CLEAN and probabilities is None:
                     log.warning("left out: %s: no %s in it", example.name, chosen.modality)
     return results
 
 
 def _load_batches(examples: Sequence[Example]) -> Iterator[list[tuple[Example, ExampleMedia]]]:
-    """Examples with what they hold, so many that the networks have a batch to work on."""
+    """Yield loaded examples, in groups that fill the networks' batches."""
     batch: list[tuple[Example, ExampleMedia]] = []
-    held = 0
+    num_faces = 0
     for example in tqdm(examples, "examples", leave=False, disable=None):
         try:
-            material = example.load()
+            media = example.load()
         except DatasetError as error:
             log.warning("left out: %s", error)
             continue
-        batch.append((example, material))
+        batch.append((example, media))
         # A recording is a batch of windows by itself.
-        held += len(material.faces) if material.audio is None else BATCH_SIZE
-        if held >= BATCH_SIZE:
+        num_faces += len(media.faces) if media.audio is None else BATCH_SIZE
+        if num_faces >= BATCH_SIZE:
             yield batch
-            batch, held = [], 0
+            batch, num_faces = [], 0
     if batch:
         yield batch
 
 
 def _make_rng(seed: int, condition: Condition, example: Example) -> np.random.Generator:
-    names = (condition.name, Path(example.name).name)  # wherever the data set lies
+    names = (condition.name, Path(example.name).name)  # independent of the data set's folder
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
 def _evaluate_noise_only(
-    networks: Networks, modality: str, surroundings: AcousticConditions | None
+    networks: Networks, modality: str, acoustics: AcousticConditions | None
 ) -> dict[str, Any]:
-    if surroundings is None or modality not in ("voice", FUSION):
+    if acoustics is None or modality not in ("voice", FUSION):
         return {}
-    return {"noise_only": evaluate_noise(networks, surroundings)}
+    return {"noise_only": evaluate_noise(networks, acoustics)}
 
 
 def _list_rows(
     conditions: Sequence[Condition], results: Sequence[ConditionResult]
 ) -> list[dict[str, Any]]:
     rows = []
-    for condition, found in zip(conditions, results, strict=True):
-        if not found.examples:
-            log.warning("%s %g: nothing left to judge", condition.name, condition.strength)
+    for condition, result in zip(conditions, results, strict=True):
+        if not result.examples:
+            log.warning("%s %g: no example left", condition.name, condition.strength)
             continue
-        metrics = found.score()
+        metrics = result.score()
         rows.append(
             {
                 "condition": condition.name,
@@ -217,7 +223,7 @@ def _list_rows(
 
 
 def _note_training_subjects(bundle: Bundle, modality: str, metrics: dict[str, Any]) -> list[str]:
-    """A warning when the bundle says that it was trained on people it is scored on."""
+    """Yield a warning when the bundle's provenance lists people it is scored on."""
     names = bundle.manifest.networks if modality == FUSION else (modality,)
     trained: set[str] = set()
     for name in names:
@@ -229,7 +235,7 @@ def _note_training_subjects(bundle: Bundle, modality: str, metrics: dict[str, An
         return []
     note = (
         f"The bundle was trained on {len(seen)} of the {len(metrics['subjects'])} people scored"
-        f" here ({', '.join(seen)}): these figures say nothing about other people."
+        f" here ({', '.join(seen)}): these metrics do not show how it does on others."
     )
     log.warning("%s", note)
     return [note]

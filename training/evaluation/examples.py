@@ -1,7 +1,7 @@
-"""What there is to judge in a data set: faces, recordings and films, found by their names.
+"""The examples of a data set: faces, recordings and videos, found by their names.
 
-In: a selection and the bundle to be judged. Out: examples, each of which knows how to load itself,
-so that one bad file is one example less.
+In: a selection and the bundle to score. Out: examples that load themselves one by one, so that a
+bad file costs one example.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ MODALITIES_OF_KIND = {
 
 
 def find_examples(selection: Selection, bundle: Bundle) -> ExampleSet:
-    """Raises DatasetError when there is nothing that the bundle can judge, EngineError when the
-    face detector cannot be opened, ValueError for an unknown data set."""
+    """Return the examples of the selected data set.
+
+    Raises DatasetError when there is none that the bundle has a network for, EngineError when the
+    face detector cannot be opened, ValueError for an unknown data set.
+    """
     if selection.dataset != "ravdess" and selection.actors is not None:
         raise DatasetError(f"--actors: only ravdess has them, not {selection.dataset}")
     if selection.dataset == "ferplus":
@@ -42,13 +45,14 @@ def find_examples(selection: Selection, bundle: Bundle) -> ExampleSet:
 
 
 def find_faces(selection: Selection, bundle: Bundle) -> ExampleSet:
-    """FER+: the faces whose voters agreed; the picture is the face, edge to edge."""
+    """Return the faces of FER+ on whose label most voters agreed. The image is the face, edge to
+    edge."""
     faces = load_ferplus(selection.root, selection.split)
     agreed = np.flatnonzero(faces.labels >= 0)
     if not len(agreed):
         raise DatasetError(f"{selection.root}: voters agreed on no face of {selection.split}")
     examples = [
-        Example(f"face {i}", int(faces.labels[i]), "", partial(_take_face, faces, int(i)))
+        Example(f"face {i}", int(faces.labels[i]), "", partial(_load_face, faces, int(i)))
         for i in agreed
     ]
     return ExampleSet(
@@ -56,50 +60,50 @@ def find_faces(selection: Selection, bundle: Bundle) -> ExampleSet:
         choose_modality(selection, bundle, {"face": examples}),
         {"split": selection.split},
         f"FER+ {selection.split}, faces on whose label most voters agreed (Barsoum et al. 2016)."
-        " The data set does not say who is who: people of the training pictures may be among"
-        " these, so this is no measure of strangers.",
+        " The data set has no identities: people of the training images may be among these, so this"
+        " is not subject-independent.",
         faces.skipped + len(faces.labels) - len(agreed),
     )
 
 
-def _take_face(faces: FaceSet, index: int) -> ExampleMedia:
+def _load_face(faces: FaceSet, index: int) -> ExampleMedia:
     return ExampleMedia(faces=(whole_face(0.0, faces.images[index]),))
 
 
 def find_files(selection: Selection, bundle: Bundle) -> ExampleSet:
-    """A folder with a manifest: pictures show a face, recordings a voice, films both."""
+    """Return the examples of a folder with a manifest: images have a face, recordings a voice,
+    videos both."""
     items = load_folder(selection.root, selection.split)
-    shown: dict[str, list[FolderItem]] = defaultdict(list)
+    by_modality: dict[str, list[FolderItem]] = defaultdict(list)
     for item in items:
         for modality in MODALITIES_OF_KIND[item.kind]:
-            shown[modality].append(item)
-    modality = choose_modality(selection, bundle, shown)
+            by_modality[modality].append(item)
+    modality = choose_modality(selection, bundle, by_modality)
     detector = None if modality == "voice" else open_detector(selection.yunet)
-    rate_hz = bundle.manifest.mel.sample_rate_hz
     examples = [
         Example(
             str(item.path),
             LABELS.index(item.label),
             item.subject,
-            partial(_load_item, item, modality, detector, rate_hz),
+            partial(_load_item, item, modality, detector, bundle),
         )
-        for item in shown[modality]
+        for item in by_modality[modality]
     ]
     return ExampleSet(
         examples,
         modality,
         {"split": selection.split},
-        f"{selection.split} split of a folder with a manifest. Nobody is in two of its splits.",
+        f"{selection.split} split of a folder with a manifest. No person is in two of its splits.",
     )
 
 
 def _load_item(
-    item: FolderItem, modality: str, detector: Detector | None, rate_hz: int
+    item: FolderItem, modality: str, detector: Detector | None, bundle: Bundle
 ) -> ExampleMedia:
     if detector is None:
-        return load_audio(item.path, rate_hz)
+        return load_audio(item.path, bundle.manifest.mel.sample_rate_hz)
     if item.kind == "picture":
         return load_image(item.path, detector)
     if modality == "face":
         return load_video(item.path, detector)
-    return load_pair(item.path, item.path, detector, rate_hz)
+    return load_pair(item.path, item.path, detector, bundle)

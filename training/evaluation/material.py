@@ -1,4 +1,4 @@
-"""What camera and microphone would have given of one example, before any preprocessing."""
+"""One example as camera and microphone capture it, before any preprocessing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from ..augment import Audio, Box, Image
 
 MARGIN = 0.25
-"""Of the face's side: what is kept around its box, so that a blur can draw from there."""
+"""Share of the face's side that is cut out around its box, so that a blur has pixels there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A face in a picture, `image` uint8 (H, W, 3) RGB, seen at `t_s` of the clip."""
+    """A face in an image, `image` uint8 (H, W, 3) RGB, captured at `t_s` of the clip."""
 
     t_s: float
     image: Image
@@ -25,34 +25,38 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class ExampleMedia:
-    """One example. `faces` in the order of time; `audio` float32 (n,), None where there is none."""
+    """Faces and audio of one example."""
 
     faces: tuple[Face, ...] = ()
+    """In the order of time."""
     audio: Audio | None = None
+    """float32 (n,), None without audio."""
     audio_t_s: float = 0.0
-    """When its first sample was taken, on the faces' clock."""
+    """Capture time of its first sample, on the faces' clock."""
+    frame_times_s: tuple[float, ...] = ()
+    """Capture times of all frames of a clip, with a face or without, for fusion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One thing to be judged; `load` reads it and raises DatasetError when that fails."""
+    """One labelled example. `load` reads it and raises DatasetError when that fails."""
 
     name: str
     label: int
-    """In `engines.bundle.LABELS`."""
+    """Index in `engines.bundles.LABELS`."""
     subject: str
-    """Who it is, "" when nobody knows."""
+    """Name of the person, "" when unknown."""
     load: Callable[[], ExampleMedia]
     groups: Mapping[str, str] = field(default_factory=dict)
-    """What else to look at separately, such as {"sex": "female"}."""
+    """Groups to score separately, such as {"sex": "female"}."""
 
 
 def cut_face(t_s: float, image: Image, box: Box) -> Face:
-    """The face with a margin, copied out of its picture: networks see nothing else of it."""
+    """Copy the face with a margin out of its image: the networks use no other part of it."""
     height, width = image.shape[:2]
     x, y, side = box
     reach = MARGIN * side + 2
-    # A box that lies outside still gets the pixels of the border, as it would from the whole.
+    # A box outside the image still gets the pixels of the border, as it would from the whole.
     left = int(np.clip(np.floor(x - reach), 0, width - 1))
     top = int(np.clip(np.floor(y - reach), 0, height - 1))
     right = int(np.clip(np.ceil(x + side + reach), left + 1, width))
@@ -61,5 +65,5 @@ def cut_face(t_s: float, image: Image, box: Box) -> Face:
 
 
 def whole_face(t_s: float, gray: NDArray[np.uint8]) -> Face:
-    """A square grey picture (H, H) that is the face, edge to edge."""
+    """Return a square gray image (H, H) as a face, edge to edge."""
     return Face(t_s, np.repeat(gray[:, :, None], 3, axis=2), (0.0, 0.0, float(len(gray))))

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation's figures: what `emotion-train evaluate` writes as JSON in, PNG out.
+"""Plots of an evaluation's metrics. In: the JSON of `emotion-train evaluate`. Out: PNG.
 
 Colours are those of Okabe and Ito 2008, which colour-blind people tell apart, and viridis, which
 also gets lighter in grey print.
@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676"
 DPI = 150
 MAX_BARS = 40
-"""More people than this are shown as the 20 worst and the 20 best."""
+"""Of more people than this the 20 worst and the 20 best are plotted."""
 MAX_NAME = 18
 """Letters of a person's name on an axis."""
 
@@ -25,7 +25,7 @@ Metrics = Mapping[str, Any]
 
 
 def plot_all(metrics: Metrics) -> dict[str, bytes]:
-    """PNG files by name without suffix; those for which there are no figures are left out."""
+    """Return PNG files by name without suffix. Plots without metrics are left out."""
     plots: dict[str, tuple[bool, Callable[[Metrics], Figure]]] = {
         "confusion": (True, plot_confusion),
         "recall": (True, plot_recall),
@@ -42,16 +42,16 @@ def plot_all(metrics: Metrics) -> dict[str, bytes]:
 
 
 def _encode(figure: Figure, caption: str) -> bytes:
-    """A PNG file; the `caption` says what it is when it lies somewhere by itself."""
+    """Return a PNG file. Its `caption` describes it where it stands alone."""
     figure.suptitle(caption, fontsize=8, color=GREY)
     file = io.BytesIO()
-    # Without the library's version and the time, so that equal figures give equal files.
+    # Without the library's version and the time, so that equal metrics give equal files.
     figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
     return file.getvalue()
 
 
 def plot_confusion(metrics: Metrics) -> Figure:
-    """Counts in the cells that are not 0, coloured by share of the true label's examples."""
+    """Plot the confusion matrix: counts above 0, coloured by share of the true label's examples."""
     confusion = np.array(metrics["confusion"])
     support = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(support, 1)
@@ -78,7 +78,7 @@ def plot_confusion(metrics: Metrics) -> Figure:
 
 
 def plot_recall(metrics: Metrics) -> Figure:
-    """Recall and precision of each label."""
+    """Plot recall and precision of each label."""
     per_class = metrics["per_class"]
     figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = figure.subplots()
@@ -92,7 +92,7 @@ def plot_recall(metrics: Metrics) -> Figure:
             text = "none" if value is None else f"{height:.0f}"
             axes.text(place + shift, height + 1, text, ha="center", va="bottom", fontsize=8)
     axes.axhline(100 * metrics["uar"], color=GREY, ls="--", label="mean recall (UAR)")
-    names = [f"{label}\n(n {one['support']})" for label, one in per_class.items()]
+    names = [f"{label}\n(n {values['support']})" for label, values in per_class.items()]
     axes.set_xticks(places, names)
     axes.set(title="Recall and precision of each label", ylabel="%", ylim=(0, 112))
     axes.set_yticks(range(0, 101, 20))
@@ -101,7 +101,7 @@ def plot_recall(metrics: Metrics) -> Figure:
 
 
 def plot_reliability(metrics: Metrics) -> Figure:
-    """How often answers of a confidence are right, and how many there are of it."""
+    """Plot accuracy over confidence, and how many predictions have each confidence."""
     bins = [one for one in metrics["reliability"] if one["count"]]
     width = 1 / len(metrics["reliability"])
     edges = [i * width for i, one in enumerate(metrics["reliability"]) if one["count"]]
@@ -126,7 +126,7 @@ def plot_reliability(metrics: Metrics) -> Figure:
 
 
 def plot_risk_coverage(metrics: Metrics) -> Figure:
-    """Accuracy over the share of examples that is answered, the surest first."""
+    """Plot accuracy over the share of examples with a label, the most confident first."""
     points = metrics["risk_coverage"]
     figure = Figure(figsize=(5.6, 4.0), layout="constrained")
     axes = figure.subplots()
@@ -148,7 +148,7 @@ def plot_risk_coverage(metrics: Metrics) -> Figure:
 
 
 def plot_subjects(metrics: Metrics) -> Figure:
-    """Accuracy of each person, worst first."""
+    """Plot the accuracy of each person, worst first."""
     people = sorted(metrics["subjects"].items(), key=lambda item: item[1]["accuracy"])
     title = "Accuracy of each person"
     if len(people) > MAX_BARS:
@@ -178,8 +178,8 @@ def plot_subjects(metrics: Metrics) -> Figure:
 
 
 def plot_robustness(metrics: Metrics) -> Figure:
-    """Accuracy and UAR over the strength of each condition, strongest to the right, beside those
-    without it."""
+    """Plot accuracy and UAR over the strength of each condition, strongest to the right, with the
+    clean values."""
     clean, *rows = metrics["robustness"]
     names = list(dict.fromkeys(row["condition"] for row in rows))
     num_columns = min(3, len(names))
@@ -194,7 +194,7 @@ def plot_robustness(metrics: Metrics) -> Figure:
             values = [100 * row[key] for row in chosen]
             label = "UAR" if key == "uar" else key
             axes.plot(places, values, style, color=color, label=label)
-            axes.axhline(100 * clean[key], color=color, ls=":", label=f"{label}, unspoilt")
+            axes.axhline(100 * clean[key], color=color, ls=":", label=f"{label}, clean")
         axes.set_xticks(places, [f"{row['strength']:g}" for row in chosen])
         axes.set(title=name, xlabel=chosen[0]["unit"], ylim=(0, 102))
         axes.margins(x=0.15)
@@ -209,5 +209,5 @@ def plot_robustness(metrics: Metrics) -> Figure:
 
 
 def _put_legend_below(figure: Figure, axes: Any, num_columns: int) -> None:
-    """Outside, where it covers no bar."""
+    """Place the legend outside, where it covers no bar."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=num_columns)

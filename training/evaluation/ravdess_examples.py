@@ -1,6 +1,6 @@
-"""Takes of RAVDESS to judge: recordings, films with and without sound, and faces cut out of films.
+"""Examples of RAVDESS: recordings, videos with and without audio, and faces cut out of videos.
 
-In: a selection and the bundle to be judged. Out: examples.
+In: a selection and the bundle to score. Out: examples.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from ...engines.bundles import FUSION, LABELS, Bundle
 from ...engines.face_detector import open_detector
 from ..data import Clip, find_video_clips, find_voice_clips, load_face_zip, parse_clip
 from ..errors import DatasetError
-from .loading import load_audio, load_pair, load_video
+from .loading import FACE_EVERY_S, load_audio, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face
-from .scorers import FACE_EVERY_S
 from .selection import ExampleSet, Selection, choose_modality
 
 ARCHIVES = "faces_*.zip"
-"""Faces that were cut out of films: a folder per take. Read only where there are no films."""
+"""Faces cut out of videos: a folder per clip. Read only where there are no videos."""
 PROTOCOLS = {
-    FUSION: "faces, ten a second, and voice, fused four times a second, averaged over each take",
+    FUSION: "every frame and the audio through the device's own code, without its speech detector"
+    " and smoothing, averaged over each clip from 1.5 s on",
     "voice": "windows four times a second, averaged over each recording",
-    "face": "faces, ten a second, averaged over each film",
+    "face": "faces, ten a second, averaged over each video",
 }
 
 
 def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
-    """One example per take. The sound of a film without any is the recording of the same take."""
+    """Return one example per clip. A video without audio uses the recording of the same clip."""
     root, actors = selection.root, selection.actors
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
@@ -49,12 +49,12 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
             f"{root}: no RAVDESS speech (03-01-....wav or .flac, 01-01-....mp4, 02-01-....mp4,"
             f" {ARCHIVES}) of actors {'all' if actors is None else sorted(actors)}"
         )
-    shown: dict[str, Mapping[str, object]] = {
+    by_modality: dict[str, Mapping[str, object]] = {
         FUSION: pairs,
         "voice": voices,
         "face": videos or archived,
     }
-    modality = choose_modality(selection, bundle, shown)
+    modality = choose_modality(selection, bundle, by_modality)
     rate_hz = bundle.manifest.mel.sample_rate_hz
     if modality == "voice":
         examples = [
@@ -71,7 +71,7 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
             ]
         else:
             examples = [
-                _describe(video, partial(load_pair, video.path, voice.path, detector, rate_hz))
+                _describe(video, partial(load_pair, video.path, voice.path, detector, bundle))
                 for video, voice in pairs.values()
             ]
     return ExampleSet(
@@ -89,7 +89,7 @@ def _find(
     root: Path,
     actors: Sequence[int] | None,
 ) -> dict[str, Clip]:
-    """Clips by take; none is no error, as another kind of file may be there."""
+    """Return clips by recording; none is no error, as there may be files of another kind."""
     try:
         return {clip.recording_id: clip for clip in find(root, actors)}
     except DatasetError:

@@ -1,7 +1,7 @@
-"""The report of one evaluation: PNG plots and one HTML page that needs nothing else.
+"""The report of one evaluation: PNG plots and one HTML page without external files.
 
-In: the figures of `evaluate.evaluate_bundle`. Out: files in a folder. They hold figures only: no
-picture and no sound of anybody.
+In: the metrics of `evaluate_bundle`. Out: files in a folder. They contain metrics alone, no image
+and no audio of a person.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Metrics = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells are text that is ready to be shown."""
+    """A table whose cells are formatted text."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
 def write_report(figures: Metrics, folder: Path) -> Path:
-    """Write `NAME.png` for each plot and `report.html` -> the page. Raises OSError."""
+    """Write `NAME.png` for each plot and `report.html`. Return the page's path. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     plots = plot_all(figures)
     for name, image in plots.items():
@@ -48,7 +48,7 @@ def write_report(figures: Metrics, folder: Path) -> Path:
 
 
 def render_page(figures: Metrics, plots: Mapping[str, bytes]) -> str:
-    """The page, with the `plots` (PNG, by name) inside. All text is escaped."""
+    """Return the page with the `plots` (PNG, by name) inside. All text is escaped."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -77,7 +77,7 @@ def _percent(share: float | None) -> str:
 
 
 def _list_cards(figures: Metrics) -> list[tuple[str, str, str]]:
-    """(name, value, what stands under it)."""
+    """Return (name, value, text under it) of each headline."""
     low, high = (100 * value for value in figures["accuracy_ci95"])
     drawn = "people" if figures["ci95_by"] == "subject" else "examples"
     cards = [
@@ -103,10 +103,10 @@ def _list_cards(figures: Metrics) -> list[tuple[str, str, str]]:
 def _list_facts(figures: Metrics) -> list[tuple[str, str]]:
     engines = (f"{network}: {name}" for network, name in figures["engines"].items())
     return [
-        ("Examples", f"{figures['n']} judged, {figures['skipped']} left out"),
+        ("Examples", f"{figures['n']} scored, {figures['skipped']} left out"),
         ("Protocol", figures["protocol"]),
         ("Modality", figures["modality"]),
-        ("Level", f"{figures['level']} (face pictures of {figures['face_px']} px)"),
+        ("Level", f"{figures['level']} (face images of {figures['face_px']} px)"),
         ("Engines", ", ".join(engines)),
         ("Bundle", f"{figures['bundle_name']}, sha256 of its manifest {figures['bundle']}"),
     ]

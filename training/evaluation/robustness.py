@@ -1,7 +1,6 @@
-"""What a bundle is put through to see how it holds up: every condition spoils faces and sound as
-they were captured, before any preprocessing, and says how strongly.
+"""Corruptions of faces and audio as captured, before any preprocessing, at several strengths.
 
-In: a modality, noises and rooms. Out: conditions, each a function from material to material.
+In: a modality, noises and rooms. Out: conditions, each a function from example to example.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from ..augment import (
     occlude_image,
     reverberate,
 )
+from .acoustics import AcousticConditions
 from .material import ExampleMedia, Face
-from .scorers import Networks, read_voice
-from .surroundings import AcousticConditions
+from .networks import Networks, read_voice
 
 SNRS_DB = (20, 15, 10, 5, 0, -5)
 EXPOSURE_DROPS_STOPS = (2, 4, 6)
@@ -38,7 +37,7 @@ Corruption = Callable[[ExampleMedia, np.random.Generator], ExampleMedia]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One way to spoil an example, at one strength."""
+    """One corruption at one strength."""
 
     name: str
     strength: float
@@ -46,29 +45,27 @@ class Condition:
     corrupt: Corruption
 
 
-CLEAN = Condition("clean", 0.0, "", lambda material, _: material)
+CLEAN = Condition("clean", 0.0, "", lambda media, _: media)
 
 
 def list_conditions(
-    modality: str, surroundings: AcousticConditions, sample_rate_hz: int
+    modality: str, acoustics: AcousticConditions, sample_rate_hz: int
 ) -> list[Condition]:
-    """All that can befall a modality, without `CLEAN`."""
-    found: list[Condition] = []
+    """Return all conditions for a modality, without `CLEAN`."""
+    conditions: list[Condition] = []
     if modality in ("voice", FUSION):
-        found += _list_audio_corruptions(surroundings, sample_rate_hz)
+        conditions += _list_audio_corruptions(acoustics, sample_rate_hz)
     if modality in ("face", FUSION):
-        found += _list_image_corruptions()
+        conditions += _list_image_corruptions()
     if modality == FUSION:
-        found += [
-            Condition("face missing", 1.0, "", lambda material, _: replace(material, faces=())),
-            Condition("voice missing", 1.0, "", lambda material, _: replace(material, audio=None)),
+        conditions += [
+            Condition("face missing", 1.0, "", lambda media, _: replace(media, faces=())),
+            Condition("voice missing", 1.0, "", lambda media, _: replace(media, audio=None)),
         ]
-    return found
+    return conditions
 
 
-def _list_audio_corruptions(
-    surroundings: AcousticConditions, sample_rate_hz: int
-) -> list[Condition]:
+def _list_audio_corruptions(acoustics: AcousticConditions, sample_rate_hz: int) -> list[Condition]:
     def noisy(noises: Sequence[Audio], snr_db: float, audio: Audio, rng: Any) -> Audio:
         noise = noises[int(rng.integers(len(noises)))]
         return add_noise(audio, noise, snr_db, sample_rate_hz, rng)
@@ -78,11 +75,11 @@ def _list_audio_corruptions(
 
     return [
         Condition(name, snr_db, "dB SNR", _on_audio(partial(noisy, noises, snr_db)))
-        for name, noises in surroundings.noises.items()
+        for name, noises in acoustics.noises.items()
         for snr_db in SNRS_DB
     ] + [
         Condition("reverberation", rt60_s, "s RT60", _on_audio(partial(in_room, rooms)))
-        for rt60_s, rooms in surroundings.rooms.items()
+        for rt60_s, rooms in acoustics.rooms.items()
     ]
 
 
@@ -120,42 +117,45 @@ def _list_image_corruptions() -> list[Condition]:
 
 
 def _on_audio(change: Callable[[Audio, np.random.Generator], Audio]) -> Corruption:
-    def corrupt(material: ExampleMedia, rng: np.random.Generator) -> ExampleMedia:
-        if material.audio is None:
-            return material
-        return replace(material, audio=change(material.audio, rng))
+    def corrupt(media: ExampleMedia, rng: np.random.Generator) -> ExampleMedia:
+        if media.audio is None:
+            return media
+        return replace(media, audio=change(media.audio, rng))
 
     return corrupt
 
 
 def _on_faces(change: Callable[[Face, np.random.Generator], Face]) -> Corruption:
-    def corrupt(material: ExampleMedia, rng: np.random.Generator) -> ExampleMedia:
-        # One clip has one hand before one place of the face: the same chance for each picture.
+    def corrupt(media: ExampleMedia, rng: np.random.Generator) -> ExampleMedia:
+        # An occlusion stays at one place through a clip: the same random numbers for each frame.
         seed = int(rng.integers(2**32))
-        changed = (change(face, np.random.default_rng(seed)) for face in material.faces)
-        return replace(material, faces=tuple(changed))
+        changed = (change(face, np.random.default_rng(seed)) for face in media.faces)
+        return replace(media, faces=tuple(changed))
 
     return corrupt
 
 
-def evaluate_noise(networks: Networks, surroundings: AcousticConditions) -> list[dict[str, Any]]:
-    """What the voice network says when nobody speaks, by kind of noise: mean of the highest
-    probability, mean entropy in nats (at most ln 7 = 1.95), and the share of windows whose highest
-    probability is under the bundle's `abstain_below`. The device asks its speech gate before."""
+def evaluate_noise(networks: Networks, acoustics: AcousticConditions) -> list[dict[str, Any]]:
+    """Score the voice network on noise without speech. Return a row for each kind of noise.
+
+    A row has the mean of the highest probability, the mean entropy in nats (at most ln 7 = 1.95),
+    and the share of windows whose highest probability is under the bundle's `abstain_below`. On the
+    device the speech detector comes before the network.
+    """
     rows = []
-    for name, noises in surroundings.noises.items():
-        answers = [read_voice(networks, noise).probabilities for noise in noises]
-        probabilities = np.concatenate(answers)
+    for name, noises in acoustics.noises.items():
+        windows = [read_voice(networks, noise) for noise in noises]
+        probabilities = np.concatenate(windows)
         if not len(probabilities):
             continue
-        surest = probabilities.max(axis=1)
+        highest = probabilities.max(axis=1)
         entropy = -(probabilities * np.log(np.maximum(probabilities, 1e-12))).sum(axis=1)
         rows.append(
             {
                 "noise": name,
-                "max_probability": float(surest.mean()),
+                "max_probability": float(highest.mean()),
                 "entropy_nats": float(entropy.mean()),
-                "abstained": float((surest < networks.manifest.abstain_below).mean()),
+                "abstained": float((highest < networks.manifest.abstain_below).mean()),
                 "n": len(probabilities),
             }
         )

@@ -1,6 +1,6 @@
-"""What of a data set is to be judged, and which modality of it.
+"""Which part of a data set is scored, and by which modality.
 
-In: what the command line says, and what a data set shows. Out: `ExampleSet`.
+In: command-line options, and the examples of a data set by modality. Out: `ExampleSet`.
 """
 
 from __future__ import annotations
@@ -15,45 +15,49 @@ from ..errors import DatasetError
 from .material import Example
 
 MODALITIES = (FUSION, "voice", "face")
-"""Where a data set shows as much of two, the first of them is judged."""
+"""Of two modalities with equally many examples the first is scored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`modality` "" is for the data set to say, `yunet` is the file of a face detector, "" for
-    OpenCV's cascade; `split` of FER+ or a folder, `actors` of RAVDESS, None for all."""
+    """Which examples to score."""
 
     dataset: str
     root: Path
     split: str = "valid"
+    """Of FER+ or a folder."""
     actors: Sequence[int] | None = None
+    """Of RAVDESS; None for all."""
     modality: str = ""
+    """"" for the one with most examples."""
     yunet: str = ""
+    """File of a YuNet face detector; "" for OpenCV's cascade."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExampleSet:
-    """What will be judged, and how that is to be told."""
+    """The examples to score, and how to describe them."""
 
     examples: Sequence[Example]
     modality: str
     scope: Mapping[str, Any]
-    """Which part of the data set it is."""
+    """Which part of the data set they are."""
     protocol: str
-    """What a reader must know to repeat it, and how far the figures reach."""
+    """What is needed to repeat the measurement, and what it does not show."""
     skipped: int = 0
-    """Examples that were left out before any was loaded."""
+    """Number of examples left out before any was loaded."""
 
 
-def choose_modality(selection: Selection, bundle: Bundle, shown: Mapping[str, Sized]) -> str:
-    """The modality asked for, else the one that most examples show and the bundle can judge.
+def choose_modality(selection: Selection, bundle: Bundle, examples: Mapping[str, Sized]) -> str:
+    """Return the modality of the selection, else the one with most examples that the bundle has a
+    network for.
 
-    `shown`: examples by modality, of which at least one has some. Raises DatasetError.
+    `examples` are by modality, at least one of which is not empty. Raises DatasetError.
     """
-    names = [name for name in MODALITIES if len(shown.get(name, ()))]
-    seen = " and ".join(names)
+    names = [name for name in MODALITIES if len(examples.get(name, ()))]
+    present = " and ".join(names)
     if selection.modality and selection.modality not in names:
-        raise DatasetError(f"--modality {selection.modality}: {selection.root} shows only {seen}")
+        raise DatasetError(f"--modality {selection.modality}: {selection.root} has only {present}")
     wanted = [selection.modality] if selection.modality else names
     models = set(bundle.manifest.models)
     able = [name for name in wanted if name in models or (name == FUSION and len(models) == 2)]
@@ -62,4 +66,4 @@ def choose_modality(selection: Selection, bundle: Bundle, shown: Mapping[str, Si
         raise DatasetError(
             f"{bundle.path} has only a {only} network, wanted: {' or '.join(wanted)}"
         )
-    return max(able, key=lambda name: len(shown[name]))
+    return max(able, key=lambda name: len(examples[name]))

@@ -1,4 +1,4 @@
-"""Trained networks to a bundle."""
+"""Export of trained networks to a bundle: ONNX files, manifest and model card."""
 
 from .bundle import (
     GOLDEN_PLACES,

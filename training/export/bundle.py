@@ -1,4 +1,7 @@
-"""Networks, figures and origin to a bundle: written aside, verified, then put in its place."""
+"""Writes a bundle: networks, metrics and provenance in, a verified bundle out.
+
+The bundle is written to a temporary folder, verified, and then moved to its place.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from ...engines.golden import check_golden_output, golden_input
 from ...kernels.spec import ImageSpec, MelSpec
 from ..models import NUM_FACES
 from .model_card import render_model_card
-from .onnx import ExportError, Feed, export_onnx
+from .onnx import Arrays, ExportError, export_onnx
 from .provenance import describe_origin
 
 log = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ GOLDEN_PLACES = 5
 
 @dataclass(frozen=True, slots=True)
 class FusionNetwork:
-    """A network of `training/models/fusion.py` and what the device must know about it."""
+    """A network of `training/models/fusion.py` and its settings on the device."""
 
     model: nn.Module
     temperature: float = 1.0
@@ -60,15 +63,14 @@ def write_bundle(
     provenance: Mapping[str, Any],
     *,
     fusion: FusionNetwork | None = None,
-    real_inputs: Mapping[str, Iterable[Feed]] | None = None,
+    real_inputs: Mapping[str, Iterable[Arrays]] | None = None,
 ) -> Bundle:
-    """Export every network, write card and manifest, and prove the whole; then, only, replace
-    what was in `folder`.
+    """Export every network, write card and manifest, verify the bundle, and replace `folder` by it.
 
-    `models`, `temperatures` and `fusion_weights` are by modality, `real_inputs` by network
-    ("fusion" as well): what each is compared on with torch. `provenance` is completed by
+    `models`, `temperatures` and `fusion_weights` are by modality. `real_inputs` are by network
+    ("fusion" as well), for the comparison with torch. `provenance` is completed by
     `describe_origin`, `metrics` by "export", see `Exported`. Raises ExportError, BundleError or
-    EngineError; then `folder` is as it was.
+    EngineError; `folder` is then unchanged.
     """
     folder = folder.resolve()
     check_replaceable(folder)
@@ -94,13 +96,13 @@ def write_bundle(
         exported = {}
         for name, model in models.items():
             example = golden_input(draft, name)
-            done = export_onnx(model, example, new / f"{name}.onnx", real.get(name, ()))
-            exported[name] = done.describe()
+            result = export_onnx(model, example, new / f"{name}.onnx", real.get(name, ()))
+            exported[name] = result.describe()
             draft.models[name] = ModelEntry(
                 f"{name}.onnx",
                 temperatures[name],
                 fusion_weights[name],
-                _round(done.golden["logits"]),
+                _round(result.golden["logits"]),
             )
         if fusion is not None:
             entry, exported[FUSION] = _export_fusion(draft, fusion, new, real.get(FUSION, ()))
@@ -113,25 +115,25 @@ def write_bundle(
 
 
 def check_replaceable(folder: Path) -> None:
-    """Nobody's other files are taken for an old bundle."""
+    """Raise ExportError if `folder` holds files other than a bundle."""
     if folder.exists() and not folder.is_dir():
-        raise ExportError(f"{folder}: is a file, a folder is wanted")
+        raise ExportError(f"{folder}: is a file, expected a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise ExportError(f"{folder}: holds files but no {MANIFEST}; choose an empty folder")
+        raise ExportError(f"{folder}: has files but no {MANIFEST}; choose an empty folder")
 
 
 def _export_fusion(
-    draft: Manifest, fusion: FusionNetwork, folder: Path, real: Iterable[Feed]
+    draft: Manifest, fusion: FusionNetwork, folder: Path, real: Iterable[Arrays]
 ) -> tuple[FusionEntry, dict[str, Any]]:
     file = f"{FUSION}.onnx"
     entry = FusionEntry(file, fusion.num_faces, fusion.temperature, [], [])
     example = golden_input(msgspec.structs.replace(draft, fusion=entry), FUSION)
-    done = export_onnx(fusion.model, example, folder / file, real, ("logits", "weights"))
-    golden = {name: _round(values) for name, values in done.golden.items()}
+    result = export_onnx(fusion.model, example, folder / file, real, ("logits", "weights"))
+    golden = {name: _round(values) for name, values in result.golden.items()}
     entry = msgspec.structs.replace(
         entry, golden_logits=golden["logits"], golden_weights=golden["weights"]
     )
-    return entry, done.describe()
+    return entry, result.describe()
 
 
 def _round(values: Iterable[float]) -> list[float]:
@@ -139,7 +141,7 @@ def _round(values: Iterable[float]) -> list[float]:
 
 
 def finish_bundle(manifest: Manifest, folder: Path) -> Bundle:
-    """Write card and manifest, and believe none of it unproven."""
+    """Write card and manifest, and verify size and golden output of every network."""
     (folder / MODEL_CARD).write_text(render_model_card(manifest), encoding="utf-8")
     fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
     del fields["format"], fields["files"]
@@ -156,7 +158,7 @@ def finish_bundle(manifest: Manifest, folder: Path) -> Bundle:
 
 
 def put_in_place(new: Path, folder: Path, aside: Path) -> None:
-    """Put `new` where `folder` is; what was there waits in `aside` until that is done."""
+    """Replace `folder` by `new`. The old folder moves to `aside`, and back if that fails."""
     aside.mkdir()
     old = aside / folder.name
     if folder.exists():

@@ -1,7 +1,7 @@
-"""The metrics of a bundle as Markdown tables. Nothing is known here but their shapes: whatever is
-there is shown, and what is not there is not.
+"""Markdown tables of the metrics of a bundle.
 
-In: mappings of numbers, texts, lists and further mappings. Out: lines.
+In: mappings of numbers, texts, lists and further mappings. Out: lines. The layout depends on the
+shape of the values only, so that any metrics can be shown.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ WORDS = {
     "ci95": "95 % interval",
 }
 MAX_LISTED = 8
-"""Longer lists are left to bundle.json."""
+"""Longer lists are in bundle.json only."""
 MAX_HEADING_LEVEL = 6
 HIDDEN_KEYS = frozenset({"confusion", "labels", "per_class"})
-"""What the table by label says already."""
+"""Keys that the table by label already shows."""
 
 
 def render_metrics(
     name: str, metrics: Any, label_sets: Sequence[Sequence[str]], depth: int
 ) -> Iterator[str]:
-    """Lines about one entry of the metrics, under a heading of `depth`; a confusion matrix without
-    "labels" of its own has those of `label_sets` that are as many as its rows."""
+    """Yield the lines of one entry of the metrics, under a heading of level `depth`. A confusion
+    matrix without "labels" has those of `label_sets` that match its size."""
     yield from ("#" * min(depth, MAX_HEADING_LEVEL) + " " + make_title(name), "")
     if not isinstance(metrics, Mapping):
         metrics = {"value": metrics}
     cells = list(_list_cells(metrics))
     if cells:
-        yield from render_table(("figure", "value"), cells)
+        yield from render_table(("metric", "value"), cells)
     if is_confusion(metrics.get("confusion")):
         own = metrics.get("labels")
         yield from _render_labels(metrics["confusion"], [own] if own else label_sets)
@@ -55,7 +55,7 @@ def render_metrics(
 
 
 def render_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table and the empty line after it."""
+    """Yield a table and an empty line."""
     yield f"| {' | '.join(head)} |"
     yield f"|{' --- |' * len(head)}"
     for row in rows:
@@ -64,22 +64,23 @@ def render_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator
 
 
 def make_title(name: str) -> str:
+    """Return the heading of a key."""
     words = make_words(name)
     return words[:1].upper() + words[1:]
 
 
 def make_words(name: str) -> str:
+    """Convert a key to words."""
     return escape(" ".join(WORDS.get(word, word) for word in str(name).split("_")))
 
 
 def escape(text: str) -> str:
-    """On one line, and harmless inside a table."""
+    """Return the text on one line, safe inside a table."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def make_cell(value: Any) -> str | None:
-    """What fits into one cell: a number, a text, a short list, a mean with its deviation; None
-    for anything larger."""
+    """Format a number, a text, a short list, or a mean with its deviation; None otherwise."""
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -91,27 +92,26 @@ def make_cell(value: Any) -> str | None:
     if isinstance(value, Mapping) and {"mean", "std"} <= set(value):
         return f"{make_cell(value['mean'])} ± {make_cell(value['std'])}"
     if isinstance(value, list | tuple) and 0 < len(value) <= MAX_LISTED:
-        cells = [make_cell(one) for one in value if isinstance(one, str | int | float)]
+        cells = [make_cell(item) for item in value if isinstance(item, str | int | float)]
         if len(cells) == len(value):
             return ", ".join(cell for cell in cells if cell is not None)
     return None
 
 
 def _list_cells(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Whatever fits into one cell each; `x_mean` and `x_std` share one."""
+    """Yield keys and values that fit into a cell; `x_mean` and `x_std` share one."""
     for key, value in metrics.items():
         base, _, kind = str(key).rpartition("_")
         paired = kind in {"mean", "std"} and {f"{base}_mean", f"{base}_std"} <= set(metrics)
         if key in HIDDEN_KEYS or (paired and kind == "std"):
             continue
-        shown = {"mean": value, "std": metrics[f"{base}_std"]} if paired else value
-        cell = make_cell(shown)
+        cell = make_cell({"mean": value, "std": metrics[f"{base}_std"]} if paired else value)
         if cell is not None:
             yield make_words(base if paired else key), cell
 
 
 def _list_rows(value: Any) -> list[tuple[str, Mapping[str, Any]]]:
-    """The rows of a table: from a mapping or list of mappings that hold one cell each."""
+    """Return the rows of a table, if the value is a mapping or list of mappings of cells."""
     if isinstance(value, Mapping):
         rows = [(str(name), row) for name, row in value.items()]
     elif isinstance(value, list):
@@ -119,7 +119,9 @@ def _list_rows(value: Any) -> list[tuple[str, Mapping[str, Any]]]:
     else:
         return []
     flat = all(
-        isinstance(row, Mapping) and row and all(make_cell(one) is not None for one in row.values())
+        isinstance(row, Mapping)
+        and row
+        and all(make_cell(cell) is not None for cell in row.values())
         for _, row in rows
     )
     return rows if flat else []
@@ -140,7 +142,7 @@ def _render_rows(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]
 
 
 def is_confusion(value: Any) -> bool:
-    """Whether it is a square of counts, rows of equal length."""
+    """Whether the value is a square matrix of counts."""
     try:
         counts = np.array(value)
     except ValueError:
@@ -152,26 +154,26 @@ def is_confusion(value: Any) -> bool:
 def _render_labels(
     confusion: Sequence[Sequence[float]], label_sets: Sequence[Sequence[str]]
 ) -> Iterator[str]:
-    """Recall and precision of each label, and what it is most often taken for."""
+    """Yield recall, precision and the most frequent confusion of each label."""
     counts = np.array(confusion)
-    fitting: Sequence[object] = next(
+    matching: Sequence[object] = next(
         (labels for labels in label_sets if len(labels) == len(counts)), range(len(counts))
     )
-    names = [str(name) for name in fitting]
-    shown, answered = counts.sum(axis=1), counts.sum(axis=0)
+    names = [str(name) for name in matching]
+    support, predicted = counts.sum(axis=1), counts.sum(axis=0)
     rows = []
     for i, name in enumerate(names):
-        right = counts[i, i]
-        wrong = np.where(np.arange(len(counts)) == i, 0, counts[i])
-        worst = int(wrong.argmax())
+        correct = counts[i, i]
+        confused = np.where(np.arange(len(counts)) == i, 0, counts[i])
+        most = int(confused.argmax())
         rows.append(
             (
                 escape(name),
-                make_cell(float(right / shown[i])) or "" if shown[i] else "–",
-                make_cell(float(right / answered[i])) or "" if answered[i] else "–",
-                f"{shown[i]:g}",
-                f"{names[worst]} ({wrong[worst]:g})" if wrong[worst] else "–",
+                make_cell(float(correct / support[i])) or "" if support[i] else "–",
+                make_cell(float(correct / predicted[i])) or "" if predicted[i] else "–",
+                f"{support[i]:g}",
+                f"{names[most]} ({confused[most]:g})" if confused[most] else "–",
             )
         )
-    head = ("label", "recall", "precision", "examples", "most often taken for")
+    head = ("label", "recall", "precision", "examples", "most often confused with")
     yield from render_table(head, rows)

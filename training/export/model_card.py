@@ -1,7 +1,6 @@
-"""The model card: what a bundle is, what it may and must not be used for, how good it is.
+"""The model card: purpose, intended and forbidden uses, and quality of a bundle.
 
-In: the bundle's manifest. Out: Markdown. Every number comes out of the manifest, mostly out of its
-metrics; what they do not hold is not claimed.
+In: the bundle's manifest. Out: Markdown. Every number is from the manifest, most from its metrics.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from ..data import EMOTIONS8
 from .card_tables import escape, make_cell, render_metrics, render_table
 
 INTENDED = """\
-- Research on how apparent expression can be read from face and voice, and on what goes wrong.
-- Art, games and demonstrations whose audience knows that it is watched and may decline.
-- A hint for people who asked for it, about themselves, and who decide what it is worth.
+- Research on the recognition of apparent expression from face and voice, and on its failures.
+- Art, games and demonstrations whose audience is informed and may decline.
+- Feedback to people who asked for it, about themselves, who judge its value.
 """
 FORBIDDEN = """\
 - **Inferring emotions of people at work or in education**: prohibited in the European Union by the
@@ -32,13 +31,13 @@ FORBIDDEN = """\
 This is not legal advice.
 """
 LIMITS = """\
-- It answers what was *meant to be shown* or what *others saw*. Faces and voices are no reliable
-  reading of what somebody feels (Barrett et al. 2019).
-- Faces turned away, covered, in poor light or smaller than the network's input are read worse, and
-  it does not say so by itself.
-- Laughter, crying, singing, music, and noise that rises and falls like speech may be taken for a
-  voice. With two people talking, the voice may not be that of the face.
-- Nothing is claimed about age, sex, skin or culture unless a table above shows it.
+- It predicts what was *meant to be shown* or what *others saw*. Faces and voices are no reliable
+  evidence of what a person feels (Barrett et al. 2019).
+- Accuracy is lower for faces that are turned away, covered, in low light or smaller than the
+  network's input, and the output does not indicate it.
+- Laughter, crying, singing, music, and noise with the rhythm of speech may be detected as a voice.
+  With two people talking, the voice may not be that of the face.
+- Nothing is known about age, sex, skin or culture unless a table above shows it.
 """
 LIMITS_OF = {
     "RAVDESS": """\
@@ -46,111 +45,111 @@ LIMITS_OF = {
   speech, other languages and other accents are not in it.
 """,
     "FER+": """\
-- FER+ does not say who is in a picture, so figures on it are not subject-independent: the same
-  person may have been learned from. Its pictures are small, grey, mostly frontal and from the web.
-- FER+ has few examples of fear and disgust: expect both to be missed, or seen where they are not.
+- FER+ does not identify the person in an image, so metrics on it are not subject-independent: the
+  same person may be in the training data. Its images are small, grey, mostly frontal and from the
+  web.
+- FER+ has few examples of fear and disgust: expect many errors on both.
 """,
 }
 PRIVACY = """\
 - Everything is computed on the device.
-- No picture, sound or embedding is written or sent. A picture is dropped when the next one comes,
-  sound after a few seconds, what the fusion network remembers of a face after one second. Sound
-  and embeddings are overwritten at the end.
-- Nobody is recognised: there are no identities, and nothing is kept from one run to the next.
-- What leaves the program is labels and probabilities. With a time and a place they can be data
-  about a person.
+- No image, audio or embedding is written or sent. An image is dropped when the next one arrives,
+  audio after a few seconds, face embeddings after one second. Audio and embeddings are overwritten
+  at the end.
+- Nobody is identified, and nothing is stored from one run to the next.
+- The output is labels and probabilities. With a time and a place they can be personal data.
 """
 READING = """\
-UAR is the mean recall over the labels, so that rare ones count as much as frequent ones. ECE is how
-far confidence is from the share of right answers. A ± is the standard deviation over the runs.
-*Calm*, which RAVDESS has, counts as *neutral* where there are seven labels.
+UAR is the mean recall over the labels, so that rare labels count as much as frequent ones. ECE is
+the difference between confidence and accuracy. A ± is the standard deviation over the runs.
+*Calm* of RAVDESS counts as *neutral* with seven labels.
 """
 TRAIN = """\
-Train: `emotion-train default --ferplus DIR --ravdess DIR --out DIR`. Score a bundle through the
-code the device runs: `emotion-train evaluate --help`.
+Train: `emotion-train default --ferplus DIR --ravdess DIR --out DIR`. Score a bundle with the code
+that runs on the device: `emotion-train evaluate --help`.
 """
 
 
 def render_model_card(manifest: Manifest) -> str:
-    """The card of `manifest`, whose `files` are not looked at: the card will be one of them."""
+    """Return the card of `manifest`, whose `files` are ignored: the card will be one of them."""
     return "\n".join(_render(manifest)).rstrip() + "\n"
 
 
 def _render(manifest: Manifest) -> Iterator[str]:
     provenance = manifest.provenance
-    data_sets = [one for one in provenance.get("data_sets") or () if isinstance(one, Mapping)]
-    yield from (f"# Model card: {escape(manifest.name)}", "", _warn(data_sets), "")
-    yield from _describe(manifest)
+    data_sets = [row for row in provenance.get("data_sets") or () if isinstance(row, Mapping)]
+    yield from (f"# Model card: {escape(manifest.name)}", "", _state_licences(data_sets), "")
+    yield from _describe_networks(manifest)
     yield from ("## Intended uses", "", INTENDED)
     yield from ("## Forbidden uses", "", FORBIDDEN)
     yield from _describe_data(data_sets)
-    yield from _show_metrics(manifest)
-    names = [one.get("name") for one in data_sets]
+    yield from _render_all_metrics(manifest)
+    names = [row.get("name") for row in data_sets]
     limits = "".join(text for name, text in LIMITS_OF.items() if name in names)
     yield from ("## Known failures and limits", "", limits + LIMITS)
     yield from ("## Privacy", "", PRIVACY)
     yield from _render_reproduction(provenance)
 
 
-def _warn(data_sets: list[Mapping[str, Any]]) -> str:
+def _state_licences(data_sets: list[Mapping[str, Any]]) -> str:
     if not data_sets:
-        return (
-            "**No commercial use: nothing is known of what it was trained on.** Do not pass it on"
-            " either."
-        )
+        return "**No commercial use: the training data is unknown.** Do not redistribute it either."
     trained = " and ".join(
-        f"{escape(str(one.get('name')))} ({escape(str(one.get('licence')))})" for one in data_sets
+        f"{escape(str(row.get('name')))} ({escape(str(row.get('licence')))})" for row in data_sets
     )
     return (
-        f"**No commercial use. It was trained on {trained}.** Whoever passes it on does so under"
-        " the same terms."
+        f"**No commercial use. It was trained on {trained}.** Redistribution is under the same"
+        " terms."
     )
 
 
-def _describe(manifest: Manifest) -> Iterator[str]:
+def _describe_networks(manifest: Manifest) -> Iterator[str]:
     yield from ("## What it is", "")
     yield (
-        "Small neural networks that name the *apparent* emotion: what a face and a voice look and"
-        " sound like to others. It does not know what anybody feels."
+        "Small neural networks that predict the *apparent* emotion: how a face and a voice appear"
+        " to others. It does not know what anybody feels."
     )
     yield ""
     sizes = manifest.metrics.get("export")
     rows = []
     for name, network in manifest.networks.items():
         size = sizes.get(name, {}) if isinstance(sizes, Mapping) else {}
-        reads, says = _describe_io(manifest, name)
-        numbers = (make_cell(size.get("parameters")) or "", make_cell(size.get("bytes")) or "")
-        rows.append((name, network.file, reads, says, *numbers))
+        inputs, outputs = _describe_io(manifest, name)
+        parameters = make_cell(size.get("parameters")) or ""
+        num_bytes = make_cell(size.get("bytes")) or ""
+        rows.append((name, network.file, inputs, outputs, parameters, num_bytes))
         variants = network.variants if isinstance(network, ModelEntry) else {}
         for precision, variant in variants.items():
-            found = manifest.metrics.get(precision, {}).get(name, {})
-            count = make_cell(found.get("bytes")) or ""
-            rows.append((f"{name}, {precision}", variant.file, reads, says, numbers[0], count))
+            num_bytes = (
+                make_cell(manifest.metrics.get(precision, {}).get(name, {}).get("bytes")) or ""
+            )
+            title = f"{name}, {precision}"
+            rows.append((title, variant.file, inputs, outputs, parameters, num_bytes))
     head = ("network", "file", "input", "output", "parameters", "bytes")
     yield from render_table(head, rows)
     yield f"Labels: {', '.join(manifest.labels)}."
-    yield f"Below a confidence of {manifest.abstain_below:g} it gives none."
+    yield f"Below a confidence of {manifest.abstain_below:g} there is no label."
     if manifest.fusion is None and len(manifest.models) > 1:
         weights = ", ".join(
             f"{name} {model.fusion_weight:g}" for name, model in manifest.models.items()
         )
-        yield f"The opinions are averaged with fixed weights: {weights}."
+        yield f"Class probabilities are averaged with fixed weights: {weights}."
     yield ""
 
 
 def _describe_io(manifest: Manifest, name: str) -> tuple[str, str]:
-    """What a network reads and what it says."""
+    """Return descriptions of the input and the output of a network."""
     mel = manifest.mel
     seconds = mel.num_frames * mel.hop / mel.sample_rate_hz
-    says = f"embedding, {len(manifest.labels)} logits"
+    outputs = f"embedding, {len(manifest.labels)} logits"
     if name == "face":
         sides = sorted({level.face_px for level in manifest.levels}, reverse=True)
-        return f"a face, {' or '.join(f'{side} × {side}' for side in sides)} px", says
+        return f"a face, {' or '.join(f'{side} × {side}' for side in sides)} px", outputs
     if name == "voice":
-        return f"log-mel of {seconds:g} s, {mel.num_mels} × {mel.num_frames}", says
+        return f"log-mel of {seconds:g} s, {mel.num_mels} × {mel.num_frames}", outputs
     num_faces = manifest.fusion.num_faces if manifest.fusion else 0
-    reads = f"embeddings of {num_faces} faces and of the voice"
-    return reads, f"{len(manifest.labels)} logits, the weight of each modality"
+    inputs = f"embeddings of {num_faces} faces and of the voice"
+    return inputs, f"{len(manifest.labels)} logits, the weight of each modality"
 
 
 def _describe_data(data_sets: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -159,42 +158,42 @@ def _describe_data(data_sets: list[Mapping[str, Any]]) -> Iterator[str]:
         yield from ("Not stated.", "")
         return
     columns = ("name", "licence", "networks", "source")
-    rows = [tuple(make_cell(one.get(key)) or "–" for key in columns) for one in data_sets]
+    rows = [tuple(make_cell(row.get(key)) or "–" for key in columns) for row in data_sets]
     yield from render_table(columns, rows)
 
 
-def _show_metrics(manifest: Manifest) -> Iterator[str]:
+def _render_all_metrics(manifest: Manifest) -> Iterator[str]:
     yield from ("## How good it is", "")
-    figures = {name: value for name, value in manifest.metrics.items() if name != "export"}
-    if figures:
+    metrics = {name: value for name, value in manifest.metrics.items() if name != "export"}
+    if metrics:
         yield READING
     else:
         yield from ("Not measured.", "")
-    for name, value in figures.items():
+    for name, value in metrics.items():
         yield from render_metrics(name, value, (manifest.labels, EMOTIONS8), depth=3)
-    yield from _show_export(manifest.metrics.get("export"))
+    yield from _render_export(manifest.metrics.get("export"))
 
 
-def _show_export(export: Any) -> Iterator[str]:
-    """How far the files are from the networks that were trained and judged."""
+def _render_export(export: Any) -> Iterator[str]:
+    """Yield how far the files are from the trained networks."""
     if not isinstance(export, Mapping) or not export:
         return
     yield from ("### From training to file", "")
     yield (
-        "Largest difference of a logit: of the file from torch with the same 16-bit weights, and of"
-        " these weights from those that were trained."
+        "Largest difference of a logit: between the file and torch with the same FP16 weights, and"
+        " between FP16 and trained weights."
     )
     yield ""
     rows = []
-    for name, one in export.items():
+    for name, result in export.items():
         differences = [
-            make_cell((one.get(key) or {}).get("logits"))
+            make_cell((result.get(key) or {}).get("logits"))
             for key in ("onnx_difference", "rounding_difference")
         ]
-        real = one.get("real_inputs")
-        compared = f"{real} real inputs" if real else "a made-up input"
+        real = result.get("real_inputs")
+        compared = f"{real} real inputs" if real else "a synthetic input"
         rows.append((escape(str(name)), *(cell or "–" for cell in differences), compared))
-    yield from render_table(("network", "file", "16-bit weights", "compared on"), rows)
+    yield from render_table(("network", "file", "FP16 weights", "compared on"), rows)
 
 
 def _render_reproduction(provenance: Mapping[str, Any]) -> Iterator[str]:
@@ -202,7 +201,7 @@ def _render_reproduction(provenance: Mapping[str, Any]) -> Iterator[str]:
     rest = {name: value for name, value in provenance.items() if name != "data_sets"}
     for name, value in rest.items():
         if isinstance(value, Mapping):
-            parts = [f"{key} {escape(_format_value(one))}" for key, one in value.items()]
+            parts = [f"{key} {escape(_format_value(item))}" for key, item in value.items()]
             yield f"- {escape(str(name))}: {', '.join(parts)}"
         else:
             yield f"- {escape(str(name))}: {escape(_format_value(value))}"
@@ -211,5 +210,5 @@ def _render_reproduction(provenance: Mapping[str, Any]) -> Iterator[str]:
 
 def _format_value(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_format_value(one) for one in value) + "]"
+        return "[" + ", ".join(_format_value(item) for item in value) + "]"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,6 @@
-"""Where a bundle comes from: data sets with their licences, versions, and the state of the code.
+"""Provenance of a bundle: data sets with their licences, versions, and the commit of the code.
 
-Out: plain mappings for the bundle's `provenance`. No host names, no absolute paths.
+Out: plain mappings for the bundle's `provenance`, without host names and absolute paths.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GIT_TIMEOUT_S = 10
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """What a network learned from."""
+    """A training data set."""
 
     name: str
     licence: str
@@ -48,14 +48,13 @@ DATA_SETS_OF: Mapping[str, tuple[DataSet, ...]] = {
     "voice": (RAVDESS,),
     "fusion": (RAVDESS,),
 }
-"""What each network learns from at least, where a recipe does not say more."""
+"""Data sets of each network, unless a recipe gives others."""
 
 
 def describe_origin(given: Mapping[str, Any], networks: Iterable[str]) -> dict[str, Any]:
-    """`given`, what a recipe says of itself, completed with data sets, versions and commit.
+    """Complete the entries of a recipe, `given`, by data sets, versions and commit.
 
-    "data_sets" and "versions" that are in `given` are left as they are. "commit" is missing
-    outside of a checkout.
+    Entries of `given` are not overwritten. "commit" is missing outside of a checkout.
     """
     commit = read_commit(CHECKOUT)
     return {
@@ -67,7 +66,7 @@ def describe_origin(given: Mapping[str, Any], networks: Iterable[str]) -> dict[s
 
 
 def list_data_sets(networks: Iterable[str]) -> list[dict[str, Any]]:
-    """Every data set of `DATA_SETS_OF` once, as `describe_data_sets`."""
+    """Describe the data sets of `networks`, each one once."""
     used: dict[DataSet, list[str]] = {}
     for network in networks:
         for data_set in DATA_SETS_OF[network]:
@@ -76,31 +75,32 @@ def list_data_sets(networks: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def describe_data_sets(used: Mapping[DataSet, Sequence[str]]) -> list[dict[str, Any]]:
-    """For "data_sets": each with the names of the networks that learned from it."""
+    """Return the entry "data_sets": each data set with the networks trained on it."""
     return [{**asdict(data_set), "networks": list(names)} for data_set, names in used.items()]
 
 
 def list_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that write the files."""
     versions = {"python": platform.python_version()}
     return {**versions, **{name: importlib.metadata.version(name) for name in LIBRARIES}}
 
 
 def read_commit(root: Path) -> str | None:
-    """HEAD of the checkout at `root`, with "-dirty" when files differ from it; None when `root`
-    is no checkout (an installed package may lie inside somebody else's) or git is missing."""
-    top = _ask_git(root, "rev-parse", "--show-toplevel")
-    head = _ask_git(root, "rev-parse", "HEAD")
+    """Return HEAD of the checkout at `root`, with "-dirty" when files differ. None without git, or
+    if `root` is not the top of a checkout: an installed package may lie inside another one."""
+    top = _run_git(root, "rev-parse", "--show-toplevel")
+    head = _run_git(root, "rev-parse", "HEAD")
     if top is None or head is None or Path(top).resolve() != root.resolve():
         return None
-    return f"{head}-dirty" if _ask_git(root, "status", "--porcelain") else head
+    return f"{head}-dirty" if _run_git(root, "status", "--porcelain") else head
 
 
-def _ask_git(root: Path, *question: str) -> str | None:
-    command = ["git", "-C", str(root), *question]
+def _run_git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(root), *arguments]
     try:
-        answer = subprocess.run(
+        result = subprocess.run(
             command, capture_output=True, text=True, check=True, timeout=GIT_TIMEOUT_S
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    return result.stdout.strip()

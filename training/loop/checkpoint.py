@@ -42,7 +42,7 @@ def describe_run(model: nn.Module, settings: Mapping[str, object]) -> dict[str, 
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Replace `path` in one step; whatever fails, the file that was there survives.
+    """Write the checkpoint atomically; on an error the previous file is unchanged.
 
     Raises CheckpointError when it cannot be written (a full disk, a folder without permission).
     """
@@ -50,20 +50,20 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write `model`'s state dictionary in the same manner."""
+    """Write the state dictionary of `model` in the same way."""
     _save(path, model.state_dict())
 
 
 def _save(path: Path, content: Mapping[str, Any]) -> None:
-    # In memory first: torch's own writer turns a full disk into an error about file positions.
-    packed = io.BytesIO()
-    torch.save(content, packed)
+    # In memory first: torch reports a full disk as an error about file positions.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, packed.getvalue())
+        atomic_write(path, buffer.getvalue())
     except OSError as error:
-        kept = "; the one before it is kept" if path.exists() else ""
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror}{kept}") from error
+        previous = "; the previous file is unchanged" if path.exists() else ""
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror}{previous}") from error
 
 
 def load_checkpoint(path: Path, run: Mapping[str, str]) -> dict[str, Any]:

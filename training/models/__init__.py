@@ -1,4 +1,4 @@
-"""The networks."""
+"""The networks: face, voice, and two that fuse them."""
 
 from .count import count_cost
 from .face import EMBEDDING_SIZE, FaceNet, MirrorAveraged, fold_luma

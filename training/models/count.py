@@ -1,4 +1,4 @@
-"""What a network costs: its parameters, and the arithmetic of one pass."""
+"""Cost of a network: a module and its inputs in, parameters and FLOPs out."""
 
 from __future__ import annotations
 
@@ -12,23 +12,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True, slots=True)
 class Cost:
+    """Parameters of a network and FLOPs of one forward pass."""
+
     num_parameters: int
     num_flops: int
-    """Of one pass; a multiplication and the addition after it are two."""
-
-    @property
-    def num_macs(self) -> int:
-        """Multiplications with the addition after each: half of the operations."""
-        return self.num_flops // 2
+    """A multiplication and the addition after it are two FLOPs."""
 
 
 @torch.no_grad()
 def count_cost(model: nn.Module, inputs: tuple[Tensor, ...]) -> Cost:
-    """Count what `model` does with `inputs` (a batch of one gives the cost of one example).
+    """Count parameters, and FLOPs for `inputs` (a batch of one gives the cost of one example).
 
-    Convolutions, matrix products and recurrences count, as torch's FlopCounterMode sees them, two
-    operations for each multiplication; activations, norms and pooling do not. Leaves the model in
-    the mode it was in.
+    Convolutions, matrix products and recurrences count, two FLOPs for each multiplication, as in
+    torch's FlopCounterMode; activations, norms and pooling do not. The training mode is restored.
     """
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     was_training = model.training
@@ -47,7 +43,7 @@ def _count_lstm_layer(
     *_: Any,
     **__: Any,
 ) -> int:
-    """oneDNN runs one direction of an LSTM as one operation, which torch's counter does not know:
-    both weight matrices, (4H, D) and (4H, H), once for each of the steps of `x_shape` (T, N, D)."""
+    """Count one direction of an LSTM, which torch's counter does not know as oneDNN's operation:
+    both weight matrices, (4H, D) and (4H, H), once for each step of `x_shape` (T, N, D)."""
     per_step = from_input[0] * from_input[1] + from_state[0] * from_state[1]
     return 2 * x_shape[0] * x_shape[1] * per_step

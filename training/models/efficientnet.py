@@ -1,7 +1,7 @@
 """EfficientNet-B0 (Tan & Le 2019, arXiv:1905.11946, table 1).
 
-Parameter names follow torchvision's `efficientnet_b0`, so that its published ImageNet weights
-load into `features` unchanged.
+Parameter names follow torchvision's `efficientnet_b0`, so that published ImageNet weights load
+into `features` unchanged.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# expand ratio, kernel, stride, input channels, output channels, layers
+# Expand ratio, kernel, stride, input channels, output channels, layers.
 B0_STAGES = (
     (1, 3, 1, 32, 16, 1),
     (6, 3, 2, 16, 24, 2),
@@ -79,7 +79,7 @@ class MBConv(nn.Module):
 
 
 def efficientnet_b0_features(max_drop: float = 0.2) -> nn.Sequential:
-    """The convolutional part: (N, 3, H, W) -> (N, 1280, H/32, W/32)."""
+    """Make the convolutional part: (N, 3, H, W) -> (N, 1280, H/32, W/32)."""
     num_blocks = sum(stage[-1] for stage in B0_STAGES)
     stages: list[nn.Module] = [conv_norm(3, 32, 3, stride=2)]
     index = 0

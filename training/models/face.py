@@ -1,4 +1,4 @@
-"""The face network: one picture in, an embedding and seven logits out."""
+"""The face network: an image in, an embedding and seven logits out."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class FaceNet(nn.Module):
 
 
 class MirrorAveraged(nn.Module):
-    """A face network that also looks at the mirrored picture and answers with the mean.
+    """A face network that averages the embeddings of an image and its mirror image.
 
-    It doubles the work and gained 0.8 to 1.5 points on held-out faces; a picture of 96 instead of
-    64 px costs more than that and gained none. The logits stay a linear layer on the embedding.
+    It doubles the cost and gained 0.8 to 1.5 points on held-out faces; images of 96 instead of
+    64 px cost more than that and gained none. The logits stay a linear layer on the embedding.
     """
 
     def __init__(self, model: FaceNet) -> None:
@@ -50,12 +50,11 @@ class MirrorAveraged(nn.Module):
 
 @torch.no_grad()
 def fold_luma(model: FaceNet) -> None:
-    """Make a network that was trained on grey pictures read colour ones by their luma alone.
+    """Make a network trained on grey images use only the luma of colour images, in place.
 
-    The first convolution is linear and grey pictures repeat one channel three times, so giving
-    each channel its BT.601 share of the summed kernel changes nothing on grey pictures and makes
-    the tint of the light invisible on colour ones. Exact when the three channels share one mean
-    and std. In place.
+    The first convolution is linear and grey images repeat one channel three times. Giving each
+    channel its BT.601 share of the summed kernel therefore changes nothing on grey images, and
+    removes the tint of the light from colour images. Exact when the channels share mean and std.
     """
     weight = model.features[0][0].weight  # type: ignore[index]
     share = torch.tensor(BT601_LUMA, dtype=weight.dtype).view(1, 3, 1, 1)

@@ -1,8 +1,8 @@
-"""The fusion network: what face and voice networks saw, weighed against each other.
+"""The fusion networks: embeddings of faces and voice in, logits and modality weights out.
 
-Two presets. `AttentionFusion` weighs two opinions; with one modality missing it says exactly what
-the other's network says. `ChannelFusion` is the reference system's second fusion: channel
-attention on either branch, then one classifier on both.
+`AttentionFusion` weighs the class probabilities of the two modalities; without one modality it
+returns exactly the class probabilities of the other. `ChannelFusion` is the second fusion of the
+reference system: channel attention on either branch, then one classifier on both.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from .face import EMBEDDING_SIZE
 from .voice import merge_calm
 
 NUM_EMOTIONS = 8
-"""Of RAVDESS, before calm is counted as neutral."""
+"""Emotions of RAVDESS, before calm is merged into neutral."""
 NUM_FACES = 8
-"""Face embeddings that the device keeps, spread over the last second."""
+"""Face embeddings in the memory of the device, spread over the last second."""
 
 
 def mean_face(faces: Tensor, face_mask: Tensor) -> Tensor:
-    """(N, K, D), (N, K) -> their mean (N, D); zeros where there is no face."""
-    shown = face_mask.unsqueeze(2)
-    return (faces * shown).sum(dim=1) / shown.sum(dim=1).clamp_min(1.0)
+    """Average faces (N, K, D) with mask (N, K) -> (N, D), zeros without a face."""
+    mask = face_mask.unsqueeze(2)
+    return (faces * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1.0)
 
 
 class AttentionFusion(nn.Module):
-    """A log-linear pool of two opinions, with weights that depend on both.
+    """Log-linear pool of the class probabilities of face and voice, with weights from both.
 
-    Each modality keeps the head of its own network (`load_heads`). A small network looks at what
-    the two say and how sure they are, and gives each a weight; the weights of those present sum
-    to 1. Two independent witnesses who agree are surer than one, so the pooled logits are scaled
-    by a learned number when both are present, and by 1 when one is: then the answer is exactly
-    that of its network.
+    Each modality uses the head of its own network (`load_heads`). A small network maps both sets
+    of class probabilities to a weight per modality; the weights of the present modalities sum to 1.
+    Agreement of two independent modalities raises the confidence, so the pooled logits are scaled
+    by a learned factor when both are present. With one modality the factor is 1, and the output
+    equals that of its network.
 
-    It attends to opinions rather than to embeddings: so it can be taught on the opinions of other
-    networks about people they never saw (those of the folds), and goes on to serve the one that
-    has seen everybody.
+    Its inputs are class probabilities rather than embeddings, so that it can be trained on the
+    predictions of other networks for held-out speakers (those of the folds), and then be used with
+    the network that was trained on all speakers.
     """
 
     temperatures: Tensor
@@ -76,8 +76,8 @@ class AttentionFusion(nn.Module):
         voice_temperature: float,
         face_doubt: float = 1.0,
     ) -> None:
-        """Take over the classifiers of the two networks, and what calibrates each; beside a voice
-        the face's temperature is `face_doubt` times higher."""
+        """Copy the classifiers of the two networks and their temperatures. With a voice present,
+        the temperature of the face is `face_doubt` times higher."""
         self.face_head.load_state_dict(face.state_dict())
         self.voice_head.load_state_dict(voice.state_dict())
         self.temperatures.copy_(torch.tensor([face_temperature, voice_temperature]))
@@ -90,29 +90,28 @@ class AttentionFusion(nn.Module):
         -> logits (N, num_labels), weights of face and voice (N, 2)."""
         present = torch.cat([face_mask.amax(dim=1, keepdim=True), voice_mask], dim=1)
         doubt = 1.0 + (self.face_doubt - 1.0) * present.prod(dim=1, keepdim=True)
-        seen = self._merge(self.face_head(mean_face(faces, face_mask)))
-        heard = self._merge(self.voice_head(voice))
-        log_probabilities = [seen / (self.temperatures[0] * doubt), heard / self.temperatures[1]]
-        return self.pool(
-            torch.stack([torch.log_softmax(x, dim=1) for x in log_probabilities], 1), present
-        )
+        face_logits = self._merge(self.face_head(mean_face(faces, face_mask)))
+        voice_logits = self._merge(self.voice_head(voice))
+        scaled = (face_logits / (self.temperatures[0] * doubt), voice_logits / self.temperatures[1])
+        log_probabilities = torch.stack([torch.log_softmax(x, dim=1) for x in scaled], 1)
+        return self.pool(log_probabilities, present)
 
     def _merge(self, logits: Tensor) -> Tensor:
         return merge_calm(logits) if self.merges else logits
 
     def pool(self, log_probabilities: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Calibrated log-probabilities of face and voice (N, 2, L), `present` (N, 2) -> logits
-        (N, L), weights (N, 2)."""
-        sure = log_probabilities * present.unsqueeze(2)
-        read = F.silu(self.read((log_probabilities.exp() * present.unsqueeze(2)).flatten(1)))
-        score = self.weigh(self.dropout(read))
+        """Pool calibrated log-probabilities of face and voice (N, 2, L) with `present` (N, 2) ->
+        logits (N, L), weights (N, 2)."""
+        masked = log_probabilities * present.unsqueeze(2)
+        hidden = F.silu(self.read((log_probabilities.exp() * present.unsqueeze(2)).flatten(1)))
+        score = self.weigh(self.dropout(hidden))
         weights = torch.softmax(score + (present - 1.0) * 1e4, dim=1) * present
         scale = 1.0 + (self.log_scale.exp() - 1.0) * present.prod(dim=1, keepdim=True)
-        return (sure * weights.unsqueeze(2)).sum(dim=1) * scale, weights
+        return (masked * weights.unsqueeze(2)).sum(dim=1) * scale, weights
 
 
 class ChannelAttention(nn.Module):
-    """A gate on every channel from its value now and its peak over the last faces
+    """Gate on every channel from its mean and its maximum over the last faces
     (after Woo et al. 2018, CBAM: average and maximum through one small network)."""
 
     def __init__(self, size: int, reduction: int = 8) -> None:
@@ -126,7 +125,7 @@ class ChannelAttention(nn.Module):
 
 
 class ChannelFusion(nn.Module):
-    """Channel attention on either branch, both side by side, one classifier."""
+    """Channel attention on either branch, then one classifier on the joined branches."""
 
     def __init__(
         self,

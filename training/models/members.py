@@ -1,4 +1,4 @@
-"""Small networks of one shape side by side: each learns by itself, their mean answers."""
+"""Ensemble of small networks of one shape, each trained on its own; their mean is the output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class MembersClassifier(nn.Linear):
-    """One linear layer on the joined embeddings of `num_members`, which is the mean of a layer on
+    """Linear layer on the joined embeddings of `num_members`, equal to the mean of one layer on
     each."""
 
     def __init__(self, embedding_size: int, num_labels: int, num_members: int) -> None:
@@ -20,8 +20,8 @@ class MembersClassifier(nn.Linear):
         self.member_size = embedding_size // num_members
 
     def answer(self, parts: list[Tensor], dropout: nn.Dropout) -> tuple[Tensor, Tensor]:
-        """Embeddings of the members, (N, member_size) each -> joined (N, embedding_size), logits
-        (N, num_labels); in training the logits of each member (N, M, num_labels)."""
+        """Join the embeddings of the members, (N, member_size) each -> joined (N, embedding_size),
+        logits (N, num_labels); in training the logits of each member (N, M, num_labels)."""
         joined = torch.cat(parts, dim=1)
         if not self.training:
             return joined, self(joined)
@@ -33,13 +33,13 @@ class MembersClassifier(nn.Linear):
 
 
 def member_loss(label_smoothing: float) -> Callable[[tuple[Tensor, Tensor], Tensor], Tensor]:
-    """The mean over members of each one's cross-entropy."""
+    """Make the loss: the mean of the members' cross-entropies."""
 
     def loss(outputs: tuple[Tensor, Tensor], target: Tensor) -> Tensor:
         logits = outputs[1]
-        wanted = target.unsqueeze(1).expand(-1, logits.shape[1], -1)
+        targets = target.unsqueeze(1).expand(-1, logits.shape[1], -1)
         return F.cross_entropy(
-            logits.flatten(0, 1), wanted.flatten(0, 1), label_smoothing=label_smoothing
+            logits.flatten(0, 1), targets.flatten(0, 1), label_smoothing=label_smoothing
         )
 
     return loss

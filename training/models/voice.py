@@ -1,8 +1,8 @@
-"""The voice network: three seconds of log-mel in, an embedding and an opinion out.
+"""The voice network: three seconds of log-mel in, an embedding and logits out.
 
-A few small networks of one shape sit side by side in it. Trained from different starts on so few
-speakers they make different mistakes, and their mean makes fewer; it costs no more than one
-network of the same size altogether.
+It is an ensemble of small networks of one shape. Trained from different initial weights on few
+speakers, they make different errors, and their mean makes fewer. Together they cost no more than
+one network of the same total size.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from .face import EMBEDDING_SIZE
 from .members import MembersClassifier
 
 TIME_STRIDE = 8
-"""Columns of the log-mel for one step of the LSTM: 80 ms."""
+"""Log-mel columns per step of the LSTM: 80 ms."""
 EMOTIONS_OF_LABEL = ((4,), (6,), (5,), (2,), (3,), (7,), (0, 1))
-"""The eight emotions of RAVDESS that make each of the product's seven labels: calm is neutral."""
+"""Indices of the RAVDESS emotions of each of the product's seven labels; calm is neutral."""
 
 
 def merge_calm(logits: Tensor) -> Tensor:
-    """Logits of the eight RAVDESS emotions (N, 8) -> of the product's seven labels (N, 7).
+    """Merge logits of the eight RAVDESS emotions (..., 8) -> of the product's labels (..., 7).
 
-    The probability of a label is the sum of those of its emotions; seven stay as they are.
+    The probability of a label is the sum of those of its emotions. Seven logits are unchanged.
     """
     if logits.shape[-1] == len(EMOTIONS_OF_LABEL):
         return logits
@@ -33,8 +33,7 @@ def merge_calm(logits: Tensor) -> Tensor:
 
 
 class VoiceMember(nn.Module):
-    """CNN that pools over frequency and little over time, bidirectional LSTM over time, attentive
-    pooling."""
+    """CNN that pools over frequency and little over time, bidirectional LSTM, attentive pooling."""
 
     def __init__(
         self,
@@ -66,14 +65,14 @@ class VoiceMember(nn.Module):
         x_NCFT = self.cnn(mel)
         x_NTD = x_NCFT.flatten(1, 2).transpose(1, 2)
         x_NTD, _ = self.lstm(self.dropout(F.silu(self.narrow(x_NTD))))
-        heard = F.max_pool1d(mask, TIME_STRIDE, ceil_mode=True).squeeze(1)
-        score = self.attention(x_NTD).squeeze(2) + (heard - 1.0) * 1e4
+        step_mask = F.max_pool1d(mask, TIME_STRIDE, ceil_mode=True).squeeze(1)
+        score = self.attention(x_NTD).squeeze(2) + (step_mask - 1.0) * 1e4
         pooled = (x_NTD * torch.softmax(score, dim=1).unsqueeze(2)).sum(dim=1)
         return F.silu(self.embedding(self.dropout(pooled)))
 
 
 class VoiceNet(nn.Module):
-    """Members side by side: their embeddings joined to 256 values, their opinions averaged."""
+    """Ensemble of members: embeddings joined to 256 values, logits averaged."""
 
     def __init__(
         self,
@@ -91,26 +90,26 @@ class VoiceNet(nn.Module):
             VoiceMember(size, num_mels, channels, lstm_size, dropout) for _ in range(num_members)
         )
         self.dropout = nn.Dropout(dropout)
-        # On a CPU the pooling of few channels is three times faster with the channels last.
+        # On a CPU, pooling few channels is three times faster with the channels last.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`mel` (N, 64, T), `mask` (N, T), 0 where there was no sound yet -> embedding (N, 256),
-        logits (N, num_labels); in training the logits of each member (N, M, num_labels).
+        """`mel` (N, 64, T), `mask` (N, T), 0 before the first audio -> embedding (N, 256), logits
+        (N, num_labels); in training the logits of each member (N, M, num_labels).
 
-        The mean of the window is taken out of `mel` first: what remains does not depend on how
-        far the microphone stands or how it is set.
+        The mean of the window is subtracted from `mel` first, so that the output does not depend
+        on the distance or the gain of the microphone.
         """
-        shown = mask.unsqueeze(1)
-        total = shown.sum(dim=2, keepdim=True).clamp_min(1.0) * mel.shape[1]
-        mean = (mel * shown).sum(dim=(1, 2), keepdim=True) / total
-        level = ((mel - mean) * shown).unsqueeze(1)
-        parts = [member(level, shown) for member in self.members]
+        columns = mask.unsqueeze(1)
+        total = columns.sum(dim=2, keepdim=True).clamp_min(1.0) * mel.shape[1]
+        mean = (mel * columns).sum(dim=(1, 2), keepdim=True) / total
+        centered = ((mel - mean) * columns).unsqueeze(1)
+        parts = [member(centered, columns) for member in self.members]
         return self.classifier.answer(parts, self.dropout)
 
 
 class SevenLabelVoice(nn.Module):
-    """A network of eight emotions that answers with the product's seven labels."""
+    """A network of eight emotions with logits of the product's seven labels."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One recipe for each network, and the recipe of the bundle that ships."""
+"""Recipes: how each network is trained, and how the bundle that ships is made of them."""
 
 from .face import FaceRecipe, Round, train_face
 from .fusion import PAIRS, FusionRecipe, Pairs, train_fusion

@@ -1,7 +1,7 @@
 """The recipe of the bundle that ships: face, voice and fusion network.
 
-In: the folders of the data sets. Out: a bundle with its metrics and where it comes from.
-Every step is kept in the work folder; started again, it goes on where it was.
+In: the folders of the data sets. Out: a bundle with its metrics and provenance. The result of
+every step is stored in the work folder, from which an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -40,15 +40,21 @@ from ..export import ESC, FERPLUS, RAVDESS, FusionNetwork, describe_data_sets, w
 from ..loop import load_weights, save_weights
 from ..metrics import fit_temperature
 from ..models import NUM_FACES, AttentionFusion, FaceNet, MirrorAveraged, SevenLabelVoice, VoiceNet
-from .face import FaceRecipe, face_logits, prepare_faces, split_held_out, train_face
+from .face import (
+    FaceRecipe,
+    VideoPredictions,
+    face_logits,
+    predict_videos,
+    prepare_faces,
+    split_held_out,
+    train_face,
+)
 from .fusion import PAIRS, FusionRecipe, Pairs, attach_heads, train_fusion
 from .ravdess_folds import (
     SOURCES,
     FoldData,
     Recipes,
-    VideoPredictions,
     evaluate_folds,
-    predict_videos,
     predictions_file,
     summarize_folds,
 )
@@ -62,31 +68,32 @@ LEVELS = [
     Level("low", face_px=56, voice_hop_ms=800, face_find_hz=2, camera_fps=15),
     Level("minimal", face_px=56, voice=False, face_find_hz=1, camera_fps=8),
 ]
-"""FER+ faces are 48 px, so larger pictures of them show nothing new: 96 px cost twice as much and
-scored 2.5 points less than 64 after the same training."""
+"""FER+ faces have 48 px, so larger images add no detail: 96 px cost twice as much and scored 2.5
+points less than 64 after the same training."""
 ABSTAIN_BELOW = 0.3
-"""Twice chance."""
+"""Twice the confidence of chance."""
 ACTORS = [actor for fold in TEST_FOLDS for actor in fold]
 NUM_REAL = 64
-"""Faces and voices on which the exported files are compared with torch."""
+"""Faces and voices for the comparison of the exported files with torch."""
 FACE_DOUBT = 3.0
-"""Beside a voice the face's temperature is so many times higher. A face that talks looks neutral
-most of the time, which FER+'s pictures of expressions do not teach: on 26 takes of RAVDESS's
-actor 1, who is in no fold, log loss was least between 3 and 4."""
+"""Factor of the face's temperature when a voice is present. A talking face looks neutral most of
+the time, unlike FER+'s images of expressions: on 26 recordings of RAVDESS's actor 1, who is in no
+fold, the log loss was lowest between 3 and 4."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetPaths:
-    """Where the data sets are."""
+    """Folders of the data sets."""
 
     ferplus: Path
     ravdess: Path
     action_units: Path | None = None
-    """OpenFace's table of the same takes; without it fusion is not judged on real pairs."""
+    """OpenFace's table of the same recordings; without it, fusion with action units is not
+    evaluated."""
     noise: Path | None = None
-    """Half of it is heard in training, the other half judges; without it noise is made up."""
+    """Noise recordings, half for training, half for evaluation; without it, noise is synthetic."""
     cache: Path | None = None
-    """What `emotion-train prepare` has filled; without it everything is decoded anew."""
+    """Folder filled by `emotion-train prepare`."""
 
 
 def train_default(
@@ -97,24 +104,23 @@ def train_default(
     recipes: Recipes,
     num_seeds: int = 1,
 ) -> Bundle:
-    """Train, judge and write the bundle; `work` holds checkpoints and may be deleted after."""
+    """Train, evaluate and write the bundle; `work` holds checkpoints and may be deleted after."""
     image, mel = ImageSpec(), MelSpec()
     work.mkdir(parents=True, exist_ok=True)
     cache = FeatureCache(sources.cache) if sources.cache else None
     fold_data = _prepare(sources, mel, recipes.voice, cache)
     faces = load_ferplus(sources.ferplus, "train", cache)
-    face = _face(faces, work, face_recipe, image)
+    face = _train_face(faces, work, face_recipe, image)
     held_out, held_out_labels = _held_out_logits(face, faces, face_recipe, image)
-    fold_data = replace(
-        fold_data, films=_predict_videos(sources.ravdess, MirrorAveraged(face), image, cache)
-    )
+    videos = _predict_videos(sources.ravdess, MirrorAveraged(face), image, cache)
+    fold_data = replace(fold_data, videos=videos)
     folds = evaluate_folds(fold_data, recipes, num_seeds, work / "folds")
-    voice = _voice(fold_data, recipes.voice, work)
+    voice = _train_voice(fold_data, recipes.voice, work)
     temperatures = {
         "face": fit_temperature(held_out, held_out_labels),
         "voice": float(np.exp(np.mean([np.log(fold["temperature"]) for fold in folds]))),
     }
-    fusion = _fusion(
+    fusion = _train_fusion(
         np.log(calibrate(held_out, temperatures["face"])),
         held_out_labels,
         [work / "folds" / predictions_file(fold["fold"], fold["seed"]) for fold in folds],
@@ -131,25 +137,10 @@ def train_default(
     )
     metrics: dict[str, Any] = {"ravdess_folds": summarize_folds(folds)}
     networks = {"face": MirrorAveraged(face), "voice": SevenLabelVoice(voice)}
-    provenance = {
-        "recipe": "training/recipes/default.py",
-        "face": asdict(face_recipe),
-        "voice": {
-            **asdict(recipes.voice),
-            "actors": ACTORS,
-        },
-        "units": asdict(recipes.units),
-        "fusion": asdict(recipes.fusion),
-        "seeds": num_seeds,
-        "data_sets": describe_data_sets(
-            {FERPLUS: ["face"], RAVDESS: ["voice", "fusion"]}
-            | ({ESC: ["voice"]} if sources.noise else {})
-        ),
-    }
+    provenance = _describe_recipes(face_recipe, recipes, num_seeds, sources)
+    real_inputs = _real_inputs(face, faces, face_recipe, voice, fold_data)
 
-    real = _real_inputs(face, faces, face_recipe, voice, fold_data)
-
-    def write(folder: Path, weights: Mapping[str, float], found: Mapping[str, Any]) -> Bundle:
+    def write(folder: Path, weights: Mapping[str, float], metrics: Mapping[str, Any]) -> Bundle:
         return write_bundle(
             folder,
             networks,
@@ -159,55 +150,55 @@ def train_default(
             image,
             mel,
             ABSTAIN_BELOW,
-            found,
+            metrics,
             provenance,
             fusion=FusionNetwork(network),
-            real_inputs=real,
+            real_inputs=real_inputs,
         )
 
     draft = write(work / "draft", {"face": 0.5, "voice": 0.5}, {})
     for level in LEVELS:
-        figures = evaluate_bundle(draft, "ferplus", sources.ferplus, level=level.name)
-        metrics[f"face_ferplus_valid_{level.face_px}px"] = _select_metrics(figures)
+        results = evaluate_bundle(draft, "ferplus", sources.ferplus, level=level.name)
+        metrics[f"face_ferplus_valid_{level.face_px}px"] = _select_metrics(results)
     best = metrics[f"face_ferplus_valid_{LEVELS[0].face_px}px"]["uar"]
     weights = fusion_weights(best, metrics["ravdess_folds"]["seven"]["voice"]["uar_mean"])
     return write(out, weights, metrics)
 
 
-def _prepare(
-    sources: DatasetPaths, mel: MelSpec, recipe: VoiceRecipe, cache: FeatureCache | None
-) -> FoldData:
-    """Recordings, action units and noise; read first, so that what is wrong with them shows before
-    the hours that the face takes."""
-    voices = load_voices(find_voice_clips(sources.ravdess, ACTORS), mel, cache)
-    voice_embeddings, heldout_noises = (
-        load_noises(sources.noise, training, mel.sample_rate_hz) if sources.noise else []
-        for training in (True, False)
-    )
-    units = load_action_units(sources.action_units) if sources.action_units else None
-    return FoldData(voices, units, None, voice_embeddings, heldout_noises, mel, recipe)
-
-
-def _predict_videos(
-    root: Path, face: nn.Module, image: ImageSpec, cache: FeatureCache | None
-) -> VideoPredictions | None:
-    """What the face network says to the films, where there are any."""
-    try:
-        films = load_crops(find_video_clips(root, ACTORS), cache)
-    except DatasetError as error:
-        log.info("fusion is not judged on films: %s", error)
-        return None
-    return predict_videos(face, films, LEVELS[0].face_px, image)
-
-
 def fusion_weights(face_uar: float, voice_uar: float) -> dict[str, float]:
-    """For the device without its fusion network: by how far each is above chance."""
+    """Return the weights of late fusion, proportional to the gain of each modality over chance."""
     chance = 1.0 / len(LABELS)
     gain = {"face": max(face_uar - chance, 0.01), "voice": max(voice_uar - chance, 0.01)}
     return {name: round(value / sum(gain.values()), 3) for name, value in gain.items()}
 
 
-def _face(faces: FaceSet, work: Path, recipe: FaceRecipe, image: ImageSpec) -> FaceNet:
+def _prepare(
+    sources: DatasetPaths, mel: MelSpec, recipe: VoiceRecipe, cache: FeatureCache | None
+) -> FoldData:
+    """Load recordings, action units and noise. This comes first, so that an invalid file is
+    reported before the hours of training the face."""
+    voices = load_voices(find_voice_clips(sources.ravdess, ACTORS), mel, cache)
+    training_noises, heldout_noises = (
+        load_noises(sources.noise, training, mel.sample_rate_hz) if sources.noise else []
+        for training in (True, False)
+    )
+    units = load_action_units(sources.action_units) if sources.action_units else None
+    return FoldData(voices, units, None, training_noises, heldout_noises, mel, recipe)
+
+
+def _predict_videos(
+    root: Path, face: nn.Module, image: ImageSpec, cache: FeatureCache | None
+) -> VideoPredictions | None:
+    """Run the face network on the videos of RAVDESS, if there are any."""
+    try:
+        videos = load_crops(find_video_clips(root, ACTORS), cache)
+    except DatasetError as error:
+        log.info("fusion is not evaluated on videos: %s", error)
+        return None
+    return predict_videos(face, videos, LEVELS[0].face_px, image)
+
+
+def _train_face(faces: FaceSet, work: Path, recipe: FaceRecipe, image: ImageSpec) -> FaceNet:
     done = work / "face.pt"
     if not done.exists():
         save_weights(done, train_face(faces, work, recipe, image))
@@ -219,15 +210,15 @@ def _face(faces: FaceSet, work: Path, recipe: FaceRecipe, image: ImageSpec) -> F
 def _held_out_logits(
     face: FaceNet, faces: FaceSet, recipe: FaceRecipe, image: ImageSpec
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Of training faces that the network did not learn from: logits (N, 7), labels (N,)."""
+    """Return logits (N, 7) and labels (N,) of the held-out faces."""
     _, held_out = split_held_out(faces, recipe.seed)
     known = held_out[faces.labels[held_out] >= 0]
     logits = face_logits(MirrorAveraged(face), faces.images[known], LEVELS[0].face_px, image)
     return logits, faces.labels[known]
 
 
-def _voice(fold_data: FoldData, recipe: VoiceRecipe, work: Path) -> VoiceNet:
-    """The network that ships learns from everybody; the folds have said what to expect of it."""
+def _train_voice(fold_data: FoldData, recipe: VoiceRecipe, work: Path) -> VoiceNet:
+    """Train the network that ships, on all actors; the folds estimate its accuracy."""
     done = work / "voice.pt"
     if not done.exists():
         model = train_voice(fold_data.speech, fold_data.mel, recipe, work / "voice.ckpt")
@@ -237,24 +228,26 @@ def _voice(fold_data: FoldData, recipe: VoiceRecipe, work: Path) -> VoiceNet:
     return voice.eval()
 
 
-def _fusion(
+def _train_fusion(
     face_log_probabilities: NDArray[np.float64],
     face_labels: NDArray[np.int64],
     files: Sequence[Path],
     recipe: FusionRecipe,
     work: Path,
 ) -> AttentionFusion:
-    """Taught on test people of the folds, whom nothing that judged them had learned from: on their
-    faces and voices where both were seen, else on their voices with anybody's face of the same
-    label. The pairs are left in `work` for further trials."""
-    found = []
+    """Train on the predictions for the held-out speakers of the folds: on their faces and voices,
+    or without their faces on their voices and random FER+ faces of the same label. The pairs stay
+    in `work` for further runs."""
+    folds = []
     for file in files:
         with np.load(file) as arrays:
-            found.append(dict(arrays))
-    voices, labels = (np.concatenate([one[name] for one in found]) for name in ("voice", "labels"))
-    source = next((name for name in SOURCES if all(name in one for one in found)), None)
+            folds.append(dict(arrays))
+    voices, labels = (
+        np.concatenate([fold[name] for fold in folds]) for name in ("voice", "labels")
+    )
+    source = next((name for name in SOURCES if all(name in fold for fold in folds)), None)
     if source is not None:
-        faces = np.concatenate([one[source] for one in found])
+        faces = np.concatenate([fold[source] for fold in folds])
     else:
         shared = np.isin(labels, face_labels)
         voices, labels = voices[shared], labels[shared]
@@ -273,24 +266,24 @@ def _fusion(
 def _real_inputs(
     face: FaceNet, faces: FaceSet, recipe: FaceRecipe, voice: VoiceNet, fold_data: FoldData
 ) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
-    """What the exported files are compared on with torch: faces, voices, and both."""
+    """Return inputs of all networks for the comparison of the exported files with torch."""
     _, held_out = split_held_out(faces, recipe.seed)
     images = prepare_faces(faces.images[held_out[:NUM_REAL]], LEVELS[0].face_px, ImageSpec())
     mel = open_mel(fold_data.mel)
-    shown = [
+    pairs = [
         mel_windows(audio, [len(audio)], mel) for audio in fold_data.voices.audio_clips[:NUM_REAL]
     ]
-    windows = np.concatenate([window for window, _ in shown])
-    masks = np.concatenate([mask for _, mask in shown])
-    seen = MirrorAveraged(face).eval()(images)[0].numpy()
+    windows = np.concatenate([window for window, _ in pairs])
+    masks = np.concatenate([mask for _, mask in pairs])
+    face_embeddings = MirrorAveraged(face).eval()(images)[0].numpy()
     voice_embeddings = voice.eval()(torch.from_numpy(windows), torch.from_numpy(masks))[0].numpy()
-    num = min(len(seen), len(voice_embeddings))
+    num = min(len(face_embeddings), len(voice_embeddings))
     return {
         "face": [{"image": images.numpy()}],
         "voice": [{"mel": windows, "mask": masks}],
         "fusion": [
             {
-                "faces": np.repeat(seen[:num, None], NUM_FACES, axis=1),
+                "faces": np.repeat(face_embeddings[:num, None], NUM_FACES, axis=1),
                 "face_mask": np.ones((num, NUM_FACES), np.float32),
                 "voice": voice_embeddings[:num],
                 "voice_mask": np.ones((num, 1), np.float32),
@@ -299,6 +292,24 @@ def _real_inputs(
     }
 
 
-def _select_metrics(figures: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece", "n", "confusion", "per_class")
-    return {k: round(figures[k], 4) if isinstance(figures[k], float) else figures[k] for k in kept}
+def _select_metrics(results: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece", "n", "confusion", "per_class")
+    return {k: round(results[k], 4) if isinstance(results[k], float) else results[k] for k in names}
+
+
+def _describe_recipes(
+    face: FaceRecipe, recipes: Recipes, num_seeds: int, sources: DatasetPaths
+) -> dict[str, Any]:
+    """Return the provenance of the bundle: all settings and data sets."""
+    data_sets = {FERPLUS: ["face"], RAVDESS: ["voice", "fusion"]}
+    if sources.noise is not None:
+        data_sets[ESC] = ["voice"]
+    return {
+        "recipe": "training/recipes/default.py",
+        "face": asdict(face),
+        "voice": {**asdict(recipes.voice), "actors": ACTORS},
+        "units": asdict(recipes.units),
+        "fusion": asdict(recipes.fusion),
+        "seeds": num_seeds,
+        "data_sets": describe_data_sets(data_sets),
+    }

@@ -1,9 +1,12 @@
-"""The recipe of the face network: FER+ faces, crowd votes as targets, small pictures first."""
+"""The recipe of the face network: FER+ faces, crowd votes as targets, small images first.
+
+In: a `FaceSet`. Out: a `FaceNet`, and its predictions for faces and videos.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,42 +16,45 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...engines.estimator import calibrate
 from ...kernels.spec import ImageSpec
 from ..augment import compress_faces, jitter_faces, scale_pixels
-from ..data import FaceSet
+from ..data import CropSet, FaceSet
 from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
 from ..models import FaceNet, fold_luma
 
 log = logging.getLogger(__name__)
 
 NUM_HELD_OUT = 2_000
-"""Training faces kept from training: progress is shown and the temperature is fitted on them."""
+"""Faces held out from training, for validation and for the temperature."""
 
 RARE_LABEL_SHARE = 0.25
-"""0 learns labels as frequent as they were, 1 treats all alike. Chosen on held-out training faces:
-accuracy and mean recall are 85.4 and 72.6 % with 0, 84.9 and 75.1 with 0.25, 83.6 and 80.0 with
-0.5."""
+"""Correction for label frequency: 0 none, 1 full. Chosen on held-out faces: accuracy and mean
+recall are 85.4 and 72.6 % with 0, 84.9 and 75.1 with 0.25, 83.6 and 80.0 with 0.5."""
 
 MIN_SHARE = 0.01
-"""A label rarer than this is not favoured further: too few examples stand behind it."""
+"""Lowest label frequency in the correction: rarer labels have too few examples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One warm-up and one cosine (Loshchilov and Hutter 2017: a round starts anew from the
-    weights of the one before)."""
+    """One warm-up and one cosine. The next round restarts from the weights (Loshchilov and Hutter
+    2017)."""
 
     sizes_px: tuple[tuple[int, ...], ...]
-    """For each epoch the picture sizes that its batches draw from."""
+    """For each epoch the image sizes that its batches draw from."""
     peak_lr: float
     ema_decay: float
 
 
 @dataclass(frozen=True, slots=True)
 class FaceRecipe(FitRecipe):
-    """Faces seen small cost less, so the size grows over the epochs. Two epochs with larger ones
-    keep the network from knowing a single size; it ends on those of the bundle's levels, because
-    it is best at what it saw last."""
+    """Settings of the face network.
+
+    Small images cost less, so the size grows over the epochs. Two epochs with larger sizes keep
+    the network from fitting a single size. Training ends on the sizes of the bundle's levels,
+    because the network is most accurate on the last ones.
+    """
 
     rounds: tuple[Round, ...] = (
         Round(((48,),) * 6 + ((64,),) * 7, 2e-3, 0.998),
@@ -63,14 +69,14 @@ class FaceRecipe(FitRecipe):
 
 
 def split_held_out(faces: FaceSet, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of (training, held-out) faces."""
+    """Return the indices of the training faces and of the held-out faces."""
     order = np.random.default_rng(seed).permutation(len(faces.labels))
     num_held_out = min(NUM_HELD_OUT, len(order) // 5)
     return order[num_held_out:], order[:num_held_out]
 
 
 def sampling_weights(votes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Draw faces of rare labels more often: by one over the square root of their label's share."""
+    """Return sampling weights of faces: one over the square root of their label's frequency."""
     share = votes.mean(axis=0) + 1e-6
     weights = (votes / np.sqrt(share)).sum(axis=1).astype(np.float64)
     return weights / weights.sum()
@@ -80,14 +86,14 @@ def sampling_weights(votes: NDArray[np.float32]) -> NDArray[np.float64]:
 def adjust_for_label_prior(
     model: FaceNet, share: NDArray[np.float64], part: float = RARE_LABEL_SHARE
 ) -> None:
-    """Take `part` of the labels' frequency in training out of the logits (Menon et al. 2021,
-    arXiv:2007.07314), so that fear and disgust are named at all. In place; `share` (7,)."""
+    """Subtract `part` of the labels' log frequency in training from the logits, in place (Menon et
+    al. 2021, arXiv:2007.07314), so that fear and disgust are predicted at all; `share` (7,)."""
     correction = torch.from_numpy(part * np.log(np.maximum(share, MIN_SHARE)))
     model.classifier.bias.sub_(correction.to(model.classifier.bias.dtype))
 
 
 def prepare_faces(images: NDArray[np.uint8], size_px: int, spec: ImageSpec) -> Tensor:
-    """(N, H, W) grey uint8 -> (N, 3, size_px, size_px) as the device would make them."""
+    """Normalize and resize grey uint8 (N, H, W) -> (N, 3, size_px, size_px), as on the device."""
     scaled = scale_pixels(torch.from_numpy(images), spec.mean[0], spec.std[0])
     resized = F.interpolate(scaled, size=size_px, mode="bilinear", align_corners=False)
     return resized.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
@@ -97,13 +103,41 @@ def prepare_faces(images: NDArray[np.uint8], size_px: int, spec: ImageSpec) -> T
 def face_logits(
     model: nn.Module, images: NDArray[np.uint8], size_px: int, spec: ImageSpec
 ) -> NDArray[np.float32]:
-    """Logits (N, 7) of grey faces."""
+    """Return the logits (N, 7) of grey faces."""
     model.eval()
     parts = [
         model(prepare_faces(images[start : start + 256], size_px, spec))[1]
         for start in range(0, len(images), 256)
     ]
     return np.asarray(torch.cat(parts).numpy(), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPredictions:
+    """Class probabilities of N videos."""
+
+    recording_ids: list[str]
+    """As `Clip.recording_id`."""
+    log_probabilities: NDArray[np.float32]
+    """(N, 7), of the mean over the faces of a video."""
+
+    def select(self, names: Sequence[str]) -> NDArray[np.float32] | None:
+        """Return those of M recordings by file name, (M, 7); None unless each has a video."""
+        row_of = {recording_id: row for row, recording_id in enumerate(self.recording_ids)}
+        # A file name is the modality and the recording's identity: 03-01-...
+        rows = [row_of.get(name[3:], -1) for name in names]
+        return None if min(rows, default=-1) < 0 else self.log_probabilities[rows]
+
+
+def predict_videos(
+    model: nn.Module, videos: CropSet, size_px: int, spec: ImageSpec
+) -> VideoPredictions:
+    """Predict the class probabilities of each video at `size_px`."""
+    num_videos, num_crops = videos.images.shape[:2]
+    logits = face_logits(model, videos.images.reshape(-1, *videos.images.shape[2:]), size_px, spec)
+    faces = calibrate(logits, 1.0).reshape(num_videos, num_crops, -1)
+    recording_ids = [name[3:] for name in videos.names]
+    return VideoPredictions(recording_ids, np.log(faces.mean(axis=1)).astype(np.float32))
 
 
 def train_face(
@@ -113,16 +147,16 @@ def train_face(
     spec: ImageSpec,
     options: RunOptions | None = None,
 ) -> FaceNet:
-    """Train on FER+ `train`; a checkpoint of each round goes to `out`."""
+    """Train on the split `train` of FER+; `out` gets a checkpoint of each round."""
     torch.manual_seed(recipe.seed)
     model = FaceNet(dropout=recipe.dropout, max_drop=recipe.max_drop)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for number in range(len(recipe.rounds)):
         model = _train_round(model, faces, out, recipe, number, spec, options)
     training, _ = split_held_out(faces, recipe.seed)
-    shown = sampling_weights(faces.votes[training]) @ faces.votes[training]
+    frequencies = sampling_weights(faces.votes[training]) @ faces.votes[training]
     fold_luma(model)
-    adjust_for_label_prior(model, shown, recipe.rare_label_share)
+    adjust_for_label_prior(model, frequencies, recipe.rare_label_share)
     return model
 
 
@@ -135,19 +169,21 @@ def _train_round(
     spec: ImageSpec,
     options: RunOptions | None,
 ) -> FaceNet:
-    this = recipe.rounds[number]
+    settings = recipe.rounds[number]
     training, held_out = split_held_out(faces, recipe.seed)
     weights = sampling_weights(faces.votes[training])
-    schedule = recipe.make_schedule(len(this.sizes_px), len(training), this.peak_lr, this.ema_decay)
+    schedule = recipe.make_schedule(
+        len(settings.sizes_px), len(training), settings.peak_lr, settings.ema_decay
+    )
     known = held_out[faces.labels[held_out] >= 0]
 
     def batches(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng((recipe.seed, number, epoch))
         chosen = rng.choice(training, schedule.batches_per_epoch * recipe.batch_size, p=weights)
         for index in chosen.reshape(-1, recipe.batch_size):
-            size_px = int(rng.choice(this.sizes_px[epoch]))
-            coded = torch.from_numpy(compress_faces(faces.images[index], rng))
-            gray = scale_pixels(coded, spec.mean[0], spec.std[0])
+            size_px = int(rng.choice(settings.sizes_px[epoch]))
+            compressed = torch.from_numpy(compress_faces(faces.images[index], rng))
+            gray = scale_pixels(compressed, spec.mean[0], spec.std[0])
             image = jitter_faces(gray, size_px).expand(-1, 3, -1, -1)
             yield (
                 (image.contiguous(memory_format=torch.channels_last),),
@@ -155,12 +191,12 @@ def _train_round(
             )
 
     def accuracy(candidate: nn.Module) -> float:
-        logits = face_logits(candidate, faces.images[known], min(this.sizes_px[-1]), spec)
+        logits = face_logits(candidate, faces.images[known], min(settings.sizes_px[-1]), spec)
         return float((logits.argmax(axis=1) == faces.labels[known]).mean())
 
     checkpoint = out / f"face-round{number + 1}.ckpt"
     options = add_recipe_identity(options, recipe)
-    if number > 0:  # it starts from the round before
+    if number > 0:  # starts from the previous round
         options = replace(options, init_from=None)
     if options.log_folder is not None:
         options = replace(options, log_folder=options.log_folder / f"round{number + 1}")

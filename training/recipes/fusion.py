@@ -1,4 +1,8 @@
-"""The recipe of the fusion network: pairs of face and voice of one moment."""
+"""The recipe of the fusion networks.
+
+In: pairs of face and voice of the same moment. Out: a fusion network, and its heads replaced by
+those of the networks that ship.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,15 @@ from ..models import AttentionFusion, ChannelFusion
 
 PRESETS = ("attention", "channel")
 PAIRS = "pairs.npz"
-"""File with the arrays of `Pairs`, by their names."""
+"""File with the arrays of `Pairs`, by name."""
+HEADS = ("face_head", "voice_head", "temperatures", "face_doubt")
+"""Parts of `AttentionFusion` that belong to the face and the voice network."""
 
 
 @dataclass(frozen=True, slots=True)
 class FusionRecipe(FitRecipe):
+    """Settings of the fusion network."""
+
     preset: str = "attention"
     num_epochs: int = 40
     batch_size: int = 64
@@ -31,26 +39,26 @@ class FusionRecipe(FitRecipe):
     ema_decay: float = 0.98
     label_smoothing: float = 0.0
     modality_dropout: float = 0.15
-    """Share of the pairs whose face is hidden, and of those whose voice is."""
+    """Share of the pairs whose face is masked, and share of those whose voice is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """N moments with a face and a voice."""
+    """Faces and voices of N moments."""
 
     faces: NDArray[np.float32]
-    """(N, K, D) embeddings."""
+    """Embeddings (N, K, D)."""
     voices: NDArray[np.float32]
-    """(N, D)."""
+    """Embeddings (N, D)."""
     labels: NDArray[np.int64]
     """(N,)."""
 
 
 def build_fusion(preset: str, num_labels: int, embedding_size: int) -> nn.Module:
-    """A network of `PRESETS` for `train_fusion`.
+    """Build a network of `PRESETS` for `train_fusion`. Raises TrainingError for other names.
 
-    "attention" is taught on opinions: its heads pass on the log-probabilities that they are given
-    in place of embeddings (`embedding_size` is `num_labels` then). Raises TrainingError.
+    "attention" is trained on class probabilities: its heads are identities on log-probabilities,
+    which take the place of embeddings (`embedding_size` is then `num_labels`).
     """
     if preset not in PRESETS:
         raise TrainingError(f"fusion preset {preset!r}, allowed: {', '.join(PRESETS)}")
@@ -70,8 +78,8 @@ def train_fusion(
     checkpoint: Path | None = None,
     options: RunOptions | None = None,
 ) -> nn.Module:
-    """Train on pairs of people whom the networks before it have not learned from: about those
-    it would learn to believe what is only remembered."""
+    """Train on pairs of speakers held out from the face and the voice network. On their training
+    speakers those networks are overconfident, and fusion would rely on that."""
     torch.manual_seed(recipe.seed)
     model = build_fusion(recipe.preset, num_labels, pairs.voices.shape[1])
     schedule = recipe.make_schedule(
@@ -83,10 +91,10 @@ def train_fusion(
         order = rng.permutation(len(pairs.labels))
         for b in range(schedule.batches_per_epoch):
             index = order[b * recipe.batch_size : (b + 1) * recipe.batch_size]
-            hidden = rng.random(len(index))
+            dropout = rng.random(len(index))
             faces = torch.from_numpy(pairs.faces[index])
-            face_mask = torch.from_numpy(hidden >= recipe.modality_dropout).float()
-            voice_mask = torch.from_numpy(hidden < 1 - recipe.modality_dropout).float()
+            face_mask = torch.from_numpy(dropout >= recipe.modality_dropout).float()
+            voice_mask = torch.from_numpy(dropout < 1 - recipe.modality_dropout).float()
             target = F.one_hot(torch.from_numpy(pairs.labels[index]), num_labels).float()
             inputs = (
                 faces,
@@ -111,21 +119,17 @@ def attach_heads(
     voice_temperature: float,
     face_doubt: float = 1.0,
 ) -> AttentionFusion:
-    """What was learned from opinions, behind the heads of the networks that ship."""
+    """Return the `trained` network with the heads of the networks that ship, in eval mode."""
     model = AttentionFusion(
         trained.face_head.out_features,
         face.out_features,
         voice.out_features,
         face.in_features,
     )
-    own = model.state_dict()
-    learned = {k: v for k, v in trained.state_dict().items() if not k.startswith(HEADS)}
-    model.load_state_dict({**own, **learned})
+    weights = {k: v for k, v in trained.state_dict().items() if not k.startswith(HEADS)}
+    model.load_state_dict({**model.state_dict(), **weights})
     model.load_heads(face, voice, face_temperature, voice_temperature, face_doubt)
     return model.eval()
-
-
-HEADS = ("face_head", "voice_head", "temperatures", "face_doubt")
 
 
 @torch.no_grad()
@@ -135,7 +139,7 @@ def fuse_pairs(
     face: bool = True,
     voice: bool = True,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits (N, L) and weights (N, 2) with either modality, or both."""
+    """Return logits (N, L) and weights (N, 2) with both modalities or one of them."""
     model.eval()
     num = len(pairs.labels)
     logits, weights = model(

@@ -1,4 +1,7 @@
-"""The recipe of the voice network: RAVDESS speech, three-second windows, other people to judge."""
+"""The recipe of the voice network: RAVDESS speech and its variants, windows of three seconds.
+
+In: a `VoiceSet`. Out: a `VoiceNet`, and its predictions for windows and recordings.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,17 @@ from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
 from ..models import VoiceNet, member_loss
 
 NOISE_ONLY_WINDOWS = 200
-"""Different windows of noise alone that training draws from."""
+"""Number of different noise windows without speech."""
 
 
 @dataclass(frozen=True, slots=True)
 class VoiceRecipe(FitRecipe):
-    """Chosen on validation people of two folds: 64.7 % of eight emotions. One network instead of
-    four 60.4; dropout 0.3, 80 epochs and balanced labels 61.3 of 65.4 on one fold; mixup and three
-    times the masking learned too slowly to be of use."""
+    """Settings of the voice network.
+
+    Chosen on validation actors of two folds: 64.7 % of eight emotions. One network instead of four
+    reached 60.4; dropout 0.3, 80 epochs and balanced labels reached 61.3 of 65.4 on one fold; mixup
+    and three times the masking converged too slowly.
+    """
 
     num_epochs: int = 120
     batch_size: int = 16
@@ -39,31 +45,33 @@ class VoiceRecipe(FitRecipe):
     lstm_size: int = 64
     dropout: float = 0.2
     num_variants: int = 10
-    """Of each recording, itself among them."""
+    """Variants of each recording, itself included."""
     crop_frames: int = 200
-    """Columns shown in training: a changing part of what the device shows."""
+    """Columns of a training window, a random part of the window of the device."""
     mixup: float = 0.0
-    """Beta(mixup, mixup) share of a second recording (Zhang et al. 2018); 0 mixes nothing."""
+    """Beta(mixup, mixup) share of a second recording (Zhang et al. 2018); 0 for none."""
     noise_only: float = 0.06
-    """Share of the windows with nobody speaking, whose answer is that anything is as likely."""
+    """Share of windows without speech, whose target is the uniform distribution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """Recordings as training draws them."""
+    """Training data of recordings."""
 
     variants: list[list[NDArray[np.float16]]]
     """Log-mel (num_mels, T) of each recording and its variants."""
     targets: NDArray[np.float32]
-    """(N, num_labels), one 1 in each row."""
+    """(N, num_labels), one-hot."""
     noise_only: list[NDArray[np.float16]]
+    """Log-mel windows without speech."""
 
     def select(self, index: NDArray[np.intp]) -> Speech:
+        """Return the recordings `index`."""
         return Speech([self.variants[i] for i in index], self.targets[index], self.noise_only)
 
 
 def make_targets(voices: VoiceSet) -> NDArray[np.float32]:
-    """Of the eight emotions where all are known, else of the product's seven labels."""
+    """Return one-hot targets: the eight emotions if all are known, else the product's labels."""
     eight = bool((voices.emotions >= 0).all())
     rows = np.eye(len(EMOTIONS8) if eight else len(LABELS), dtype=np.float32)
     return rows[voices.emotions if eight else voices.labels]
@@ -72,7 +80,7 @@ def make_targets(voices: VoiceSet) -> NDArray[np.float32]:
 def prepare_speech(
     voices: VoiceSet, noises: Sequence[NDArray[np.float32]], spec: MelSpec, recipe: VoiceRecipe
 ) -> Speech:
-    """Once for all folds: nothing of one recording depends on another."""
+    """Make the training data. It serves all folds, because recordings are independent."""
     return Speech(
         make_variants(voices.audio_clips, noises, recipe.num_variants, spec, recipe.seed),
         make_targets(voices),
@@ -82,17 +90,17 @@ def prepare_speech(
 
 @dataclass(frozen=True, slots=True)
 class WindowPredictions:
-    """What a network makes of W windows of N recordings."""
+    """Outputs of a network for W windows of N recordings."""
 
     embeddings: NDArray[np.float32]
     """(W, 256)."""
     logits: NDArray[np.float32]
     """(W, num_labels)."""
     recording_index: NDArray[np.int64]
-    """(W,): which recording each window is of."""
+    """Recording of each window (W,)."""
 
     def mean(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of the windows (W, L) -> of the recordings (N, L)."""
+        """Average probabilities of windows (W, L) -> of recordings (N, L)."""
         total = np.zeros((int(self.recording_index.max()) + 1, probabilities.shape[1]))
         np.add.at(total, self.recording_index, probabilities)
         return np.asarray(total / np.bincount(self.recording_index)[:, None])
@@ -102,15 +110,15 @@ class WindowPredictions:
 def predict_windows(
     model: nn.Module, audio_clips: Sequence[NDArray[np.float32]], spec: MelSpec
 ) -> WindowPredictions:
-    """Every window of every recording through `model`."""
+    """Run `model` on every window of every recording."""
     model.eval()
     mel = open_mel(spec)
     embeddings, logits, recording_index = [], [], []
     for number, audio in enumerate(audio_clips):
         windows, masks = mel_windows(audio, window_ends(len(audio), spec), mel)
-        embedding, answer = model(torch.from_numpy(windows), torch.from_numpy(masks))
+        embedding, window_logits = model(torch.from_numpy(windows), torch.from_numpy(masks))
         embeddings.append(embedding.numpy())
-        logits.append(answer.numpy())
+        logits.append(window_logits.numpy())
         recording_index += [number] * len(windows)
     return WindowPredictions(
         np.concatenate(embeddings), np.concatenate(logits), np.array(recording_index)
@@ -120,21 +128,20 @@ def predict_windows(
 def _crop(
     mel: NDArray[np.float16], num_frames: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A stretch of a recording that ends anywhere in it, right-aligned as on the device:
-    (num_mels, num_frames), mask (num_frames,)."""
+    """Crop a recording at a random end, right-aligned as on the device -> (num_mels, num_frames),
+    mask (num_frames,)."""
     length = mel.shape[1]
     end = int(rng.integers(min(length, num_frames), length + 1))
-    shown = mel[:, max(0, end - num_frames) : end]
+    columns = mel[:, max(0, end - num_frames) : end]
     window = np.zeros((mel.shape[0], num_frames), np.float32)
-    window[:, num_frames - shown.shape[1] :] = shown
+    window[:, num_frames - columns.shape[1] :] = columns
     mask = np.zeros(num_frames, np.float32)
-    mask[num_frames - shown.shape[1] :] = 1.0
+    mask[num_frames - columns.shape[1] :] = 1.0
     return window, mask
 
 
 def _mix(mel: Tensor, target: Tensor, alpha: float, rng: np.random.Generator) -> Batch:
-    """Each window with some of another one's, mixed by level, and the two labels by the same
-    share."""
+    """Mix each window with another one, and their targets, by a random share."""
     share = torch.from_numpy(rng.beta(alpha, alpha, len(mel))).float()
     share = torch.maximum(share, 1 - share)
     other = torch.from_numpy(rng.permutation(len(mel)))
@@ -146,17 +153,17 @@ def _mix(mel: Tensor, target: Tensor, alpha: float, rng: np.random.Generator) ->
 def draw_batch(
     speech: Speech, index: NDArray[np.intp], recipe: VoiceRecipe, rng: np.random.Generator
 ) -> Batch:
-    """The recordings `index`, one variant of each, some replaced by noise alone."""
+    """Draw one variant of each recording of `index`; some are replaced by noise without speech."""
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     windows, masks, targets = [], [], []
     for i in index:
-        alone = bool(speech.noise_only) and rng.random() < recipe.noise_only
-        pool = speech.noise_only if alone else speech.variants[i]
+        is_noise = bool(speech.noise_only) and rng.random() < recipe.noise_only
+        pool = speech.noise_only if is_noise else speech.variants[i]
         window, mask = _crop(pool[int(rng.integers(len(pool)))], recipe.crop_frames, rng)
         windows.append(window)
         masks.append(mask)
         num_labels = speech.targets.shape[1]
-        targets.append(np.full(num_labels, 1 / num_labels) if alone else speech.targets[i])
+        targets.append(np.full(num_labels, 1 / num_labels) if is_noise else speech.targets[i])
     mel, mask_batch = torch.from_numpy(np.stack(windows)), torch.from_numpy(np.stack(masks))
     target = torch.from_numpy(np.stack(targets).astype(np.float32))
     if recipe.mixup > 0:
@@ -165,7 +172,7 @@ def draw_batch(
 
 
 def build_voice(recipe: VoiceRecipe, num_labels: int, spec: MelSpec) -> VoiceNet:
-    """The untrained network."""
+    """Build the untrained network."""
     return VoiceNet(
         num_labels,
         spec.num_mels,
@@ -184,8 +191,8 @@ def train_voice(
     validation: VoiceSet | None = None,
     options: RunOptions | None = None,
 ) -> VoiceNet:
-    """Train on `speech`; `validation` (other people) is reported, and ends the run where the
-    recipe has a patience."""
+    """Train on `speech`. The accuracy on `validation` (other speakers) is reported, and stops the
+    run if the recipe has a patience."""
     torch.manual_seed(recipe.seed)
     model = build_voice(recipe, speech.targets.shape[1], spec)
     schedule = recipe.make_schedule(
@@ -205,9 +212,9 @@ def train_voice(
         )
 
         def score(candidate: nn.Module) -> float:
-            heard = predict_windows(candidate, speakers.audio_clips, spec)
-            rows = heard.mean(calibrate(heard.logits, 1.0))
-            return float((rows.argmax(axis=1) == targets).mean())
+            windows = predict_windows(candidate, speakers.audio_clips, spec)
+            probabilities = windows.mean(calibrate(windows.logits, 1.0))
+            return float((probabilities.argmax(axis=1) == targets).mean())
 
         return score
 

@@ -1,1 +1,1 @@
-"""The search for better settings."""
+"""Hyperparameter search: `study` shares trials by a database, `tune` trains them."""

@@ -1,8 +1,8 @@
-"""A search for better settings, by any number of processes and machines on one study.
+"""Hyperparameter search by any number of processes and machines that share one study.
 
-In: a space, what judges a set of values, and the address of a database that all can reach.
-Out: the best values so far. Each trial belongs to one process, and together they do as many as
-were asked for. A process that is killed takes only its own trial with it, which is done again.
+In: a search space, an objective, and the URL of a database that all processes reach. Out: the best
+values so far. Each trial belongs to one process, and all processes together run the requested
+number. The trial of a killed process is run again by another.
 """
 
 from __future__ import annotations
@@ -23,45 +23,47 @@ from ..errors import DivergedError, TrainingError
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 60
-"""A trial that has not been heard of for two of these is given up for dead."""
+"""A trial without a heartbeat for twice this time counts as failed."""
 NUM_RANDOM_TRIALS = 8
-"""Trials at random points before the sampler has something to go by."""
+"""Trials at random points before the sampler models the results."""
 NUM_STARTUP_TRIALS = 5
+"""Complete trials before poor ones are pruned."""
 MIN_EPOCHS = 3
-"""No trial is ended before so many epochs."""
+"""No trial is pruned before this epoch."""
 OPEN_ATTEMPTS = 5
 
 Report = Callable[[int, float | None], None]
-"""Told the epochs done and the score; raises to end a trial that lags behind the others."""
+"""Called with the epochs done and the score; raises to prune a poor trial."""
 Objective = Callable[[Mapping[str, float], Report], float]
+"""(values by key, report) -> score, more is better."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Where to look for one setting."""
+    """Search range of one setting."""
 
     key: str
-    """As after --set."""
+    """Dotted key, as of --set."""
     low: float
     high: float
     log: bool = False
-    """Spread evenly over powers of ten."""
+    """Sample on a logarithmic scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class BestTrial:
-    """The state of a study."""
+    """The best trial of a study, and the number of trials."""
 
     values: dict[str, float]
     score: float
     number: int
-    """Of the best trial."""
+    """Number of the best trial."""
     num_trials: int
-    """Finished or given up early, by all processes together."""
+    """Complete and pruned trials of all processes."""
 
 
 class _TrialsExhausted(Exception):
-    """Another process has taken the last trial in the meantime."""
+    """Another process has started the last trial in the meantime."""
 
 
 def search(
@@ -74,25 +76,25 @@ def search(
     purpose: str,
     seed: int = 0,
 ) -> BestTrial:
-    """Try `num_trials` sets of values, those of others on this study counted in; more is better.
+    """Run trials until the study has `num_trials`, those of other processes included.
 
-    The first is `start`. Each trial draws with `seed` and its own number, so no two processes draw
-    alike. `purpose` says what is searched for: a study of another one is refused. Raises
-    TrainingError when the database cannot be used, or no trial has come to an end.
+    The first trial is `start`. Each trial samples with `seed` and its own number, so that no two
+    processes sample alike. `purpose` describes the objective: a study of another one is refused.
+    Raises TrainingError when the database cannot be used, or no trial is complete.
     """
-    # Its own lines would tell of trials that were only not needed as of failures.
+    # Optuna logs surplus trials as failures.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = _open_storage(url)
     study = _open_study(storage, name, purpose, start)
     study_id = storage.get_study_id_from_name(name)
 
-    def try_one(trial: optuna.Trial) -> float:
-        # Optuna's own thread may come to its first heartbeat later than the process to its end,
-        # and a trial that was never heard of is never given up.
+    def run_trial(trial: optuna.Trial) -> float:
+        # The process may end before Optuna's thread records the first heartbeat, and a trial
+        # without any heartbeat never counts as failed.
         storage.record_heartbeat(
             storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
         )
-        # Numbers are given out one by one by the database, whoever asks.
+        # The database numbers the trials of all processes.
         if _count_trials(study, below=trial.number) >= num_trials:
             raise _TrialsExhausted
         study.sampler = optuna.samplers.TPESampler(
@@ -105,21 +107,21 @@ def search(
                 return
             trial.report(score, epoch)
             if trial.should_prune():
-                raise optuna.TrialPruned(f"behind the others after epoch {epoch}")
+                raise optuna.TrialPruned(f"pruned after epoch {epoch}")
 
         try:
             score = objective(values, report)
         except DivergedError as error:
             log.info("trial %d: %s", trial.number, error)
             raise optuna.TrialPruned(str(error)) from error
-        except optuna.TrialPruned as lag:
-            log.info("trial %d: %s", trial.number, lag)
+        except optuna.TrialPruned as reason:
+            log.info("trial %d: %s", trial.number, reason)
             raise
         log.info("trial %d: %.4f with %s", trial.number, score, values)
         return score
 
     while _count_trials(study) < num_trials:
-        study.optimize(try_one, n_trials=1, catch=(_TrialsExhausted,))
+        study.optimize(run_trial, n_trials=1, catch=(_TrialsExhausted,))
     return _read_best(study)
 
 
@@ -142,28 +144,28 @@ def _open_study(
                 pruner=pruner,
                 load_if_exists=True,
             )
-        # Another process may have made it a moment ago and not have said so yet.
-        found = study.user_attrs.get("purpose", purpose)
+        # A process that has just created the study may not have set its purpose yet.
+        stored = study.user_attrs.get("purpose", purpose)
     except (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError) as error:
         raise TrainingError(f"study {name!r}: {_first_line(error)}") from error
-    if found != purpose:
+    if stored != purpose:
         raise TrainingError(
-            f"study {name!r} searches {found}, not {purpose}: choose another --study"
+            f"study {name!r} searches {stored}, not {purpose}: choose another --study"
         )
     return study
 
 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Processes that start together may both find no tables and both make them: try again."""
+    """Open the database; retry, because processes may try to create the tables at the same time."""
     for attempt in range(OPEN_ATTEMPTS):
         try:
             with warnings.catch_warnings():
-                # The heartbeat is called experimental, since version 2.9.
+                # The heartbeat has been experimental since version 2.9.
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 return optuna.storages.RDBStorage(url, heartbeat_interval=HEARTBEAT_S)
         except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.IntegrityError) as error:
             if attempt == OPEN_ATTEMPTS - 1:
-                raise TrainingError(f"{_hide(url)}: {_first_line(error)}") from error
+                raise TrainingError(f"{_hide_password(url)}: {_first_line(error)}") from error
             time.sleep(random.uniform(0.1, 0.5))
         except (
             ImportError,
@@ -172,16 +174,16 @@ def _open_storage(url: str) -> optuna.storages.RDBStorage:
             optuna.exceptions.OptunaError,
             sqlalchemy.exc.SQLAlchemyError,
         ) as error:
-            raise TrainingError(f"{_hide(url)}: {_first_line(error)}") from error
+            raise TrainingError(f"{_hide_password(url)}: {_first_line(error)}") from error
     raise AssertionError("every attempt returns or raises")
 
 
-def _hide(url: str) -> str:
-    """The address without its password."""
+def _hide_password(url: str) -> str:
+    """Return the URL without its password."""
     try:
         return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
     except sqlalchemy.exc.ArgumentError:
-        return "storage address (wanted such as sqlite:///study.db or postgresql://host/name)"
+        return "storage URL (expected for example sqlite:///study.db or postgresql://host/name)"
 
 
 def _first_line(error: Exception) -> str:
@@ -189,7 +191,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _count_trials(study: optuna.Study, below: int | None = None) -> int:
-    """Trials that are done or being done, and those set aside to be done first."""
+    """Count complete, pruned and running trials, or with `below` all unfailed ones before it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
@@ -203,7 +205,7 @@ def _read_best(study: optuna.Study) -> BestTrial:
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     if not any(trial.state == TrialState.COMPLETE for trial in done):
         raise TrainingError(
-            f"study {study.study_name!r}: none of its {len(done)} trials has come to an end"
+            f"study {study.study_name!r}: none of its {len(done)} trials is complete"
         )
     best = study.best_trial
     return BestTrial(dict(best.params), float(best.values[0]), best.number, len(done))

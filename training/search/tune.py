@@ -1,4 +1,4 @@
-"""What is searched for a network, and how a set of values is judged; the search is in `study`.
+"""Search spaces of the networks, and the training of a trial; `study` runs the search.
 
 In: a configuration to search around. Out: the best one so far.
 """
@@ -23,7 +23,7 @@ REFERENCE_SPACE = (
     Range("learning.weight_decay", 1e-6, 1e-3, log=True),
     Range("network.dropout", 0.1, 0.5),
 )
-"""Where the system this one is compared with has looked."""
+"""Search space of the reference system."""
 SPACE = (
     Range("learning.peak_lr", 2e-4, 2e-2, log=True),
     Range("learning.weight_decay", 1e-4, 0.3, log=True),
@@ -33,24 +33,26 @@ SPACE = (
 
 
 def choose_space(config: AnyConfig) -> tuple[Range, ...]:
-    """Raises ConfigError for a network that nobody judges in training."""
+    """Return the search space. Raises ConfigError for fusion, which has no validation data."""
     if isinstance(config, FusionConfig):
-        raise ConfigError("task is 'fusion': only face and voice networks are searched for")
+        raise ConfigError("task is 'fusion', allowed: face, voice")
     return REFERENCE_SPACE if config.preset == "reference" else SPACE
 
 
 def tune_network(
     config: AnyConfig, num_trials: int, url: str, name: str
 ) -> tuple[BestTrial, AnyConfig]:
-    """Search around `config` -> the best values, and the configuration that has them.
+    """Search around `config` -> the best trial, and its configuration.
 
-    The first trial is `config` itself. Judged on the validation people of a fold (the first where
-    none is chosen) or on held-out faces; test people take no part.
+    The first trial is `config` itself. Trials are scored on the validation actors of a fold (the
+    first unless `config` has one) or on held-out faces, never on test actors.
     """
     if isinstance(config, VoiceConfig) and config.fold is None:
         config = msgspec.structs.replace(config, fold=0)
     if read_process_group().size > 1:
-        raise TrainingError("a trial is one process: start tune several times, without torchrun")
+        raise TrainingError(
+            "tune runs one process per trial: start it several times, without torchrun"
+        )
     space = choose_space(config)
     tree = msgspec.to_builtins(config)
     start = {}
@@ -60,17 +62,17 @@ def tune_network(
     data = prepare_data(config)
 
     def objective(values: Mapping[str, float], report: Report) -> float:
-        # No trial goes on from another's checkpoint.
+        # A folder of its own, so that no trial resumes the checkpoint of another.
         with TemporaryDirectory(prefix="emotion-trial-") as folder:
             changed = msgspec.structs.replace(change_config(config, dict(values)), out=folder)
             score = train_network(changed, data, on_epoch=report).score
         if score is None:
-            raise TrainingError("nothing to judge a trial by: the validation set is empty")
+            raise TrainingError("trials cannot be scored: the validation set is empty")
         return score
 
-    # Machines may keep the data in different places.
+    # Machines may have the data in different folders.
     same = msgspec.structs.replace(config, root="", out="", cache="")
     settings_hash = hashlib.sha256(f"{dump_config(same)}{space}".encode()).hexdigest()[:12]
     purpose = f"settings {settings_hash} ({config.preset or name})"
-    found = search(objective, space, start, num_trials, url, name, purpose, config.seed)
-    return found, change_config(config, dict(found.values))
+    best = search(objective, space, start, num_trials, url, name, purpose, config.seed)
+    return best, change_config(config, dict(best.values))

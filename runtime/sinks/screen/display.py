@@ -1,8 +1,7 @@
-"""A picture on a monitor without X, Wayland or a GPU: two dumb buffers of the kernel, in turns.
+"""Shows pixels on a monitor without X, Wayland or a GPU: two dumb buffers of the kernel, in turns.
 
-In: a display device, 32-bit pixels 0x00RRGGBB and the rectangles of them that have changed. Out:
-the monitor shows them, at its preferred mode. Whatever number the kernel gives is checked before
-it is used.
+In: a display device, 32-bit pixels 0x00RRGGBB and the rectangles that changed. Out: the monitor
+shows them in its preferred mode. Every number from the kernel is checked before use.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ log = logging.getLogger(__name__)
 Pixels = NDArray[np.uint32]
 
 FLIP_TIMEOUT_S = 1.0
-"""The slowest monitors show 24 pictures a second."""
+"""The slowest monitors have a refresh rate of 24 Hz."""
 _NO_FLIPS = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
 
 
@@ -41,9 +40,9 @@ class Rect(NamedTuple):
 
 
 class Display:
-    """Shows pictures on an output. Every method may raise KmsError, except `close`.
+    """Shows pixels on an output. Every method except `close` may raise KmsError.
 
-    The mode is set with the first picture.
+    The first `show` sets the mode.
     """
 
     def __init__(
@@ -67,10 +66,10 @@ class Display:
     def show(self, pixels: Pixels, rects: Sequence[Rect]) -> None:
         """Show `pixels` (height, width), of which `rects` differ from the call before.
 
-        Waits until the monitor has it.
+        Waits for the page flip.
         """
         for buffer in self._buffers:
-            buffer.missing.update(dict.fromkeys(rects))
+            buffer.outdated.update(dict.fromkeys(rects))
         first, second = self._buffers
         back = second if self._front is first else first
         back.catch_up(pixels)
@@ -80,7 +79,7 @@ class Display:
         self._front = back
 
     def close(self) -> None:
-        """Leaves no picture in memory: the buffers are black before they go."""
+        """Clear and free the buffers."""
         for buffer in self._buffers:
             buffer.close(self._handle)
         self._buffers.clear()
@@ -98,7 +97,7 @@ class Display:
         self._handle.ioctl(abi.SETCRTC, crtc)
 
     def _flip(self, buffer: _Buffer) -> bool:
-        """False when the driver has no flips: setting the mode again does the same, slower."""
+        """Return False when the driver has no page flips. Setting the mode is the slower way."""
         self._flip_number += 1
         flip = abi.PageFlip(
             crtc_id=self.output.crtc_id,
@@ -124,11 +123,11 @@ class Display:
                 if event.type == abi.EVENT_FLIP_COMPLETE and event.user_data == self._flip_number:
                     return
         limit_s = self._flip_limit_s
-        raise KmsError(f"{self._handle.path} has not shown a picture within {limit_s:g} s")
+        raise KmsError(f"{self._handle.path} has not flipped the page within {limit_s:g} s")
 
 
 def parse_events(data: bytes) -> Iterator[abi.VblankEvent]:
-    """Those events that are long enough; others and what is cut off is left out."""
+    """Yield the vblank events, without shorter ones and a truncated end."""
     at = 0
     while at + 8 <= len(data):
         length = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -140,11 +139,11 @@ def parse_events(data: bytes) -> Iterator[abi.VblankEvent]:
 
 
 class _Buffer:
-    """A dumb buffer with its frame buffer, and what of the picture it still lacks."""
+    """A dumb buffer with its frame buffer, and the rectangles in which it is out of date."""
 
     def __init__(self, handle: Handle, width: int, height: int) -> None:
         self.fb_id = 0
-        self.missing: dict[Rect, None] = {Rect(0, 0, width, height): None}
+        self.outdated: dict[Rect, None] = {Rect(0, 0, width, height): None}
         self._memory: mmap.mmap | None = None
         self._pixels: Pixels | None = None
         dumb = abi.CreateDumb(height=height, width=width, bpp=32)
@@ -157,11 +156,11 @@ class _Buffer:
             raise
 
     def catch_up(self, pixels: Pixels) -> None:
-        """Copy what is missing: written once and never read, as its memory may not be cached."""
+        """Copy the outdated rectangles. The memory may be uncached, so it is never read."""
         assert self._pixels is not None
-        for x0, y0, x1, y1 in self.missing:
+        for x0, y0, x1, y1 in self.outdated:
             self._pixels[y0:y1, x0:x1] = pixels[y0:y1, x0:x1]
-        self.missing.clear()
+        self.outdated.clear()
 
     def close(self, handle: Handle) -> None:
         if self._pixels is not None:
@@ -170,7 +169,7 @@ class _Buffer:
         if self._memory is not None:
             self._memory.close()
             self._memory = None
-        # When the device is gone, so is what it held.
+        # A device that is gone has freed its objects.
         with suppress(OSError):
             if self.fb_id:
                 handle.ioctl(abi.RMFB, abi.FrameBufferId(self.fb_id))

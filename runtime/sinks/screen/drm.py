@@ -1,8 +1,7 @@
-"""An open display device: ioctl, mmap and the events that it sends.
+"""An open display device, and the search for its monitor.
 
-Finds the connected monitor of a card, its preferred mode and what can feed it.
-
-Whatever number the kernel gives is checked before it is used.
+In: a device path. Out: the device's ioctls, memory and events; the connected monitor with its
+preferred mode and a CRTC that can drive it. Every number from the kernel is checked before use.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ _NOT_MASTER = (errno.EACCES, errno.EPERM)
 
 
 class KmsError(Exception):
-    """The display cannot be used just now; the message says why in a few words."""
+    """The display cannot be used now; the message is the reason in a few words."""
 
 
 class Handle:
-    """The file of /dev/dri/cardN. Who opens it first, of all programs, may set modes."""
+    """The open file of /dev/dri/cardN. Only the first program that opens it may set modes."""
 
     def __init__(self, path: str) -> None:
-        """Raises KmsError when it cannot be opened."""
+        """Open the device. Raises KmsError."""
         self.path = path
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -42,27 +41,27 @@ class Handle:
         self._poll.register(self._fd, select.POLLIN)
 
     def ioctl(self, number: int, argument: Structure) -> None:
-        """Raises OSError; the structure is changed in place."""
+        """Call the driver, which changes `argument` in place. Raises OSError."""
         call_driver(self._fd, number, argument)
 
     def map(self, length: int, offset: int) -> mmap.mmap:
-        """The memory of a buffer. It keeps the device open until it is closed itself."""
+        """Map the memory of a buffer. The mapping keeps the device open until it is closed."""
         return mmap.mmap(self._fd, length, offset=offset)
 
     def read_events(self, timeout_s: float) -> bytes:
-        """What the device has to say, b"" when it says nothing in that time. Raises OSError."""
+        """Read pending events; b"" after the timeout. Raises OSError."""
         if not self._poll.poll(timeout_s * 1000):
             return b""
         return os.read(self._fd, 4096)
 
     def close(self) -> None:
-        """Gives the display back: the kernel shows its console again. Once."""
+        """Close the device, once. The kernel shows its console again."""
         os.close(self._fd)
 
 
 @contextmanager
 def explain_errors(handle: Handle) -> Iterator[None]:
-    """Turns an OSError of the device into a KmsError."""
+    """Turn an OSError of the device into a KmsError."""
     try:
         yield
     except OSError as error:
@@ -78,7 +77,7 @@ _MAX_MODES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A connected monitor, how it is fed and its preferred mode."""
+    """A connected monitor, its CRTC and its preferred mode."""
 
     connector_id: int
     crtc_id: int
@@ -89,7 +88,7 @@ class Output:
 
 
 def find_output(handle: Handle) -> Output | None:
-    """The first connected monitor; the driver is asked to look. Raises KmsError."""
+    """Return the first connected monitor, after a probe by the driver. Raises KmsError."""
     with explain_errors(handle):
         crtcs, connectors = _list_resources(handle)
         for connector_id in connectors:
@@ -99,7 +98,7 @@ def find_output(handle: Handle) -> Output | None:
 
 
 def _list_resources(handle: Handle) -> tuple[list[int], list[int]]:
-    """The numbers of the card's CRTCs and connectors."""
+    """Return the identifiers of the card's CRTCs and connectors."""
     answer = abi.CardResources()
     handle.ioctl(abi.GETRESOURCES, answer)
     counts = answer.count_crtcs, answer.count_connectors
@@ -116,14 +115,14 @@ def _list_resources(handle: Handle) -> tuple[list[int], list[int]]:
 
 
 def _read_connector(handle: Handle, connector_id: int, crtcs: list[int]) -> Output | None:
-    """Asked for no modes, the driver looks whether a monitor is there, and then tells how many."""
+    """Return the connector's monitor. The first call, for no modes, makes the driver probe it."""
     counts = abi.GetConnector(connector_id=connector_id)
     handle.ioctl(abi.GETCONNECTOR, counts)
     if counts.connection != abi.CONNECTED or not counts.count_modes:
         return None
     _check_counts(handle, counts.count_encoders)
     if counts.count_modes > _MAX_MODES:
-        raise KmsError(f"{handle.path} tells of {counts.count_modes} modes")
+        raise KmsError(f"{handle.path} reports {counts.count_modes} modes")
     modes = (abi.ModeInfo * counts.count_modes)()
     encoders = (c_uint32 * counts.count_encoders)()
     answer = abi.GetConnector(
@@ -135,29 +134,30 @@ def _read_connector(handle: Handle, connector_id: int, crtcs: list[int]) -> Outp
     )
     handle.ioctl(abi.GETCONNECTOR, answer)
     if answer.count_modes != counts.count_modes:
-        return None  # it has just changed: next time
+        return None  # it has just changed: at the next poll
     mode = next((mode for mode in modes if mode.type & abi.MODE_TYPE_PREFERRED), modes[0])
     width, height = mode.hdisplay, mode.vdisplay
     if not all(MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in (width, height)):
-        raise KmsError(f"{handle.path} tells of a monitor of {width}x{height}")
+        raise KmsError(f"{handle.path} reports a monitor of {width}x{height}")
     crtc_id = _choose_crtc(handle, crtcs, answer.encoder_id, list(encoders))
     return Output(connector_id, crtc_id, width, height, bytes(mode))
 
 
 def _choose_crtc(handle: Handle, crtcs: list[int], current: int, encoders: list[int]) -> int:
-    """The one that feeds the connector already, else the first that can."""
-    ways = [_get_encoder(handle, encoder_id) for encoder_id in dict.fromkeys([current, *encoders])]
-    in_use = [way.crtc_id for way in ways if way.encoder_id == current]
+    """Return the CRTC that drives the connector already, else the first that can."""
+    ids = dict.fromkeys([current, *encoders])
+    candidates = [_get_encoder(handle, encoder_id) for encoder_id in ids]
+    in_use = [encoder.crtc_id for encoder in candidates if encoder.encoder_id == current]
     possible = [
         crtc_id
-        for way in ways
+        for encoder in candidates
         for position, crtc_id in enumerate(crtcs)
-        if way.possible_crtcs >> position & 1
+        if encoder.possible_crtcs >> position & 1
     ]
     for crtc_id in (*in_use, *possible):
         if crtc_id in crtcs:
             return crtc_id
-    raise KmsError(f"{handle.path} has nothing that feeds the monitor")
+    raise KmsError(f"{handle.path} has no CRTC for the monitor")
 
 
 def _get_encoder(handle: Handle, encoder_id: int) -> abi.GetEncoder:
@@ -169,4 +169,4 @@ def _get_encoder(handle: Handle, encoder_id: int) -> abi.GetEncoder:
 
 def _check_counts(handle: Handle, *counts: int) -> None:
     if max(counts) > _MAX_OBJECTS:
-        raise KmsError(f"{handle.path} tells of {max(counts)} connectors, encoders or CRTCs")
+        raise KmsError(f"{handle.path} reports {max(counts)} connectors, encoders or CRTCs")

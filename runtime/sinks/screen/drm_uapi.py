@@ -1,7 +1,7 @@
-"""What Linux calls the things of a display device: structures, numbers, flags.
+"""The structures, ioctl numbers and flags of Linux' display interface that `drm` and `display` use.
 
-Source: the kernel's include/uapi/drm/drm.h and drm_mode.h; the numbers of ioctls are put together
-as in include/uapi/asm-generic/ioctl.h (x86 and ARM). Only what `kms.py` uses.
+Source: the kernel's include/uapi/drm/drm.h and drm_mode.h. The ioctl numbers are composed as in
+include/uapi/asm-generic/ioctl.h (x86 and ARM).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class GetEncoder(Structure):
 
 
 class Crtc(Structure):
-    """struct drm_mode_crtc: what scans a frame buffer out to connectors."""
+    """struct drm_mode_crtc: scans a frame buffer out to connectors."""
 
     _fields_ = [
         ("set_connectors_ptr", c_uint64),
@@ -147,7 +147,7 @@ class FrameBuffer(Structure):
 
 
 class FrameBufferId(Structure):
-    """The unsigned int that RMFB takes."""
+    """The unsigned int argument of RMFB."""
 
     _fields_ = [("fb_id", c_uint32)]
 

@@ -1,8 +1,7 @@
-"""A monitor that comes and goes: it is found, lit at its preferred mode, lost and found again.
+"""A display whose monitor may be unplugged and plugged in again.
 
-In: pictures of its size. Out: they are on the monitor, or `fault` says why not.
-
-The monitors that Linux knows of, from /sys/class/drm: no device is opened, nothing is probed.
+In: pixels of its size. Out: they are on the monitor, or `fault` is the reason why not.
+`list_connectors` reads the monitors from /sys/class/drm, without opening a device.
 """
 
 from __future__ import annotations
@@ -21,8 +20,15 @@ from .drm import Handle, KmsError, find_output
 
 log = logging.getLogger(__name__)
 
+OpenHandle = Callable[[str], Handle]
 
+POLL_NS = 1_000_000_000
+"""Period of reading /sys, which takes microseconds."""
+PROBE_NS = 5_000_000_000
+"""Period of probing the driver: nvidia-drm of JetPack 6 (r36.5) updates the status in /sys only
+after a probe (NVIDIA/open-gpu-kernel-modules, pull request 1127)."""
 _CONNECTOR = re.compile(r"card([0-9]+)-([A-Za-z0-9-]+)")
+_CARD = re.compile(r"/dev/dri/(card[0-9]+|by-path/[^/]+-card)")
 _NO_MONITOR = "Writeback"  # a connector that writes to memory
 
 
@@ -35,15 +41,15 @@ class Connector:
     name: str
     """Such as "HDMI-A-1"."""
     status: str
-    """The kernel's word: "connected", "disconnected" or "unknown"; "" when it does not answer."""
+    """The kernel's "connected", "disconnected" or "unknown"; "" if it cannot be read."""
     modes: tuple[str, ...]
-    """What the monitor offers, the preferred one first, such as "1920x1080"."""
+    """The modes of the monitor, the preferred one first, such as "1920x1080"."""
 
 
 def list_connectors(sys_root: Path) -> list[Connector]:
-    """Every connector of every card, in the order of the cards' numbers."""
+    """List the connectors of all cards, in the order of the cards' numbers."""
     folder = sys_root / "sys/class/drm"
-    found = [match for match in map(_CONNECTOR.fullmatch, list_names(str(folder))) if match]
+    matches = [match for match in map(_CONNECTOR.fullmatch, list_names(str(folder))) if match]
     return [
         Connector(
             card=f"/dev/dri/card{match[1]}",
@@ -51,33 +57,23 @@ def list_connectors(sys_root: Path) -> list[Connector]:
             status=read_text(f"{folder}/{match[0]}/status") or "",
             modes=tuple((read_text(f"{folder}/{match[0]}/modes") or "").split()),
         )
-        for match in sorted(found, key=lambda match: (int(match[1]), match[2]))
+        for match in sorted(matches, key=lambda match: (int(match[1]), match[2]))
         if not match[2].startswith(_NO_MONITOR)
     ]
 
 
-POLL_NS = 1_000_000_000
-"""How often /sys is looked at, which costs microseconds."""
-PROBE_NS = 5_000_000_000
-"""How often the driver is asked all the same: nvidia-drm of JetPack 6 (r36.5) leaves the status in
-/sys as it was until somebody asks (NVIDIA/open-gpu-kernel-modules, pull request 1127)."""
-_CARD = re.compile(r"/dev/dri/(card[0-9]+|by-path/[^/]+-card)")
-
-OpenHandle = Callable[[str], Handle]
-
-
 class HotplugDisplay:
-    """The first connected monitor of a card. For one thread, except that `fault` and `showing`
-    may be read from any. Nothing raises."""
+    """The first connected monitor of a card. Only the constructor raises. It is for one thread;
+    `fault` and `showing` may be read from any."""
 
     def __init__(
         self, card: str, sys_root: Path = Path("/"), open_handle: OpenHandle = Handle
     ) -> None:
-        """`card`: a device, or "" for the first with a monitor. ValueError when it is no card."""
+        """`card`: a device, or "" for the first with a monitor. Raises ValueError for another."""
         if card and not _CARD.fullmatch(card):
-            raise ValueError(f"screen {card!r} is no display card: it is called /dev/dri/cardN")
+            raise ValueError(f"screen {card!r} is not a display card: it is named /dev/dri/cardN")
         self.showing = False
-        """The newest picture is on a monitor that is connected."""
+        """Whether the newest pixels are on a connected monitor."""
         self._faults = FaultLog(log, "screen is back")
         self._card = card
         self._sys_root = sys_root
@@ -94,14 +90,14 @@ class HotplugDisplay:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(width, height) of the pictures that it wants; None while there is no monitor."""
+        """(width, height) of the monitor; None without one."""
         if self._display is None:
             return None
         return self._display.output.width, self._display.output.height
 
     def poll(self, now_ns: int) -> bool:
-        """Whether a monitor has come or gone, at most once a second. True: there is another one,
-        which has shown nothing yet."""
+        """Look for a change, at most once a second. Return True for a new monitor, which has shown
+        nothing yet."""
         if self._polled_ns is not None and now_ns - self._polled_ns < POLL_NS:
             return False
         self._polled_ns = now_ns
@@ -110,12 +106,12 @@ class HotplugDisplay:
             return False
         self._probe_ns = now_ns
         changed = self._probe(seen)
-        # Anew: asking may have changed what /sys says.
+        # Read again: the probe may have changed /sys.
         self._seen = list_connectors(self._sys_root)
         return changed
 
     def show(self, pixels: Pixels, rects: Sequence[Rect]) -> None:
-        """Put the picture on the monitor; `rects` are what has changed since the last one."""
+        """Show `pixels`, of which `rects` have changed since the last call."""
         display = self._display
         if display is None:
             return
@@ -123,7 +119,7 @@ class HotplugDisplay:
             display.show(pixels, rects)
         except KmsError as error:
             self._drop(f"screen: {error}")
-            self._seen = None  # to be tried again at the next look
+            self._seen = None  # try again at the next poll
             return
         if not self.showing:
             output = display.output
@@ -132,7 +128,7 @@ class HotplugDisplay:
         self.showing = True
 
     def close(self) -> None:
-        """Give the display back, black."""
+        """Blank and release the display."""
         self._drop(self.fault)
 
     def _probe(self, seen: list[Connector]) -> bool:

@@ -1,7 +1,7 @@
-"""Where everything is on a screen of a given size: rectangles in pixels, sizes of type.
+"""The layout of a screen of a given size: rectangles in pixels, and font sizes.
 
-Drawn for 1280x720 (landscape) and 720x1280 (portrait); other sizes are scaled, and what is left
-over goes between the parts. All lengths below are in those pixels.
+It is designed for 1280x720 (landscape) and 720x1280 (portrait). Other sizes are scaled, and the
+spare space goes between the parts. The lengths below are pixels of the design.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from .widgets import MIN_SIZE_PX, Typeface
 MARGIN = 64
 SMALL, NAMES, CONFIDENCE, MESSAGE, HEADLINE = 24, 30, 56, 68, 128
 CAP = 0.7
-"""Height of the font's capitals, of its size."""
+"""Height of a capital letter, relative to the font size."""
 LONG_NOTICE = 18
 MAX_PITCH = 84
-"""From one bar to the next."""
+"""Largest distance from one bar to the next."""
 MAX_NOTICE_LINES = 8
 
 
@@ -39,13 +39,13 @@ class Layout:
     width: int
     height: int
     unit: float
-    """Pixels of this screen that one of the drawing is."""
+    """Pixels of this screen to a pixel of the design."""
     camera: Rect
     speed: Rect
     headline: Rect
     confidence: Rect
-    picture: Rect
-    """As large as the camera's picture may be; empty when it is not shown."""
+    preview: Rect
+    """The room for the camera's frame; empty without a preview."""
     caption: Rect
     weights: tuple[Row, ...]
     bars: tuple[Row, ...]
@@ -55,9 +55,9 @@ class Layout:
 
 
 def lay_out(
-    width: int, height: int, num_bars: int, num_notice_lines: int, notice_px: int, *, picture: bool
+    width: int, height: int, num_bars: int, num_notice_lines: int, notice_px: int, *, preview: bool
 ) -> Layout:
-    """`notice_px`: size of the notice's type, see `set_notice`."""
+    """Lay out a screen. `notice_px` is the font size of the notice, see `fit_notice`."""
     portrait = height > width
     unit = find_unit(width, height)
 
@@ -86,20 +86,19 @@ def lay_out(
     weights_px = caption_px + 2 * weight_pitch
     if portrait:
         headline_y = top
-        preview_px = px(236) if picture else 0
+        preview_px = px(236) if preview else 0
         weights_y = foot - weights_px
         bars_y = headline_y + px(236)
         rows = _stack(bar_columns, bars_y, weights_y - preview_px - px(24), num_bars, unit, 150)
         preview_box = Rect(x0, weights_y - preview_px, x1, weights_y - px(16))
     else:
         rows = _stack(bar_columns, top, foot, num_bars, unit, 150)
-        # The capitals of the headline begin where those of the first name do, and the last of the
-        # weights stands beside the last bar.
+        # The headline is level with the first name, the last weight with the last bar.
         headline_y = rows[0].middle - px(70 - CAP / 2 * (HEADLINE - NAMES))
         weights_y = rows[-1].middle + weight_pitch // 2 - weights_px
         preview_box = Rect(x0 + px(190), headline_y + px(152), x1, weights_y + caption_px - px(12))
     headline = Rect(x0, headline_y, x1, headline_y + px(140))
-    if not picture or preview_box.y1 - preview_box.y0 < px(60):
+    if not preview or preview_box.y1 - preview_box.y0 < px(60):
         preview_box = Rect(x1, weights_y, x1, weights_y)
     beside = x1 if portrait else min(x1, preview_box.x0)
     return Layout(
@@ -110,7 +109,7 @@ def lay_out(
         speed=Rect(middle, head[0], right, head[1]),
         headline=headline,
         confidence=Rect(x0, headline.y1, beside, headline.y1 + px(72)),
-        picture=preview_box,
+        preview=preview_box,
         caption=Rect(x0, weights_y, beside, weights_y + caption_px),
         weights=_stack(
             (x0, x1),
@@ -128,13 +127,14 @@ def lay_out(
 
 
 def find_unit(width: int, height: int) -> float:
+    """Return the pixels of this screen to a pixel of the design."""
     if height > width:
         return min(width / 720, height / 1280)
     return min(width / 1280, height / 720)
 
 
-def set_notice(notice: str, small: Typeface, width: int, height: int) -> tuple[Typeface, list[str]]:
-    """The notice's type and lines: at most three in `small` type, or more of a smaller one."""
+def fit_notice(notice: str, small: Typeface, width: int, height: int) -> tuple[Typeface, list[str]]:
+    """Return the notice's font and lines: up to three lines of `small`, else a smaller font."""
     unit = find_unit(width, height)
     room_px = width - 2 * round(MARGIN * unit)
     lines = small.wrap(notice, room_px, MAX_NOTICE_LINES)
@@ -148,10 +148,7 @@ def set_notice(notice: str, small: Typeface, width: int, height: int) -> tuple[T
 def _stack(
     columns: tuple[int, int], y0: int, y1: int, count: int, unit: float, name: int
 ) -> tuple[Row, ...]:
-    """Rows one below the other, spread over the height as far as they may be apart.
-
-    `name`: what names take of the width.
-    """
+    """Return rows one below the other, spread over the height. `name` is the width of the names."""
     pitch = min((y1 - y0) // max(1, count), round(MAX_PITCH * unit))
     y0 += (y1 - y0 - pitch * count) // 2
     left, right = columns

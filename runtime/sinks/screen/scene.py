@@ -1,7 +1,7 @@
-"""What the screen says: estimates and the time in, the words and shares to show out.
+"""The content of the screen: estimates and the time in, texts and bar lengths out.
 
-Values are rounded to what can be seen and refreshed no faster than a reader wants, so that most
-moments say the same as the one before and nothing needs to be drawn.
+Values are rounded to what is visible, and refreshed no faster than people read. Most scenes
+therefore equal the one before, and nothing is drawn.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from ...messages import Estimate
 
 TICK_NS = 1_000_000_000 // 15
-"""Bars move this often."""
+"""Period of the bars' movement."""
 NUMBERS_NS = 250_000_000
 SPEED_NS = 1_000_000_000
 STALE_AFTER_NS = 2_000_000_000
-"""Without an estimate for this long, the screen says that it waits."""
+"""After this time without an estimate, the screen shows `WAITING`."""
 EASE_NS = 120_000_000
-"""Time constant of the bars' way to a new value."""
+"""Time constant of the bars' approach to a new value."""
 SETTLED = 0.002
-"""A bar that is as near to its value has arrived: half a pixel of 250."""
+"""A bar this near to its value has arrived: half a pixel of 250."""
 
 WAITING, NOTHING, UNSURE = "Waiting", "No face or voice", "Not sure"
 MESSAGES = (WAITING, NOTHING, UNSURE)
@@ -30,15 +30,15 @@ MODALITIES = ("face", "voice")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything that is seen, except the camera's picture."""
+    """Everything on the screen except the preview."""
 
     headline: str = WAITING
     """The label, or one of `MESSAGES`."""
     label: str | None = None
-    """The one that stands out."""
+    """The highlighted label."""
     confidence: str = ""
     shares: Mapping[str, float] = field(default_factory=dict)
-    """Length of the bar of each label and of `MODALITIES`, 0..1."""
+    """Length of the bar of each label and modality, 0..1."""
     percents: Mapping[str, str] = field(default_factory=dict)
     """The numbers beside the bars."""
     speed: str = ""
@@ -48,12 +48,12 @@ class Scene:
 
 
 class SceneBuilder:
-    """Turns estimates into scenes. Nothing of it knows pixels."""
+    """Turns estimates into scenes. It knows no pixels."""
 
     def __init__(self, labels: tuple[str, ...], budget_ms: float) -> None:
         self.labels = labels
         self.settled = True
-        """Without another estimate, nothing moves for the next second."""
+        """Whether every bar has arrived: nothing moves before the next estimate."""
         self._budget_ms = budget_ms
         self._estimate: Estimate | None = None
         self._arrived_ns = 0
@@ -71,13 +71,13 @@ class SceneBuilder:
         self._fault = ""
 
     def set_estimate(self, estimate: Estimate, count: int, now_ns: int) -> None:
-        """The newest estimate, `count` of them so far."""
+        """Set the newest estimate, the `count`-th of the run."""
         if estimate.probabilities and tuple(estimate.probabilities) != self.labels:
             self.labels = tuple(estimate.probabilities)
             self._eased = dict.fromkeys((*self.labels, *MODALITIES), 0.0)
             self._numbers_ns = None
         if now_ns - self._arrived_ns > STALE_AFTER_NS:
-            self._last_count = None  # the pause says nothing about the speed
+            self._last_count = None  # the pause is not part of the rate
         self._estimate = estimate
         self._arrived_ns = now_ns
         if self._speed_ns is None or now_ns - self._speed_ns >= SPEED_NS:
@@ -88,11 +88,11 @@ class SceneBuilder:
         self._fault = ", ".join(faults)
 
     def set_camera_on(self, on: bool) -> None:
-        """Whether the camera may be read; this is said before it is, and while it is."""
+        """Set whether the camera may be read: before the first frame is, and while they are."""
         self._camera_on = on
 
     def make(self, now_ns: int) -> Scene:
-        """What is to be seen now."""
+        """Return the scene of this moment."""
         estimate = self._estimate
         if estimate is not None and now_ns - self._arrived_ns > STALE_AFTER_NS:
             estimate = None
@@ -151,7 +151,7 @@ class SceneBuilder:
 
 
 def describe(estimate: Estimate | None) -> tuple[str, str | None]:
-    """(headline, label that stands out)."""
+    """Return (headline, highlighted label)."""
     if estimate is None:
         return WAITING, None
     if not estimate.probabilities:
@@ -166,7 +166,7 @@ def capitalise(text: str) -> str:
 
 
 def clamp_share(value: float) -> float:
-    """A network that went wrong gives NaN: an empty bar."""
+    """Clamp to 0..1. A faulty network gives NaN: an empty bar."""
     return min(max(float(value), 0.0), 1.0) if math.isfinite(value) else 0.0
 
 

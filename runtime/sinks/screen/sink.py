@@ -1,7 +1,7 @@
-"""Estimates on a monitor, full screen, without a desktop.
+"""The sink for a monitor: full screen, without a desktop.
 
-In: estimates, of which the newest is shown; what is wrong; that the camera is on; its pictures
-where they are wanted. Out: pictures on the first connected monitor, and whether they are seen.
+In: estimates, of which the newest is shown; faults; the state of the camera; its frames, where a
+preview is configured. Out: the view on the first connected monitor, and whether it is visible.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .widgets import check_pillow
 log = logging.getLogger(__name__)
 
 PREVIEW_PERIOD_NS = 200_000_000
-"""Between two of the camera's pictures."""
+"""Between two frames of the preview."""
 STALE_NS = 2_000_000_000
-"""A picture that is older is taken off the screen."""
+"""An older preview is removed from the screen."""
 HANG_TIMEOUT_NS = 10_000_000_000
-"""Our thread looks every second; one that has not for so long waits for a driver that hangs."""
+"""The thread polls every second; without a poll for this time, the driver hangs."""
 CLOSE_TIMEOUT_S = 3.0
 
 
 class ScreenSink:
-    """Shows the newest estimate. `publish` only keeps it: all else happens in a thread of its own,
-    which goes on without a monitor, and when one is plugged in."""
+    """Shows the newest estimate. `publish` only stores it: a thread of its own does the rest, with
+    or without a monitor."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class ScreenSink:
         sys_root: Path = Path("/"),
         open_handle: OpenHandle = Handle,
     ) -> None:
-        """`card`: /dev/dri/cardN, or "" for the first with a monitor. `budget_ms` is what latency
-        is compared with. ValueError without Pillow, or when `card` is no card's name; whether
-        there is a card or a monitor does not matter yet."""
+        """`card`: /dev/dri/cardN, or "" for the first with a monitor. `budget_ms`: an estimate of
+        a higher latency is late. Raises ValueError without Pillow, or when `card` is not the name
+        of a card. A missing card or monitor is a fault, not an error."""
         check_pillow()
         self._display = HotplugDisplay(card, sys_root, open_handle)
         self._clock = clock or MonotonicClock()
@@ -55,7 +55,7 @@ class ScreenSink:
         self._scene_builder = SceneBuilder(tuple(ACCENTS), budget_ms)
         self._view: ScreenView | None = None
         self._newest: tuple[int, Estimate] | None = None
-        self._taken = 0
+        self._drawn_count = 0
         self._count = 0
         self._faults: tuple[str, ...] = ()
         self._camera_on = self._camera_shown = False
@@ -63,7 +63,7 @@ class ScreenSink:
         self._preview_due_ns = 0
         self._last_turn_ns = self._clock.now_ns()
         self.failure: Exception | None = None
-        """A mistake of ours that has ended the thread."""
+        """The programming error that ended the thread."""
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
@@ -71,21 +71,21 @@ class ScreenSink:
 
     @property
     def fault(self) -> str:
-        """ "" when estimates are on a monitor, else why they are not."""
-        return "screen: its driver does not answer" if self._is_hung else self._display.fault
+        """The reason why no estimate is visible; "" for none."""
+        return "screen: its driver does not respond" if self._is_hung else self._display.fault
 
     @property
     def showing(self) -> bool:
-        """What `show_camera` was last told is on a monitor that is connected, with the notice."""
-        seen = self._display.showing and self._camera_shown == self._camera_on
-        return seen and not self._is_hung and self.failure is None
+        """Whether a connected monitor shows the notice and the last state of `show_camera`."""
+        visible = self._display.showing and self._camera_shown == self._camera_on
+        return visible and not self._is_hung and self.failure is None
 
     @property
     def _is_hung(self) -> bool:
         return self._clock.now_ns() - self._last_turn_ns > HANG_TIMEOUT_NS
 
     def publish(self, estimate: Estimate) -> None:
-        """Keep it for the next drawing: microseconds. Raises what has ended the thread."""
+        """Store the newest estimate, in microseconds. Raises the error that ended the thread."""
         if self.failure is not None:
             raise self.failure
         self._count += 1
@@ -93,29 +93,29 @@ class ScreenSink:
         self._wake.set()
 
     def show_faults(self, faults: tuple[str, ...]) -> None:
-        """What is wrong with the run, to be read by people in front of the screen."""
+        """Show the faults of the run."""
         if faults != self._faults:
             self._faults = faults
             self._wake.set()
 
     def show_camera(self, on: bool) -> None:
-        """Whether the camera may be read, to be known by people in front of the screen."""
+        """Show whether camera and microphone may be read."""
         if on != self._camera_on:
             self._camera_on = on
             self._wake.set()
 
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None:
-        """From now on show the camera's picture too: `newest` is asked for it by our thread."""
+        """Start to show the camera's frames: the sink's thread calls `newest` for them."""
         self._newest_frame = newest
         self._wake.set()
 
     def close(self) -> None:
-        """Make the screen black, leave no picture in memory and give the console back."""
+        """Blank the screen, clear the frames in memory and release the console."""
         self._stop.set()
         self._wake.set()
         self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
-            log.error("the screen's driver has not answered for %g s", CLOSE_TIMEOUT_S)
+            log.error("the screen's driver has not responded for %g s", CLOSE_TIMEOUT_S)
 
     def __enter__(self) -> ScreenSink:
         return self
@@ -131,7 +131,7 @@ class ScreenSink:
                 self._wake.wait(wait_ns / 1e9)
                 self._wake.clear()
                 self._clock.sleep_until_ns(began_ns + TICK_NS, self._stop)
-        except Exception as error:  # noqa: BLE001  it must not vanish with the thread
+        except Exception as error:  # noqa: BLE001  raised by `publish` and the monitor
             self.failure = error
         finally:
             self._display.close()
@@ -139,12 +139,12 @@ class ScreenSink:
                 self._view.wipe()
 
     def _refresh(self, now_ns: int) -> int:
-        """Look after the monitor and bring it up to date; how long the next turn can wait."""
+        """Poll the monitor and update it. Return the time until the next refresh."""
         fresh = self._display.poll(now_ns)
         newest = self._newest
-        if newest is not None and newest[0] != self._taken:
-            self._taken, estimate = newest
-            self._scene_builder.set_estimate(estimate, self._taken, now_ns)
+        if newest is not None and newest[0] != self._drawn_count:
+            self._drawn_count, estimate = newest
+            self._scene_builder.set_estimate(estimate, self._drawn_count, now_ns)
         self._scene_builder.set_faults(self._faults)
         camera_on = self._camera_on
         self._scene_builder.set_camera_on(camera_on)
@@ -163,7 +163,7 @@ class ScreenSink:
         return POLL_NS if self._newest_frame is None else PREVIEW_PERIOD_NS
 
     def _fit_view(self, size: tuple[int, int]) -> tuple[ScreenView, bool]:
-        """The view, and whether it is another one than before."""
+        """Return the view of this size, and whether it is a new one."""
         wanted = size, self._scene_builder.labels, self._newest_frame is not None
         view = self._view
         if view is not None and (view.size, view.labels, view.has_preview) == wanted:
@@ -174,7 +174,7 @@ class ScreenSink:
             *size,
             self._notice,
             self._scene_builder.labels,
-            picture=self._newest_frame is not None,
+            preview=self._newest_frame is not None,
         )
         self._view = view
         return view, True

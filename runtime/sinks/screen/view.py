@@ -1,9 +1,8 @@
-"""The picture for a public screen: scenes in, the pixels and what of them has changed out.
+"""The view for a public screen: scenes in, pixels and the rectangles that changed out.
 
-Quiet and legible from 3 m: one large word, seven bars, what they were read from, and always the
-notice. Only the label that was read has a colour.
-
-A camera's picture made small for the screen: any of our pixel formats in, 0x00RRGGBB out.
+It is quiet, and legible from 3 m: one large word, seven bars, the weights of face and voice, and
+always the notice. Only the estimated label has a colour. A preview is a camera's frame of any pixel
+format, scaled down and mirrored.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ ACCENTS = {
     "surprise": 0xF0924F,
     "neutral": 0xB9C4D0,
 }
-"""The default bundle's labels; each has a contrast of 5:1 or more with the ground."""
+"""The default bundle's labels. Each colour has a contrast of at least 5:1 to the ground."""
 OTHER_ACCENT = 0x4DB8A8
 NUMBERS = DIGITS + " %-"
 
 
 class ScreenView:
-    """One size of screen. `pixels` (height, width) is 0x00RRGGBB; nothing else writes to it."""
+    """The view in one size. `pixels` (height, width) is 0x00RRGGBB, written only by the view."""
 
     def __init__(
         self,
@@ -60,27 +59,27 @@ class ScreenView:
         notice: str,
         labels: Sequence[str] = tuple(ACCENTS),
         *,
-        picture: bool = False,
+        preview: bool = False,
     ) -> None:
-        """Draws everything that never changes, and the scene before the first estimate.
+        """Draw the constant parts, and the scene before the first estimate.
 
-        `picture`: leave room for the camera's.
+        `preview`: reserve room for the camera's frames.
         """
         self.size = width, height
         self.labels = tuple(labels)
-        self.has_preview = picture
+        self.has_preview = preview
         self.pixels: Pixels = np.full((height, width), GROUND, np.uint32)
         unit = layout.find_unit(width, height)
         self._small = Typeface(
             max(MIN_SIZE_PX, round(layout.SMALL * unit)), characters="".join({*ASCII, *notice})
         )
-        face, lines = layout.set_notice(notice, self._small, width, height)
+        face, lines = layout.fit_notice(notice, self._small, width, height)
         place = layout.lay_out(
-            width, height, len(labels), len(lines), face.size_px, picture=picture
+            width, height, len(labels), len(lines), face.size_px, preview=preview
         )
-        self.preview_box = clip(place.picture, full_rect(self.pixels))
+        self.preview_box = clip(place.preview, full_rect(self.pixels))
         self._preview_extent = Rect(0, 0, 0, 0)
-        self._make_faces(place)
+        self._make_typefaces(place)
         for box, line in zip(place.notice, lines, strict=True):
             self._text(face, box).show(line, DIM)
         self._fill(clip(place.rule, full_rect(self.pixels)), TRACK)
@@ -89,7 +88,7 @@ class ScreenView:
         self.draw(Scene())
 
     def draw(self, scene: Scene) -> list[Rect]:
-        """Bring the pixels up to the scene; the rectangles that are not as they were."""
+        """Draw the scene. Return the rectangles that changed."""
         accent = TEXT if scene.label is None else ACCENTS.get(scene.label, OTHER_ACCENT)
         message = self._message if scene.headline in MESSAGES else None
         colour = DIM if message else accent
@@ -100,35 +99,35 @@ class ScreenView:
         changed += self._speed.show(scene.speed, AMBER if scene.late else DIM)
         changed += self._fault.show(capitalise(scene.fault), AMBER)
         for name, (label, bar, number) in self._rows.items():
-            stands_out = name == scene.label
-            changed += label.show(capitalise(name), TEXT if stands_out else DIM)
-            changed += bar.show(scene.shares.get(name, 0.0), accent if stands_out else MUTED)
-            changed += number.show(scene.percents.get(name, ""), TEXT if stands_out else DIM)
+            highlighted = name == scene.label
+            changed += label.show(capitalise(name), TEXT if highlighted else DIM)
+            changed += bar.show(scene.shares.get(name, 0.0), accent if highlighted else MUTED)
+            changed += number.show(scene.percents.get(name, ""), TEXT if highlighted else DIM)
         return changed
 
-    def show_preview(self, picture: NDArray[np.uint32] | None) -> list[Rect]:
-        """The camera's picture (rows, columns), no larger than `preview_box`, is put into its lower
-        right corner; None takes it away."""
+    def show_preview(self, image: NDArray[np.uint32] | None) -> list[Rect]:
+        """Draw `image` (rows, columns) into the lower right corner of `preview_box`, which it fits;
+        None removes it. Return the rectangles that changed."""
         changed = []
         box, before = self.preview_box, self._preview_extent
-        height, width = (0, 0) if picture is None else picture.shape
+        height, width = (0, 0) if image is None else image.shape
         extent = Rect(box.x1 - width, box.y1 - height, box.x1, box.y1)
         if before != extent and before.x1 > before.x0:
             self._fill(before, GROUND)
             changed.append(before)
-        if picture is not None:
+        if image is not None:
             assert extent.x0 >= box.x0
             assert extent.y0 >= box.y0
-            self.pixels[extent.y0 : extent.y1, extent.x0 : extent.x1] = picture
+            self.pixels[extent.y0 : extent.y1, extent.x0 : extent.x1] = image
             changed.append(extent)
         self._preview_extent = extent
         return changed
 
     def wipe(self) -> None:
-        """Leave nothing in memory."""
+        """Clear the pixels in memory."""
         self.pixels.fill(0)
 
-    def _make_faces(self, place: layout.Layout) -> None:
+    def _make_typefaces(self, place: layout.Layout) -> None:
         def scale(size: float) -> int:
             return max(MIN_SIZE_PX, round(size * place.unit))
 
@@ -179,9 +178,9 @@ class ScreenView:
 
 
 def scale_frame(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint32]:
-    """As large as fits into width x height, left and right as in a mirror: uint32 (rows, columns).
+    """Return the frame mirrored, as large as fits into width x height: uint32 (rows, columns).
 
-    Raises ValueError when the frame is no picture.
+    Raises ValueError for an image of a wrong shape or type.
     """
     rows, columns = image_size(frame.image, frame.format)
     scale = min(width / columns, height / rows)

@@ -1,12 +1,10 @@
-"""What a screen's picture is made of: texts, bars and a dot, each drawn anew only when it changes.
+"""The widgets of the view: text, bars and a dot, each redrawn only when it changes.
 
-Pixels are 0x00RRGGBB in an array uint32 (height, width), which is B G R X in memory. All of it is
-on a plain ground, so nothing has to be remembered of what was below.
+Pixels are 0x00RRGGBB in an array uint32 (height, width), which is B G R X in memory. The ground is
+one colour, so no widget has to restore what was below it.
 
-Text as masks: Pillow draws its own font at the start, from then on only arrays are copied.
-
-In: a size, the words that will be shown, the characters that others will be made of. Out: for any
-text its coverage, 0..255, and where that lies around the pen.
+A typeface renders its words and characters with Pillow when it is made. Drawing a text then only
+copies arrays: its coverage, 0..255, and the position relative to the pen.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ Coverage = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """The ink of a text. The pen stands on the baseline where the text begins."""
+    """The ink of a text. The pen is on the baseline at the start of the text."""
 
     coverage: Coverage
     """(height, width)"""
@@ -40,11 +38,11 @@ class Mask:
     top: int
     """From the pen to the first row: negative above the baseline."""
     advance: float
-    """From the pen to where it stands afterwards."""
+    """From the pen to its position after the text."""
 
 
 def check_pillow() -> None:
-    """Raises ValueError when there is no Pillow that has a font of its own (10.1)."""
+    """Raise ValueError without a Pillow that has a font of its own (10.1)."""
     try:
         from PIL import ImageFont
 
@@ -56,7 +54,7 @@ def check_pillow() -> None:
 
 
 def fit_size(size_px: int, words: Iterable[str], width_px: int) -> int:
-    """`size_px`, or the largest size below it at which no word is wider than `width_px`."""
+    """Return `size_px`, or the largest smaller size at which every word fits into `width_px`."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(size_px)
@@ -65,10 +63,10 @@ def fit_size(size_px: int, words: Iterable[str], width_px: int) -> int:
 
 
 class Typeface:
-    """One size of Pillow's font (Aileron; all of its digits are equally wide)."""
+    """One size of Pillow's font (Aileron, whose digits have equal widths)."""
 
     def __init__(self, size_px: int, words: Iterable[str] = (), characters: str = "") -> None:
-        """`words` are drawn whole, other text is put together from `characters`."""
+        """Render `words` whole; other text is composed of `characters`."""
         from PIL import Image, ImageDraw, ImageFont
 
         font = ImageFont.load_default(size_px)
@@ -86,17 +84,18 @@ class Typeface:
         self.cap_px = draw("H").coverage.shape[0]
         """Height of a capital letter."""
         self._words = {word: draw(word) for word in words}
-        # Those of the words, too: a word that is too long is shortened.
+        # Those of the words too, since a long word is shortened.
         single = {*characters, *"".join(self._words), "?", "."}
         self._characters = {c: draw(c) for c in single if c.isprintable()}
 
     def measure(self, text: str) -> float:
-        """Width in pixels."""
+        """Return the width in pixels."""
         if text in self._words:
             return self._words[text].advance
         return sum(self._character(c).advance for c in text)
 
     def mask(self, text: str) -> Mask:
+        """Return the ink of a text."""
         if text in self._words:
             return self._words[text]
         placed = []
@@ -120,7 +119,7 @@ class Typeface:
         return Mask(coverage, left, top, pen)
 
     def shorten(self, text: str, width_px: int) -> str:
-        """`text`, or its beginning and "..." where it is wider than that."""
+        """Return `text`, or its beginning and "..." if it is wider than `width_px`."""
         if self.measure(text) <= width_px:
             return text
         room_px = width_px - self.measure("...")
@@ -128,7 +127,7 @@ class Typeface:
         return text[: sum(1 for _ in takewhile(lambda end: end <= room_px, ends))].rstrip() + "..."
 
     def wrap(self, text: str, width_px: int, max_lines: int) -> list[str]:
-        """The text in lines of at most that width; what is left over is shortened."""
+        """Break the text into lines of at most `width_px`; the last line is shortened."""
         lines: list[str] = []
         words = text.split()
         while words and len(lines) < max_lines - 1:
@@ -150,7 +149,7 @@ Align = Literal["left", "right"]
 
 @cache
 def blend(ground: int, colour: int) -> NDArray[np.uint32]:
-    """The colour of each coverage 0..255: from the ground's to the ink's."""
+    """Return the colour of each coverage 0..255, from the ground to the ink."""
     share = np.arange(256) / 255
     mixed = np.zeros(256, np.uint32)
     for shift in (16, 8, 0):
@@ -160,14 +159,14 @@ def blend(ground: int, colour: int) -> NDArray[np.uint32]:
 
 
 def draw_disc(diameter_px: int) -> Coverage:
-    """A filled circle: each pixel's distance from its edge is how much of it is covered."""
+    """Return the coverage of a filled circle, from each pixel's distance to its edge."""
     at = np.arange(diameter_px) - (diameter_px - 1) / 2
     inside = diameter_px / 2 - np.hypot(*np.meshgrid(at, at)) + 0.5
     return np.round(np.clip(inside, 0, 1) * 255).astype(np.uint8)
 
 
 def bounding_rects(*rects: Rect) -> list[Rect]:
-    """The smallest rectangle around all that are not empty; none when all are."""
+    """Return the smallest rectangle around all non-empty ones; none if all are empty."""
     full = [rect for rect in rects if rect.x1 > rect.x0 and rect.y1 > rect.y0]
     if not full:
         return []
@@ -176,7 +175,7 @@ def bounding_rects(*rects: Rect) -> list[Rect]:
 
 
 def clip(rect: Rect, box: Rect) -> Rect:
-    """The part of `rect` that is in `box`; an empty one in it where there is none."""
+    """Return the part of `rect` inside `box`, which may be empty."""
     x0, y0 = min(max(rect.x0, box.x0), box.x1), min(max(rect.y0, box.y0), box.y1)
     return Rect(x0, y0, max(x0, min(rect.x1, box.x1)), max(y0, min(rect.y1, box.y1)))
 
@@ -189,7 +188,7 @@ EMPTY = Rect(0, 0, 0, 0)
 
 
 class TextMark:
-    """One line of text in a box, in the middle of its height."""
+    """One line of text in a box, centred vertically."""
 
     def __init__(
         self, pixels: Pixels, face: Typeface, box: Rect, ground: int, align: Align = "left"
@@ -203,7 +202,7 @@ class TextMark:
         self._extent = EMPTY
 
     def show(self, text: str, colour: int, face: Typeface | None = None) -> list[Rect]:
-        """What was drawn. `face` replaces the usual one for this text."""
+        """Draw the text. Return the changed rectangles. `face` replaces the typeface once."""
         if (text, colour) == self._shown:
             return []
         self._shown = text, colour
@@ -224,14 +223,14 @@ class TextMark:
         mask = face.mask(text)
         rows, columns = mask.coverage.shape
         x = box.x0 if self._align == "left" else box.x1 - round(mask.advance)
-        # Ink begins at the margin, not the room that the letter keeps on its left.
+        # The ink begins at the margin, without the letter's left bearing.
         x += 0 if self._align == "left" else mask.left
         y = (box.y0 + box.y1 + face.cap_px) // 2 + mask.top
         return mask, Rect(x, y, x + columns, y + rows)
 
 
 class BarMark:
-    """A share as a bar on a track, both with round corners."""
+    """A bar of a length of 0..1 on a track, both with round corners."""
 
     def __init__(self, pixels: Pixels, box: Rect, ground: int, track: int) -> None:
         self._ground, self._track = ground, track
@@ -249,8 +248,8 @@ class BarMark:
         self.show(0.0, track)
 
     def show(self, share: float, colour: int) -> list[Rect]:
-        """What was drawn: the part that is longer or shorter than before, or all of another
-        colour. The shortest bar is its corners."""
+        """Draw the bar. Return the changed rectangles: the part that grew or shrank, or all of a
+        new colour. The shortest bar is its corners."""
         length = round(share * self._length)
         if length:
             length = min(max(length, 2 * self._radius), self._length)
@@ -281,7 +280,7 @@ class BarMark:
 
 
 class DotMark:
-    """A round light that is on or off."""
+    """A dot that is on or off."""
 
     def __init__(self, pixels: Pixels, box: Rect, ground: int, colour: int) -> None:
         self._pixels, self._box = pixels, clip(box, full_rect(pixels))

@@ -1,4 +1,4 @@
-"""Bundles as people bring them: good ones are looked through, all others are one line."""
+"""Untrusted bundles: valid archives and folders are indexed, all others raise one line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from emotion_edge.engines.bundles.archive import (
 )
 from emotion_edge.engines.bundles.manifest import (
     MANIFEST,
-    MAX_FILES,
     SIGNATURE,
     Bundle,
     BundleError,
@@ -39,7 +39,7 @@ Change = Callable[[tarfile.TarInfo], object]
 
 
 def read(path: Path) -> dict[str, bytes]:
-    """Every file of the bundle at `path`, by name."""
+    """Return every file of the bundle at `path` by name."""
     with open_bundle_source(path) as handle, open_archive(handle, path) as archive:
         return {name: b"".join(archive.read_file(name)) for name in archive.extents}
 
@@ -53,7 +53,7 @@ def pack(folder: Path, **options: Any) -> Path:
 
 
 def add(file: Path, name: str, data: bytes = b"", change: Change | None = None) -> Path:
-    """Append an entry that was made by hand."""
+    """Append an entry to the archive `file`."""
     entry = tarfile.TarInfo(name)
     entry.size = len(data)
     if change is not None:
@@ -78,12 +78,9 @@ def contents(bundle: Bundle) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in bundle.path.iterdir()}
 
 
-# Good ones
-
-
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_archive(bundle: Bundle, kind: int) -> None:
-    """Every kind of tar; PAX brings headers of its own, for the exact time."""
+    """Every tar format is read; pax has extended headers for the exact time."""
     file = pack(bundle.path, format=kind)
     if kind == tarfile.PAX_FORMAT:
         assert b"mtime=" in file.read_bytes()
@@ -92,8 +89,7 @@ def test_archive(bundle: Bundle, kind: int) -> None:
 
 @pytest.mark.parametrize("order", [["."], ["face.onnx", "./bundle.json", "voice.onnx"]])
 def test_archive_of_the_command(bundle: Bundle, order: list[str]) -> None:
-    """As the help says it is made: with "./" before each name, and the folder itself; in any
-    order."""
+    """The help's tar command puts "./" before each name and adds the folder; any order is read."""
     if shutil.which("tar") is None:
         pytest.skip("no tar")
     file = bundle.path.with_suffix(".tar")
@@ -102,7 +98,7 @@ def test_archive_of_the_command(bundle: Bundle, order: list[str]) -> None:
 
 
 def test_folder(bundle: Bundle) -> None:
-    """What the manifest does not list stays where it is."""
+    """Files that the manifest does not list are ignored."""
     good = contents(bundle)
     (bundle.path / "notes.txt").write_text("mine")
     (bundle.path / "link").symlink_to("/etc/passwd")
@@ -110,22 +106,19 @@ def test_folder(bundle: Bundle) -> None:
     assert read(bundle.path) == {**good, SIGNATURE: b"s" * 64}
 
 
-def test_signature_comes_along(bundle: Bundle) -> None:
-    """Though no manifest lists it."""
+def test_signature_is_included(bundle: Bundle) -> None:
+    """No manifest lists it."""
     (bundle.path / SIGNATURE).write_bytes(b"s" * 64)
     assert read(pack(bundle.path))[SIGNATURE] == b"s" * 64
 
 
 def test_source_is_opened_once(bundle: Bundle) -> None:
-    """What was opened as root is read after root is no more: also when it cannot be found again."""
+    """A source opened as root is read by the open file after privileges are dropped."""
     file = pack(bundle.path)
     with open_bundle_source(file) as handle:
         file.unlink()
         with open_archive(handle, file) as archive:
             assert b"".join(archive.read_file(MANIFEST)) == (bundle.path / MANIFEST).read_bytes()
-
-
-# Refused
 
 
 @pytest.mark.parametrize(
@@ -142,16 +135,14 @@ def test_source_is_opened_once(bundle: Bundle) -> None:
         "/" + "x" * 150 + "/y",
     ],
 )
-@pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_path_that_leaves_the_folder(bundle: Bundle, name: str, kind: int) -> None:
-    """Or is none that a bundle has."""
-    if kind == tarfile.USTAR_FORMAT and len(name) > 100:
-        pytest.skip("cannot be written")
+    """Such a name, and one too long for a bundle, is refused."""
     file = pack(bundle.path)
     entry = tarfile.TarInfo(name)
     with tarfile.open(file, "a", format=kind) as archive:
         archive.addfile(entry, io.BytesIO())
-    assert_refused(file, "plain file names" if len(name) < 100 else "")
+    assert_refused(file)
 
 
 @pytest.mark.parametrize(
@@ -168,52 +159,49 @@ def test_path_that_leaves_the_folder(bundle: Bundle, name: str, kind: int) -> No
     ],
 )
 def test_other_kinds_of_entries(bundle: Bundle, change: Change, name: str) -> None:
-    """Links, devices, pipes, folders and holes have no place in a bundle."""
-    assert_refused(add(pack(bundle.path), name, b"", change), repr(name), "no plain file")
+    """Links, devices, pipes, folders and sparse files are refused by name."""
+    assert_refused(add(pack(bundle.path), name, b"", change), repr(name))
 
 
-def test_entry_that_is_not_listed(bundle: Bundle) -> None:
-    """It would never be read, so it is no part of what was made."""
-    file = add(pack(bundle.path), "more.onnx", b"more")
-    assert_refused(file, "holds 'more.onnx', which bundle.json does not list")
+def test_unlisted_entry(bundle: Bundle) -> None:
+    """An archive holds only files of its manifest."""
+    assert_refused(add(pack(bundle.path), "more.onnx", b"more"), "'more.onnx'")
 
 
-def test_entry_twice(bundle: Bundle) -> None:
-    """Which is meant?"""
-    assert_refused(add(pack(bundle.path), "./face.onnx", b"other"), "holds 'face.onnx' twice")
+def test_duplicate_entry(bundle: Bundle) -> None:
+    """Two entries of one name are refused."""
+    assert_refused(add(pack(bundle.path), "./face.onnx", b"other"), "'face.onnx'")
 
 
 def test_missing_file(bundle: Bundle) -> None:
-    """Named; a folder says the same."""
-    (bundle.path / "voice.onnx").unlink()
-    assert_refused(pack(bundle.path), "voice.onnx is missing")
-    assert_refused(bundle.path, "voice.onnx is missing")
-    (bundle.path / MANIFEST).unlink()
-    assert_refused(pack(bundle.path), "bundle.json is missing")
-    assert_refused(bundle.path, "bundle.json is missing")
+    """The missing file is named, of an archive and a folder."""
+    for name in ("voice.onnx", MANIFEST):
+        (bundle.path / name).unlink()
+        assert_refused(pack(bundle.path), name)
+        assert_refused(bundle.path, name)
 
 
-def test_size_that_is_not_listed(bundle: Bundle) -> None:
-    """Found before anything is copied."""
+def test_wrong_size(bundle: Bundle) -> None:
+    """A size that differs from the manifest is refused before copying."""
     with (bundle.path / "face.onnx").open("ab") as stream:
         stream.write(b"?")
     for path in (pack(bundle.path), bundle.path):
-        assert_refused(path, "face.onnx has", "bundle.json says", "files.face.onnx.bytes")
+        assert_refused(path, "files.face.onnx.bytes")
 
 
-def test_huge_files(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Are not read."""
+def test_huge_files(bundle: Bundle) -> None:
+    """They are refused by their size."""
+    (bundle.path / SIGNATURE).write_bytes(b"s" * 65)
+    assert_refused(pack(bundle.path), f"{SIGNATURE} has 65 bytes")
     with (bundle.path / MANIFEST).open("ab") as stream:
         stream.truncate(2 << 20)
-    assert_refused(bundle.path, "bundle.json has 2097152 bytes, at most 1048576 allowed")
-    (bundle.path / SIGNATURE).write_bytes(b"s" * 65)
-    with pytest.raises(BundleError, match=r"bundle.json has"):
-        read(pack(bundle.path))
+    for path in (bundle.path, pack(bundle.path)):
+        assert_refused(path, f"{MANIFEST} has 2097152 bytes")
 
 
 @pytest.mark.parametrize("length", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5000, -BLOCK * 25, -1])
 def test_cut_short(bundle: Bundle, length: int) -> None:
-    """A copy that broke off, anywhere before the zeros at its end."""
+    """An incomplete copy, cut anywhere before the zeros at the end."""
     file = pack(bundle.path)
     data = file.read_bytes()
     end = len(data.rstrip(b"\0"))
@@ -222,40 +210,61 @@ def test_cut_short(bundle: Bundle, length: int) -> None:
 
 
 def test_other_archives(bundle: Bundle, tmp_path: Path) -> None:
-    """Compressed ones, and what is none at all."""
+    """Compressed archives, text, and an empty archive."""
     for mode in ("gz", "xz", "bz2"):
         file = tmp_path / f"tiny.tar.{mode}"
         with tarfile.open(file, f"w:{mode}") as archive:  # type: ignore[call-overload]
             archive.add(bundle.path / MANIFEST, MANIFEST)
-        assert_refused(file, "not an uncompressed tar archive")
+        assert_refused(file)
     (tmp_path / "text").write_text("no archive" * 100)
-    assert_refused(tmp_path / "text", "not an uncompressed tar archive")
+    assert_refused(tmp_path / "text")
     empty = tmp_path / "empty.tar"
     tarfile.open(empty, "w").close()
-    assert_refused(empty, "bundle.json is missing")
+    assert_refused(empty, MANIFEST)
 
 
-def test_endless_archive(tmp_path: Path) -> None:
-    """Is given up."""
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.XHDTYPE])
+def test_too_many_entries(tmp_path: Path, kind: bytes) -> None:
+    """Folders, or a chain of pax headers, which ends in a RecursionError in tarfile."""
     file = tmp_path / "endless.tar"
     entry = tarfile.TarInfo(".")
-    entry.type = tarfile.DIRTYPE
+    entry.type = kind
     file.write_bytes(entry.tobuf() * (MAX_HEADERS + 1))
-    assert_refused(file, f"over {MAX_HEADERS} entries")
+    assert_refused(file, str(MAX_HEADERS))
 
 
-def test_too_many_files(bundle: Bundle) -> None:
-    """A bundle has a handful."""
-    manifest = bundle.path / MANIFEST
-    fields = json.loads(manifest.read_text())
-    for number in range(MAX_FILES):
-        fields["files"][f"f{number}"] = {"sha256": "", "bytes": 0}
-    manifest.write_text(json.dumps(fields))
-    assert_refused(bundle.path, f"files is '{MAX_FILES + 2} files', allowed: at most {MAX_FILES}")
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_huge_extended_header(bundle: Bundle, kind: bytes) -> None:
+    """Extended headers are never read into memory, as tarfile does."""
+    file = bundle.path.with_suffix(".huge.tar")
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = kind, 1 << 30
+    with file.open("wb") as stream:
+        stream.write(entry.tobuf())
+        stream.seek(entry.size, os.SEEK_CUR)
+        stream.write(pack(bundle.path).read_bytes())
+    tracemalloc.start()
+    try:
+        if kind == tarfile.XHDTYPE:
+            assert read(file) == contents(bundle)
+        else:
+            assert_refused(file, "'x'")
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_damaged_header(bundle: Bundle) -> None:
+    """A header with a wrong checksum is refused, also after the last listed file."""
+    file = add(pack(bundle.path), "more", b"")
+    data = bytearray(file.read_bytes())
+    data[data.index(b"more\0") + 150] ^= 1
+    file.write_bytes(data)
+    assert_refused(file)
 
 
 def test_negative_size(bundle: Bundle) -> None:
-    """A header can say it; following it would go round in circles."""
+    """A negative size would make the walk endless."""
     file = add(pack(bundle.path), "more", b"", lambda entry: setattr(entry, "size", 0))
     data = bytearray(file.read_bytes())
     at = data.index(b"more\0")
@@ -263,64 +272,53 @@ def test_negative_size(bundle: Bundle) -> None:
     total = sum(data[at : at + 148]) + 8 * 32 + sum(data[at + 156 : at + BLOCK])
     data[at + 148 : at + 156] = b"%06o\0 " % total
     file.write_bytes(data)
-    assert_refused(file, "cut short in 'more'")
-
-
-@pytest.mark.parametrize("version", [0, 2, 99])
-def test_other_format(bundle: Bundle, version: int) -> None:
-    """Found and allowed are named, whatever else is in it: another format has other fields."""
-    (bundle.path / MANIFEST).write_text(json.dumps({"format": version, "colour": "blue"}))
-    for path in (bundle.path, pack(bundle.path)):
-        assert_refused(path, f"format is {version}, allowed: 1")
+    assert_refused(file, "'more'")
 
 
 def test_link_in_a_folder(bundle: Bundle, tmp_path: Path) -> None:
-    """It may point anywhere, later too."""
+    """A link is refused: its target can change later."""
     for name in ("face.onnx", MANIFEST):
         (bundle.path / name).rename(tmp_path / name)
         (bundle.path / name).symlink_to(tmp_path / name)
-        assert_refused(bundle.path, name, "a symbolic link")
+        assert_refused(bundle.path, name)
 
 
 def test_pipes_and_folders_in_a_folder(bundle: Bundle) -> None:
-    """Nothing waits for somebody to write into a pipe."""
+    """They are refused, and a pipe does not block."""
     (bundle.path / "face.onnx").unlink()
     os.mkfifo(bundle.path / "face.onnx")
-    assert_refused(bundle.path, "face.onnx is not a plain file")
+    assert_refused(bundle.path, "face.onnx")
     (bundle.path / MANIFEST).unlink()
     (bundle.path / MANIFEST).mkdir()
-    assert_refused(bundle.path, "bundle.json is not a plain file")
+    assert_refused(bundle.path, MANIFEST)
 
 
-def test_what_is_neither(tmp_path: Path) -> None:
-    """A pipe, a device, nothing."""
+def test_neither_archive_nor_folder(tmp_path: Path) -> None:
+    """A pipe, a device, a missing file."""
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", Path("/dev/null")):
-        assert_refused(path, "neither a folder nor an uncompressed tar archive")
-    assert_refused(tmp_path / "none", "No such file")
+    for path in (tmp_path / "pipe", Path("/dev/null"), tmp_path / "none"):
+        assert_refused(path)
 
 
 def test_file_that_shrinks(bundle: Bundle) -> None:
-    """While it is read."""
+    """An archive that shrinks after it was indexed raises BundleError."""
     file = pack(bundle.path)
     with open_bundle_source(file) as handle, open_archive(handle, file) as archive:
         os.truncate(file, BLOCK)
-        with pytest.raises(BundleError, match="cut short"):
+        with pytest.raises(BundleError, match=r"voice\.onnx"):
             list(archive.read_file("voice.onnx"))
-
-
-# Fuzzed
 
 
 @pytest.fixture(scope="module")
 def good() -> Iterator[Path]:
-    """An archive of a bundle of files that nobody opens."""
+    """An archive of a bundle with placeholder networks."""
     with tempfile.TemporaryDirectory() as folder:
         yield pack(write_bundle(Path(folder) / "null", "null"))
 
 
 def install(data: bytes) -> None:
-    """Whatever it is, it is installed whole or refused in one line, and nothing lies outside."""
+    """Install an archive of any content: it succeeds or raises one line, and nothing is written
+    outside."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "x.tar"
@@ -331,7 +329,7 @@ def install(data: bytes) -> None:
                 BundleStore(folder / "state").install(archive, None, lambda _: None, null_reporter)
         except BundleError as error:
             message = str(error)
-        assert message.isprintable()  # in one line, and no orders to a terminal
+        assert message.isprintable()  # one line without terminal escapes
         outside = {path.name for path in folder.iterdir()} - {"x.tar", "state"}
         inside = {path.name for path in folder.glob("state/bundles/*")}
         assert outside == set()
@@ -352,7 +350,7 @@ kinds = st.sampled_from([bytes([n]) for n in b"0123456789LKSgxDMNV\0"])
 @FUZZ
 @given(at=st.integers(0, 1 << 16), new=st.binary(max_size=16), cut=st.integers(0, 1 << 16))
 def test_damaged_archives(good: Path, at: int, new: bytes, cut: int) -> None:
-    """Bytes put in anywhere, and then cut anywhere."""
+    """A valid archive with bytes overwritten and the end cut off, anywhere."""
     data = bytearray(good.read_bytes())
     at %= len(data)
     data[at : at + len(new)] = new
@@ -362,7 +360,7 @@ def test_damaged_archives(good: Path, at: int, new: bytes, cut: int) -> None:
 @FUZZ
 @given(st.lists(st.tuples(names, kinds, st.integers(-5, 1 << 40), st.binary(max_size=600))))
 def test_entries_of_any_kind(good: Path, entries: list[tuple[str, bytes, int, bytes]]) -> None:
-    """Good headers that say anything, before a good bundle."""
+    """Valid headers with any name, type and size before a valid bundle."""
     head = bytearray()
     for name, kind, size, data in entries:
         entry = tarfile.TarInfo(name)
@@ -387,7 +385,7 @@ def test_manifests_of_any_kind(
     more: dict[str, int],
     level: str,
 ) -> None:
-    """Any names, hashes, sizes, format, keys and levels."""
+    """Any names, hashes, sizes, format, keys and levels in the manifest."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "null"
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""The installed bundles: what goes in, what comes out, and what stays when something fails."""
+"""The bundle store: installation, rollback, locks, and failures that change nothing."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from emotion_edge.engines.bundles.archive import open_archive, open_bundle_sourc
 from emotion_edge.engines.bundles.manifest import (
     DEFAULT_BUNDLE,
     MANIFEST,
+    SIGNATURE,
     Bundle,
     BundleError,
     load_bundle,
@@ -29,336 +30,323 @@ from emotion_edge.engines.bundles.store import BundleStore
 from ..power_cuts import write_bundle
 
 
+class Device:
+    """A store, and a bundle of any name to install in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = BundleStore(folder / "state", sleep=lambda _: None)
+        self._folder = folder
+
+    def make(self, name: str) -> Path:
+        """Return the folder of a bundle, outside the store."""
+        folder = self._folder / name
+        return folder if folder.exists() else write_bundle(folder, name)
+
+    def install(
+        self,
+        name: str,
+        verify: Callable[[Bundle], None] = lambda _: None,
+        key: PublicKey | None = None,
+        report: Callable[[str], None] = null_reporter,
+        store: BundleStore | None = None,
+    ) -> str:
+        """Return the name in the store; "" for the current bundle."""
+        folder = DEFAULT_BUNDLE if name == "shipped" else self.make(name)
+        with open_bundle_source(folder) as handle, open_archive(handle, folder) as archive:
+            is_new = (store or self.store).install(archive, key, verify, report)
+            return archive.sha256[:16] if is_new else ""
+
+    def mark_good(self) -> None:
+        self.store.write_selection(self.selection.end_trial())
+
+    @property
+    def selection(self) -> Selection:
+        return self.store.read_selection()
+
+    @property
+    def content(self) -> set[str]:
+        """Names in the store's folder, without the locks."""
+        names = {path.name for path in self.store.folder.iterdir()}
+        return names - {"install.lock", "selection.lock"}
+
+
 @pytest.fixture
-def bundles(tmp_path: Path) -> Callable[[str], Path]:
-    """A function name -> folder of a bundle of that name."""
-    folder = tmp_path / "made"
-    folder.mkdir()
-
-    def make(name: str) -> Path:
-        return folder / name if (folder / name).exists() else write_bundle(folder / name, name)
-
-    return make
+def device(tmp_path: Path) -> Device:
+    return Device(tmp_path)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> BundleStore:
-    return BundleStore(tmp_path / "state", sleep=lambda _: None)
-
-
-def install(
-    store: BundleStore,
-    bundle: Path,
-    verify: Callable[[Bundle], None] = lambda _: None,
-    key: PublicKey | None = None,
-    report: Callable[[str], None] = null_reporter,
-) -> str | None:
-    """Its name in the store; None when it was there."""
-    with open_bundle_source(bundle) as handle, open_archive(handle, bundle) as archive:
-        is_new = store.install(archive, key, verify, report)
-        return archive.sha256[:16] if is_new else None
-
-
-def mark_good(store: BundleStore) -> None:
-    store.write_selection(store.read_selection().end_trial())
-
-
-def list_all(store: BundleStore) -> set[str]:
-    return {path.name for path in store.folder.iterdir()} - {"install.lock", "selection.lock"}
-
-
-def test_installs(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Beside the one that runs, as it was made, whole, read-only, and chosen for a trial."""
-    folder = bundles("one")
-    seen: list[Bundle] = []
-    name = install(store, folder, seen.append)
-    assert name is not None
+def test_installs(device: Device) -> None:
+    """The copy is complete, read-only, and selected on trial."""
+    folder = device.make("one")
+    verified: list[Bundle] = []
+    name = device.install("one", verified.append)
     assert name == load_bundle(folder).sha256[:16]
-    assert store.read_selection() == Selection(current=name, on_trial=True)
-    bundle = store.load(name, None)
-    assert bundle.path == store.folder / name
-    assert bundle.manifest == load_bundle(folder).manifest == seen[0].manifest
+    assert device.selection == Selection(current=name, on_trial=True)
+    bundle = device.store.load(name, None)
+    assert bundle.path == device.store.folder / name
+    assert bundle.manifest == load_bundle(folder).manifest == verified[0].manifest
     assert {path.stat().st_mode & 0o222 for path in bundle.path.iterdir()} == {0}
-    assert list_all(store) == {name, "selection.json"}
+    assert device.content == {name, "selection.json"}
 
 
-def test_verified_before_it_is_renamed(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Nothing is to be seen of it until then."""
+def test_verified_before_it_is_renamed(device: Device) -> None:
+    """Until then it is neither listed nor selected."""
 
     def verify(bundle: Bundle) -> None:
-        assert store.list_names() == []
-        assert store.read_selection() == Selection()
+        assert device.store.list_names() == []
+        assert device.selection == Selection()
         assert load_bundle(bundle.path) == bundle
 
-    assert install(store, bundles("one"), verify) is not None
+    assert device.install("one", verify)
 
 
-def test_installed_again(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Nothing to do, and nothing to prove; neither for the bundle that ships."""
-    install(store, bundles("one"))
-    mark_good(store)
-    before = store.read_selection()
+def test_installed_again(device: Device) -> None:
+    """The current bundle is neither copied nor verified again, nor is the shipped one."""
+    device.install("one")
+    device.mark_good()
+    before = device.selection
 
     def refuse(bundle: Bundle) -> None:
         raise AssertionError
 
-    assert install(store, bundles("one"), refuse) is None
-    assert store.read_selection() == before
-    fresh = BundleStore(store.folder.parent / "fresh")
-    assert install(fresh, DEFAULT_BUNDLE, refuse) is None
+    assert device.install("one", refuse) == ""
+    assert device.selection == before
+    fresh = BundleStore(device.store.folder.parent / "fresh")
+    assert device.install("shipped", refuse, store=fresh) == ""
 
 
-def test_given_up_and_installed_again(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Another try, though nothing is copied."""
-    name = install(store, bundles("one"))
-    assert name is not None
-    store.write_selection(Selection(current=name, on_trial=True, failed_starts=2))
-    assert install(store, bundles("one")) == name
-    assert store.read_selection() == Selection(current=name, on_trial=True)
+def test_failed_bundle_installed_again(device: Device) -> None:
+    """Its trial starts again; nothing is copied."""
+    name = device.install("one")
+    device.store.write_selection(Selection(current=name, on_trial=True, failed_starts=2))
+    assert device.install("one") == name
+    assert device.selection == Selection(current=name, on_trial=True)
 
 
 @pytest.mark.parametrize("error", [EngineError, BundleError, RuntimeError, KeyboardInterrupt])
-def test_verification_that_fails(
-    store: BundleStore, bundles: Callable[[str], Path], error: type[BaseException]
-) -> None:
-    """What was chosen still is, and nothing is left; the error names what was brought."""
-    name = install(store, bundles("one"))
-    mark_good(store)
-    before = store.read_selection()
+def test_verification_that_fails(device: Device, error: type[BaseException]) -> None:
+    """The selection stays, no copy is left, and the error names the source."""
+    name = device.install("one")
+    device.mark_good()
+    before = device.selection
 
     def fail(bundle: Bundle) -> None:
         raise error(f"{bundle.path}/face.onnx: does not fit")
 
     with pytest.raises(error) as caught:
-        install(store, bundles("two"), fail)
-    assert store.read_selection() == before
-    assert list_all(store) == {name, "selection.json"}
+        device.install("two", fail)
+    assert device.selection == before
+    assert device.content == {name, "selection.json"}
     if error in (EngineError, BundleError):
-        assert str(caught.value) == f"{bundles('two')}/face.onnx: does not fit"
+        assert str(caught.value) == f"{device.make('two')}/face.onnx: does not fit"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EACCES])
 @pytest.mark.parametrize("call", ["mkdir", "write", "fsync", "rename", "replace"])
 def test_write_error_leaves_the_old_file(
-    store: BundleStore,
-    bundles: Callable[[str], Path],
+    device: Device,
     monkeypatch: pytest.MonkeyPatch,
     call: str,
     number: int,
 ) -> None:
-    """The same, whatever it refuses; then the next try is none the worse."""
-    first = install(store, bundles("one"))
-    mark_good(store)
-    before = store.read_selection()
-    bundles("two")
+    """The selection stays, no copy is left, and the next installation succeeds."""
+    first = device.install("one")
+    device.mark_good()
+    before = device.selection
+    device.make("two")
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, refuse)
-        with pytest.raises(BundleError, match="full" if number == errno.ENOSPC else "written"):
-            install(store, bundles("two"))
-    assert store.read_selection() == before
-    assert not any(name.startswith(".") for name in list_all(store))
-    second = install(store, bundles("two"))
-    assert list_all(store) == {first, second, "selection.json"}
+        with pytest.raises(BundleError, match=str(device.store.folder)):
+            device.install("two")
+    assert device.selection == before
+    assert not any(name.startswith(".") for name in device.content)
+    second = device.install("two")
+    assert device.content == {first, second, "selection.json"}
 
 
-def test_full_disk_is_seen_before(
-    store: BundleStore, bundles: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is copied then; the line says how much is wanted."""
+def test_full_disk_is_found_before_copying(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message has the free and the required space."""
     disk = namedtuple("disk", "f_bavail f_frsize")(1000, 4096)
     monkeypatch.setattr(os, "statvfs", lambda _: disk)
-    with pytest.raises(BundleError, match=r"the disk is full: 4 MB free, 4 MB wanted"):
-        install(store, bundles("one"))
-    assert list_all(store) == set()
+    with pytest.raises(BundleError, match=r"4 MB.* 4 MB"):
+        device.install("one")
+    assert device.content == set()
 
 
-def test_damaged_payload(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """A bit that has turned on the way: refused by the name of what was brought."""
-    folder = bundles("one")
-    network = folder / "face.onnx"
+def test_damaged_source(device: Device) -> None:
+    """A damaged file is refused by the name of the source."""
+    network = device.make("one") / "face.onnx"
     network.write_bytes(b"?" + network.read_bytes()[1:])
-    with pytest.raises(BundleError, match=f"^{network}: changed"):
-        install(store, folder)
-    assert list_all(store) == set()
+    with pytest.raises(BundleError, match=f"^{network}: "):
+        device.install("one")
+    assert device.content == set()
 
 
-def test_source_that_changes_while_it_is_read(
-    store: BundleStore, bundles: Callable[[str], Path]
-) -> None:
-    """Into another bundle, as good as the first; but not the one that was looked through."""
-    one = bundles("one")
+def test_source_that_changes_while_it_is_read(device: Device) -> None:
+    """Another valid bundle is refused: it is not the indexed one."""
+    one = device.make("one")
     with open_bundle_source(one) as handle, open_archive(handle, one) as archive:
-        other = bundles("two")
+        other = device.make("two")
         for name in (MANIFEST, "face.onnx"):
             assert (other / name).stat().st_size == (one / name).stat().st_size
             (one / name).write_bytes((other / name).read_bytes())
-        with pytest.raises(BundleError, match="changed while it was read"):
-            store.install(archive, None, lambda _: None, null_reporter)
-    assert list_all(store) == set()
+        with pytest.raises(BundleError, match=str(one)):
+            device.store.install(archive, None, lambda _: None, null_reporter)
+    assert device.content == set()
 
 
-def test_keeps_what_may_be_in_use(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """The current, the one before, and the one before that, with which a process may still run."""
+def test_keeps_what_may_be_in_use(device: Device) -> None:
+    """The current, the previous, and the one before, which a process may still use."""
     names = []
     for title in ("one", "two", "three", "four", "five"):
-        names.append(install(store, bundles(title)))
-        mark_good(store)
-    assert store.list_names() == sorted(name for name in names[-3:] if name)
+        names.append(device.install(title))
+        device.mark_good()
+    assert device.store.list_names() == sorted(names[-3:])
 
 
-def test_leftovers_of_a_power_cut(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Are removed, also the very one that is to be made."""
-    name = install(store, bundles("one"))
-    assert name is not None
-    other = load_bundle(bundles("two")).sha256[:16]
+def test_leftovers_of_a_power_cut(device: Device) -> None:
+    """They are removed, also one of the bundle being installed."""
+    name = device.install("one")
+    other = load_bundle(device.make("two")).sha256[:16]
     for left in (f".incoming-{other}", f".incoming-{'0' * 16}", f".removed-{'1' * 16}"):
-        shutil.copytree(store.folder / name, store.folder / left)
-    assert install(store, bundles("two")) == other
-    assert list_all(store) == {name, other, "selection.json"}
+        shutil.copytree(device.store.folder / name, device.store.folder / left)
+    assert device.install("two") == other
+    assert device.content == {name, other, "selection.json"}
 
 
-def test_repairs_what_is_damaged(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """The current bundle, which a failing disk has changed, is installed again; the way back is
-    as it was."""
-    before = install(store, bundles("one"))
-    mark_good(store)
-    name = install(store, bundles("two"))
-    assert name is not None
-    mark_good(store)
-    (store.folder / name / "face.onnx").unlink()
-    assert install(store, bundles("two")) == name
-    assert store.load(name, None).manifest.name == "two"
-    assert store.read_selection() == Selection(current=name, previous=before or "", on_trial=True)
+def test_repairs_a_damaged_bundle(device: Device) -> None:
+    """A damaged current bundle is installed again; the rollback target stays."""
+    before = device.install("one")
+    device.mark_good()
+    name = device.install("two")
+    device.mark_good()
+    (device.store.folder / name / "face.onnx").unlink()
+    assert device.install("two") == name
+    assert device.store.load(name, None).manifest.name == "two"
+    assert device.selection == Selection(current=name, previous=before, on_trial=True)
 
 
-def test_another_bundle_under_that_name(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """A whole bundle, but not the one that was installed."""
-    name = install(store, bundles("one"))
-    assert name is not None
-    shutil.rmtree(store.folder / name)
-    shutil.copytree(bundles("two"), store.folder / name)
-    with pytest.raises(BundleError, match="is not the one that was installed"):
-        store.load(name, None)
+def test_another_bundle_under_that_name(device: Device) -> None:
+    """A valid bundle in the folder of another is refused."""
+    name = device.install("one")
+    shutil.rmtree(device.store.folder / name)
+    shutil.copytree(device.make("two"), device.store.folder / name)
+    with pytest.raises(BundleError, match=str(device.store.folder / name)):
+        device.store.load(name, None)
 
 
-def test_damaged_selection(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Installing mends it and says so; going back does not know where to."""
-    install(store, bundles("one"))
-    (store.folder / "selection.json").write_text("?")
-    with pytest.raises(BundleError, match="damaged"):
-        store.roll_back(None, lambda _: None, null_reporter)
+def test_damaged_selection(device: Device) -> None:
+    """An installation resets it with one report; a rollback is refused."""
+    device.install("one")
+    (device.store.folder / "selection.json").write_text("?")
+    with pytest.raises(BundleError, match=r"selection\.json"):
+        device.store.roll_back(None, lambda _: None, null_reporter)
     reports: list[str] = []
-    name = install(store, bundles("two"), report=reports.append)
-    assert store.read_selection() == Selection(current=name or "", on_trial=True)
-    assert len(reports) == 1
-    assert reports[0].endswith("; it is written anew")
+    name = device.install("two", report=reports.append)
+    assert device.selection == Selection(current=name, on_trial=True)
+    assert ["selection.json" in report for report in reports] == [True]
 
 
-def test_goes_back_and_forth(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Each time it is proven; without a bundle before, it says so."""
-    with pytest.raises(BundleError, match="there is no bundle before the current one"):
-        store.roll_back(None, lambda _: None, null_reporter)
-    name = install(store, bundles("one"))
+def test_rolls_back_and_forth(device: Device) -> None:
+    """The target is verified each time; without one the rollback is refused."""
+    with pytest.raises(BundleError, match=str(device.store.folder)):
+        device.store.roll_back(None, lambda _: None, null_reporter)
+    name = device.install("one")
     verified: list[str] = []
 
     def verify(bundle: Bundle) -> None:
         verified.append(bundle.manifest.name)
 
-    assert store.roll_back(None, verify, null_reporter) == SHIPPED
-    assert store.read_selection() == Selection(current=SHIPPED, previous=name or "")
-    assert store.roll_back(None, verify, null_reporter) == name
-    assert store.read_selection() == Selection(current=name or "", on_trial=True)
+    assert device.store.roll_back(None, verify, null_reporter) == SHIPPED
+    assert device.selection == Selection(current=SHIPPED, previous=name)
+    assert device.store.roll_back(None, verify, null_reporter) == name
+    assert device.selection == Selection(current=name, on_trial=True)
     assert verified == ["default", "one"]
 
 
 @pytest.mark.parametrize("damage", [True, False])
-def test_rolls_back_only_to_a_verified_bundle(
-    store: BundleStore, bundles: Callable[[str], Path], damage: bool
-) -> None:
-    """A bundle that is damaged, or cannot be run, is not chosen."""
-    name = install(store, bundles("one"))
-    mark_good(store)
-    install(store, bundles("two"))
-    before = store.read_selection()
+def test_rolls_back_only_to_a_verified_bundle(device: Device, damage: bool) -> None:
+    """A bundle that is damaged or fails on this machine is not selected."""
+    name = device.install("one")
+    device.mark_good()
+    device.install("two")
+    before = device.selection
 
     def fail(bundle: Bundle) -> None:
         raise EngineError("cannot be run")
 
     if damage:
-        (store.folder / str(name) / "face.onnx").unlink()
+        (device.store.folder / name / "face.onnx").unlink()
     with pytest.raises(BundleError if damage else EngineError):
-        store.roll_back(None, fail, null_reporter)
-    assert store.read_selection() == before
+        device.store.roll_back(None, fail, null_reporter)
+    assert device.selection == before
 
 
-def test_start_that_goes_back_meanwhile(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """Going back while a start does so too is one step, not two."""
-    name = install(store, bundles("one"))
-    mark_good(store)
-    install(store, bundles("two"))
+def test_start_that_rolls_back_meanwhile(device: Device) -> None:
+    """A rollback during that of a start is one step, not two."""
+    name = device.install("one")
+    device.mark_good()
+    device.install("two")
 
     def start(bundle: Bundle) -> None:
-        selection = store.read_selection()
-        store.write_selection(selection.count_start().count_start().abandon_failed())
+        selection = device.selection
+        device.store.write_selection(selection.count_start().count_start().abandon_failed())
 
-    assert store.roll_back(None, start, null_reporter) == name
-    assert store.read_selection().current == name
+    assert device.store.roll_back(None, start, null_reporter) == name
+    assert device.selection.current == name
 
 
-def test_one_at_a_time(store: BundleStore, bundles: Callable[[str], Path]) -> None:
-    """The second waits, says for what, and gives up in the end."""
+def test_one_at_a_time(device: Device) -> None:
+    """The second installation waits with reports and fails after an hour."""
     naps: list[float] = []
-    patient = BundleStore(store.folder.parent, sleep=naps.append)
+    patient = BundleStore(device.store.folder.parent, sleep=naps.append)
     reports: list[str] = []
 
     def second(bundle: Bundle) -> None:
-        install(patient, bundles("two"), report=reports.append)
+        device.install("two", report=reports.append, store=patient)
 
-    with pytest.raises(BundleError, match="another process has been installing for an hour"):
-        install(store, bundles("one"), second)
+    with pytest.raises(BundleError, match=str(device.store.folder)):
+        device.install("one", second)
     assert sum(naps) == 3600
-    assert set(reports) == {"waiting for another process that installs a bundle"}
-    assert list_all(store) == set()
+    assert len(reports) == 720
+    assert device.content == set()
 
 
-def test_selection_that_somebody_holds(
-    store: BundleStore, bundles: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that was stopped while it held it: nothing is switched."""
-    install(store, bundles("one"))
-    before = store.read_selection()
+def test_locked_selection(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suspended process holds the lock: nothing is selected."""
+    device.install("one")
+    before = device.selection
     monkeypatch.setattr(bundle_store, "SELECTION_WAIT_S", 1.0)
-    with (store.folder / "selection.lock").open("w") as held:
+    with (device.store.folder / "selection.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(BundleError, match=r"another process holds selection\.lock"):
-            install(store, bundles("two"))
-    assert store.read_selection() == before
+        with pytest.raises(BundleError, match=r"selection\.lock"):
+            device.install("two")
+    assert device.selection == before
 
 
-def test_signed_bundles(store: BundleStore, bundles: Callable[[str], Path], tmp_path: Path) -> None:
-    """With a key only those; one that was installed before there was a key is replaced by the
-    signed one of the same name."""
+def test_signed_bundles(device: Device, tmp_path: Path) -> None:
+    """With a key only signed bundles are installed; a signed one replaces the unsigned one of its
+    name."""
     pytest.importorskip("cryptography", reason="cryptography is in the signed extra")
     from ..signing import write_keys
 
     keys = write_keys(tmp_path / "keys")
     key = keys.public_key
-    folder = bundles("one")
-    with pytest.raises(BundleError, match=f"^{folder}: not signed"):
-        install(store, folder, key=key)
-    name = install(store, folder)
-    assert name is not None
-    with pytest.raises(BundleError, match="not signed"):
-        store.load(name, key)
+    folder = device.make("one")
+    with pytest.raises(BundleError, match=f"^{folder}: .*{SIGNATURE}"):
+        device.install("one", key=key)
+    name = device.install("one")
+    with pytest.raises(BundleError, match=SIGNATURE):
+        device.store.load(name, key)
     write_keys(tmp_path / "others").sign(folder)
-    with pytest.raises(BundleError, match="not a signature"):
-        install(store, folder, key=key)
+    with pytest.raises(BundleError, match=SIGNATURE):
+        device.install("one", key=key)
     keys.sign(folder)
-    assert install(store, folder, key=key) == name
-    assert store.load(name, key).manifest.name == "one"
-    assert install(store, folder, key=key) is None
-    assert store.load(SHIPPED, key).path == DEFAULT_BUNDLE
+    assert device.install("one", key=key) == name
+    assert device.store.load(name, key).manifest.name == "one"
+    assert device.install("one", key=key) == ""
+    assert device.store.load(SHIPPED, key).path == DEFAULT_BUNDLE

@@ -1,7 +1,4 @@
-"""From a plan to an engine: how the builder is told, what is stored, and what each failure says.
-
-TensorRT is a stand-in here: the order of calls and the handling of errors are what is shown.
-"""
+"""Engine builds on a fake TensorRT: builder options, cache keys, and the error of each failure."""
 
 from __future__ import annotations
 
@@ -23,8 +20,8 @@ from ..fake_cuda import FakeGpu
 MB = 1 << 20
 
 
-def test_how_the_builder_is_told(builder: Builder, gpu: FakeGpu) -> None:
-    """Strongly typed, one profile of one shape for each size, a quarter of the free memory."""
+def test_builder_options(builder: Builder, gpu: FakeGpu) -> None:
+    """Strongly typed, one profile per size, a quarter of the free memory as workspace."""
     builder.prepare()
     assert gpu.options["profiles"] == [{"image": [1, 3, size, size]} for size in (64, 32)]
     assert gpu.options["flags"] == 2  # 1 << STRONGLY_TYPED
@@ -35,18 +32,18 @@ def test_how_the_builder_is_told(builder: Builder, gpu: FakeGpu) -> None:
     assert gpu.options["profiles"] == [{"mel": [1, 64, 300], "mask": [1, 300]}]
 
 
-def test_only_some_levels(builder: Builder, gpu: FakeGpu) -> None:
-    """Their sizes, and the best level's for the golden input: another engine."""
-    whole = builder.prepare()
+def test_some_levels(builder: Builder, gpu: FakeGpu) -> None:
+    """Another engine has their sizes and the best level's, which the golden input has."""
+    all_levels = builder.prepare()
     builder.prepare(levels=("full",))
     assert gpu.options["profiles"] == [{"image": [1, 3, 64, 64]}]
     assert gpu.num_builds == 2
     both = builder.prepare(levels=("low",))
-    assert both == BuiltEngine(whole.data, whole.file, 0.0)  # all sizes: it is there already
+    assert both == BuiltEngine(all_levels.data, all_levels.file, 0.0)
 
 
-def test_second_time_from_the_cache(builder: Builder, gpu: FakeGpu) -> None:
-    """Nothing is built, converted or reported; `force` builds all the same."""
+def test_cached_engine(builder: Builder, gpu: FakeGpu) -> None:
+    """Nothing is built, converted or reported again, except with `force`."""
     first = builder.prepare()
     assert first.seconds > 0
     builder.reports.clear()
@@ -58,7 +55,7 @@ def test_second_time_from_the_cache(builder: Builder, gpu: FakeGpu) -> None:
 
 
 def test_fp16(builder: Builder, gpu: FakeGpu) -> None:
-    """TensorRT is given another network than for 32 bits, which is the bundle's own."""
+    """FP32 builds the bundle's network, FP16 a converted one."""
     builder.prepare(precision="fp32")
     assert gpu.options["model"] == builder.bundle.model_path("face").read_bytes()
     builder.prepare(precision="fp16")
@@ -75,119 +72,110 @@ def test_fp16(builder: Builder, gpu: FakeGpu) -> None:
         ("l4t", "# R36 (release), REVISION: 5.0"),
     ],
 )
-def test_another_machine_is_another_engine(
+def test_machine_is_part_of_the_key(
     builder: Builder, gpu: FakeGpu, name: str, value: object
 ) -> None:
-    """Nothing of before is used; the manifest says what each was built of."""
-    before = builder.prepare()
+    """Another version, GPU or release builds another engine; one part of its key differs."""
+    files = [builder.prepare().file]
     setattr(gpu, name, value)
-    after = builder.prepare()
-    assert after.seconds > 0
-    assert before.file is not None
-    assert after.file is not None
-    parts = [
-        json.loads(file.with_suffix(".json").read_text())["built_of"]
-        for file in (before.file, after.file)
-    ]
-    assert len({key for key in parts[0] if parts[0][key] != parts[1][key]}) == 1
+    files.append(builder.prepare().file)
+    assert gpu.num_builds == 2
+    old, new = (
+        json.loads(file.with_suffix(".json").read_text())["built_of"] for file in files if file
+    )
+    assert len(set(old.items()) - set(new.items())) == 1
 
 
 def test_long_name_of_a_bundle(builder: Builder) -> None:
-    """Both networks are still told apart by the names of their files."""
+    """The file names of both networks still differ."""
     manifest = msgspec.structs.replace(builder.bundle.manifest, name="long " * 100)
     builder.bundle = dataclasses.replace(builder.bundle, manifest=manifest)
     files = [builder.prepare(network).file for network in ("face", "voice")]
     assert [file is not None and file.name.split("-")[1] for file in files] == ["face", "voice"]
 
 
-def test_another_network_is_another_engine(builder: Builder, gpu: FakeGpu) -> None:
-    """So is another precision, and another bundle's file of the same name."""
+def test_network_is_part_of_the_key(builder: Builder, gpu: FakeGpu) -> None:
+    """Another precision, or another file of the same name, builds another engine."""
     builder.prepare("face", "fp32")
     builder.prepare("face", "fp16")
     path = builder.bundle.model_path("face")
-    path.write_bytes(path.read_bytes() + b"\x7a\x00")  # a field that no reader knows
+    path.write_bytes(path.read_bytes() + b"\x7a\x00")  # an unknown field
     builder.prepare("face", "fp32")
     assert gpu.num_builds == 3
 
 
-# What goes wrong
-
-
 def test_parser_errors_in_one_line(builder: Builder, gpu: FakeGpu) -> None:
-    """All of them, with the file."""
+    """The message has the file and every error of the parser."""
     gpu.parser_errors = ["In node 3: UNSUPPORTED_NODE:\n Frob", "In node 7: INVALID_GRAPH"]
-    builder.refuse(r"face\.onnx: TensorRT cannot read it: In node 3: .* Frob; In node 7")
+    builder.refuse(r"face\.onnx: .*In node 3: .* Frob.*In node 7")
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    ("call", "name"),
     [
-        ("Builder", "face fp16: no builder"),
-        ("create_network", "face fp16: no network"),
-        ("create_builder_config", "face fp16: no configuration"),
-        ("add_optimization_profile", "does not fit its inputs"),
-        ("build_serialized_network", "face fp16: no engine"),
+        ("Builder", "face fp16: .*builder"),
+        ("create_network", "face fp16: .*network"),
+        ("create_builder_config", "face fp16: .*configuration"),
+        ("add_optimization_profile", "face.onnx: .*image"),
+        ("build_serialized_network", "face fp16: .*engine"),
     ],
 )
-def test_calls_that_return_nothing(builder: Builder, gpu: FakeGpu, call: str, says: str) -> None:
-    """Each is an error of its own, not an AttributeError of None."""
+def test_calls_that_return_none(builder: Builder, gpu: FakeGpu, call: str, name: str) -> None:
+    """Each failed call is named."""
     gpu.fails.add(call)
-    builder.refuse(says)
+    builder.refuse(name)
 
 
 @pytest.mark.parametrize(
-    ("severity", "line", "says"),
+    ("severity", "line", "words"),
     [
-        ("ERROR", "Error Code 4: no tactic\nfor Conv_3", "no engine: Error Code 4: no tactic for"),
+        ("ERROR", "Error Code 4: no tactic\nfor Conv_3", "Error Code 4: no tactic for Conv_3"),
         (
             "ERROR",
             "Error Code 9: (Target GPU SM 87 is not supported by this TensorRT release.)",
-            r"TensorRT 10.3.0 has nothing for this GPU \(compute capability 8.7\): install",
+            r"TensorRT 10\.3\.0 .*compute capability 8\.7",
         ),
-        ("ERROR", "Unsupported SM: 0x807", "TensorRT 10.3.0 has nothing for this GPU"),
+        ("ERROR", "Unsupported SM: 0x807", r"TensorRT 10\.3\.0 .*compute capability 8\.7"),
         ("ERROR", "Error Code 2: OutOfMemory (Requested size was 99 bytes.)", "out of memory"),
-        ("WARNING", "CUDA initialization failure with error: 35", "driver is too old for TensorRT"),
-        ("INTERNAL_ERROR", "Assertion x failed", "no engine: Assertion x failed"),
-        ("INFO", "all is well", "no engine: TensorRT does not say why"),
+        ("WARNING", "CUDA initialization failure with error: 35", r"driver .*TensorRT 10\.3\.0"),
+        ("INTERNAL_ERROR", "Assertion x failed", "Assertion x failed"),
+        ("INFO", "all is well", "face fp16: .*engine"),
     ],
 )
-def test_tensorrt_says_why_in_its_log(
-    builder: Builder, gpu: FakeGpu, severity: str, line: str, says: str
+def test_reason_from_the_log(
+    builder: Builder, gpu: FakeGpu, severity: str, line: str, words: str
 ) -> None:
-    """Its last lines are in the message; known causes come with what to do."""
+    """The message has TensorRT's last lines, and the remedy for known causes."""
     gpu.log = [(severity, line)]
     gpu.fails.add("build_serialized_network")
-    builder.refuse(says)
+    builder.refuse(words)
 
 
 def test_too_little_memory(builder: Builder, gpu: FakeGpu) -> None:
-    """Nothing is begun."""
+    """The build is refused before it starts."""
     gpu.available_mb = 1200
-    builder.refuse("1200 MB of memory are free, the GPU's driver holds 300 MB")
+    builder.refuse("1200 MB .*300 MB")
     assert "Builder" not in gpu.calls
 
 
 def test_network_with_other_inputs(builder: Builder, bundle: Bundle) -> None:
-    """A voice network in the place of the face's is named before it is built."""
+    """A voice network in place of the face network is refused before the build."""
     bundle.model_path("face").write_bytes(bundle.model_path("voice").read_bytes())
-    builder.refuse(r"face\.onnx: its inputs are mask, mel, not image")
+    builder.refuse(r"face\.onnx: .*mask, mel.*image")
 
 
 def test_python_errors_of_the_bindings(builder: Builder, gpu: FakeGpu) -> None:
-    """Whatever pybind11 makes of C++'s exceptions."""
+    """Any exception that pybind11 makes of a C++ one becomes an EngineError."""
 
     def fail() -> None:
         raise MemoryError("std::bad_alloc")
 
     gpu.on_build = fail
-    builder.refuse("face fp16: TensorRT failed: std::bad_alloc")
+    builder.refuse("face fp16: .*std::bad_alloc")
 
 
-# DLA
-
-
-def test_dla_where_there_is_one(builder: Builder, gpu: FakeGpu) -> None:
-    """With what it cannot do on the GPU; another engine than without."""
+def test_dla(builder: Builder, gpu: FakeGpu) -> None:
+    """The engine falls back to the GPU for unsupported layers, and differs from one without."""
     gpu.num_dla_cores = 2
     builder.prepare()
     builder.prepare(dla_core=1)
@@ -197,22 +185,18 @@ def test_dla_where_there_is_one(builder: Builder, gpu: FakeGpu) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "core", "says"),
-    [(0, 0, "has none"), (2, 2, "has cores 0 to 1"), (2, -1, "has cores 0 to 1")],
+    ("cores", "core", "allowed"), [(0, 0, "none"), (2, 2, "0 to 1"), (2, -1, "0 to 1")]
 )
-def test_dla_that_is_not_there(
-    builder: Builder, gpu: FakeGpu, cores: int, core: int, says: str
+def test_missing_dla_core(
+    builder: Builder, gpu: FakeGpu, cores: int, core: int, allowed: str
 ) -> None:
-    """An Orin Nano has none."""
+    """The message has the requested core and the board's; an Orin Nano has none."""
     gpu.num_dla_cores = cores
-    builder.refuse(f"deep-learning accelerator {core} asked for, this board {says}", dla_core=core)
+    builder.refuse(f"DLA core {core}.* {allowed}", dla_core=core)
 
 
-# The timing cache
-
-
-def test_timing_cache_is_used_again(builder: Builder, gpu: FakeGpu) -> None:
-    """Loaded for the next build on the same device, by every network."""
+def test_timing_cache_is_reused(builder: Builder, gpu: FakeGpu) -> None:
+    """The next build on the same device loads it, for any network."""
     builder.prepare("face")
     builder.prepare("voice")
     assert [call for call in gpu.calls if "timing" in call] == [
@@ -224,10 +208,10 @@ def test_timing_cache_is_used_again(builder: Builder, gpu: FakeGpu) -> None:
 def test_foreign_timing_cache_is_dropped(
     builder: Builder, gpu: FakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """TensorRT refuses it, an empty one takes its place, and the log says so."""
+    """TensorRT refuses it; an empty one replaces it with one warning."""
     builder.prepare()
     (file,) = builder.cache.folder.glob("timing-*.cache")
-    data = b"TIMING 8.6 of somebody"
+    data = b"TIMING 8.6"
     file.write_bytes(hashlib.sha256(data).hexdigest().encode() + data)
     gpu.calls.clear()
     builder.prepare(force=True)
@@ -235,25 +219,22 @@ def test_foreign_timing_cache_is_dropped(
         "set_timing_cache True False",
         "set_timing_cache False True",
     ]
-    assert "not of this GPU" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-# Folders
-
-
-def test_cache_that_cannot_be_written(
+def test_read_only_cache(
     builder: Builder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The engine is used from memory, and built at the next start again."""
+    """The engine is used from memory and built again at the next start."""
     (tmp_path / "file").touch()
     builder.cache = EngineCache(tmp_path / "file" / "cache")
     built = [builder.prepare(), builder.prepare()]
     assert [(each.file, each.seconds > 0) for each in built] == [(None, True)] * 2
-    assert "set EMOTION_EDGE_CACHE" in caplog.text
+    assert "EMOTION_EDGE_CACHE" in caplog.text
 
 
-def test_discrete_gpu_is_asked_for_its_memory(builder: Builder, gpu: FakeGpu) -> None:
-    """The stand-in's has 2 GB left, and the machine more."""
+def test_memory_of_a_discrete_gpu(builder: Builder, gpu: FakeGpu) -> None:
+    """The fake GPU has 2 GB free, the machine more."""
     gpu.integrated, gpu.available_mb = False, 60_000
     builder.prepare()
     assert gpu.options["workspace"] == 512 * MB

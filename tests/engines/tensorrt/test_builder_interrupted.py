@@ -1,5 +1,7 @@
-"""Builds that take long, that are interrupted or killed, and two at once. TensorRT is a stand-in;
-the processes, their death and the files are real."""
+"""Builds: progress, interruption, a killed process, and two at once.
+
+TensorRT is a fake; the processes, signals and files are real.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def test_progress_is_reported(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The outermost phase and its step, while the builder works."""
+    """The outermost phase and its step are reported during the build."""
     monkeypatch.setattr(build, "REPORT_EVERY_S", 0.001)
     reports = threading.Event()
 
@@ -45,39 +47,38 @@ def test_progress_is_reported(
     builder.report = report
     with caplog.at_level(logging.INFO, "emotion_edge"):
         builder.prepare()
-    assert builder.reports[0] == "building face fp16"
-    assert any("Building Engine, step 2 of 4, 0 s" in text for text in builder.reports)
-    assert "building face fp16 with 1000 MB of workspace" in caplog.text
-    assert "built face fp16 in 0 s" in caplog.text
+    assert "face fp16" in builder.reports[0]
+    assert any("Building Engine, step 2 of 4" in text for text in builder.reports)
+    assert ["face fp16" in message for message in caplog.messages] == [True, True]
 
 
 def test_interrupted_build_stops(
     builder: Builder, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C reaches the builder at its next step; nothing is stored, the lock is free."""
-    is_building, is_told = threading.Event(), threading.Event()
+    """Ctrl-C stops the builder at its next step; nothing is stored, and the lock is free."""
+    is_building, is_cancelled = threading.Event(), threading.Event()
 
     class Progress:
         text = ""
 
         @property
         def is_cancelled(self) -> bool:
-            return is_told.is_set()
+            return is_cancelled.is_set()
 
         @is_cancelled.setter
         def is_cancelled(self, cancelled: bool) -> None:
-            is_told.set()
+            is_cancelled.set()
 
     def work() -> None:
         is_building.set()
-        assert is_told.wait(TIMEOUT_S)
+        assert is_cancelled.wait(TIMEOUT_S)
 
     def interrupt(text: str) -> None:
         if is_building.is_set():
             raise KeyboardInterrupt
 
     monkeypatch.setattr(build, "REPORT_EVERY_S", 0.001)
-    monkeypatch.setattr(build, "_Progress", Progress)
+    monkeypatch.setattr(build, "Progress", Progress)
     gpu.on_build, builder.report = work, interrupt
     with pytest.raises(KeyboardInterrupt):
         builder.prepare()
@@ -123,13 +124,13 @@ def start_child(bundle: Bundle, where: str) -> subprocess.Popen[bytes]:
 
 def read_line(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
-    assert select.select([process.stdout], [], [], TIMEOUT_S)[0], "the child says nothing"
+    assert select.select([process.stdout], [], [], TIMEOUT_S)[0], "no output of the child"
     return process.stdout.readline().decode().strip()
 
 
 @pytest.mark.parametrize("where", ["building", "writing"])
-def test_killed_build_is_done_again(builder: Builder, where: str) -> None:
-    """No half engine is ever found, and nobody waits for a dead builder."""
+def test_killed_build_is_repeated(builder: Builder, where: str) -> None:
+    """No incomplete engine is found, and the lock of a dead process is free."""
     with start_child(builder.bundle, where) as process:
         assert read_line(process) == "building face fp16"
         assert read_line(process) == "stopped"
@@ -142,7 +143,7 @@ def test_killed_build_is_done_again(builder: Builder, where: str) -> None:
 
 
 def test_two_builders_at_once(builder: Builder, gpu: FakeGpu) -> None:
-    """The second waits for the first, then takes what that has built."""
+    """The second waits for the first and loads its engine."""
     children: list[subprocess.Popen[bytes]] = []
     waiting = "waiting for another process that builds an engine"
 

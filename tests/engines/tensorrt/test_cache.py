@@ -1,4 +1,4 @@
-"""The folder of built engines: what is handed out, what is kept, and who waits for whom."""
+"""The engine cache: loading, storing, pruning, and the build lock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_edge.engines.base import EngineError
+from emotion_edge.engines.base import EngineError, null_reporter
 from emotion_edge.engines.tensorrt.cache import EngineCache, find_cache_folder, hash_key
 
 PARTS = {"onnx": "a", "tensorrt": "10.3.0"}
@@ -22,11 +22,8 @@ def cache(tmp_path: Path) -> EngineCache:
     return EngineCache(tmp_path / "cache" / "engines")
 
 
-def null_reporter(text: str) -> None: ...
-
-
 def test_folder_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """systemd's first, then ours, then the user's."""
+    """systemd's, else the program's variable, else the user's."""
     monkeypatch.setenv("HOME", "/home/somebody")
     user = {"XDG_CACHE_HOME": "/x"}
     ours = {"EMOTION_EDGE_CACHE": "/y", **user}
@@ -37,24 +34,24 @@ def test_folder_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service user without one is told which variable to set."""
+    """The message names the variable to set."""
 
     def fail() -> Path:
         raise RuntimeError("no home")
 
     monkeypatch.setattr(Path, "home", fail)
-    with pytest.raises(EngineError, match="set EMOTION_EDGE_CACHE"):
+    with pytest.raises(EngineError, match="EMOTION_EDGE_CACHE"):
         find_cache_folder({})
 
 
 def test_key_depends_on_every_part() -> None:
-    """And not on their order."""
+    """The order of the parts does not matter."""
     assert hash_key(dict(reversed(PARTS.items()))) == KEY
     assert len({KEY, *(hash_key({**PARTS, name: "other"}) for name in PARTS)}) == 3
 
 
 def test_stores_and_loads(cache: EngineCache) -> None:
-    """The very bytes, and beside them what they were built of. The folder is for its owner."""
+    """The same bytes, with their key parts beside them; the folder is its owner's."""
     assert cache.load(PREFIX, KEY) is None
     file = cache.store(PREFIX, KEY, PARTS, b"engine")
     assert file is not None
@@ -66,7 +63,7 @@ def test_stores_and_loads(cache: EngineCache) -> None:
 
 
 def test_name_of_a_bundle_cannot_leave_the_folder(cache: EngineCache) -> None:
-    """Whatever somebody has called it."""
+    """A path in the name of a bundle becomes a file name."""
     file = cache.store("../../etc/ä b-face-fp16", KEY, PARTS, b"engine")
     assert file is not None
     assert file.parent == cache.folder
@@ -74,34 +71,33 @@ def test_name_of_a_bundle_cannot_leave_the_folder(cache: EngineCache) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "num_warnings"),
     [
-        (lambda engine, entry: engine.write_bytes(b"engin"), "5 bytes, not 6"),
-        (lambda engine, entry: engine.write_bytes(b"Engine"), "was changed"),
-        (lambda engine, entry: engine.write_bytes(b""), "0 bytes, not 6"),
-        (lambda engine, entry: entry.write_text("{"), "cannot be read"),
-        (lambda engine, entry: entry.write_text("{}"), "cannot be read"),
-        (lambda engine, entry: entry.write_bytes(b"\xff\xfe"), "cannot be read"),
-        (lambda engine, entry: entry.write_text(entry.read_text().replace(KEY, "f" * 64)), "else"),
-        (lambda engine, entry: (engine.unlink(), engine.mkdir()), "cannot be read"),
-        (lambda engine, entry: engine.unlink(), ""),
-        (lambda engine, entry: entry.unlink(), ""),
+        (lambda engine, entry: engine.write_bytes(b"engin"), 1),
+        (lambda engine, entry: engine.write_bytes(b"Engine"), 1),
+        (lambda engine, entry: engine.write_bytes(b""), 1),
+        (lambda engine, entry: entry.write_text("{"), 1),
+        (lambda engine, entry: entry.write_text("{}"), 1),
+        (lambda engine, entry: entry.write_bytes(b"\xff\xfe"), 1),
+        (lambda engine, entry: entry.write_text(entry.read_text().replace(KEY, "f" * 64)), 1),
+        (lambda engine, entry: (engine.unlink(), engine.mkdir()), 1),
+        (lambda engine, entry: engine.unlink(), 0),
+        (lambda engine, entry: entry.unlink(), 0),
     ],
 )
-def test_damaged_is_not_handed_out(
-    cache: EngineCache, caplog: pytest.LogCaptureFixture, damage: object, says: str
+def test_damaged_engine(
+    cache: EngineCache, caplog: pytest.LogCaptureFixture, damage: object, num_warnings: int
 ) -> None:
-    """The log says what is wrong with it; what is missing is no damage."""
+    """It is not loaded and a warning names it; a missing one is not logged."""
     file = cache.store(PREFIX, KEY, PARTS, b"engine")
     assert file is not None
     damage(file, file.with_suffix(".json"))  # type: ignore[operator]
     assert cache.load(PREFIX, KEY) is None
-    assert says in caplog.text
-    assert bool(caplog.text) == bool(says)
+    assert [str(file) in message for message in caplog.messages] == [True] * num_warnings
 
 
-def test_keeps_one_before(cache: EngineCache) -> None:
-    """Of the same network and precision; others are left alone."""
+def test_keeps_one_previous(cache: EngineCache) -> None:
+    """Of the same network and precision; other engines stay."""
     names = []
     for number, prefix in enumerate([PREFIX] * 4 + ["tiny-face-int8", "tiny-face-fp16-x"]):
         parts = {"onnx": str(number)}
@@ -114,13 +110,13 @@ def test_keeps_one_before(cache: EngineCache) -> None:
     assert len(list(cache.folder.glob("*.json"))) == len(left)
 
 
-def test_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Not stored, not locked, and what to do; nothing is raised."""
+def test_read_only_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is stored, locked or raised; the warning names the variable to set."""
     (tmp_path / "file").touch()
     cache = EngineCache(tmp_path / "file" / "engines")
     with cache.lock(null_reporter):
         assert cache.store(PREFIX, KEY, PARTS, b"engine") is None
-    assert "set EMOTION_EDGE_CACHE to a folder that can be written" in caplog.text
+    assert "EMOTION_EDGE_CACHE" in caplog.text
     cache.store_timing("timing", b"data")
     assert cache.load_timing("timing") == b""
 
@@ -128,7 +124,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCapture
 def test_full_disk(
     cache: EngineCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The engine of before is still whole, nothing half is left, and the log says to make room."""
+    """The old engine stays, no draft is left, and one warning has the reason."""
     cache.store(PREFIX, KEY, PARTS, b"engine")
 
     def fail(handle: int) -> None:
@@ -137,14 +133,13 @@ def test_full_disk(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         assert cache.store(PREFIX, KEY, PARTS, b"another") is None
-    assert "No space left on device" in caplog.text
-    assert "make room there" in caplog.text
+    assert ["No space left on device" in message for message in caplog.messages] == [True]
     assert cache.load(PREFIX, KEY) == b"engine"
     assert not list(cache.folder.glob("*.part"))
 
 
 def test_timing_cache(cache: EngineCache, caplog: pytest.LogCaptureFixture) -> None:
-    """Comes back as it was, or not at all."""
+    """The same bytes are loaded; damaged ones are not."""
     cache.store_timing("timing", b"measured")
     assert cache.load_timing("timing") == b"measured"
     file = cache.folder / "timing"
@@ -152,11 +147,11 @@ def test_timing_cache(cache: EngineCache, caplog: pytest.LogCaptureFixture) -> N
         file.write_bytes(data)
         caplog.clear()
         assert cache.load_timing("timing") == b""
-        assert "damaged" in caplog.text
+        assert [str(file) in message for message in caplog.messages] == [True]
 
 
 def test_second_builder_waits(cache: EngineCache) -> None:
-    """Until the first is done; it tells why, every five seconds."""
+    """It waits for the first and reports every five seconds."""
     reports: list[str] = []
     first = cache.lock(null_reporter)
     first.__enter__()
@@ -169,14 +164,14 @@ def test_second_builder_waits(cache: EngineCache) -> None:
 
     with cache.lock(reports.append, sleep=nap):
         assert sum(naps) == 6
-    assert reports == ["waiting for another process that builds an engine"] * 2
+    assert len(reports) == 2
 
 
 def test_waiting_ends(cache: EngineCache) -> None:
-    """With an error that names the folder; the lock is free again afterwards."""
+    """The error names the folder and the minutes; the lock is free afterwards."""
     with (
         cache.lock(null_reporter),
-        pytest.raises(EngineError, match=r"engines: another process .* over 2 minutes"),
+        pytest.raises(EngineError, match=r"engines: .* 2 minutes"),
         cache.lock(null_reporter, wait_s=120, sleep=lambda _: None),
     ):
         pass
@@ -185,8 +180,8 @@ def test_waiting_ends(cache: EngineCache) -> None:
         assert reports == []
 
 
-def test_no_lock_is_left_by_an_error(cache: EngineCache) -> None:
-    """What fails under the lock lets go of it."""
+def test_error_releases_the_lock(cache: EngineCache) -> None:
+    """An exception inside releases it."""
     with pytest.raises(ValueError, match="inside"), cache.lock(null_reporter):
         raise ValueError("inside")
     with cache.lock(null_reporter, wait_s=0, sleep=lambda _: None):

@@ -1,4 +1,4 @@
-"""The calls of libcuda that pycuda lacks: on a stand-in, and on a real GPU where there is one."""
+"""The driver calls that pycuda lacks: on a fake, and on a real GPU where there is one."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import pytest
 
 from emotion_edge.engines.tensorrt import cuda_driver
 from emotion_edge.engines.tensorrt.cuda_driver import CudaDriver, CudaError
-from emotion_edge.kernels.cuda.device import has_gpu
+from emotion_edge.kernels import has_gpu
 
 from ..fake_cuda import FakeGpu
 
 
-def test_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named."""
-    monkeypatch.setattr(cuda_driver, "LIBRARY", "libcuda-of-nobody.so.1")
-    with pytest.raises(CudaError, match=r"libcuda-of-nobody\.so\.1: "):
+def test_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names it."""
+    monkeypatch.setattr(cuda_driver, "LIBRARY", "libcuda-missing.so.1")
+    with pytest.raises(CudaError, match=r"libcuda-missing\.so\.1"):
         CudaDriver()
 
 
-def test_library_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without graphs, say; any library that has none of the names stands for it."""
+def test_old_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library without the symbols, here another one, is refused with the missing symbol."""
     monkeypatch.setattr(cuda_driver, "LIBRARY", "libc.so.6")
     with pytest.raises(CudaError, match=r"libc\.so\.6: .*cuStreamBeginCapture_v2"):
         CudaDriver()
 
 
 def test_errors_are_named(gpu: FakeGpu) -> None:
-    """The call, and the driver's own name for what is wrong."""
+    """The error has the call, the driver's name and the code."""
     gpu.fails.add("cuEventCreate")
-    with pytest.raises(CudaError, match=r"cuEventCreate: CUDA_ERROR_OF_THE_STAND_IN \(719\)"):
+    with pytest.raises(CudaError, match=r"cuEventCreate: CUDA_ERROR_OF_THE_FAKE \(719\)"):
         CudaDriver().create_event()
 
 
-def test_a_capture_that_failed_leaves_no_graph(gpu: FakeGpu) -> None:
-    """The stream is no longer captured, and what was made is destroyed."""
+def test_failed_capture_leaves_no_graph(gpu: FakeGpu) -> None:
+    """The capture ends and the graph is destroyed."""
     driver = CudaDriver()
     driver.begin_capture(5)
     gpu.fails.add("cuGraphInstantiateWithFlags")
@@ -43,8 +43,8 @@ def test_a_capture_that_failed_leaves_no_graph(gpu: FakeGpu) -> None:
     assert (gpu.captures, gpu.graphs) == ({}, {})
 
 
-def test_waits_no_longer_than_told(gpu: FakeGpu) -> None:
-    """False where the GPU is not done."""
+def test_wait_has_a_timeout(gpu: FakeGpu) -> None:
+    """False while the GPU has not reached the event."""
     driver = CudaDriver()
     event = driver.create_event()
     driver.record_event(event, 5)
@@ -56,7 +56,7 @@ def test_waits_no_longer_than_told(gpu: FakeGpu) -> None:
 
 @pytest.mark.gpu
 def test_graph_on_a_real_gpu() -> None:
-    """A captured copy is done at each launch, not at the capture; the event says when."""
+    """A captured copy runs at each launch, not at the capture, and the event signals its end."""
     cuda = pytest.importorskip("numba.cuda", reason="no numba.cuda")
     if not has_gpu() or not cuda.is_available():
         pytest.skip("no CUDA device")

@@ -1,4 +1,4 @@
-"""Compiled kernels that can be read and not written."""
+"""Numba's cache of compiled kernels on a read-only disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emotion_edge.kernels.cpu import cache
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache, with a kernel in it."""
+    """A cache with a compiled kernel in it."""
     folder = tmp_path / "numba"
     (folder / "kernels_1").mkdir(parents=True)
     (folder / "kernels_1/face.nbc").write_bytes(b"code")
@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_writable_cache_is_used(folder: Path) -> None:
-    """As it is."""
+    """A writable cache is used in place."""
     cache.copy_readonly_cache()
     assert str(folder) == numba.config.CACHE_DIR
 
@@ -31,20 +31,19 @@ def test_writable_cache_is_used(folder: Path) -> None:
 def test_read_only_cache_is_copied(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where temporary files go, with all that is in it."""
+    """Its contents are copied to the folder for temporary files, with one warning."""
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(cache, "can_write", lambda it: it != folder)
     cache.copy_readonly_cache()
     copy = Path(numba.config.CACHE_DIR)
     assert copy.parent == folder.parent
     assert (copy / "kernels_1/face.nbc").read_bytes() == b"code"
-    assert caplog.messages == [
-        f"{folder} cannot be written: its compiled kernels are read from a copy"
-    ]
+    (record,) = caplog.records
+    assert str(folder) in record.getMessage()
 
 
 def test_writing_is_tried(folder: Path, tmp_path: Path) -> None:
-    """A folder, and one that is none."""
+    """A probe file is written and removed; a missing folder is not writable."""
     assert cache.can_write(folder)
     assert not cache.can_write(tmp_path / "gone")
     assert list(folder.iterdir()) == [folder / "kernels_1"]

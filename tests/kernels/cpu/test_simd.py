@@ -1,4 +1,4 @@
-"""The vector type alone: its operators, loads and stores in float32 and float64; and the FFT."""
+"""The SIMD vectors, in float32 and float64, and the FFT that is made of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _transpose(rows: Any, out: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_four_lanes(dtype: Any) -> None:
-    """At any position, aligned or not; neighbours stay as they were."""
+    """At any position, aligned or not; neighbouring elements are unchanged."""
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, 16)).astype(dtype)
     for at in (0, 1, 3, 7, 12):
@@ -52,15 +52,15 @@ def test_transpose(dtype: Any) -> None:
 
 
 def test_lanes_are_of_one_kind() -> None:
-    """float32 and float64 lanes do not mix: an error of the compiler, not a wrong number."""
+    """Mixing float32 and float64 lanes is a compile error, not a wrong number."""
     with pytest.raises(numba.core.errors.TypingError):
         _calculate(np.zeros(8, np.float32), np.zeros(8), 0, np.zeros(8))
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256, 512, 1024])
 def test_fft_equals_numpy(size: int) -> None:
-    """Powers of four and the others, which end with a step of radix 2; complex noise and one
-    tone, within 1e-12 of the largest value."""
+    """Powers of four, and others, which end with a radix-2 step: complex noise and a tone, within
+    1e-12 of the largest value."""
     rng = np.random.default_rng(size)
     noise = rng.standard_normal(size) + 1j * rng.standard_normal(size)
     tone = np.exp(2j * np.pi * 3 * np.arange(size) / size)

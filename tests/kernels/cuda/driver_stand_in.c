@@ -1,5 +1,5 @@
-/* A CUDA driver without a GPU, for Numba to talk to: memory is the host's, modules are taken as
- * they are, launches are written down and run nothing. What a test asks is at the end. */
+/* A stand-in for the CUDA driver, for Numba without a GPU. Memory is the host's, modules are not
+ * checked, launches are recorded and run nothing. The functions for the tests are at the end. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

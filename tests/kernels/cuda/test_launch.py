@@ -1,5 +1,7 @@
-"""How the CUDA preprocessor calls the driver: by Numba itself and not by its simulator, with a
-driver that a C compiler makes here and that runs nothing."""
+"""How the CUDA preprocessor calls the driver, through Numba itself and not its simulator.
+
+The driver is a stand-in compiled from C, which runs nothing.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +37,15 @@ from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 driver = ctypes.CDLL(os.environ["NUMBA_CUDA_DRIVER"])
 driver.list_launches.restype = ctypes.c_char_p
-picture = np.zeros((1080, 1300), np.uint8)[:, :1280]
-sound = np.zeros(533, np.float32)
+image = np.zeros((1080, 1300), np.uint8)[:, :1280]
+audio = np.zeros(533, np.float32)
 box = (100.25, 50.5, 300.0)
 
 def do_one_frame(preprocessor):
-    there = preprocessor.face(picture, box, 112, "nv12", picture.ctypes.data)
-    preprocessor.face(picture, box, 112, "nv12")
-    preprocessor.mel.push(sound)
-    return there, *preprocessor.mel.window()
+    in_place = preprocessor.face(image, box, 112, "nv12", image.ctypes.data)
+    preprocessor.face(image, box, 112, "nv12")
+    preprocessor.mel.push(audio)
+    return in_place, *preprocessor.mel.window()
 
 with CudaPreprocessor(ImageSpec(), MelSpec(), "float16") as preprocessor:
     tensors = do_one_frame(preprocessor)
@@ -53,7 +55,7 @@ with CudaPreprocessor(ImageSpec(), MelSpec(), "float16") as preprocessor:
     after = driver.count_allocations()
     kernels = (preprocessor._face_kernel, preprocessor.mel._mel_kernel)
     print({
-        "picture": picture.ctypes.data,
+        "image": image.ctypes.data,
         "tensors": [(t.ptr != 0, t.shape, t.dtype, t.stream) for t in tensors],
         "allocations": after - before[0],
         "launches": driver.list_launches()[before[1]:].decode().splitlines(),
@@ -84,8 +86,8 @@ def run_with_driver(driver: Path, cache: Path) -> dict[str, Any]:
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler is installed")
 def test_a_frame_is_four_launches_and_nothing_else(tmp_path: Path) -> None:
-    """On one stream, with the blocks, shared memory and numbers that the kernels expect; without
-    an allocation, without a warning; compiled once, and by the next process not at all."""
+    """On one stream, with the grid, shared memory and arguments that the kernels expect. No
+    allocation, no warning. Compiled once; the next process loads the cache."""
     from numba import cuda
 
     if getattr(cuda, "implementation", "Built-in") != "Built-in":
@@ -106,9 +108,9 @@ def test_a_frame_is_four_launches_and_nothing_else(tmp_path: Path) -> None:
     assert len(lines) == 50 * 4
     faces = [line for line in lines if line[0] == "face_kernel"]
     place = place_box((100.25, 50.5, 300.0), 112)
-    in_place = ["4", "14", "32", "8", "0", str(ORIN_STREAM), str(seen["picture"]), "3"]
+    in_place = ["4", "14", "32", "8", "0", str(ORIN_STREAM), str(seen["image"]), "3"]
     assert faces[0][1:] == [*in_place, "1300", "1280", "720", *map(str, place)]
-    # The box's quarter points lie in columns 100..399 and rows 51..349; rows of colour are pairs.
+    # The box's quarter points lie in columns 100..399 and rows 51..349; chroma rows are pairs.
     staged = place_box((0.25, 0.5, 300.0), 112)
     assert faces[1][8:] == ["3", "300", "300", "300", *map(str, staged)]
     assert all(face in (faces[0], faces[1]) for face in faces)

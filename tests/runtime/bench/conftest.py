@@ -1,4 +1,4 @@
-"""What these tests share: estimates, a recording made of them, and reports."""
+"""Shared fixtures: simulated runs, their recordings, and reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEVELS = (Level("high", 64), Level("low", 48, camera_fps=15.0))
 
 
 def make_runtime() -> Any:
-    """What a recorder looks at of a runtime."""
+    """Return the parts of a runtime that a recorder reads."""
     return SimpleNamespace(
         rate_limiter=None,
         level=LEVELS[0],
@@ -32,18 +32,18 @@ def make_runtime() -> Any:
 
 @pytest.fixture
 def report() -> dict[str, Any]:
-    """A short steady run, with nothing that is not always there."""
+    """The report of a short steady run, without optional parts."""
     return make_report()
 
 
 @pytest.fixture
 def full_report() -> dict[str, Any]:
-    """A contended run with every part."""
+    """The report of a contended run with every part."""
     return make_full_report()
 
 
 class Run:
-    """A recorder and a made-up run: each picture is a time, and what came of it."""
+    """A recorder and a simulated run."""
 
     def __init__(self, capacity: int = 1000) -> None:
         self.recorder = Recorder(capacity)
@@ -52,7 +52,7 @@ class Run:
         self.index = -1
 
     def arrive(self, t_ms: float) -> bool:
-        """A picture came in: whether the level looks at it."""
+        """Let a frame arrive. Return whether the rate limiter accepts it."""
         self.index += 1
         return bool(self.runtime.rate_limiter.accepts(round(t_ms * MS)))
 
@@ -88,7 +88,7 @@ class Run:
 
 
 def record(latencies_ms: Sequence[float], step_ms: float = 40.0) -> Recording:
-    """One picture every `step_ms` from the end of the warm-up on."""
+    """Record one frame every `step_ms` after the warm-up."""
     run = Run()
     run.frame(0.0)
     for number, latency_ms in enumerate(latencies_ms):

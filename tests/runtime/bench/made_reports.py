@@ -1,4 +1,4 @@
-"""Reports as emotion-bench makes them, without a run."""
+"""Reports of emotion-bench, generated without a run."""
 
 from __future__ import annotations
 
@@ -6,63 +6,34 @@ from typing import Any
 
 import numpy as np
 
-STAGES = ("wait", "sync", "preprocess", "face", "voice", "fusion", "publish")
-SHARES = (0.001, 0.01, 0.05, 0.5, 0.35, 0.08, 0.009)
-RANKS = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "p99.9": 99.9, "max": 100}
-CURVE_RANKS = (*range(100), 99.5, 99.9, 99.95, 99.99, 100)
+from emotion_edge.runtime.bench.recorder import ROW, Recording
+from emotion_edge.runtime.bench.summary import summarize
+
+STAGE_SHARES = (0.001, 0.01, 0.05, 0.5, 0.35, 0.08, 0.009)
 LEVELS = ("high", "medium", "low", "minimal")
 BUDGET_MS = 45.0
 
 
 def make_figures(seed: int, seconds: float, points: int, load: float) -> dict[str, Any]:
-    """Figures of a run that is disturbed in every second fifth: latency times `load` there."""
+    """Return figures of a run whose latency is `load` times as high in every second fifth."""
     rng = np.random.default_rng(seed)
     t_s = np.linspace(0, seconds, points, endpoint=False)
     disturbed = ((t_s * 5 // seconds) % 2 == 1) & (load > 1)
-    latency = 3.4 * rng.lognormal(0, 0.2, points) * np.where(disturbed, load, 1.0)
     lag_s = 0.02 * seconds
-    level = (np.interp((t_s - lag_s).clip(0), t_s, disturbed) > 0.5).astype(int)
-    changes = np.flatnonzero(np.diff(level)) + 1
-    ranked = {name: float(np.percentile(latency, rank)) for name, rank in RANKS.items()}
-    curve = np.percentile(latency, CURVE_RANKS, method="inverted_cdf")
-    misses = int((latency > BUDGET_MS).sum())
-    return {
-        "budget_ms": BUDGET_MS,
-        "latency_ms": {**ranked, "mean": float(latency.mean())},
-        "networks_ms": {name: 0.85 * ranked[name] for name in ("p50", "p90", "p99")},
-        "p50_over_networks": 1.18,
-        "p99_over_p50": ranked["p99"] / ranked["p50"],
-        "stages_ms": {
-            name: {rank: share * ranked[rank] for rank in ("p50", "p99")}
-            for name, share in zip(STAGES, SHARES, strict=True)
-        },
-        "misses": misses,
-        "misses_by_cause": {"voice": misses, "face": 0},
-        "frames": points + 2,
-        "dropped": 2,
-        "passed_over": 0,
-        "estimates": points,
-        "with_face": points,
-        "with_voice": points,
-        "level_time_s": {
-            name: float((level == number).mean() * seconds) for number, name in enumerate(LEVELS)
-        },
-        "level_switches": [
-            {"t_s": float(t_s[at]), "from": LEVELS[level[at - 1]], "to": LEVELS[level[at]]}
-            for at in changes
-        ],
-        "series": {
-            "t_s": t_s.round(3).tolist(),
-            "latency_ms": latency.round(3).tolist(),
-            "level": level.tolist(),
-            "levels": list(LEVELS),
-        },
-        "percentile_curve": {"rank": list(CURVE_RANKS), "latency_ms": curve.tolist()},
-    }
+    rows = np.zeros(points, ROW)
+    rows["t_ns"], rows["index"] = t_s * 1e9, np.arange(points)
+    rows["face"] = rows["voice"] = 1
+    rows["latency_us"] = 3400 * rng.lognormal(0, 0.2, points) * np.where(disturbed, load, 1.0)
+    rows["level"] = np.interp((t_s - lag_s).clip(0), t_s, disturbed) > 0.5
+    rows["stages_us"] = np.outer(rows["latency_us"], STAGE_SHARES)
+    causes = {"voice": int((rows["latency_us"] > 1e3 * BUDGET_MS).sum()), "face": 0}
+    accepted = np.ones(points, np.bool_)
+    recording = Recording(0, seconds, rows, rows["t_ns"].copy(), accepted, LEVELS, causes, 0)
+    return summarize(recording, BUDGET_MS)
 
 
 def make_report(seconds: float = 20.0, points: int = 600, load: float = 1.0) -> dict[str, Any]:
-    """With all that is always there."""
+    """Return a report without optional parts."""
     return {
         "format": 2,
         "scenario": "contended" if load > 1 else "steady",
@@ -84,7 +55,7 @@ def make_report(seconds: float = 20.0, points: int = 600, load: float = 1.0) -> 
 
 
 def make_full_report(seconds: float = 20.0, points: int = 600, load: float = 6.0) -> dict[str, Any]:
-    """With every part that is not always there."""
+    """Return a report with every optional part."""
     report = make_report(seconds, points, load)
     latency = report["latency_ms"]
     counts = {key: report[key] for key in ("frames", "misses", "latency_ms")}

@@ -1,16 +1,17 @@
-"""Two reports against each other: what counts as a difference."""
+"""Comparison of two reports: what counts as a difference, and which files are refused."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emotion_edge.runtime.bench import compare as checked_json
+from emotion_edge.runtime.bench import compare
 from emotion_edge.runtime.bench.compare import (
     UNKNOWN,
     WITHIN_NOISE,
@@ -25,7 +26,7 @@ from .made_reports import make_report
 
 
 def with_repeats(report: dict[str, Any], *p99_ms: float) -> dict[str, Any]:
-    """The same, as the median of runs whose p99 were these."""
+    """Return the report with repeats of these p99."""
     latency = report["latency_ms"]
     repeats = [
         {"latency_ms": {**latency, "p99": value}, "misses": 0, "frames": 600} for value in p99_ms
@@ -34,7 +35,6 @@ def with_repeats(report: dict[str, Any], *p99_ms: float) -> dict[str, Any]:
 
 
 def find_row(old: dict[str, Any], new: dict[str, Any], name: str) -> Row:
-    """The row of one figure."""
     return next(row for row in compare_reports(old, new).rows if row.name == name)
 
 
@@ -51,7 +51,7 @@ def find_row(old: dict[str, Any], new: dict[str, Any], name: str) -> Row:
 def test_verdict_is_by_the_spread_of_repeats(
     report: dict[str, Any], now_ms: float, verdict: str
 ) -> None:
-    """Repeats 4.5 to 5.5 around 5: less than a fifth is noise."""
+    """With repeats of 4.5 to 5.5 around 5, less than a fifth is noise."""
     old = with_repeats(report, 4.5, 5.0, 5.5)
     new = {**report, "latency_ms": {**report["latency_ms"], "p99": now_ms}}
     row = find_row(old, new, "latency p99")
@@ -61,14 +61,14 @@ def test_verdict_is_by_the_spread_of_repeats(
 
 
 def test_wider_spread_of_both_counts(report: dict[str, Any]) -> None:
-    """One of the two may have been repeated on a quieter machine."""
+    """One of the two may have run on a quieter machine."""
     old, new = with_repeats(report, 4.9, 5.0, 5.1), with_repeats(report, 5.5, 6.0, 6.5)
     assert find_row(old, new, "latency p99").band == pytest.approx(1 / 6)
     assert find_row(old, new, "latency p99").verdict == "slower"
 
 
 def test_no_verdict_without_repeats(report: dict[str, Any]) -> None:
-    """One run has no spread, and neither has one repeat."""
+    """One run has no spread, nor has one repeat."""
     other = with_repeats(report, 1.0, 1.0, 1.0)
     other["repeats"] = other["repeats"][:1]
     rows = compare_reports(report, other).rows
@@ -76,8 +76,8 @@ def test_no_verdict_without_repeats(report: dict[str, Any]) -> None:
     assert {row.band for row in rows} == {None}
 
 
-def test_misses_that_come_and_go_are_noise(report: dict[str, Any]) -> None:
-    """A median of 0 has no relative spread; more than never is more."""
+def test_irregular_misses_are_noise(report: dict[str, Any]) -> None:
+    """A median of 0 has no relative spread."""
     old = with_repeats(report, 5.0, 5.0, 5.0)
     new = {**report, "misses": 3}
     assert find_row(old, new, "misses").verdict == "more"
@@ -87,7 +87,7 @@ def test_misses_that_come_and_go_are_noise(report: dict[str, Any]) -> None:
 
 
 def test_figures_of_one_report_alone_are_left_out(full_report: dict[str, Any]) -> None:
-    """Networks that only one of them was timed with."""
+    """A network of one report has no row."""
     new = deepcopy(full_report)
     del new["models"]["voice int8"]
     names = [row.name for row in compare_reports(full_report, new).rows]
@@ -96,29 +96,29 @@ def test_figures_of_one_report_alone_are_left_out(full_report: dict[str, Any]) -
 
 
 def test_differences_are_named(report: dict[str, Any]) -> None:
-    """What makes two runs hard to compare; clock rates of the moment do not."""
+    """Clock rates of the moment are no difference of conditions."""
     other = {
         **report,
         "source": "clip.mp4",
         "machine": {**report["machine"], "cores": 8, "cpu_freq_mhz": [1500.0]},
     }
-    found = compare_reports(report, other).differences
-    assert found == ("source: demo then, clip.mp4 now", "machine cores: 2 then, 8 now")
+    lines = compare_reports(report, other).differences
+    assert [line.partition(":")[0] for line in lines] == ["source", "machine cores"]
     assert compare_reports(report, report).differences == ()
 
 
 def test_print_lists_differences_first(
     report: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Control letters of another's file do not reach the terminal."""
+    """Control characters of a file do not reach the terminal."""
     print_comparison(compare_reports({**report, "source": "\x1b[31mred"}, report))
     shown = capsys.readouterr().out
-    assert shown.startswith("not the same: source: �[31mred then, demo now")
-    assert "give --repeats" in shown
+    assert "�[31mred" in shown.splitlines()[0]
+    assert "--repeats" in shown
 
 
-def test_loads_what_was_written(full_report: dict[str, Any], tmp_path: Path) -> None:
-    """Both ways a report comes."""
+def test_loads_a_written_report(full_report: dict[str, Any], tmp_path: Path) -> None:
+    """With and without optional parts."""
     file = tmp_path / "old.json"
     file.write_text(json.dumps(full_report))
     assert load_report(file) == json.loads(json.dumps(full_report))
@@ -127,25 +127,25 @@ def test_loads_what_was_written(full_report: dict[str, Any], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "names"),
     [
-        ("", "not JSON"),
-        ("{", "not JSON"),
-        ("\x80", "not JSON|no report"),
-        ("[" * 100_000, "not JSON"),
-        ('{"latency_ms": NaN}', "not JSON"),
-        ("[1, 2]", "no report of emotion-bench"),
-        ("{}", "no report of emotion-bench"),
-        ('{"latency_ms": {}}', "format None; only 2"),
-        ('{"latency_ms": {}, "format": 3}', "format 3; only 2"),
-        ('{"latency_ms": {}, "format": 2}', r"p50.*\$\.latency_ms"),
+        ("", "old.json"),
+        ("{", "old.json"),
+        ("\x80", "old.json"),
+        ("[" * 100_000, "old.json"),
+        ('{"latency_ms": NaN}', "old.json"),
+        ("[1, 2]", "latency_ms"),
+        ("{}", "latency_ms"),
+        ('{"latency_ms": {}}', "format None"),
+        ('{"latency_ms": {}, "format": 3}', "format 3"),
+        ('{"latency_ms": {}, "format": 2}', "latency_ms"),
     ],
 )
-def test_other_files_are_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_other_files_are_refused_in_one_line(tmp_path: Path, text: str, names: str) -> None:
     """The line names the file, and the field where there is one."""
     file = tmp_path / "old.json"
     file.write_text(text, encoding="latin-1")
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=names) as caught:
         load_report(file)
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)
@@ -166,32 +166,25 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path, text: str, said: st
 def test_wrong_fields_are_named(
     report: dict[str, Any], tmp_path: Path, path: tuple[str, ...], value: object
 ) -> None:
-    """Anybody may have changed the file."""
     *above, last = path
-    place = report
+    parent = report
     for key in above:
-        place = place[key]
-    place[last] = value
+        parent = parent[key]
+    parent[last] = value
     file = tmp_path / "old.json"
     file.write_text(json.dumps(report))
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=re.escape(str(file))):
         load_report(file)
-    assert str(file) in str(caught.value)
 
 
 def test_files_that_cannot_be_read_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None at all, a folder, a pipe that nobody writes to, and one that is too large."""
+    """A missing file, a folder, a pipe without a writer, and a file that is too large."""
     pipe, large = tmp_path / "pipe", tmp_path / "large.json"
     os.mkfifo(pipe)
-    monkeypatch.setattr(checked_json, "MAX_BYTES", 1024**2)
+    monkeypatch.setattr(compare, "MAX_BYTES", 1024**2)
     large.write_bytes(b" " * (1024**2 + 1))
-    for file, said in (
-        (tmp_path / "none.json", "No such file"),
-        (tmp_path, "not a file"),
-        (pipe, "not a file"),
-        (large, "more than the 1 MiB"),
-    ):
-        with pytest.raises(ConfigError, match=said):
+    for file in (tmp_path / "none.json", tmp_path, pipe, large):
+        with pytest.raises(ConfigError, match=re.escape(str(file))):
             load_report(file)

@@ -1,4 +1,4 @@
-"""What is said about the machine beside the figures."""
+"""Conditions of a run in the report."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ class Board:
 def test_throttle_events(
     before: dict[str, int], after: dict[str, int], want: dict[str, int]
 ) -> None:
-    """Differences of counters that may start anew, come late, or go."""
+    """Counters may restart, appear late, or disappear."""
     assert count_events(status(before), status(after)) == want
 
 
 def test_before_and_after() -> None:
-    """Sensors on both sides of the run; switches and load as they are."""
+    """Sensors before and after the run, context switches and load."""
     conditions = Conditions(Board(status({"oc1": 1}, 40.0), status({"oc1": 4}, 61.5)))
     conditions.start()
-    found = conditions.describe()
-    assert found["sensors"]["before"]["temperature_c"] == 40.0
-    assert found["sensors"]["after"]["temperature_c"] == 61.5
-    assert found["sensors"]["throttle_events"] == {"oc1": 3}
-    assert found["context_switches"]["voluntary"] >= 0
-    assert found["context_switches"]["involuntary"] >= 0
-    assert found["load_average_before"] >= 0
+    entry = conditions.describe()
+    assert entry["sensors"]["before"]["temperature_c"] == 40.0
+    assert entry["sensors"]["after"]["temperature_c"] == 61.5
+    assert entry["sensors"]["throttle_events"] == {"oc1": 3}
+    assert entry["context_switches"]["voluntary"] >= 0
+    assert entry["context_switches"]["involuntary"] >= 0
+    assert entry["load_average_before"] >= 0
 
 
 def test_versions() -> None:
-    """Of what results depend on; what is not there is said not to be."""
-    found = read_versions()
-    assert found["numpy"] == np.__version__
-    assert found["tensorrt"]
+    """A package that is not installed has an entry too."""
+    versions = read_versions()
+    assert versions["numpy"] == np.__version__
+    assert versions["tensorrt"]

@@ -1,4 +1,4 @@
-"""The page of a run: complete, by itself, and safe to open."""
+"""The page of a report: complete, self-contained and safe to open."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Page(HTMLParser):
 
 
 def test_page_shows_every_part(full_report: dict[str, Any], tmp_path: Path) -> None:
-    """All plots and tables, with a comparison."""
+    """The page has all plots and tables, and a comparison."""
     path = tmp_path / "report.html"
     write_html(full_report, path, compare_reports(full_report, full_report))
     text = path.read_text(encoding="utf-8")
@@ -54,15 +54,15 @@ def test_page_shows_every_part(full_report: dict[str, Any], tmp_path: Path) -> N
 
 
 def test_page_of_a_plain_run_has_no_empty_parts(report: dict[str, Any]) -> None:
-    """No phases, nothing beside, no networks alone, no soak, no comparison."""
+    """Optional parts are left out."""
     page = Page(render_page(report))
     assert page.tags.count("svg") == 3
     assert "missed the budget" not in page.words
     assert not {"Soak", "Phases, ms", "Compared with an earlier run"} & set(page.words)
 
 
-def test_page_needs_nothing_else(full_report: dict[str, Any]) -> None:
-    """No script, nothing to load, and a policy that would forbid it."""
+def test_page_is_self_contained(full_report: dict[str, Any]) -> None:
+    """It has no script and nothing to load, and a policy that forbids both."""
     text = render_page(full_report)
     page = Page(text)
     assert "script" not in page.tags
@@ -74,8 +74,8 @@ def test_page_needs_nothing_else(full_report: dict[str, Any]) -> None:
     assert not re.search(r"@import|url\((?!#)", text)
 
 
-def test_what_is_referred_to_is_there_once(full_report: dict[str, Any]) -> None:
-    """Several SVG elements share the page's names."""
+def test_references_are_unique(full_report: dict[str, Any]) -> None:
+    """All SVG elements share the ids of the page."""
     text = render_page(full_report)
     ids = re.findall(r'\bid="([^"]+)"', text)
     for name in re.findall(r'(?:href="#|url\(#)([^")]+)', text):
@@ -83,11 +83,11 @@ def test_what_is_referred_to_is_there_once(full_report: dict[str, Any]) -> None:
     shapes: dict[str, list[str]] = {name: [] for name in ids}
     for name, rest in re.findall(r'\bid="([^"]+)"([^>]*>)', text):
         shapes[name].append(rest)
-    assert all(len(set(found)) == 1 for found in shapes.values())
+    assert all(len(set(same_id)) == 1 for same_id in shapes.values())
 
 
 def test_text_is_escaped(full_report: dict[str, Any]) -> None:
-    """Names of files, levels, networks and processors come from outside."""
+    """Names of files, levels, networks and processors are untrusted."""
     bad = "<script>alert(1)</script>$\\frac{$"
     full_report.update(source=bad, level=bad)
     full_report["series"]["levels"][0] = bad
@@ -101,20 +101,19 @@ def test_text_is_escaped(full_report: dict[str, Any]) -> None:
 
 
 def test_long_run_makes_a_small_page() -> None:
-    """Half an hour: the series is drawn as spans, not as 20,000 marks."""
+    """A series of half an hour is drawn as ranges, not as 20,000 marks."""
     text = render_page(make_report(1800.0, 20_000, 14.0))
     assert len(text) < 1_000_000
     assert "fastest to slowest in 3 s" in text
 
 
 def test_same_figures_give_the_same_page(full_report: dict[str, Any]) -> None:
-    """So pages can be compared."""
     assert render_page(full_report) == render_page(full_report)
 
 
 @pytest.mark.parametrize("points", [1, 2, 1201])
-def test_short_series_and_silence_are_drawn(points: int) -> None:
-    """One result, and moments without any."""
+def test_short_series_and_gaps_are_drawn(points: int) -> None:
+    """A single result, and times without results."""
     report = make_report(20.0, points)
     series = report["series"]
     series["t_s"] = np.where(
@@ -126,18 +125,17 @@ def test_short_series_and_silence_are_drawn(points: int) -> None:
 def test_missing_library_is_one_line(
     report: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It says what to install, before anything is written."""
+    """The extra is named, before anything is written."""
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name)
     )
     path = tmp_path / "report.html"
-    with pytest.raises(ConfigError, match=r"pip install 'emotion-edge\[report\]'"):
+    with pytest.raises(ConfigError, match=r"emotion-edge\[report\]"):
         write_html(report, path)
     assert not path.exists()
 
 
 def test_file_that_cannot_be_written_is_one_line(report: dict[str, Any], tmp_path: Path) -> None:
-    """A folder that is not there."""
-    with pytest.raises(ConfigError, match=r"--html .*No such file"):
+    with pytest.raises(ConfigError, match="--html"):
         write_html(report, tmp_path / "none" / "report.html")

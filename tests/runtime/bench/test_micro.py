@@ -1,4 +1,4 @@
-"""Networks alone: how long, how often, and which ones."""
+"""Micro-benchmarks of networks: which, how often, and with which figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MS = 1_000_000
 
 
 class Engine:
-    """Takes a little longer each time, on a clock of its own."""
+    """An engine whose inference takes longer each time, on a clock of its own."""
 
     def __init__(self, first_ms: float) -> None:
         self.first_ms = first_ms
@@ -31,8 +31,8 @@ class Engine:
         return round(self.now_ms * MS)
 
 
-def test_a_quick_network_is_run_often() -> None:
-    """200 times after 200 ms of warm-up, whose runs do not count."""
+def test_quick_network() -> None:
+    """It runs 200 times after 200 ms of warm-up, which do not count."""
     engine: Any = Engine(1.0)
     figures = time_network(engine, {}, engine.now_ns)
     warm_up = engine.runs - 200
@@ -44,20 +44,19 @@ def test_a_quick_network_is_run_often() -> None:
     assert figures["mean"] == pytest.approx(1 + (warm_up + 99.5) / 1000, abs=1e-3)
 
 
-def test_a_slow_network_is_run_for_a_second() -> None:
-    """Nobody waits 200 times for it."""
+def test_slow_network_runs_for_a_second() -> None:
     engine: Any = Engine(300.0)
     assert time_network(engine, {}, engine.now_ns)["runs"] == 4
 
 
 def test_every_network_once(null_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The face at each size that a level has, the voice once; with all the figures."""
+    """The face at each size of a level, the voice once, each with all figures."""
     monkeypatch.setattr(micro, "WARM_UP_NS", 0)
     monkeypatch.setattr(micro, "MAX_RUNS", 3)
     config = load_config(None, [f"bundle='{null_bundle}'", "engines.name=null"])
-    found = time_models(config, load_bundle(null_bundle))
-    assert list(found) == ["face 64 px fp32", "voice fp32", "face 48 px fp32"]
-    figures = found["face 64 px fp32"]
+    models = time_models(config, load_bundle(null_bundle))
+    assert list(models) == ["face 64 px fp32", "voice fp32", "face 48 px fp32"]
+    figures = models["face 64 px fp32"]
     assert list(figures) == ["min", "max", "mean", "p50", "p90", "p95", "p99", "runs"]
     assert 0 <= figures["min"] <= figures["p50"] <= figures["max"]
     assert figures["runs"] == 3

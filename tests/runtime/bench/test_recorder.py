@@ -1,4 +1,4 @@
-"""What is kept of a run, and what is left of it when there was more than expected."""
+"""Recordings: their rows, their limits in time and in capacity, and lost frames."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 MS = 1_000_000
 
 
-def test_keeps_what_was_published(run: Run) -> None:
-    """Times, stages, level and modalities of each estimate after the warm-up, in their order."""
+def test_rows(run: Run) -> None:
+    """Each estimate after the warm-up has its times, stages, level and modalities."""
     run.frame(500.0)
     assert run.recorder.started.is_set()
     run.frame(1499.0)
@@ -36,8 +36,8 @@ def test_keeps_what_was_published(run: Run) -> None:
     assert recording.lost == 0
 
 
-def test_what_comes_after_the_end_is_left_out(run: Run) -> None:
-    """The last pictures of a run may still be on their way when it ends."""
+def test_frames_after_the_end_are_left_out(run: Run) -> None:
+    """The last frames may still be in process when a run ends."""
     run.frame(0.0)
     run.frame(1000.0)
     run.frame(1500.0)
@@ -48,7 +48,7 @@ def test_what_comes_after_the_end_is_left_out(run: Run) -> None:
 
 
 def test_ring_keeps_the_newest(make_run: Callable[[int], Run]) -> None:
-    """A camera that is faster than it was asked to be costs the oldest, and says from when on."""
+    """A camera above its configured rate overwrites the oldest rows. `start_ns` follows."""
     run = make_run(4)
     for number in range(11):
         run.frame(number * 500.0)
@@ -60,7 +60,7 @@ def test_ring_keeps_the_newest(make_run: Callable[[int], Run]) -> None:
 
 
 def test_misses_before_the_warm_up_is_over_do_not_count(run: Run) -> None:
-    """The log counts from the start, the report does not."""
+    """The log counts from the start, the recording from the end of the warm-up."""
     causes = run.runtime.latency.misses_by_cause
     run.frame(0.0)
     causes["face"] = 2
@@ -74,7 +74,7 @@ def test_misses_before_the_warm_up_is_over_do_not_count(run: Run) -> None:
 
 
 def test_frames_are_distinguished_from_audio_only_estimates(run: Run) -> None:
-    """An estimate without a picture counts no picture."""
+    """An audio-only estimate is no frame."""
     run.frame(0.0)
     run.frame(1000.0)
     run.estimate(1250.0)
@@ -85,14 +85,14 @@ def test_frames_are_distinguished_from_audio_only_estimates(run: Run) -> None:
 
 
 def test_run_with_audio_only(run: Run) -> None:
-    """Without any picture the figures are those of the sound's estimates."""
+    """Without any frame the figures are of the audio-only estimates."""
     for number in range(8):
         run.estimate(number * 250.0)
     assert len(run.recorder.finish(1.0).frame_rows) == 4
 
 
-def test_a_lost_estimate_shows(run: Run) -> None:
-    """Dropped and passed over is explained; a picture that vanishes is not."""
+def test_lost_frames(run: Run) -> None:
+    """Dropped and skipped frames are explained, a frame that vanishes is not."""
     run.frame(0.0)
     run.runtime.rate_limiter.set_rate(15.0)
     run.frame(1000.0)
@@ -108,11 +108,11 @@ def test_a_lost_estimate_shows(run: Run) -> None:
 
 
 def test_recording_rate_limiter_limits_as_usual() -> None:
-    """They pass over what the pacer does, and remember what they said."""
+    """It accepts the frames of a rate limiter, and records the decisions."""
     arrivals = RecordingRateLimiter(10)
     arrivals.set_rate(15.0)
-    wanted = [arrivals.accepts(round(n * 1e9 / 30)) for n in range(4)]
-    times, kept = arrivals.read()
-    assert kept.tolist() == wanted == [True, False, True, False]
+    decisions = [arrivals.accepts(round(n * 1e9 / 30)) for n in range(4)]
+    times, accepted = arrivals.read()
+    assert accepted.tolist() == decisions == [True, False, True, False]
     assert times.tolist() == [0, 33_333_333, 66_666_667, 100_000_000]
     assert arrivals.skipped == 2

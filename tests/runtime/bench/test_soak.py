@@ -1,4 +1,4 @@
-"""What a long run holds on to, sampled on a clock that the test moves."""
+"""The soak log, on a fake clock."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PRELOADED_BYTES = 100_000_000
 
 
 def log_of(samples: Iterator[Sample], seconds: float) -> SoakLog:
-    """One that has sampled until its table was full."""
+    """Return a log with a full table."""
     log = SoakLog(seconds, PRELOADED_BYTES, FakeClock(5 * SECOND), lambda: next(samples))
     log.run()
     return log
 
 
 def test_growth_after_the_warm_up() -> None:
-    """What is loaded in the first tenth does not count, nor do the pictures that are held."""
+    """The warm-up of a tenth does not count, nor does the memory of preloaded media."""
     figures = log_of(
         ((150.0 + (0 if n < 20 else 100 + n / 10), 12.0 + (n > 200), 9.0) for n in count()), 200
     ).describe(lost_estimates=3)
@@ -39,8 +39,8 @@ def test_growth_after_the_warm_up() -> None:
     assert figures["threads"][0] == 12
 
 
-def test_samples_missed_in_a_stall_are_not_made_up_for() -> None:
-    """A burst of them would be one moment that counts as many."""
+def test_stall_costs_samples() -> None:
+    """Missed samples are not taken later: a burst would count one moment many times."""
     clock = FakeClock(5 * SECOND)
     numbers = count()
 
@@ -55,14 +55,13 @@ def test_samples_missed_in_a_stall_are_not_made_up_for() -> None:
 
 
 def test_no_growth() -> None:
-    """Nothing out of nothing."""
     figures = log_of(((150.0, 12.0, 9.0) for _ in count()), 30).describe(0)
     growth = [figures[name] for name in ("rss_growth_percent", "threads_growth", "fds_growth")]
     assert growth == [0.0, 0, 0]
 
 
-def test_a_single_sample() -> None:
-    """A run that ended in its first second still has figures."""
+def test_single_sample() -> None:
+    """A run of less than a second has figures."""
     log = SoakLog(100.0, 0, FakeClock(), lambda: (1.0, 2.0, 3.0))
     log._stop.set()
     log.run()
@@ -71,8 +70,8 @@ def test_a_single_sample() -> None:
     assert figures["rss_growth_percent"] == 0.0
 
 
-def test_long_runs_are_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file does not grow with the days."""
+def test_long_runs_are_decimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size of the file is bounded."""
     monkeypatch.setattr(soak, "MAX_POINTS", 50)
     figures = log_of(((150.0, 12.0, 9.0) for _ in count()), 100).describe(0)
     assert len(figures["t_s"]) == len(figures["rss_mb"]) == 40
@@ -80,7 +79,7 @@ def test_long_runs_are_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_this_process() -> None:
-    """Figures of the right order, and none of them 0."""
+    """The readings have a plausible magnitude."""
     memory_mb, threads, files = make_sampler()()
     assert 10 < memory_mb < 10_000
     assert 1 <= threads < 1000

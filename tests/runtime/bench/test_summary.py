@@ -1,4 +1,4 @@
-"""Figures of made-up runs against what is counted by hand."""
+"""Figures of simulated runs against values calculated by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_percentile_is_a_value_that_occurred(values: list[float], rank: float, want: float) -> None:
-    """Nearest rank, as a budget is about results that there were."""
+    """Nearest rank: a budget is about results that occurred."""
     assert percentile(list(values), rank) == want
 
 
@@ -69,7 +69,7 @@ def test_figures_of_a_run(make_recording: Callable[..., Any]) -> None:
 
 
 def test_frame_counts_add_up(run: Run) -> None:
-    """Estimated, passed over at a low level, or overwritten: together all that came in."""
+    """Frames are estimated, skipped at a low level, or dropped."""
     run.frame(0.0)
     run.frame(1000.0, 46.0)
     assert run.arrive(1033.0)  # overwritten
@@ -84,7 +84,7 @@ def test_frame_counts_add_up(run: Run) -> None:
 
 
 def test_frames_lost_by_the_camera(run: Run) -> None:
-    """It numbers them, though they never came: they are dropped ones, as before."""
+    """A gap in the camera's numbers counts as dropped frames."""
     run.frame(0.0)
     run.frame(1000.0)
     run.index += 3
@@ -94,7 +94,7 @@ def test_frames_lost_by_the_camera(run: Run) -> None:
 
 
 def test_levels_over_time(run: Run) -> None:
-    """A level lasts from its first result to the first of the next one."""
+    """A level lasts from its first result to the next level's first result."""
     for t_ms, level in ((0, "high"), (1000, "high"), (1500, "low"), (2250, "high")):
         run.frame(float(t_ms), 5.0, level)
     figures = summarize(run.recorder.finish(2.0), 45.0)
@@ -109,7 +109,7 @@ def test_levels_over_time(run: Run) -> None:
 def test_series_keeps_the_worst_of_its_neighbours(
     make_recording: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long the run, a late result is seen."""
+    """A late result is in the series of any long run."""
     monkeypatch.setattr(summary, "MAX_POINTS", 3)
     series = summarize(make_recording([1, 9, 2, 3, 4, 5, 80]), 45.0)["series"]
     assert series["latency_ms"] == [9.0, 5.0, 80.0]
@@ -117,7 +117,7 @@ def test_series_keeps_the_worst_of_its_neighbours(
 
 
 def test_phases(run: Run) -> None:
-    """Each has its own figures; after a disturbance, how long the best level took to come back."""
+    """Each has its own figures, and the recovery time after a disturbance."""
     run.frame(0.0)
     for n, (level, latency_ms) in enumerate(
         [("high", 5), ("high", 50), ("low", 60), ("low", 8), ("high", 5), ("low", 6), ("high", 4)]
@@ -128,20 +128,20 @@ def test_phases(run: Run) -> None:
         Phase("hogs", 0.1, 0.25, disturbed=True),
         Phase("quiet", 0.25, 0.75),
     )
-    before, hogs, after = summarise_phases(run.recorder.finish(0.75), phases, 45.0)
+    before, load, after = summarise_phases(run.recorder.finish(0.75), phases, 45.0)
     assert (before["frames"], before["misses"]) == (1, 0)
-    assert (hogs["frames"], hogs["misses"]) == (2, 2)
-    assert hogs["latency_ms"] == {"p50": 50.0, "p99": 60.0, "max": 60.0}
-    assert "back_at_top_s" not in hogs
+    assert (load["frames"], load["misses"]) == (2, 2)
+    assert load["latency_ms"] == {"p50": 50.0, "p99": 60.0, "max": 60.0}
+    assert "back_at_top_s" not in load
     # Back at 0.4 s, but not for good before 0.6 s.
     assert after["back_at_top_s"] == 0.35
     assert after["latency_ms"]["max"] == 8.0
-    # Results at 0.26, 0.308 (of the picture at 0.3), 0.405, 0.506 and 0.604 s.
+    # Results at 0.26, 0.308 (of the frame at 0.3), 0.405, 0.506 and 0.604 s.
     assert after["longest_gap_ms"] == 146.0
 
 
 def test_never_back_at_the_best_level(run: Run) -> None:
-    """None, not a number that looks good; and 0 for a run that never left it."""
+    """None without a recovery, 0 for a run that never left the best level."""
     run.frame(0.0)
     run.frame(1000.0)
     run.frame(1100.0, 5.0, "low")
@@ -152,8 +152,8 @@ def test_never_back_at_the_best_level(run: Run) -> None:
     assert summarise_phases(run.recorder.finish(0.2), at_top, 45.0)[1]["back_at_top_s"] == 0.0
 
 
-def test_a_phase_without_results(run: Run) -> None:
-    """Nothing to take a percentile of, and a gap as long as the phase."""
+def test_phase_without_results(run: Run) -> None:
+    """It has no percentiles, and a gap as long as the phase."""
     run.frame(0.0)
     run.frame(1000.0)
     (phase,) = summarise_phases(run.recorder.finish(2.0), (Phase("silent", 1.0, 2.0),), 45.0)
@@ -162,7 +162,7 @@ def test_a_phase_without_results(run: Run) -> None:
 
 
 def test_repeats_are_medians(make_recording: Callable[..., Any]) -> None:
-    """Figure by figure; what is no figure comes from the run in the middle, all are kept."""
+    """Figures are medians one by one. The rest is of the middle run, and all runs are listed."""
     runs = [summarize(make_recording(list_ms), 45.0) for list_ms in ([9, 50], [1, 80], [5, 60])]
     report = combine_repeats(runs)
     assert (report["latency_ms"]["p50"], report["latency_ms"]["p99"]) == (5.0, 60.0)

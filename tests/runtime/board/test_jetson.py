@@ -1,4 +1,4 @@
-"""A Jetson's own sensors, on made-up trees of three modules and two JetPacks."""
+"""The sensors of a Jetson, on synthetic trees of three modules and two JetPacks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_whole_reading(tmp_path: Path, module: Module, l4t: tuple[str, str]) -> 
 
 
 def test_each_counter_has_its_cause(tmp_path: Path) -> None:
-    """As the counters stand: who takes differences keeps the last reading."""
+    """The counters are returned as they are, within 32 bits."""
     board = JetsonBoard(build_jetson(tmp_path, ORIN_NX))
     (folder,) = (tmp_path / THROTTLING / "hwmon").iterdir()
     for number, count in ((1, "3"), (2, "15"), (3, "4294967295")):
@@ -81,12 +81,12 @@ def test_each_counter_has_its_cause(tmp_path: Path) -> None:
         "average over-current": 15,
         "instantaneous over-current": 2**32 - 1,
     }
-    (folder / "oc3_event_cnt").write_text("4294967296\n")  # 32 bits have no such number
+    (folder / "oc3_event_cnt").write_text("4294967296\n")
     assert "instantaneous over-current" not in board.read().throttle_events
 
 
 def test_monitors_change_numbers(tmp_path: Path) -> None:
-    """Power and throttling swap theirs: absent for a while, never taken for each other."""
+    """When power and throttling swap theirs, both are absent for a while and never confused."""
     board = JetsonBoard(build_jetson(tmp_path, ORIN_NANO))
     healthy = board.read()
     (folder,) = (tmp_path / THROTTLING / "hwmon").iterdir()
@@ -103,8 +103,8 @@ def test_monitors_change_numbers(tmp_path: Path) -> None:
     assert status.throttle_events["under-voltage"] == 1
 
 
-def test_search_is_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sensors that answer are not looked for again; ones that never do, every 60 readings."""
+def test_searches_are_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sensor that responds is not searched again; a missing one, every 60 readings."""
     searches: list[str] = []
 
     def search(root: str) -> None:
@@ -120,14 +120,14 @@ def test_search_is_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (root / GPU / "load").unlink()
     board = JetsonBoard(root)
     write_files(root, {f"{GPU}/load": "7\n"})
-    read_times(board, READS_PER_DISCOVERY + 1)  # one search has found it
+    read_times(board, READS_PER_DISCOVERY + 1)  # a search has found it
     monkeypatch.setattr("emotion_edge.runtime.board.jetson.find_gpu_load", search)
     read_times(board, 2 * READS_PER_DISCOVERY)
     assert len(searches) == 4
 
 
 def test_gpu_appears_late(tmp_path: Path) -> None:
-    """JetPack 7 may start this program before it has made the GPU's files."""
+    """JetPack 7 may start the program before the GPU's files exist."""
     root = build_jetson(tmp_path, AGX_ORIN, JETPACK_7)
     remove(root / "sys/class/devfreq/17000000.gpu")
     (root / GPU / "load").unlink()
@@ -144,14 +144,14 @@ def test_gpu_appears_late(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", [*GPU_LOAD_FILES, "sys/class/devfreq/17000000.ga10b/device/load"])
 def test_gpu_load_has_moved_between_releases(tmp_path: Path, file: str) -> None:
-    """Each place where NVIDIA has had it, beside files that are there and say nothing."""
+    """Each path that NVIDIA has used, beside an existing file without a number."""
     write_files(tmp_path, {"sys/devices/gpu.0/load": "N/A\n", file: "5\n"})
     assert JetsonBoard(tmp_path).read().gpu_load_percent == 0.5
 
 
 @pytest.mark.parametrize("invalid", [*INVALID_READINGS, b"1001\n", b"-1\n", b"12.5\n"])
 def test_gpu_load_out_of_range(tmp_path: Path, invalid: bytes) -> None:
-    """More than everything, less than nothing, or no number."""
+    """Above 100 %, below 0, or no number."""
     board = JetsonBoard(build_jetson(tmp_path, ORIN_NANO))
     (tmp_path / GPU / "load").write_bytes(invalid)
     assert board.read().gpu_load_percent is None
@@ -161,7 +161,7 @@ def test_gpu_load_out_of_range(tmp_path: Path, invalid: bytes) -> None:
 
 @pytest.mark.parametrize(("file", "value"), [("in3_input", "-8\n"), ("curr3_input", "100001\n")])
 def test_total_needs_all_of_its_rails(tmp_path: Path, file: str, value: str) -> None:
-    """A sum without one of its rails would look like a module that needs less."""
+    """A sum without one of its rails would be too low."""
     board = JetsonBoard(build_jetson(tmp_path, AGX_ORIN))
     (folder,) = (tmp_path / I2C / "1-0040/hwmon").iterdir()
     (folder / file).write_text(value)
@@ -170,8 +170,8 @@ def test_total_needs_all_of_its_rails(tmp_path: Path, file: str, value: str) -> 
     assert status.power_mw is None
 
 
-def test_clock_of_the_gpu_out_of_range(tmp_path: Path) -> None:
-    """Above 10 GHz it is no clock rate."""
+def test_gpu_clock_out_of_range(tmp_path: Path) -> None:
+    """Above 10 GHz."""
     board = JetsonBoard(build_jetson(tmp_path, ORIN_NANO))
     clock = tmp_path / GPU / "devfreq/17000000.gpu/cur_freq"
     clock.write_text("10000000001\n")
@@ -179,7 +179,8 @@ def test_clock_of_the_gpu_out_of_range(tmp_path: Path) -> None:
 
 
 def test_power_mode_follows_nvpmodel(tmp_path: Path) -> None:
-    """The mode can be changed while the program runs; a mode without a name has a number."""
+    """The mode may change while the program runs. A mode without a name is a number."""
+    assert read_power_mode(str(tmp_path)) is None
     board = JetsonBoard(build_jetson(tmp_path, ORIN_NANO))
     assert board.read().power_mode == "MAXN_SUPER"
     status = tmp_path / "var/lib/nvpmodel/status"
@@ -196,10 +197,10 @@ def test_power_mode_follows_nvpmodel(tmp_path: Path) -> None:
     assert read_power_mode(str(tmp_path)) is None
 
 
-def test_power_modes_of_a_long_file(tmp_path: Path) -> None:
-    """NVIDIA's file describes every knob before the first mode."""
-    knobs = "< PARAM TYPE=FILE NAME=CPU_ONLINE >\n" * 2000
-    write_files(tmp_path, {"etc/nvpmodel.conf": knobs + "< POWER_MODEL ID=0 NAME=MAXN >\n"})
+def test_power_modes_in_a_long_file(tmp_path: Path) -> None:
+    """NVIDIA's file describes every parameter before the first mode."""
+    parameters = "< PARAM TYPE=FILE NAME=CPU_ONLINE >\n" * 2000
+    write_files(tmp_path, {"etc/nvpmodel.conf": parameters + "< POWER_MODEL ID=0 NAME=MAXN >\n"})
     assert find_power_modes(str(tmp_path)) == {0: "MAXN"}
 
 
@@ -220,13 +221,13 @@ def test_power_modes_of_a_long_file(tmp_path: Path) -> None:
     ],
 )
 def test_number_of_the_power_mode(tmp_path: Path, status: str, mode: int | None) -> None:
-    """All of its digits or none, whatever stands beside them."""
+    """All of its digits or none, whatever surrounds them."""
     write_files(tmp_path, {"var/lib/nvpmodel/status": status})
     assert read_power_mode_id(str(tmp_path)) == mode
 
 
 def test_names_of_power_modes(tmp_path: Path) -> None:
-    """With blanks in it and around it; what is commented out is none, nor a number too long."""
+    """With blanks inside and around; without comments, and without too long a number."""
     text = (
         "< POWER_MODEL ID=1 NAME=15W >\n"
         "# < POWER_MODEL ID=2 NAME=OLD >\n"
@@ -241,15 +242,8 @@ def test_names_of_power_modes(tmp_path: Path) -> None:
     assert read_power_mode(str(tmp_path)) == "Kiosk at  night"
 
 
-def test_without_a_configuration(tmp_path: Path) -> None:
-    """The number is all that is known; without the status, nothing is."""
-    assert read_power_mode(str(tmp_path)) is None
-    write_files(tmp_path, {"var/lib/nvpmodel/status": "pmode:0010"})
-    assert read_power_mode(str(tmp_path)) == "mode 10"
-
-
 def test_empty_tree(tmp_path: Path) -> None:
-    """Nothing at all: every sensor is silent, what psutil knows is there."""
+    """No sensor responds, except psutil."""
     status = JetsonBoard(tmp_path, FakeClock()).read()
     assert status.rss_mb > 10
     assert status.temperatures_c == status.power_rails_mw == status.throttle_events == {}

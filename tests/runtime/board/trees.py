@@ -1,8 +1,8 @@
-"""Made-up /sys, /proc and /etc of boards, laid out as their drivers lay them out.
+"""Synthetic /sys, /proc and /etc of boards, with the layout of their drivers.
 
 Links are where the kernel has links: /sys/class/hwmon/hwmon3 points into the device's own folder.
-What is where, and the sources, stand in `emotion_edge.runtime.board.jetson`; nobody has compared
-these trees with a real board yet.
+`emotion_edge.runtime.board.jetson` names the sources. These trees have not been compared with a
+real board yet.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ JETPACK_7 = ("R39", "2.0")
 
 @dataclass(frozen=True)
 class Module:
-    """A Jetson with what the tests expect of it."""
+    """A Jetson, and the expected readings."""
 
     model: str
     compatible: str
@@ -94,7 +94,7 @@ MODULES = {"nano": ORIN_NANO, "nx": ORIN_NX, "agx": AGX_ORIN}
 ZONES = {
     "cpu-thermal": 51187,
     "gpu-thermal": 48656,
-    "cv0-thermal": None,  # switched off: the driver answers EAGAIN
+    "cv0-thermal": None,  # off: the driver returns EAGAIN
     "cv1-thermal": None,
     "cv2-thermal": None,
     "soc0-thermal": 49093,
@@ -117,7 +117,7 @@ def link(path: Path, target: Path) -> None:
 
 
 def make_unreadable(path: Path) -> None:
-    """By a folder in its place: a permission means nothing to root."""
+    """Replace it by a folder: root ignores permissions."""
     path.unlink(missing_ok=True)
     path.mkdir(parents=True)
 
@@ -129,7 +129,7 @@ def add_hwmon(root: Path, device: str, number: int, files: dict[str, str]) -> No
 
 
 def move_hwmon(root: Path, device: str, number: int) -> None:
-    """The device's driver is loaded again, and gets another number."""
+    """Give the monitor another number, as after a new load of its driver."""
     (old,) = (root / device / "hwmon").iterdir()
     (root / "sys/class/hwmon" / old.name).unlink()
     new = old.rename(old.with_name(f"hwmon{number}"))
@@ -157,7 +157,7 @@ def set_pressure(root: Path, total_us: int, avg10: float = 0.0, of: str = "cpu")
 
 
 def add_gpu_clock(root: Path) -> None:
-    """devfreq, which JetPack 7 adds late."""
+    """Add devfreq, which JetPack 7 adds late."""
     folder = f"{GPU}/devfreq/17000000.gpu"
     write_files(root, {f"{folder}/cur_freq": "624750000\n", f"{folder}/max_freq": "1020000000\n"})
     link(root / folder / "device", root / GPU)
@@ -165,7 +165,7 @@ def add_gpu_clock(root: Path) -> None:
 
 
 def build_jetson(root: Path, module: Module, l4t: tuple[str, str] = JETPACK_6) -> Path:
-    """The tree of one Jetson; returns `root`."""
+    """Build the tree of a Jetson and return `root`."""
     release = f"# {l4t[0]} (release), REVISION: {l4t[1]}, GCID: 41062509, BOARD: generic\n"
     modes = enumerate(module.modes)
     write_files(
@@ -207,7 +207,7 @@ def build_jetson(root: Path, module: Module, l4t: tuple[str, str] = JETPACK_6) -
 
 
 def describe_rails(channels: Sequence[tuple[str, int, int]]) -> dict[str, str]:
-    """An INA3221: three channels, then the voltages of its shunts and their sum."""
+    """Return the files of an INA3221: three channels, the shunt voltages and their sum."""
     files = {"name": "ina3221\n", "in7_label": "sum of shunt voltages\n", "in7_input": "4360\n"}
     for number, (label, millivolts, milliamperes) in enumerate(channels, start=1):
         files[f"in{number}_label"] = f"{label}\n"
@@ -219,7 +219,7 @@ def describe_rails(channels: Sequence[tuple[str, int, int]]) -> dict[str, str]:
 
 
 def build_pc(root: Path) -> Path:
-    """A laptop: two cores that were throttled, disk and case hotter than the processor."""
+    """Build a laptop: two throttled cores, disk and case hotter than the processor."""
     add_cores(root, 2, 2_400_000, 4_200_000)
     set_pressure(root, 5_000_000, avg10=12.5)
     set_pressure(root, 0, of="memory")
@@ -252,24 +252,24 @@ def build_pc(root: Path) -> Path:
 
 
 def break_half(root: Path, seed: int) -> int:
-    """Every second file is gone, no file, a link to nowhere, or full of rubbish; how many."""
-    chance = random.Random(seed)
+    """Remove half of the files, or replace them by folders, links or garbage. Return how many."""
+    rng = random.Random(seed)
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    broken = chance.sample(files, len(files) // 2)
+    broken = rng.sample(files, len(files) // 2)
     for path in broken:
         path.unlink()
-        way = chance.randrange(6)
-        if way == 0:
+        kind = rng.randrange(6)
+        if kind == 0:
             path.mkdir()
-        elif way == 1:
+        elif kind == 1:
             path.symlink_to("nowhere")
-        elif way > 2:
-            path.write_bytes(chance.choice(INVALID_READINGS))
+        elif kind > 2:
+            path.write_bytes(rng.choice(INVALID_READINGS))
     return len(broken)
 
 
 def remove(path: Path) -> None:
-    """A driver takes its folder away, and the link to it."""
+    """Remove a driver's folder, and the link to it."""
     if path.is_symlink():
         target = path.resolve()
         path.unlink()

@@ -1,4 +1,4 @@
-"""Little clips made on the spot, with a flash and a click at known times."""
+"""Small clips with a flash and a click at known times, a clock, and a fake jetson-utils."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
+from emotion_edge.runtime.clock import FakeClock
+
+from .jetson_utils_fake import FakeCamera, install
 
 
 def write_clip(
@@ -26,7 +30,7 @@ def write_clip(
     click_s: float = 0.4,
     audio_from_s: float = 0.0,
 ) -> Path:
-    """Black pictures but the one at `flash_s`, silence but a 2 ms click at `click_s`."""
+    """Write black frames with a white one at `flash_s`, silence with a 2 ms click at `click_s`."""
     with av.open(str(path), "w") as container:
         if video is not None:
             stream = container.add_stream(video, rate=25)
@@ -34,7 +38,7 @@ def write_clip(
             stream.pix_fmt = pixels
             stream.codec_context.time_base = Fraction(1, 1000)
         if audio is not None:
-            sound = container.add_stream(audio, rate=rate_hz, layout=layout)
+            audio_stream = container.add_stream(audio, rate=rate_hz, layout=layout)
         if video is not None:
             for t_s in times_s or np.arange(0, seconds, 1 / 25):
                 level = 255 if abs(t_s - flash_s) < 1e-6 else 0
@@ -51,7 +55,7 @@ def write_clip(
             wave = np.sin(2 * np.pi * 2000 * np.arange(length) / rate_hz)
             room = samples[:, begin : begin + length]
             room[:] = 0.8 * wave[: room.shape[1]]
-            context = sound.codec_context
+            context = audio_stream.codec_context
             step = context.frame_size or rate_hz // 50
             # Encoders take only their own sample format.
             to_codec = av.AudioResampler(context.format.name, layout, rate_hz)
@@ -61,8 +65,8 @@ def write_clip(
                 frame.sample_rate = rate_hz
                 for ready in to_codec.resample(frame):
                     ready.pts, ready.time_base = at, Fraction(1, rate_hz)
-                    container.mux(sound.encode(ready))
-            container.mux(sound.encode(None))
+                    container.mux(audio_stream.encode(ready))
+            container.mux(audio_stream.encode(None))
     return path
 
 
@@ -74,3 +78,14 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
         return write_clip(tmp_path / name, **options)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(100_000_000_000)
+
+
+@pytest.fixture
+def device(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> FakeCamera:
+    """The camera of a fake jetson-utils."""
+    return install(clock, monkeypatch)

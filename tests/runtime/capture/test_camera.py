@@ -1,15 +1,48 @@
-"""Which cameras there are."""
+"""Reading and closing any camera, and the list of devices."""
 
 from __future__ import annotations
 
 import fcntl
+import threading
 from pathlib import Path
 
 import pytest
 
 from emotion_edge.runtime.capture import v4l2_uapi as abi
-from emotion_edge.runtime.capture.camera import check_device, list_cameras
-from emotion_edge.runtime.messages import SourceError
+from emotion_edge.runtime.capture.camera import Camera, check_device, list_cameras
+from emotion_edge.runtime.messages import CapturePath, SourceError, VideoFrame
+
+
+class WaitingCamera(Camera):
+    """A camera whose driver waits for `resume`."""
+
+    path = CapturePath(0, "test", "none")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting, self.resume = threading.Event(), threading.Event()
+        self.releases = 0
+
+    def _read(self) -> VideoFrame | None:
+        self.waiting.set()
+        self.resume.wait()
+        return None
+
+    def _release(self) -> None:
+        self.releases += 1
+
+
+def test_close_does_not_release_under_a_read() -> None:
+    """While a read waits in the driver, close returns at once. The read releases at its end."""
+    camera = WaitingCamera()
+    reader = threading.Thread(target=camera.read)
+    reader.start()
+    camera.waiting.wait()
+    camera.close()
+    assert camera.releases == 0
+    camera.resume.set()
+    reader.join()
+    assert camera.releases == 1
 
 
 def test_list_has_only_devices_that_capture(

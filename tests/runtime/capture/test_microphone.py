@@ -1,13 +1,12 @@
-"""The microphone on a stand-in for PyAudio, and on the real PortAudio where it is installed.
+"""The microphone on a fake PyAudio, and on the real PortAudio where it is installed.
 
-The stand-in keeps to PyAudio's documented behaviour: `open` starts the stream and raises OSError
-for a rate the device does not have, the callback gets (bytes, frames, times, flags), times are on
-the stream's own clock, which `get_time` tells and which is not ours.
+The fake follows PyAudio's documentation: `open` starts the stream and raises OSError for an
+unsupported rate, the callback gets (bytes, frames, times, flags), times are on the stream's own
+clock, which `get_time` returns.
 """
 
 from __future__ import annotations
 
-import builtins
 import logging
 import os
 import subprocess
@@ -21,16 +20,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emotion_edge.runtime.capture.audio_devices import list_microphones
 from emotion_edge.runtime.capture.microphone import Microphone
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import SourceError
 
+from .reading import read_many, read_next
+
 MS = 1_000_000
 STREAM_AHEAD_S = 1.7e9
-"""The stand-in's stream clock is the wall clock, as on ALSA."""
+"""The fake's stream clock is the wall clock, as on ALSA."""
+RAMP = np.arange(160, dtype=np.float32) / 160
 
 
-class StandInStream:
+class FakeStream:
     """A stream whose buffers the test sends."""
 
     def __init__(self, clock: FakeClock, callback: Callable[..., Any], **options: Any) -> None:
@@ -39,12 +42,10 @@ class StandInStream:
         self.closed = False
         self.ahead_s = STREAM_AHEAD_S
 
-    def send(
-        self, samples: np.ndarray, *, late_ns: int = 0, flags: int = 0, adc: bool = True
-    ) -> None:
-        """The sound was captured just now; the callback comes `late_ns` after that."""
+    def send(self, samples: np.ndarray, *, late_ns: int = 0, flags: int = 0) -> None:
+        """Call the callback `late_ns` after the capture of these samples."""
         begin_ns = self.clock.now_ns() - len(samples) * 10**9 // self.options["rate"]
-        adc_s = begin_ns / 1e9 + self.ahead_s if adc else 0.0
+        adc_s = begin_ns / 1e9 + self.ahead_s
         self.clock.advance(late_ns)
         times = {"input_buffer_adc_time": adc_s, "current_time": self.get_time()}
         data = samples.astype(np.float32).tobytes()
@@ -65,7 +66,7 @@ class StandInStream:
         self.closed = True
 
 
-class StandIn:
+class FakePyAudio:
     """The module and its PyAudio class in one."""
 
     paFloat32 = 1  # noqa: N815 - PyAudio's names
@@ -79,10 +80,10 @@ class StandIn:
             {"index": 0, "name": "Screen", "maxInputChannels": 0, "defaultSampleRate": 48000.0},
             {"index": 1, "name": "USB Mic", "maxInputChannels": 2, "defaultSampleRate": 48000.0},
         ]
-        self.stream: StandInStream
+        self.stream: FakeStream
         self.terminated = 0
 
-    def PyAudio(self) -> StandIn:  # noqa: N802
+    def PyAudio(self) -> FakePyAudio:  # noqa: N802
         return self
 
     def get_device_count(self) -> int:
@@ -97,10 +98,10 @@ class StandIn:
                 return info
         raise OSError("No Default Input Device Available")
 
-    def open(self, *, rate: int, stream_callback: Callable[..., Any], **rest: Any) -> StandInStream:
+    def open(self, *, rate: int, stream_callback: Callable[..., Any], **rest: Any) -> FakeStream:
         if rate not in self.rates:
             raise OSError(-9997, "Invalid sample rate")
-        self.stream = StandInStream(self.clock, stream_callback, rate=rate, **rest)
+        self.stream = FakeStream(self.clock, stream_callback, rate=rate, **rest)
         return self.stream
 
     def terminate(self) -> None:
@@ -113,47 +114,67 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def pa(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    fake = StandIn(clock)
+def pa(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> FakePyAudio:
+    fake = FakePyAudio(clock)
     monkeypatch.setitem(sys.modules, "pyaudio", fake)
     return fake
 
 
-RAMP = np.arange(160, dtype=np.float32) / 160
+# Times
 
 
-def test_chunks_carry_the_time_of_the_converter(pa: StandIn, clock: FakeClock) -> None:
+def test_chunks_carry_the_time_of_the_converter(pa: FakePyAudio, clock: FakeClock) -> None:
     """A callback that is late by 0..20 ms does not move the time of its samples."""
     with Microphone(clock) as microphone:
         assert microphone.sample_rate_hz == 16000
-        assert pa.stream.options["frames_per_buffer"] == 160
         for index, late_ms in enumerate([0, 20, 3, 11]):
             clock.advance(50_000 * MS + (index + 1) * 50 * MS - clock.now_ns())
             pa.stream.send(RAMP, late_ns=late_ms * MS)
-            chunk = microphone.read()
-            assert chunk is not None
+            chunk = read_next(microphone)
             assert abs(chunk.t_ns - (50_040 + 50 * index) * MS) < 1000  # a double holds 0.24 us
             assert chunk.first_sample == 160 * index
             assert np.array_equal(chunk.samples, RAMP)
 
 
-@pytest.mark.parametrize(("chunk_ms", "count"), [(5, 80), (40, 640), (12.5, 200)])
-def test_length_of_a_chunk(pa: StandIn, clock: FakeClock, chunk_ms: float, count: int) -> None:
-    """As the driver is asked for, and as it is read."""
+def test_stream_clock_may_be_set(pa: FakePyAudio, clock: FakeClock) -> None:
+    """ALSA's stream time may be the wall clock; an hour of correction does not move our times."""
+    with Microphone(clock) as microphone:
+        for shift_s in (0, 3600, -7200):
+            pa.stream.ahead_s += shift_s
+            pa.stream.send(RAMP)
+            assert abs(read_next(microphone).t_ns - (clock.now_ns() - 10 * MS)) < 1000
+
+
+@pytest.mark.parametrize("adc_s", [0.0, 12.5, STREAM_AHEAD_S + 500])
+def test_unusable_times_fall_back_to_arrival(
+    pa: FakePyAudio, clock: FakeClock, caplog: pytest.LogCaptureFixture, adc_s: float
+) -> None:
+    """0, too old, in the future: arrival minus the buffer's length, and one warning."""
+    with Microphone(clock) as microphone:
+        for _ in range(2):
+            clock.advance(10 * MS)
+            pa.stream.callback(RAMP.tobytes(), 160, {"input_buffer_adc_time": adc_s}, 0)
+            assert read_next(microphone).t_ns == clock.now_ns() - 10 * MS
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+# Samples
+
+
+@pytest.mark.parametrize(("chunk_ms", "count"), [(5, 80), (10, 160), (40, 640), (12.5, 200)])
+def test_length_of_a_chunk(pa: FakePyAudio, clock: FakeClock, chunk_ms: float, count: int) -> None:
     with Microphone(clock, chunk_ms=chunk_ms) as microphone:
         assert pa.stream.options["frames_per_buffer"] == count
         pa.stream.send(np.full(count, 0.5, np.float32))
-        chunk = microphone.read()
-        assert chunk is not None
-        assert chunk.samples.shape == (count,)
+        assert read_next(microphone).samples.shape == (count,)
 
 
-def test_audio_is_overwritten_on_close(pa: StandIn, clock: FakeClock) -> None:
-    """What the driver handed over, read or not."""
+def test_audio_is_overwritten_on_close(pa: FakePyAudio, clock: FakeClock) -> None:
+    """Read or not."""
     microphone = Microphone(clock)
     pa.stream.send(np.full(160, 0.5, np.float32))
     pa.stream.send(np.full(160, 0.25, np.float32))
-    assert microphone.read() is not None
+    read_next(microphone)
     ring = microphone._ring
     assert ring.any()
     microphone.close()
@@ -161,86 +182,45 @@ def test_audio_is_overwritten_on_close(pa: StandIn, clock: FakeClock) -> None:
     assert not ring.any()
 
 
-def test_a_stream_clock_that_is_set_does_not_matter(pa: StandIn, clock: FakeClock) -> None:
-    """ALSA's stream time may be the wall clock; an hour of correction leaves our times alone."""
-    with Microphone(clock) as microphone:
-        for shift_s in (0, 3600, -7200):
-            pa.stream.ahead_s += shift_s
-            pa.stream.send(RAMP)
-            chunk = microphone.read()
-            assert chunk is not None
-            assert abs(chunk.t_ns - (clock.now_ns() - 10 * MS)) < 1000
-
-
-@pytest.mark.parametrize("fault", ["zero", "old", "future"])
-def test_unusable_times_fall_back_to_arrival(
-    pa: StandIn, clock: FakeClock, caplog: pytest.LogCaptureFixture, fault: str
-) -> None:
-    """Hosts that give 0 or nonsense: arrival minus the buffer's length, and one warning."""
-    with Microphone(clock) as microphone, caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            clock.advance(10 * MS)
-            now_ns = clock.now_ns()
-            if fault == "old":
-                pa.stream.callback(RAMP.tobytes(), 160, {"input_buffer_adc_time": 12.5}, 0)
-            elif fault == "future":
-                times = {"input_buffer_adc_time": pa.stream.get_time() + 60}
-                pa.stream.callback(RAMP.tobytes(), 160, times, 0)
-            else:
-                pa.stream.send(RAMP, adc=False)
-            chunk = microphone.read()
-            assert chunk is not None
-            assert chunk.t_ns == now_ns - 10 * MS
-    assert len(caplog.records) == 1
-
-
-def test_overflow_in_the_host_shows_as_a_gap(pa: StandIn, clock: FakeClock) -> None:
-    """The host lost 30 ms: the sample index jumps by 480, and once only."""
+def test_overflow_in_the_host_is_a_gap(pa: FakePyAudio, clock: FakeClock) -> None:
+    """The host lost 30 ms: the sample index jumps by 480, once."""
     with Microphone(clock) as microphone:
         pa.stream.send(RAMP)
         clock.advance(40 * MS)
         pa.stream.send(RAMP, flags=pa.paInputOverflow)
         clock.advance(10 * MS)
         pa.stream.send(RAMP)
-        firsts = [chunk.first_sample for chunk in (microphone.read() for _ in range(3)) if chunk]
-        assert firsts == [0, 640, 800]
+        assert [chunk.first_sample for chunk in read_many(microphone, 3)] == [0, 640, 800]
         assert microphone.overflows == 1
 
 
-def test_late_reader_loses_the_oldest_and_it_shows(pa: StandIn, clock: FakeClock) -> None:
-    """Of 130 buffers unread, the ring keeps the newest 100; the index tells what is missing."""
+def test_late_reader_loses_the_oldest_audio(pa: FakePyAudio, clock: FakeClock) -> None:
+    """Of 130 unread buffers the ring has the newest 100; the index has a gap."""
     with Microphone(clock) as microphone:
         for index in range(130):
             clock.advance(10 * MS)
             pa.stream.send(np.full(160, index / 200))
-        chunks = [microphone.read() for _ in range(100)]
-        assert [chunk.first_sample for chunk in chunks if chunk] == [
-            160 * index for index in range(30, 130)
-        ]
-        assert chunks[0] is not None
+        chunks = read_many(microphone, 100)
+        assert [chunk.first_sample for chunk in chunks] == list(range(4800, 20800, 160))
         assert chunks[0].samples[0] == np.float32(30 / 200)
         assert microphone.overruns == 30
 
 
-def test_other_rate_and_stereo_are_converted_with_their_times(
-    pa: StandIn, clock: FakeClock
+def test_other_rate_and_stereo_are_resampled_with_their_times(
+    pa: FakePyAudio, clock: FakeClock
 ) -> None:
-    """A device with 48 kHz stereo only: a click keeps its time within a tenth of a millisecond."""
+    """A device with 48 kHz stereo only: a click keeps its time within 0.1 ms."""
     pa.rates = {48000}
     with Microphone(clock) as microphone:
         assert pa.stream.options["channels"] == 2
-        chunks = []
         for index in range(40):
             clock.advance(10 * MS)
-            sound = np.zeros((480, 2), np.float32)
+            audio = np.zeros((480, 2), np.float32)
             if index == 20:
-                sound[240] = 0.9
+                audio[240] = 0.9
                 click_ns = clock.now_ns() - 5 * MS
-            pa.stream.send(sound)
-        for _ in range(39):
-            chunk = microphone.read()
-            assert chunk is not None
-            chunks.append(chunk)
+            pa.stream.send(audio)
+        chunks = read_many(microphone, 39)
     samples = np.concatenate([chunk.samples for chunk in chunks])
     firsts = [chunk.first_sample for chunk in chunks]
     assert firsts == np.cumsum([0] + [chunk.samples.size for chunk in chunks[:-1]]).tolist()
@@ -250,67 +230,64 @@ def test_other_rate_and_stereo_are_converted_with_their_times(
     assert abs(peak_ns - click_ns) < 100_000
 
 
-def test_gap_at_another_rate_stays_a_gap(pa: StandIn, clock: FakeClock) -> None:
-    """100 ms lost at 48 kHz are 1600 samples at 16 kHz, and the times stay right after it."""
+def test_gap_at_another_rate_stays_a_gap(pa: FakePyAudio, clock: FakeClock) -> None:
+    """100 ms lost at 48 kHz are 1600 samples at 16 kHz, and the times after it are right."""
     pa.rates = {48000}
     with Microphone(clock) as microphone:
         for index in range(20):
             clock.advance(110 * MS if index == 10 else 10 * MS)
             flags = pa.paInputOverflow if index == 10 else 0
             pa.stream.send(np.zeros((480, 2), np.float32), flags=flags)
-        chunks = [microphone.read() for _ in range(20)]
-    good = [chunk for chunk in chunks if chunk is not None]
-    assert good[10].first_sample == 160 * 20
-    for chunk in good:
-        on_line_ns = 50_000 * MS + chunk.first_sample * 62_500
-        assert abs(chunk.t_ns - on_line_ns) < 100_000
+        chunks = read_many(microphone, 20)
+    assert chunks[10].first_sample == 160 * 20
+    for chunk in chunks:
+        assert abs(chunk.t_ns - 50_000 * MS - chunk.first_sample * 62_500) < 100_000
 
 
-def test_vanished_microphone_raises(pa: StandIn, clock: FakeClock) -> None:
-    """A stream that stops, and one that sends nothing more, are both told by name."""
+# Failures
+
+
+def test_vanished_microphone_raises(pa: FakePyAudio, clock: FakeClock) -> None:
+    """A stream that delivers nothing, and one that stops. What was captured before is delivered."""
     with Microphone(clock, stall_s=0.02) as microphone:
-        with pytest.raises(SourceError, match=r"microphone USB Mic has sent nothing for 0.02 s"):
+        with pytest.raises(SourceError, match=r"USB Mic.* 0\.02 s"):
             microphone.read()
-        pa.stream.active = False
-        with pytest.raises(SourceError, match=r"microphone USB Mic has stopped"):
-            microphone.read()
-
-
-def test_audio_before_the_failure_is_delivered(pa: StandIn, clock: FakeClock) -> None:
-    """The ring is emptied first."""
-    with Microphone(clock, stall_s=0.02) as microphone:
         pa.stream.send(RAMP)
         pa.stream.active = False
-        assert microphone.read() is not None
-        with pytest.raises(SourceError):
+        read_next(microphone)
+        with pytest.raises(SourceError, match="USB Mic has stopped"):
             microphone.read()
 
 
-def test_close_wakes_a_waiting_read(pa: StandIn, clock: FakeClock) -> None:
-    """A reader that waits for sound is let go; close may be called twice."""
+def test_close_wakes_a_waiting_read(pa: FakePyAudio, clock: FakeClock) -> None:
+    """close may be called twice."""
     microphone = Microphone(clock, stall_s=3_600)
-    got: list[object] = []
-    reader = threading.Thread(target=lambda: got.append(microphone.read()))
+    results: list[object] = []
+    reader = threading.Thread(target=lambda: results.append(microphone.read()))
     reader.start()
     microphone.close()
     reader.join()
     microphone.close()
-    assert got == [None]
+    assert results == [None]
     assert pa.stream.closed
     assert pa.terminated == 1
 
 
-def test_devices_are_found_by_number_and_by_name(pa: StandIn, clock: FakeClock) -> None:
-    """Only inputs are offered; a wrong name is answered with what there is."""
+# Devices
+
+
+def test_devices_by_number_and_by_name(pa: FakePyAudio, clock: FakeClock) -> None:
+    """Only inputs are offered; the error for a wrong name lists them."""
     for device in ("usb", 1, "1"):
         with Microphone(clock, device=device) as microphone:
             assert microphone.name == "USB Mic"
-    with pytest.raises(SourceError, match=r"microphone screen: .* there are: 1 \(USB Mic\)"):
+    with pytest.raises(SourceError, match=r"microphone screen.*1 \(USB Mic\)"):
         Microphone(clock, device="screen")
-    assert pa.terminated == 4
+    assert list_microphones() == ["USB Mic"]
+    assert pa.terminated == 5
 
 
-def test_number_goes_before_a_name_with_digits(pa: StandIn, clock: FakeClock) -> None:
+def test_number_takes_precedence_over_a_name_with_digits(pa: FakePyAudio, clock: FakeClock) -> None:
     """Device 1 is not the first whose name has a 1 in it."""
     pa.devices[0] = {**pa.devices[1], "index": 0, "name": "HDA Intel PCH: ALC1150 (hw:1,0)"}
     for device, name in ((1, "USB Mic"), ("1", "USB Mic"), ("1150", pa.devices[0]["name"])):
@@ -318,43 +295,34 @@ def test_number_goes_before_a_name_with_digits(pa: StandIn, clock: FakeClock) ->
             assert microphone.name == name
 
 
-def test_no_microphone_at_all(pa: StandIn, clock: FakeClock) -> None:
-    """No input device, or none that opens: one line each."""
+def test_missing_microphone(pa: FakePyAudio, clock: FakeClock) -> None:
+    """No input device opens, with the rates that were tried, or none exists."""
     pa.rates = set()
-    with pytest.raises(SourceError, match=r"USB Mic cannot be opened \(16000 Hz x 1: .*48000"):
+    with pytest.raises(SourceError, match=r"USB Mic.*16000.*48000"):
         Microphone(clock)
     pa.devices = []
-    with pytest.raises(SourceError, match="there is no microphone"):
+    with pytest.raises(SourceError, match="microphone"):
         Microphone(clock)
 
 
 def test_missing_pyaudio_names_the_package(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without PyAudio the message is the command that installs it."""
-    real = builtins.__import__
-
-    def refuse(name: str, *rest: Any) -> Any:
-        if name == "pyaudio":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.delitem(sys.modules, "pyaudio", raising=False)
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "pyaudio", None)
     with pytest.raises(SourceError, match="sudo apt install portaudio19-dev"):
         Microphone(clock)
 
 
-def test_portaudios_noise_stays_out_of_the_terminal(
-    pa: StandIn, clock: FakeClock, capfd: pytest.CaptureFixture[str]
+def test_portaudios_messages_stay_out_of_the_terminal(
+    pa: FakePyAudio, clock: FakeClock, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What ALSA prints while devices are looked for is kept away, what others print is not."""
+    """What ALSA prints while PortAudio searches is hidden, what others print is not."""
 
-    def noisy() -> StandIn:
+    def print_errors() -> FakePyAudio:
         os.write(2, b"ALSA lib pcm.c:2666: Unknown PCM default\nout of memory\n")
         return pa
 
-    pa.PyAudio = noisy  # type: ignore[method-assign]
+    pa.PyAudio = print_errors  # type: ignore[method-assign]
     Microphone(clock).close()
     assert capfd.readouterr().err == "out of memory\n"
 
@@ -383,14 +351,11 @@ REAL = textwrap.dedent(
     with Microphone(clock, device="piped") as microphone:
         threading.Thread(target=feed, daemon=True).start()
         chunks = [microphone.read() for _ in range(30)]
-        ages_ms = [(clock.now_ns() - chunks[-1].t_ns) / 1e6]
     samples = np.rint(np.concatenate([c.samples for c in chunks]) * 32768).astype(int)
     assert [c.first_sample for c in chunks] == list(range(0, 4800, 160))
     assert (np.diff(samples) % 30_000 == 1).all(), samples
-    assert 0 <= ages_ms[0] < 5000, ages_ms  # the pipe holds some back
-    steps_ms = np.diff([c.t_ns for c in chunks]) / 1e6
-    assert abs(np.mean(steps_ms[5:]) - 10) < 3, steps_ms
-    print("heard", samples.size)
+    assert 0 < chunks[-1].t_ns - chunks[0].t_ns and chunks[-1].t_ns <= clock.now_ns()
+    print(samples.size)
     """
 )
 
@@ -398,7 +363,7 @@ REAL = textwrap.dedent(
 def test_real_portaudio(tmp_path: Path) -> None:
     """PyAudio itself, recording from an ALSA device that reads a pipe."""
     pytest.importorskip("pyaudio", reason="PyAudio is not installed")
-    pipe = tmp_path / "sound"
+    pipe = tmp_path / "audio"
     os.mkfifo(pipe)
     config = tmp_path / "asound.conf"
     config.write_text(
@@ -420,4 +385,4 @@ def test_real_portaudio(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "heard 4800\n"
+    assert done.stdout == "4800\n"

@@ -19,6 +19,8 @@ from emotion_edge.runtime.config import Source
 from emotion_edge.runtime.health import list_faults
 from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
 
+from .reading import read_many, read_next
+
 MICROPHONE = "emotion_edge.runtime.capture.microphone.Microphone"
 WAIT = WaitPolicy(wait_for_first=True)
 
@@ -73,10 +75,7 @@ def test_auto_without_a_camera_falls_back_to_the_demo(
     with open_sources(Source(), clock=FakeClock()) as sources:
         assert sources.name == "demo"
         assert sources.audio is not None
-        assert sources.video is not None
-        frame = sources.video.read()
-        assert frame is not None
-        assert frame.image.shape == (360, 640, 3)
+        assert read_next(sources.video).image.shape == (360, 640, 3)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
@@ -121,12 +120,7 @@ def test_named_source_must_exist(monkeypatch: pytest.MonkeyPatch, name: str) -> 
 def test_file_provides_its_own_audio(make_clip: Callable[..., Path]) -> None:
     """Both sources of a file share one start."""
     with open_sources(Source(str(make_clip())), clock=FakeClock(77)) as sources:
-        assert sources.video is not None
-        assert sources.audio is not None
-        frame, chunk = sources.video.read(), sources.audio.read()
-        assert frame is not None
-        assert chunk is not None
-        assert frame.t_ns == chunk.t_ns == 77
+        assert read_next(sources.video).t_ns == read_next(sources.audio).t_ns == 77
 
 
 def test_file_without_video(make_clip: Callable[..., Path]) -> None:
@@ -229,9 +223,7 @@ def test_camera_that_returns_under_another_number(monkeypatch: pytest.MonkeyPatc
     cameras = PluggedCameras(monkeypatch, clock)
     cameras.plugged = [["/dev/video0"], [], ["/dev/video1", "/dev/video2"], ["/dev/video0"]]
     video = open_sources(Source("camera", "none"), clock=clock).video
-    assert video is not None
-    frames = [video.read() for _ in range(6)]
-    assert [int(frame.image[0, 0, 0]) for frame in frames if frame] == [0, 0, 1, 1, 0, 0]
+    assert [int(frame.image[0, 0, 0]) for frame in read_many(video, 6)] == [0, 0, 1, 1, 0, 0]
     assert cameras.opened == ["/dev/video0", "/dev/video1", "/dev/video0"]
     assert cameras.openers == ["/dev/video0", "/dev/video1"]
 
@@ -241,8 +233,7 @@ def test_named_camera_is_not_replaced_by_another(monkeypatch: pytest.MonkeyPatch
     cameras = PluggedCameras(monkeypatch, clock, count=1)
     cameras.plugged = [["/dev/video1"]]
     video = open_sources(Source("/dev/video0", "none"), clock=clock).video
-    assert video is not None
-    assert [video.read() is not None for _ in range(2)] == [True, True]
+    read_many(video, 2)
     assert cameras.opened == ["/dev/video0"] * 2
 
 
@@ -260,10 +251,7 @@ def test_missing_devices_are_awaited(
         open_sources(Source("camera", "USB"), clock=clock, wait_policy=WAIT) as sources,
     ):
         assert list_faults(sources.devices) == ()
-        assert sources.video is not None
-        frame = sources.video.read()
-        assert frame is not None
-        assert frame.image[0, 0, 0] == 3
+        assert read_next(sources.video).image[0, 0, 0] == 3
         assert list_faults(sources.devices) == ()
     lost, back = caplog.records
     assert "/dev/video*" in lost.getMessage()
@@ -315,10 +303,8 @@ def test_devices_are_not_opened_while_capture_is_not_allowed(
     monkeypatch.setattr(MICROPHONE, lambda *a, **k: open_device("microphone", microphone))
     wait_policy = WaitPolicy(True, capture_allowed=lambda: clock.now_ns() > 10**9)
     with open_sources(Source("camera"), clock=clock, wait_policy=wait_policy) as sources:
-        assert sources.video is not None
-        assert sources.audio is not None
-        assert sources.video.read() is camera.item
-        assert sources.audio.read() is microphone.item
+        assert read_next(sources.video) is camera.item
+        assert read_next(sources.audio) is microphone.item
     assert opened == ["camera", "microphone"]
 
 

@@ -1,11 +1,13 @@
-"""Stamps of another clock on ours, and the number that a stamp gives a picture."""
+"""Timestamps of another clock on ours, and the frame numbers that follow from them."""
 
 from __future__ import annotations
+
+import logging
 
 import numpy as np
 import pytest
 
-from emotion_edge.runtime.capture.timestamps import CaptureClock, FrameCounter
+from emotion_edge.runtime.capture.timestamps import CaptureClock, DriverTimestamps, FrameCounter
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -13,34 +15,65 @@ PERIOD = 33_333_333
 ORIGIN = 7_000 * SECOND
 
 
+# DriverTimestamps
+
+
+@pytest.mark.parametrize("age_ms", [100_000, -1_700_000_000_000, 1500, -20])
+def test_impossible_driver_time_is_replaced(caplog: pytest.LogCaptureFixture, age_ms: int) -> None:
+    """Zero, the wall clock, too old, in the future: the time of arrival, and one warning."""
+    timestamps = DriverTimestamps("/dev/video0")
+    for now_ns in (100_000 * MS, 100_000 * MS + PERIOD):
+        assert timestamps.capture_ns(now_ns - age_ms * MS, now_ns) == now_ns
+    assert timestamps.clock_domain == "time of arrival"
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_old_driver_time_is_right_after_a_good_one(caplog: pytest.LogCaptureFixture) -> None:
+    """The clock is known to be ours: the reader was late, and the frame is old."""
+    timestamps, now_ns = DriverTimestamps("/dev/video0"), 100_000 * MS
+    assert timestamps.capture_ns(now_ns - 8 * MS, now_ns) == now_ns - 8 * MS
+    assert timestamps.capture_ns(now_ns, now_ns + 15 * SECOND) == now_ns
+    assert timestamps.clock_domain == "v4l2 monotonic"
+    assert not caplog.records
+
+
+def test_constant_driver_time_is_replaced() -> None:
+    timestamps, now_ns = DriverTimestamps("/dev/video0"), 100_000 * MS
+    assert timestamps.capture_ns(now_ns, now_ns) == now_ns
+    assert timestamps.capture_ns(now_ns, now_ns + PERIOD) == now_ns + PERIOD
+
+
+# CaptureClock
+
+
 def replay(clock: CaptureClock, delays_ms: list[float], drift_ppm: float = 0.0) -> list[float]:
-    """Pictures taken every 33 ms, handed over after these delays -> how late each is placed, ms."""
+    """Capture a frame every 33 ms, return it after these delays. Gives each time's error in ms."""
     late = []
     for number, delay_ms in enumerate(delays_ms):
-        taken_ns = number * PERIOD
-        timestamp_ns = round(taken_ns * (1 + drift_ppm * 1e-6))
-        returned_ns = ORIGIN + taken_ns + round(delay_ms * MS)
-        late.append((clock.to_monotonic(timestamp_ns, returned_ns) - ORIGIN - taken_ns) / MS)
+        captured_ns = number * PERIOD
+        timestamp_ns = round(captured_ns * (1 + drift_ppm * 1e-6))
+        returned_ns = ORIGIN + captured_ns + round(delay_ms * MS)
+        late.append((clock.to_monotonic(timestamp_ns, returned_ns) - ORIGIN - captured_ns) / MS)
     return late
 
 
 def test_shortest_delay_is_what_remains() -> None:
-    """Whatever a picture waited beyond the shortest delay is taken out of its time."""
+    """Any delay beyond the shortest one is removed from a frame's time."""
     assert replay(CaptureClock(), [3, 9, 3, 25, 4]) == [3, 3, 3, 3, 3]
 
 
 def test_single_late_frame_does_not_move_the_clock() -> None:
     """Half a second of delay at the start of a window, in the middle or at its end."""
-    for where in (0, 1, 149, 150, 151, 299, 300, 301):
+    for position in (0, 1, 149, 150, 151, 299, 300, 301):
         delays = [5.0] * 900
-        delays[where] = 500.0
+        delays[position] = 500.0
         late = replay(CaptureClock(), delays)
-        assert max(late[max(where, 1) + 15 :]) < 5.001
-        assert where == 0 or late[where] < 5.001
+        assert max(late[max(position, 1) + 15 :]) < 5.001
+        assert position == 0 or late[position] < 5.001
 
 
 def test_shorter_delay_is_applied_at_once() -> None:
-    """And no picture is placed before the one that came first."""
+    """But no frame gets a time before the previous frame's."""
     late = replay(CaptureClock(), [40, 3, 3, 3])
     assert late[0] == 40
     assert late[1] == pytest.approx(40 - PERIOD / MS, abs=0.001)
@@ -49,15 +82,15 @@ def test_shorter_delay_is_applied_at_once() -> None:
 
 @pytest.mark.parametrize("drift_ppm", [-100.0, -20.0, 20.0, 100.0])
 def test_drift_is_followed(drift_ppm: float) -> None:
-    """100 ppm for ten minutes are 60 ms; the time stays within the millisecond of one window."""
+    """100 ppm for ten minutes are 60 ms; the error stays within the 1 ms of one window."""
     rng = np.random.default_rng(5)
     delays = (4 + rng.exponential(2.0, 18_000)).tolist()
     late = replay(CaptureClock(), delays, drift_ppm)
     assert 2.9 < min(late[30:]) <= max(late[30:]) < 5.2
 
 
-def test_early_stamp_is_forgotten() -> None:
-    """A stamp a second too far ahead spoils one window, not the rest."""
+def test_early_timestamp_is_forgotten() -> None:
+    """A timestamp that is one second ahead affects one window, not the rest."""
     clock = CaptureClock()
     replay(clock, [4.0] * 10)
     clock.to_monotonic(10 * PERIOD + SECOND, ORIGIN + 10 * PERIOD + 4 * MS)
@@ -70,7 +103,7 @@ def test_early_stamp_is_forgotten() -> None:
 
 
 def test_long_pause_resets_the_clock() -> None:
-    """What was least before an hour without pictures says nothing about the clock afterwards."""
+    """After an hour without frames the earlier minimum is void."""
     clock = CaptureClock()
     replay(clock, [4.0] * 10)
     hour = 3600 * SECOND
@@ -78,8 +111,8 @@ def test_long_pause_resets_the_clock() -> None:
 
 
 def test_times_only_go_up_and_are_not_ahead() -> None:
-    """Stamps that jump about, stand still or are missing: each time is later than the one before
-    and none is later than the moment it was asked for."""
+    """With random, constant or missing timestamps each time is later than the previous one and not
+    later than the arrival."""
     rng = np.random.default_rng(6)
     clock, last_ns, now_ns = CaptureClock(), -1, ORIGIN
     for _ in range(2000):
@@ -94,47 +127,50 @@ def test_times_only_go_up_and_are_not_ahead() -> None:
         last_ns = t_ns
 
 
-def test_arrival_is_the_time_without_a_stamp() -> None:
-    """And does not disturb the clock's distance."""
+def test_arrival_is_the_time_without_a_timestamp() -> None:
+    """It does not change the offset of the clocks."""
     clock = CaptureClock()
     replay(clock, [4.0] * 3)
     assert clock.estimate_capture(ORIGIN + 100 * MS) == ORIGIN + 100 * MS
     assert clock.to_monotonic(200 * MS, ORIGIN + 290 * MS) == ORIGIN + 204 * MS
 
 
-def number_all(stamps_ns: list[int | None], period_ns: float = PERIOD) -> list[int]:
+# FrameCounter
+
+
+def number_all(timestamps_ns: list[int | None], period_ns: float = PERIOD) -> list[int]:
     count = FrameCounter(period_ns)
-    return [count.number(stamp) for stamp in stamps_ns]
+    return [count.number(timestamp) for timestamp in timestamps_ns]
 
 
 def test_gap_in_time_is_a_gap_in_numbers() -> None:
-    """Two pictures are missing, then one, then twenty, twice."""
-    there = [0, 1, 2, 5, 6, 8, 29, 50, 51, 52]
-    assert number_all([n * PERIOD for n in there]) == there
+    """Two frames are missing, then one, then twenty, twice."""
+    present = [0, 1, 2, 5, 6, 8, 29, 50, 51, 52]
+    assert number_all([n * PERIOD for n in present]) == present
 
 
 def test_first_timestamp_may_be_arbitrary() -> None:
-    """Numbers begin at 0 whenever the pipeline began."""
+    """Numbers begin at 0 whenever the pipeline started."""
     assert number_all([900 * SECOND, 900 * SECOND + PERIOD]) == [0, 1]
 
 
 def test_jitter_invents_no_loss() -> None:
-    """Stamps that wander by a quarter of a period for ten minutes."""
+    """Timestamps with a jitter of a quarter of a period for ten minutes."""
     rng = np.random.default_rng(7)
-    wander = rng.uniform(-0.12, 0.12, 18_000)
-    numbers = number_all([round((n + wander[n]) * PERIOD) for n in range(18_000)])
+    jitter = rng.uniform(-0.12, 0.12, 18_000)
+    numbers = number_all([round((n + jitter[n]) * PERIOD) for n in range(18_000)])
     assert numbers == list(range(18_000))
 
 
 def test_frame_without_timestamp_counts_as_one() -> None:
-    """The step over it is not taken for a loss, but a loss beside it is seen."""
+    """It is not a loss, but a loss beside it is counted."""
     assert number_all([PERIOD, 2 * PERIOD, None, 4 * PERIOD]) == [0, 1, 2, 3]
     assert number_all([PERIOD, 2 * PERIOD, None, 7 * PERIOD]) == [0, 1, 2, 6]
     assert number_all([None, None, 5 * PERIOD, 6 * PERIOD]) == [0, 1, 2, 3]
 
 
-def test_new_rate_is_taken_up() -> None:
-    """In the dark a camera halves its rate: after five pictures nothing is missing any more."""
+def test_new_rate_is_learned() -> None:
+    """In the dark a camera halves its rate: after five frames nothing counts as lost."""
     bright = [n * PERIOD for n in range(60)]
     dark = [bright[-1] + n * 2 * PERIOD for n in range(1, 200)]
     numbers = number_all([*bright, *dark])

@@ -1,4 +1,4 @@
-"""`emotion-edge build`, as a user types it. TensorRT and the GPU are stand-ins."""
+"""`emotion-edge build` on the command line, with stand-ins for TensorRT and the GPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,17 +17,12 @@ import pytest
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, load_bundle
 from emotion_edge.engines.tensorrt import builder as build_module
 from emotion_edge.runtime.__main__ import main
-from emotion_edge.runtime.cli import build as build_command
 from emotion_edge.runtime.session import report_build_progress
 
 from ...engines.fake_cuda import FakeGpu
 from ...engines.fake_tensorrt import use_fake_tensorrt
 
 TIMEOUT_S = 500
-
-
-class PrivilegesDropped(Exception):
-    """The test has seen enough."""
 
 
 @pytest.fixture
@@ -43,10 +37,8 @@ def build(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, lis
     return code, printed.out.splitlines(), printed.err
 
 
-def test_builds_what_ships(
-    gpu: FakeGpu, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """One line for each network: precision, sizes, time, file. Each is proven."""
+def test_shipped_bundle(gpu: FakeGpu, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One line for each network has precision, sizes, time and file. Each network is verified."""
     code, lines, errors = build(capsys)
     assert (code, errors) == (0, "")
     assert [line.split()[:2] for line in lines] == [["face", "fp16"], ["voice", "fp16"]]
@@ -61,7 +53,7 @@ def test_builds_what_ships(
 
 
 def test_nothing_to_do(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None:
-    """Code 0 and "up to date"; --force builds all the same."""
+    """An engine that is up to date is not built again without --force."""
     build(capsys)
     code, lines, _ = build(capsys)
     assert (code, lines[-1], gpu.num_builds) == (0, "up to date", 2)
@@ -72,7 +64,6 @@ def test_nothing_to_do(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_precision_and_levels(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None:
-    """As asked for."""
     best = load_bundle(DEFAULT_BUNDLE).manifest.levels[0]
     code, lines, _ = build(capsys, "--fp32", "--level", best.name)
     assert code == 0
@@ -82,10 +73,10 @@ def test_precision_and_levels(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) 
     ]
 
 
-def test_what_the_levels_want(
+def test_precisions_of_the_levels(
     gpu: FakeGpu, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A bundle with a level at 8 bits: a run would need those engines too."""
+    """A level at INT8 has engines too."""
     folder = shutil.copytree(DEFAULT_BUNDLE, tmp_path / "bundle")
     manifest = folder / "bundle.json"
     fields = json.loads(manifest.read_text())
@@ -93,8 +84,8 @@ def test_what_the_levels_want(
     manifest.write_text(json.dumps(fields))
     code, lines, _ = build(capsys, "--bundle", str(folder))
     assert code == 0
-    found = [tuple(line.split()[:2]) for line in lines]
-    assert found == [(n, p) for p in ("fp16", "int8") for n in ("face", "voice")]
+    built = [tuple(line.split()[:2]) for line in lines]
+    assert built == [(n, p) for p in ("fp16", "int8") for n in ("face", "voice")]
     code, lines, _ = build(capsys, "--bundle", str(folder), "--level", fields["levels"][0]["name"])
     assert [line.split()[1] for line in lines[:2]] == ["fp16", "fp16"]
 
@@ -105,7 +96,7 @@ def test_folder_that_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """Built, not stored, and said so."""
+    """Engines are built and not stored."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "file" / "cache"))
     code, lines, _ = build(capsys)
@@ -119,45 +110,44 @@ def test_build_extends_the_start_timeout(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """A unit that builds for minutes is not killed for being slow to start."""
+    """systemd does not kill a unit that builds for minutes."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(TIMEOUT_S)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         assert build(capsys)[0] == 0
         first = systemd.recv(4096).decode()
-    assert first == "EXTEND_TIMEOUT_USEC=60000000\nSTATUS=building face fp16"
+    assert first.startswith("EXTEND_TIMEOUT_USEC=60000000\n")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says", "code"),
+    ("arguments", "names", "code"),
     [
-        (["--bundle", "nowhere"], "nowhere: no such bundle folder", 4),
-        (["--level", "best"], "--level 'best': allowed: high", 2),
-        (["--dla", "0"], "deep-learning accelerator 0 asked for, this board has none", 4),
+        (["--bundle", "nowhere"], "nowhere", 4),
+        (["--level", "best"], "--level 'best'", 2),
+        (["--dla", "0"], "DLA core 0", 4),
     ],
 )
 @pytest.mark.usefixtures("gpu")
 def test_user_errors(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], says: str, code: int
+    capsys: pytest.CaptureFixture[str], arguments: list[str], names: str, code: int
 ) -> None:
-    """One line; code 2 for a wrong argument, 4 for what is not there."""
+    """One line names the value: code 2 for a wrong argument, 4 for a missing part."""
     left, lines, errors = build(capsys, *arguments)
     assert (left, lines, len(errors.splitlines())) == (code, [], 1)
-    assert says in errors
+    assert names in errors
 
 
 def test_wrong_golden_output(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None:
-    """An engine that answers wrongly is found out now, not at the next start."""
+    """An engine with wrong outputs fails the command, not the next start."""
     gpu.is_off_by = 1.0
     code, _, errors = build(capsys)
-    assert (code, len(errors.splitlines())) == (4, 1)
-    assert "answers the golden input" in errors
+    assert (code, len(errors.splitlines()), "golden" in errors) == (4, 1, True)
 
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """`run` takes the signals over; they are given back."""
+    """Restore the signal handlers that `run` replaces."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -172,8 +162,7 @@ def test_run_is_stopped_while_it_builds(
     monkeypatch: pytest.MonkeyPatch,
     number: signal.Signals,
 ) -> None:
-    """Ctrl-C and systemd's stop end a first start too, with code 0: it does not build for minutes
-    first."""
+    """Ctrl-C and systemd's stop end a first start at once, with code 0."""
     is_over = threading.Event()
 
     def work() -> None:
@@ -193,50 +182,30 @@ def test_run_is_stopped_while_it_builds(
     assert "the build was cancelled" in gpu.calls
 
 
-def test_as_the_owner_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Before anything is read of a bundle or written: what root makes the service cannot use."""
-    folders: list[Path] = []
-
-    def drop_privileges_to(folder: Path) -> None:
-        folders.append(folder)
-        raise PrivilegesDropped
-
-    monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "service" / "engines"))
-    monkeypatch.setattr(build_command, "drop_privileges_to", drop_privileges_to)
-    with pytest.raises(PrivilegesDropped):
-        main(["build", "--bundle", "/none"])
-    assert folders == [tmp_path / "service"]
-
-
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_progress_is_shown_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_terminal: bool
 ) -> None:
-    """Whoever looks on sees that it builds; a log is not filled with it."""
+    """A terminal has the progress, a log does not."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
-    report_build_progress("building face fp16")
-    assert capsys.readouterr() == ("", "building face fp16\n" if is_terminal else "")
+    report_build_progress("face fp16")
+    assert capsys.readouterr() == ("", "face fp16\n" if is_terminal else "")
 
 
 def test_without_tensorrt(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Why not, and that nothing is lost."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     code, lines, errors = build(capsys)
     assert (code, lines, len(errors.splitlines())) == (4, [], 1)
-    assert errors.startswith("TensorRT is ")
-    assert errors.endswith("; ONNX Runtime needs no build\n")
+    assert "TensorRT" in errors
 
 
-def test_help_in_a_process_of_its_own() -> None:
-    """What it takes."""
-    done = subprocess.run(
-        [sys.executable, "-m", "emotion_edge.runtime", "build", "--help"],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=True,
-    )
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help names every option."""
+    with pytest.raises(SystemExit) as ended:
+        main(["build", "--help"])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0
     for option in ("--bundle", "--fp16", "--int8", "--fp32", "--level", "--dla", "--force"):
-        assert option in done.stdout
+        assert option in printed

@@ -1,4 +1,4 @@
-"""`emotion-edge bundle`, as an operator types it."""
+"""`emotion-edge bundle` on the command line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NULL = ("--set", "engines.name=null")
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A device's own, without a configuration."""
+    """A state folder of the test's own, and no configuration."""
     monkeypatch.setenv("EMOTION_EDGE_STATE", str(tmp_path / "state"))
     monkeypatch.setattr(deployment, "SERVICE_CONFIG", tmp_path / "config.yaml")
     return tmp_path / "state"
@@ -66,7 +66,7 @@ def rename(folder: Path, name: str) -> Path:
 
 @pytest.fixture
 def real(tmp_path: Path) -> Path:
-    """A bundle of real networks that is not the one that ships."""
+    """A bundle of real networks that differs from the shipped one."""
     return rename(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "new"), "new")
 
 
@@ -89,27 +89,28 @@ def pack(folder: Path) -> Path:
 def test_installs_a_real_bundle(
     capsys: pytest.CaptureFixture[str], selection: Callable[[], Selection], real: Path
 ) -> None:
-    """From an archive: proven on the golden input, chosen, and what to do next. Again: nothing."""
+    """An archive is verified and selected. Installing it again changes nothing."""
     file = pack(real)
     name = load_bundle(real).sha256[:16]
     code, lines, errors = bundle(capsys, "install", file)
     assert (code, errors) == (0, "")
-    assert lines == [f"{file}: installed as bundle {name}, and chosen", RESTART]
+    assert (name in lines[0], lines[1:]) == (True, [RESTART])
     assert choose_bundle().bundle.manifest.name == "new"
     assert selection() == Selection(current=name, on_trial=True)
     code, lines, errors = bundle(capsys, "install", real)
-    assert (code, lines, errors) == (0, [f"{real}: is the current bundle already"], "")
+    assert (code, len(lines), errors) == (0, 1, "")
+    assert str(real) in lines[0]
 
 
 @pytest.mark.parametrize("network", ["face", "voice", "fusion", "face int8"])
-def test_wrong_answers(
+def test_wrong_golden_output(
     capsys: pytest.CaptureFixture[str],
     selection: Callable[[], Selection],
     state: Path,
     real: Path,
     network: str,
 ) -> None:
-    """Of any network at any precision that a level wants: nothing is switched, nothing is left."""
+    """One wrong network at any precision of a level: nothing is selected, nothing is left."""
     if not any(level.precision == "int8" for level in load_bundle(real).manifest.levels):
         edit(real, lambda fields: fields["levels"][-1].update(precision="int8"))
 
@@ -132,7 +133,7 @@ def test_builds_engines(
     tmp_path: Path,
     real: Path,
 ) -> None:
-    """Where there is a GPU, before anything is switched; the first start finds them."""
+    """With a GPU the engines are built before the selection, and the first start finds them."""
     gpu: FakeGpu = use_fake_tensorrt(monkeypatch, tmp_path / "cache")
     assert bundle(capsys, "install", real, "--set", "engines.name=tensorrt")[0] == 0
     num_built = gpu.num_builds
@@ -147,50 +148,39 @@ def test_builds_engines(
 def test_level_that_the_bundle_lacks(
     capsys: pytest.CaptureFixture[str], selection: Callable[[], Selection], null: Path
 ) -> None:
-    """The service would not start with it."""
+    """It is refused: the service would not start."""
     code, _, errors = bundle(capsys, "install", null, *NULL, "--set", "level=best")
     assert code == 2
-    assert "level is 'best', allowed: high, low" in errors
+    assert "level is 'best'" in errors
     assert selection() == Selection()
 
 
 def test_configuration_of_the_service(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, null: Path
 ) -> None:
-    """Is looked at without being told; what it pins goes before what is installed."""
+    """It is read by default. A bundle that it names overrides the installed one."""
     (tmp_path / "config.yaml").write_text("engines: {name: null_}")
     assert bundle(capsys, "install", null)[0] == 2
     (tmp_path / "config.yaml").write_text("engines: {name: 'null'}\nbundle: /opt/mine")
     code, lines, _ = bundle(capsys, "install", null)
     assert code == 0
-    assert lines[1:] == [
-        "but the configuration names another: bundle is '/opt/mine', not empty",
-        RESTART,
-    ]
+    assert ("/opt/mine" in lines[1], lines[2:]) == (True, [RESTART])
     other = tmp_path / "other.yaml"
     other.write_text("engines: {name: 'null'}")
     assert bundle(capsys, "rollback", "--config", other)[1][1:] == [RESTART]
 
 
-@pytest.mark.parametrize(
-    ("source", "says"),
-    [
-        ("nowhere.tar", "nowhere.tar: cannot be read: No such file"),
-        ("/dev/null", "/dev/null: neither a folder nor an uncompressed tar archive"),
-        (__file__, "not an uncompressed tar archive"),
-    ],
-)
-def test_user_errors(capsys: pytest.CaptureFixture[str], source: str, says: str) -> None:
-    """One line."""
+@pytest.mark.parametrize("source", ["nowhere.tar", "/dev/null", __file__])
+def test_user_errors(capsys: pytest.CaptureFixture[str], source: str) -> None:
+    """One line names the source."""
     code, lines, errors = bundle(capsys, "install", source)
     assert (code, lines, len(errors.splitlines())) == (4, [], 1)
-    assert says in errors
+    assert source in errors
 
 
 def test_state_folder_that_cannot_be(
     capsys: pytest.CaptureFixture[str], state: Path, null: Path
 ) -> None:
-    """One line with the folder."""
     state.touch()
     for action in (("install", null), ("rollback",), ("list",)):
         code, _, errors = bundle(capsys, *action, *NULL)
@@ -204,19 +194,15 @@ def test_state_folder_that_cannot_be(
 def test_rollback_twice_returns(
     capsys: pytest.CaptureFixture[str], selection: Callable[[], Selection], null: Path
 ) -> None:
-    """Each time says to what, and to restart; without anything to go back to it says so."""
+    """Each rollback selects the other bundle. Without a previous bundle it fails."""
     code, _, errors = bundle(capsys, "rollback", *NULL)
-    assert code == 4
-    assert "there is no bundle before the current one" in errors
+    assert (code, len(errors.splitlines())) == (4, 1)
     bundle(capsys, "install", null, *NULL)
     name = selection().current
-    assert bundle(capsys, "rollback", *NULL) == (
-        0,
-        ["the bundle that ships is chosen", RESTART],
-        "",
-    )
+    code, lines, errors = bundle(capsys, "rollback", *NULL)
+    assert (code, lines[1:], errors) == (0, [RESTART], "")
     assert selection().current == ""
-    assert bundle(capsys, "rollback", *NULL)[1][0] == f"bundle {name} is chosen"
+    assert name in bundle(capsys, "rollback", *NULL)[1][0]
     assert selection().current == name
 
 
@@ -227,8 +213,7 @@ def test_rollback_to_a_bundle_that_can_run(
     real: Path,
     null: Path,
 ) -> None:
-    """One level is enough, if there is no other way to estimates: a bundle that was installed when
-    the machine could run all of it."""
+    """One level that runs is enough for a bundle that was installed before."""
 
     def corrupt(fields: dict[str, Any]) -> None:
         fields["levels"][-1]["precision"] = "int8"
@@ -238,8 +223,8 @@ def test_rollback_to_a_bundle_that_can_run(
     for folder in (real, null):
         assert bundle(capsys, "install", folder, *NULL)[0] == 0
         choose_bundle(starting=True).mark_good()
-    code, lines, _ = bundle(capsys, "rollback")
-    assert (code, lines[0]) == (0, f"bundle {load_bundle(real).sha256[:16]} is chosen")
+    assert bundle(capsys, "rollback")[0] == 0
+    assert selection().current == load_bundle(real).sha256[:16]
 
 
 def test_rollback_to_a_bundle_without_the_level(
@@ -249,16 +234,14 @@ def test_rollback_to_a_bundle_without_the_level(
     null: Path,
     tmp_path: Path,
 ) -> None:
-    """That the configuration names what only the newer bundle has must not keep it installed."""
+    """A level that only the newer bundle has does not prevent the rollback."""
     newer = rename(shutil.copytree(null, tmp_path / "newer"), "newer")
     edit(newer, lambda fields: fields["levels"][0].update(name="newest"))
     for folder in (null, newer):
         assert bundle(capsys, "install", folder, *NULL)[0] == 0
         choose_bundle(starting=True).mark_good()
-    code, lines, _ = bundle(capsys, "rollback", *NULL, "--set", "level=newest")
-    name = load_bundle(null).sha256[:16]
-    assert (code, lines[0]) == (0, f"bundle {name} is chosen")
-    assert selection().current == name
+    assert bundle(capsys, "rollback", *NULL, "--set", "level=newest")[0] == 0
+    assert selection().current == load_bundle(null).sha256[:16]
     assert "level is 'newest'" in caplog.text
 
 
@@ -266,7 +249,7 @@ def test_rollback_to_a_bundle_without_the_level(
 
 
 def test_list(capsys: pytest.CaptureFixture[str], state: Path, null: Path, tmp_path: Path) -> None:
-    """A line each: what runs, on trial, given up, damaged; what is wrong comes last."""
+    """One line each: current, previous, on trial, failed, damaged. The faults come last."""
     code, lines, errors = bundle(capsys, "list")
     assert (code, errors) == (0, "")
     assert lines[0].split() == ["bundle", "name", "date", "MB", "signed", "state"]
@@ -300,14 +283,14 @@ def test_list(capsys: pytest.CaptureFixture[str], state: Path, null: Path, tmp_p
 def test_list_shows_a_deleted_bundle(
     capsys: pytest.CaptureFixture[str], selection: Callable[[], Selection], state: Path, null: Path
 ) -> None:
-    """The current bundle has a line though its folder has none."""
+    """The current bundle has a line without its folder."""
     bundle(capsys, "install", null, *NULL)
     name = selection().current
     shutil.rmtree(state / "bundles" / name)
     lines = bundle(capsys, "list")[1]
     assert lines[2].startswith(f"{name}  ?")
     assert lines[2].endswith("current, on trial, missing")
-    assert lines[3].endswith("no such bundle folder")
+    assert len(lines) == 4
 
 
 # Signatures
@@ -322,13 +305,14 @@ def keys(tmp_path: Path) -> Any:
 
 
 def test_signed(capsys: pytest.CaptureFixture[str], null: Path, keys: Any) -> None:
-    """Signed by the command, installed with the key, listed as such; unsigned it is refused."""
+    """An unsigned bundle is refused, a signed one is installed and listed as signed."""
     asks = (*NULL, "--set", f"public_key={keys.public}")
     code, _, errors = bundle(capsys, "install", null, *asks)
     assert (code, len(errors.splitlines())) == (4, 1)
-    assert errors.startswith(f"{null}: not signed (bundle.json.sig is missing)")
+    assert "bundle.json.sig" in errors
     code, lines, _ = bundle(capsys, "sign", null, "--key", keys.private)
-    assert (code, lines) == (0, [f"null: {null / 'bundle.json.sig'} written"])
+    assert (code, len(lines)) == (0, 1)
+    assert str(null / "bundle.json.sig") in lines[0]
     assert bundle(capsys, "install", pack(null), *asks)[0] == 0
     assert bundle(capsys, "list", *asks)[1][-1].split(maxsplit=4)[4].split()[0] == "yes"
     assert choose_bundle("", str(keys.public)).bundle.manifest.name == "null"
@@ -342,29 +326,28 @@ def test_signed(capsys: pytest.CaptureFixture[str], null: Path, keys: Any) -> No
 def test_key_that_others_can_read(
     capsys: pytest.CaptureFixture[str], null: Path, keys: Any
 ) -> None:
-    """A warning; it may be too late to refuse."""
+    """A warning names the remedy. Refusing may be too late."""
     keys.private.chmod(0o640)
     code, lines, _ = bundle(capsys, "sign", null, "--key", keys.private)
     assert code == 0
-    assert lines[0] == (f"warning: {keys.private} can be read by others: chmod 600 {keys.private}")
+    assert f"chmod 600 {keys.private}" in lines[0]
 
 
 def test_refuses_to_sign_an_incomplete_bundle(
     capsys: pytest.CaptureFixture[str], null: Path, keys: Any
 ) -> None:
-    """And only with a private key; each in one line."""
+    """A public key is a usage error, a damaged bundle a fault."""
     code, _, errors = bundle(capsys, "sign", null, "--key", keys.public)
     assert (code, len(errors.splitlines())) == (2, 1)
-    assert "no such key: the PEM file of an Ed25519 private key" in errors
     (null / "face.onnx").write_bytes(b"?")
     assert bundle(capsys, "sign", null, "--key", keys.private)[0] == 4
     assert not (null / "bundle.json.sig").exists()
 
 
-def test_signs_what_it_has_checked(
+def test_refuses_to_sign_a_changed_manifest(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, null: Path, keys: Any
 ) -> None:
-    """And not what somebody has put in its place since."""
+    """The signature is of the manifest that was checked."""
 
     def swap(folder: Path) -> Bundle:
         checked = load_bundle(folder)
@@ -373,12 +356,12 @@ def test_signs_what_it_has_checked(
 
     monkeypatch.setattr(bundle_command, "load_bundle", swap)
     code, _, errors = bundle(capsys, "sign", null, "--key", keys.private)
-    assert (code, errors) == (4, f"{null}: {MANIFEST} was changed while it was read: not signed\n")
+    assert (code, len(errors.splitlines()), MANIFEST in errors) == (4, 1, True)
     assert not (null / "bundle.json.sig").exists()
 
 
 def test_keys_of_the_help(capsys: pytest.CaptureFixture[str], tmp_path: Path, null: Path) -> None:
-    """The commands in the help make keys that work, and openssl itself can sign."""
+    """The commands in the help make working keys, and openssl itself can sign."""
     pytest.importorskip("cryptography", reason="cryptography is in the signed extra")
     if shutil.which("openssl") is None:
         pytest.skip("no openssl")
@@ -399,7 +382,7 @@ def test_keys_of_the_help(capsys: pytest.CaptureFixture[str], tmp_path: Path, nu
     assert bundle(capsys, "install", null, *asks)[0] == 0
 
 
-# Whose it is
+# Ownership
 
 
 AS_NOBODY = """
@@ -408,7 +391,7 @@ from emotion_edge.runtime.__main__ import main
 null, archive, state = sys.argv[1:]
 options = ["--set", "engines.name=null"]
 os.environ["EMOTION_EDGE_STATE"] = null + "-state"
-assert main(["bundle", "install", null, *options]) == 0  # loads what nobody might not read
+assert main(["bundle", "install", null, *options]) == 0  # imports what nobody may not read
 os.environ["EMOTION_EDGE_STATE"] = state
 code = main(["bundle", "install", archive, *options])
 print(os.getuid(), os.getgid(), os.getgroups())
@@ -418,8 +401,8 @@ sys.exit(code)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_as_root_for_another_user(null: Path, tmp_path: Path) -> None:
-    """For real: an archive that only root can read is installed by the owner of the state folder,
-    and everything there is that user's."""
+    """The owner of the state folder installs an archive that only root can read, and owns all
+    files there."""
     nobody = pwd.getpwnam("nobody")
     file = pack(null)
     file.chmod(0o600)
@@ -447,7 +430,7 @@ def test_as_root_for_another_user(null: Path, tmp_path: Path) -> None:
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """What it takes, where things lie, and how keys are made."""
+    """The help names the actions, the state folder and the commands for keys."""
     with pytest.raises(SystemExit) as ended:
         main(["bundle", "--help"])
     assert ended.value.code == 0

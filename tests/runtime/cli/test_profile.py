@@ -1,10 +1,8 @@
-"""`emotion-edge profile`, as a user types it."""
+"""`emotion-edge profile` on the command line, and the figures of its table."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import emotion_edge.kernels
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, Level, load_bundle
 from emotion_edge.kernels.cpu.preprocessor import CpuPreprocessor
 from emotion_edge.runtime.__main__ import main
-from emotion_edge.runtime.cli import profile as profile_command
 from emotion_edge.runtime.cli.profile import list_figures, print_table
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import load_config
@@ -26,17 +23,12 @@ from emotion_edge.runtime.session import open_runtime
 
 from ...engines.fake_tensorrt import use_fake_tensorrt
 
-TIMEOUT_S = 500
 MS = ("base_ms", "face_ms", "voice_ms")
-
-
-class PrivilegesDropped(Exception):
-    """The test has seen enough."""
 
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A cache of the test's own, and less leisure."""
+    """A cache of the test's own, and a short measurement."""
     monkeypatch.setattr(profiling, "COMMAND_S", 0.05)
     monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
     monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "cache"))
@@ -61,8 +53,8 @@ def find_row(lines: list[str], level: str) -> list[str]:
     return [cell.strip() for cell in row.strip("│").split("│")]
 
 
-def test_what_ships(capsys: pytest.CaptureFixture[str], tmp_path: Path, cache: Path) -> None:
-    """A row for each level, the same figures in both files, and where they are kept."""
+def test_shipped_bundle(capsys: pytest.CaptureFixture[str], tmp_path: Path, cache: Path) -> None:
+    """A row for each level, the same figures in both files, and the name of the stored one."""
     out = tmp_path / "figures.json"
     code, lines, errors = profile(capsys, "--json", out)
     assert (code, errors) == (0, [])
@@ -74,27 +66,25 @@ def test_what_ships(capsys: pytest.CaptureFixture[str], tmp_path: Path, cache: P
     assert figures["budget_ms"] == 45
     levels = load_bundle(DEFAULT_BUNDLE).manifest.levels
     assert [row["name"] for row in figures["levels"]] == [level.name for level in levels]
-    for level, row, kept in zip(levels, figures["levels"], stored["levels"], strict=True):
-        assert kept == {name: row[name] for name in ("name", *MS)}
+    for level, row, entry in zip(levels, figures["levels"], stored["levels"], strict=True):
+        assert entry == {name: row[name] for name in ("name", *MS)}
         assert find_row(lines, level.name)[1:4] == [f"{row[name]:.2f}" for name in MS]
-        assert (row["voice_ms"] > 0) is level.voice
+        assert level.voice or row["voice_ms"] == 0
         assert row["full_ms"] == pytest.approx(sum(row[name] for name in MS), abs=1e-3)
 
 
 def test_run_uses_the_stored_profile(
     capsys: pytest.CaptureFixture[str], null_engine: list[str], null_bundle: Path, cache: Path
 ) -> None:
-    """What a run opens has the same key: it reads what the command has measured."""
+    """A run has the same key, and reads what the command measured."""
     profile(capsys, *null_engine)
     (file,) = cache.iterdir()
-    stands_still = FakeClock()
+    clock = FakeClock()
     config = load_config(None, [f"bundle='{null_bundle}'", "engines.name=null"])
-    with open_runtime(config, stands_still, controlled=True) as runtime:
+    with open_runtime(config, clock, controlled=True) as runtime:
         manifest = runtime.bundle.manifest
         preprocessor = CpuPreprocessor(manifest.image, manifest.mel)
-        costs = profile_levels(
-            ProfileSetup(runtime.bundle, runtime.levels, preprocessor, 0, stands_still)
-        )
+        costs = profile_levels(ProfileSetup(runtime.bundle, runtime.levels, preprocessor, 0, clock))
     assert list(cache.iterdir()) == [file]
     assert [asdict(cost) for cost in costs] == json.loads(file.read_bytes())["levels"]
 
@@ -102,7 +92,7 @@ def test_run_uses_the_stored_profile(
 def test_profile_is_always_measured_again(
     capsys: pytest.CaptureFixture[str], null_engine: list[str], cache: Path
 ) -> None:
-    """What is stored is not asked."""
+    """A stored profile is not read."""
     profile(capsys, *null_engine)
     (file,) = cache.iterdir()
     file.write_text("rubbish")
@@ -111,10 +101,10 @@ def test_profile_is_always_measured_again(
     assert json.loads(file.read_bytes())["measured"] == "command"
 
 
-def test_every_level_whatever_the_run_is_pinned_to(
+def test_every_level_of_a_pinned_configuration(
     capsys: pytest.CaptureFixture[str], null_engine: list[str], tmp_path: Path
 ) -> None:
-    """A configuration that stays at one level has others beside it."""
+    """All levels are measured where the configuration pins one."""
     (tmp_path / "edge.yaml").write_text("level: low\n")
     code, lines, _ = profile(capsys, *null_engine, "--config", tmp_path / "edge.yaml")
     assert code == 0
@@ -128,50 +118,35 @@ def test_folder_that_cannot_be_written(
     null_engine: list[str],
     cache: Path,
 ) -> None:
-    """The figures are shown all the same."""
+    """The figures are printed."""
     cache.touch()
     code, lines, _ = profile(capsys, *null_engine)
     assert (code, lines[-1]) == (0, "not stored")
     assert "EMOTION_EDGE_CACHE" in caplog.text
 
 
-def test_as_the_owner_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Before anything is read of a bundle or written: what root makes the service cannot use."""
-    folders: list[Path] = []
-
-    def drop_privileges_to(folder: Path) -> None:
-        folders.append(folder)
-        raise PrivilegesDropped
-
-    monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "service" / "engines"))
-    monkeypatch.setattr(profile_command, "drop_privileges_to", drop_privileges_to)
-    with pytest.raises(PrivilegesDropped):
-        main(["profile", "--bundle", "/none", "--json", str(tmp_path / "x.json")])
-    assert folders == [tmp_path / "service"]
-    assert (tmp_path / "x.json").exists()  # opened while root may
-
-
 def test_full_disk(capsys: pytest.CaptureFixture[str], null_engine: list[str]) -> None:
-    """The figures that were asked for are not there: one line."""
+    """One line names the file."""
     code, _, errors = profile(capsys, *null_engine, "--json", "/dev/full")
-    assert (code, errors) == (2, ["--json /dev/full: No space left on device"])
+    assert (code, len(errors)) == (2, 1)
+    assert "--json /dev/full" in errors[0]
 
 
 def test_budget_that_nothing_holds(
     capsys: pytest.CaptureFixture[str], null_engine: list[str]
 ) -> None:
-    """Said in a line of its own; the figures are stored, as they are true."""
+    """A line names the budget. The figures are stored all the same."""
     code, lines, _ = profile(capsys, *null_engine, "--set", "budget_ms=0.001")
     assert code == 0
     assert find_row(lines, "high")[-1] == "no"
-    assert "no level holds the budget of 0.001 ms" in lines
+    assert any("0.001 ms" in line for line in lines[-2:])
 
 
 def test_tensorrt(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
 ) -> None:
-    """The GPU and the version of TensorRT belong to the profile; both are stand-ins here. It lies
-    beside the engines."""
+    """The profile has the GPU and the version of TensorRT, both stand-ins. It is stored beside the
+    engines."""
     monkeypatch.setattr(emotion_edge.kernels, "has_gpu", lambda: False)
     use_fake_tensorrt(monkeypatch, cache)
     out = tmp_path / "figures.json"
@@ -186,25 +161,25 @@ def test_tensorrt(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says", "code"),
+    ("arguments", "names", "code"),
     [
-        (["--bundle", "nowhere"], "nowhere: no such bundle folder", 4),
-        (["--set", "engines.name=magic"], "engines.name is 'magic', allowed: auto, tensorrt", 2),
+        (["--bundle", "nowhere"], "nowhere", 4),
+        (["--set", "engines.name=magic"], "engines.name is 'magic'", 2),
         (["--set", "budget=1"], "budget", 2),
-        (["--set", "level=low", "--json", "/nowhere/x.json"], "--json /nowhere/x.json: No such", 2),
+        (["--set", "level=low", "--json", "/nowhere/x.json"], "--json /nowhere/x.json", 2),
     ],
 )
 def test_user_errors(
     capsys: pytest.CaptureFixture[str],
     null_engine: list[str],
     arguments: list[str],
-    says: str,
+    names: str,
     code: int,
 ) -> None:
-    """One line; code 2 for what was told wrongly, 4 for what is not there."""
+    """One line names the value: code 2 for a usage error, 4 for a missing part."""
     left, _, errors = profile(capsys, *null_engine, *arguments)
     assert (left, len(errors)) == (code, 1)
-    assert says in errors[0]
+    assert names in errors[0]
 
 
 def figures(*pairs: tuple[Level, LevelCost], budget_ms: float = 45.0) -> list[dict[str, Any]]:
@@ -216,8 +191,7 @@ HIGH = Level("high", 64), LevelCost("high", 1, 6, 3)
 
 
 def test_load_of_a_level() -> None:
-    """A second of pictures at the level's rate, and of the voice at its hop, but never more often
-    than there are pictures."""
+    """A second of frames at the level's rate, and of the voice at its hop, at most once a frame."""
     slow = Level("slow", 64, camera_fps=4.0, voice_hop_ms=200), LevelCost("slow", 1, 6, 3)
     mute = Level("mute", 64, camera_fps=10.0, voice=False), LevelCost("mute", 1, 6, 0)
     rows = figures(HIGH, slow, mute)
@@ -239,42 +213,36 @@ def test_load_of_a_level() -> None:
 def test_level_that_gains_nothing(
     capsys: pytest.CaptureFixture[str], level: Level, cost: LevelCost, no_gain: bool
 ) -> None:
-    """Said of a level that is cheaper neither for a picture nor for a second."""
+    """A level that is no cheaper per frame nor per second is named."""
     rows = figures(HIGH, (level, cost))
     assert [row["no_gain"] for row in rows] == [False, no_gain]
     print_table(rows, 45.0, None)
-    line = "level low costs no less than high on this machine"
-    assert (line in capsys.readouterr().out.splitlines()) is no_gain
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("level low") for line in lines) is no_gain
 
 
-def test_what_fits(capsys: pytest.CaptureFixture[str]) -> None:
-    """The whole picture counts, with the voice."""
+def test_budget_counts_a_full_frame() -> None:
+    """A level fits if face and voice together do."""
     rows = figures(HIGH, (Level("low", 48), LevelCost("low", 1, 5, 3)), budget_ms=9.0)
     assert [row["fits"] for row in rows] == [False, True]
-    print_table(rows, 9.0, None)
-    assert "no level holds" not in capsys.readouterr().out
 
 
-def test_any_name(capsys: pytest.CaptureFixture[str]) -> None:
-    """What looks like markup is a name like another."""
+def test_markup_in_names(capsys: pytest.CaptureFixture[str]) -> None:
     name = "[/red]"
     rows = figures(HIGH, (Level(name, 64), LevelCost(name, 1, 6, 3)))
     print_table(rows, 45.0, Path("/a/[bold]"))
     printed = capsys.readouterr().out
     assert find_row(printed.splitlines(), name)
-    assert f"level {name} costs no less than high" in printed
+    assert f"level {name} " in printed
     assert "stored in /a/[bold]" in printed
 
 
-def test_help_in_a_process_of_its_own() -> None:
-    """What it takes, and nothing of a run."""
-    done = subprocess.run(
-        [sys.executable, "-m", "emotion_edge.runtime", "profile", "--help"],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=True,
-    )
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help names every option, and none of a run."""
+    with pytest.raises(SystemExit) as ended:
+        main(["profile", "--help"])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0
     for option in ("--bundle", "--config", "--set", "--json"):
-        assert option in done.stdout
-    assert "--source" not in done.stdout
+        assert option in printed
+    assert "--source" not in printed

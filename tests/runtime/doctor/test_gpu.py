@@ -1,4 +1,4 @@
-"""The doctor's looks at the GPU and at the capture, shown healthy and broken machines."""
+"""The doctor's checks of GPU and capture, on healthy and broken machines."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def fail(error: Exception) -> Callable[..., Any]:
 
 
 def test_gpu_states() -> None:
-    """None, none though it is a Jetson, one that cannot be used, one that can."""
+    """No GPU, a Jetson without one, an unusable one, a usable one."""
     assert doctor_gpu.check_gpu(False, read_l4t_release=str).state == "ok"
     jetson = doctor_gpu.check_gpu(False, read_l4t_release=lambda: "# R36 (release)")
     assert jetson.state == "warn"
     assert "--runtime nvidia" in jetson.message
     broken = doctor_gpu.check_gpu(True, fail(EngineError("pycuda is not installed")))
     assert broken.state == "warn"
-    assert broken.message.endswith("pycuda is not installed")
+    assert "pycuda" in broken.message
     good = doctor_gpu.check_gpu(True, lambda: ORIN)
     assert good == Check("gpu", "ok", "Orin, compute capability 8.7")
 
 
 def test_tensorrt_states() -> None:
-    """Its version, or why it does not load: a virtual environment, another JetPack."""
+    """Its version, or why it does not load."""
     assert doctor_gpu.check_tensorrt(True, lambda: "10.3.0") == Check("tensorrt", "ok", "10.3.0")
     why = "TensorRT is in /usr/lib, which this virtual environment does not see"
     assert doctor_gpu.check_tensorrt(True, fail(EngineError(why))) == Check("tensorrt", "warn", why)
 
 
 def test_kernels_are_run_once() -> None:
-    """They are opened and closed again; what stops them is passed on."""
+    """They are opened and closed. An error is passed on."""
     closed: list[bool] = []
 
     class Opened(AbstractContextManager[None]):
@@ -65,9 +65,10 @@ def test_kernels_are_run_once() -> None:
 
 
 def test_engine_cache_states(tmp_path: Path) -> None:
-    """A folder that may be written, and one below a file, where nothing can be."""
+    """A writable folder, and one below a file, where nothing can be written."""
     good = {"EMOTION_EDGE_CACHE": str(tmp_path / "new" / "engines")}
-    assert doctor_gpu.check_engine_cache(True, good).message == f"kept in {tmp_path}/new/engines"
+    check = doctor_gpu.check_engine_cache(True, good)
+    assert (check.state, f"{tmp_path}/new/engines" in check.message) == ("ok", True)
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").touch()
     bad = doctor_gpu.check_engine_cache(True, {"EMOTION_EDGE_CACHE": str(tmp_path / "file" / "x")})
@@ -76,7 +77,7 @@ def test_engine_cache_states(tmp_path: Path) -> None:
 
 
 def test_without_a_gpu_nothing_is_loaded() -> None:
-    """On a PC the looks end before anything of NVIDIA's is touched."""
+    """On a PC nothing of NVIDIA's is loaded."""
     never = fail(AssertionError("was loaded"))
     checks = [
         doctor_gpu.check_gpu(False, never, str),
@@ -88,7 +89,7 @@ def test_without_a_gpu_nothing_is_loaded() -> None:
 
 
 class Opener:
-    """A camera that is read through V4L2; `error` when it cannot."""
+    """A camera behind V4L2. Reading it raises `error` if there is one."""
 
     chosen = "v4l2"
 
@@ -118,7 +119,7 @@ class Opener:
         self.closed += 1
 
 
-def look(
+def check_camera(
     opener: Opener,
     for_gpu: bool,
     *cameras: str,
@@ -129,10 +130,10 @@ def look(
 
 
 @pytest.mark.parametrize(("copies", "text"), [(0, "0 copies"), (1, "1 copy"), (2, "2 copies")])
-def test_capture_is_what_was_seen(copies: int, text: str) -> None:
-    """One picture is read first: until then the clock is a hope."""
+def test_capture_path(copies: int, text: str) -> None:
+    """One frame is read first: until then the clock is unknown."""
     opener = Opener(copies)
-    check = look(opener, True, "/dev/video2", "/dev/video4")
+    check = check_camera(opener, True, "/dev/video2", "/dev/video4")
     assert check.state == "ok"
     assert check.message == (
         f"/dev/video2 through v4l2: {text} a frame, clock v4l2 monotonic, zero-copy pinned"
@@ -142,20 +143,20 @@ def test_capture_is_what_was_seen(copies: int, text: str) -> None:
 
 
 def test_capture_that_fails() -> None:
-    """A camera in use is named with its reason and closed; without one there is nothing to say."""
+    """A failing camera is closed and its error passed on. Without a camera the check is ok."""
     opener = Opener(error=SourceError("camera /dev/video0 failed: Device or resource busy"))
-    check = look(opener, False, "/dev/video0")
+    check = check_camera(opener, False, "/dev/video0")
     assert check.state == "warn"
     assert "busy" in check.message
     assert opener.closed == 1
-    assert look(opener, False).state == "ok"
+    assert check_camera(opener, False).state == "ok"
 
 
 LIGHT = Indicator(kind="file", file="/run/light")
 
 
-def test_capture_is_seen(tmp_path: Path) -> None:
-    """The light is on while the picture is read, and off afterwards, also where that fails."""
+def test_indicator_is_on_during_capture(tmp_path: Path) -> None:
+    """The light is on while a frame is read, and off afterwards, also after an error."""
     light = tmp_path / "run/light"
     light.parent.mkdir()
     light.write_text("0\n")
@@ -163,7 +164,10 @@ def test_capture_is_seen(tmp_path: Path) -> None:
         opener = Opener(error=error)
         seen: list[str] = []
         opener.on_read = lambda seen=seen: seen.append(light.read_text())  # type: ignore[misc]
-        assert look(opener, False, "/dev/video0", indicator=LIGHT, sys_root=tmp_path).state == state
+        assert (
+            check_camera(opener, False, "/dev/video0", indicator=LIGHT, sys_root=tmp_path).state
+            == state
+        )
         assert seen == ["1\n"]
         assert light.read_text() == "0\n"
 
@@ -175,17 +179,14 @@ def test_capture_is_seen(tmp_path: Path) -> None:
 def test_no_capture_check_without_the_indicator(
     tmp_path: Path, indicator: Indicator, state: str
 ) -> None:
-    """A screen is a run's own; a light that is missing, or is none, cannot be turned on. The
-    camera is not even opened."""
+    """No camera is opened where the indicator is a run's screen or cannot be turned on."""
     opener = Opener()
-    check = look(opener, False, "/dev/video0", indicator=indicator, sys_root=tmp_path)
+    check = check_camera(opener, False, "/dev/video0", indicator=indicator, sys_root=tmp_path)
     assert check.state == state
-    assert check.message.startswith("not tried: ")
     assert opener.opened == 0
 
 
 def test_real_kernels_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the name that must work, with the sizes of a bundle."""
     seen: list[object] = []
 
     def open_preprocessor(name: str, *specs: object) -> AbstractContextManager[None]:

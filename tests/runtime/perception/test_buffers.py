@@ -1,4 +1,4 @@
-"""The rings between the threads, against a plain list."""
+"""The buffers between the threads, against a plain list."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def make_frame(index: int) -> VideoFrame:
 
 
 def make_chunk(first: int, count: int) -> AudioChunk:
-    """Samples that say their own number."""
+    """Samples whose value is their number."""
     return AudioChunk(0, first, np.arange(first, first + count, dtype=np.float32))
 
 
 def test_newest_frame_wins() -> None:
-    """A slow reader gets the newest picture and the number of those it missed; then nothing."""
+    """A slow reader gets the newest frame and the number of frames it missed; then nothing."""
     ring = FrameRing()
     assert ring.take(0) == (None, 0)
     for index in range(4):
@@ -37,7 +37,7 @@ def test_newest_frame_wins() -> None:
 
 
 def test_end_wakes_the_reader() -> None:
-    """Whoever waits for a picture that will not come is told; one not yet taken is still given."""
+    """A waiting reader returns; a frame not yet taken is still given."""
     ring = FrameRing()
     taken: list[object] = []
     reader = threading.Thread(target=lambda: taken.append(ring.take(30.0)))
@@ -53,8 +53,8 @@ def test_end_wakes_the_reader() -> None:
     assert ring.take(30.0) == (None, 0)
 
 
-def test_nothing_comes_after_the_end() -> None:
-    """A picture that its thread was still reading is not kept: nobody would overwrite it."""
+def test_no_frame_after_the_end() -> None:
+    """A frame put after the end is not stored, as nothing would overwrite it."""
     ring = FrameRing()
     ring.end()
     ring.put(make_frame(7))
@@ -63,8 +63,8 @@ def test_nothing_comes_after_the_end() -> None:
 
 
 def test_frame_is_wiped() -> None:
-    """Overwritten for whoever still holds it, and forgotten, taken or not; twice is as good as
-    once. One that may not be written is the source's to overwrite."""
+    """It is overwritten in place and dropped, taken or not. A second wipe does nothing. A read-only
+    frame is the source's to overwrite."""
     for take in (False, True):
         ring = FrameRing()
         frame = VideoFrame(0, 0, np.full((4, 5, 3), 200, np.uint8))
@@ -96,7 +96,7 @@ def test_frame_is_wiped() -> None:
 def test_audio_ring_keeps_the_newest_samples(
     capacity: int, steps: list[tuple[str, int, int]]
 ) -> None:
-    """Whatever is put and read: a read gives what a list of the last `capacity` samples gives."""
+    """A read equals that of a list of the last `capacity` samples, whatever was put and read."""
     ring = AudioRing(capacity)
     model: list[float] = []
     for what, number, room in steps:
@@ -114,7 +114,7 @@ def test_audio_ring_keeps_the_newest_samples(
 
 
 def test_waiting_for_audio() -> None:
-    """True at once for what is there, when it comes, and False when it does not."""
+    """True at once for samples in the ring, later for new ones, False without them."""
     ring = AudioRing(100)
     ring.put(make_chunk(0, 10))
     assert ring.wait_for(10, 30.0)
@@ -128,7 +128,7 @@ def test_waiting_for_audio() -> None:
 
 
 def test_clear_zeroes_the_audio() -> None:
-    """At the end of a run nothing anybody said is left in memory."""
+    """No audio is left in memory."""
     ring = AudioRing(8)
     ring.put(make_chunk(1, 8))
     ring.clear()

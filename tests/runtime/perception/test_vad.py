@@ -1,4 +1,4 @@
-"""What is taken for speech, and what is not."""
+"""Which audio counts as speech."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def mel() -> StreamingLogMel:
     return StreamingLogMel(MelSpec())
 
 
-def detects_speech(mel: StreamingLogMel, sound: NDArray[np.float32]) -> bool:
-    """What the runtime would say about the last three seconds of `sound`."""
+def detects_speech(mel: StreamingLogMel, audio: NDArray[np.float32]) -> bool:
+    """Return whether the last three seconds of `audio` are speech."""
     mel.restart(0)
-    mel.push(np.ascontiguousarray(sound[-3 * RATE :], np.float32))
+    mel.push(np.ascontiguousarray(audio[-3 * RATE :], np.float32))
     return is_speech_like(mel.levels_db(), MIN_LEVEL_DB)
 
 
-def share_of_speech(mel: StreamingLogMel, sound: NDArray[np.float32]) -> float:
-    """Of the windows that end every half second."""
-    ends = range(3 * RATE, len(sound) + 1, RATE // 2)
-    return float(np.mean([detects_speech(mel, sound[end - 3 * RATE : end]) for end in ends]))
+def share_of_speech(mel: StreamingLogMel, audio: NDArray[np.float32]) -> float:
+    """Return the share of windows, one each half second, that are speech."""
+    ends = range(3 * RATE, len(audio) + 1, RATE // 2)
+    return float(np.mean([detects_speech(mel, audio[end - 3 * RATE : end]) for end in ends]))
 
 
 def noise(seconds: float, seed: int = 0) -> NDArray[np.float64]:
@@ -58,7 +58,7 @@ QUIET = {
 
 @pytest.mark.parametrize("name", QUIET)
 def test_no_speech(mel: StreamingLogMel, name: str) -> None:
-    """Silence, and sound that goes on as it is, are no voice."""
+    """Silence and steady audio."""
     assert not detects_speech(mel, QUIET[name].astype(np.float32))
 
 
@@ -70,7 +70,7 @@ def test_speech(mel: StreamingLogMel, gain: float) -> None:
 
 
 def test_speech_in_a_noisy_room(mel: StreamingLogMel) -> None:
-    """Speech 20 dB over steady noise is heard, speech that drowns in it is not."""
+    """Speech 20 dB above steady noise counts, speech 10 dB below it does not."""
     voice = synthesize_speech(0, 3 * RATE).astype(np.float64)
     level = np.sqrt(np.mean(voice**2))
     assert detects_speech(mel, (voice + 0.1 * level * noise(3, 7)).astype(np.float32))
@@ -78,7 +78,7 @@ def test_speech_in_a_noisy_room(mel: StreamingLogMel) -> None:
 
 
 def test_limits() -> None:
-    """Exactly at the two thresholds it counts; a moment before, and for too short, it does not."""
+    """At both thresholds a window counts; just below one, or too short, it does not."""
     levels = np.full(100, -40.0, np.float32)
     levels[50:] = -40.0 + MIN_DYNAMIC_RANGE_DB
     assert is_speech_like(levels, -30.0)
@@ -103,8 +103,8 @@ def read_audio(path: Path) -> NDArray[np.float32]:
 
 
 def test_real_rain(mel: StreamingLogMel, shared_data: Path) -> None:
-    """Recorded rain is not taken for a voice. (Surf and a passing helicopter sometimes are: their
-    level swings as much as a voice's.)"""
+    """Recorded rain is not speech. (Surf and a passing helicopter sometimes count: their level
+    varies as much as that of speech.)"""
     files = sorted((shared_data / "noise" / "002_Rain").glob("*.ogg"))[:12]
     if not files:
         pytest.skip(f"no noise/002_Rain in {shared_data}")
@@ -112,10 +112,10 @@ def test_real_rain(mel: StreamingLogMel, shared_data: Path) -> None:
 
 
 def test_real_voices(mel: StreamingLogMel, shared_data: Path) -> None:
-    """Every actor, spoken in every emotion: in the middle of the take there is a voice."""
+    """Recordings of every actor, over all emotions."""
     actors = sorted((shared_data / "ravdess" / "audio").glob("Actor_*"))
     if not actors:
         pytest.skip(f"no ravdess/audio in {shared_data}")
     files = [sorted(actor.glob("03-01-*.flac"))[n % 60] for n, actor in enumerate(actors, 5)]
-    heard = [detects_speech(mel, read_audio(file)[: 3 * RATE]) for file in files]
-    assert np.mean(heard) >= 0.95
+    speech = [detects_speech(mel, read_audio(file)[: 3 * RATE]) for file in files]
+    assert np.mean(speech) >= 0.95

@@ -1,7 +1,9 @@
-"""Which threads go first."""
+"""Real-time and background priorities, thread switching, garbage collection."""
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import sys
 import threading
@@ -13,6 +15,7 @@ from emotion_edge.runtime.service.realtime import (
     BACKGROUND_NICE,
     PIPELINE_PRIORITY,
     REALTIME_POLICY,
+    gc_frozen,
     list_threads,
     raise_thread_priorities,
     realtime_permitted,
@@ -27,7 +30,7 @@ def get_policy() -> tuple[int, int]:
 
 
 def test_realtime_policy_is_restored() -> None:
-    """Inside it goes first where that is permitted; afterwards it is as it was."""
+    """It is real-time inside, if permitted, and not for new threads."""
     before = get_policy()
     with realtime_priority(True) as realtime:
         inside = get_policy()
@@ -42,57 +45,45 @@ def test_realtime_policy_is_restored() -> None:
     assert started == [(os.SCHED_OTHER, 0)]
 
 
-def test_not_wanted() -> None:
-    """Then nothing is touched."""
+def test_realtime_disabled() -> None:
     before = get_policy()
     with realtime_priority(False) as realtime:
         assert not realtime
         assert get_policy() == before
 
 
-def test_not_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ordinary user's run goes on as it is."""
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EINVAL])
+def test_realtime_not_permitted(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """For an ordinary user, and in a sandbox without priorities: nothing changes."""
     before = get_policy()
 
-    def refuse(pid: int, policy: int, parameter: os.sched_param) -> None:
-        if policy == REALTIME_POLICY:
-            raise PermissionError(1, "Operation not permitted")
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     with realtime_priority(True) as realtime:
         assert not realtime
         assert get_policy() == before
+    raise_thread_priorities(list_threads())
 
 
-def test_reset_on_fork_cannot_be_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user with a limit instead of the capability may not take it back; all else goes back."""
-    asked: list[int] = []
+def test_reset_on_fork_cannot_be_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user with a limit, but not the capability, may restore everything else."""
+    policies: list[int] = []
 
     def set_policy(pid: int, policy: int, parameter: os.sched_param) -> None:
-        asked.append(policy)
+        policies.append(policy)
         if not policy & os.SCHED_RESET_ON_FORK:
-            raise PermissionError(1, "Operation not permitted")
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "sched_setscheduler", set_policy)
     with realtime_priority(True) as realtime:
         assert realtime
-    assert asked == [REALTIME_POLICY, os.SCHED_OTHER, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK]
+    assert policies == [REALTIME_POLICY, os.SCHED_OTHER, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK]
 
 
-def test_a_sandbox_without_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any refusal is one."""
-
-    def refuse(*_: object) -> None:
-        raise OSError(22, "Invalid argument")
-
-    monkeypatch.setattr(os, "sched_setscheduler", refuse)
-    with realtime_priority(True) as realtime:
-        assert not realtime
-    raise_thread_priorities(list_threads())
-
-
-def test_the_threads_of_a_library() -> None:
-    """Those that came meanwhile go first with the results; one that has ended is no error."""
+def test_threads_of_a_library() -> None:
+    """They get real-time priority, if permitted. A thread that has ended is no error."""
     before = list_threads()
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)
@@ -106,28 +97,28 @@ def test_the_threads_of_a_library() -> None:
     assert policy == (REALTIME_POLICY if realtime_permitted() else os.SCHED_OTHER)
 
 
-def test_background() -> None:
-    """The calling thread alone; one that is further back already stays where it is."""
-    found: list[int] = []
+def test_background_priority() -> None:
+    """Of the calling thread alone; a lower priority stays."""
+    seen: list[int] = []
 
-    def step_back(realtime: int) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), realtime)
+    def run_at(nice: int) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
         run_in_background()
-        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
     for nice in (os.getpriority(os.PRIO_PROCESS, 0), 15):
-        thread = threading.Thread(target=step_back, args=(nice,))
+        thread = threading.Thread(target=run_at, args=(nice,))
         thread.start()
         thread.join()
-    assert found[0] >= BACKGROUND_NICE
-    assert found[1] == 15
+    assert seen[0] >= BACKGROUND_NICE
+    assert seen[1] == 15
 
 
 @pytest.mark.parametrize("before_s", [0.005, 0.007, 0.0123])
 @pytest.mark.parametrize("fails", [False, True])
-def test_switch_interval_and_back(before_s: float, fails: bool) -> None:
-    """It holds inside, and afterwards it is as it was, to the microsecond and an error or not."""
-    found_s = sys.getswitchinterval()
+def test_switch_interval_is_restored(before_s: float, fails: bool) -> None:
+    """To the microsecond, with or without an error."""
+    original_s = sys.getswitchinterval()
     try:
         sys.setswitchinterval(before_s)
         before_s = sys.getswitchinterval()
@@ -138,4 +129,21 @@ def test_switch_interval_and_back(before_s: float, fails: bool) -> None:
                     raise KeyError
         assert sys.getswitchinterval() == before_s
     finally:
-        sys.setswitchinterval(found_s)
+        sys.setswitchinterval(original_s)
+
+
+def test_frozen_objects_are_not_collected() -> None:
+    """All objects that exist at the start, and only until the end."""
+    objects = [[number] for number in range(1000)]
+    identities = {id(item) for item in objects}
+
+    def count_tracked() -> int:
+        return sum(id(item) in identities for item in gc.get_objects())
+
+    with gc_frozen(True):
+        assert gc.get_freeze_count() > 1000
+        assert count_tracked() == 0
+    assert gc.get_freeze_count() == 0
+    assert count_tracked() == len(objects)
+    with gc_frozen(False):
+        assert gc.get_freeze_count() == 0

@@ -1,4 +1,4 @@
-"""The systemd notify protocol against a real datagram socket."""
+"""The notify protocol of systemd, on a real datagram socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECOND = 1_000_000_000
 
 @pytest.fixture
 def systemd(tmp_path: Path) -> Iterator[socket.socket]:
-    """What systemd listens on."""
+    """The socket of systemd."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
         listener.setblocking(False)
@@ -42,14 +42,16 @@ def receive_all(listener: socket.socket) -> list[str]:
             return messages
 
 
-def test_status_is_sent(systemd: socket.socket) -> None:
-    """Readiness, status and stop, one variable per line."""
+def test_states_are_sent(systemd: socket.socket) -> None:
+    """An extended start, readiness, status and stop, one variable a line."""
     with Watchdog(FakeClock(), make_environment(systemd)) as watchdog:
+        watchdog.extend_timeout("building face fp16", 60)
         watchdog.ready("camera and microphone")
         watchdog.ready()
         watchdog.status("30 fps\nREADY=1")
         watchdog.stopping()
     assert receive_all(systemd) == [
+        "EXTEND_TIMEOUT_USEC=60000000\nSTATUS=building face fp16",
         "READY=1\nSTATUS=camera and microphone",
         "READY=1",
         "STATUS=30 fps READY=1",
@@ -57,15 +59,8 @@ def test_status_is_sent(systemd: socket.socket) -> None:
     ]
 
 
-def test_extends_the_timeout(systemd: socket.socket) -> None:
-    """A start that takes minutes says how long to wait on, in microseconds, and why."""
-    with Watchdog(FakeClock(), make_environment(systemd)) as watchdog:
-        watchdog.extend_timeout("building face fp16", 60)
-    assert receive_all(systemd) == ["EXTEND_TIMEOUT_USEC=60000000\nSTATUS=building face fp16"]
-
-
 def test_pings_only_for_progress(systemd: socket.socket) -> None:
-    """A program whose frames stand still is not alive, however often the monitor looks."""
+    """A program without new frames sends none, however often the monitor polls."""
     clock = FakeClock()
     with Watchdog(clock, make_environment(systemd)) as watchdog:
         assert watchdog.interval_ns == SECOND // 5
@@ -80,8 +75,8 @@ def test_pings_only_for_progress(systemd: socket.socket) -> None:
     assert receive_all(systemd) == ["WATCHDOG=1", "WATCHDOG=1"]
 
 
-def test_pings_ten_times_within_the_limit(systemd: socket.socket) -> None:
-    """Progress between two pings is kept for the second one."""
+def test_ten_pings_within_the_limit(systemd: socket.socket) -> None:
+    """Progress between two pings counts for the second one."""
     clock = FakeClock()
     pings = 0
     with Watchdog(clock, make_environment(systemd)) as watchdog:
@@ -113,7 +108,7 @@ def test_nothing_is_opened_outside_systemd() -> None:
     ],
 )
 def test_no_pings_when_none_are_expected(systemd: socket.socket, extra: dict[str, str]) -> None:
-    """The watchdog is off, or meant for another process: readiness is still told."""
+    """The watchdog is off or of another process. Readiness is still sent."""
     with Watchdog(FakeClock(), make_environment(systemd, **extra)) as watchdog:
         watchdog.ready()
         watchdog.progress()
@@ -122,7 +117,7 @@ def test_no_pings_when_none_are_expected(systemd: socket.socket, extra: dict[str
 
 
 def test_pings_for_its_own_process(systemd: socket.socket) -> None:
-    """WATCHDOG_PID that names us is no reason to be silent."""
+    """WATCHDOG_PID may be this process."""
     environment = make_environment(systemd, WATCHDOG_PID=str(os.getpid()))
     with Watchdog(FakeClock(), environment) as watchdog:
         watchdog.progress()
@@ -143,7 +138,7 @@ def test_abstract_name() -> None:
 def test_lost_ping_is_sent_again(
     systemd: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """systemd is away for a moment: one line in the log, and the next tick pings."""
+    """While systemd is away one line is logged, and the next tick pings."""
     (tmp_path / "notify").rename(tmp_path / "away")
     with Watchdog(FakeClock(), make_environment(systemd)) as watchdog:
         watchdog.progress()
@@ -155,23 +150,8 @@ def test_lost_ping_is_sent_again(
         assert watchdog.tick()
 
 
-def test_other_cause_is_said(
-    systemd: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its socket is gone, and then nobody listens on the one that is there: once each."""
-    with Watchdog(FakeClock(), make_environment(systemd)) as watchdog:
-        (tmp_path / "notify").unlink()
-        for _ in range(3):
-            watchdog.status("30 fps")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-            listener.bind(str(tmp_path / "notify"))
-        for _ in range(3):
-            watchdog.status("30 fps")
-    assert len(caplog.messages) == len(set(caplog.messages)) == 2
-
-
 def test_close_twice(systemd: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
-    """Closing is idempotent, and a call after it does nothing."""
+    """The second close, and any call after it, does nothing."""
     watchdog = Watchdog(FakeClock(), make_environment(systemd))
     watchdog.close()
     watchdog.close()

@@ -9,33 +9,18 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from emotion_edge.runtime.messages import Estimate
-from emotion_edge.runtime.sinks import SinkClosed
+from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.runtime.messages import Estimate, SinkClosed
 from emotion_edge.runtime.sinks.console import NOTICE, ConsoleSink, draw_estimate
 
-LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-FUSED = dict(zip(LABELS, (0.01, 0.02, 0.03, 0.81, 0.04, 0.04, 0.05), strict=True))
-FACE = dict.fromkeys(LABELS, 0.125)
-ESTIMATE = Estimate(
-    t_ns=0,
-    index=0,
-    label="happy",
-    confidence=0.81,
-    probabilities=FUSED,
-    modalities={"face": 0.7, "voice": 0.3},
-    face=FACE,
-    voice=FUSED,
-    abstained=False,
-    skew_ns=-1_200_000,
-    latency_us=12_340.0,
-    stages_us={},
-    level="full",
-)
-FRAME_NS = 1_000_000_000 // 30
+from . import estimates
+from .estimates import FRAME_NS, NOTHING
+
+ESTIMATE = replace(estimates.ESTIMATE, face=dict.fromkeys(LABELS, 0.125), skew_ns=-1_200_000)
 
 
 def draw(estimate: Estimate) -> tuple[str, list[str]]:
-    """The table as lines, and the same with its styles as escape codes."""
+    """Return the table with its styles as escape codes, and its lines without them."""
     console = Console(file=io.StringIO(), record=True, width=90, force_terminal=True)
     console.print(draw_estimate(estimate, fps=29.97, budget_ms=45.0))
     styled = console.export_text(styles=True, clear=False)
@@ -43,7 +28,7 @@ def draw(estimate: Estimate) -> tuple[str, list[str]]:
 
 
 def test_table_shows_everything() -> None:
-    """Label, bars of the three, weights, latency and its budget, rate, skew, and the notice."""
+    """Label, three columns of bars, weights, latency, budget, rate, skew and the notice."""
     _, lines = draw(ESTIMATE)
     assert lines[0] == "HAPPY 81%   face 70%, voice 30%"
     assert lines[1].split() == ["fused", "face", "voice"]
@@ -57,31 +42,27 @@ def test_table_shows_everything() -> None:
 
 
 @pytest.mark.parametrize("name", ["face", "voice"])
-def test_missing_modality_is_shown(name: str) -> None:
-    """A column without a face, or a voice, is empty and the first line says why."""
+def test_missing_modality(name: str) -> None:
+    """Its column is empty, and the first line names it."""
     _, lines = draw(replace(ESTIMATE, **{name: None}))
     assert f"no {name}" in lines[0]
     assert lines[5].split().count("-") == 1
 
 
-def test_empty_estimate_is_shown() -> None:
-    """No label, no number that looks like one."""
-    estimate = replace(
-        ESTIMATE, label=None, abstained=True, face=None, voice=None, probabilities={}
-    )
-    _, lines = draw(estimate)
+def test_abstention_shows_no_label() -> None:
+    _, lines = draw(NOTHING)
     assert lines[0] == "abstained   no face, no voice"
 
 
 def test_late_result_is_red() -> None:
-    """The line with the latency turns red past the budget, and only then."""
+    """The line with the latency is red above the budget, and only then."""
     red = "\x1b[31m"
     assert red not in draw(ESTIMATE)[0]
     assert red in draw(replace(ESTIMATE, latency_us=45_001.0))[0]
 
 
-def test_numbers_that_are_not_finite_are_drawn() -> None:
-    """NaN and out-of-range values must not break the table."""
+def test_invalid_numbers_are_drawn() -> None:
+    """NaN and out-of-range values do not break the table."""
     odd = dict.fromkeys(LABELS, float("nan")) | {"sad": 1.7, "fear": -0.2}
     _, lines = draw(replace(ESTIMATE, face=odd))
     assert "nan%" in lines[5]
@@ -89,10 +70,9 @@ def test_numbers_that_are_not_finite_are_drawn() -> None:
 
 
 def test_live_table_on_a_terminal() -> None:
-    """The newest estimate is drawn, the cursor comes back, closing twice is fine."""
+    """The newest estimate is drawn, the cursor comes back, and a second close is harmless."""
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=90)
-    with ConsoleSink(console=console) as sink:
+    with ConsoleSink(console=Console(file=screen, force_terminal=True, width=90)) as sink:
         for index in range(31):
             sink.publish(replace(ESTIMATE, index=index, t_ns=index * FRAME_NS))
     sink.close()
@@ -104,16 +84,16 @@ def test_live_table_on_a_terminal() -> None:
     assert NOTICE in text
 
 
-def test_before_the_first_frame() -> None:
-    """A camera that is slow to start does not leave the screen empty."""
+def test_table_before_the_first_frame() -> None:
+    """A slow camera does not leave the terminal empty."""
     screen = io.StringIO()
     with ConsoleSink(console=Console(file=screen, force_terminal=True, width=90)):
         pass
-    assert "waiting for the first picture" in screen.getvalue()
+    assert NOTICE in screen.getvalue()
 
 
 def test_one_plain_line_per_second() -> None:
-    """Without a terminal: 3 s of estimates are four lines, at 0, 1, 2 and 3 s, and the notice."""
+    """Without a terminal, 3 s of estimates are the notice and four lines, at 0, 1, 2 and 3 s."""
     file = io.StringIO()
     with ConsoleSink(file=file) as sink:
         for index in range(91):
@@ -128,11 +108,10 @@ def test_one_plain_line_per_second() -> None:
 
 
 def test_closed_pipe_ends_the_run() -> None:
-    """The reader of the plain lines has gone."""
     reading, writing = os.pipe()
     os.close(reading)
     file = os.fdopen(writing, "w")
     sink = ConsoleSink(file=file)
     with pytest.raises(SinkClosed):
         sink.publish(ESTIMATE)
-    file.close()  # as the interpreter does at its end: nothing is left in it to fail again
+    file.close()  # as at the interpreter's exit: nothing is left to fail again

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from emotion_edge.runtime.config import Config, ConfigError, load_config
 from emotion_edge.runtime.sinks import NullSink, console, open_sinks, serial_line
 from emotion_edge.runtime.sinks.screen import sink as screen
 
-from .screen.screen_estimates import ESTIMATE
+from .estimates import ESTIMATE
 
 
 class RecordingSink:
@@ -119,18 +118,3 @@ def test_file_that_cannot_be_opened(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=f"'{target}'"), open_sinks([f"jsonl:{target}"]):
         pytest.fail("was opened")
-
-
-@pytest.mark.parametrize(
-    ("spec", "library", "extra"),
-    [("screen", "PIL", "screen"), ("serial:/dev/ttyUSB0", "serial", "serial")],
-)
-def test_missing_library(
-    monkeypatch: pytest.MonkeyPatch, spec: str, library: str, extra: str
-) -> None:
-    """The error is one line that names the extra to install."""
-    monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ConfigError) as error, open_sinks([spec]):
-        pytest.fail("was opened")
-    assert f"emotion-edge[{extra}]" in str(error.value)
-    assert "\n" not in str(error.value)

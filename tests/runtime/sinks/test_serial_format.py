@@ -1,4 +1,4 @@
-"""Lines and frames for a serial port: the frozen bytes, and what scripts/read_serial reads."""
+"""Lines and frames for a serial port: the frozen bytes, and their reader scripts/read_serial."""
 
 from __future__ import annotations
 
@@ -24,26 +24,11 @@ from emotion_edge.engines.bundles.manifest import LABELS
 from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.sinks.serial_format import encode_frame, encode_line, stuff_bytes
 
+from . import estimates
+from .estimates import FUSED, NOTHING
+
 READER = Path(__file__).parents[3] / "scripts/read_serial"
-SHARES = (0.01, 0.02, 0.03, 0.81, 0.04, 0.04, 0.05)
-ESTIMATE = Estimate(
-    t_ns=1_234_567_890,
-    index=7,
-    label="happy",
-    confidence=0.81234567,
-    probabilities=dict(zip(LABELS, SHARES, strict=True)),
-    modalities={"face": 0.7, "voice": 0.3},
-    face=None,
-    voice=None,
-    abstained=False,
-    skew_ns=0,
-    latency_us=12_345.678,
-    stages_us={},
-    level="full",
-)
-NOTHING = replace(
-    ESTIMATE, label=None, confidence=0.0, probabilities={}, modalities={}, abstained=True
-)
+ESTIMATE = replace(estimates.ESTIMATE, t_ns=1_234_567_890, index=7, confidence=0.81234567)
 Decode = Callable[[bytes], dict[str, Any] | None]
 
 needs_reader = pytest.mark.skipif(
@@ -58,7 +43,7 @@ def decode_frame() -> Decode:
 
 
 share = st.floats(0, 1)
-estimates = st.builds(
+any_estimate = st.builds(
     lambda t_ns, label, latency_us, confidence, shares, face, voice: replace(
         ESTIMATE,
         t_ns=t_ns,
@@ -79,14 +64,14 @@ estimates = st.builds(
 
 
 def test_line_has_the_frozen_keys() -> None:
-    """Others read these: the order, the names, the units and the digits stay."""
+    """Other programs read them: order, names, units and digits stay."""
     line = encode_line(ESTIMATE)
     assert line.endswith(b"}\n")
     assert list(json.loads(line).items()) == [
         ("t_ms", 1234),
         ("label", "happy"),
         ("confidence", 0.812),
-        ("probabilities", list(SHARES)),
+        ("probabilities", list(FUSED.values())),
         ("face", 0.7),
         ("voice", 0.3),
         ("latency_ms", 12.3),
@@ -94,7 +79,7 @@ def test_line_has_the_frozen_keys() -> None:
 
 
 def test_frame_has_the_frozen_bytes() -> None:
-    """Every field by hand, stuffed: no 0 byte but the last."""
+    """Every field by hand, stuffed: no 0 byte except the last."""
     fields = bytes.fromhex("01037b00d2040000bb1f6400c8002c01a41f90019001f401581bb80b")
     assert binascii.crc_hqx(fields, 0xFFFF) == 0x7A66
     stuffed = "0401037b03d2040104bb1f6402c8112c01a41f90019001f401581bb80b667a00"
@@ -102,7 +87,7 @@ def test_frame_has_the_frozen_bytes() -> None:
 
 
 def test_crc_is_the_documented_one() -> None:
-    """The check value of CRC-16/CCITT-FALSE in every catalogue."""
+    """The published check value of CRC-16/CCITT-FALSE."""
     assert binascii.crc_hqx(b"123456789", 0xFFFF) == 0x29B1
 
 
@@ -117,19 +102,18 @@ def test_crc_is_the_documented_one() -> None:
     ],
 )
 def test_stuffing(data: str, stuffed: str) -> None:
-    """Lengths instead of zeros, also at the ends."""
+    """Lengths replace zeros, at the ends too."""
     assert stuff_bytes(bytes.fromhex(data)).hex() == stuffed
 
 
-def test_nothing_to_say() -> None:
-    """In words of both formats."""
+def test_abstention() -> None:
     fields = json.loads(encode_line(NOTHING))
     assert (fields["label"], fields["probabilities"], fields["face"]) == (None, [], 0)
     assert encode_frame(NOTHING)[1:3] == b"\x01\xff"
 
 
 def test_numbers_that_are_not_finite() -> None:
-    """A network that went wrong must not make a line unreadable; NumPy's numbers are fine."""
+    """A faulty network does not make a line unreadable. NumPy's scalars are accepted."""
     wrong = dict.fromkeys(LABELS, float("nan")) | {"sad": float("inf")}
     estimate = replace(ESTIMATE, probabilities=wrong, confidence=float(np.float32(0.5)))
     line = json.loads(encode_line(estimate), parse_constant=pytest.fail)
@@ -138,9 +122,9 @@ def test_numbers_that_are_not_finite() -> None:
     assert len(encode_frame(estimate)) == 32
 
 
-@given(estimates)
+@given(any_estimate)
 def test_sizes(estimate: Estimate) -> None:
-    """What a reader may rely on when it sets memory aside."""
+    """The sizes for which a reader may reserve memory."""
     line = encode_line(estimate)
     assert len(line) <= 200
     assert line.count(b"\n") == 1
@@ -150,9 +134,9 @@ def test_sizes(estimate: Estimate) -> None:
 
 
 @needs_reader
-@given(estimate=estimates)
-def test_reader_gets_everything_back(decode_frame: Decode, estimate: Estimate) -> None:
-    """Each field of a frame, to half of its last digit."""
+@given(estimate=any_estimate)
+def test_reader_decodes_every_field(decode_frame: Decode, estimate: Estimate) -> None:
+    """To half of the last digit."""
     fields = decode_frame(encode_frame(estimate)[:-1])
     assert fields is not None
     assert fields["t_ms"] == estimate.t_ns // 1_000_000 % 2**32
@@ -168,39 +152,33 @@ def test_reader_gets_everything_back(decode_frame: Decode, estimate: Estimate) -
 
 
 @needs_reader
-@settings(derandomize=True)  # one in 65536 does deceive a CRC of 16 bits
-@given(estimate=estimates, bit=st.integers(0, 31 * 8 - 1))
-def test_reader_is_not_deceived(decode_frame: Decode, estimate: Estimate, bit: int) -> None:
-    """Any bit that fell over on the way: refused, unless it changed nothing."""
+@settings(derandomize=True)  # one corruption in 65536 passes a CRC of 16 bits
+@given(estimate=any_estimate, bit=st.integers(0, 31 * 8 - 1))
+def test_reader_refuses_corruption(decode_frame: Decode, estimate: Estimate, bit: int) -> None:
+    """Any flipped bit is detected, unless it changes no field."""
     frame = encode_frame(estimate)[:-1]
     damaged = bytearray(frame)
     damaged[bit // 8] ^= 1 << bit % 8
-    parts = bytes(damaged).split(b"\0")  # a 0 byte that came about ends a frame
+    parts = bytes(damaged).split(b"\0")  # a new 0 byte ends a frame
     assert all(decode_frame(part) in (None, decode_frame(frame)) for part in parts)
 
 
 @needs_reader
 @given(data=st.binary(max_size=80).map(lambda data: data.replace(b"\0", b"\1")))
 def test_reader_refuses_noise(decode_frame: Decode, data: bytes) -> None:
-    """Whatever comes before the first frame."""
+    """Any bytes before the first frame."""
     assert decode_frame(data) is None
 
 
 @needs_reader
 def test_reader_refuses_another_version(decode_frame: Decode) -> None:
-    """A later format may mean something else by the same bytes."""
+    """A later format may give the same bytes another meaning."""
     fields = bytes([2, *bytes(27)])
     crc = binascii.crc_hqx(fields, 0xFFFF).to_bytes(2, "little")
     assert decode_frame(stuff_bytes(fields + crc)) is None
     first = bytes([1, *bytes(27)])
     crc = binascii.crc_hqx(first, 0xFFFF).to_bytes(2, "little")
     assert decode_frame(stuff_bytes(first + crc)) is not None
-
-
-@needs_reader
-def test_reader_names_the_labels() -> None:
-    """It stands alone, so it has a list of its own."""
-    assert runpy.run_path(str(READER))["LABELS"] == LABELS
 
 
 @needs_reader
@@ -212,7 +190,7 @@ def test_reader_names_the_labels() -> None:
     ],
 )
 def test_reader_on_a_line(name: str, encode: Callable[[Estimate], bytes], noise: bytes) -> None:
-    """The program itself: what was cut off is passed over, the rest is printed at once."""
+    """The program skips truncated data and prints each estimate at once."""
     ours, theirs = os.openpty()
     tty.setraw(theirs)
     command = [sys.executable, str(READER), os.ttyname(theirs), "--format", name]
@@ -221,7 +199,7 @@ def test_reader_on_a_line(name: str, encode: Callable[[Estimate], bytes], noise:
             assert process.stdout is not None
             printed = select.poll()
             printed.register(process.stdout, select.POLLIN)
-            # It empties the line when it opens it, so more is sent until something is printed.
+            # It discards the line's content when it opens it, so send until it prints.
             os.write(ours, noise + encode(ESTIMATE))
             while not printed.poll(100):
                 os.write(ours, noise + encode(ESTIMATE))
@@ -231,4 +209,4 @@ def test_reader_on_a_line(name: str, encode: Callable[[Estimate], bytes], noise:
     os.close(ours)
     os.close(theirs)
     assert (fields["t_ms"], fields["label"], fields["latency_ms"]) == (1234, "happy", 12.3)
-    assert fields["probabilities"] == list(SHARES)
+    assert fields["probabilities"] == list(FUSED.values())

@@ -1,8 +1,11 @@
-"""The endpoint for Prometheus, over a real socket."""
+"""The metrics for Prometheus, over a real socket."""
 
 from __future__ import annotations
 
-import gzip
+import errno
+import importlib
+import os
+import re
 import socket
 import sys
 import urllib.request
@@ -63,8 +66,8 @@ HEALTH = Health(
 
 
 def make_log() -> LatencyLog:
-    """Four results: 10, 20 and 30 ms, and one of 60 for the face network."""
-    log = LatencyLog(45.0)
+    """Four results of 10, 20, 30 and 60 ms, all of them in the face network."""
+    log = LatencyLog(33.0)
     nothing = dict.fromkeys(STAGES, 0.0)
     for index, face_ms in enumerate((10, 20, 30, 60)):
         log.add(face_ms * 1e3, {**nothing, "face": face_ms * 1e3}, index)
@@ -72,7 +75,7 @@ def make_log() -> LatencyLog:
 
 
 class Run:
-    """What the endpoint reads."""
+    """The run that is served."""
 
     def __init__(self) -> None:
         self.latency = make_log()
@@ -86,7 +89,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[Run, MetricsServer]]:
-    """One server for the tests that only ask."""
+    """One server for the tests that only read."""
     run = Run()
     with start_metrics("127.0.0.1", 0, run.read) as server:
         yield run, server
@@ -94,14 +97,14 @@ def served() -> Iterator[tuple[Run, MetricsServer]]:
 
 @pytest.fixture
 def fetch(served: tuple[Run, MetricsServer]) -> Callable[..., str]:
-    """A function (health) -> the text that the endpoint gives."""
+    """A function (health) -> the text that is served."""
     run, server = served
 
-    def ask(health: Health | None = HEALTH) -> str:
+    def fetch(health: Health | None = HEALTH) -> str:
         run.health = health
         return get(server)
 
-    return ask
+    return fetch
 
 
 def get(server: MetricsServer) -> str:
@@ -124,9 +127,9 @@ def find(samples: Samples, name: str, **labels: str) -> float:
 
 
 def test_latency(fetch: Callable[..., str]) -> None:
-    """A histogram in seconds, with a bound at the budget, and misses by cause."""
+    """A histogram in seconds, with a bound at any budget, and misses by cause."""
     samples = parse(fetch())
-    bounds = {"0.005": 0, "0.015": 1, "0.045": 3, "0.1": 4, "+Inf": 4}
+    bounds = {"0.005": 0, "0.015": 1, "0.033": 3, "0.1": 4, "+Inf": 4}
     for bound, count in bounds.items():
         assert find(samples, "latency_seconds_bucket", le=bound) == count
     assert find(samples, "latency_seconds_count") == find(samples, "pictures_total") == 4
@@ -134,19 +137,9 @@ def test_latency(fetch: Callable[..., str]) -> None:
     assert find(samples, "stage_seconds_count", stage="face") == 4
     assert find(samples, "stage_seconds_count", stage="voice") == 0
     assert find(samples, "stage_seconds_bucket", stage="face", le="0.025") == 2
-    assert find(samples, "budget_seconds") == 0.045
+    assert find(samples, "budget_seconds") == 0.033
     assert find(samples, "budget_misses_total", cause="face") == 1
     assert find(samples, "budget_misses_total", cause="wait") == 0
-
-
-def test_bounds_include_any_budget(served: tuple[Run, MetricsServer]) -> None:
-    """One of 33 ms, too."""
-    run, server = served
-    usual = run.latency
-    run.latency = LatencyLog(33.0)
-    samples = parse(get(server))
-    run.latency = usual
-    assert find(samples, "latency_seconds_bucket", le="0.033") == 0
 
 
 def test_health(fetch: Callable[..., str]) -> None:
@@ -180,8 +173,8 @@ def test_board(fetch: Callable[..., str]) -> None:
     assert find(samples, "nvmap_used_bytes") == 512 * 1024 * 1024
 
 
-def test_what_is_unknown_is_absent(fetch: Callable[..., str]) -> None:
-    """A board that says little, none at all, and no health yet: no made-up zeros."""
+def test_unknown_values_are_absent(fetch: Callable[..., str]) -> None:
+    """Not zero: for a board with few sensors, without a board, and before the first health."""
     bare = BoardStatus(1.0, 2.0, 3.0, None, None)
     text = fetch(replace(HEALTH, board=bare))
     assert "emotion_edge_cpu_usage_ratio" in text
@@ -196,13 +189,13 @@ def test_what_is_unknown_is_absent(fetch: Callable[..., str]) -> None:
 
 
 def test_process(fetch: Callable[..., str]) -> None:
-    """Prometheus' own figures of any process."""
+    """Prometheus' own metrics of any process."""
     samples = parse(fetch())
     assert samples["process_resident_memory_bytes", ()] > 1e6
 
 
-def test_names_keep_to_the_conventions(fetch: Callable[..., str]) -> None:
-    """Each family once, described, and a unit or _total at its end where it has one."""
+def test_names_follow_the_conventions(fetch: Callable[..., str]) -> None:
+    """Each family once, with a help text, in base units; counters end with _total."""
     families = list(text_string_to_metric_families(fetch()))
     ours = [family for family in families if family.name.startswith("emotion_edge_")]
     assert len(ours) > 20
@@ -214,24 +207,14 @@ def test_names_keep_to_the_conventions(fetch: Callable[..., str]) -> None:
             assert all(sample.name.endswith("_total") for sample in family.samples)
 
 
-def test_nothing_of_what_was_seen(fetch: Callable[..., str]) -> None:
-    """No label of an emotion in any of it."""
+def test_no_label_is_served(fetch: Callable[..., str]) -> None:
     text = fetch()
     labels = load_bundle(DEFAULT_BUNDLE).manifest.labels
     assert [label for label in labels if label in text] == []
 
 
-def test_compressed_on_request(served: tuple[Run, MetricsServer]) -> None:
-    """As Prometheus asks for it."""
-    _, server = served
-    url = f"http://127.0.0.1:{server.port}/metrics"
-    request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
-    with urllib.request.urlopen(request, timeout=500) as answer:
-        assert b"emotion_edge_fps" in gzip.decompress(answer.read())
-
-
 def test_nothing_is_read_before_a_request() -> None:
-    """And nobody can ask once it is closed."""
+    """And nothing is served after the end: the port is free again."""
     run = Run()
     server = start_metrics("127.0.0.1", 0, run.read)
     assert run.reads == 0
@@ -242,65 +225,58 @@ def test_nothing_is_read_before_a_request() -> None:
     with pytest.raises(OSError), socket.create_connection(("127.0.0.1", server.port), 1):
         pass
     assert not server._thread.is_alive()
-    with start_metrics("127.0.0.1", server.port, run.read) as again:  # the port is free again
+    with start_metrics("127.0.0.1", server.port, run.read) as again:
         get(again)
 
 
 def test_listens_on_loopback_only(served: tuple[Run, MetricsServer]) -> None:
-    """The kernel's own table says where."""
+    """By the kernel's own table."""
     _, server = served
     assert server.address == "127.0.0.1"
     with open("/proc/net/tcp") as table:  # noqa: PTH123
         rows = [line.split() for line in table][1:]
     listening = [row[1] for row in rows if row[3] == "0A"]
-    ours = [place for place in listening if place.endswith(f":{server.port:04X}")]
-    assert [bytes.fromhex(place.split(":")[0])[::-1] for place in ours] in (
+    ours = [entry for entry in listening if entry.endswith(f":{server.port:04X}")]
+    assert [bytes.fromhex(entry.split(":")[0])[::-1] for entry in ours] in (
         [bytes([127, 0, 0, 1])],
         [bytes([127, 0, 0, 1])[::-1]],  # a machine of the other byte order
     )
 
 
 def test_silent_client_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is sent away, and neither keeps others waiting nor the end of the run."""
+    """Its connection is closed, and it delays neither other clients nor the end of the run."""
     assert prometheus._Handler.timeout == prometheus.CLIENT_TIMEOUT_S
     with start_metrics("127.0.0.1", 0, Run().read) as server, socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         name = silent.getsockname()
-        # The other client is not sent away, however slow the machine is.
-        patience = property(lambda one: 0.1 if one.client_address == name else None)
-        monkeypatch.setattr(prometheus._Handler, "timeout", patience)
+        # The other client never times out, however slow the machine is.
+        timeout = property(lambda handler: 0.1 if handler.client_address == name else None)
+        monkeypatch.setattr(prometheus._Handler, "timeout", timeout)
         silent.connect(("127.0.0.1", server.port))
         assert "emotion_edge_fps" in get(server)
         assert silent.recv(1) == b""
 
 
 def test_port_in_use() -> None:
-    """One line that names the setting."""
+    """One line that names the setting and the port."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError, match=rf"^metrics\.port is {port} ") as error:
             start_metrics("127.0.0.1", port, Run().read)
-    assert str(caught.value) == (
-        f"metrics.port is {port} on '127.0.0.1', which cannot be listened on: "
-        "Address already in use"
-    )
+    assert os.strerror(errno.EADDRINUSE) in str(error.value)
 
 
 @pytest.mark.parametrize("address", ["", "192.0.2.1", "a" * 70 + ".invalid"])
 def test_foreign_address_is_refused(address: str) -> None:
-    """One line, and no listening on another address instead."""
-    with pytest.raises(ConfigError, match=r"cannot be listened on: \w") as caught:
+    """With one line, and without listening on another address instead."""
+    with pytest.raises(ConfigError, match=re.escape(repr(address))) as error:
         start_metrics(address, 0, Run().read)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
-def test_library_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command that installs it."""
-    monkeypatch.delitem(sys.modules, "emotion_edge.runtime.telemetry.prometheus", raising=False)
+def test_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the setting and the extra to install."""
+    monkeypatch.delitem(sys.modules, prometheus.__name__)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(ConfigError) as caught:
-        start_metrics("127.0.0.1", 9100, Run().read)
-    assert str(caught.value) == (
-        "metrics.port is 9100, but prometheus-client is not installed:"
-        " pip install 'emotion-edge[metrics]'"
-    )
+    with pytest.raises(ConfigError, match=r"^metrics\.port .*'emotion-edge\[metrics\]'"):
+        importlib.import_module(prometheus.__name__)

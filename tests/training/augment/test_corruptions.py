@@ -1,4 +1,4 @@
-"""Distortions do what they say, to the decibel and the pixel, and nothing in place."""
+"""Corruptions have the requested strength, in decibels and pixels, and change nothing in place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rms(audio: Audio) -> float:
 
 @pytest.fixture
 def half_silent() -> Audio:
-    """A second of a tone of root mean square 0.1, a second of nothing."""
+    """A second of a tone of root mean square 0.1, then a second of silence."""
     t = np.arange(RATE_HZ) / RATE_HZ
     tone = 0.1 * np.sqrt(2) * np.sin(2 * np.pi * 440 * t)
     return np.concatenate([tone, np.zeros(RATE_HZ)]).astype(np.float32)
@@ -42,22 +42,22 @@ def half_silent() -> Audio:
 
 @pytest.fixture
 def image() -> NDArray[np.uint8]:
-    """A chequerboard of fine squares, 64 x 80."""
+    """A checkerboard of fine squares, 64 x 80."""
     rows, columns = np.indices((64, 80)) // 2
     gray = np.where((rows + columns) % 2, 220, 60).astype(np.uint8)
     return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def test_pauses_do_not_count_as_speech(half_silent: Audio) -> None:
-    """The level is that of the tone, not of tone and silence together."""
+    """The level is that of the tone, without the silence."""
     assert measure_speech(half_silent, RATE_HZ) == pytest.approx(0.1, rel=0.01)
     assert measure_speech(np.zeros(RATE_HZ, np.float32), RATE_HZ) == 0.0
     assert measure_speech(np.zeros(0, np.float32), RATE_HZ) == 0.0
 
 
 @pytest.mark.parametrize("snr_db", [20, 0, -5])
-def test_noise_has_the_level_asked_for(half_silent: Audio, snr_db: float) -> None:
-    """Measured where nobody speaks, against the level of the speech."""
+def test_noise_has_the_requested_level(half_silent: Audio, snr_db: float) -> None:
+    """Measured in the pause, relative to the level of the speech."""
     before = half_silent.copy()
     noise = make_noise("white", 4 * RATE_HZ, rng())
     noisy = add_noise(half_silent, noise, snr_db, RATE_HZ, rng())
@@ -68,7 +68,7 @@ def test_noise_has_the_level_asked_for(half_silent: Audio, snr_db: float) -> Non
 
 
 def test_loud_noise_does_not_clip(half_silent: Audio) -> None:
-    """The sum is turned down as a whole: the ratio stays."""
+    """The sum is scaled down, and the ratio stays."""
     noisy = add_noise(5 * half_silent, make_noise("white", RATE_HZ, rng()), -5, RATE_HZ, rng())
     assert np.abs(noisy).max() == pytest.approx(1.0)
     tone = 2 * np.abs(np.fft.rfft(noisy[:RATE_HZ])[440]) / RATE_HZ / np.sqrt(2)
@@ -76,7 +76,7 @@ def test_loud_noise_does_not_clip(half_silent: Audio) -> None:
 
 
 def test_short_noise_is_repeated(half_silent: Audio) -> None:
-    """It is there to the end."""
+    """It lasts to the end of the recording."""
     noisy = add_noise(half_silent, make_noise("pink", 500, rng()), 10, RATE_HZ, rng())
     assert rms(noisy[-400:]) > 0.01
 
@@ -94,14 +94,14 @@ def test_pink_noise_falls_with_frequency() -> None:
     assert 10 * np.log10(low / high) == pytest.approx(9, abs=1)
 
 
-def test_gaps_are_cut_out(half_silent: Audio) -> None:
+def test_silence_is_cut_out(half_silent: Audio) -> None:
     assert len(cut_silence(half_silent, RATE_HZ)) == RATE_HZ
     assert len(cut_silence(np.zeros(RATE_HZ, np.float32), RATE_HZ)) == 0
 
 
 @pytest.mark.parametrize("rt60_s", [0.3, 1.0])
-def test_response_decays_as_fast_as_it_says(rt60_s: float) -> None:
-    """The direct sound has as much energy as the rest."""
+def test_response_has_the_requested_decay(rt60_s: float) -> None:
+    """The direct sound has as much energy as the reverberation."""
     response = make_response(rt60_s, RATE_HZ, rng())
     assert np.square(response[1:], dtype=np.float64).sum() == pytest.approx(1, rel=1e-3)
     assert response[0] == 1
@@ -109,7 +109,7 @@ def test_response_decays_as_fast_as_it_says(rt60_s: float) -> None:
 
 
 def test_reverberation_fills_the_pause(half_silent: Audio) -> None:
-    """The tail goes on after the tone, the speech is as loud as before and begins as it did."""
+    """The tail continues after the tone; level and start of the speech stay."""
     wet = reverberate(half_silent, make_response(0.6, RATE_HZ, rng()), RATE_HZ)
     assert wet.shape == half_silent.shape
     assert rms(wet[RATE_HZ : RATE_HZ + 800]) > 0.01
@@ -120,7 +120,7 @@ def test_reverberation_fills_the_pause(half_silent: Audio) -> None:
 
 
 def test_low_light_is_darker_and_noisier() -> None:
-    """Half of the stops are made up for; the noise of few electrons is not."""
+    """The gain compensates half of the stops, but not the noise of few electrons."""
     gray = np.full((100, 100, 3), 200, np.uint8)
     means, spreads = [], []
     for stops in (0, 2, 4, 6):
@@ -135,13 +135,13 @@ def test_low_light_is_darker_and_noisier() -> None:
 
 
 def test_blur_and_compression_lose_detail(image: NDArray[np.uint8]) -> None:
-    """More at more strength; shape, mean and the input stay."""
+    """More at higher strength; shape, mean and the input stay."""
     before = image.copy()
     errors = []
     for quality in (95, 20, 5):
-        small = compress_image(image, quality)
-        assert small.shape == image.shape
-        errors.append(np.abs(small.astype(int) - image).mean())
+        compressed = compress_image(image, quality)
+        assert compressed.shape == image.shape
+        errors.append(np.abs(compressed.astype(int) - image).mean())
     assert errors == sorted(errors)
     assert blur_image(image, 4.0).std() < blur_image(image, 1.0).std() < image.std()
     assert blur_image(image, 4.0).mean() == pytest.approx(image.mean(), abs=2)
@@ -149,7 +149,7 @@ def test_blur_and_compression_lose_detail(image: NDArray[np.uint8]) -> None:
 
 
 def test_compression_keeps_the_colors() -> None:
-    """Red stays red."""
+    """A red image stays red."""
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0] = 200
     assert compress_image(red, 90)[..., 0].mean() > 180
@@ -158,19 +158,19 @@ def test_compression_keeps_the_colors() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
 @pytest.mark.parametrize("seed", range(5))
-def test_cover_has_the_share_asked_for(share: float, seed: int) -> None:
-    """Of the face's box, inside of it."""
+def test_occlusion_has_the_requested_share(share: float, seed: int) -> None:
+    """It covers a share of the face box, inside it."""
     white = np.full((100, 120, 3), 255, np.uint8)
-    covered = occlude_image(white, (30.0, 20.0, 60.0), share, np.random.default_rng(seed))
-    gray = (covered != 255).any(axis=2)
+    occluded = occlude_image(white, (30.0, 20.0, 60.0), share, np.random.default_rng(seed))
+    gray = (occluded != 255).any(axis=2)
     assert gray.sum() == pytest.approx(share * 60 * 60, rel=0.1)
     assert gray[20:80, 30:90].sum() == gray.sum()
     assert (white == 255).all()
 
 
-def test_cover_at_the_border() -> None:
-    """A box that reaches out of the picture is covered where there is picture."""
+def test_occlusion_at_the_border() -> None:
+    """Of a box that extends past the border, only the inside is occluded."""
     white = np.full((50, 50, 3), 255, np.uint8)
-    covered = occlude_image(white, (-30.0, -30.0, 60.0), 0.9, rng())
-    assert (covered[:20, :20] == 128).any()
-    assert (covered[30:, 30:] == 255).all()
+    occluded = occlude_image(white, (-30.0, -30.0, 60.0), 0.9, rng())
+    assert (occluded[:20, :20] == 128).any()
+    assert (occluded[30:, 30:] == 255).all()

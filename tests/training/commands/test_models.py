@@ -10,7 +10,7 @@ from emotion_edge.training.models.fusion import AttentionFusion
 
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for every preset: its network, what it holds, what it computes, from what."""
+    """A line for every preset: network, parameters, MFLOPs and input."""
     assert main(["models"]) == 0
     _, *lines = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in lines}

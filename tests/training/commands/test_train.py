@@ -16,8 +16,8 @@ from emotion_edge.training.launch import make_network
 
 
 def test_voice(ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Weights that load, beside them where they come from; the log says what the network costs and
-    how it did on its validation actors; curves where asked for; a second start finds it done."""
+    """Weights and their origin are written, cost and validation score are printed, curves are drawn
+    on request, and a second start trains nothing."""
     out = tmp_path / "out: 1"
     args = ["train", "--preset", "toy-voice", "--root", str(ravdess_root), "--out", str(out)]
     args += ["--fold", "1", "--set", "num_epochs=3", "--log-dir", str(tmp_path / "logs")]
@@ -25,8 +25,7 @@ def test_voice(ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     first, last = capsys.readouterr().out.splitlines()
     model, _ = make_network(load_config("toy-voice"))
     num = sum(parameter.numel() for parameter in model.parameters())
-    assert first.startswith(f"toy-voice: {num:,} parameters, ")
-    assert first.endswith(" MFLOPs for one input")
+    assert f"toy-voice: {num:,} parameters, " in first
     model.load_state_dict(torch.load(out / "voice.pt", weights_only=True))
     origin = json.loads((out / "voice.json").read_text())
     assert origin["config"]["fold"] == 1
@@ -42,15 +41,15 @@ def test_voice(ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
-def test_voice_of_everybody(ravdess_root: Path, tmp_path: Path) -> None:
-    """Without a fold nobody is left to validate on, and that is said."""
+def test_voice_without_a_fold(ravdess_root: Path, tmp_path: Path) -> None:
+    """There is no validation data, and the origin has no score."""
     args = ["train", "--preset", "toy-voice", "--root", str(ravdess_root), "--out", str(tmp_path)]
     assert main([*args, "--set", "num_epochs=1"]) == 0
     assert json.loads((tmp_path / "voice.json").read_text())["validation"] is None
 
 
 def test_face(ferplus_root: Path, tmp_path: Path) -> None:
-    """Starts from the weights it is given: at hardly any rate it ends with them."""
+    """Training at almost zero rate ends with the initial weights of --init-from."""
     out = tmp_path / "out"
     args = ["train", "--preset", "toy-face", "--root", str(ferplus_root), "--out", str(out)]
     args += ["--set", "rounds=[{stages: [{num_epochs: 1, sizes_px: [32]}]}]"]
@@ -64,7 +63,7 @@ def test_face(ferplus_root: Path, tmp_path: Path) -> None:
 
 
 def test_fusion(tmp_path: Path) -> None:
-    """From the arrays of pairs."""
+    """Trained on the arrays of pairs.npz."""
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 7
     log_probabilities = np.log(0.05 + 0.65 * np.eye(7, dtype=np.float32)[labels])
@@ -86,42 +85,31 @@ def test_fusion(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("args", "named"),
     [
-        (["--preset", "toy-voice", "--out", "x"], "root is empty: give --root DIR"),
-        (["--preset", "toy-voice", "--root", "x"], "out is empty: give --out DIR"),
-        (["--preset", "toy-face", "--fold", "1"], "--fold 1: only RAVDESS, task voice, has folds"),
-        (["--preset", "toy-vice"], "preset 'toy-vice' is unknown, allowed: face-default"),
-        (["--config", "none.yaml"], "none.yaml: cannot be read: No such file or directory"),
-        ([], "no preset and no file; presets: face-default"),
-        (["--preset", "toy-face", "--set", "seed=x"], "preset toy-face: seed is 'x': expected"),
-        (
-            ["--preset", "fusion-channel", "--root", "x", "--out", "y"],
-            "x/pairs.npz: cannot be read",
-        ),
+        (["--preset", "toy-voice", "--out", "x"], "--root"),
+        (["--preset", "toy-voice", "--root", "x"], "--out"),
+        (["--preset", "toy-face", "--fold", "1"], "--fold 1"),
+        (["--preset", "toy-vice"], "'toy-vice'"),
+        (["--config", "none.yaml"], "none.yaml"),
+        (["--preset", "fusion-channel", "--root", "x", "--out", "y"], "x/pairs.npz"),
     ],
 )
-def test_mistakes(
-    args: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """One line, and nothing is trained."""
+def test_usage_errors(args: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 and one line that names the option or file."""
     assert main(["train", *args]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(message)
+    assert named in error
     assert error.count("\n") == 1
 
 
 def test_checkpoint_of_other_settings(
     ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Settings changed half-way: one line that says which."""
+    """The error names the changed setting and both values."""
     args = ["train", "--preset", "toy-voice", "--root", str(ravdess_root), "--out", str(tmp_path)]
     args += ["--set", "num_epochs=1"]
     assert main(args) == 0
-    for setting, message in (
-        ("network.lstm_size=8", "lstm_size is 16, only 8 can go on here"),
-        ("augmentation.crop_frames=100", "crop_frames is 200, only 100 can go on here"),
-    ):
-        capsys.readouterr()
-        assert main([*args, "--set", setting]) == 2
-        assert message in capsys.readouterr().err
+    capsys.readouterr()
+    assert main([*args, "--set", "augmentation.crop_frames=100"]) == 2
+    assert "crop_frames is 200, only 100" in capsys.readouterr().err

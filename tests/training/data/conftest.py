@@ -1,8 +1,7 @@
-"""Recordings and films made on the spot, named as RAVDESS names them."""
+"""Generated recordings and videos."""
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,32 +14,22 @@ from numpy.typing import NDArray
 
 from emotion_edge.runtime.capture.demo import draw_face
 
+from ..wav_files import write_noise
+
 Write = Callable[..., Path]
-
-
-def write_audio_file(path: Path, seed: int, seconds: float = 0.2, rate_hz: int = 16_000) -> Path:
-    """Mono noise, 16 bits; equal seeds give equal samples."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    samples = np.random.default_rng(seed).integers(-9_000, 9_000, round(seconds * rate_hz), "<i2")
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate_hz)
-        file.writeframes(samples.tobytes())
-    return path
 
 
 def write_video(
     path: Path,
-    pictures: Sequence[NDArray[np.uint8]] | None = None,
+    frames: Sequence[NDArray[np.uint8]] | None = None,
     *,
     rate: int = 25,
     audio: NDArray[np.float32] | None = None,
     audio_from_s: float = 0.0,
 ) -> Path:
-    """BGR pictures (the drawn face by default), and mono sound at 16 kHz that starts later."""
+    """Write BGR frames (by default a drawn face), and mono audio at 16 kHz that starts later."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    images = [draw_face(n / rate) for n in range(25)] if pictures is None else pictures
+    images = [draw_face(n / rate) for n in range(25)] if frames is None else frames
     with av.open(str(path), "w") as container:
         video: Any = container.add_stream("mpeg4", rate=rate)
         video.height, video.width = images[0].shape[:2]
@@ -52,9 +41,9 @@ def write_video(
             else None
         )
         for n, image in enumerate(images):
-            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
-            picture.pts, picture.time_base = n, Fraction(1, rate)
-            container.mux(video.encode(picture))
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = n, Fraction(1, rate)
+            container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None:
             pcm = np.round(audio * 32_767).astype(np.int16)[None]
@@ -68,11 +57,11 @@ def write_video(
 
 @pytest.fixture
 def make_audio_file(tmp_path: Path) -> Write:
-    """A function (name, seed, ...) -> path of a new recording under `tmp_path`."""
-    return lambda name, seed=0, **options: write_audio_file(tmp_path / name, seed, **options)
+    """A function (name, arguments of `write_noise`) -> path of a new recording."""
+    return lambda name, *args, **options: write_noise(tmp_path / name, *args, **options)
 
 
 @pytest.fixture
 def make_video(tmp_path: Path) -> Write:
-    """A function (name, what `write_video` takes) -> path of a new film under `tmp_path`."""
-    return lambda name, *what, **options: write_video(tmp_path / name, *what, **options)
+    """A function (name, arguments of `write_video`) -> path of a new video."""
+    return lambda name, *args, **options: write_video(tmp_path / name, *args, **options)

@@ -1,4 +1,4 @@
-"""The cache: right or rebuilt, never fatal."""
+"""The cache: correct or rebuilt, never fatal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from emotion_edge.training.errors import DatasetError
 
 
 class Builder:
-    """Makes arrays, and counts how often it was asked."""
+    """Builds arrays and counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -49,7 +49,7 @@ def load(folder: Path, source: Path, build: Builder, **spec: float | str) -> Arr
 
 
 def test_second_time_from_the_disk(folder: Path, source: Path) -> None:
-    """Equal arrays of equal type, also in another run; counted."""
+    """Equal arrays of equal type, also in another run; hits and misses are counted."""
     build = Builder()
     cache = FeatureCache(folder)
     first = cache.load("sounds", [source], {"rate": 1}, build)
@@ -66,12 +66,12 @@ def test_second_time_from_the_disk(folder: Path, source: Path) -> None:
 
 
 def test_changes_are_noticed(folder: Path, source: Path) -> None:
-    """Another spec, kind, size, time or place: built anew; the same again: not."""
+    """Another spec, kind, size, time or path is a miss; the same again is a hit."""
     build = Builder()
     load(folder, source, build)
-    for n, spec in enumerate(({"rate": 8_000}, {"rate": 16_000, "more": "x"}), start=2):
-        load(folder, source, build, **spec)
-        assert build.calls == n
+    load(folder, source, build, rate=8_000)
+    load(folder, source, build, rate=16_000, more="x")
+    assert build.calls == 3
     FeatureCache(folder).load("films", [source], {"rate": 16_000}, build)
     assert build.calls == 4
     state = source.stat()
@@ -91,18 +91,11 @@ def test_changes_are_noticed(folder: Path, source: Path) -> None:
         load(folder, source, build)
         load(folder, elsewhere, build)
     assert build.calls == 7
-
-
-def test_every_source_counts(folder: Path, source: Path) -> None:
-    """Arrays made of two files depend on both."""
-    build = Builder()
-    other = source.with_name("b.csv")
-    other.write_bytes(b"1")
-    for n, text in enumerate((b"22", b"333"), start=1):
-        other.write_bytes(text)
-        for _ in range(2):
-            FeatureCache(folder).load("faces", [source, other], {}, build)
-        assert build.calls == n
+    for content in (b"1", b"1", b"22"):
+        elsewhere.write_bytes(content)
+        os.utime(elsewhere, ns=(state.st_atime_ns, state.st_mtime_ns))
+        FeatureCache(folder).load("sounds", [source, elsewhere], {"rate": 16_000}, build)
+    assert build.calls == 9
 
 
 def test_folder_may_be_deleted(folder: Path, source: Path) -> None:
@@ -119,7 +112,7 @@ def test_folder_may_be_deleted(folder: Path, source: Path) -> None:
 def test_damaged_file_is_rebuilt(
     folder: Path, source: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever is in the file: a warning that names it, the right arrays, and a good file."""
+    """A warning names the file, and it is replaced by a good one."""
     build = Builder()
     load(folder, source, build)
     (file,) = folder.rglob("*.npz")
@@ -137,18 +130,18 @@ def test_damaged_file_is_rebuilt(
     elif damage == "pickle":
         np.save(file.with_suffix(".npy"), np.array([{}], object), allow_pickle=True)
         data[16:] = file.with_suffix(".npy").read_bytes()
-    else:  # the file of another source under this one's name
+    else:  # the file of another source under this name
         other = source.with_name("other.wav")
         other.write_bytes(b"1")
         load(folder, other, Builder())
-        (stranger,) = set(folder.rglob("*.npz")) - {file}
-        data = bytearray(stranger.read_bytes())
+        (other_file,) = set(folder.rglob("*.npz")) - {file}
+        data = bytearray(other_file.read_bytes())
     file.write_bytes(data)
     with caplog.at_level(logging.WARNING):
         arrays = load(folder, source, build)
     assert build.calls == 2
     assert arrays["pixels"][2, 3] == 11
-    assert f"{file}: damaged" in caplog.text
+    assert str(file) in caplog.text
     load(folder, source, build)
     assert build.calls == 2
 
@@ -159,8 +152,7 @@ def test_full_disk_is_one_warning(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What was asked for comes all the same, nothing half written stays, and what was cached
-    before is still read."""
+    """Arrays are returned all the same, no partial file stays, and earlier files are still read."""
     build, cache = Builder(), FeatureCache(folder)
     cache.load("sounds", [source], {"rate": 0}, build)
 
@@ -172,23 +164,23 @@ def test_full_disk_is_one_warning(
         for rate in (1, 2):
             assert cache.load("sounds", [source], {"rate": rate}, build)["num"] == 7
     assert len(caplog.records) == 1
-    assert f"{folder}: cannot be written: No space left" in caplog.text
-    assert "No space left" in cache.write_error
+    assert str(folder) in caplog.text
+    assert os.strerror(errno.ENOSPC) in cache.write_error
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 1
     cache.load("sounds", [source], {"rate": 0}, build)
     assert cache.hits == 1
 
 
 def test_folder_that_cannot_be_made(source: Path) -> None:
-    """The cache stands where a file is: no arrays are lost."""
+    """A file is in the way: arrays are returned all the same."""
     cache = FeatureCache(source)
     assert cache.load("sounds", [source], {}, Builder())["num"] == 7
-    assert "cannot be written" in cache.write_error
+    assert str(source) in cache.write_error
 
 
 def test_missing_source_and_failed_build(folder: Path, source: Path) -> None:
-    """Neither leaves anything behind."""
-    with pytest.raises(DatasetError, match=r"b\.wav: cannot be read: No such file"):
+    """Neither writes a file."""
+    with pytest.raises(DatasetError, match=r"b\.wav"):
         load(folder, source.with_name("b.wav"), Builder())
 
     def fail() -> Arrays:

@@ -1,4 +1,4 @@
-"""FER+ as published: two tables row by row, or one table and folders."""
+"""FER+ as published: two tables with the same rows, or one table and folders."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def publish(tmp_path: Path) -> Write:
 
 @pytest.mark.parametrize("layout", ["tables", "folders"])
 def test_published_layouts(publish: Write, layout: str) -> None:
-    """Each split by its published name, pixels and votes of the same row, no row without a name."""
+    """Each split has pixels and votes of the same row; rows without a name are skipped."""
     root = publish(layout=layout)
     for split, seeds, labels in (
         ("train", [0, 2], ["happy", "fear"]),
@@ -88,8 +88,7 @@ def test_published_layouts(publish: Write, layout: str) -> None:
 
 @pytest.mark.parametrize("layout", ["tables", "folders"])
 def test_same_image_counts_once(publish: Write, layout: str) -> None:
-    """Within a split the first stays; across splits the one that is scored, however it is
-    labelled."""
+    """Within a split the first face stays; across splits that of the later one, with any label."""
     root = publish(
         [
             Face("Training", "fer0000000.png", 0),
@@ -114,7 +113,7 @@ def test_same_image_counts_once(publish: Write, layout: str) -> None:
 
 
 def test_broken_pixels_are_skipped(publish: Write) -> None:
-    """Too few, not numbers, out of range: named and counted."""
+    """Too few values, not numbers, out of range: named and counted."""
     root = publish([Face("Training", f"fer{n}.png", n) for n in range(5)])
     lines = (root / "fer2013.csv").read_text().splitlines()
     lines[1] = "0,1 2 3,Training"
@@ -129,7 +128,7 @@ def test_broken_pixels_are_skipped(publish: Write) -> None:
 
 
 def test_broken_images_in_a_folder(publish: Write, tmp_path: Path) -> None:
-    """Missing, empty, of another size, or a name that leads out: named and counted."""
+    """Missing, empty, of another size, or outside the folder: named and counted."""
     names = ["missing.png", "empty.png", "size.png", "../out.png", "good.png"]
     root = publish([Face("Training", name, n) for n, name in enumerate(names)], "folders")
     folder = root / "FER2013Train"
@@ -143,51 +142,51 @@ def test_broken_images_in_a_folder(publish: Write, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "message"),
+    ("file", "old", "new", "named"),
     [
         ("fer2013.csv", "pixels", "dots", r"fer2013\.csv: columns missing: pixels"),
         ("fer2013new.csv", "contempt", "x", r"fer2013new\.csv: columns missing: contempt"),
         ("fer2013.csv", "PublicTest", "Training", r"fer2013\.csv line 5: Usage is 'Training'"),
-        ("fer2013new.csv", ",10,", ",-1,", r"vote is not a number: line 2, happiness is '-1'"),
-        ("fer2013new.csv", ",10,", ",1.5,", r"vote is not a number: line 2, happiness is '1.5'"),
-        ("fer2013.csv", "0,", '0,"' + "1 " * 70_000, r"fer2013\.csv: not a table of FER\+"),
+        ("fer2013new.csv", ",10,", ",-1,", r"line 2: happiness is '-1'"),
+        ("fer2013new.csv", ",10,", ",1.5,", r"line 2: happiness is '1.5'"),
+        ("fer2013.csv", "0,", '0,"' + "1 " * 70_000, r"fer2013\.csv"),
     ],
 )
-def test_wrong_table_is_named(publish: Write, file: str, old: str, new: str, message: str) -> None:
-    """The file and what is wrong with it; a cell of endless size does not fill the memory."""
+def test_wrong_table_is_named(publish: Write, file: str, old: str, new: str, named: str) -> None:
+    """The error names the file and the column; an endless cell does not fill the memory."""
     root = publish()
     text = (root / file).read_text()
     (root / file).write_text(text.replace(old, new, 1))
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError, match=named):
         load_ferplus(root, "train")
 
 
 @pytest.mark.parametrize("file", ["fer2013.csv", "fer2013new.csv"])
 def test_tables_of_different_length(publish: Write, file: str) -> None:
-    """Row i of one is row i of the other: one row too many is an error, not a shift."""
+    """Row i of one is row i of the other, so an extra row is an error."""
     root = publish()
     with (root / file).open("a") as table:
         table.write((root / file).read_text().splitlines()[-1] + "\n")
-    with pytest.raises(DatasetError, match=f"{file}: has more rows"):
+    with pytest.raises(DatasetError, match=f"/{file}: "):
         load_ferplus(root, "train")
 
 
 def test_incomplete_dataset(publish: Write) -> None:
-    """Votes without pictures, no such folder, no such split."""
+    """Votes without images, a missing folder, an unknown split."""
     root = publish()
     (root / "fer2013.csv").unlink()
     assert not has_split(root, "test")
-    with pytest.raises(DatasetError, match=r"wants fer2013\.csv or the folder FER2013Test"):
+    with pytest.raises(DatasetError, match=r"fer2013\.csv.*FER2013Test"):
         load_ferplus(root, "test")
-    with pytest.raises(DatasetError, match="none: no such folder"):
+    with pytest.raises(DatasetError, match="/none: "):
         load_ferplus(root / "none", "test")
-    with pytest.raises(DatasetError, match="split 'dev', allowed: train, valid, test"):
+    with pytest.raises(DatasetError, match="split 'dev'"):
         load_ferplus(root, "dev")
 
 
 @pytest.mark.parametrize("layout", ["tables", "folders"])
 def test_cache_changes_nothing(publish: Write, layout: str, tmp_path: Path) -> None:
-    """The same faces and counts; a picture of a later split that changes is noticed."""
+    """The same faces and counts; a changed image of a later split is noticed."""
     faces = [*FACES, Face("Training", "bad.png", 9), Face("Training", "fer0000009.png", 8)]
     root = publish(faces, layout)
     if layout == "folders":

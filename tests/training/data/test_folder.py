@@ -1,4 +1,4 @@
-"""A folder of one's own: the manifest is checked row by row, and nobody is in two splits."""
+"""Folders with a manifest: every row is checked, and no subject is in two splits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADER = "file,label,subject,split"
 
 @pytest.fixture
 def write_manifest(tmp_path: Path) -> WriteManifest:
-    """A function (lines of the manifest) -> root; each file that is named holds its own name."""
+    """A function (lines of the manifest) -> root; each named file contains its name."""
 
     def write(*lines: str) -> Path:
         root = tmp_path / "root"
@@ -37,7 +37,7 @@ def write_manifest(tmp_path: Path) -> WriteManifest:
 
 
 def test_good_manifest(write_manifest: WriteManifest) -> None:
-    """In its order, with the kind by suffix; calm counts as neutral."""
+    """Items in the order of the manifest, the kind from the suffix; calm counts as neutral."""
     root = write_manifest(
         "a/1.wav,happy,ann,train",
         "a/2.MP4,calm,ann,train",
@@ -49,68 +49,65 @@ def test_good_manifest(write_manifest: WriteManifest) -> None:
         FolderItem(root / "3.jpg", "fear", "bob", "valid", "picture"),
     ]
     assert [item.subject for item in load_folder(root, "valid")] == ["bob"]
-    with pytest.raises(DatasetError, match=r"manifest\.csv: no file in test"):
+    with pytest.raises(DatasetError, match=r"manifest\.csv.*test"):
         load_folder(root, "test")
-    with pytest.raises(DatasetError, match="split 'Test', allowed: train, valid, test"):
+    with pytest.raises(DatasetError, match="split 'Test'"):
         load_folder(root, "Test")
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("row", "named"),
     [
-        ("1.wav,joy,ann,train", "label is 'joy', allowed: angry, disgust"),
-        ("1.wav,Happy,ann,train", "label is 'Happy', allowed"),
-        ("1.wav,happy,ann,dev", "split is 'dev', allowed: train, valid, test"),
+        ("1.wav,joy,ann,train", "label is 'joy'"),
+        ("1.wav,Happy,ann,train", "label is 'Happy'"),
+        ("1.wav,happy,ann,dev", "split is 'dev'"),
         ("1.wav,happy,,train", "subject is empty"),
         (",happy,ann,train", "file is empty"),
         ("1.wav,happy,ann", "split is empty"),
-        ("1.txt,happy,ann,train", "file is '1.txt', allowed: names that end in .png"),
-        ("1.pkl,happy,ann,train", "file is '1.pkl', allowed"),
-        ("/etc/1.wav,happy,ann,train", "file is '/etc/1.wav', allowed: names of files inside"),
-        ("../1.wav,happy,ann,train", "file is '../1.wav', allowed: names of files inside"),
-        ("a/../../1.wav,happy,ann,train", "file is 'a/../../1.wav', allowed: names of files"),
-        ("..\\1.wav,happy,ann,train", r"file is '..\\1.wav', allowed: names of files inside"),
-        ("C:\\1.wav,happy,ann,train", r"file is 'C:\\1.wav', allowed: names of files inside"),
-        ("0.wav,happy,ann,train", "file '0.wav' is in line 2 already"),
+        ("1.txt,happy,ann,train", "file is '1.txt'"),
+        ("1.pkl,happy,ann,train", "file is '1.pkl'"),
+        ("/etc/1.wav,happy,ann,train", "file is '/etc/1.wav'"),
+        ("../1.wav,happy,ann,train", "file is '../1.wav'"),
+        ("a/../../1.wav,happy,ann,train", "file is 'a/../../1.wav'"),
+        ("..\\1.wav,happy,ann,train", r"file is '..\\1.wav'"),
+        ("C:\\1.wav,happy,ann,train", r"file is 'C:\\1.wav'"),
+        ("0.wav,happy,ann,train", "file '0.wav' is already in line 2"),
     ],
 )
-def test_wrong_row_is_named(write_manifest: WriteManifest, row: str, message: str) -> None:
-    """The line, the value, what is allowed."""
+def test_wrong_row_is_named(write_manifest: WriteManifest, row: str, named: str) -> None:
+    """One line names the row and the value."""
     root = write_manifest("0.wav,happy,ann,train")
     with (root / "manifest.csv").open("a") as file:
         file.write(f"\n{row}")
     with pytest.raises(DatasetError) as error:
         load_folder(root)
-    assert f"manifest.csv line 3: {message}" in str(error.value)
+    assert f"manifest.csv line 3: {named}" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_link_that_leads_out(write_manifest: WriteManifest, tmp_path: Path) -> None:
-    """A link inside the root is a file like others, one out of it is refused."""
+    """Links inside the root are accepted, links out of it are refused."""
     root = write_manifest("0.wav,happy,ann,train")
     (tmp_path / "secret.wav").touch()
     (root / "in.wav").symlink_to("0.wav")
     (root / "out.wav").symlink_to(tmp_path / "secret.wav")
     (root / "outer").symlink_to(tmp_path)
-    (root / "loop.wav").symlink_to("loop.wav")
     table = root / "manifest.csv"
     table.write_text(f"{HEADER}\nin.wav,happy,ann,train")
     assert load_folder(root)[0].path == root / "in.wav"
-    for name in ("out.wav", "outer/secret.wav", "loop.wav"):
+    for name in ("out.wav", "outer/secret.wav"):
         table.write_text(f"{HEADER}\n{name},happy,ann,train")
-        if name == "loop.wav":  # newer Pythons see no way out in it; it cannot be opened anyway
-            continue
-        with pytest.raises(DatasetError, match=rf"line 2: file is '{name}', allowed"):
+        with pytest.raises(DatasetError, match=rf"line 2: file is '{name}'"):
             load_folder(root)
 
 
 def test_subject_in_two_splits(write_manifest: WriteManifest) -> None:
-    """The score would be about people the network knows; asked for one split alone as well."""
+    """Refused, also when only one split is loaded."""
     root = write_manifest(
         "1.wav,happy,ann,train", "2.wav,sad,bob,valid", "3.wav,sad,ann,valid", "4.wav,sad,bob,valid"
     )
     for split in (None, "train"):
-        with pytest.raises(DatasetError, match="line 4: subject 'ann' is in train and in valid"):
+        with pytest.raises(DatasetError, match="line 4: subject 'ann'"):
             load_folder(root, split)
 
 
@@ -123,7 +120,7 @@ ROWS = st.lists(
 def test_splits_share_neither_people_nor_content(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, int]]
 ) -> None:
-    """Whatever the manifest: it is refused, or no subject and no content is in two splits."""
+    """A manifest is refused, or no subject and no content is in two splits."""
     root = tmp_path_factory.mktemp("folder")
     lines = [HEADER]
     for n, (subject, split, content) in enumerate(rows):
@@ -146,7 +143,7 @@ def test_splits_share_neither_people_nor_content(
 def test_copies_are_dropped(
     write_manifest: WriteManifest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Within a split the first stays; across splits the one that is scored."""
+    """Within a split the first file stays, across splits that of the later one."""
     root = write_manifest(
         "1.wav,happy,ann,train",
         "2.wav,happy,ann,train",
@@ -160,40 +157,40 @@ def test_copies_are_dropped(
     with caplog.at_level(logging.WARNING):
         items = load_folder(root)
     assert [item.path.name for item in items] == ["1.wav", "4.wav"]
-    assert caplog.text.count("holds the same as") == 3
-    with pytest.raises(DatasetError, match="no file in valid"):
+    assert len(caplog.records) == 3
+    with pytest.raises(DatasetError, match="valid"):
         load_folder(root, "valid")
 
 
 def test_missing_files_are_no_copies(tmp_path: Path) -> None:
-    """What cannot be read is told when it is to be decoded; it equals nothing."""
+    """Files that cannot be read are reported when they are decoded."""
     items = [FolderItem(tmp_path / f"{n}.wav", "happy", "ann", "train", "sound") for n in (1, 2)]
     assert drop_copies(items) == (items, [])
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("data", "named"),
     [
-        (None, r"manifest\.csv: no such file \(wanted: a table of file, label, subject, split\)"),
-        (b"", r"manifest\.csv: columns missing: file, label, split, subject"),
-        (b"file,label,split\n", r"manifest\.csv: columns missing: subject"),
-        (HEADER.encode(), r"manifest\.csv: names no file"),
-        (b"\xff\xfe\x00", r"manifest\.csv: not a table"),
-        (HEADER.encode() + b"\n" + b"x" * 200_000, r"manifest\.csv: not a table"),
+        (None, "file, label, subject, split"),
+        (b"", "file, label, split, subject"),
+        (b"file,label,split\n", "subject"),
+        (HEADER.encode(), ""),
+        (b"\xff\xfe\x00", ""),
+        (HEADER.encode() + b"\n" + b"x" * 200_000, ""),
     ],
 )
-def test_wrong_manifest_is_named(tmp_path: Path, data: bytes | None, message: str) -> None:
-    """One line with what is wrong."""
+def test_wrong_manifest_is_named(tmp_path: Path, data: bytes | None, named: str) -> None:
+    """The error names the file, and missing columns."""
     if data is not None:
         (tmp_path / "manifest.csv").write_bytes(data)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError, match=rf"manifest\.csv: .*{named}"):
         load_folder(tmp_path)
-    with pytest.raises(DatasetError, match="none: no such folder"):
+    with pytest.raises(DatasetError, match="/none: "):
         load_folder(tmp_path / "none")
 
 
-def test_excel_s_first_bytes(write_manifest: WriteManifest) -> None:
-    """A byte order mark is no part of the first column's name."""
+def test_byte_order_mark(write_manifest: WriteManifest) -> None:
+    """A byte order mark, as Excel writes it, is not part of the first column's name."""
     root = write_manifest("1.wav,happy,ann,train")
     table = root / "manifest.csv"
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())

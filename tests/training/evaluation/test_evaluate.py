@@ -68,8 +68,8 @@ def test_metrics_and_their_protocol(bundle: Bundle, recordings: Path) -> None:
 def test_files_that_cannot_be_read_are_named_and_counted(
     bundle: Bundle, recordings: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No sound, nothing at all, too little: the rest is scored."""
-    (recordings / "03-01-01-01-01-01-02.wav").write_bytes(b"no sound")
+    """No audio file, an empty one, too short a one: the others are scored."""
+    (recordings / "03-01-01-01-01-01-02.wav").write_bytes(b"no audio")
     (recordings / "03-01-03-01-01-01-02.wav").write_bytes(b"")
     cut = recordings / "03-01-05-01-01-01-02.wav"
     cut.write_bytes(cut.read_bytes()[:244])  # 100 samples
@@ -77,15 +77,15 @@ def test_files_that_cannot_be_read_are_named_and_counted(
         metrics = evaluate(bundle, recordings)
     assert (metrics["n"], metrics["skipped"]) == (6, 3)
     for code in CODES:
-        assert f"left out: {recordings}/03-01-{code}-01-01-01-02.wav" in caplog.text
+        assert f"{recordings}/03-01-{code}-01-01-01-02.wav" in caplog.text
 
 
-def test_absent_labels_are_told_in_one_line(
+def test_absent_labels_are_logged_once(
     bundle: Bundle, recordings: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         evaluate(bundle, recordings)
-    (line,) = [record.getMessage() for record in caplog.records if "no example" in record.msg]
+    (line,) = [record.getMessage() for record in caplog.records if "disgust" in record.getMessage()]
     assert "disgust, fear, sad, surprise" in line
     assert "happy" not in line
 
@@ -93,19 +93,19 @@ def test_absent_labels_are_told_in_one_line(
 def test_nothing_readable_is_an_error(bundle: Bundle, recordings: Path) -> None:
     for path in recordings.iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DatasetError, match="nothing to judge in all 9 examples"):
+    with pytest.raises(DatasetError, match=r"recordings: .*\b9\b"):
         evaluate(bundle, recordings)
 
 
-def test_unknown_level_is_told(bundle: Bundle, recordings: Path) -> None:
-    with pytest.raises(DatasetError, match="'huge' is not in the bundle, allowed: high, low"):
+def test_unknown_level_is_an_error(bundle: Bundle, recordings: Path) -> None:
+    with pytest.raises(DatasetError, match=r"'huge'.* high, low"):
         evaluate(bundle, recordings, level="huge")
 
 
 def test_training_subjects_are_reported(
     tmp_path: Path, bundle: Bundle, recordings: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The bundle says whom it learned from: a score on them carries a warning."""
+    """The bundle lists the people it was trained on: a score on them has a warning."""
     fields = {name: getattr(bundle.manifest, name) for name in bundle.manifest.__struct_fields__}
     del fields["format"], fields["files"]
     folder = tmp_path / "trained"
@@ -115,14 +115,15 @@ def test_training_subjects_are_reported(
     origin = {"voice": {"actors": [3, 10, 11]}, "face": "somewhere"}
     trained = write_manifest(folder, {**fields, "provenance": origin})
     (note,) = evaluate(trained, recordings)["notes"]
-    assert "2 of the 3 people scored here (3, 10)" in note
+    assert "2 of the 3" in note
+    assert "(3, 10)" in note
     assert note in caplog.text
     assert evaluate(trained, recordings, actors=[2])["notes"] == []
     assert evaluate(bundle, recordings)["notes"] == []
 
 
 def test_robustness_repeats_the_evaluation(bundle: Bundle, recordings: Path) -> None:
-    """The unspoilt row is the evaluation itself; spoiling changes what is said; noise alone."""
+    """The clean row is the evaluation itself; corruptions change the probabilities."""
     metrics = evaluate(bundle, recordings, robustness=RobustnessOptions())
     clean, *rows = metrics["robustness"]
     assert clean["condition"] == "clean"
@@ -134,7 +135,7 @@ def test_robustness_repeats_the_evaluation(bundle: Bundle, recordings: Path) -> 
 
 
 def test_robustness_is_seeded_by_name(tmp_path: Path, bundle: Bundle, recordings: Path) -> None:
-    """The same again for the same seed, wherever the data lie and whoever else is scored."""
+    """The same seed gives the same rows, in any folder and with other people beside."""
     first = evaluate(bundle, recordings, actors=[2], robustness=RobustnessOptions())
     other = evaluate(bundle, recordings, actors=[2], robustness=RobustnessOptions(seed=1))
     moved = recordings.rename(tmp_path / "elsewhere")
@@ -147,7 +148,7 @@ def test_robustness_is_seeded_by_name(tmp_path: Path, bundle: Bundle, recordings
 
 
 def test_faces_are_corrupted_too(write_ferplus: Callable[..., Path], bundle: Bundle) -> None:
-    """More faces than a batch; no sound, so no noise."""
+    """More faces than a batch; without audio there is no noise."""
     votes = {f"{i}.png": {("happiness", "sadness")[i % 2]: 10} for i in range(70)}
     root = write_ferplus(votes)
     metrics = evaluate_bundle(
@@ -163,10 +164,13 @@ def test_faces_are_corrupted_too(write_ferplus: Callable[..., Path], bundle: Bun
 
 
 def test_missing_modality_costs_examples(
-    tmp_path: Path, bundle: Bundle, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle,
+    recordings: Path,
+    write_video: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without faces in the films, nothing is left when the voice is missing: that row is not
-    there, and the others have their n."""
+    """Without faces in the videos, nothing is left when the voice is missing: that row is absent,
+    the others have their n."""
 
     class Blind:
         def detect(self, image: object, pixel_format: str) -> list[object]:
@@ -176,17 +180,11 @@ def test_missing_modality_costs_examples(
         "emotion_edge.training.evaluation.ravdess_examples.open_detector", lambda yunet: Blind()
     )
     for path in list(recordings.iterdir()):
-        with av.open(str(recordings / f"02{path.stem[2:]}.mp4"), "w") as container:
-            stream = container.add_stream("mpeg4", rate=10)
-            stream.width = stream.height = 64
-            stream.pix_fmt = "yuv420p"
-            picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
-            container.mux(stream.encode(picture))
-            container.mux(stream.encode(None))
+        write_video(recordings / f"02{path.stem[2:]}.mp4", 1.0, 0)
     metrics = evaluate(bundle, recordings, robustness=RobustnessOptions())
     assert metrics["modality"] == "fusion"
     rows = {row["condition"]: row["n"] for row in metrics["robustness"]}
     assert rows["face missing"] == 9
     assert "voice missing" not in rows
-    seen = evaluate(bundle, recordings, modality="voice")
-    assert metrics["confusion"] == seen["confusion"], "without faces, fusion is the voice"
+    voice = evaluate(bundle, recordings, modality="voice")
+    assert metrics["confusion"] == voice["confusion"], "without faces, fusion is the voice"

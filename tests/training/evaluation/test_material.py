@@ -1,4 +1,4 @@
-"""Faces cut out of pictures look the same to the networks."""
+"""Faces cut out of images give the networks the same input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from emotion_edge.training.evaluation.material import cut_face, whole_face
     ],
 )
 def test_cut_face_gives_the_same_input(box: tuple[float, float, float]) -> None:
-    """What the preprocessor makes of the cut-out is what it makes of the whole picture."""
+    """The preprocessor gives the same for the cut-out as for the whole image."""
     image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
     preprocessor = open_preprocessor("cpu", ImageSpec(), MelSpec())
     want = preprocessor.face(image, box, 48, "rgb8").copy()
@@ -33,15 +33,15 @@ def test_cut_face_gives_the_same_input(box: tuple[float, float, float]) -> None:
     np.testing.assert_allclose(got, want, atol=0.02)
 
 
-def test_small_face_leaves_the_rest_behind() -> None:
-    """Only the face and a margin are kept, in memory of their own."""
+def test_small_face_is_a_small_copy() -> None:
+    """Only the face and a margin, in memory of their own."""
     image = np.zeros((1_000, 1_000, 3), np.uint8)
     face = cut_face(0.0, image, (500.0, 500.0, 40.0))
     assert max(face.image.shape) < 80
     assert face.image.base is None
 
 
-def test_whole_face_is_grey_edge_to_edge() -> None:
+def test_whole_face_is_gray_edge_to_edge() -> None:
     gray = np.arange(16, dtype=np.uint8).reshape(4, 4)
     face = whole_face(0.2, gray)
     assert face.box == (0.0, 0.0, 4.0)

@@ -1,4 +1,4 @@
-"""Plots and page: all there, readable, self-contained, and safe from what names say."""
+"""Plots and page: complete, readable, self-contained, with all text escaped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VOID = {"meta", "img", "br"}
 
 
 def make_metrics(num_people: int = 3, robust: bool = True, **more: Any) -> dict[str, Any]:
-    """What an evaluation gives, of random answers; no example of the last label."""
+    """Metrics of an evaluation with random predictions; no example of the last label."""
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.full(7, 0.3), 60)
     targets = rng.integers(0, 6, 60)
@@ -62,7 +62,7 @@ def make_metrics(num_people: int = 3, robust: bool = True, **more: Any) -> dict[
 
 
 class Page(HTMLParser):
-    """Collects tags, their attributes, and text; fails on tags that are closed out of turn."""
+    """Collects tags, their attributes, and text; fails on wrongly nested tags."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Page(HTMLParser):
 
 
 def test_page_needs_nothing_else(tmp_path: Path) -> None:
-    """Images inside, no script, no link; every plot is there and is the file beside it."""
+    """Images are embedded, no script, no link; every plot equals the file beside it."""
     page = write_report(make_metrics(), tmp_path / "a" / "report")
     text = page.read_text()
     parsed = Page(text)
@@ -97,21 +97,21 @@ def test_page_needs_nothing_else(tmp_path: Path) -> None:
     assert [file.stem for file in files] == [
         "confusion", "recall", "reliability", "risk_coverage", "robustness", "subjects",
     ]  # fmt: skip
-    shown = set()
+    embedded = set()
     for attributes in images:
         assert attributes["alt"]
         kind, _, data = (attributes["src"] or "").partition(",")
         assert kind == "data:image/png;base64"
-        shown.add(base64.b64decode(data))
-    assert shown == {file.read_bytes() for file in files}
+        embedded.add(base64.b64decode(data))
+    assert embedded == {file.read_bytes() for file in files}
 
 
-def test_page_says_what_was_measured(tmp_path: Path) -> None:
+def test_page_has_every_metric(tmp_path: Path) -> None:
     """n, protocol, bundle hash, notes, figures, people, groups, conditions."""
     metrics = make_metrics()
     text = Page(write_report(metrics, tmp_path).read_text()).text
     for wanted in (
-        "60 judged, 2 left out",
+        "60 scored, 2 left out",
         "as agreed",
         metrics["bundle"],
         "seen before",
@@ -130,7 +130,7 @@ def test_page_says_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_page_without_subjects_and_robustness(tmp_path: Path) -> None:
-    """Sections of which there is nothing are not there."""
+    """Sections without content are absent."""
     page = write_report(make_metrics(num_people=0, robust=False, notes=[]), tmp_path)
     text = Page(page.read_text()).text
     for absent in ("People", "Robustness", "Noise without", "Mind:", "Worst person"):
@@ -139,7 +139,7 @@ def test_page_without_subjects_and_robustness(tmp_path: Path) -> None:
 
 
 def test_names_cannot_write_html(tmp_path: Path) -> None:
-    """A subject, a protocol or a note from somebody's data is text, wherever it stands."""
+    """Subject, protocol, note and bundle name are escaped."""
     evil = "<script>alert(1)</script>"
     metrics = make_metrics(protocol=evil, notes=[evil], bundle_name=evil)
     metrics["subjects"][evil] = {"n": 1, "accuracy": 0.5}
@@ -151,7 +151,7 @@ def test_names_cannot_write_html(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num_people", [2, 24, 60])
 def test_plots_are_readable_images(num_people: int) -> None:
-    """White border all around: nothing is cut off, however many people there are."""
+    """A white border shows that nothing is cut off, with few people and many."""
     names = {f"$odd_{i} with a very long name": i for i in range(num_people)}
     metrics = make_metrics()
     metrics["subjects"] = {name: {"n": 3, "accuracy": i / 60} for name, i in names.items()}
@@ -170,7 +170,7 @@ def test_equal_metrics_give_equal_files() -> None:
 
 
 def test_robustness_shows_every_condition() -> None:
-    """A panel for each, strengths in their order on its axis."""
+    """A panel for each, with strengths in order on its axis."""
     figure = plots.plot_robustness(make_metrics())
     panels = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in panels] == ["noise", "face missing"]
@@ -178,7 +178,7 @@ def test_robustness_shows_every_condition() -> None:
 
 
 def test_confusion_is_colored_by_share() -> None:
-    """Row by row, whatever the support; a label without examples is no division by zero."""
+    """Row by row, with any support; a label without examples is no division by zero."""
     metrics = make_metrics()
     confusion = np.zeros((7, 7), int)
     confusion[0, 0], confusion[0, 1], confusion[1, 1] = 30, 10, 2

@@ -1,4 +1,4 @@
-"""Conditions: what they spoil, and what they leave alone."""
+"""Corruptions: what they change, and what they do not."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from emotion_edge.engines.bundles.manifest import Bundle
 from emotion_edge.training.augment.corruptions import make_noise
+from emotion_edge.training.evaluation.acoustics import (
+    AcousticConditions,
+    load_acoustic_conditions,
+)
 from emotion_edge.training.evaluation.material import ExampleMedia, Face
+from emotion_edge.training.evaluation.networks import Networks
 from emotion_edge.training.evaluation.robustness import (
     CLEAN,
     evaluate_noise,
     list_conditions,
 )
-from emotion_edge.training.evaluation.scorers import Networks
-from emotion_edge.training.evaluation.surroundings import (
-    AcousticConditions,
-    load_acoustic_conditions,
-)
 
 RATE_HZ = 16_000
-SIGHT = {"low light": 3, "blur": 3, "JPEG": 3, "occlusion": 3}
+FACES = {"low light": 3, "blur": 3, "JPEG": 3, "occlusion": 3}
 AUDIO = {"white noise": 6, "pink noise": 6, "reverberation": 3}
 MISSING = {"face missing": 1, "voice missing": 1}
 
@@ -35,8 +35,8 @@ def made() -> AcousticConditions:
 
 
 @pytest.fixture
-def material(voice: NDArray[np.float32]) -> ExampleMedia:
-    """Two pictures with detail, and a voice."""
+def media(voice: NDArray[np.float32]) -> ExampleMedia:
+    """Two images with detail, and a voice."""
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (60, 60, 3), dtype=np.uint8) for _ in range(2)]
     return ExampleMedia(
@@ -46,7 +46,7 @@ def material(voice: NDArray[np.float32]) -> ExampleMedia:
 
 @pytest.mark.parametrize(
     ("modality", "expected"),
-    [("face", SIGHT), ("voice", AUDIO), ("fusion", {**AUDIO, **SIGHT, **MISSING})],
+    [("face", FACES), ("voice", AUDIO), ("fusion", {**AUDIO, **FACES, **MISSING})],
 )
 def test_conditions_of_each_modality(
     modality: str, expected: dict[str, int], made: AcousticConditions
@@ -59,48 +59,48 @@ def test_conditions_of_each_modality(
 
 
 def test_each_corruption_changes_its_modality_only(
-    material: ExampleMedia, made: AcousticConditions
+    media: ExampleMedia, made: AcousticConditions
 ) -> None:
-    """Pictures or sound, never both, and nothing in place; more at more strength."""
-    assert material.audio is not None
-    audio, images = material.audio.copy(), [face.image.copy() for face in material.faces]
-    harm: dict[str, list[float]] = {}
+    """Faces or audio, never both, never in place; more at more strength."""
+    assert media.audio is not None
+    audio, images = media.audio.copy(), [face.image.copy() for face in media.faces]
+    errors_by_name: dict[str, list[float]] = {}
     for condition in list_conditions("fusion", made, RATE_HZ):
-        spoilt = condition.corrupt(material, np.random.default_rng(1))
-        if condition.name in SIGHT:
-            assert spoilt.audio is material.audio
-            pairs = zip(spoilt.faces, images, strict=True)
+        corrupted = condition.corrupt(media, np.random.default_rng(1))
+        if condition.name in FACES:
+            assert corrupted.audio is media.audio
+            pairs = zip(corrupted.faces, images, strict=True)
             error = [np.abs(face.image.astype(int) - whole).mean() for face, whole in pairs]
-            harm.setdefault(condition.name, []).append(float(np.mean(error)))
+            errors_by_name.setdefault(condition.name, []).append(float(np.mean(error)))
         elif condition.name in AUDIO:
-            assert spoilt.faces is material.faces
-            assert spoilt.audio is not None
-            error = [1 - np.corrcoef(spoilt.audio, audio)[0, 1]]
-            harm.setdefault(condition.name, []).append(error[0])
+            assert corrupted.faces is media.faces
+            assert corrupted.audio is not None
+            error = [1 - np.corrcoef(corrupted.audio, audio)[0, 1]]
+            errors_by_name.setdefault(condition.name, []).append(error[0])
         else:
-            assert (spoilt.faces == (), spoilt.audio is None) == (
+            assert (corrupted.faces == (), corrupted.audio is None) == (
                 condition.name == "face missing",
                 condition.name == "voice missing",
             )
-    for name, errors in harm.items():
+    for name, errors in errors_by_name.items():
         assert min(errors) > 0
         if name != "reverberation":  # which may hit a tone harder in a smaller room
             assert errors == sorted(errors)
-    np.testing.assert_array_equal(material.audio, audio)
-    for face, image in zip(material.faces, images, strict=True):
+    np.testing.assert_array_equal(media.audio, audio)
+    for face, image in zip(media.faces, images, strict=True):
         np.testing.assert_array_equal(face.image, image)
 
 
-def test_clean_changes_nothing(material: ExampleMedia) -> None:
-    assert CLEAN.corrupt(material, np.random.default_rng(0)) is material
+def test_clean_changes_nothing(media: ExampleMedia) -> None:
+    assert CLEAN.corrupt(media, np.random.default_rng(0)) is media
 
 
-def test_chance_is_the_generators(material: ExampleMedia, made: AcousticConditions) -> None:
-    """The same generator state, the same result; one place of the face is covered in all
-    pictures."""
+def test_corruptions_use_the_given_generator(media: ExampleMedia, made: AcousticConditions) -> None:
+    """The same generator state gives the same result; one place of the face is covered in all
+    frames."""
     occlusion = list_conditions("face", made, RATE_HZ)[-1]
     first, again, other = (
-        occlusion.corrupt(material, np.random.default_rng(seed)).faces for seed in (5, 5, 6)
+        occlusion.corrupt(media, np.random.default_rng(seed)).faces for seed in (5, 5, 6)
     )
     np.testing.assert_array_equal(first[0].image, again[0].image)
     assert (first[0].image != other[0].image).any()
@@ -111,7 +111,7 @@ def test_chance_is_the_generators(material: ExampleMedia, made: AcousticConditio
 def test_noise_alone(
     write_bundle: Callable[..., Bundle], open_null: Callable[[Bundle, str], Networks]
 ) -> None:
-    """Mean confidence and entropy, and how often the bundle would not answer."""
+    """Mean confidence and entropy, and how often the bundle would abstain."""
     bundle = write_bundle()
     noise = make_noise("white", 4 * RATE_HZ, np.random.default_rng(0)) * np.float32(0.03)
     short = np.ones(100, np.float32)

@@ -1,4 +1,4 @@
-"""Networks to a bundle: complete, proven, and never half written."""
+"""Networks to a bundle: complete, verified, and replaced atomically."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from emotion_edge.training.export.onnx import ExportError
 from emotion_edge.training.models.face import EMBEDDING_SIZE
 from emotion_edge.training.models.fusion import AttentionFusion, ChannelFusion
 
-SIZES = (1, 2, 5)
+BATCHES = (1, 2, 5)
+FUSION_INPUTS = ("faces", "face_mask", "voice", "voice_mask")
 
 
 class TinyFace(nn.Module):
-    """A face network in outward shape only."""
+    """A face network with the right inputs and outputs only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class TinyFace(nn.Module):
 
 
 class TinyVoice(nn.Module):
-    """A voice network in outward shape only."""
+    """A voice network with the right inputs and outputs only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ Write = Callable[..., Bundle]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """A function (changes to the arguments) -> the bundle of two tiny networks."""
+    """A function (changed arguments) -> the bundle of two tiny networks."""
 
     def run(folder: Path = tmp_path / "tiny", **changes: Any) -> Bundle:
         torch.manual_seed(0)
@@ -82,7 +83,7 @@ def list_files(folder: Path) -> dict[str, bytes]:
 
 
 def test_bundle_is_complete(write: Write) -> None:
-    """It loads, says what it was given, and every file in it is listed."""
+    """It loads, has the given values, and lists every file in it."""
     bundle = write()
     assert load_bundle(bundle.path) == bundle
     manifest = bundle.manifest
@@ -93,38 +94,38 @@ def test_bundle_is_complete(write: Write) -> None:
     assert manifest.fusion is None
     assert set(manifest.files) == {"face.onnx", "voice.onnx", "MODEL_CARD.md"}
     assert {path.name for path in bundle.path.iterdir()} == {MANIFEST, *manifest.files}
-    assert [path.name for path in bundle.path.parent.iterdir()] == ["tiny"], "nothing is left over"
+    assert [path.name for path in bundle.path.parent.iterdir()] == ["tiny"]
 
 
-def test_origin_and_figures(write: Write) -> None:
-    """What was given, and beside it what is known here: data sets, versions, sizes."""
+def test_provenance_and_metrics(write: Write) -> None:
+    """The given entries, completed by data sets, versions and sizes."""
     manifest = write().manifest
     assert manifest.provenance["recipe"] == "none"
     assert manifest.provenance["voice"] == {"seed": 7}
-    assert [one["name"] for one in manifest.provenance["data_sets"]] == ["FER+", "RAVDESS"]
+    assert [row["name"] for row in manifest.provenance["data_sets"]] == ["FER+", "RAVDESS"]
     assert "torch" in manifest.provenance["versions"]
     assert manifest.metrics["voice"] == {"uar": 0.5}
     assert set(manifest.metrics["export"]) == {"face", "voice"}
     assert manifest.metrics["export"]["face"]["parameters"] == 4 * 256 + 257 * 7
 
 
-def test_no_path_of_this_machine_is_told(write: Write) -> None:
-    """Neither in the manifest, nor in the card, nor in a network."""
+def test_no_local_path(write: Write) -> None:
+    """Neither manifest, card nor networks contain a path of this machine."""
     bundle = write(fusion=FusionNetwork(AttentionFusion()))
-    here = [str(bundle.path.parent), str(Path(export.__file__).parent.parent), str(Path.home())]
+    paths = [str(bundle.path.parent), str(Path(export.__file__).parent.parent), str(Path.home())]
     for data in list_files(bundle.path).values():
-        assert not any(place.encode() in data for place in here)
+        assert not any(path.encode() in data for path in paths)
 
 
 @pytest.mark.parametrize("network", [AttentionFusion, ChannelFusion])
 def test_bundle_with_fusion(
     write: Write, settle: Callable[..., None], network: type[nn.Module]
 ) -> None:
-    """All three prove themselves; fusion answers as torch does, whatever is missing."""
+    """All three pass their golden check; fusion equals torch with either modality missing."""
     fusion = network()
     noise = torch.randn(8, 8, 256), torch.ones(8, 8), torch.randn(8, 256), torch.ones(8, 1)
     settle(fusion, *noise)
-    real = {"fusion": [dict(zip(FEED, (a.numpy() for a in noise), strict=True))]}
+    real = {"fusion": [dict(zip(FUSION_INPUTS, (a.numpy() for a in noise), strict=True))]}
     bundle = write(fusion=FusionNetwork(fusion, temperature=1.7), real_inputs=real)
     entry = bundle.manifest.fusion
     assert entry is not None
@@ -135,7 +136,7 @@ def test_bundle_with_fusion(
         with open_engine("onnx", bundle, name) as engine:
             check_golden_output(engine, bundle, name)
             one = golden_input(bundle.manifest, name)
-            for batch in SIZES:
+            for batch in BATCHES:
                 many = {key: np.repeat(array, batch, axis=0) for key, array in one.items()}
                 np.testing.assert_allclose(
                     engine.infer(many)["logits"],
@@ -144,46 +145,37 @@ def test_bundle_with_fusion(
                 )
     with open_engine("onnx", bundle, "fusion") as engine, torch.no_grad():
         for face, voice in ((1, 1), (1, 0), (0, 1)):
-            shown = (noise[0], noise[1] * face, noise[2], noise[3] * voice)
-            feed = dict(zip(FEED, (a.numpy() for a in shown), strict=True))
-            answer = engine.infer(feed)
-            for got, want in zip(("logits", "weights"), fusion(*shown), strict=True):
-                np.testing.assert_allclose(answer[got], want.numpy(), atol=5e-3)
-            assert (answer["weights"][:, 0] > 0).all() == bool(face)
-            assert (answer["weights"][:, 1] > 0).all() == bool(voice)
-
-
-FEED = ("faces", "face_mask", "voice", "voice_mask")
+            masked = (noise[0], noise[1] * face, noise[2], noise[3] * voice)
+            outputs = engine.infer(
+                dict(zip(FUSION_INPUTS, (a.numpy() for a in masked), strict=True))
+            )
+            for name, want in zip(("logits", "weights"), fusion(*masked), strict=True):
+                np.testing.assert_allclose(outputs[name], want.numpy(), atol=5e-3)
+            assert (outputs["weights"][:, 0] > 0).all() == bool(face)
+            assert (outputs["weights"][:, 1] > 0).all() == bool(voice)
 
 
 def test_one_network_alone(write: Write) -> None:
-    """A device without a camera needs no face network; its data set is not claimed either."""
+    """Without a face network, its data set is not listed."""
     bundle = write(models={"voice": TinyVoice()})
     assert set(bundle.manifest.models) == {"voice"}
-    assert [one["name"] for one in bundle.manifest.provenance["data_sets"]] == ["RAVDESS"]
-
-
-def test_real_inputs_are_compared(write: Write) -> None:
-    """Each network on its own, and the bundle says on how many."""
-    images = [{"image": np.zeros((3, 3, 48, 48), np.float32)}] * 2
-    exported = write(real_inputs={"face": images}).manifest.metrics["export"]
-    assert (exported["face"]["real_inputs"], exported["voice"]["real_inputs"]) == (6, 0)
+    assert [row["name"] for row in bundle.manifest.provenance["data_sets"]] == ["RAVDESS"]
 
 
 def test_card_is_in_the_bundle(write: Write) -> None:
-    """The one of this bundle, and changed it is refused."""
+    """The card is of this bundle, and a changed card is refused."""
     bundle = write()
     card = bundle.path / "MODEL_CARD.md"
     text = card.read_text(encoding="utf-8")
-    assert text.startswith("# Model card: tiny\n\n**No commercial use.")
+    assert text.startswith("# Model card: tiny\n")
     assert f"| {bundle.manifest.metrics['export']['face']['parameters']} |" in text
-    card.write_text(text.replace("No commercial use", "Commercial use"), encoding="utf-8")
+    card.write_text(f"{text}\n", encoding="utf-8")
     with pytest.raises(BundleError, match=r"MODEL_CARD\.md"):
         load_bundle(bundle.path)
 
 
 def test_bundle_replaces_the_old_one(write: Write) -> None:
-    """As a whole: what the new one lacks is gone."""
+    """Completely: files that the new one lacks are gone."""
     old = write(fusion=FusionNetwork(AttentionFusion()))
     new = write(old.path, models={"voice": TinyVoice()})
     assert new.path == old.path
@@ -192,23 +184,18 @@ def test_bundle_replaces_the_old_one(write: Write) -> None:
     assert "face.onnx" not in new.manifest.files
 
 
-def corrupt_network() -> nn.Module:
-    class Random(TinyVoice):
-        """Answers otherwise each time, so no file can equal it."""
+class RandomVoice(TinyVoice):
+    """A network with random outputs, which no file reproduces."""
 
-        def forward(
-            self, mel: torch.Tensor, mask: torch.Tensor
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            embedding, logits = super().forward(mel, mask)
-            return embedding, logits + torch.rand(1)
-
-    return Random()
+    def forward(self, mel: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding, logits = super().forward(mel, mask)
+        return embedding, logits + torch.rand(1)
 
 
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"models": {"face": TinyFace(), "voice": corrupt_network()}}, ExportError),
+        ({"models": {"face": TinyFace(), "voice": RandomVoice()}}, ExportError),
         ({"temperatures": {"face": 1.0, "voice": 0.0}}, BundleError),
         ({"levels": []}, IndexError),
         (
@@ -220,7 +207,7 @@ def corrupt_network() -> nn.Module:
 def test_failure_leaves_the_old_bundle(
     write: Write, changes: dict[str, Any], error: type[Exception]
 ) -> None:
-    """To the byte, and no draft beside it."""
+    """The bundle is unchanged to the byte, and no draft is left."""
     old = write()
     before = list_files(old.path.parent)
     with pytest.raises(error):
@@ -232,16 +219,16 @@ def test_failure_leaves_the_old_bundle(
 def test_export_that_fails_its_golden_check_keeps_the_old_bundle(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Golden answers are compared before the bundle is put in place."""
+    """The golden output is checked before the bundle is replaced."""
     old = write()
     before = list_files(old.path)
     real = export.export_onnx
 
-    def forget(*given: Any) -> Any:
-        done = real(*given)
-        return replace(done, golden={**done.golden, "logits": [9.0] * 7})
+    def export_wrong_golden(*args: Any) -> Any:
+        result = real(*args)
+        return replace(result, golden={**result.golden, "logits": [9.0] * 7})
 
-    monkeypatch.setattr(export, "export_onnx", forget)
+    monkeypatch.setattr(export, "export_onnx", export_wrong_golden)
     with pytest.raises(EngineError, match="golden"):
         write()
     assert list_files(old.path) == before
@@ -250,7 +237,7 @@ def test_export_that_fails_its_golden_check_keeps_the_old_bundle(
 def test_move_that_fails_puts_the_old_one_back(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk or a lost network folder at the last step."""
+    """A full disk at the last step."""
     old = write()
     before = list_files(old.path)
     rename = Path.rename
@@ -267,27 +254,22 @@ def test_move_that_fails_puts_the_old_one_back(
 
 
 def test_too_large(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The device's flash is small: how large and what is allowed."""
+    """The flash of the device is small: 16 MB are allowed."""
+    assert export.MAX_BUNDLE_BYTES == 16_000_000
     monkeypatch.setattr(export, "MAX_BUNDLE_BYTES", 10_000)
-    with pytest.raises(ExportError, match=r"tiny: \d+ bytes, at most 10000 allowed"):
+    with pytest.raises(ExportError, match=r"tiny: \d+ bytes.* 10000"):
         write()
     assert list(tmp_path.iterdir()) == []
-    assert export.MAX_BUNDLE_BYTES == 10_000
-
-
-def test_limit_is_16_mb() -> None:
-    """That of the issue."""
-    assert export.MAX_BUNDLE_BYTES == 16_000_000
 
 
 def test_other_files_are_not_replaced(write: Write, tmp_path: Path) -> None:
-    """A folder that holds something else is no old bundle; an empty one may be used."""
+    """Folders with other files and files are refused; an empty or a new folder is used."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ExportError, match=r"mine: holds files but no bundle\.json"):
+    with pytest.raises(ExportError, match=r"/mine: .*bundle\.json"):
         write(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
-    with pytest.raises(ExportError, match="is a file"):
+    with pytest.raises(ExportError, match=r"thesis\.txt"):
         write(tmp_path / "mine" / "thesis.txt")
     (tmp_path / "empty").mkdir()
     assert write(tmp_path / "empty").manifest.name == "empty"

@@ -1,4 +1,4 @@
-"""Metrics as Markdown: whatever there is, as it is."""
+"""Metrics of any shape as Markdown tables."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from emotion_edge.training.export.card_tables import (
 LABELS = ("angry", "happy", "sad")
 
 
-def render(figures: Any, labels: tuple[str, ...] = LABELS) -> str:
-    return "\n".join(render_metrics("voice_ravdess_folds", figures, [labels], 3))
+def render(metrics: Any, labels: tuple[str, ...] = LABELS) -> str:
+    return "\n".join(render_metrics("voice_ravdess_folds", metrics, [labels], 3))
 
 
-def rows_of(text: str) -> list[list[str]]:
-    """The cells of every line of a table, the dashes left out."""
+def read_rows(text: str) -> list[list[str]]:
+    """Return the cells of every row of the tables."""
     return [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in text.splitlines()
@@ -50,23 +50,23 @@ def rows_of(text: str) -> list[list[str]]:
     ],
 )
 def test_cells(value: object, cell: str | None) -> None:
-    """Numbers are shortened, never rounded to nothing; what is too large is no cell."""
+    """Numbers are shortened, but not to zero; larger values are not cells."""
     assert make_cell(value) == cell
 
 
 def test_titles() -> None:
-    """Names of the metrics, for people."""
+    """Keys become words with the usual spelling."""
     assert make_title("face_ferplus_valid_64px") == "Face FER+ valid 64px"
     assert make_title("macro_f1") == "Macro F1"
     assert escape(" a  b\n") == "a b"
 
 
-def test_figures() -> None:
-    """Heading, one row a figure, mean and deviation together."""
+def test_scalar_metrics() -> None:
+    """A heading and one row per metric, mean and deviation in one cell."""
     text = render({"uar_mean": 0.59, "n": 12, "uar_std": 0.04, "x_mean": 1.0, "protocol": "folds"})
     assert text.startswith("### Voice RAVDESS folds\n\n")
-    assert rows_of(text) == [
-        ["figure", "value"],
+    assert read_rows(text) == [
+        ["metric", "value"],
         ["UAR", "0.590 ± 0.040"],
         ["n", "12"],
         ["x mean", "1.000"],
@@ -75,38 +75,38 @@ def test_figures() -> None:
 
 
 def test_labels() -> None:
-    """Recall along the rows, precision down the columns, and the most frequent mistake."""
+    """Recall along the rows, precision along the columns, and the most frequent confusion."""
     text = render({"confusion": [[6, 2, 0], [0, 4, 0], [0, 0, 0]], "per_class": {"angry": {}}})
-    assert rows_of(text) == [
-        ["label", "recall", "precision", "examples", "most often taken for"],
+    assert read_rows(text) == [
+        ["label", "recall", "precision", "examples", "most often confused with"],
         ["angry", "0.750", "1.000", "8", "happy (2)"],
         ["happy", "1.000", "0.667", "4", "–"],
         ["sad", "–", "–", "0", "–"],
     ]
 
 
-def test_labels_of_its_own() -> None:
-    """A matrix over other labels says which; one that nobody named gets numbers."""
+def test_labels_of_a_matrix() -> None:
+    """Labels of the matrix, else label sets of its size, else numbers."""
     two = {"confusion": [[3, 1], [0, 2]], "labels": ["calm", "loud"]}
-    assert [row[0] for row in rows_of(render(two))] == ["label", "calm", "loud"]
+    assert [row[0] for row in read_rows(render(two))] == ["label", "calm", "loud"]
     lines = render_metrics("x", {"confusion": two["confusion"]}, [LABELS, ["calm", "loud"]], 3)
-    assert [row[0] for row in rows_of("\n".join(lines))] == ["label", "calm", "loud"]
-    assert [row[0] for row in rows_of(render({"confusion": [[1, 0], [0, 1]]}))[1:]] == ["0", "1"]
+    assert [row[0] for row in read_rows("\n".join(lines))] == ["label", "calm", "loud"]
+    assert [row[0] for row in read_rows(render({"confusion": [[1, 0], [0, 1]]}))[1:]] == ["0", "1"]
 
 
 @pytest.mark.parametrize("value", [None, [], [[1, 2]], [[1], [2, 3]], [["a"]], "x", {"a": 1}, 3])
-def test_what_is_no_confusion(value: object) -> None:
-    """It is not taken for one, and nothing fails."""
+def test_other_values_of_confusion(value: object) -> None:
+    """They are not a confusion matrix, and rendering does not fail."""
     assert not is_confusion(value)
     render({"confusion": value, "n": 1})
 
 
 def test_nested_metrics() -> None:
-    """Conditions become rows, deeper groups get headings of their own."""
+    """Conditions become rows, deeper groups get headings."""
     noise = {"20 dB": {"accuracy": 0.5, "uar": 0.4}, "0 dB": {"accuracy": 0.2, "n": 7}}
     text = render({"clean": 0.6, "noise": noise, "by": {"sex": {"f": {"deep": {"uar": 1.0}}}}})
-    assert rows_of(text) == [
-        ["figure", "value"],
+    assert read_rows(text) == [
+        ["metric", "value"],
         ["clean", "0.600"],
         ["", "accuracy", "UAR", "n"],
         ["20 dB", "0.500", "0.400", ""],
@@ -120,9 +120,9 @@ def test_nested_metrics() -> None:
 
 
 def test_lists_of_metrics() -> None:
-    """Bins of a calibration, one row each."""
+    """One row for each item."""
     bins = [{"confidence": 0.1, "count": 3}, {"confidence": None, "count": 0}]
-    assert rows_of(render({"reliability": bins})) == [
+    assert read_rows(render({"reliability": bins})) == [
         ["", "confidence", "count"],
         ["1", "0.100", "3"],
         ["2", "–", "0"],
@@ -130,8 +130,8 @@ def test_lists_of_metrics() -> None:
 
 
 @pytest.mark.parametrize(
-    "figures", [{}, None, 3, "text", [], {"a": {}}, {"a": [{}]}, {"a": [1, {"b": 2}]}, {1: {2: 3}}]
+    "metrics", [{}, None, 3, "text", [], {"a": {}}, {"a": [{}]}, {"a": [1, {"b": 2}]}, {1: {2: 3}}]
 )
-def test_anything_can_be_shown(figures: object) -> None:
-    """A card is written whatever was measured."""
-    assert render(figures).startswith("### Voice RAVDESS folds")
+def test_any_value_is_rendered(metrics: object) -> None:
+    """Values of any type do not fail."""
+    assert render(metrics).startswith("### Voice RAVDESS folds")

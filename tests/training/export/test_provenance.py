@@ -1,4 +1,4 @@
-"""Where a bundle comes from: data sets, versions, and which state of which code."""
+"""Provenance of a bundle: data sets, versions, and the commit of the code."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from emotion_edge.training.export.provenance import (
 
 
 def git(root: Path, *command: str) -> str:
-    who = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
-    done = subprocess.run(
-        ["git", "-C", str(root), *who, *command], check=True, capture_output=True, text=True
+    author = ["-c", "user.name=Author", "-c", "user.email=author@example.org"]
+    result = subprocess.run(
+        ["git", "-C", str(root), *author, *command], check=True, capture_output=True, text=True
     )
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_commit(checkout: Path) -> None:
-    """The commit, and whether the files are those of it."""
+    """The commit, and whether files differ from it."""
     head = git(checkout, "rev-parse", "HEAD")
     assert read_commit(checkout) == head
     (checkout / "code.py").write_text("2")
@@ -52,7 +52,7 @@ def test_commit(checkout: Path) -> None:
 
 
 def test_no_commit(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No checkout, a folder inside somebody else's, one without a commit, and no git at all."""
+    """No checkout, a folder inside another checkout, one without a commit, and no git."""
     assert read_commit(tmp_path) is None
     (checkout / "site-packages").mkdir()
     assert read_commit(checkout / "site-packages") is None
@@ -64,7 +64,7 @@ def test_no_commit(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_data_sets_are_listed_once() -> None:
-    """With every network that learned from them."""
+    """With every network trained on them."""
     rows = list_data_sets(["face", "voice", "fusion"])
     assert [(row["name"], row["networks"]) for row in rows] == [
         ("FER+", ["face"]),
@@ -77,7 +77,7 @@ def test_data_sets_are_listed_once() -> None:
 
 
 def test_data_sets_of_a_recipe() -> None:
-    """In its own words which network learned from what."""
+    """With the networks that the recipe names."""
     rows = describe_data_sets({RAVDESS: ["voice", "fusion"], ESC: ["voice"]})
     assert [(row["name"], row["networks"]) for row in rows] == [
         ("RAVDESS", ["voice", "fusion"]),
@@ -87,14 +87,14 @@ def test_data_sets_of_a_recipe() -> None:
 
 
 def test_versions() -> None:
-    """Of Python and of what makes the files."""
+    """Versions of Python and of the libraries that write the files."""
     versions = list_versions()
     assert {"python", "torch", "onnx", "onnxruntime", "onnxslim"} <= set(versions)
     assert all(re.match(r"\d+\.\d+", version) for version in versions.values())
 
 
-def test_origin_completes_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a recipe says itself is not overwritten; a commit there is none of is not made up."""
+def test_describe_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given entries are not overwritten; without a commit there is no entry."""
     monkeypatch.setattr(provenance, "read_commit", lambda root: "abc-dirty")
     origin = describe_origin({"recipe": "mine", "voice": {"seed": 3}}, ["voice"])
     assert origin["recipe"] == "mine"

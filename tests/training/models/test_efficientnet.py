@@ -1,4 +1,4 @@
-"""EfficientNet-B0 against the published architecture, worked out here a second time."""
+"""EfficientNet-B0 against the published architecture, derived here independently."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def list_conv_norm(prefix: str, *weight: int) -> Shapes:
 
 
 def list_published_shapes() -> Shapes:
-    """Every tensor of `torchvision.models.efficientnet_b0().features`."""
+    """Shapes of every tensor of `torchvision.models.efficientnet_b0().features`."""
     shapes = list_conv_norm("0", 32, 3, 3, 3)
     for stage, (expand, kernel, first_in, num_out, num_layers) in enumerate(STAGES, start=1):
         for layer in range(num_layers):
@@ -52,7 +52,7 @@ def list_published_shapes() -> Shapes:
 
 
 def test_names_and_shapes_are_torchvisions() -> None:
-    """So that published ImageNet weights load; 4,007,548 parameters, as published (5,288,548 with
+    """Published ImageNet weights load. There are 4,007,548 parameters as published (5,288,548 with
     the classifier of 1,000 classes, 1,281,000)."""
     features = efficientnet_b0_features()
     shapes = {name: tuple(tensor.shape) for name, tensor in features.state_dict().items()}
@@ -63,16 +63,16 @@ def test_names_and_shapes_are_torchvisions() -> None:
 
 
 @pytest.mark.parametrize("size_px", [32, 48, 96, 100])
-def test_shrinks_32_times(size_px: int) -> None:
-    """Stages 0, 2, 3, 4 and 6 halve the picture, rounding up."""
+def test_downsamples_by_32(size_px: int) -> None:
+    """Stages 0, 2, 3, 4 and 6 halve the image, rounding up."""
     out = efficientnet_b0_features().eval()(torch.zeros(1, 3, size_px, size_px))
     side = -(-size_px // 32)
     assert out.shape == (1, 1280, side, side)
 
 
 def test_stochastic_depth() -> None:
-    """In training a residual branch is dropped for whole pictures and is right on average; in use
-    it is always there."""
+    """In training a residual branch is dropped for whole images and unbiased on average; in eval
+    mode it is never dropped."""
     block = MBConv(1, 3, 1, 8, 8, drop=0.5)
     for norm in block.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
@@ -84,7 +84,7 @@ def test_stochastic_depth() -> None:
         branch = block.block(x)
         dropped = change == 0
         assert 15 < int(dropped.sum()) < 49
-        kept = (block(x) - x)[0]
-        assert torch.allclose(kept, 2 * branch[0], atol=1e-6) or not kept.any()
+        residual = (block(x) - x)[0]
+        assert torch.allclose(residual, 2 * branch[0], atol=1e-6) or not residual.any()
         block.eval()
         assert torch.allclose(block(x), x + branch, atol=1e-6)

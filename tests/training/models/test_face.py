@@ -1,4 +1,4 @@
-"""The face network: its outputs, and colour pictures read by their luma alone."""
+"""The face network: its outputs, and the luma of colour images."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def model(settle: Callable[..., None]) -> FaceNet:
 
 
 def assert_close(got: Tensor, want: Tensor) -> None:
-    """But for the rounding of 50 layers in float32."""
+    """Compare up to the rounding of 50 layers in float32."""
     torch.testing.assert_close(got, want, rtol=0, atol=1e-3 * float(want.abs().max()))
 
 
 @torch.no_grad()
 def test_outputs(model: FaceNet) -> None:
-    """Embedding and logits, for any size of picture, each picture on its own."""
+    """Embedding and logits for any image size, independent of the other images of a batch."""
     images = torch.randn(3, 3, 64, 64)
     embedding, logits = model(images)
     assert embedding.shape == (3, 256)
@@ -37,7 +37,7 @@ def test_outputs(model: FaceNet) -> None:
 
 @torch.no_grad()
 def test_fold_luma(model: FaceNet) -> None:
-    """Exact on grey pictures; and afterwards two pictures of one luma are the same picture."""
+    """Exact on grey images; afterwards, images of equal luma have equal outputs."""
     gray = torch.randn(2, 1, 64, 64)
     color = torch.randn(2, 3, 64, 64)
     luma = torch.tensor(BT601_LUMA).view(1, 3, 1, 1)
@@ -52,8 +52,8 @@ def test_fold_luma(model: FaceNet) -> None:
 
 
 @torch.no_grad()
-def test_both_sides() -> None:
-    """A picture and its mirror image get the same answer: the mean of the two."""
+def test_mirror_averaging() -> None:
+    """An image and its mirror image have the same output: the mean of both."""
     model = FaceNet().eval()
     both = MirrorAveraged(model).eval()
     image = torch.randn(3, 3, 48, 48)

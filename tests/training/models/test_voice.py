@@ -1,4 +1,4 @@
-"""The voice network: deaf to what is masked and to how loud the recording is."""
+"""The voice network: invariant to masked columns and to loudness."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def model(settle: Callable[..., None]) -> VoiceNet:
     return model
 
 
-def make_window(num_shown: int) -> tuple[Tensor, Tensor]:
+def make_window(num_columns: int) -> tuple[Tensor, Tensor]:
     mask = torch.zeros(2, 300)
-    mask[:, 300 - num_shown :] = 1
+    mask[:, 300 - num_columns :] = 1
     return torch.randn(2, 64, 300), mask
 
 
 @torch.no_grad()
 def test_outputs(model: VoiceNet) -> None:
-    """Embedding and logits; each window on its own."""
+    """Embedding and logits, independent of the other windows of a batch."""
     mel, mask = make_window(300)
     embedding, logits = model(mel, mask)
     assert embedding.shape == (2, 256)
@@ -36,10 +36,10 @@ def test_outputs(model: VoiceNet) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("num_shown", [0, 1, 99, 250])
-def test_masked_columns_do_not_count(model: VoiceNet, num_shown: int) -> None:
-    """Whatever stands in them, to the last bit; without any sound the answer is still finite."""
-    mel, mask = make_window(num_shown)
+@pytest.mark.parametrize("num_columns", [0, 1, 99, 250])
+def test_masked_columns_do_not_count(model: VoiceNet, num_columns: int) -> None:
+    """Their values change no bit of the output; without any audio the output is finite."""
+    mel, mask = make_window(num_columns)
     other = torch.where(mask.unsqueeze(1) > 0, mel, torch.randn_like(mel) * 100)
     want = model(mel, mask)[1]
     assert torch.isfinite(want).all()
@@ -48,7 +48,7 @@ def test_masked_columns_do_not_count(model: VoiceNet, num_shown: int) -> None:
 
 @torch.no_grad()
 def test_columns_shown_do_count(model: VoiceNet) -> None:
-    """A change of one band of the newest columns changes the answer."""
+    """A change of one band in the newest columns changes the output."""
     mel, mask = make_window(200)
     other = mel.clone()
     other[:, 10, -20:] += 3
@@ -58,7 +58,7 @@ def test_columns_shown_do_count(model: VoiceNet) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("gain_db", [-30.0, 20.0])
 def test_loudness_does_not_count(model: VoiceNet, gain_db: float) -> None:
-    """A gain adds the same number to every value of a log-mel."""
+    """A gain adds a constant to the log-mel and does not change the output."""
     mel, mask = make_window(220)
     shift = gain_db / 4.34 / 4.0  # dB to nepers of power, and the spec's scaling
     torch.testing.assert_close(

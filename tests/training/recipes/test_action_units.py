@@ -1,4 +1,4 @@
-"""Action units to emotions, on made-up tables."""
+"""The classifier of action units, on synthetic tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RECIPE = UnitsRecipe(num_trees=20)
 
 @pytest.fixture(scope="module")
 def units() -> ActionUnits:
-    """Each emotion has its own unit."""
+    """Units with one raised intensity per emotion."""
     rng = np.random.default_rng(0)
     emotions = np.arange(240) % 8
     values = rng.uniform(0, 0.5, (240, 35)).astype(np.float32)
@@ -24,20 +24,21 @@ def units() -> ActionUnits:
     )
 
 
-def test_action_units_are_learned(units: ActionUnits) -> None:
-    """Rows it has not seen, too; the same answers for the same seed."""
-    model = train_units(units, np.arange(160), RECIPE)
-    answers = predict_units(model, units.values[160:])
-    assert (answers.argmax(axis=1) == units.emotions[160:]).mean() > 0.9
-    np.testing.assert_allclose(np.exp(answers).sum(axis=1), 1.0, rtol=1e-5)
-    again = predict_units(train_units(units, np.arange(160), RECIPE), units.values[160:])
-    np.testing.assert_array_equal(answers, again)
+def test_train_units(units: ActionUnits) -> None:
+    """Held-out rows are classified; equal seeds give equal predictions."""
+    first, again = (
+        predict_units(train_units(units, np.arange(160), RECIPE), units.values[160:])
+        for _ in range(2)
+    )
+    assert (first.argmax(axis=1) == units.emotions[160:]).mean() > 0.9
+    np.testing.assert_allclose(np.exp(first).sum(axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(first, again)
 
 
-def test_an_emotion_that_training_lacks(units: ActionUnits) -> None:
-    """It is named last, and every answer is finite."""
+def test_emotion_absent_in_training(units: ActionUnits) -> None:
+    """It is the least likely one, and all log-probabilities are finite."""
     seven = np.flatnonzero(units.emotions != 3)
-    answers = predict_units(train_units(units, seven, RECIPE), units.values)
-    assert answers.shape == (240, 8)
-    assert np.isfinite(answers).all()
-    assert (answers.argmin(axis=1) == 3).all()
+    predictions = predict_units(train_units(units, seven, RECIPE), units.values)
+    assert predictions.shape == (240, 8)
+    assert np.isfinite(predictions).all()
+    assert (predictions.argmin(axis=1) == 3).all()

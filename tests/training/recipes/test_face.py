@@ -1,4 +1,4 @@
-"""The face recipe on data in the small: what it feeds, and that runs repeat."""
+"""The face recipe on small data: its inputs, reproducibility, and predictions for videos."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from emotion_edge.kernels import reference
 from emotion_edge.kernels.spec import ImageSpec
+from emotion_edge.training.data.crops import CropSet
 from emotion_edge.training.data.ferplus import FaceSet, load_ferplus
 from emotion_edge.training.models.face import BT601_LUMA, FaceNet
 from emotion_edge.training.recipes.face import (
     FaceRecipe,
     Round,
+    VideoPredictions,
     adjust_for_label_prior,
     face_logits,
+    predict_videos,
     prepare_faces,
     sampling_weights,
     split_held_out,
@@ -33,18 +37,18 @@ TINY_FACE = FaceRecipe(
 
 @pytest.mark.parametrize("size_px", [32, 48, 64, 96])
 def test_faces_are_prepared_as_on_the_device(size_px: int) -> None:
-    """The same picture through the training's way and the kernels' reference."""
+    """As by the reference implementation of the kernels."""
     faces = np.random.default_rng(0).integers(0, 256, (3, 48, 48), dtype=np.uint8)
-    got = prepare_faces(faces, size_px, ImageSpec())
-    assert got.shape == (3, 3, size_px, size_px)
-    for face, tensor in zip(faces, got, strict=True):
+    prepared = prepare_faces(faces, size_px, ImageSpec())
+    assert prepared.shape == (3, 3, size_px, size_px)
+    for face, tensor in zip(faces, prepared, strict=True):
         color = np.repeat(face[:, :, None], 3, axis=2)
         want = reference.face_tensor(color, (0.0, 0.0, 48.0), size_px, ImageSpec())
         np.testing.assert_allclose(tensor, want, rtol=0, atol=1e-5)
 
 
 def test_held_out_faces() -> None:
-    """A fifth at most, never in training, the same for the same seed."""
+    """A fifth at most, never in training, equal for equal seeds."""
     faces = FaceSet(
         np.zeros((100, 48, 48), np.uint8),
         np.ones((100, 7), np.float32),
@@ -59,27 +63,29 @@ def test_held_out_faces() -> None:
 
 
 def test_rare_labels_are_drawn_more_often() -> None:
-    """Four times as rare, twice as often."""
+    """A label four times rarer is drawn twice as often."""
     votes = np.eye(7, dtype=np.float32)[[0] * 80 + [1] * 20]
     weights = sampling_weights(votes)
     assert weights.sum() == pytest.approx(1.0)
     assert weights[-1] / weights[0] == pytest.approx(2.0, rel=1e-3)
 
 
-def test_rare_labels_are_favoured() -> None:
-    """The logits of a label fall with the log of how often it was shown, by the part asked for."""
+def test_adjust_for_label_prior() -> None:
+    """The logit of a label falls by a part of its log frequency."""
     model = FaceNet()
     before = model.classifier.bias.detach().clone()
     share = np.array([0.5, 0.001, 0.1, 0.1, 0.1, 0.1, 0.099])
     adjust_for_label_prior(model, share, 0.5)
     change = (model.classifier.bias - before).detach().numpy()
     assert change[0] == pytest.approx(-0.5 * np.log(0.5), abs=1e-5)
-    assert change[1] == pytest.approx(-0.5 * np.log(0.01), abs=1e-5), "not below one in a hundred"
+    assert change[1] == pytest.approx(-0.5 * np.log(0.01), abs=1e-5), (
+        "frequencies below 0.01 count as 0.01"
+    )
 
 
 def test_train_face(write_ferplus: Callable[..., Path], tmp_path: Path) -> None:
-    """From files through two rounds to a network that reads colours by luma; started again it
-    gives the same."""
+    """Two rounds give a network that uses the luma of colours; a repeated and a resumed run give
+    the same weights."""
     rows = {
         f"{i}.png": {"happiness": 10} if i % 2 else {"sadness": 6, "neutral": 4} for i in range(12)
     }
@@ -97,3 +103,38 @@ def test_train_face(write_ferplus: Callable[..., Path], tmp_path: Path) -> None:
     logits = face_logits(first, np.zeros((2, 48, 48), np.uint8), 32, ImageSpec())
     assert logits.shape == (2, 7)
     assert np.isfinite(logits).all()
+
+
+class Brightness(nn.Module):
+    """Predicts "angry" for white images and "disgust" for black ones."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        level = image.mean(dim=(1, 2, 3))
+        logits = torch.zeros(len(image), 7)
+        logits[:, 0], logits[:, 1] = level * 10, -level * 10
+        return logits, logits
+
+
+def test_predict_videos() -> None:
+    """The mean over the faces of each video."""
+    images = np.zeros((2, 4, 112, 112), np.uint8)
+    images[0] = 255
+    images[1, :2] = 255  # half of the faces
+    zeros = np.zeros(2, np.int64)
+    videos = CropSet(images, zeros, zeros, zeros, ["01-01-a", "02-01-b"])
+    predictions = predict_videos(Brightness(), videos, 32, ImageSpec())
+    assert predictions.recording_ids == ["01-a", "01-b"]
+    probabilities = np.exp(predictions.log_probabilities)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(probabilities[:, :2], [[1, 0], [0.5, 0.5]], atol=1e-3)
+
+
+def test_videos_of_recordings() -> None:
+    """In the order of the names; None if one is missing."""
+    values = np.arange(14, dtype=np.float32).reshape(2, 7)
+    predictions = VideoPredictions(["01-a", "01-b"], values)
+    selected = predictions.select(["03-01-b", "03-01-a", "03-01-b"])
+    assert selected is not None
+    assert selected[:, 0].tolist() == [7, 0, 7]
+    assert predictions.select(["03-01-a", "03-01-c"]) is None
+    assert predictions.select([]) is None

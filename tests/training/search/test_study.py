@@ -1,4 +1,4 @@
-"""The search: shared by processes, not broken by those that die."""
+"""The search: shared by processes, and robust to processes that die."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def objective(values, report):
     return -(values["a.x"] - 2) ** 2
 
 start = {"a.x": 5.0, "a.y": 1e-3}
-found = search(objective, space, start, 12, f"sqlite:///{folder}/study.db", "s", "test")
-(folder / f"found{os.getpid()}.txt").write_text(f"{found.num_trials} {found.score}")
+best = search(objective, space, start, 12, f"sqlite:///{folder}/study.db", "s", "test")
+(folder / f"best{os.getpid()}.txt").write_text(f"{best.num_trials} {best.score}")
 """
 
 
@@ -61,21 +61,20 @@ def rate(values: Mapping[str, float], report: Report) -> float:
 
 
 def test_two_processes_share_a_study(tmp_path: Path) -> None:
-    """Started at once, together they do the trials that were asked for, none twice; the first is
-    where the search starts from."""
+    """Two processes together run the requested number of different trials, the start among them."""
     both = [start_script(tmp_path) for _ in range(2)]
     assert [process.wait(timeout=500) for process in both] == [0, 0]
     calls = (tmp_path / "calls.txt").read_text().splitlines()
     assert len(calls) == len(set(calls)) == 12
     assert "5.0 0.001" in calls
-    found = run(tmp_path, rate, 12)  # nothing is left to do
+    best = run(tmp_path, rate, 12)  # no trial is left
     assert (tmp_path / "calls.txt").read_text().splitlines() == calls
-    assert found.num_trials == 12
-    assert found.score == max(-((float(call.split()[0]) - 2) ** 2) for call in calls)
+    assert best.num_trials == 12
+    assert best.score == max(-((float(call.split()[0]) - 2) ** 2) for call in calls)
 
 
 def test_killed_process(tmp_path: Path) -> None:
-    """Its trial is given up once it has been silent long enough, and done again by another."""
+    """Its trial fails when the heartbeat is too old, and another process runs it again."""
     assert start_script(tmp_path, kill_at=3).wait(timeout=500) == -signal.SIGKILL
     assert len((tmp_path / "calls.txt").read_text().splitlines()) == 3
     with sqlite3.connect(tmp_path / "study.db") as database:
@@ -86,13 +85,13 @@ def test_killed_process(tmp_path: Path) -> None:
         seen.append(values["a.x"])
         return rate(values, report)
 
-    found = run(tmp_path, objective, 6)
-    assert found.num_trials == 6
+    best = run(tmp_path, objective, 6)
+    assert best.num_trials == 6
     assert len(seen) == 4
 
 
 def test_interrupted_trial(tmp_path: Path) -> None:
-    """Ctrl-C ends the process, and the study goes on."""
+    """Ctrl-C ends the process; the study can continue."""
 
     def interrupt(values: Mapping[str, float], report: Report) -> float:
         raise KeyboardInterrupt
@@ -104,7 +103,7 @@ def test_interrupted_trial(tmp_path: Path) -> None:
 
 
 def test_seeds(tmp_path: Path) -> None:
-    """The same seed draws the same, another seed differently; every value is within its range."""
+    """Equal seeds give equal values, other seeds others, all within the ranges."""
     drawn: list[list[tuple[float, ...]]] = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         rows: list[tuple[float, ...]] = []
@@ -129,14 +128,14 @@ def test_seeds(tmp_path: Path) -> None:
 
 
 def test_search_finds_the_optimum(tmp_path: Path) -> None:
-    """Forty trials come nearer to the top than the start, and than most random ones."""
-    found = run(tmp_path, rate, 40)
-    assert found.values["a.x"] == pytest.approx(2.0, abs=0.25)
-    assert found.score == -((found.values["a.x"] - 2) ** 2)
+    """Forty trials get closer to the optimum than the start and most random points."""
+    best = run(tmp_path, rate, 40)
+    assert best.values["a.x"] == pytest.approx(2.0, abs=0.25)
+    assert best.score == -((best.values["a.x"] - 2) ** 2)
 
 
 def test_poor_trials_are_pruned(tmp_path: Path) -> None:
-    """A trial below the median of the others after some epochs ends there, and counts as done."""
+    """A trial below the median of the others is pruned, and counts as a trial."""
     epochs: dict[float, int] = {}
 
     def objective(values: Mapping[str, float], report: Report) -> float:
@@ -152,32 +151,32 @@ def test_poor_trials_are_pruned(tmp_path: Path) -> None:
 
 
 def test_diverged_trial(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A rate at which the loss is lost is a finding, not an end."""
+    """A diverged trial is pruned, and the search continues."""
     caplog.set_level(logging.INFO)
 
     def objective(values: Mapping[str, float], report: Report) -> float:
         if values["a.x"] > 3:
-            raise DivergedError("the loss is nan in epoch 1, batch 2 of 3: stopped")
+            raise DivergedError("the loss is nan in epoch 1")
         return rate(values, report)
 
-    found = run(tmp_path, objective, 8)
-    assert found.num_trials == 8
-    assert found.values["a.x"] <= 3
-    assert "trial 0: the loss is nan in epoch 1" in caplog.text
+    best = run(tmp_path, objective, 8)
+    assert best.num_trials == 8
+    assert best.values["a.x"] <= 3
+    assert "the loss is nan in epoch 1" in caplog.text
 
 
-def test_nothing_comes_to_an_end(tmp_path: Path) -> None:
-    """Then there is no best one."""
+def test_no_complete_trial(tmp_path: Path) -> None:
+    """An error, because there is no best trial."""
 
     def objective(values: Mapping[str, float], report: Report) -> float:
         raise DivergedError("the loss is nan")
 
-    with pytest.raises(TrainingError, match="study 's': none of its 3 trials has come to an end"):
+    with pytest.raises(TrainingError, match=r"study 's'.* 3 "):
         run(tmp_path, objective, 3)
 
 
 def test_other_errors_end_the_search(tmp_path: Path) -> None:
-    """A data set that cannot be read is not a bad set of values."""
+    """An unreadable data set, for example, is not a poor trial."""
 
     def objective(values: Mapping[str, float], report: Report) -> float:
         raise TrainingError("no such folder")
@@ -187,18 +186,18 @@ def test_other_errors_end_the_search(tmp_path: Path) -> None:
     assert run(tmp_path, rate, 3).num_trials == 3
 
 
-def test_study_of_something_else(tmp_path: Path) -> None:
-    """Results of different settings are not compared."""
+def test_study_of_another_purpose(tmp_path: Path) -> None:
+    """Scores of different settings are not comparable."""
     run(tmp_path, rate, 1)
-    with pytest.raises(TrainingError, match="study 's' searches test, not other: choose another"):
+    with pytest.raises(TrainingError, match=r"study 's' .*test.*other"):
         search(rate, SPACE, START, 1, url_of(tmp_path), "s", "other")
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("sqlite:////nowhere/at/all.db", "sqlite:////nowhere/at/all.db: .*unable to open"),
-        ("nonsense", "storage address .wanted such as sqlite:///study.db"),
+        ("sqlite:////nowhere/at/all.db", "sqlite:////nowhere/at/all.db: "),
+        ("nonsense", "storage URL"),
         ("oracle9://me:secret@host/db", r"oracle9://me:\*\*\*@host/db: "),
         ("postgresql://me:secret@host/db", r"postgresql://me:\*\*\*@host/db: "),
     ],
@@ -206,7 +205,7 @@ def test_study_of_something_else(tmp_path: Path) -> None:
 def test_storage_that_cannot_be_used(
     url: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line, without the password."""
+    """One line names the URL without its password."""
     monkeypatch.setattr(study.time, "sleep", lambda seconds: None)
     with pytest.raises(TrainingError, match=message) as error:
         search(rate, SPACE, START, 1, url, "s", "test")
@@ -215,5 +214,5 @@ def test_storage_that_cannot_be_used(
 
 
 def test_optuna_is_recent_enough() -> None:
-    """Before 5 a trial's values were drawn before its number could choose their seed."""
+    """Before version 5, values were sampled before the number of a trial could seed them."""
     assert int(optuna.__version__.split(".")[0]) >= 5

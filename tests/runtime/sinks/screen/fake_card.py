@@ -1,7 +1,7 @@
-"""Stands in for the kernel's side of /dev/dri/card0: answers the ioctls that the screen uses.
+"""A fake of the kernel's side of /dev/dri/card0: the ioctls that the screen uses.
 
-It knows one connector. What it answers follows drivers/gpu/drm of Linux 6.1; the real thing is
-tested in the virtual device (tests/rig/test_screen.py).
+It has one connector and follows drivers/gpu/drm of Linux 6.1. tests/rig/test_screen.py tests the
+real driver.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from emotion_edge.runtime.sinks.screen.drm import Handle, KmsError
 CARD = "/dev/dri/card0"
 CRTC, CONNECTOR, ENCODER = 31, 41, 51
 PAD_BYTES = 64
-"""Rows are longer than the picture is wide."""
+"""Rows are longer than the visible width."""
 
 
 def make_mode(width: int, height: int, preferred: bool = False) -> abi.ModeInfo:
@@ -32,7 +32,7 @@ def make_mode(width: int, height: int, preferred: bool = False) -> abi.ModeInfo:
 
 
 class FakeCard:
-    """The card, and what may be wrong with it. `open` is what the screen gets for a Handle."""
+    """The card, and its possible faults. `open` replaces Handle."""
 
     def __init__(self, root: Path) -> None:
         self.modes = [make_mode(640, 480), make_mode(1280, 720, preferred=True)]
@@ -44,32 +44,32 @@ class FakeCard:
         self.silent = False
         """Flips never end."""
         self.changes: dict[str, int] = {}
-        """Fields of answers that come out wrong."""
+        """Fields of results with wrong values."""
         self.calls: list[int] = []
         self.handles: list[FakeHandle] = []
         self.shown: NDArray[np.uint32] | None = None
-        """The buffer that the monitor gets, as it is in memory."""
+        """The buffer on the monitor."""
         self.lit: tuple[int, int] | None = None
         self.black_at_release: list[bool] = []
         self._folder = root / "sys/class/drm/card0-HDMI-A-1"
         self._folder.mkdir(parents=True)
         (root / "dev/dri").mkdir(parents=True)
         (root / "dev/dri/card0").touch()
-        self.tell()
+        self.update_sysfs()
 
-    def tell(self) -> None:
-        """Bring /sys up to date, as most drivers do by themselves."""
+    def update_sysfs(self) -> None:
+        """Update /sys, as most drivers do."""
         modes = "".join(f"{mode.hdisplay}x{mode.vdisplay}\n" for mode in self.modes)
         (self._folder / "status").write_text("connected\n" if self.plugged else "disconnected\n")
         (self._folder / "modes").write_text(modes if self.plugged else "")
 
     def plug(self, *modes: abi.ModeInfo) -> None:
         self.plugged, self.modes = True, list(modes or self.modes)
-        self.tell()
+        self.update_sysfs()
 
     def unplug(self) -> None:
         self.plugged = False
-        self.tell()
+        self.update_sysfs()
 
     def open(self, path: str) -> Handle:
         if not self.may_open:
@@ -87,7 +87,7 @@ class FakeCard:
 
 
 class FakeBuffer:
-    """A dumb buffer's memory, with what another program left in it."""
+    """The memory of a dumb buffer, with the data of another program."""
 
     def __init__(self, width: int, pitch: int, size: int) -> None:
         self.file = os.memfd_create("dumb")
@@ -113,10 +113,10 @@ class FakeHandle(Handle):
         card = self.card
         card.calls.append(number)
         if number in card.failing:
-            raise OSError(card.failing[number], "told to fail")
+            raise OSError(card.failing[number], "fault of the test")
         if card.master_elsewhere and number in (abi.SETCRTC, abi.PAGE_FLIP):
             raise OSError(errno.EACCES, "Permission denied")
-        answer = {
+        handler = {
             abi.GETRESOURCES: self._resources,
             abi.GETCONNECTOR: self._connector,
             abi.GETENCODER: self._encoder,
@@ -128,7 +128,7 @@ class FakeHandle(Handle):
             abi.RMFB: self._remove,
             abi.DESTROY_DUMB: self._destroy,
         }[number]
-        answer(argument)
+        handler(argument)
         for name, value in card.changes.items():
             if hasattr(argument, name):
                 setattr(argument, name, value)
@@ -190,7 +190,7 @@ class FakeHandle(Handle):
         flip = abi.VblankEvent(
             type=abi.EVENT_FLIP_COMPLETE, length=ctypes.sizeof(abi.VblankEvent), user_data=0
         )
-        self._events += bytes(flip)  # of an earlier one
+        self._events += bytes(flip)  # of an earlier flip
         if not self.card.silent:
             flip.user_data = arg.user_data
             self._events += bytes(flip)

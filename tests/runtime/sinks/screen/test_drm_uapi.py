@@ -1,4 +1,4 @@
-"""The structures and numbers against those of the kernel's own headers."""
+"""The structures and ioctl numbers against the kernel's headers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NUMBERS = {
     "MAP_DUMB": 0xC01064B3,
     "DESTROY_DUMB": 0xC00464B4,
 }
-"""Printed by a C program with Linux 6.1's drm.h; each has the size of its structure in it."""
+"""Printed by a C program with Linux 6.1's drm.h. Each number contains its structure's size."""
 
 
-def test_as_the_kernel_has_them() -> None:
-    """Numbers with sizes, and the places of what is read out of the larger ones."""
+def test_structures_and_numbers() -> None:
+    """Numbers with sizes, and the offsets of fields in the larger structures."""
     assert {name: getattr(abi, name) for name in NUMBERS} == NUMBERS
     assert (sizeof(abi.ModeInfo), sizeof(abi.VblankEvent)) == (68, 32)
     fields = abi.ModeInfo.vdisplay, abi.ModeInfo.type, abi.GetConnector.connection, abi.Crtc.mode

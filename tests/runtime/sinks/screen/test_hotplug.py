@@ -1,4 +1,4 @@
-"""A monitor that comes and goes, on a stand-in for the kernel's display driver."""
+"""A monitor that is unplugged and plugged in again, on a fake kernel driver."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ import pytest
 
 from emotion_edge.runtime.sinks.screen import drm_uapi as abi
 from emotion_edge.runtime.sinks.screen.display import Rect
-from emotion_edge.runtime.sinks.screen.hotplug import POLL_NS, PROBE_NS, HotplugDisplay
+from emotion_edge.runtime.sinks.screen.hotplug import (
+    POLL_NS,
+    PROBE_NS,
+    Connector,
+    HotplugDisplay,
+    list_connectors,
+)
 
+from ...board.trees import make_unreadable, write_files
 from .fake_card import CARD, FakeCard, make_mode
 
 
 class Kiosk:
-    """A display on a fake card, and the time."""
+    """A display on a fake card, with a fake clock."""
 
     def __init__(self, root: Path, card: str = "") -> None:
         self.card = FakeCard(root)
@@ -40,8 +47,8 @@ def kiosk(tmp_path: Path) -> Kiosk:
 
 
 @pytest.mark.parametrize("card", ["", CARD])
-def test_monitor_that_is_there(tmp_path: Path, card: str) -> None:
-    """It is found at the first look; it counts as showing with its first picture."""
+def test_monitor_at_the_start(tmp_path: Path, card: str) -> None:
+    """It is found by the first poll, and `showing` is true after the first `show`."""
     kiosk = Kiosk(tmp_path, card)
     assert not kiosk.display.showing
     assert kiosk.poll()
@@ -53,7 +60,7 @@ def test_monitor_that_is_there(tmp_path: Path, card: str) -> None:
 
 
 def test_boot_without_monitor(kiosk: Kiosk) -> None:
-    """No card is held meanwhile: a console may use it."""
+    """The card stays closed meanwhile, so a console may use it."""
     kiosk.card.unplug()
     assert not kiosk.poll()
     assert (kiosk.display.fault, kiosk.display.size) == ("screen: no monitor", None)
@@ -65,7 +72,7 @@ def test_boot_without_monitor(kiosk: Kiosk) -> None:
 
 
 def test_boot_without_a_card(tmp_path: Path) -> None:
-    """Nothing at all: one that appears later is used."""
+    """A card that appears later is used."""
     display = HotplugDisplay("", tmp_path)
     assert not display.poll(0)
     assert display.fault == "screen: no display hardware"
@@ -75,21 +82,21 @@ def test_boot_without_a_card(tmp_path: Path) -> None:
 
 
 def test_named_card_that_is_missing(tmp_path: Path) -> None:
-    """It is waited for."""
+    """It is a fault, not an error."""
     display = HotplugDisplay("/dev/dri/card7", tmp_path)
     assert not display.poll(0)
-    assert "card7 cannot be opened: No such file or directory" in display.fault
+    assert "card7" in display.fault
 
 
 @pytest.mark.parametrize("card", ["HDMI", "/dev/dri/renderD128", "/dev/fb0", "/dev/dri/card"])
-def test_no_card_at_all(card: str) -> None:
-    """A name that no card can have is the user's mistake."""
-    with pytest.raises(ValueError, match=r"is no display card: it is called /dev/dri/cardN"):
+def test_invalid_card(card: str) -> None:
+    """A name that no card can have is a usage error."""
+    with pytest.raises(ValueError, match=card):
         HotplugDisplay(card)
 
 
-def test_another_monitor_is_plugged_in(kiosk: Kiosk, caplog: pytest.LogCaptureFixture) -> None:
-    """Away, and back with another mode: two lines in the log."""
+def test_monitor_is_replaced(kiosk: Kiosk, caplog: pytest.LogCaptureFixture) -> None:
+    """Unplugged, and back with another mode: two log lines."""
     caplog.set_level(logging.WARNING)
     kiosk.poll()
     kiosk.show()
@@ -103,12 +110,11 @@ def test_another_monitor_is_plugged_in(kiosk: Kiosk, caplog: pytest.LogCaptureFi
     assert kiosk.poll()
     kiosk.show()
     assert (kiosk.card.lit, kiosk.display.showing) == ((1920, 1080), True)
-    assert caplog.messages == ["screen: no monitor", "screen is back"]
+    assert len(caplog.messages) == 2
     assert all(kiosk.card.black_at_release)
 
 
-def test_mode_that_changes_in_between(kiosk: Kiosk) -> None:
-    """A monitor that was exchanged between two looks."""
+def test_monitor_is_replaced_between_polls(kiosk: Kiosk) -> None:
     kiosk.poll()
     kiosk.show()
     kiosk.card.plug(make_mode(800, 480, preferred=True))
@@ -118,7 +124,7 @@ def test_mode_that_changes_in_between(kiosk: Kiosk) -> None:
 
 
 def test_driver_that_reports_no_hotplug_is_probed(kiosk: Kiosk) -> None:
-    """/sys stays as it was: the driver is asked all the same, less often."""
+    """Less often than /sys is read, which such a driver does not update."""
     kiosk.poll()
     kiosk.show()
     kiosk.card.plugged = False
@@ -132,23 +138,23 @@ def test_driver_that_reports_no_hotplug_is_probed(kiosk: Kiosk) -> None:
 
 
 def test_poll_between_periods_reads_nothing(kiosk: Kiosk) -> None:
-    """Called with every picture, it asks the driver once in five seconds."""
+    """Called with every frame, it probes the driver once in five seconds."""
     kiosk.poll()
     kiosk.show()
-    asked = kiosk.card.count(abi.GETRESOURCES)
+    probes = kiosk.card.count(abi.GETRESOURCES)
     for _ in range(40):
         kiosk.poll(POLL_NS // 10)
-    assert kiosk.card.count(abi.GETRESOURCES) == asked
+    assert kiosk.card.count(abi.GETRESOURCES) == probes
 
 
 def test_another_program_has_the_display(kiosk: Kiosk, caplog: pytest.LogCaptureFixture) -> None:
-    """It is tried again every second, and said once."""
+    """It is tried again every second and logged once."""
     caplog.set_level(logging.WARNING)
     kiosk.card.master_elsewhere = True
     for _ in range(3):
         assert kiosk.poll()
         kiosk.show()
-        assert kiosk.display.fault == f"screen: another program has {CARD}"
+        assert CARD in kiosk.display.fault
         assert kiosk.card.num_open == 0
     kiosk.card.master_elsewhere = False
     kiosk.poll()
@@ -157,36 +163,16 @@ def test_another_program_has_the_display(kiosk: Kiosk, caplog: pytest.LogCapture
     assert len(caplog.messages) == 2
 
 
-def test_other_cause_is_said(kiosk: Kiosk, caplog: pytest.LogCaptureFixture) -> None:
-    """No monitor, and when there is one it may not be used: once each."""
-    caplog.set_level(logging.WARNING)
-    kiosk.card.unplug()
-    faults = []
-    for may_open in (True, True, False, False):
-        kiosk.card.may_open = may_open
-        kiosk.poll(PROBE_NS)
-        faults.append(kiosk.display.fault)
-    assert caplog.messages == [faults[0], faults[2]]
-    assert faults[0] != faults[2]
-
-
-def test_no_permission(kiosk: Kiosk) -> None:
-    """The group is named."""
-    kiosk.card.may_open = False
-    assert not kiosk.poll()
-    assert kiosk.display.fault == f"screen: no permission for {CARD}: join group video"
-
-
 @pytest.mark.parametrize("number", [abi.PAGE_FLIP, abi.GETCONNECTOR])
-def test_failure_while_it_shows(kiosk: Kiosk, number: int) -> None:
-    """Of the driver, at a moment of its choice: everything is opened anew."""
+def test_driver_fails(kiosk: Kiosk, number: int) -> None:
+    """At any moment: the display is opened again."""
     kiosk.poll()
     kiosk.show()
     kiosk.card.failing[number] = errno.EIO
     kiosk.poll(PROBE_NS)
     if kiosk.display.size:
         kiosk.show()
-    assert kiosk.display.fault == f"screen: {CARD} failed: told to fail"
+    assert CARD in kiosk.display.fault
     assert (kiosk.display.showing, kiosk.card.num_open) == (False, 0)
     kiosk.card.failing.clear()
     assert kiosk.poll(PROBE_NS)
@@ -195,10 +181,40 @@ def test_failure_while_it_shows(kiosk: Kiosk, number: int) -> None:
 
 
 def test_close(kiosk: Kiosk) -> None:
-    """The device is given back, twice does no harm, and what it said before stays said."""
+    """The device is closed and its buffers are black; a second close is harmless."""
     kiosk.poll()
     kiosk.show()
     kiosk.display.close()
     kiosk.display.close()
     assert (kiosk.display.showing, kiosk.card.num_open) == (False, 0)
     assert kiosk.card.black_at_release == [True, True]
+
+
+def test_cards_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """Without other entries, and without a connector that writes to memory."""
+    drm = "sys/class/drm"
+    write_files(
+        tmp_path,
+        {
+            f"{drm}/card10-DP-1/status": "disconnected\n",
+            f"{drm}/card10-DP-1/modes": "",
+            f"{drm}/card2-HDMI-A-1/status": "connected\n",
+            f"{drm}/card2-HDMI-A-1/modes": "1920x1080\n1280x720\n",
+            f"{drm}/card2-Writeback-1/status": "unknown\n",
+            f"{drm}/card2/dev": "226:2\n",
+            f"{drm}/renderD128/dev": "226:128\n",
+            f"{drm}/version": "drm 1.1.0\n",
+        },
+    )
+    assert list_connectors(tmp_path) == [
+        Connector("/dev/dri/card2", "HDMI-A-1", "connected", ("1920x1080", "1280x720")),
+        Connector("/dev/dri/card10", "DP-1", "disconnected", ()),
+    ]
+
+
+def test_unreadable_connector_is_listed(tmp_path: Path) -> None:
+    """Without status and modes."""
+    folder = tmp_path / "sys/class/drm/card0-HDMI-A-1"
+    make_unreadable(folder / "status")
+    assert list_connectors(tmp_path) == [Connector("/dev/dri/card0", "HDMI-A-1", "", ())]
+    assert list_connectors(tmp_path / "nowhere") == []

@@ -1,4 +1,4 @@
-"""What the screen says, and that it says it calmly."""
+"""The content of the screen, and how often it changes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from emotion_edge.runtime.sinks.screen.scene import (
     SceneBuilder,
 )
 
-from .screen_estimates import ESTIMATE, FRAME_NS, FUSED, LABELS
+from .. import estimates
+from ..estimates import ESTIMATE, FRAME_NS, FUSED, LABELS
 
 SECOND_NS = 1_000_000_000
 
 
-def run(maker: SceneBuilder, estimate: Estimate, seconds: float, start_ns: int = 0) -> list[Scene]:
-    """Estimates at 30 Hz, drawn at every second one."""
+def run(builder: SceneBuilder, estimate: Estimate, seconds: float) -> list[Scene]:
+    """Set estimates at 30 Hz, and return the scene after every second one."""
     scenes = []
     for n in range(round(seconds * 30)):
-        now_ns = start_ns + n * FRAME_NS
-        index = start_ns // FRAME_NS + n
-        maker.set_estimate(replace(estimate, index=index, t_ns=now_ns), index + 1, now_ns)
+        now_ns = n * FRAME_NS
+        builder.set_estimate(replace(estimate, index=n, t_ns=now_ns), n + 1, now_ns)
         if n % 2 == 0:
-            scenes.append(maker.make(now_ns))
+            scenes.append(builder.make(now_ns))
     return scenes
 
 
@@ -42,128 +42,124 @@ def make() -> SceneBuilder:
 
 
 def test_before_the_first_estimate() -> None:
-    """Nothing is claimed, not even that the camera is on, until it is said."""
+    """It shows no estimate and no camera."""
     scene = make().make(0)
     assert (scene.headline, scene.label, scene.confidence) == (WAITING, None, "")
     assert not any(scene.shares.values())
     assert not scene.camera_on
 
 
-def test_camera_is_on_before_anything_is_seen() -> None:
-    """When it is said, and as long: estimates prove nothing, neither with pictures nor without."""
-    maker = make()
-    maker.set_camera_on(True)
-    assert maker.make(0).camera_on
-    assert maker.make(9 * SECOND_NS).camera_on
-    maker.set_camera_on(False)
-    assert not run(maker, ESTIMATE, 1)[-1].camera_on
+def test_camera_state_is_independent_of_estimates() -> None:
+    builder = make()
+    builder.set_camera_on(True)
+    assert builder.make(0).camera_on
+    assert builder.make(9 * SECOND_NS).camera_on
+    builder.set_camera_on(False)
+    assert not run(builder, ESTIMATE, 1)[-1].camera_on
 
 
 def test_estimate() -> None:
-    """After a second every bar is where it belongs."""
-    maker = make()
-    scene = run(maker, ESTIMATE, 1.5)[-1]
+    """After a second every bar has arrived."""
+    builder = make()
+    scene = run(builder, ESTIMATE, 1.5)[-1]
     assert (scene.headline, scene.label, scene.confidence) == ("Happy", "happy", "81 %")
     assert scene.shares == pytest.approx({**FUSED, "face": 0.7, "voice": 0.3})
     assert scene.percents["happy"] == "81 %"
     assert (scene.percents["face"], scene.percents["voice"]) == ("70 %", "30 %")
     assert (scene.speed, scene.late) == ("30 fps   12 ms", False)
-    assert maker.settled
+    assert builder.settled
 
 
 def test_same_estimates_change_nothing() -> None:
-    """Once the bars have arrived, all scenes are equal: nothing is drawn."""
+    """Once the bars have arrived, all scenes are equal."""
     scenes = run(make(), ESTIMATE, 4)
     assert len(set(map(repr, scenes[30:]))) == 1
 
 
 def test_bars_are_eased() -> None:
-    """A third of the way or more with each drawing, never beyond."""
-    maker = make()
-    scenes = run(maker, ESTIMATE, 0.5)
+    """They approach their value and never exceed it."""
+    builder = make()
+    scenes = run(builder, ESTIMATE, 0.5)
     lengths = [scene.shares["happy"] for scene in scenes]
     assert lengths == sorted(lengths)
     assert 0 < lengths[1] < 0.6
-    assert not maker.settled or lengths[-1] == FUSED["happy"]
+    assert not builder.settled or lengths[-1] == FUSED["happy"]
 
 
-def test_numbers_are_quiet() -> None:
-    """They change four times a second at most, unless the label does."""
-    maker = make()
+def test_numbers_change_slowly() -> None:
+    """At most four times a second, unless the label changes."""
+    builder = make()
     seen: list[tuple[int, str]] = []
     for n in range(90):
         now_ns = n * FRAME_NS
         share = 0.5 + 0.005 * n
         estimate = replace(ESTIMATE, confidence=share, t_ns=now_ns, index=n)
-        maker.set_estimate(estimate, n + 1, now_ns)
-        number = maker.make(now_ns).confidence
+        builder.set_estimate(estimate, n + 1, now_ns)
+        number = builder.make(now_ns).confidence
         if not seen or seen[-1][1] != number:
             seen.append((now_ns, number))
     steps = [after - before for (before, _), (after, _) in itertools.pairwise(seen)]
     assert min(steps) >= NUMBERS_NS
     sad = replace(ESTIMATE, label="sad", confidence=0.4, t_ns=3 * SECOND_NS)
-    maker.set_estimate(sad, 91, 90 * FRAME_NS)
-    scene = maker.make(90 * FRAME_NS)
+    builder.set_estimate(sad, 91, 90 * FRAME_NS)
+    scene = builder.make(90 * FRAME_NS)
     assert (scene.headline, scene.confidence) == ("Sad", "40 %")
 
 
-def test_speed_is_quiet() -> None:
-    """Once a second, though every latency differs."""
-    maker = make()
+def test_speed_changes_slowly() -> None:
+    """Once a second, although every latency differs."""
+    builder = make()
     speeds = []
     for n in range(120):
         late = replace(ESTIMATE, t_ns=n * FRAME_NS, index=n, latency_us=10_000.0 + 500 * n)
-        maker.set_estimate(late, n + 1, n * FRAME_NS)
-        speeds.append(maker.make(n * FRAME_NS).speed)
+        builder.set_estimate(late, n + 1, n * FRAME_NS)
+        speeds.append(builder.make(n * FRAME_NS).speed)
     assert len(set(speeds)) == 4
     assert speeds[0] == "10 ms"
-    assert maker.make(120 * FRAME_NS).late
+    assert builder.make(120 * FRAME_NS).late
 
 
 def test_no_face_or_voice() -> None:
-    """Said calmly."""
-    nobody = replace(ESTIMATE, label=None, probabilities={}, face=None, voice=None, modalities={})
-    nobody = replace(nobody, confidence=0.0, abstained=True)
-    scene = run(make(), nobody, 1)[-1]
+    scene = run(make(), estimates.NOTHING, 1)[-1]
     assert (scene.headline, scene.label, scene.confidence) == (NOTHING, None, "")
     assert not any(scene.shares.values())
     assert scene.percents.get("happy", "") == ""
 
 
 def test_abstained() -> None:
-    """No label stands out; the bars still say what it looked like."""
+    """No label is highlighted; the bars still show the probabilities."""
     scene = run(make(), replace(ESTIMATE, label=None, abstained=True), 1)[-1]
     assert (scene.headline, scene.label, scene.confidence) == (UNSURE, None, "")
     assert scene.percents["happy"] == "81 %"
 
 
-def test_estimates_that_stop() -> None:
-    """After two seconds it waits: no number of before is left standing."""
-    maker = make()
-    run(maker, ESTIMATE, 1)
-    assert maker.make(STALE_AFTER_NS).headline == "Happy"
+def test_estimates_stop() -> None:
+    """After two seconds the screen shows WAITING, and no old number."""
+    builder = make()
+    run(builder, ESTIMATE, 1)
+    assert builder.make(STALE_AFTER_NS).headline == "Happy"
     now_ns = SECOND_NS + STALE_AFTER_NS
     for n in range(30):
-        scene = maker.make(now_ns + n * TICK_NS)
+        scene = builder.make(now_ns + n * TICK_NS)
     assert (scene.headline, scene.label, scene.speed) == (WAITING, None, "")
     assert not any(scene.shares.values())
     assert not any(scene.percents.values())
-    maker.set_estimate(replace(ESTIMATE, index=31, t_ns=9 * SECOND_NS), 31, 9 * SECOND_NS)
-    assert maker.make(9 * SECOND_NS).speed == "12 ms"  # and not 0 fps
+    builder.set_estimate(replace(ESTIMATE, index=31, t_ns=9 * SECOND_NS), 31, 9 * SECOND_NS)
+    assert builder.make(9 * SECOND_NS).speed == "12 ms"  # not 0 fps
 
 
 def test_other_labels() -> None:
-    """Those of another bundle are taken over from its first estimate."""
-    maker = make()
+    """Those of another bundle are used from its first estimate on."""
+    builder = make()
     other = replace(ESTIMATE, label="calm", probabilities={"calm": 0.75, "tense": 0.25})
-    scene = run(maker, other, 1.5)[-1]
-    assert maker.labels == ("calm", "tense")
+    scene = run(builder, other, 1.5)[-1]
+    assert builder.labels == ("calm", "tense")
     assert (scene.headline, scene.percents["calm"]) == ("Calm", "75 %")
     assert set(scene.shares) == {"calm", "tense", "face", "voice"}
 
 
-def test_numbers_that_are_none() -> None:
-    """A network that went wrong: empty bars, no crash."""
+def test_invalid_numbers() -> None:
+    """A faulty network gives empty bars."""
     broken = dict.fromkeys(LABELS, math.nan) | {"happy": math.inf, "sad": -1.0, "fear": 7.0}
     estimate = replace(ESTIMATE, probabilities=broken, confidence=math.nan, latency_us=math.nan)
     scene = run(make(), estimate, 1)[-1]
@@ -172,9 +168,9 @@ def test_numbers_that_are_none() -> None:
 
 
 def test_faults() -> None:
-    """In one line."""
-    maker = make()
-    maker.set_faults(("camera lost", "serial lost"))
-    assert maker.make(0).fault == "camera lost, serial lost"
-    maker.set_faults(())
-    assert maker.make(0).fault == ""
+    """They are one line."""
+    builder = make()
+    builder.set_faults(("camera lost", "serial lost"))
+    assert builder.make(0).fault == "camera lost, serial lost"
+    builder.set_faults(())
+    assert builder.make(0).fault == ""

@@ -15,7 +15,6 @@ import pytest
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import VideoFrame
 from emotion_edge.runtime.sinks.screen import drm_uapi as abi
-from emotion_edge.runtime.sinks.screen.hotplug import POLL_NS
 from emotion_edge.runtime.sinks.screen.layout import SMALL, lay_out
 from emotion_edge.runtime.sinks.screen.scene import STALE_AFTER_NS, Scene
 from emotion_edge.runtime.sinks.screen.sink import (
@@ -26,14 +25,14 @@ from emotion_edge.runtime.sinks.screen.sink import (
 )
 from emotion_edge.runtime.sinks.screen.view import ACCENTS, GREEN, ScreenView
 
+from ..estimates import ESTIMATE, FRAME_NS, NOTICE
 from .fake_card import FakeCard, FakeHandle, make_mode
-from .screen_estimates import ESTIMATE, FRAME_NS, NOTICE
 
 LIMIT_S = 500.0
 
 
 def wait_for(holds: Callable[[], bool]) -> bool:
-    """Whether the sink's thread brings it about; it is given the processor meanwhile."""
+    """Wait for the sink's thread to make it true, and return whether it did."""
     end_s = time.monotonic() + LIMIT_S
     pause = threading.Event()
     while not holds():
@@ -44,12 +43,10 @@ def wait_for(holds: Callable[[], bool]) -> bool:
 
 
 class Kiosk:
-    """A sink on a fake card; time passes when told, and a little with each turn of its thread."""
+    """A sink on a fake card and a fake clock, which each turn of the thread advances a little."""
 
-    def __init__(self, root: Path, *, plugged: bool = True) -> None:
+    def __init__(self, root: Path) -> None:
         self.card = FakeCard(root)
-        if not plugged:
-            self.card.unplug()
         self.clock = FakeClock(STALE_AFTER_NS)
         self.sink = ScreenSink(
             "", NOTICE, 45.0, clock=self.clock, sys_root=root, open_handle=self.card.open
@@ -70,7 +67,7 @@ class Kiosk:
         return self.clock.now_ns() > t_ns
 
     def push(self, holds: Callable[[], bool], label: str = "happy") -> bool:
-        """Estimates keep coming, as they do, until it holds."""
+        """Publish estimates until it holds."""
 
         def publish_and_poll() -> bool:
             self.publish(label)
@@ -88,7 +85,7 @@ def kiosk(tmp_path: Path) -> Iterator[Kiosk]:
 
 
 def test_notice_before_any_estimate(kiosk: Kiosk) -> None:
-    """The indicator relies on it: the first view is shown without being asked."""
+    """The indicator relies on it: the first view is shown unprompted."""
     assert wait_for(lambda: kiosk.sink.showing)
     wanted = ScreenView(1280, 720, NOTICE).pixels
     np.testing.assert_array_equal(kiosk.card.shown, wanted)
@@ -98,8 +95,7 @@ def test_notice_before_any_estimate(kiosk: Kiosk) -> None:
 def test_camera_mark_is_shown_before_showing_is_true(
     kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That the camera is on must have been flipped onto the monitor, not only be wanted; and so
-    with off. What is shown is as it is said."""
+    """A change of the camera's state must be on the monitor, not only requested."""
     assert wait_for(lambda: kiosk.sink.showing)
     plain = kiosk.card.shown
     wanted = ScreenView(1280, 720, NOTICE)
@@ -107,12 +103,12 @@ def test_camera_mark_is_shown_before_showing_is_true(
     seen: list[bool] = []
     flip = FakeHandle.read_events
 
-    def look_and_flip(handle: FakeHandle, timeout_s: float) -> bytes:
+    def record_and_flip(handle: FakeHandle, timeout_s: float) -> bytes:
         seen.append(kiosk.sink.showing)
         return flip(handle, timeout_s)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FakeHandle, "read_events", look_and_flip)
+        patch.setattr(FakeHandle, "read_events", record_and_flip)
         kiosk.sink.show_camera(True)
         assert wait_for(lambda: kiosk.sink.showing)
     assert seen[:1] == [False]
@@ -123,10 +119,10 @@ def test_camera_mark_is_shown_before_showing_is_true(
 
 
 def test_camera_mark_is_not_shown_without_a_monitor(kiosk: Kiosk) -> None:
-    """It is said on the one that comes."""
+    """It is shown on the next monitor."""
     assert wait_for(lambda: kiosk.sink.showing)
     kiosk.card.unplug()
-    assert kiosk.push(lambda: kiosk.sink.fault == "screen: no monitor")
+    assert kiosk.push(lambda: kiosk.sink.fault != "")
     kiosk.sink.show_camera(True)
     kiosk.publish()
     assert not kiosk.sink.showing
@@ -136,14 +132,14 @@ def test_camera_mark_is_not_shown_without_a_monitor(kiosk: Kiosk) -> None:
 
 
 def test_newest_estimate(kiosk: Kiosk) -> None:
-    """Its label's colour is on the monitor, and that of the next one."""
+    """Its label's colour is on the monitor, then the colour of the next."""
     assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
     assert kiosk.push(lambda: kiosk.shows(ACCENTS["sad"]), "sad")
     assert not kiosk.shows(ACCENTS["happy"])
 
 
 def test_same_estimates_are_not_drawn(kiosk: Kiosk) -> None:
-    """Once all bars have arrived, no picture goes to the monitor."""
+    """Once all bars have arrived, no page is flipped."""
     assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
     for _ in range(40):
         turns = kiosk.clock.now_ns()
@@ -154,26 +150,14 @@ def test_same_estimates_are_not_drawn(kiosk: Kiosk) -> None:
         turns = kiosk.clock.now_ns()
         kiosk.sink.publish(replace(ESTIMATE, index=kiosk.index))
         assert wait_for(functools.partial(kiosk.is_later, turns))
-    assert kiosk.card.count(abi.PAGE_FLIP) - flips <= 1  # the time it took
+    assert kiosk.card.count(abi.PAGE_FLIP) - flips <= 1  # the latency
 
 
-def test_boot_without_monitor(tmp_path: Path) -> None:
-    """It is lit when it is plugged in."""
-    kiosk = Kiosk(tmp_path, plugged=False)
-    assert wait_for(lambda: kiosk.sink.fault == "screen: no monitor")
-    assert not kiosk.sink.showing
-    kiosk.card.plug()
-    kiosk.clock.advance(POLL_NS)
-    kiosk.publish()
-    assert wait_for(lambda: kiosk.sink.showing)
-    kiosk.sink.close()
-
-
-def test_another_monitor(kiosk: Kiosk) -> None:
-    """Unplugged: estimates go on. Back with another mode: the view is made for that."""
+def test_monitor_is_replaced(kiosk: Kiosk) -> None:
+    """Estimates go on meanwhile. The view is made for the mode of the new monitor."""
     assert wait_for(lambda: kiosk.sink.showing)
     kiosk.card.unplug()
-    assert kiosk.push(lambda: kiosk.sink.fault == "screen: no monitor")
+    assert kiosk.push(lambda: kiosk.sink.fault != "")
     kiosk.card.plug(make_mode(800, 480, preferred=True))
     assert kiosk.push(lambda: kiosk.sink.showing)
     assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
@@ -181,20 +165,8 @@ def test_another_monitor(kiosk: Kiosk) -> None:
     assert kiosk.card.shown.shape == (480, 800)
 
 
-def test_waiting(kiosk: Kiosk) -> None:
-    """Estimates that stop are not left standing."""
-    assert kiosk.push(lambda: kiosk.shows(ACCENTS["happy"]))
-
-    def stops_showing() -> bool:
-        kiosk.clock.advance(POLL_NS)
-        kiosk.sink.show_faults((f"camera lost for {kiosk.clock.now_ns()} ns",))
-        return not kiosk.shows(ACCENTS["happy"])
-
-    assert wait_for(stops_showing)
-
-
 def test_faults(kiosk: Kiosk) -> None:
-    """They are on the monitor as they are told, and go away."""
+    """They are shown, and removed at their end."""
     assert wait_for(lambda: kiosk.sink.showing)
     wanted = ScreenView(1280, 720, NOTICE)
     plain = wanted.pixels.copy()
@@ -206,12 +178,12 @@ def test_faults(kiosk: Kiosk) -> None:
 
 
 def test_other_labels(kiosk: Kiosk) -> None:
-    """The view is made anew for those of another bundle."""
+    """A new view is made for the labels of another bundle."""
     other = replace(ESTIMATE, label="calm", probabilities={"calm": 0.75, "tense": 0.25})
     assert wait_for(lambda: kiosk.sink.showing)
     kiosk.sink.publish(other)
     view = ScreenView(1280, 720, NOTICE, ("calm", "tense"))
-    x0, y0, x1, y1 = lay_out(1280, 720, 2, 1, SMALL, picture=False).bars[1].name
+    x0, y0, x1, y1 = lay_out(1280, 720, 2, 1, SMALL, preview=False).bars[1].name
     name = view.pixels[y0:y1, x0:x1]
 
     def shows_name() -> bool:
@@ -222,13 +194,13 @@ def test_other_labels(kiosk: Kiosk) -> None:
 
 
 def test_preview(kiosk: Kiosk) -> None:
-    """Shown from when it is wanted; one that is old, or none, is taken off."""
+    """It is shown once requested, by the sink's own thread, and removed without a frame."""
     image = np.full((480, 640, 3), (10, 200, 30), np.uint8)
     frames: list[VideoFrame | None] = [None]
-    asked = []
+    threads = []
 
     def newest() -> VideoFrame | None:
-        asked.append(threading.current_thread().name)
+        threads.append(threading.current_thread().name)
         frame = frames[0]
         return frame and replace(frame, t_ns=kiosk.clock.now_ns())
 
@@ -237,14 +209,14 @@ def test_preview(kiosk: Kiosk) -> None:
     frames[0] = VideoFrame(0, 0, image)
     kiosk.sink.show_preview(newest)
     assert kiosk.push(lambda: kiosk.shows(0x1EC80A))
-    assert set(asked) == {"screen"}
+    assert set(threads) == {"screen"}
     frames[0] = None
     kiosk.clock.advance(PREVIEW_PERIOD_NS)
     assert kiosk.push(lambda: not kiosk.shows(0x1EC80A))
 
 
 def test_stale_preview_is_removed(kiosk: Kiosk) -> None:
-    """The last one before the camera was lost does not stay."""
+    """The last frame before the loss of the camera."""
     image = np.full((480, 640, 3), (10, 200, 30), np.uint8)
     frame = VideoFrame(kiosk.clock.now_ns(), 0, image)
     kiosk.sink.show_preview(lambda: frame)
@@ -254,7 +226,8 @@ def test_stale_preview_is_removed(kiosk: Kiosk) -> None:
 
 
 def test_close(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Black, given back, and its memory empty; twice does no harm, nor does an estimate after."""
+    """The monitor is black and released, the memory cleared. A second close is harmless, and so is
+    a later estimate."""
     wiped: list[ScreenView] = []
 
     def wipe(view: ScreenView) -> None:
@@ -273,7 +246,7 @@ def test_close(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_driver_that_hangs(
     kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An ioctl that does not come back holds neither the pipeline nor the end up."""
+    """An ioctl that hangs delays neither the pipeline nor the end of the run."""
     monkeypatch.setattr("emotion_edge.runtime.sinks.screen.sink.CLOSE_TIMEOUT_S", 0.01)
     assert wait_for(lambda: kiosk.sink.showing)
     hanging, over = threading.Event(), threading.Event()
@@ -285,22 +258,22 @@ def test_driver_that_hangs(
 
     monkeypatch.setattr(FakeHandle, "read_events", hang)
     assert kiosk.push(hanging.is_set)
-    assert kiosk.sink.showing  # a slow one
+    assert kiosk.sink.showing  # it may only be slow
     kiosk.clock.advance(HANG_TIMEOUT_NS + 1)
     assert not kiosk.sink.showing
-    assert kiosk.sink.fault == "screen: its driver does not answer"
+    assert kiosk.sink.fault != ""
     kiosk.publish()
     kiosk.sink.close()
-    assert "has not answered" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
     monkeypatch.undo()
     over.set()
 
 
-def test_error_of_our_own(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is not swallowed: it waits to be raised where the run ends. The monitor is given back."""
+def test_programming_error(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the thread and is raised by `publish`. The monitor is released."""
 
     def fail(self: ScreenView, scene: object) -> None:
-        raise RuntimeError("a mistake")
+        raise RuntimeError("an error")
 
     assert wait_for(lambda: kiosk.sink.showing)
     assert kiosk.sink.failure is None
@@ -309,13 +282,13 @@ def test_error_of_our_own(kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch) -> None
     assert wait_for(lambda: kiosk.sink.failure is not None)
     assert not kiosk.sink.showing
     assert wait_for(lambda: kiosk.card.num_open == 0)
-    with pytest.raises(RuntimeError, match="a mistake"):
+    with pytest.raises(RuntimeError, match="an error"):
         kiosk.publish()
 
 
 def test_wrong_card() -> None:
-    """The user's mistake, before any thread is started."""
+    """A usage error, before any thread starts."""
     before = threading.active_count()
-    with pytest.raises(ValueError, match="no display card"):
+    with pytest.raises(ValueError, match="/dev/video0"):
         ScreenSink("/dev/video0", NOTICE, 45.0)
     assert threading.active_count() == before

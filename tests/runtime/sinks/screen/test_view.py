@@ -1,4 +1,4 @@
-"""The screen's picture: right in every size, and drawn only where it changed."""
+"""The view: correct in every size, and drawn only where it changes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from emotion_edge.kernels.pixels import PIXEL_FORMATS, find_format
+from emotion_edge.kernels.reference import to_rgb
+from emotion_edge.runtime.messages import VideoFrame
 from emotion_edge.runtime.sinks.screen.display import Rect
-from emotion_edge.runtime.sinks.screen.layout import SMALL, Layout, find_unit, lay_out, set_notice
+from emotion_edge.runtime.sinks.screen.layout import SMALL, Layout, find_unit, fit_notice, lay_out
 from emotion_edge.runtime.sinks.screen.scene import MESSAGES, Scene
-from emotion_edge.runtime.sinks.screen.view import ACCENTS, GROUND, TRACK, ScreenView
+from emotion_edge.runtime.sinks.screen.view import ACCENTS, GROUND, TRACK, ScreenView, scale_frame
 from emotion_edge.runtime.sinks.screen.widgets import ASCII, Typeface
 
-from .screen_estimates import FUSED, LABELS, NOTICE
+from ..estimates import FUSED, LABELS, NOTICE
 
 SIZES = ((1280, 720), (1920, 1080), (800, 480), (720, 1280), (480, 800), (1024, 768), (1920, 480))
 TINY = ((64, 64), (64, 256), (320, 200))
@@ -32,19 +35,19 @@ HAPPY = Scene(
 )
 
 
-def random_scene(chance: random.Random) -> Scene:
-    label = chance.choice([*LABELS, None])
-    shares = {name: chance.choice([0.0, 0.001, chance.random(), 1.0]) for name in LABELS}
+def random_scene(rng: random.Random) -> Scene:
+    label = rng.choice([*LABELS, None])
+    shares = {name: rng.choice([0.0, 0.001, rng.random(), 1.0]) for name in LABELS}
     return Scene(
-        headline=label.capitalize() if label else chance.choice(MESSAGES),
+        headline=label.capitalize() if label else rng.choice(MESSAGES),
         label=label,
-        confidence=f"{chance.randrange(101)} %" if label else "",
-        shares={**shares, "face": chance.random(), "voice": chance.random()},
+        confidence=f"{rng.randrange(101)} %" if label else "",
+        shares={**shares, "face": rng.random(), "voice": rng.random()},
         percents={name: f"{share:.0%}".replace("%", " %") for name, share in shares.items()},
-        speed=chance.choice(["", "30 fps   12 ms", "7 fps   133 ms"]),
-        late=chance.random() < 0.5,
-        camera_on=chance.random() < 0.5,
-        fault=chance.choice(["", "camera lost", "a long story of a device " * 20]),
+        speed=rng.choice(["", "30 fps   12 ms", "7 fps   133 ms"]),
+        late=rng.random() < 0.5,
+        camera_on=rng.random() < 0.5,
+        fault=rng.choice(["", "camera lost", "a long story of a device " * 20]),
     )
 
 
@@ -58,13 +61,13 @@ def covered(rects: Sequence[Rect], shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize("size", [*SIZES, *TINY])
-def test_whatever_it_showed_before(size: tuple[int, int]) -> None:
-    """From scene to scene: every pixel that changes is in a rectangle that is told, and what is
-    seen is what a new view of that scene shows. Nothing is left over, nothing is missing."""
-    chance = random.Random(str(size))
+def test_drawing_is_independent_of_the_scene_before(size: tuple[int, int]) -> None:
+    """Every pixel that changes is in a returned rectangle, and the pixels equal those of a new view
+    of the same scene."""
+    rng = random.Random(str(size))
     view = ScreenView(*size, NOTICE)
     for _ in range(12 if size in SIZES[2:] else 5):
-        scene = random_scene(chance)
+        scene = random_scene(rng)
         before = view.pixels.copy()
         rects = view.draw(scene)
         assert not (view.pixels != before)[~covered(rects, before.shape)].any()
@@ -75,8 +78,8 @@ def test_whatever_it_showed_before(size: tuple[int, int]) -> None:
             np.testing.assert_array_equal(view.pixels, fresh.pixels)
 
 
-def test_only_what_changed() -> None:
-    """One number more draws that number; one bar longer draws its new end."""
+def test_only_changes_are_drawn() -> None:
+    """A new number draws that number; a longer bar draws its new end."""
     view = ScreenView(1280, 720, NOTICE)
     view.draw(HAPPY)
     (number,) = view.draw(replace(HAPPY, percents={**HAPPY.percents, "sad": "5%"}))
@@ -89,8 +92,8 @@ def test_only_what_changed() -> None:
     assert end.y1 - end.y0 == 16
 
 
-def test_too_little_to_be_seen() -> None:
-    """A tenth of a pixel is no change."""
+def test_invisible_change_is_not_drawn() -> None:
+    """A tenth of a pixel."""
     view = ScreenView(1280, 720, NOTICE)
     view.draw(HAPPY)
     shares = {name: share + 1e-4 for name, share in HAPPY.shares.items()}
@@ -100,18 +103,17 @@ def test_too_little_to_be_seen() -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("with_preview", [False, True])
 def test_nothing_overlaps(size: tuple[int, int], with_preview: bool) -> None:
-    """No part of the layout lies on another one or outside, in any size that monitors have."""
+    """No part of the layout overlaps another one or the border, in any common size."""
     place = arrange(size, NOTICE, with_preview)
     rects = list_rects(place)
     covered(rects, size[::-1])
-    for one, other in itertools.combinations(rects, 2):
-        apart = (one.x1 <= other.x0, other.x1 <= one.x0, one.y1 <= other.y0, other.y1 <= one.y0)
-        assert any(apart), (one, other)
+    for a, b in itertools.combinations(rects, 2):
+        assert a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0, (a, b)
 
 
 def arrange(size: tuple[int, int], notice: str, with_preview: bool) -> Layout:
-    face, lines = set_notice(notice, small_face(size), *size)
-    return lay_out(*size, len(LABELS), len(lines), face.size_px, picture=with_preview)
+    face, lines = fit_notice(notice, small_face(size), *size)
+    return lay_out(*size, len(LABELS), len(lines), face.size_px, preview=with_preview)
 
 
 def small_face(size: tuple[int, int]) -> Typeface:
@@ -124,7 +126,7 @@ def list_rects(place: Layout) -> list[Rect]:
     ]
     single = [place.camera, place.speed, place.headline, place.confidence, place.caption]
     boxes = [*single, place.fault, place.rule, *place.notice, *rows]
-    return boxes + ([place.picture] if place.picture.x1 > place.picture.x0 else [])
+    return boxes + ([place.preview] if place.preview.x1 > place.preview.x0 else [])
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -138,14 +140,14 @@ def test_legible_from_3_m(size: tuple[int, int]) -> None:
     assert headline[-1] - headline[0] > 89 * unit
     x0, y0, x1, y1 = arrange(size, NOTICE, False).bars[3].name
     name = np.flatnonzero((view.pixels[y0:y1, x0:x1] != GROUND).any(axis=1))
-    assert name[-1] - name[0] > 24 * unit  # with what hangs below the line
+    assert name[-1] - name[0] > 24 * unit  # with the descenders
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (720, 1280), (800, 480)])
 def test_long_notice_wraps(size: tuple[int, int]) -> None:
-    """All of it is there, in smaller type, and the rest makes room."""
+    """All of it is shown in a smaller font, and the rest moves."""
     notice = "This installation estimates the apparent emotion of people in front of it. " * 6
-    _, lines = set_notice(notice, small_face(size), *size)
+    _, lines = fit_notice(notice, small_face(size), *size)
     assert " ".join(lines) == notice.strip()
     assert len(lines) > 3
     covered([*list_rects(arrange(size, notice, False))], size[::-1])
@@ -157,24 +159,24 @@ def test_long_notice_wraps(size: tuple[int, int]) -> None:
     "notice", ["", "x" * 5000, "word " * 5000, "Ünïcode ß 日本語\n\ttabs\r\nlines"]
 )
 def test_odd_notices(notice: str) -> None:
-    """Too long for any screen, of one endless word, in letters that the font lacks."""
+    """Empty, too long for any screen, one endless word, characters that the font lacks."""
     view = ScreenView(800, 480, notice)
     view.draw(HAPPY)
 
 
-def test_notice_is_always_there() -> None:
-    """Whatever is drawn, the rows at the bottom stay as they were, and they are not empty."""
+def test_notice_is_always_shown() -> None:
+    """No scene changes the rows at the bottom, which are not empty."""
     view = ScreenView(1280, 720, NOTICE)
     notice = view.pixels[640:].copy()
     assert (notice != GROUND).sum() > 2000
-    chance = random.Random(1)
+    rng = random.Random(1)
     for _ in range(10):
-        view.draw(random_scene(chance))
+        view.draw(random_scene(rng))
         np.testing.assert_array_equal(view.pixels[640:], notice)
 
 
 def test_camera_mark() -> None:
-    """Green dot and words while it is on, nothing while it is off."""
+    """A green dot and a text while the camera is on, nothing while it is off."""
     view = ScreenView(1280, 720, NOTICE)
     off = view.pixels.copy()
     rects = view.draw(Scene(camera_on=True))
@@ -185,15 +187,15 @@ def test_camera_mark() -> None:
 
 
 def test_only_one_label_has_a_colour() -> None:
-    """Ground, greys, and the accent of what was read; the mark of the camera aside."""
+    """All else is grey, except the mark of the camera."""
     view = ScreenView(1280, 720, NOTICE)
     view.draw(replace(HAPPY, camera_on=False))
     for label, accent in ACCENTS.items():
         assert (view.pixels == accent).any() == (label == "happy")
 
 
-def test_accents_can_be_seen() -> None:
-    """Each is as far from the ground as large text needs to be, and more (WCAG 2.1: 4.5)."""
+def test_accents_have_contrast() -> None:
+    """Each has more contrast to the ground than text needs (WCAG 2.1: 4.5)."""
 
     def luminance(colour: int) -> float:
         tones = [(colour >> shift & 255) / 255 for shift in (16, 8, 0)]
@@ -205,7 +207,7 @@ def test_accents_can_be_seen() -> None:
 
 
 def test_other_labels() -> None:
-    """Few, many, long ones."""
+    """Few, many and long ones."""
     for labels in (("yes",), tuple(f"label{n}" for n in range(20)), ("w" * 60, "b")):
         view = ScreenView(1280, 720, NOTICE, labels)
         label = labels[0]
@@ -214,7 +216,7 @@ def test_other_labels() -> None:
 
 
 def test_bar_ends() -> None:
-    """A full bar covers its track, an empty one leaves it, and the corners are round."""
+    """A full bar covers its track, and its corners are round."""
     view = ScreenView(1280, 720, NOTICE)
     view.draw(replace(HAPPY, shares={**HAPPY.shares, "happy": 1.0}))
     rows = np.flatnonzero((view.pixels == ACCENTS["happy"]).sum(axis=1) > 300)
@@ -224,8 +226,8 @@ def test_bar_ends() -> None:
 
 
 def test_preview() -> None:
-    """It goes into the lower right corner of its place, and away again without a trace."""
-    view = ScreenView(1280, 720, NOTICE, picture=True)
+    """It is in the lower right corner of its box, and leaves no pixel behind."""
+    view = ScreenView(1280, 720, NOTICE, preview=True)
     box = view.preview_box
     empty = view.pixels.copy()
     large = np.full((box.y1 - box.y0, box.x1 - box.x0), 0x808080, np.uint32)
@@ -240,7 +242,54 @@ def test_preview() -> None:
 
 
 def test_wipe() -> None:
-    """Nothing is left in memory."""
+    """Every pixel in memory is 0."""
     view = ScreenView(640, 480, NOTICE)
     view.wipe()
     assert not view.pixels.any()
+
+
+# The preview
+
+SHAPES = {"bgr8": (48, 64, 3), "rgb8": (48, 64, 3), "yuyv": (48, 64, 2), "nv12": (72, 64)}
+
+
+def make_image(pixel_format: str) -> NDArray[np.uint8]:
+    """Return an image whose halves have different colours in every format."""
+    image = np.full(SHAPES[find_format(pixel_format).layout], 90, np.uint8)
+    image[:, 32:] = 160
+    return image
+
+
+@pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
+def test_preview_of_every_format(pixel_format: str) -> None:
+    """The colours are those of the reference implementation; the image is mirrored."""
+    image = make_image(pixel_format)
+    small = scale_frame(VideoFrame(0, 0, image, pixel_format), 32, 24)
+    assert small.shape == (24, 32)
+    assert small.dtype == np.uint32
+    wanted = to_rgb(image, pixel_format)
+    for x, from_x in ((2, 60), (30, 3)):
+        rgb = [int(small[12, x]) >> shift & 255 for shift in (16, 8, 0)]
+        assert np.abs(np.array(rgb) - wanted[24, from_x]).max() < 3
+
+
+@pytest.mark.parametrize(
+    ("room", "size"), [((32, 100), (24, 32)), ((100, 12), (12, 16)), ((1, 1), (1, 1))]
+)
+def test_preview_keeps_its_aspect_ratio(room: tuple[int, int], size: tuple[int, int]) -> None:
+    """It is as large as fits into the box."""
+    frame = VideoFrame(0, 0, make_image("bgr8"))
+    assert scale_frame(frame, *room).shape == size
+
+
+def test_padding_is_not_shown() -> None:
+    """A driver's rows may be longer than the image."""
+    memory = np.zeros((48, 100, 3), np.uint8)
+    memory[:, :64] = 200
+    small = scale_frame(VideoFrame(0, 0, memory[:, :64]), 64, 48)
+    assert (small == 0xC8C8C8).all()
+
+
+def test_invalid_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        scale_frame(VideoFrame(0, 0, np.zeros((4, 4), np.uint8), "bgr8"), 10, 10)

@@ -1,0 +1,113 @@
+"""Options, exit codes and error reports that the command lines of the runtime share.
+
+In: parsed arguments. Out: the configuration of a run, and the exit code of a command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import select
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..engines.base import EngineError
+from ..engines.bundles import BundleError
+from ..kernels import PreprocessorError
+from .config import Config, ConfigError, load_config
+from .messages import SourceError
+from .service import IndicatorError, add_set_argument
+
+EXIT_USAGE = 2
+EXIT_ENVIRONMENT = 4
+EXIT_INTERRUPTED = 130
+"""As a shell reports SIGINT."""
+ENVIRONMENT_ERRORS = (BundleError, SourceError, EngineError, PreprocessorError, IndicatorError)
+"""Faults of a file or a device that was given. They may be gone at the next start."""
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `run` and `emotion-bench` share."""
+    parser.add_argument("--source", help="camera, /dev/videoN, demo or a file (default: auto)")
+    add_config_arguments(parser)
+    parser.add_argument("--seconds", metavar="N", type=positive, help="stop after this long")
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that reads a configuration."""
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="models to use (default: the configuration's, else the current installed bundle,"
+        " else the shipped one)",
+    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML configuration")
+    add_set_argument(parser)
+
+
+def positive(text: str) -> float:
+    """Parse a positive number of an option. Raises ArgumentTypeError."""
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def build_config(
+    args: argparse.Namespace, fixed: Sequence[str] = (), default_source: str | None = None
+) -> Config:
+    """Merge the configuration file, `--set`, `fixed` settings and the named options, later ones
+    first. Raises ConfigError."""
+    settings = [*args.settings, *fixed]
+    source = args.source if args.source is not None else default_source
+    if source is not None:
+        settings.append(f"source.name={quote(source)}")
+    if args.bundle is not None:
+        settings.append(f"bundle={quote(args.bundle)}")
+    return load_config(args.config, settings)
+
+
+def quote(text: str) -> str:
+    """Quote any text as a YAML string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a command and return its exit code.
+
+    A ConfigError becomes `EXIT_USAGE`, one of `ENVIRONMENT_ERRORS` becomes `EXIT_ENVIRONMENT`, each
+    with one line on stderr. A reader that closes standard output ends the command with 0. Every
+    other exception is a bug and keeps its traceback.
+    """
+    level = os.environ.get("EMOTION_EDGE_LOG", "WARNING").upper()
+    if not isinstance(logging.getLevelName(level), int):
+        print(f"EMOTION_EDGE_LOG is {level}, allowed: DEBUG, INFO, WARNING, ERROR", file=sys.stderr)
+        return EXIT_USAGE
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        code = command(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
+        return 0
+    except (ConfigError, *ENVIRONMENT_ERRORS) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ENVIRONMENT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _reader_has_gone() -> bool:
+    """Return whether standard output has lost its reader, as after `| head -1`."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    gone = any(events & select.POLLERR for _, events in poll.poll(0))
+    if gone:
+        from .sinks.console import drop_unwritten
+
+        drop_unwritten(sys.stdout)
+    return gone

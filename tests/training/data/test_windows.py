@@ -1,0 +1,42 @@
+"""Windows of a recording: their ends, and their log-mel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from emotion_edge.kernels import reference
+from emotion_edge.kernels.spec import MelSpec
+from emotion_edge.training.data.windows import mel_windows, open_mel, window_ends
+
+SPEC = MelSpec()
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "ends"),
+    [
+        (16_000, [16_000]),
+        (48_240, [48_240]),
+        (48_241, [48_241]),
+        (52_240, [48_240, 52_240]),
+        (60_000, [52_000, 56_000, 60_000]),
+    ],
+)
+def test_window_ends(num_samples: int, ends: list[int]) -> None:
+    """Every quarter of a second back from the end, while the window is full."""
+    assert window_ends(num_samples, SPEC) == ends
+
+
+def test_mel_windows_are_those_of_the_reference() -> None:
+    """Each window has its end; a short recording is right-aligned and masked before it."""
+    audio = (0.1 * np.random.default_rng(0).standard_normal(64_000)).astype(np.float32)
+    ends = window_ends(len(audio), SPEC)
+    windows, masks = mel_windows(audio, ends, open_mel(SPEC))
+    assert windows.shape == (len(ends), 64, 300)
+    for end, window, mask in zip(ends, windows, masks, strict=True):
+        want = reference.log_mel(audio[:end], SPEC)[:, -300:]
+        np.testing.assert_allclose(window, want, rtol=0, atol=1e-4)
+        assert mask.all()
+    _, short = mel_windows(audio[:16_000], [16_000], open_mel(SPEC))
+    assert short.sum() == reference.num_columns(16_000, SPEC) == 98
+    assert short[0, -98:].all()
