@@ -172,7 +172,6 @@ class FakeDevice:
 
     def __init__(self, fault: str = "") -> None:
         self.fault = fault
-        self.failure: Exception | None = None
 
 
 class FakeDisplay:
@@ -261,13 +260,3 @@ def test_only_a_progressing_run_is_marked_good(
         clock.advance(PERIOD_NS)
         monitor.poll()
     assert marked_ns == ([first_ns + SETTLED_NS] if kind == "alive" else [])
-
-
-def test_error_of_a_worker_is_raised(runtime: Runtime) -> None:
-    """Also while there is no estimate to publish."""
-    worker = FakeDevice()
-    monitor = make_monitor(runtime, components=Components(workers=(worker,)))
-    monitor.poll()
-    worker.failure = KeyError("bug")
-    with pytest.raises(KeyError, match="bug"):
-        monitor.poll()

@@ -191,22 +191,20 @@ def test_stop_before_the_first_frame(live: LiveMaker) -> None:
     assert sink.estimates == []
 
 
-def test_camera_that_is_not_reopened(live: LiveMaker) -> None:
-    """Its error ends the run."""
-    run, _ = live(FakeCamera(3), FakeMicrophone())
-    with pytest.raises(SourceError, match="unplugged"):
-        run.run()
-
-
 class BrokenCamera(FakeCamera):
     def read(self) -> VideoFrame | None:
         raise RuntimeError("bug")
 
 
-def test_bug_in_a_thread_ends_the_run(live: LiveMaker) -> None:
-    """`run` raises it after the other threads have stopped."""
-    run, _ = live(BrokenCamera(), FakeMicrophone())
-    with pytest.raises(RuntimeError, match="bug"):
+@pytest.mark.parametrize(
+    ("camera", "error"), [(FakeCamera(3), SourceError), (BrokenCamera(), RuntimeError)]
+)
+def test_error_of_a_thread_ends_the_run(
+    live: LiveMaker, camera: FakeCamera, error: type[Exception]
+) -> None:
+    """A camera that is not reopened, or a bug: `run` raises it after all threads have stopped."""
+    run, _ = live(camera, FakeMicrophone())
+    with pytest.raises(error):
         run.run()
 
 

@@ -151,14 +151,20 @@ def test_sudden_load_costs_few_frames_and_the_top_level_returns() -> None:
         assert plant.controller.level == 0
 
 
-def test_failed_step_up_is_not_repeated_under_pressure() -> None:
-    """A light level holds the budget beside a load where the heavy ones fail."""
-    plant = make_plant()
+@pytest.mark.parametrize(
+    ("has_pressure", "seconds", "recovery_s"), [(True, 600, 5), (False, 1200, 620)]
+)
+def test_failed_step_up_is_not_repeated(
+    has_pressure: bool, seconds: float, recovery_s: float
+) -> None:
+    """A light level holds the budget beside a load where the heavy ones fail. Pressure, or without
+    it a hold time that doubles with each failure, prevents repeated steps up."""
+    plant = make_plant(has_pressure=has_pressure)
     plant.run(10)
-    plant.run(600, slow_down=lambda level: 6.0 if level < 2 else 1.0, pressure=0.9)
+    plant.run(seconds, slow_down=lambda level: 6.0 if level < 2 else 1.0, pressure=0.9)
     assert plant.misses <= 0.01 * plant.frames
     assert len(plant.switches) <= 30
-    plant.run(5)
+    plant.run(recovery_s)
     assert plant.controller.level == 0
 
 
@@ -170,17 +176,6 @@ def test_high_utilization_counts_as_pressure() -> None:
     plant.run(25, slow_down=lambda level: 6.0 if level < 2 else 1.0, board=busy)
     assert len(plant.switches) <= 3
     plant.run(3)
-    assert plant.controller.level == 0
-
-
-def test_failed_step_up_is_not_repeated_without_pressure_readings() -> None:
-    """Each failed step up doubles the hold time."""
-    plant = make_plant(has_pressure=False)
-    plant.run(10)
-    plant.run(1200, slow_down=lambda level: 6.0 if level < 2 else 1.0)
-    assert len(plant.switches) <= 30
-    assert plant.misses <= 0.01 * plant.frames
-    plant.run(620)
     assert plant.controller.level == 0
 
 
