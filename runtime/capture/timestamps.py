@@ -29,11 +29,14 @@ class DriverTimestamps:
         """The clock of the newest frame's time; before the first frame, the expected one."""
         self._device = device
         self._last_ns = -1
+        self._shortest_delay_ns = _NEVER
         self._verified = False
         self._warned = False
 
     def capture_ns(self, driver_ns: int, now_ns: int) -> int:
-        """Return the driver's time, or `now_ns` (CLOCK_MONOTONIC) if that is impossible.
+        """Return the driver's time; if that is impossible, `now_ns` (CLOCK_MONOTONIC) less the
+        shortest delay so far. Without the delay, a replaced time would make the next true one look
+        like a step back, and so on for every later frame.
 
         A time in the future or no later than the last one is impossible. So is one older than a
         second, until the first possible time of this driver. After that an old time is right: the
@@ -44,6 +47,7 @@ class DriverTimestamps:
         if possible and driver_ns > self._last_ns:
             self.clock_domain = DRIVER_CLOCK
             self._verified = True
+            self._shortest_delay_ns = min(self._shortest_delay_ns, max(0, age_ns))
             self._last_ns = driver_ns
             return driver_ns
         self.clock_domain = ARRIVAL_CLOCK
@@ -56,7 +60,8 @@ class DriverTimestamps:
                 driver_ns / 1e6,
                 now_ns / 1e6,
             )
-        self._last_ns = max(self._last_ns + 1, now_ns)
+        delay_ns = self._shortest_delay_ns if self._verified else 0
+        self._last_ns = max(self._last_ns + 1, now_ns - delay_ns)
         return self._last_ns
 
 

@@ -43,6 +43,15 @@ def test_constant_driver_time_is_replaced() -> None:
     assert timestamps.capture_ns(now_ns, now_ns + PERIOD) == now_ns + PERIOD
 
 
+def test_one_impossible_time_does_not_spoil_the_next() -> None:
+    """Delivery takes longer than a frame period, and one timestamp steps back."""
+    timestamps, delay_ns = DriverTimestamps("/dev/video0"), PERIOD + 7 * MS
+    times_ns = [SECOND + n * PERIOD for n in range(20)]
+    driver_ns = [*times_ns[:10], times_ns[9] - PERIOD, *times_ns[11:]]
+    pairs = zip(driver_ns, times_ns, strict=True)
+    assert [timestamps.capture_ns(stamp, t_ns + delay_ns) for stamp, t_ns in pairs] == times_ns
+
+
 # CaptureClock
 
 
