@@ -81,6 +81,7 @@ class LiveRun:
         self._on_health = on_health
         self._on_open = on_open
         self._stop = threading.Event()
+        self._stopping = False
         self._frames = FrameRing()
         self._clock = MonotonicClock()
         self._failure: BaseException | None = None
@@ -88,7 +89,8 @@ class LiveRun:
 
     def stop(self) -> None:
         """End the run."""
-        if not self._stop.is_set():  # a second signal must not interrupt the first inside `set`
+        if not self._stopping:  # a plain flag: a signal may interrupt `Event.set` in this thread
+            self._stopping = True
             self._stop.set()
             self._frames.end()
 
