@@ -212,7 +212,7 @@ def calibrate(logits: NDArray[np.float32], temperature: float) -> NDArray[np.flo
 
 
 def calibrate_one(logits: Sequence[float], temperature: float) -> ClassProbabilities:
-    """Return the same for one row; all NaN when a logit is not finite."""
+    """Return the softmax of one row of logits / temperature; all NaN if a logit is not finite."""
     highest = max(logits)
     if not math.isfinite(sum(logits)):
         return [math.nan] * len(logits)

@@ -23,6 +23,7 @@ from torch import nn
 
 from ...engines.bundles import LABELS
 from ...engines.estimator import calibrate
+from ...engines.storage import atomic_write
 from ...kernels.spec import MelSpec
 from ..augment import add_noise
 from ..data import EMOTIONS8, TEST_FOLDS, ActionUnits, VoiceSet, pair, split_actors
@@ -139,7 +140,7 @@ def evaluate_fold(
             fold_data, voice, test.voices, temperatures["voice"], fold
         )
     _save_predictions(work / predictions_file(fold, seed), test, temperatures)
-    done.write_text(json.dumps(metrics))
+    atomic_write(done, json.dumps(metrics).encode())
     log.info("fold %d seed %d: %s", fold, seed, _format_accuracies(metrics))
     return metrics
 
