@@ -1,4 +1,4 @@
-"""One window in, one estimate out: the hot path."""
+"""From frames and audio to estimates: buffers, alignment, pacing, face search, the hot path."""
 
 from .buffers import FrameRing
 from .face_tracker import one_opencv_thread, open_detector, run_face_tracker

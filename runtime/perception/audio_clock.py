@@ -24,7 +24,8 @@ class ClockLine(NamedTuple):
     begin: int
     """First sample after the last gap. The line does not hold for samples before it."""
     settled: float = math.inf
-    """The samples from this number on may follow a gap, or their timestamps may only be late."""
+    """Samples from this number on are held back: their timestamps are late, which may mean a gap.
+    Infinite when none are."""
 
     def time_of(self, sample: float) -> float:
         """Return the capture time of sample number `sample`, ns."""
@@ -57,9 +58,9 @@ class AudioClock:
     PRIOR_BLOCKS = 3
     """The nominal rate has the weight of this many blocks."""
     GAP_NS = 50_000_000
-    """Minimum error of a timestamp that is no jitter..."""
-    GAP_CHUNKS_S = 0.1
-    """... if all timestamps of this much audio agree. Then samples were lost."""
+    """A timestamp later than this may follow lost samples."""
+    GAP_CONFIRM_S = 0.1
+    """Audio whose timestamps must all be that late before a gap is assumed."""
 
     def __init__(self, rate_hz: int, bridge_samples: int = 0) -> None:
         self._bridge_samples = bridge_samples
@@ -122,7 +123,7 @@ class AudioClock:
                 self.line = self.line._replace(settled=first)
             self._candidate_gap_ns = min(self._candidate_gap_ns, error)
             self._candidate_samples += num_samples
-            if self._candidate_samples * self._nominal_ns >= self.GAP_CHUNKS_S * 1e9:
+            if self._candidate_samples * self._nominal_ns >= self.GAP_CONFIRM_S * 1e9:
                 self.gaps += 1
                 begin = round(self.line.settled)
                 self._anchor(first, self.time_of(first) + self._candidate_gap_ns, begin)
@@ -176,7 +177,3 @@ class AudioClock:
     def time_of(self, sample: float) -> float:
         """Return the capture time of sample number `sample`, ns."""
         return self.line.time_of(sample)
-
-    def sample_at(self, t_ns: float) -> float:
-        """Return the number of the sample captured at `t_ns`."""
-        return self.line.sample_at(t_ns)

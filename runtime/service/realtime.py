@@ -1,6 +1,7 @@
 """Scheduling: real-time and background priorities, thread switching, garbage collection.
 
-Each setting is a context manager that restores the state before it.
+The context managers restore the state before them. `run_in_background` and
+`raise_thread_priorities` last as long as the threads.
 """
 
 from __future__ import annotations

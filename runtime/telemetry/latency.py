@@ -86,18 +86,6 @@ class LatencyLog:
         """Return percentiles of `recent`, zeros when it is empty. Rank 100 is the maximum."""
         return [us / 1e3 for us in self.recent(now_ns).percentiles(*ranks)]
 
-    def percentiles_ms(self, *ranks: float) -> list[float]:
-        """Return percentiles since the start, zeros before the first result."""
-        return [us / 1e3 for us in self.total.percentiles(*ranks)]
-
-    def stage_percentiles_ms(self, *ranks: float) -> dict[str, list[float]]:
-        """Return percentiles since the start by stage, without the stages that never ran."""
-        return {
-            name: [us / 1e3 for us in histogram.percentiles(*ranks)]
-            for name, histogram in self.stages.items()
-            if histogram.count
-        }
-
     def _rotate_histograms(self, now_ns: int) -> None:
         """Empty the older of the two recent histograms and start filling it.
 

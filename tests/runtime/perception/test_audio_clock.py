@@ -155,7 +155,7 @@ def test_late_burst_is_no_gap(stall_ms: int) -> None:
             t_ns = stall_end_ns
         clock.update(AudioChunk(t_ns, chunk.first_sample, chunk.samples))
         if arrival_s > card.start_s + 5:
-            error_ms = (clock.sample_at(arrival_s * 1e9) - card.sample_on_ring(arrival_s)) / 16
+            error_ms = (clock.line.sample_at(arrival_s * 1e9) - card.sample_on_ring(arrival_s)) / 16
             assert abs(error_ms) < 1.0
     assert clock.gaps == 0
 
@@ -196,4 +196,4 @@ def test_time_and_sample_are_inverse() -> None:
     for _, chunk in Card(250, 10, 1).chunks(8.0):
         clock.update(chunk)
     for sample in (0.0, 12_345.6, 200_000.0):
-        assert clock.sample_at(clock.time_of(sample)) == pytest.approx(sample, abs=1e-3)
+        assert clock.line.sample_at(clock.time_of(sample)) == pytest.approx(sample, abs=1e-3)

@@ -183,12 +183,12 @@ def test_latency_equal_to_the_budget_is_no_miss() -> None:
 def test_percentiles_since_the_start() -> None:
     """In ms, to 1/64; zeros before the first result."""
     log = LatencyLog(45.0)
-    assert log.percentiles_ms(50, 99) == log.recent_percentiles_ms(5, 50, 99) == [0.0, 0.0]
-    assert log.stage_percentiles_ms(50) == {}
+    assert log.total.percentiles(50, 99) == log.recent_percentiles_ms(5, 50, 99) == [0.0, 0.0]
+    assert not any(histogram.count for histogram in log.stages.values())
     for latency_ms in range(1, 101):
         log.add(latency_ms * 1e3, USUAL_US, 0)
-    assert log.percentiles_ms(50, 99) == pytest.approx([50, 99], rel=1 / 64)
-    assert log.percentiles_ms(100) == [100.0]
+    assert log.total.percentiles(50, 99) == pytest.approx([50e3, 99e3], rel=1 / 64)
+    assert log.total.percentiles(100) == [100e3]
 
 
 def test_idle_stages_are_not_recorded() -> None:
@@ -196,11 +196,10 @@ def test_idle_stages_are_not_recorded() -> None:
     log = make_log(10)
     for _ in range(90):
         add(log, face=0.0, voice=0.0)
-    stages = log.stage_percentiles_ms(1, 99)
-    assert stages["face"] == pytest.approx([6.0, 6.0], rel=1 / 64)
+    assert log.stages["face"].percentiles(1, 99) == pytest.approx([6e3, 6e3], rel=1 / 64)
     assert log.stages["face"].count == 10
     assert log.stages["fusion"].count == 100
-    assert "voice" not in make_log(5, voice=0.0).stage_percentiles_ms(50)
+    assert make_log(5, voice=0.0).stages["voice"].count == 0
 
 
 def test_recent_percentiles_forget() -> None:
@@ -215,7 +214,7 @@ def test_recent_percentiles_forget() -> None:
             assert largest > 60
         if now_s >= 31:
             assert largest < 15
-    assert log.percentiles_ms(100)[0] > 60
+    assert log.total.percentiles(100)[0] > 60e3
     assert log.misses == 30
 
 
