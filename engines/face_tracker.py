@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.pixels import image_size
-from .face_detector import Detection, Detector
+
+if TYPE_CHECKING:  # commands that search no face must not need OpenCV
+    from .face_detector import Detection, Detector
 
 LOST_AFTER_S = 0.7
 """Default time without a detection after which a face counts as lost."""

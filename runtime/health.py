@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from .board import Board, BoardStatus, open_board
 from .clock import find_next_tick_ns
-from .config import Config
+from .config import Config, ConfigError
 from .messages import BackgroundWorker, Faultable, FaultDisplay, Health, Pollable
 from .service import Watchdog
 from .session import Runtime
@@ -143,8 +143,13 @@ def open_monitor(
     if not config.metrics.port:
         yield monitor
         return
-    # Imported here: it takes as long as the rest of the runtime.
-    from .telemetry.prometheus import start_metrics
+    try:  # imported here: it takes as long as the rest of the runtime
+        from .telemetry.prometheus import start_metrics
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"metrics.port is {config.metrics.port}, but prometheus-client is not installed:"
+            " pip install 'emotion-edge[metrics]'"
+        ) from error
 
     with start_metrics(
         config.metrics.address,

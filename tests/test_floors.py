@@ -268,6 +268,18 @@ def test_imports_are_resolved(line: str, expected: tuple[str, int]) -> None:
     assert list(list_imports(ROOT / "runtime" / "live.py", line)) == [expected]
 
 
+def test_commands_start_without_opencv() -> None:
+    """The doctor reports a broken OpenCV, and a rollback needs none."""
+    code = (
+        "import sys, emotion_edge.runtime.__main__ as command;"
+        " command.build_parser(); print('cv2' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=500
+    )
+    assert (result.stdout.strip(), result.stderr) == ("False", "")
+
+
 def test_runtime_loads_no_torch() -> None:
     """The program starts without the training side."""
     code = "import sys, emotion_edge.runtime.__main__; print(sorted(sys.modules))"

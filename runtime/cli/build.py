@@ -56,13 +56,14 @@ def run_build(args: argparse.Namespace) -> int:
     from ...engines import check_precision
     from ...engines.golden import check_golden_output
     from ...engines.tensorrt.engine import open_tensorrt
-    from ..session import report_build_progress
 
     try:
         load_tensorrt()
         open_gpu()
     except EngineError as error:
         raise EngineError(f"{error}; ONNX Runtime needs no build") from error
+    from ..session import report_build_progress
+
     options = BuildOptions(tuple(args.levels), args.dla)
     with Watchdog(MonotonicClock()) as watchdog:
 

@@ -35,7 +35,7 @@ from ..service import DEVICE_PRIORITY, realtime_permitted
 from .check import Check, is_writable
 from .service import is_installed
 
-KERNELS = Path(__file__).parents[2] / "kernels"
+KERNELS = Path(__file__).parents[2] / "kernels" / "cpu"
 MIN_MEMORY_MB = 512
 L4T_VERSIONS = (((36, 4), (37,)), ((39,), (40,)))
 """From, and below: JetPack 6 since 6.1 (6.0 has TensorRT 8), and 7 since 7.2 (earlier ones support

@@ -2,8 +2,7 @@
 
 In: a run's latency log and its newest health, read at each request. Out: their text at any path,
 under Prometheus' conventions (base units, _total, labels): times, counts, sensors and names of
-levels, but no estimate. Needs prometheus-client, which nothing else in the runtime imports:
-without it, importing this module raises ConfigError.
+levels, but no estimate. Needs prometheus-client, which nothing else in the runtime imports.
 """
 
 from __future__ import annotations
@@ -17,27 +16,21 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
 from ..board import MB, BoardStatus
 from ..config import ConfigError
 from ..messages import Health
 from ..service import HELPER_PRIORITY, realtime_priority, run_in_background
 from .latency import Histogram, LatencyLog
-
-try:
-    from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
-    from prometheus_client.metrics_core import (
-        CounterMetricFamily,
-        GaugeMetricFamily,
-        HistogramMetricFamily,
-        InfoMetricFamily,
-        Metric,
-    )
-    from prometheus_client.registry import Collector
-except ModuleNotFoundError as error:
-    raise ConfigError(
-        "metrics.port is set, but prometheus-client is not installed:"
-        " pip install 'emotion-edge[metrics]'"
-    ) from error
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import re
 import socket
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -272,11 +270,3 @@ def test_foreign_address_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(repr(address))) as error:
         start_metrics(address, 0, Run().read)
     assert "\n" not in str(error.value)
-
-
-def test_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the setting and the extra to install."""
-    monkeypatch.delitem(sys.modules, prometheus.__name__)
-    monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(ConfigError, match=r"^metrics\.port .*'emotion-edge\[metrics\]'"):
-        importlib.import_module(prometheus.__name__)
