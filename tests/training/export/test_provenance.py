@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def git(root: Path, *command: str) -> str:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A repository with one commit."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
     root = tmp_path / "checkout"
     root.mkdir()
     git(root, "init", "--quiet")
