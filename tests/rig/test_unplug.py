@@ -39,7 +39,8 @@ def test_camera_unplugged(device: Device, recovered: Recovered) -> None:
     device.run(f"echo vivid.0 >{VIVID}/bind")
     recovered("camera plugged in again", device.wait_healthy(BACK_S))
     check_same_process(device, before)
-    assert device.count("emotion-edge-camera lost") == 1
+    lost = [line for line in device.journal().splitlines() if "emotion-edge-camera lost" in line]
+    assert 1 <= len(lost) == len(set(lost))  # each cause once: the stream ends, then no device
     assert device.count("emotion-edge-camera is back") == 1
 
 
@@ -48,7 +49,7 @@ def test_stream_breaks(device: Device, recovered: Recovered, fault: str) -> None
     """The driver ends the stream: the camera is reopened."""
     before = device.process
     device.run(f"v4l2-ctl -d /dev/video10 --set-ctrl={fault}")
-    device.wait("the loss", lambda: device.count("emotion-edge-camera lost") == 1, LOST_S)
+    device.wait("the loss", lambda: device.count("emotion-edge-camera lost") >= 1, LOST_S)
     device.run("v4l2-ctl -d /dev/video10 --set-ctrl=disconnect=0", check=False)
     recovered(f"stream broken ({fault.split('=', maxsplit=1)[0]})", device.wait_healthy(BACK_S))
     check_same_process(device, before)
