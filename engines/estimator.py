@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 ClassProbabilities = list[float]
 
+MAX_AUDIO_AGE_NS = 1_000_000_000
+"""Audio that ended longer ago than this is not fused with a frame."""
 MAX_VOICE_AGE_NS = 1_000_000_000
 """Class probabilities of a voice older than this are not fused with a new face."""
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...engines.estimator import MAX_AUDIO_AGE_NS
 from ...engines.face_tracker import FaceBox
 from ...kernels import LogMel
 from ..messages import AudioChunk, VideoFrame, Window
@@ -28,8 +29,7 @@ class Synchroniser:
     The audio thread calls `add_audio`, the main thread the rest.
     """
 
-    MAX_SKEW_NS = 1_000_000_000
-    """Audio that ended longer ago than this is not fused with the frame."""
+    MAX_SKEW_NS = MAX_AUDIO_AGE_NS
 
     def __init__(self, mel: LogMel, max_wait_ms: float) -> None:
         self._mel = mel

@@ -16,14 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engines.base import Arrays
-from ...engines.estimator import Estimator, Prediction
+from ...engines.estimator import MAX_AUDIO_AGE_NS, Estimator, Prediction
 from ..augment import Audio
 from ..data import WINDOW_EVERY_S
 from .material import ExampleMedia
 from .networks import FaceOutputs, Networks, read_faces_cached
 
-MAX_AUDIO_AGE_NS = 1_000_000_000
-"""Audio that ended longer ago is not fused with a frame, as in `perception.Synchroniser`."""
 MIN_FILLED = 0.5
 """Predictions count from the time at which the voice window is filled by this much, so that all
 faces of a clip count and not only those of its last second."""
