@@ -23,6 +23,8 @@ LOST_AFTER_S = 0.7
 MIN_BOX_LIFE_NS = 1_000_000_000
 """A box may be used for at least this long, as a slow camera or a starved detector has no newer
 one. It equals the age limit of a voice beside a new face."""
+MAX_BOX_LIFE_NS = 10_000_000_000
+"""A box may be used for at most about this long where one search takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ class FaceTracker:
         self._smoother = BoxSmoother(lost_after_s)
         # Replaced as a whole, as another thread may read it at any moment.
         self._newest: tuple[tuple[int, int], FaceBox | None] = (0, 0), None
+        self._searched_ns: int | None = None
+        self._interval_ns = 0
+        """Between the last two frames searched: on a slow machine longer than `period_ns`."""
 
     @property
     def box(self) -> FaceBox | None:
@@ -86,6 +91,9 @@ class FaceTracker:
         height, width = image_size(frame.image, frame.format)
         if self._newest[0] != (height, width):
             self._smoother = BoxSmoother(self._lost_after_s)
+        if self._searched_ns is not None:
+            self._interval_ns = max(0, frame.t_ns - self._searched_ns)
+        self._searched_ns = frame.t_ns
         faces = self._detector.detect(frame.image, frame.format)
         face = choose_face(faces, width, height, self.box_for(frame)) if faces else None
         self._newest = (height, width), self._smoother.update(frame.t_ns, face, self.period_ns)
@@ -93,10 +101,14 @@ class FaceTracker:
 
     @property
     def _box_life_ns(self) -> float:
-        """Maximum age of a box: what the smoother allows, and one search that is under way."""
+        """Maximum age of a box: what the smoother allows, and one search that is under way.
+
+        A box is one search old when it is known, and two when the next one replaces it.
+        """
         period_ns = self.period_ns
-        lost_after_ns = max(self._lost_after_s * 1e9, 1.5 * period_ns)
-        return max(lost_after_ns, MIN_BOX_LIFE_NS) + period_ns
+        lost_after_ns = max(self._lost_after_s * 1e9, 1.5 * period_ns, MIN_BOX_LIFE_NS)
+        slow_ns = min(2 * self._interval_ns, MAX_BOX_LIFE_NS)
+        return max(lost_after_ns, slow_ns) + period_ns
 
 
 class BoxSmoother:

@@ -246,6 +246,19 @@ def test_box_that_is_old_is_not_used(lost_after_s: float, period_ns: int) -> Non
         assert face_tracker.box_for(make_frame(image, age_ns)) is None
 
 
+@pytest.mark.parametrize(("search_s", "longest_s"), [(4, 8), (60, 10)])
+def test_box_outlives_a_search_that_takes_seconds(search_s: int, longest_s: int) -> None:
+    """On a slow machine a box is used until the next search ends, and not for ever."""
+    face_tracker = FaceTracker(Script([Detection(500, 300, 200, 1.0)]), 0.7)
+    image = np.zeros((720, 1280, 3), np.uint8)
+    period_ns, search_ns = face_tracker.period_ns, search_s * 10**9
+    face_tracker.track(make_frame(image))
+    box = face_tracker.track(make_frame(image, search_ns))
+    life_ns = longest_s * 10**9 + period_ns
+    assert face_tracker.box_for(make_frame(image, search_ns + life_ns)) == box
+    assert face_tracker.box_for(make_frame(image, search_ns + life_ns + 1)) is None
+
+
 @pytest.mark.parametrize("found", [True, False])
 def test_box_that_is_old_is_not_followed(found: bool) -> None:
     """An hour later a face is framed as detected, and one at the old place is not preferred."""
