@@ -64,7 +64,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         " several GPUs or machines.",
     )
     add_settings(train)
-    train.add_argument("--init-from", metavar="FILE", type=Path, help="weights to start from")
+    train.add_argument(
+        "--init-from",
+        metavar="FILE",
+        type=Path,
+        help="weights to start from: a face or voice network, or torchvision's EfficientNet-B0",
+    )
     train.add_argument("--log-dir", metavar="DIR", type=Path, help="folder of TensorBoard curves")
     return train
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..errors import DivergedError, TrainingError
-from .checkpoint import describe_run, load_checkpoint, load_weights, save_checkpoint
+from .checkpoint import describe_run, load_checkpoint, load_initial_weights, save_checkpoint
 from .distributed import (
     ProcessGroup,
     average_over_processes,
@@ -155,7 +155,7 @@ def _load_checkpoint(
     if checkpoint is not None and checkpoint.exists():
         return load_checkpoint(checkpoint, run)
     if init_from is not None:
-        load_weights(init_from, model)
+        load_initial_weights(init_from, model)
     return None
 
 
