@@ -6,6 +6,7 @@ earliest frame or sample of the file, so that the container's offset between the
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,13 @@ from numpy.typing import NDArray
 from ..errors import DatasetError
 
 MAX_SIDE_PX = 4096
+"""Larger images are shrunk to this: the face detector works on 320 px anyway."""
+MIN_COMPLETE = 0.9
+"""Share of the stated duration below which a file counts as truncated."""
+UNKNOWN_SIZE = 0xFFFF0000
+"""Programs that write to a pipe state about this size."""
+EXACT_DURATION = {"w64", "aiff", "flac"}
+"""Formats whose header states the number of samples."""
 _HAS_COVER = 0x400
 """FFmpeg's flag of a video stream that is an album cover."""
 
@@ -48,23 +56,34 @@ def _start_s(container: Any) -> float:
 
 def decode_audio(path: Path, sample_rate_hz: int) -> tuple[NDArray[np.float32], float]:
     """Decode the first audio track -> mono (n,) in -1..1 at `sample_rate_hz`, resampled if needed,
-    and the time of its first sample in seconds. Raises DatasetError."""
+    and the time of its first sample in seconds. Raises DatasetError, also for a file that holds
+    less than its header states, or samples that are not finite."""
     parts: list[NDArray[np.int32]] = []
     first_s: float | None = None
     with _open_media(path, "audio") as container:
         if not container.streams.audio:
             raise DatasetError(f"{path}: no audio")
+        stated_s = _stated_duration_s(path, container)
         # Integers, as in the runtime: with floats FFmpeg makes two equal channels 1.41 times
         # too loud.
         resampler = av.AudioResampler("s32", "mono", sample_rate_hz)
         for frame in container.decode(audio=0):
             if first_s is None:
                 first_s = float(frame.time or 0) - _start_s(container)
+            holds_floats = frame.format.name.startswith(("flt", "dbl"))
+            if holds_floats and not np.isfinite(frame.to_ndarray()).all():
+                raise DatasetError(f"{path}: holds samples that are not finite numbers")
             parts += [r.to_ndarray()[0] for r in resampler.resample(frame)]
         if first_s is None:
             raise DatasetError(f"{path}: no audio")
         parts += [r.to_ndarray()[0] for r in resampler.resample(None)]
-    return np.concatenate(parts).astype(np.float32) / np.float32(2**31), first_s
+    samples = np.concatenate(parts).astype(np.float32) / np.float32(2**31)
+    held_s = len(samples) / sample_rate_hz
+    if held_s < MIN_COMPLETE * stated_s:
+        raise DatasetError(
+            f"{path}: truncated: holds {held_s:.2f} s, its header states {stated_s:.2f} s"
+        )
+    return samples, first_s
 
 
 def decode_frames(path: Path, every_s: float = 0.0) -> Iterator[tuple[float, NDArray[np.uint8]]]:
@@ -81,11 +100,6 @@ def decode_frames(path: Path, every_s: float = 0.0) -> Iterator[tuple[float, NDA
         start_s = _start_s(container)
         period_s = 1.0 / float(stream.average_rate or 30)
         for index, frame in enumerate(container.decode(stream)):
-            if max(frame.width, frame.height) > MAX_SIDE_PX:
-                raise DatasetError(
-                    f"{path}: frames of {frame.width}x{frame.height}, allowed: up to"
-                    f" {MAX_SIDE_PX}x{MAX_SIDE_PX}"
-                )
             # Damaged files can lack times.
             t_s = index * period_s if frame.time is None else max(0.0, frame.time - start_s)
             if t_s < due_s:
@@ -94,9 +108,47 @@ def decode_frames(path: Path, every_s: float = 0.0) -> Iterator[tuple[float, NDA
             due_s = t_s + every_s - 0.0005
             # Phones store portrait clips rotated, with a rotation tag (PyAV >= 14).
             turns = round(getattr(frame, "rotation", 0) / 90) % 4
-            yield t_s, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            width, height = fit_size(frame.width, frame.height)
+            pixels = frame.reformat(width, height, "rgb24").to_ndarray()
+            yield t_s, np.ascontiguousarray(np.rot90(pixels, turns))
     if index < 0:
         raise DatasetError(f"{path}: no video")
+
+
+def _stated_duration_s(path: Path, container: Any) -> float:
+    """Return the duration that the header states, 0 where it states none."""
+    if container.format.name == "wav":
+        # FFmpeg corrects the duration of a file that ends early, so the header is read here.
+        return _read_wav_duration_s(path)
+    if container.format.name in EXACT_DURATION:
+        return float(container.duration or 0) / av.time_base
+    return 0.0
+
+
+def _read_wav_duration_s(path: Path) -> float:
+    """Return the length of the chunk "data" over the bytes per second of the chunk "fmt "."""
+    bytes_per_s = 0
+    with path.open("rb") as file:
+        if file.read(4) != b"RIFF":  # RF64 of large files
+            return 0.0
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            if name == b"data":
+                stated = 0 if size >= UNKNOWN_SIZE else size  # a stream of unknown length
+                return stated / bytes_per_s if bytes_per_s else 0.0
+            if name == b"fmt ":
+                bytes_per_s = int.from_bytes(file.read(size)[8:12], "little")
+            else:
+                file.seek(size, 1)
+            file.seek(size % 2, 1)
+    return 0.0
+
+
+def fit_size(width: int, height: int) -> tuple[int, int]:
+    """Return width and height, shrunk to `MAX_SIDE_PX` if one is longer."""
+    scale = min(1.0, MAX_SIDE_PX / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _is_cover(stream: Any) -> bool:
