@@ -54,6 +54,7 @@ from .recipes import (
     Round,
     Speech,
     VoiceRecipe,
+    held_out_accuracy,
     prepare_speech,
     train_face,
     train_fusion,
@@ -220,10 +221,15 @@ def train_network(
     out = Path(config.out)
     model: nn.Module
     if isinstance(config, FaceConfig) and isinstance(data, FaceSet):
-        model = train_face(data, out, face_recipe(config), ImageSpec(), options)
+        recipe = face_recipe(config)
+        model = train_face(data, out, recipe, ImageSpec(), options)
+        # The weights have changed since the last epoch's score: see `train_face`.
+        scores = [held_out_accuracy(model, data, recipe, ImageSpec())]
     elif isinstance(config, VoiceConfig) and isinstance(data, VoiceData):
-        recipe, checkpoint = voice_recipe(config), out / "voice.ckpt"
-        model = train_voice(data.training, MelSpec(), recipe, checkpoint, data.validation, options)
+        checkpoint = out / "voice.ckpt"
+        model = train_voice(
+            data.training, MelSpec(), voice_recipe(config), checkpoint, data.validation, options
+        )
     elif isinstance(config, FusionConfig) and isinstance(data, Pairs):
         labels = len(list_labels(config))
         model = train_fusion(data, labels, fusion_recipe(config), out / "fusion.ckpt", options)

@@ -1,6 +1,6 @@
 """Recipes: how each network is trained, and how the bundle that ships is made of them."""
 
-from .face import FaceRecipe, Round, train_face
+from .face import FaceRecipe, Round, held_out_accuracy, train_face
 from .fusion import PAIRS, FusionRecipe, Pairs, train_fusion
 from .voice import Speech, VoiceRecipe, build_voice, prepare_speech, train_voice
 
@@ -13,6 +13,7 @@ __all__ = [
     "Speech",
     "VoiceRecipe",
     "build_voice",
+    "held_out_accuracy",
     "prepare_speech",
     "train_face",
     "train_fusion",
