@@ -26,12 +26,16 @@ _TO_GRAY = {"bgr8": cv2.COLOR_BGR2GRAY, "rgb8": cv2.COLOR_RGB2GRAY}
 
 
 class Detection(NamedTuple):
-    """One detected face: centre and side of the square in pixels, and confidence."""
+    """One detected face: centre and side of the square in pixels, confidence, and how far the head
+    is tilted."""
 
     x: float
     y: float
     size: float
     score: float
+    roll: float = 0.0
+    """Angle of the line from the eye on the image's left to the one on the right, in radians,
+    positive clockwise as seen (y points down)."""
 
 
 class Detector(Protocol):
