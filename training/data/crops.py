@@ -82,8 +82,9 @@ def image_recipe(detector: Detector) -> Recipe:
         height, width = image.shape[:2]
         detections = detector.detect(image, "rgb8")
         if detections:
-            x, y, size, _ = max(detections, key=lambda face: face.size)
-            return crop_gray(image, (x - size / 2, y - size / 2, size))[None]
+            face = max(detections, key=lambda face: face.size)
+            box = face.x - face.size / 2, face.y - face.size / 2, face.size
+            return crop_gray(image, box)[None]
         if height != width:
             raise DatasetError(f"{path}: no face is detected")
         return crop_gray(image, (0.0, 0.0, float(width)))[None]
