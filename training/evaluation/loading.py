@@ -41,8 +41,9 @@ def load_image(path: Path, detector: Detector) -> ExampleMedia:
     height, width = image.shape[:2]
     detections = detector.detect(image, "rgb8")
     if detections:
-        x, y, size, _ = max(detections, key=lambda face: face.size)
-        return ExampleMedia(faces=(cut_face(0.0, image, (x - size / 2, y - size / 2, size)),))
+        face = max(detections, key=lambda face: face.size)
+        box = face.x - face.size / 2, face.y - face.size / 2, face.size
+        return ExampleMedia(faces=(cut_face(0.0, image, box),))
     if height != width:
         raise DatasetError(f"{path}: no face is detected in it")
     return ExampleMedia(faces=(cut_face(0.0, image, (0.0, 0.0, float(width))),))
