@@ -8,6 +8,7 @@ left, eye on the right, nose, mouth corners), all in pixels of its input.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -48,11 +49,12 @@ class DetectionNetwork:
         options.log_severity_level = 3
         self._path, self._min_score = path, min_score
         try:
-            self._session = ort.InferenceSession(
-                path.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
+            model = path.read_bytes()
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(f"{path}: ONNX Runtime cannot open it: {error}") from error
+        self.sha256 = hashlib.sha256(model).hexdigest()
+        """Of the file: caches of what it detects are void when it changes."""
         inputs = [(value.name, value.type) for value in self._session.get_inputs()]
         outputs = {value.name for value in self._session.get_outputs()}
         if inputs != [("image", "tensor(float)")] or not outputs >= set(_SIZES):
