@@ -22,8 +22,8 @@ from .bundles import FaceDetectorEntry
 from .detection import Detection
 from .golden import check_golden_scores, golden_luma, pick_golden_scores
 
-MAX_WIDTH_PX, MAX_HEIGHT_PX = 320, 640
-"""Images are reduced to fit: a face of a twentieth of a camera's width has 16 pixels then. The
+MAX_WIDTH_PX, MAX_HEIGHT_PX = 448, 640
+"""Images are reduced to fit: a face of a twentieth of a camera's width has 22 pixels then. The
 height limits the work for tall images."""
 STRIDE_PX = 32
 MAX_OVERLAP = 0.35

@@ -60,7 +60,7 @@ def make_spot(width: int, height: int, pixel_format: str, x: int, y: int, px: in
 def test_every_format(detector: DetectionNetwork, pixel_format: str) -> None:
     """The face lies where the spot is, in pixels of the image. White is 1 in every format but those
     of full range, where 235 is not white."""
-    image = make_spot(1280, 720, pixel_format, 900, 500, 24)
+    image = make_spot(4 * MAX_WIDTH_PX, 720, pixel_format, 900, 500, 24)
     (face,) = detector.detect(image, pixel_format)
     assert (face.x, face.y) == pytest.approx((900, 500), abs=16)
     assert face.size == pytest.approx(4 * SIDE_PX)
