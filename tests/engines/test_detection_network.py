@@ -101,9 +101,10 @@ def test_unusual_memory_layouts(detector: DetectionNetwork) -> None:
 
 def test_padding_repeats_the_border() -> None:
     """No dark bar that the network would see, and nothing moves."""
-    luma, scale = prepare_luma(np.full((181, 321, 3), 90, np.uint8), "bgr8")
+    width = MAX_WIDTH_PX + 1
+    luma, scale = prepare_luma(np.full((181, width, 3), 90, np.uint8), "bgr8")
     assert luma.min() == luma.max() == 90
-    assert scale == pytest.approx(321 / 320)
+    assert scale == pytest.approx(width / MAX_WIDTH_PX)
 
 
 def find(scores: list[float], boxes: list[tuple[float, float, float]]) -> list[Detection]:
