@@ -196,6 +196,7 @@ def open_runtime(
             clock,
             config.output.smoothing_s,
             config.voice.min_level_db,
+            config.faces.max,
         )
         synchroniser = Synchroniser(
             preprocessor.mel, config.sync.max_wait_ms if controlled else 0.0
@@ -205,7 +206,7 @@ def open_runtime(
             levels,
             pipeline,
             synchroniser,
-            FaceTracker(detector, config.face.lost_after_s),
+            FaceTracker(detector, config.face.lost_after_s, config.faces.max),
             LatencyLog(config.budget_ms),
             Trace([run_level.level.name for run_level in levels]),
             clock,

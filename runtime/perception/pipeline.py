@@ -1,19 +1,24 @@
 """One window in, one estimate out: the hot path.
 
-window → face crop → face network → log-mel → voice network → estimator → `Estimate` with the time
+window → face crops → face network → log-mel → voice network → estimator → `Estimate` with the time
 that each stage took. Runs on the main thread. State between windows is the estimator's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ...engines.base import Engine
 from ...engines.bundles import Level, Manifest
-from ...engines.estimator import ClassProbabilities, Estimator
-from ...kernels import Preprocessor
+from ...engines.estimator import Estimator, FacePrediction
+from ...engines.face_tracker import FaceBox
+from ...engines.probabilities import ClassProbabilities
+from ...kernels import Preprocessor, Tensor
 from ..clock import Clock
-from ..messages import Estimate, Window
+from ..messages import Estimate, FaceEstimate, VideoFrame, Window
 from .vad import is_speech_like
 
 
@@ -29,16 +34,19 @@ class Pipeline:
         clock: Clock,
         smoothing_s: float = 0.5,
         min_level_db: float = -55.0,
+        max_faces: int = 1,
     ) -> None:
         """`engines` by network. Without "face" or "voice" that modality is always missing. Without
-        "fusion" class probabilities are averaged. `min_level_db` is for `is_speech_like`."""
+        "fusion" class probabilities are averaged. `min_level_db` is for `is_speech_like`.
+        `max_faces` limits the faces in one frame, as the level does."""
         self.level = level
         self._labels = manifest.labels
         self._engines = engines
         self._preprocessor = preprocessor
         self._clock = clock
         self._min_level_db = min_level_db
-        self._estimator = Estimator(manifest, engines, level, smoothing_s)
+        self._estimator = Estimator(manifest, engines, level, smoothing_s, max_faces)
+        self._max_faces = max_faces
         self._published_us = 0.0
         self._index = 0
 
@@ -67,22 +75,18 @@ class Pipeline:
         timer = _StageTimer(self._clock)
         stages = {"wait": (woke_ns - captured_ns) / 1e3, "sync": (timer.last_ns - woke_ns) / 1e3}
         stages.update(preprocess=0.0, face=0.0, voice=0.0)
-        t_ns, frame, box = window.t_ns, window.frame, window.face
+        t_ns, frame = window.t_ns, window.frame
+        most = min(self.level.faces, self._max_faces) if frame is not None else 0
+        boxes = window.faces[:most]
         estimator = self._estimator
 
         if frame is not None:
             outputs = None
-            if box is not None and "face" in self._engines:
-                image = self._preprocessor.face(
-                    frame.image,
-                    (box.x, box.y, box.size),
-                    self.level.face_px,
-                    frame.format,
-                    frame.device_ptr,
-                )
+            if boxes and "face" in self._engines:
+                image = self._crop_faces(frame, boxes)
                 stages["preprocess"] += timer.lap_us()
                 outputs = self._engines["face"].infer({"image": image})
-            estimator.update_face(t_ns, outputs)
+            estimator.update_faces(t_ns, [box.id for box in boxes], outputs)
             if outputs is not None:
                 stages["face"] = timer.lap_us()
 
@@ -118,6 +122,7 @@ class Pipeline:
             latency_us=(timer.last_ns - captured_ns) / 1e3,
             stages_us=stages,
             level=self.level.name,
+            faces=self._list_faces(boxes, prediction.faces),
         )
 
     def record_publish_time(self, took_us: float) -> None:
@@ -127,6 +132,35 @@ class Pipeline:
     def wipe(self) -> None:
         """Overwrite what is stored of faces and voices; for the end of a run."""
         self._estimator.wipe()
+
+    def _crop_faces(self, frame: VideoFrame, boxes: Sequence[FaceBox]) -> Tensor:
+        crops: list[NDArray[np.float32]] = []
+        for box in boxes:
+            crop = self._preprocessor.face(
+                frame.image,
+                (box.x, box.y, box.size),
+                self.level.face_px,
+                frame.format,
+                frame.device_ptr,
+            )
+            if len(boxes) == 1:
+                return crop
+            crops.append(np.array(crop))  # the next call overwrites it
+        return np.concatenate(crops)
+
+    def _list_faces(
+        self, boxes: Sequence[FaceBox], predictions: Sequence[FacePrediction]
+    ) -> tuple[FaceEstimate, ...]:
+        by_id = {prediction.id: prediction for prediction in predictions}
+        faces = []
+        for box in boxes:
+            of = by_id.get(box.id, FacePrediction(box.id, None, 0.0, []))
+            probabilities = self._name(of.probabilities) or {}
+            place = box.x, box.y, box.size
+            faces.append(
+                FaceEstimate(box.id, place, box.score, of.label, of.confidence, probabilities)
+            )
+        return tuple(faces)
 
     def _has_speech(self, end_column: int | None) -> bool:
         if end_column is None:

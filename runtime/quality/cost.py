@@ -102,7 +102,7 @@ def _make_window(
     corner = (WIDTH_PX - FACE_PX) / 2, (HEIGHT_PX - FACE_PX) / 2
     face = FaceBox(*corner, FACE_PX, 1.0, t_ns)
     frame = VideoFrame(t_ns, index, image)
-    return Window(t_ns, frame, face, 0.0, end_column, 0, 0, pipeline.is_voice_due(t_ns))
+    return Window(t_ns, frame, (face,), 0.0, end_column, 0, 0, pipeline.is_voice_due(t_ns))
 
 
 def _synthesize_syllables(spec: MelSpec) -> Float32:

@@ -89,7 +89,7 @@ def test_gpu_that_hangs_ends_the_process(
 
     monkeypatch.setattr(session.os, "_exit", leave)
     config = load_config(None, ["engines.name=null"])
-    window = Window(0, None, None, None, None, 0, 0, False)
+    window = Window(0, None, (), None, None, 0, 0, False)
     with open_runtime(config, MonotonicClock()) as runtime:
         monkeypatch.setattr(runtime.pipeline, "estimate", hang)
         with pytest.raises(SystemExit) as left:
@@ -148,7 +148,7 @@ class SlowRun:
         woke_ns = round(woke_ms * MS)
         self._clock.advance(woke_ns - self._clock.now_ns())
         self.collector.on_publish = lambda _: self._clock.advance(round(publish_ms * MS))
-        window = Window(round(captured_ms * MS), None, None, None, None, 0, 0, False)
+        window = Window(round(captured_ms * MS), None, (), None, None, 0, 0, False)
         self.runtime.process(window, window.t_ns, woke_ns, [self.collector])
         return self.runtime.trace.rows()[-1].cause
 
