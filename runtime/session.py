@@ -254,7 +254,7 @@ def warmup_inputs(run_level: RunLevel, preprocessor: Preprocessor) -> dict[str, 
     side = run_level.level.face_px
     if "face" in run_level.engines:
         blank = np.zeros((side, side, 3), np.uint8)
-        image = preprocessor.face(blank, (0.0, 0.0, float(side)), side)
+        image = preprocessor.faces(blank, [(0.0, 0.0, float(side), 0.0)], side)
         inputs["face"] = {"image": image}
     if "voice" in run_level.engines:
         mel, mask = preprocessor.mel.window()

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...engines.base import Engine
 from ...engines.bundles import Level, Manifest
 from ...engines.estimator import Estimator, FacePrediction
 from ...engines.face_tracker import FaceBox
 from ...engines.probabilities import ClassProbabilities
-from ...kernels import Preprocessor, Tensor
+from ...kernels import Preprocessor
 from ..clock import Clock
-from ..messages import Estimate, FaceEstimate, VideoFrame, Window
+from ..messages import Estimate, FaceEstimate, Window
 from .vad import is_speech_like
 
 
@@ -83,7 +80,13 @@ class Pipeline:
         if frame is not None:
             outputs = None
             if boxes and "face" in self._engines:
-                image = self._crop_faces(frame, boxes)
+                image = self._preprocessor.faces(
+                    frame.image,
+                    [(box.x, box.y, box.size, box.roll) for box in boxes],
+                    self.level.face_px,
+                    frame.format,
+                    frame.device_ptr,
+                )
                 stages["preprocess"] += timer.lap_us()
                 outputs = self._engines["face"].infer({"image": image})
             estimator.update_faces(t_ns, [box.id for box in boxes], outputs)
@@ -132,21 +135,6 @@ class Pipeline:
     def wipe(self) -> None:
         """Overwrite what is stored of faces and voices; for the end of a run."""
         self._estimator.wipe()
-
-    def _crop_faces(self, frame: VideoFrame, boxes: Sequence[FaceBox]) -> Tensor:
-        crops: list[NDArray[np.float32]] = []
-        for box in boxes:
-            crop = self._preprocessor.face(
-                frame.image,
-                (box.x, box.y, box.size),
-                self.level.face_px,
-                frame.format,
-                frame.device_ptr,
-            )
-            if len(boxes) == 1:
-                return crop
-            crops.append(np.array(crop))  # the next call overwrites it
-        return np.concatenate(crops)
 
     def _list_faces(
         self, boxes: Sequence[FaceBox], predictions: Sequence[FacePrediction]

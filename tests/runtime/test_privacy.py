@@ -69,7 +69,8 @@ def list_allowed(runtime: Runtime) -> list[Array]:
     """Return the arrays that may stay: times, loads, rows of the crop."""
     pipeline: Any = runtime.pipeline
     preprocessor = pipeline._preprocessor
-    rows = (preprocessor._taps, preprocessor._weights, *preprocessor._channel_rows)
+    scaling = (*preprocessor._channel_rows, preprocessor._scaling)
+    rows = (preprocessor._taps, preprocessor._weights, *scaling)
     return [
         *walk(runtime.latency),
         *walk(runtime.trace),

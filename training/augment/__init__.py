@@ -2,7 +2,6 @@
 
 from .corruptions import (
     Audio,
-    Box,
     Image,
     add_noise,
     blur_image,
@@ -20,7 +19,6 @@ from .voice_variants import draw_noise, make_noise_only, make_variants
 
 __all__ = [
     "Audio",
-    "Box",
     "Image",
     "add_noise",
     "blur_image",

@@ -42,11 +42,11 @@ def load_image(path: Path, detector: Detector) -> ExampleMedia:
     detections = detector.detect(image, "rgb8")
     if detections:
         face = max(detections, key=lambda face: face.size)
-        box = face.x - face.size / 2, face.y - face.size / 2, face.size
+        box = face.x - face.size / 2, face.y - face.size / 2, face.size, face.roll
         return ExampleMedia(faces=(cut_face(0.0, image, box),))
     if height != width:
         raise DatasetError(f"{path}: no face is detected in it")
-    return ExampleMedia(faces=(cut_face(0.0, image, (0.0, 0.0, float(width))),))
+    return ExampleMedia(faces=(cut_face(0.0, image, (0.0, 0.0, float(width), 0.0)),))
 
 
 def load_video(path: Path, detector: Detector) -> ExampleMedia:
@@ -80,5 +80,6 @@ def load_pair(video: Path, voice: Path, detector: Detector, bundle: Bundle) -> E
         boxes = tracker.faces_for(frame)
         if boxes:
             box = boxes[0]
-            faces.append(cut_face(t_s, image, (box.x, box.y, box.size), box.id))
+            place = box.x, box.y, box.size, box.roll
+            faces.append(cut_face(t_s, image, place, box.id))
     return ExampleMedia(tuple(faces), audio, first_s if video == voice else 0.0, tuple(times_s))
