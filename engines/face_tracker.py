@@ -7,24 +7,20 @@ trained, the main face first. The device and evaluation both crop faces with it.
 from __future__ import annotations
 
 import math
-import secrets
-import string
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ..kernels.pixels import image_size
-from .face_matching import Expected, drop_overlaps, match_faces, rank_face
+from .face_matching import drop_overlaps, match_faces, rank_face
+from .tracked_face import BoxSmoother, FaceBox, Frame, TrackedFace
 
 if TYPE_CHECKING:  # commands that search no face must not need OpenCV
     from .face_detector import Detection, Detector
 
+__all__ = ["BoxSmoother", "FaceBox", "FaceTracker", "Frame", "sort_faces"]
+
 MAX_FACES = 4
 """Default for the most faces that are followed at a time."""
-ID_LETTERS = 6
 REMEMBERED_NS = 2_000_000_000
 """A face that is detected again within this time, where it was, is the same one."""
 LOST_AFTER_S = 0.7
@@ -38,38 +34,6 @@ MAX_BOX_LIFE_NS = 10_000_000_000
 """A box may be used for at most about this long where one search takes seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class FaceBox:
-    """A square around a face in image coordinates (pixels, may reach past the border)."""
-
-    x: float
-    y: float
-    size: float
-    score: float
-    """The detector's confidence; its scale depends on the detector."""
-    t_ns: int
-    """Capture time of the frame it was detected in."""
-    roll: float = 0.0
-    """The square is turned about its centre by this angle, as in `Detection`."""
-    id: str = ""
-    """Names one face from its first detection until it is lost; "" if faces are not told apart."""
-
-
-class Frame(Protocol):
-    """What the tracker needs of a frame."""
-
-    @property
-    def t_ns(self) -> int:
-        """Capture time."""
-
-    @property
-    def image(self) -> NDArray[np.uint8]: ...
-
-    @property
-    def format(self) -> str:
-        """As in `kernels.pixels`."""
-
-
 class FaceTracker:
     """Detects and follows faces. `track` runs on one thread, the rest on any."""
 
@@ -81,12 +45,15 @@ class FaceTracker:
         self._detector = detector
         self._lost_after_s = lost_after_s
         self._max_faces = max_faces
-        self._tracks: list[_Track] = []
+        self._tracks: list[TrackedFace] = []
         """The main face first."""
-        self._lost: list[_Track] = []
+        self._lost: list[TrackedFace] = []
         """Without a box, but remembered."""
         # Replaced as a whole, as another thread may read it at any moment.
         self._newest: tuple[tuple[int, int], tuple[FaceBox, ...]] = (0, 0), ()
+        from .liveness import Scene  # needs OpenCV
+
+        self._scene = Scene()
         self._searched_ns: int | None = None
         self._interval_ns = 0
         """Between the last two frames searched: on a slow machine longer than `period_ns`."""
@@ -114,18 +81,31 @@ class FaceTracker:
         t_ns = frame.t_ns
         went_back = self._searched_ns is not None and t_ns < self._searched_ns
         if self._newest[0] != (height, width) or went_back:  # another camera
-            self._tracks, self._lost = [], []
+            self._forget_all()
         elif self._searched_ns is not None:
             self._interval_ns = t_ns - self._searched_ns
         self._searched_ns = t_ns
+        known = [*self._tracks, *self._lost]
         self._drop_lost(t_ns)
         detections = self._detector.detect(frame.image, frame.format)
         main = self._tracks[0].smoother.box if self._tracks else None
         faces = drop_overlaps(sort_faces(detections, width, height, main))
-        self._follow(t_ns, faces, width, height)
-        boxes = [track.smoother.box for track in self._tracks]
-        self._newest = (height, width), tuple(box for box in boxes if box is not None)
+        self._follow(frame, faces, width, height)
+        for track in known:
+            if track not in self._tracks and track not in self._lost:
+                track.liveness.wipe()
+        self._newest = (height, width), tuple(track.box for track in self._tracks)
         return self.boxes
+
+    def wipe(self) -> None:
+        """Overwrite what is stored of faces and frames."""
+        self._forget_all()
+        self._scene.wipe()
+
+    def _forget_all(self) -> None:
+        for track in (*self._tracks, *self._lost):
+            track.liveness.wipe()
+        self._tracks, self._lost = [], []
 
     def _drop_lost(self, t_ns: int) -> None:
         tracks, lost = self._tracks, self._lost
@@ -133,36 +113,42 @@ class FaceTracker:
         lost += [track for track in tracks if track not in self._tracks]
         self._lost = [track for track in lost if t_ns - track.seen_ns <= REMEMBERED_NS]
 
-    def _follow(self, t_ns: int, faces: Sequence[Detection], width: int, height: int) -> None:
+    def _follow(self, frame: Frame, faces: Sequence[Detection], width: int, height: int) -> None:
         """Match the faces with the tracks, begin tracks for the others, and order them all."""
-        before = self._tracks
+        t_ns, before = frame.t_ns, self._tracks
+        self._scene.update(frame.image, frame.format)
         known = [*before, *self._lost]
         matches = match_faces([track.expect(t_ns) for track in known], faces)
         by_face = {found: known[index] for index, found in matches}
-        seen = [by_face.get(found) or _Track(self._lost_after_s) for found in range(len(faces))]
+        seen = [
+            by_face.get(found) or TrackedFace(self._lost_after_s) for found in range(len(faces))
+        ]
         for track, face in zip(seen, faces, strict=True):
             track.update(t_ns, face, self.period_ns)
+            track.check_liveness(frame, self._scene.moves)
         self._lost = [track for track in self._lost if track not in seen]
         appeared = [track for track in seen if track not in before]
         if appeared and len(before) == 1 and before[0] not in seen:
             before = []  # the only face has jumped: nothing is left where it was
         self._order(before, appeared, width, height)
 
-    def _order(self, before: list[_Track], appeared: list[_Track], width: int, height: int) -> None:
-        """Keep the best tracks, the main one first.
+    def _order(
+        self, before: list[TrackedFace], appeared: list[TrackedFace], width: int, height: int
+    ) -> None:
+        """Keep the best tracks, the main one first. One that is not trusted comes after all others.
 
         A main face that is not detected is held, unless another face appears: it may be that one,
         moved far. Otherwise the main face is one of those detected now.
         """
-        main = before[0] if before else None
+        main = before[0] if before and before[0].box.trusted else None
         holds_main = main is not None and not main.detected and not appeared
 
-        def rank(track: _Track, known: bool) -> float:
+        def rank(track: TrackedFace, known: bool) -> float:
             return rank_face(track.newest, width, height) * (STEADY if known else 1.0)
 
-        def order(track: _Track) -> tuple[bool, float]:
+        def order(track: TrackedFace) -> tuple[bool, bool, float]:
             is_first = track is main if holds_main else track.detected
-            return is_first, rank(track, track is main)
+            return track.box.trusted, is_first, rank(track, track is main)
 
         tracks = [*before, *appeared]
         tracks.sort(key=lambda track: rank(track, track in before), reverse=True)
@@ -178,95 +164,6 @@ class FaceTracker:
         lost_after_ns = max(self._lost_after_s * 1e9, 1.5 * period_ns, MIN_BOX_LIFE_NS)
         slow_ns = min(2 * self._interval_ns, MAX_BOX_LIFE_NS)
         return max(lost_after_ns, slow_ns) + period_ns
-
-
-class _Track:
-    """One face: its smoothed box, and where it moves."""
-
-    def __init__(self, lost_after_s: float) -> None:
-        face_id = "".join(secrets.choice(string.ascii_lowercase) for _ in range(ID_LETTERS))
-        self.smoother = BoxSmoother(lost_after_s, face_id)
-        self.seen_ns = 0
-        """Capture time of the frame of its newest detection."""
-        self.detected = False
-        """In the frame searched last."""
-        self.newest = Expected(0.0, 0.0, 0.0, 0.0)
-        """Its newest detection."""
-        self._speed = 0.0, 0.0
-        """Pixels per second, along x and y."""
-
-    def is_shown(self, t_ns: int, period_ns: int) -> bool:
-        """Return whether its box is not lost before the search of the frame of `t_ns`."""
-        self.detected = False
-        return self.smoother.update(t_ns, None, period_ns) is not None
-
-    def expect(self, t_ns: int) -> Expected:
-        """Return where it is at `t_ns` if it goes on as before, at most for a second."""
-        x, y, size, _ = self.newest
-        unseen_s = min(1.0, (t_ns - self.seen_ns) / 1e9)
-        x, y = x + self._speed[0] * unseen_s, y + self._speed[1] * unseen_s
-        return Expected(x, y, size, 0.0 if self.smoother.box is None else unseen_s)
-
-    def update(self, t_ns: int, face: Detection, period_ns: int) -> None:
-        if self.smoother.box is None:
-            self._speed = 0.0, 0.0
-        elif t_ns > self.seen_ns:
-            elapsed_s = (t_ns - self.seen_ns) / 1e9
-            x, y = face.x - self.newest.x, face.y - self.newest.y
-            speed_x, speed_y = self._speed
-            self._speed = (speed_x + x / elapsed_s) / 2, (speed_y + y / elapsed_s) / 2
-        self.seen_ns = t_ns
-        self.detected = True
-        self.newest = Expected(face.x, face.y, face.size, 0.0)
-        self.smoother.update(t_ns, face, period_ns)
-
-
-class BoxSmoother:
-    """Keeps the box still while the face is still. A detection within the dead band moves the box
-    only a little, a larger move is followed at once."""
-
-    DEAD_BAND = 0.06
-    """Share of the side. The detectors' jitter is about 0.02."""
-    EASE = 0.25
-    """Share of a small error corrected per detection, so that a slow drift is followed."""
-    ROLL_DEAD_BAND = 0.12
-    """The dead band of the roll in radians: 7 degrees."""
-
-    def __init__(self, lost_after_s: float, face_id: str = "") -> None:
-        self._lost_after_ns = lost_after_s * 1e9
-        self._id = face_id
-        self.box: FaceBox | None = None
-
-    def update(self, t_ns: int, face: Detection | None, period_ns: int = 0) -> FaceBox | None:
-        """Take the `face` detected in the frame of `t_ns` and return the smoothed box.
-
-        Without a face the last box is returned until it is lost: after `lost_after_s`, and after
-        more than one search when searches are `period_ns` apart.
-        """
-        old = self.box
-        if old is not None and t_ns - old.t_ns > max(self._lost_after_ns, 1.5 * period_ns):
-            old = self.box = None
-        if face is None:
-            return old
-        if old is None:
-            x, y, size, roll = face.x, face.y, face.size, face.roll
-        else:
-            x, y, size = old.x + old.size / 2, old.y + old.size / 2, old.size
-            error = max(abs(face.x - x), abs(face.y - y), abs(face.size - size)) / size
-            ease = self._ease(error, self.DEAD_BAND)
-            turn = math.remainder(face.roll - old.roll, math.tau)
-            roll = old.roll + self._ease(abs(turn), self.ROLL_DEAD_BAND) * turn
-            roll = math.remainder(roll, math.tau)
-            x += ease * (face.x - x)
-            y += ease * (face.y - y)
-            size += ease * (face.size - size)
-        corner = x - size / 2, y - size / 2
-        self.box = FaceBox(*corner, size, face.score, t_ns, roll, self._id)
-        return self.box
-
-    def _ease(self, error: float, dead_band: float) -> float:
-        """Return the share of an error to correct."""
-        return 1.0 if error > dead_band else self.EASE * error / dead_band
 
 
 def sort_faces(

@@ -228,6 +228,7 @@ def open_runtime(
         finally:
             pipeline.wipe()
             synchroniser.wipe()
+            runtime.face_tracker.wipe()
 
 
 def is_service(environment: Mapping[str, str]) -> bool:

@@ -75,21 +75,22 @@ class Pipeline:
         t_ns, frame = window.t_ns, window.frame
         most = min(self.level.faces, self._max_faces) if frame is not None else 0
         boxes = window.faces[:most]
+        trusted = [box for box in boxes if box.trusted]
         estimator = self._estimator
 
         if frame is not None:
             outputs = None
-            if boxes and "face" in self._engines:
+            if trusted and "face" in self._engines:
                 image = self._preprocessor.faces(
                     frame.image,
-                    [(box.x, box.y, box.size, box.roll) for box in boxes],
+                    [(box.x, box.y, box.size, box.roll) for box in trusted],
                     self.level.face_px,
                     frame.format,
                     frame.device_ptr,
                 )
                 stages["preprocess"] += timer.lap_us()
                 outputs = self._engines["face"].infer({"image": image})
-            estimator.update_faces(t_ns, [box.id for box in boxes], outputs)
+            estimator.update_faces(t_ns, [box.id for box in trusted], outputs)
             if outputs is not None:
                 stages["face"] = timer.lap_us()
 

@@ -78,7 +78,7 @@ def load_pair(video: Path, voice: Path, detector: Detector, bundle: Bundle) -> E
             tracker.track(frame)
             search_due_ns = frame.t_ns + tracker.period_ns
         boxes = tracker.faces_for(frame)
-        if boxes:
+        if boxes and boxes[0].trusted:
             box = boxes[0]
             place = box.x, box.y, box.size, box.roll
             faces.append(cut_face(t_s, image, place, box.id))
