@@ -44,6 +44,8 @@ class Pipeline:
         self._min_level_db = min_level_db
         self._estimator = Estimator(manifest, engines, level, smoothing_s, max_faces)
         self._max_faces = max_faces
+        self.num_faces = 0
+        """Faces in the newest window that the face network ran on."""
         self._published_us = 0.0
         self._index = 0
 
@@ -77,6 +79,7 @@ class Pipeline:
         boxes = window.faces[:most]
         trusted = [box for box in boxes if box.trusted]
         estimator = self._estimator
+        self.num_faces = 0
 
         if frame is not None:
             outputs = None
@@ -90,6 +93,7 @@ class Pipeline:
                 )
                 stages["preprocess"] += timer.lap_us()
                 outputs = self._engines["face"].infer({"image": image})
+                self.num_faces = len(trusted)
             estimator.update_faces(t_ns, [box.id for box in trusted], outputs)
             if outputs is not None:
                 stages["face"] = timer.lap_us()
