@@ -18,6 +18,7 @@ import numpy as np
 
 from ..engines.base import Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
+from ..engines.face_detector import open_detector
 from ..engines.face_tracker import FaceTracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
@@ -28,7 +29,7 @@ from .perception import (
     Pipeline,
     Synchroniser,
     one_opencv_thread,
-    open_detector,
+    open_yunet,
 )
 from .quality import (
     LevelSwitch,
@@ -169,7 +170,7 @@ def open_runtime(
     `controlled`, and no `level` in the configuration, a quality controller chooses the level.
     Otherwise the level is fixed. Raises ConfigError, EngineError and SourceError."""
     # A missing YuNet file must not count as a failed start of the bundle: it is opened first.
-    detector = open_detector(config.face.yunet_file)
+    yunet = open_yunet(config.face.yunet_file)
     choice = choose_bundle(
         config.bundle, config.public_key, starting=controlled and is_service(os.environ)
     )
@@ -177,6 +178,7 @@ def open_runtime(
     config = drop_unknown_level(config, bundle)
     with ExitStack() as stack:
         stack.enter_context(one_opencv_thread())
+        detector = yunet or open_detector(bundle=bundle)
         levels = open_levels(stack, config, bundle, report, only_one=not controlled)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, manifest))
         for run_level in levels:
