@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engines.bundles import Manifest
-from ..engines.estimator import calibrate as calibrate_logits
 from ..engines.golden import golden_input
+from ..engines.probabilities import calibrate as calibrate_logits
 from ..training.data import (
     EMOTIONS8,
     TEST_FOLDS,

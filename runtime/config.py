@@ -66,6 +66,11 @@ class Face(Section, frozen=True):
     """A face that is not detected for this long is dropped."""
 
 
+class Faces(Section, frozen=True):
+    max: Annotated[int, Meta(ge=1, le=16)] = 4
+    """Most faces that are followed at a time. A quality level may allow fewer."""
+
+
 class Voice(Section, frozen=True):
     min_level_db: Annotated[float, Meta(ge=-100, le=0)] = -55.0
     """Audio whose loud parts stay under this level (dB of full scale) counts as silence."""
@@ -138,6 +143,7 @@ class Config(Section, frozen=True):
     source: Source = Source()
     engines: Engines = Engines()
     face: Face = Face()
+    faces: Faces = Faces()
     voice: Voice = Voice()
     sync: Sync = Sync()
     output: Output = Output()

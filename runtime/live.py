@@ -221,8 +221,8 @@ class LiveRun:
                 if t_ns >= end_ns:
                     return
             voice_due = runtime.pipeline.is_voice_due(t_ns)
-            box = runtime.face_tracker.box_for(frame) if frame is not None else None
-            window = synchroniser.window(t_ns, frame, box, voice_due, dropped)
+            faces = runtime.face_tracker.faces_for(frame) if frame is not None else ()
+            window = synchroniser.window(t_ns, frame, faces, voice_due, dropped)
             runtime.process(window, t_ns, woke_ns, self._sinks)
             monitor.progress()
 

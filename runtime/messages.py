@@ -50,7 +50,8 @@ class Window:
 
     t_ns: int
     frame: VideoFrame | None
-    face: FaceBox | None
+    faces: tuple[FaceBox, ...]
+    """The main face first."""
     audio_sample: float | None
     """Number of the sample captured at `t_ns`, counted by the audio ring; None without audio."""
     end_column: int | None
@@ -61,6 +62,25 @@ class Window:
     """Frames overwritten unused since the previous window."""
     voice_due: bool
     """Run the voice network on this window."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceEstimate:
+    """The apparent emotion of one face in one window."""
+
+    id: str
+    """Random, the same for one face while it is followed."""
+    box: tuple[float, float, float]
+    """Square around the face: left and upper edge and side, in pixels of the frame."""
+    score: float
+    """The detector's confidence; its scale depends on the detector."""
+    label: str | None
+    """The likeliest label; None if abstained."""
+    confidence: float
+    """Calibrated probability of the likeliest label; 0 without any."""
+    probabilities: dict[str, float]
+    """Probability of each label, smoothed over time; of the main face fused with the voice. Empty
+    without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +99,7 @@ class Estimate:
     modalities: dict[str, float]
     """Weight of "face" and "voice" in the result; 0 for a missing modality."""
     face: dict[str, float] | None
-    """Probabilities of the face alone; None without a face."""
+    """Probabilities of the main face alone; None without a face."""
     voice: dict[str, float] | None
     """Probabilities of the voice alone; None without speech."""
     abstained: bool
@@ -93,6 +113,8 @@ class Estimate:
     of this one is not known yet."""
     level: str
     """Name of the quality level."""
+    faces: tuple[FaceEstimate, ...] = ()
+    """Each face, the main one first, whose result is that of the whole estimate."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from .perception import (
     open_yunet,
 )
 from .quality import (
+    LevelSwitch,
     ProfileSetup,
     QualityController,
     RunLevel,
@@ -132,30 +133,24 @@ class Runtime:
             work_us = estimate.latency_us - waited_us
             if window.frame is None:
                 waited_us = 0.0  # it is the age of the newest audio, no delay
-            self._control_quality(self.quality, now_ns, waited_us / 1e3, work_us / 1e3, stages_us)
+            switch = self.quality.observe(
+                now_ns,
+                waited_us / 1e3,
+                work_us / 1e3,
+                faces=self.pipeline.num_faces,
+                voice=stages_us["voice"] > 0,
+                present=sum(face.trusted for face in window.faces),
+            )
+            if switch is not None:
+                self._switch_level(switch, now_ns)
 
-    def _control_quality(
-        self,
-        quality: QualityController,
-        now_ns: int,
-        waited_ms: float,
-        work_ms: float,
-        stages_us: Mapping[str, float],
-    ) -> None:
-        switch = quality.observe(
-            now_ns,
-            waited_ms,
-            work_ms,
-            face=stages_us["face"] > 0,
-            voice=stages_us["voice"] > 0,
-        )
-        if switch is not None:
-            before = self.level.name
-            self.use_level(switch.level)
-            self.level_switches += 1
-            text = f"level {before} -> {self.level.name}: {switch.reason}"
-            self.trace.add_event(now_ns, text)
-            log.warning("%s", text)
+    def _switch_level(self, switch: LevelSwitch, now_ns: int) -> None:
+        before = self.level.name
+        self.use_level(switch.level)
+        self.level_switches += 1
+        text = f"level {before} -> {self.level.name}: {switch.reason}"
+        self.trace.add_event(now_ns, text)
+        log.warning("%s", text)
 
 
 def exit_immediately(reason: str) -> NoReturn:
@@ -189,6 +184,7 @@ def open_runtime(
         for run_level in levels:
             for network, inputs in warmup_inputs(run_level, preprocessor).items():
                 run_level.engines[network].warm_up(inputs)
+        warm_up_several_faces(levels, preprocessor, config.faces.max)
         best = levels[0]
         pipeline = Pipeline(
             manifest,
@@ -198,6 +194,7 @@ def open_runtime(
             clock,
             config.output.smoothing_s,
             config.voice.min_level_db,
+            config.faces.max,
         )
         synchroniser = Synchroniser(
             preprocessor.mel, config.sync.max_wait_ms if controlled else 0.0
@@ -207,7 +204,7 @@ def open_runtime(
             levels,
             pipeline,
             synchroniser,
-            FaceTracker(detector, config.face.lost_after_s),
+            FaceTracker(detector, config.face.lost_after_s, config.faces.max),
             LatencyLog(config.budget_ms),
             Trace([run_level.level.name for run_level in levels]),
             clock,
@@ -229,6 +226,7 @@ def open_runtime(
         finally:
             pipeline.wipe()
             synchroniser.wipe()
+            runtime.face_tracker.wipe()
 
 
 def is_service(environment: Mapping[str, str]) -> bool:
@@ -261,6 +259,25 @@ def warmup_inputs(run_level: RunLevel, preprocessor: Preprocessor) -> dict[str, 
         mel, mask = preprocessor.mel.window()
         inputs["voice"] = {"mel": mel, "mask": mask}
     return inputs
+
+
+def warm_up_several_faces(
+    levels: Sequence[RunLevel], preprocessor: Preprocessor, max_faces: int
+) -> None:
+    """Run the face networks on each number of faces that may come, so that no frame allocates the
+    buffers for it, or captures a CUDA graph."""
+    done = set()
+    for run_level in levels:
+        engine, side = run_level.engines.get("face"), run_level.level.face_px
+        for count in range(2, min(run_level.level.faces, max_faces) + 1):
+            if engine is None or (id(engine), side, count) in done:
+                continue
+            done.add((id(engine), side, count))
+            blank = np.zeros((side, side, 3), np.uint8)
+            feed = {"image": preprocessor.faces(blank, [(0.0, 0.0, side, 0.0)] * count, side)}
+            # The second run captures the graph.
+            for _ in range(2 if engine.name == "tensorrt" else 1):
+                engine.infer(feed)
 
 
 def report_build_progress(text: str, watchdog: Watchdog | None = None) -> None:

@@ -21,6 +21,7 @@ from .schema import (
     FUSION,
     LABELS,
     MANIFEST,
+    MAX_FACES,
     MAX_FUSION_FACES,
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
@@ -216,6 +217,8 @@ def _check_level(file: Path, level: Level) -> None:
     require(10 <= hop <= 5_000, "voice_hop_ms", hop, "10 to 5000")
     rate = level.face_find_hz
     require(0.1 <= rate <= 120, "face_find_hz", rate, "0.1 to 120")
+    faces = level.faces
+    require(1 <= faces <= MAX_FACES, "faces", faces, f"1 to {MAX_FACES}")
     fps = level.camera_fps
     require(fps == 0 or 1 <= fps <= 240, "camera_fps", fps, "0 (all), 1 to 240")
     known = level.precision in PRECISIONS

@@ -21,6 +21,8 @@ VARIANTS = ("int8",)
 EMBEDDING_SIZE = 256
 """Numbers in the "embedding" of the face or voice network."""
 MAX_FUSION_FACES = 64
+MAX_FACES = 16
+"""Limit of `Level.faces`."""
 NUM_GOLDEN_SCORES = 8
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100
 SHARED_NETWORKS = ("face_detector",)
@@ -56,6 +58,8 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Time from one run of the voice network to the next."""
     face_find_hz: float = 8.0
     """Rate of face detection."""
+    faces: int = 4
+    """Most faces in one frame that the face network runs on."""
     camera_fps: float = 0.0
     """Frames processed per second, the others are skipped; 0: all."""
     precision: str = "auto"

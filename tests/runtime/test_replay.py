@@ -338,6 +338,9 @@ def test_bundle_with_a_fusion_network(
         low, high = sorted((last.face[label], last.voice[label]))
         assert low - 0.05 <= value <= high + 0.05
     assert runtime.pipeline.non_finite_outputs["fusion"] == 0
-    memory = runtime.pipeline._estimator._memory
-    assert memory is not None
-    assert not any(array.any() for array in memory.feed(last.t_ns, face=True, voice=False).values())
+    estimator = runtime.pipeline._estimator
+    assert estimator._fusion_input is not None
+    people = [*estimator._people.values(), *estimator._free]
+    rings = [person.memory._ring for person in people if person.memory is not None]
+    assert rings
+    assert not any(array.any() for array in (*estimator._fusion_input._arrays.values(), *rings))

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ...engines import open_engine
 from ...engines.base import Engine
 from ...engines.bundles import FUSION, Bundle, Level, Manifest
-from ...engines.estimator import calibrate
 from ...engines.golden import check_golden_output
+from ...engines.probabilities import calibrate
 from ...engines.tensorrt import BuildOptions
 from ...kernels import Preprocessor, open_preprocessor
 from ..augment import Audio

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...engines.estimator import calibrate
+from ...engines.probabilities import calibrate
 from ...kernels.spec import ImageSpec
 from ..augment import compress_faces, jitter_faces, scale_pixels
 from ..data import CropSet, FaceSet

@@ -83,7 +83,7 @@ def test_run_detects_once_per_frame_and_stops() -> None:
     run_face_tracker(face_tracker, newest, clock, stop)
     assert asked_ns == [n * STEP_NS for n in range(10)]
     assert detector.seen == [1, 2, 3, 4]
-    assert face_tracker.box is not None
+    assert len(face_tracker.boxes) == 1
     run_face_tracker(face_tracker, newest, clock, stop)
     assert len(asked_ns) == 10
 
@@ -134,7 +134,7 @@ def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.WARNING):
         run_face_tracker(face_tracker, newest, clock, stop)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert face_tracker.box is not None
+    assert len(face_tracker.boxes) == 1
 
 
 def test_network_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> None:

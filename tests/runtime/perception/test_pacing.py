@@ -140,7 +140,7 @@ def play_live(configure: Callable[..., Config]) -> Callable[..., list[tuple[int,
         runtime: Any = SimpleNamespace(
             synchroniser=sync,
             pipeline=SimpleNamespace(is_voice_due=lambda _: False),
-            face_tracker=SimpleNamespace(box_for=lambda _: None),
+            face_tracker=SimpleNamespace(faces_for=lambda _: ()),
             process=lambda window, *_: made.append((clock.now_ns(), window.frame is not None)),
         )
         monitor: Any = SimpleNamespace(progress=lambda: None)
