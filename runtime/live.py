@@ -130,7 +130,7 @@ class LiveRun:
                 self._loop(
                     runtime,
                     monitor,
-                    lambda: not indicator.lit or sources.camera_is_reopening,
+                    lambda: not indicator.lit or sources.is_reopening,
                     seconds,
                 )
             except SinkClosed:
