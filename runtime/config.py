@@ -44,6 +44,11 @@ class Source(Section, frozen=True):
     """Camera backend. "v4l2": raw frames without a library; "opencv": MJPEG, decoded; "jetson":
     jetson-utils, which csi://N always uses. "auto": v4l2 if the camera has raw frames at the
     requested rate, else opencv."""
+    rotate: Literal[0, 90, 180, 270] = 0
+    """Degrees to turn the picture clockwise, for a camera that is mounted sideways or upside down.
+    Any turn costs a copy of each frame."""
+    mirror: bool = False
+    """Exchange left and right of the picture, after `rotate`."""
     loop: bool = False
     """Repeat a file from its start when it ends."""
 

@@ -196,7 +196,7 @@ def preload_media(
     with_faces = any(phase.faces is not None for phase in phases)
     # The images made of the frames need as much again.
     preloaded = PreloadedMedia(
-        open_media(name), MAX_PRELOAD_BYTES // 2 if with_faces else MAX_PRELOAD_BYTES
+        open_media(config.source), MAX_PRELOAD_BYTES // 2 if with_faces else MAX_PRELOAD_BYTES
     )
     if scenario.stages_media and not (preloaded.has_video and (preloaded.has_audio or with_faces)):
         needed = "video" if with_faces else "video and audio"

@@ -13,6 +13,8 @@ import functools
 import logging
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from ..clock import Clock
 from ..config import Source
 from ..messages import AudioSource, Faultable, SourceError, VideoSource
@@ -21,6 +23,7 @@ from .camera_opener import CameraOpener
 from .playback import Media, Playback
 from .reconnect import FAIL_FAST, ReconnectingAudio, ReconnectingVideo, WaitPolicy
 from .source_name import find_kind, find_path, path_exists, show_source
+from .turning import Turn, TurnedMedia, TurnedVideo
 
 _LOG = logging.getLogger(__name__)
 
@@ -86,14 +89,17 @@ def open_sources(
         audio = _open_microphone(source, clock, replace(wait_policy, optional=False))
         return Sources(None, audio, audio.name, microphone=audio)
     if kind != "camera":
-        playback = Playback(open_media(name), clock, loop=source.loop)
+        media = open_media(msgspec.structs.replace(source, name=name))
+        playback = Playback(media, clock, loop=source.loop)
         return Sources(playback.video, playback.audio, show_source(name))
     settings = CameraSettings(
         source.width_px, source.height_px, source.camera_fps, source.capture, for_gpu
     )
-    video = _open_camera(name, settings, clock, wait_policy)
+    camera = _open_camera(name, settings, clock, wait_policy)
+    turn = _find_turn(source)
+    video = camera if turn.is_none else TurnedVideo(camera, turn)
     if source.microphone == "none":
-        return Sources(video, None, name, camera=video)
+        return Sources(video, None, name, camera=camera)
     try:
         optional = wait_policy.wait_for_first and source.microphone == "auto"
         audio = _open_microphone(source, clock, replace(wait_policy, optional=optional))
@@ -102,15 +108,25 @@ def open_sources(
             video.close()
             raise
         _LOG.warning("continuing without a microphone: %s", error)
-        return Sources(video, None, name, camera=video)
-    return Sources(video, audio, name, camera=video, microphone=audio)
+        return Sources(video, None, name, camera=camera)
+    return Sources(video, audio, name, camera=camera, microphone=audio)
 
 
-def open_media(name: str) -> Media:
+def open_media(source: Source) -> Media:
     """Open "demo" or a file, for `merge_events` (as fast as possible) or a `Playback` (real time).
 
     Raises SourceError.
     """
+    media = _open_media(source.name)
+    turn = _find_turn(source)
+    return media if turn.is_none else TurnedMedia(media, turn)
+
+
+def _find_turn(source: Source) -> Turn:
+    return Turn(source.rotate, source.mirror)
+
+
+def _open_media(name: str) -> Media:
     kind = find_kind(name)
     if kind == "demo":
         from .demo import Demo

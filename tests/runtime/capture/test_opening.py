@@ -155,7 +155,7 @@ def test_any_file_name(
     clip = make_clip("clip.mkv", audio=None, seconds=0.2)
     monkeypatch.chdir(clip.parent)
     with pytest.raises(SourceError) as failure:
-        open_media(os.fsdecode(name))
+        open_media(Source(os.fsdecode(name)))
     assert str(failure.value).isprintable()
     clip.rename(os.fsdecode(name))
     with open_sources(Source(os.fsdecode(name)), clock=FakeClock()) as sources:
@@ -166,7 +166,7 @@ def test_any_file_name(
 @pytest.mark.parametrize("name", ["", "nul\0", "x" * 5000])
 def test_impossible_file_name(name: str) -> None:
     with pytest.raises(SourceError):
-        open_media(name)
+        open_media(Source(name))
 
 
 @pytest.mark.usefixtures("pyaudio")
@@ -196,8 +196,8 @@ def test_microphone_alone_that_is_missing() -> None:
 def test_devices_cannot_be_replayed(name: str) -> None:
     """Only media can be read faster than real time."""
     with pytest.raises(SourceError, match=name):
-        open_media(name)
-    assert open_media("demo").has_audio
+        open_media(Source(name))
+    assert open_media(Source("demo")).has_audio
 
 
 def test_camera_settings_reach_the_opener(monkeypatch: pytest.MonkeyPatch) -> None:
