@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -154,3 +155,23 @@ def test_samples_that_are_not_finite(tmp_path: Path, value: float) -> None:
 def test_huge_picture_is_shrunk(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((MAX_SIDE_PX * 2, 40, 3), 90, np.uint8))
     assert read_image(tmp_path / "a.png").shape == (MAX_SIDE_PX, 20, 3)
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4"])
+def test_title_in_another_encoding(make_video: Write, suffix: str) -> None:
+    """Latin-1, for instance."""
+    video = make_video(f"a.{suffix}", ramp(5), audio=np.zeros(8_000, np.float32), title="QQQQQ")
+    video.write_bytes(video.read_bytes().replace(b"QQQQQ", b"fran\xe7"))
+    assert len(list(decode_frames(video))) == 5
+    assert len(decode_audio(video, 16_000)[0]) == 8_000
+
+
+@pytest.mark.parametrize(
+    ("aspect", "shape"), [(Fraction(2), (64, 192, 3)), (Fraction(1, 2), (128, 96, 3))]
+)
+def test_pixels_become_square(
+    make_video: Write, aspect: Fraction, shape: tuple[int, int, int]
+) -> None:
+    """As on the device."""
+    ((_, image),) = decode_frames(make_video("a.mkv", ramp(1), aspect=aspect))
+    assert image.shape == shape
