@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from ..clock import Clock
 from ..messages import AudioChunk, CapturePath, SourceError, VideoFrame
 from ..service import realtime_priority
+from .media_tracks import AUTO
 from .reconnect import FrameNumbers, ReconnectingSource, SampleNumbers, WaitPolicy
 from .source_name import show_source
 from .stream_decoder import RATE_HZ, StreamDecoder
@@ -33,7 +34,7 @@ Item = TypeVar("Item", VideoFrame, AudioChunk)
 class StreamConnection:
     """One opening of a live stream. A read ends by itself within `READ_TIMEOUT_S`."""
 
-    def __init__(self, container: Any, name: str, clock: Clock) -> None:
+    def __init__(self, container: Any, name: str, clock: Clock, tracks: tuple[int, int]) -> None:
         """Raises SourceError for a file."""
         self._name = name
         self._clock = clock
@@ -42,7 +43,7 @@ class StreamConnection:
         self.clock_domain = STREAM_CLOCK if self._has_times else ARRIVAL_CLOCK
         self._times = StreamClock()
         finite = is_finite(container)
-        self._decoder = StreamDecoder(container, name)
+        self._decoder = StreamDecoder(container, name, tracks)
         self._closed = threading.Event()
         self._lock = threading.Lock()  # held to read or to close
         self._items: Iterator[VideoFrame | AudioChunk] = self._decoder.items()
@@ -97,9 +98,11 @@ class LiveStream:
         clock: Clock,
         wait_policy: WaitPolicy,
         container: Any | None = None,
+        tracks: tuple[int, int] = (AUTO, AUTO),
         open_container: Callable[[str], Any] = open_url,
     ) -> None:
-        """`container`: the stream that is open already; else it is opened by the thread."""
+        """`container`: the stream that is open already; else it is opened by the thread. `tracks`:
+        as of `StreamDecoder`."""
         name = f"stream {show_source(url)}"
         opened = [container] if container is not None else []
         frames, samples = FrameNumbers(), SampleNumbers()
@@ -107,9 +110,8 @@ class LiveStream:
         self.clock_domain = STREAM_CLOCK
 
         def connect() -> StreamConnection:
-            connection = StreamConnection(
-                opened.pop() if opened else open_container(url), name, clock
-            )
+            container = opened.pop() if opened else open_container(url)
+            connection = StreamConnection(container, name, clock, tracks)
             self.clock_domain = connection.clock_domain
             return connection
 

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..clock import Clock, MonotonicClock
 from ..config import Source
 from ..messages import AudioSource, Faultable, SourceError, VideoSource
@@ -100,7 +102,8 @@ def open_sources(
     if kind == "stream":
         return _open_stream(source, clock, wait_policy)
     if kind != "camera":
-        return _play(*_open_media(name, clock), source, clock, show_source(name))
+        source = msgspec.structs.replace(source, name=name)
+        return _play(*_open_media(source, clock), source, clock)
     settings = CameraSettings(
         source.width_px, source.height_px, source.camera_fps, source.capture, for_gpu
     )
@@ -127,13 +130,14 @@ def open_media(source: Source, clock: Clock | None = None) -> Media:
 
     Raises SourceError.
     """
-    media, _ = _open_media(source.name, clock or MonotonicClock())
+    media, _ = _open_media(source, clock or MonotonicClock())
     return _turn(media, source)
 
 
 def _play(
-    media: Media, interrupt: Callable[[], None] | None, source: Source, clock: Clock, name: str
+    media: Media, interrupt: Callable[[], None] | None, source: Source, clock: Clock
 ) -> Sources:
+    name = show_source(source.name)
     if source.loop and interrupt is not None:
         raise SourceError(f"source {name} can be read only once, and source.loop is true")
     playback = Playback(_turn(media, source), clock, loop=source.loop, interrupt=interrupt)
@@ -149,14 +153,15 @@ def _find_turn(source: Source) -> Turn:
     return Turn(source.rotate, source.mirror)
 
 
-def _open_media(name: str, clock: Clock) -> tuple[Media, Callable[[], None] | None]:
+def _open_media(source: Source, clock: Clock) -> tuple[Media, Callable[[], None] | None]:
     """Return the media, and what interrupts a read of those that are read only once."""
+    name = source.name
     kind = find_kind(name)
     if kind == "demo":
         from .demo import Demo
 
         return Demo(), None
-    shown = show_source(name)
+    shown, tracks = show_source(name), (source.video_track, source.audio_track)
     if kind == "stream":
         from .stream_input import is_finite, open_url
         from .streamed_media import StreamedMedia
@@ -165,7 +170,7 @@ def _open_media(name: str, clock: Clock) -> tuple[Media, Callable[[], None] | No
         if not is_finite(container):
             container.close()
             raise SourceError(f"source {shown} is live, it has only its own pace")
-        media = StreamedMedia(shown, lambda: container)
+        media = StreamedMedia(shown, lambda: container, tracks)
         return media, media.interrupt
     if kind not in ("file", "pipe"):
         raise SourceError(f"{shown!r} cannot be replayed; give a file or demo")
@@ -173,13 +178,14 @@ def _open_media(name: str, clock: Clock) -> tuple[Media, Callable[[], None] | No
     if kind == "pipe":
         from .streamed_media import open_piped_media
 
-        media = open_piped_media(path, shown, clock)
+        media = open_piped_media(path, shown, clock, tracks)
         return media, media.interrupt
     if not (name and path_exists(path)):
         raise SourceError(f"source {shown}: no such file ({_ALLOWED})")
     from .media_file import MediaFile
 
-    return MediaFile(path), None
+    file = MediaFile(path, video_track=source.video_track, audio_track=source.audio_track)
+    return file, None
 
 
 def _open_stream(source: Source, clock: Clock, wait_policy: WaitPolicy) -> Sources:
@@ -195,10 +201,11 @@ def _open_stream(source: Source, clock: Clock, wait_policy: WaitPolicy) -> Sourc
     except SourceError:
         if not wait_policy.wait_for_first:
             raise
+    tracks = source.video_track, source.audio_track
     if container is not None and is_finite(container):
-        media = StreamedMedia(name, lambda: container)
-        return _play(media, media.interrupt, source, clock, name)
-    stream = LiveStream(source.name, clock, wait_policy, container)
+        media = StreamedMedia(name, lambda: container, tracks)
+        return _play(media, media.interrupt, source, clock)
+    stream = LiveStream(source.name, clock, wait_policy, container, tracks)
     turn = _find_turn(source)
     video = stream.video if turn.is_none else TurnedVideo(stream.video, turn)
     return Sources(video, stream.audio, name, stream=stream)

@@ -16,9 +16,11 @@ from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from ..messages import AudioChunk, SourceError, VideoFrame
+from .media_image import read_matrix, to_image, turn_upright
+from .media_packets import duration_ns, is_encrypted, time_ns
+from .media_tracks import list_candidates
 from .resampling import Resampler
 from .stream_input import explain
 
@@ -33,13 +35,16 @@ _MAX_HELD_BYTES = 64_000_000
 
 
 class StreamDecoder:
-    """The first video and the first audio track of a container, which it closes.
+    """The best video and audio track of a container, which it closes.
 
     Each track may be read by a thread of its own, or both by one.
     """
 
-    def __init__(self, container: Any, name: str) -> None:
-        """`name` is for messages."""
+    def __init__(self, container: Any, name: str, tracks: tuple[int, int]) -> None:
+        """`name` is for messages. `tracks`: the configured video and audio track.
+
+        Raises SourceError for a track that does not exist.
+        """
         self.corrupt_packets = 0
         self.failure = ""
         """Why the stream ended before its end."""
@@ -48,9 +53,9 @@ class StreamDecoder:
         self._origin_ns: int | None = None
         if container.start_time is not None:
             self._origin_ns = container.start_time * 1_000_000_000 // av.time_base
-        tracks = [_pick_track(container.streams.video), _pick_track(container.streams.audio)]
-        self._video, self._audio = tracks
-        streams = [track for track in tracks if track is not None]
+        self._video = _pick_track(container, "video", tracks[0], name)
+        self._audio = _pick_track(container, "audio", tracks[1], name)
+        streams = [track for track in (self._video, self._audio) if track is not None]
         if self._video is not None:
             self._video.thread_type = "NONE"  # more threads would delay each frame
             self._video.codec_context.thread_count = 1
@@ -138,6 +143,8 @@ class StreamDecoder:
             raise SourceError(f"source {self._name}: its audio and video lie too far apart")
 
     def _decode(self, packet: Any) -> list[Any]:
+        if is_encrypted(packet):
+            raise SourceError(f"source {self._name} is encrypted, and the program has no key")
         try:
             return list(packet.decode())
         except av.EOFError:  # the decoder was empty
@@ -152,16 +159,18 @@ class StreamDecoder:
     def _decode_video(self, packet: Any) -> Iterator[VideoFrame]:
         for frame in self._decode(packet):
             t_ns = self._frames.place(self._time_ns(frame))
-            yield VideoFrame(t_ns, self._frames.count - 1, _to_image(frame))
+            image = to_image(frame, self._video.sample_aspect_ratio)
+            image = turn_upright(image, read_matrix(frame))
+            yield VideoFrame(t_ns, self._frames.count - 1, image, shown_ns=duration_ns(frame))
 
     def _decode_audio(self, packet: Any) -> Iterator[AudioChunk]:
         for frame in self._decode(packet):
             yield from self._samples.push(frame, self._time_ns(frame))
 
     def _time_ns(self, frame: Any) -> int | None:
-        if frame.pts is None or frame.time_base is None:
+        stated_ns = time_ns(frame.pts, frame.time_base)
+        if stated_ns is None:
             return None
-        stated_ns = round(frame.pts * Fraction(frame.time_base) * 1_000_000_000)
         if self._origin_ns is None:  # the stream did not say it
             self._origin_ns = stated_ns
         return stated_ns - self._origin_ns
@@ -225,10 +234,6 @@ class _SampleTimes:
             self._at += samples.size
 
 
-def _pick_track(streams: Any) -> Any | None:
-    return next((stream for stream in streams if stream.codec_context is not None), None)
-
-
-def _to_image(frame: Any) -> NDArray[np.uint8]:
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # PyAV < 14 has none
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="bgr24"), turns))
+def _pick_track(container: Any, kind: str, wanted: int, name: str) -> Any | None:
+    numbers = list_candidates(container, kind, wanted, name)
+    return getattr(container.streams, kind)[numbers[0]] if numbers else None

@@ -12,6 +12,7 @@ from typing import Any
 import av
 
 from ..messages import SourceError
+from .media_container import MAX_PIXELS
 from .pipe import PipeReader
 from .source_name import show_source
 
@@ -33,9 +34,10 @@ _OPTIONS = {
     "flags": "low_delay",
     "analyzeduration": "2000000",  # microseconds
     "probesize": "2000000",
+    "max_pixels": str(MAX_PIXELS),
     "rtsp_flags": "prefer_tcp",  # no lost packets; UDP where the server has no TCP
 }
-_MP4 = ("ftyp", "wide", "mdat", "free", "skip")
+_MP4 = (b"ftyp", b"wide", b"mdat", b"free", b"skip")
 
 
 def open_url(url: str) -> Any:
@@ -63,7 +65,7 @@ def open_pipe(reader: PipeReader, name: str) -> Any:
         container = av.open(
             reader,
             # No playlist in a pipe may open anything.
-            options={"protocol_whitelist": "none"},
+            options={"protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)},
             metadata_errors="replace",
         )
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -77,7 +79,7 @@ def open_pipe(reader: PipeReader, name: str) -> Any:
 
 def explain_pipe(reader: PipeReader, error: object = "") -> str:
     """Return why a pipe cannot be played."""
-    if reader.head[4:8].decode("latin-1") in _MP4:
+    if reader.head[4:8] in _MP4:
         return (
             "an MP4 or MOV file whose index is at its end cannot be read from a pipe: give the"
             " file's name, or write it with -movflags +faststart"

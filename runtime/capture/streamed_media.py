@@ -36,17 +36,20 @@ class StreamedMedia:
         self,
         name: str,
         open_container: Callable[[], Any],
+        tracks: tuple[int, int],
         *,
         interrupt: Callable[[], None] = lambda: None,
         explain_nothing: Callable[[], str] = lambda: "no picture and no sound can be decoded",
         raise_failure: Callable[[], None] = lambda: None,
         release: Callable[[], None] = lambda: None,
     ) -> None:
-        """`interrupt` ends a read that waits for data; `raise_failure` raises what ended the data
-        other than their end; `release` is called after the last read."""
+        """`tracks`: as of `StreamDecoder`. `interrupt` ends a read that waits for data;
+        `raise_failure` raises what ended the data other than their end; `release` is called after
+        the last read."""
         self.interrupt = interrupt
         self._name = name
         self._open_container = open_container
+        self._tracks = tracks
         self._explain_nothing = explain_nothing
         self._raise_failure = raise_failure
         self._release = release
@@ -87,7 +90,7 @@ class StreamedMedia:
                 raise self._error
             if self._decoder is None:
                 try:
-                    self._decoder = StreamDecoder(self._open_container(), self._name)
+                    self._decoder = StreamDecoder(self._open_container(), self._name, self._tracks)
                 except SourceError as error:
                     self._error = error
                     raise
@@ -105,12 +108,13 @@ class StreamedMedia:
             return True
 
 
-def open_piped_media(path: Path, name: str, clock: Clock) -> StreamedMedia:
+def open_piped_media(path: Path, name: str, clock: Clock, tracks: tuple[int, int]) -> StreamedMedia:
     """Return the media of a FIFO or of standard input. Raises SourceError."""
     reader = PipeReader(path, name, clock)
     return StreamedMedia(
         name,
         lambda: open_pipe(reader, name),
+        tracks,
         interrupt=reader.interrupt,
         explain_nothing=lambda: explain_pipe(reader, "nothing can be decoded"),
         raise_failure=reader.raise_failure,
