@@ -23,7 +23,7 @@ from .timestamps import ARRIVAL_CLOCK, StreamClock
 
 _FRAMES_AHEAD = 16  # what may wait for its sound, 40 MB at 1280x720
 _CHUNKS_AHEAD = 100
-_JOIN_TIMEOUT_S = 2.0
+_JOIN_TIMEOUT_S = 0.5
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 
 STREAM_CLOCK = "arrival of the stream, at its own pace"
@@ -141,6 +141,9 @@ class LiveStream:
         return self._source.is_reopening
 
     def close(self) -> None:
+        """End both tracks. A thread that waits for the server ends later, by itself."""
+        if self.video.is_ended:
+            return
         self._source.close()
         self.video.end()
         self.audio.end()
@@ -171,6 +174,10 @@ class _Track(Generic[Item]):
         self._changed = threading.Condition()
         self._error: Exception | None = None
         self._ended = threading.Event()
+
+    @property
+    def is_ended(self) -> bool:
+        return self._ended.is_set()
 
     def put(self, item: Item) -> None:
         with self._changed:

@@ -30,7 +30,6 @@ _PROTOCOLS = {
 """Protocols that FFmpeg may use, by the scheme of the URL. Never "file": a playlist of a server
 must not open a file of this machine."""
 _OPTIONS = {
-    "fflags": "nobuffer",
     "flags": "low_delay",
     "analyzeduration": "2000000",  # microseconds
     "probesize": "2000000",
