@@ -245,6 +245,9 @@ class MediaFile:
                     faults.packets,
                     track.kind,
                 )
+            if faults.joins:
+                times = "once" if faults.joins == 1 else f"{faults.joins} times"
+                _LOG.warning("%s: %s timestamps start anew %s", self._name, track.kind, times)
             if repaired := repairs.describe():
                 _LOG.warning("%s: %s timestamps repaired: %s", self._name, track.kind, repaired)
 
