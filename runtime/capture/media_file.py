@@ -179,7 +179,7 @@ class MediaFile:
     def _choose(self, kind: str, wanted: int) -> _Track | None:
         """Return the best track of `kind` of which a frame can be decoded."""
         with open_container(self.path) as container:
-            candidates = list_candidates(container, kind, wanted, self.path)
+            candidates = list_candidates(container, kind, wanted, self._name)
         for number in candidates:
             faults = PacketFaults()
             try:
