@@ -63,10 +63,10 @@ class MediaFile:
         shift_ns = 0
         while True:
             begin = index
-            for t_ns, image in self._decode_frames():
+            for t_ns, shown_ns, image in self._decode_frames():
                 if loop and t_ns >= self._period_ns():
                     break
-                yield VideoFrame(shift_ns + t_ns, index, image)
+                yield VideoFrame(shift_ns + t_ns, index, image, shown_ns=shown_ns)
                 index += 1
             if not loop or index == begin:
                 return
@@ -81,7 +81,8 @@ class MediaFile:
             t_ns = start_ns + first * 1_000_000_000 // self.sample_rate_hz
             yield AudioChunk(t_ns, first, samples)
 
-    def _decode_frames(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def _decode_frames(self) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
+        """Yield the time of each frame, how long the file states that it is shown, its image."""
         last_ns = shift_ns = 0
         step_ns = 1_000_000_000 // 30  # until two frames show the file's own
         for count, frame in enumerate(self._decode("video")):
@@ -99,7 +100,7 @@ class MediaFile:
             turns = round(getattr(frame, "rotation", 0) / 90) % 4
             self.copies_per_frame = 3 if turns else 2
             # Rows of an odd width are padded.
-            yield t_ns, np.ascontiguousarray(np.rot90(image, turns))
+            yield t_ns, _shown_ns(frame), np.ascontiguousarray(np.rot90(image, turns))
 
     def _decode_audio(self) -> Iterator[tuple[int, Float32]]:
         """Yield (index of the first sample, samples). A jump of the index is a gap."""
@@ -243,6 +244,11 @@ def _pick_stream(container: Any, kind: str) -> Any | None:
         if stream.codec_context is not None:
             return stream
     return None
+
+
+def _shown_ns(frame: Any) -> int:
+    """Return how long the file states that a frame is shown, 0 if it does not."""
+    return round((frame.duration or 0) * Fraction(frame.time_base) * 1_000_000_000)
 
 
 def _time_s(frame: Any) -> Fraction:

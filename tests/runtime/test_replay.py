@@ -316,6 +316,18 @@ def test_one_image_and_speech(
     assert estimates[-1].t_ns >= 4 * SECOND - SECOND // 4
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.mov"])
+def test_face_of_a_still_image(
+    make_video: VideoMaker, replay: Callable[..., list[Estimate]], name: str
+) -> None:
+    """It is used as long as the file states that the image is shown."""
+    image = [(0.0, draw_face(0.0))]
+    video_file = make_video(name, image, voice_at(RATE, 5.0), shown_s=3.1)
+    estimates = replay(video_file)
+    assert [e.t_ns for e in estimates] == [n * SECOND // 4 for n in range(21)]
+    assert [e.face is not None for e in estimates] == [True] * 13 + [False] * 8
+
+
 @pytest.mark.parametrize("content", [b"", b"no video", b"\0" * 5000])
 def test_file_that_is_no_video(
     tmp_path: Path, replay: Callable[..., list[Estimate]], content: bytes
