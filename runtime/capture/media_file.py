@@ -100,7 +100,7 @@ class MediaFile:
             turns = round(getattr(frame, "rotation", 0) / 90) % 4
             self.copies_per_frame = 3 if turns else 2
             # Rows of an odd width are padded.
-            yield t_ns, _shown_ns(frame), np.ascontiguousarray(np.rot90(image, turns))
+            yield t_ns, _shown_ns(frame) or step_ns, np.ascontiguousarray(np.rot90(image, turns))
 
     def _decode_audio(self) -> Iterator[tuple[int, Float32]]:
         """Yield (index of the first sample, samples). A jump of the index is a gap."""

@@ -43,7 +43,7 @@ class Clip:
     has_audio = True
 
     def __init__(
-        self, times_s: list[float], audio_s: float, audio_at_s: float = 0.0, stated_s: float = 0.0
+        self, times_s: list[float], audio_s: float, audio_at_s: float = 0.0, stated_s: float = 0.04
     ) -> None:
         self.has_video = bool(times_s)
         self.times_s, self.audio_s, self.audio_at_s = times_s, audio_s, audio_at_s
