@@ -108,7 +108,7 @@ class LiveRun:
             self._trace_writer.request()
 
     def run(self, seconds: float | None = None) -> Runtime:
-        """Run until the source ends, `stop`, or `seconds` after the first frame.
+        """Run until the source ends, `stop`, or `seconds` after the first frame or sample.
 
         Raises ConfigError, EngineError, SourceError, IndicatorError, StoppedDuringStart, and any
         error of a thread."""
@@ -207,7 +207,6 @@ class LiveRun:
         `idle_expected` returns whether there is a known reason for the absence of frames."""
         clock, synchroniser = self._clock, runtime.synchroniser
         timer = EstimateTimer()
-        end_ns: int | None = None
         while not self._stop.is_set():
             frame, dropped = self._frames.take(timer.find_wait_ns(clock.now_ns()) / 1e9)
             woke_ns = clock.now_ns()
@@ -232,10 +231,8 @@ class LiveRun:
                     continue
                 captured_ns = t_ns
                 frame = find_shown(self._frames.newest(), t_ns)
-            if seconds is not None:
-                end_ns = end_ns or t_ns + round(seconds * 1e9)
-                if t_ns >= end_ns:
-                    return
+            if seconds is not None and t_ns - timer.start_ns >= seconds * 1e9:
+                return
             voice_due = runtime.pipeline.is_voice_due(t_ns)
             if frame is not None:
                 search.refresh(frame)

@@ -58,7 +58,8 @@ class FaceSearch:
         self._clock = clock
         self._faults = FaultLog(log, clock=clock)
         self._lock = threading.Lock()
-        self._searched: VideoFrame | None = None
+        self._searched: tuple[int, int] | None = None
+        """Time and index of the newest frame searched: the frame itself is not kept."""
         self._took_ns = 0
 
     def run(self, newest: Callable[[], VideoFrame | None], stop: threading.Event) -> None:
@@ -82,7 +83,7 @@ class FaceSearch:
         if searched is None:
             is_due = frame.shown_ns > 0
         else:
-            is_due = frame.t_ns - searched.t_ns >= max(SLOW_NS, self._tracker.period_ns)
+            is_due = frame.t_ns - searched[0] >= max(SLOW_NS, self._tracker.period_ns)
         if not is_due or self._took_ns > MAX_SEARCH_NS:
             return
         if self._lock.acquire(timeout=MAX_SEARCH_NS / 1e9):
@@ -92,7 +93,7 @@ class FaceSearch:
                 self._lock.release()
 
     def _search(self, frame: VideoFrame) -> None:
-        if frame is self._searched:
+        if (frame.t_ns, frame.index) == self._searched:
             return
         begun_ns = self._clock.now_ns()
         try:
@@ -100,5 +101,5 @@ class FaceSearch:
             self._faults.log_transition("")
         except cv2.error as error:
             self._faults.log_transition(f"face search failed: {error.err}")
-        self._searched = frame
+        self._searched = frame.t_ns, frame.index
         self._took_ns = self._clock.now_ns() - begun_ns

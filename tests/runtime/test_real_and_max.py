@@ -105,7 +105,7 @@ class NoMonitor:
 def play_real(configure: Callable[..., Config], collector: Collector) -> Callable[..., Any]:
     """A function (clip) -> the estimates of a live run of it."""
 
-    def play(clip: Clip) -> list[Estimate]:
+    def play(clip: Clip, seconds: float | None = None) -> list[Estimate]:
         clock = FakeClock(START_NS)
         config = configure("clip.mp4")
         collector.estimates = []
@@ -113,7 +113,7 @@ def play_real(configure: Callable[..., Config], collector: Collector) -> Callabl
         with open_runtime(config, clock) as runtime:
             run._clock, run._frames = clock, PlayedRing(clip, runtime, clock)
             search = FaceSearch(runtime.face_tracker, clock)
-            run._loop(runtime, search, NoMonitor(), lambda: False, None)
+            run._loop(runtime, search, NoMonitor(), lambda: False, seconds)
         return collector.estimates
 
     return play
@@ -125,10 +125,10 @@ def play_max(
 ) -> Callable[..., Any]:
     """A function (clip) -> the estimates of a replay of it."""
 
-    def play(clip: Clip) -> list[Estimate]:
+    def play(clip: Clip, seconds: float | None = None) -> list[Estimate]:
         monkeypatch.setattr(replay, "open_media", lambda *_, **__: clip)
         collector.estimates = []
-        run_replay(configure("clip.mp4"), [collector])
+        run_replay(configure("clip.mp4"), [collector], seconds)
         return collector.estimates
 
     return play
@@ -171,6 +171,16 @@ def test_real_and_max_are_alike(
         assert at_real.face == (at_max.face and pytest.approx(at_max.face, abs=TOLERANCE))
         assert at_real.voice == (at_max.voice and pytest.approx(at_max.voice, abs=TOLERANCE))
         assert at_real.skew_ns == pytest.approx(at_max.skew_ns, abs=1000)
+
+
+@pytest.mark.parametrize("name", ["2 fps", "audio alone", "frames begin late"])
+def test_seconds_are_counted_alike(
+    play_real: Callable[..., list[Estimate]], play_max: Callable[..., list[Estimate]], name: str
+) -> None:
+    """From the first frame or sample."""
+    real, fast = play_real(CLIPS[name], 2.5), play_max(CLIPS[name], 2.5)
+    assert [e.t_ns - START_NS for e in real] == [e.t_ns for e in fast]
+    assert 2.0 * SECOND <= fast[-1].t_ns < 2.5 * SECOND
 
 
 @pytest.mark.parametrize("name", CLIPS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from pathlib import Path
 
 import cv2
@@ -188,6 +189,17 @@ def test_frame_of_a_slow_camera_is_searched_at_once(fps: float, is_slow: bool) -
         search.run(lambda: frame, stopped_after(1))  # noqa: B023 - it is called at once
         assert len(detector.seen) == n + 1
     assert at_once == [False, *[is_slow] * 7]
+
+
+def test_search_keeps_no_frame() -> None:
+    """Its image shows a person, and its memory may be the camera's."""
+    search = FaceSearch(FaceTracker(Script([]), 0.7), FakeClock())
+    image = np.zeros((9, 9, 3), np.uint8)
+    held = weakref.ref(image)
+    search.refresh(VideoFrame(0, 0, image, shown_ns=1))
+    search.run(lambda: None, stopped_after(1))
+    del image
+    assert held() is None
 
 
 def stopped_after(count: int) -> threading.Event:
