@@ -86,6 +86,8 @@ class LiveRun:
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
+        self.source_ended = False
+        """The run ended with its source, not by `stop` and not at its time."""
         self._stop = threading.Event()
         self._stopping = False
         self._frames = FrameRing()
@@ -140,7 +142,7 @@ class LiveRun:
                     runtime,
                     search,
                     monitor,
-                    lambda: not indicator.lit or sources.camera_is_reopening,
+                    lambda: not indicator.lit or sources.is_reopening,
                     seconds,
                 )
             except SinkClosed:
@@ -223,6 +225,7 @@ class LiveRun:
                 ended = self._frames.ended  # read before the audio: nothing comes after it
                 audio_ns = synchroniser.fresh_audio_ns(woke_ns)
                 if ended and (audio_ns is None or audio_ns < timer.due_ns):
+                    self.source_ended = not self._stop.is_set()
                     return
                 if not ended and not timer.is_due(woke_ns):
                     continue

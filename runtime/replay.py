@@ -20,7 +20,7 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
     """Replay until the end of the media or for `seconds` of its time. Raises ConfigError,
     EngineError and SourceError. The clock only measures how long the work takes."""
     clock = MonotonicClock()
-    media = open_media(config.source.name)
+    media = open_media(config.source)
     with open_runtime(config, clock, report_build_progress) as runtime:
         end_ns = None if seconds is None else round(seconds * 1e9)
         track_due_ns = 0
