@@ -2,8 +2,9 @@
 
 The door of the folder. `open_preprocessor` picks the backend: `cpu/` or `cuda/`, which nothing
 outside imports. Public modules beside it: `spec` (shape and scaling of a network's input), `pixels`
-(pixel formats), `bgr_image` (frames for OpenCV), `memory` (memory that CPU and GPU share),
-`reference` (the reference implementation). Importing this package loads neither Numba nor CUDA.
+(pixel formats), `bgr_image` (frames for OpenCV), `channel_mixer` (audio channels to one), `memory`
+(memory that CPU and GPU share), `reference` (the reference implementation). Importing this package
+loads neither Numba nor CUDA.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .channel_mixer import ChannelMixer
 from .cpu.cache import can_write, copy_readonly_cache
 from .cuda.device import DEVICE_NODES, PreprocessorError, has_gpu, is_simulated
 from .memory import DeviceArray, Tensor
@@ -22,6 +24,7 @@ from .spec import ImageSpec, MelSpec
 __all__ = [
     "DEVICE_NODES",
     "PREPROCESSORS",
+    "ChannelMixer",
     "DeviceArray",
     "ImageSpec",
     "LogMel",
@@ -97,6 +100,7 @@ def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor
     if name not in PREPROCESSORS:
         raise ValueError(f"preprocessor {name!r} is not one of {', '.join(PREPROCESSORS)}")
     copy_readonly_cache()
+    ChannelMixer(1, mel.sample_rate_hz)  # compiles its kernel, before audio arrives
     # "auto" does not open Numba's simulator: no engine can read its simulated GPU memory.
     if name == "cuda" or (name == "auto" and has_gpu() and not is_simulated()):
         from .cuda.preprocessor import CudaPreprocessor

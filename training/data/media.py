@@ -15,6 +15,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kernels.channel_mixer import ChannelMixer, to_float
 from ..errors import DatasetError
 
 MAX_SIDE_PX = 4096
@@ -49,22 +50,27 @@ def _start_s(container: Any) -> float:
 def decode_audio(path: Path, sample_rate_hz: int) -> tuple[NDArray[np.float32], float]:
     """Decode the first audio track -> mono (n,) in -1..1 at `sample_rate_hz`, resampled if needed,
     and the time of its first sample in seconds. Raises DatasetError."""
-    parts: list[NDArray[np.int32]] = []
+    parts: list[NDArray[np.float32]] = []
     first_s: float | None = None
     with _open_media(path, "audio") as container:
         if not container.streams.audio:
             raise DatasetError(f"{path}: no audio")
-        # Integers, as in the runtime: with floats FFmpeg makes two equal channels 1.41 times
-        # too loud.
-        resampler = av.AudioResampler("s32", "mono", sample_rate_hz)
+        resampler = av.AudioResampler("flt", "mono", sample_rate_hz)
+        mixer: ChannelMixer | None = None
         for frame in container.decode(audio=0):
+            num_channels = len(frame.layout.channels)
+            if mixer is None or num_channels != mixer.num_channels:
+                mixer = ChannelMixer(num_channels, frame.sample_rate)
             if first_s is None:
                 first_s = float(frame.time or 0) - _start_s(container)
-            parts += [r.to_ndarray()[0] for r in resampler.resample(frame)]
+            mixed = mixer.mix(to_float(frame.to_ndarray(), num_channels))
+            mono = av.AudioFrame.from_ndarray(mixed[None], format="flt", layout="mono")
+            mono.sample_rate = frame.sample_rate
+            parts += [r.to_ndarray()[0] for r in resampler.resample(mono)]
         if first_s is None:
             raise DatasetError(f"{path}: no audio")
         parts += [r.to_ndarray()[0] for r in resampler.resample(None)]
-    return np.concatenate(parts).astype(np.float32) / np.float32(2**31), first_s
+    return np.concatenate(parts), first_s
 
 
 def decode_frames(path: Path, every_s: float = 0.0) -> Iterator[tuple[float, NDArray[np.uint8]]]:
