@@ -54,7 +54,7 @@ class Estimator:
     """Turns network outputs into predictions. For one thread.
 
     For each moment call, in this order: `update_face` if there is a frame, `update_voice` if
-    `is_voice_due`, then `estimate`.
+    `is_voice_due`, else `drop_voice` if there is no speech any more, then `estimate`.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Estimator:
         """Fuse the face of `t_ns`, if there is one, with the last voice while it is fresh."""
         face, self._face = self._face, None
         if t_ns - self._voice_ns > MAX_VOICE_AGE_NS:
-            self._drop_voice()
+            self.drop_voice()
         if face is None and self._memory is not None:
             self._memory.expire_faces(t_ns)
         if face is None and self._voice is None:
@@ -140,7 +140,8 @@ class Estimator:
         if self._memory is not None:
             self._memory.wipe()
 
-    def _drop_voice(self) -> None:
+    def drop_voice(self) -> None:
+        """Forget the last voice: it is old, or its speaker is silent."""
         if self._voice is not None:
             self._voice = None
             if self._memory is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.spec import MelSpec
 from .base import Arrays, Engine, EngineError
 from .bundles import EMBEDDING_SIZE, FUSION, Bundle, FusionEntry, Manifest
 
@@ -47,6 +48,11 @@ def golden_input(manifest: Manifest, network: str) -> dict[str, NDArray[np.float
     }
 
 
+def golden_mel(mel: MelSpec, columns: int) -> NDArray[np.float32]:
+    """Return the same formula as input of the voice-activity network: (1, num_mels, columns)."""
+    return _sine(1, mel.num_mels, columns)
+
+
 def _sine(*shape: int) -> NDArray[np.float32]:
     i = np.arange(np.prod(shape), dtype=np.float64)
     return np.sin(0.1 * i + 1e-5 * i * i).reshape(shape).astype(np.float32)
@@ -75,6 +81,16 @@ def check_golden_output(engine: Engine, bundle: Bundle, network: str) -> None:
     _compare(path, outputs, "logits", golden_logits, field, tolerance)
     if bundle.manifest.fusion is not None:
         _require_output(path, outputs, "embedding", EMBEDDING_SIZE)  # of the fusion network
+
+
+def check_golden_speech(speech: float, golden: float, path: Path) -> None:
+    """Compare the probability of speech in `golden_mel` with the golden one. Raises EngineError."""
+    difference = abs(speech - golden)
+    if not difference <= TOLERANCE:
+        raise EngineError(
+            f"{path}: differs by {difference:.3g} from bundle.json voice_activity.golden_speech for"
+            f" the golden input, {TOLERANCE} allowed"
+        )
 
 
 def _require_output(path: Path, outputs: Arrays, name: str, size: int) -> NDArray[np.float32]:

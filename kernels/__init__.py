@@ -34,6 +34,7 @@ __all__ = [
     "Tensor",
     "can_write",
     "has_gpu",
+    "open_log_mel",
     "open_preprocessor",
 ]
 
@@ -54,6 +55,7 @@ class LogMel(Protocol):
     def push(self, samples: NDArray[np.float32]) -> int: ...
     def window(self, end_column: int | None = None) -> tuple[Any, Any]: ...
     def levels_db(self, end_column: int | None = None) -> NDArray[np.float32]: ...
+    def wipe(self) -> None: ...
 
 
 class Preprocessor(Protocol):
@@ -114,3 +116,12 @@ def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor
     from .cpu.preprocessor import CpuPreprocessor
 
     return CpuPreprocessor(image, mel)
+
+
+def open_log_mel(spec: MelSpec) -> LogMel:
+    """Open a log-mel on the CPU, for audio beside that of a preprocessor."""
+    copy_readonly_cache()
+    from .cpu.mel import StreamingLogMel, compile_push
+
+    compile_push()
+    return StreamingLogMel(spec)

@@ -93,6 +93,8 @@ class Estimate:
     of this one is not known yet."""
     level: str
     """Name of the quality level."""
+    voice_activity: float = 0.0
+    """Probability of speech in the last moments, 0..1; 0 without audio."""
 
 
 @dataclass(frozen=True, slots=True)

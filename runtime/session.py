@@ -19,6 +19,7 @@ import numpy as np
 from ..engines.base import Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
 from ..engines.face_tracker import FaceTracker
+from ..engines.speech_tracker import open_speech_tracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
@@ -188,6 +189,9 @@ def open_runtime(
             for network, inputs in warmup_inputs(run_level, preprocessor).items():
                 run_level.engines[network].warm_up(inputs)
         best = levels[0]
+        speech = open_speech_tracker(bundle) if config.engines.name != "null" else None
+        if speech is not None:
+            stack.callback(speech.wipe)
         pipeline = Pipeline(
             manifest,
             best.engines,
@@ -196,9 +200,10 @@ def open_runtime(
             clock,
             config.output.smoothing_s,
             config.voice.min_level_db,
+            speech,
         )
         synchroniser = Synchroniser(
-            preprocessor.mel, config.sync.max_wait_ms if controlled else 0.0
+            preprocessor.mel, config.sync.max_wait_ms if controlled else 0.0, speech
         )
         runtime = Runtime(
             choice,

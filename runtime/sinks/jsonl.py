@@ -98,6 +98,7 @@ def encode_estimate(estimate: Estimate) -> bytes:
         "latency_ms": round(float(estimate.latency_us) / 1e3, 3),
         "stages_ms": _round_all(estimate.stages_us, scale=1e-3, digits=3),
         "level": estimate.level,
+        "voice_activity": round(float(estimate.voice_activity), 3),
     }
     return msgspec.json.encode(fields) + b"\n"
 

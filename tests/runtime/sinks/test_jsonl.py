@@ -56,6 +56,7 @@ def test_line_has_the_frozen_keys() -> None:
         ("latency_ms", 12.346),
         ("stages_ms", {"wait": 0.001, "face": 8.765}),
         ("level", "full"),
+        ("voice_activity", 0.0),
     ]
 
 
