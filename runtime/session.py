@@ -130,7 +130,7 @@ class Runtime:
             stages_us = estimate.stages_us
             waited_us = stages_us["wait"] + stages_us["sync"]
             work_us = estimate.latency_us - waited_us
-            if window.frame is None:
+            if window.frame is None or captured_ns != window.frame.t_ns:
                 waited_us = 0.0  # it is the age of the newest audio, no delay
             self._control_quality(self.quality, now_ns, waited_us / 1e3, work_us / 1e3, stages_us)
 

@@ -1,9 +1,10 @@
 """Opens the sources that a run reads, by name.
 
 In: the configuration's `source` section. Out: a `Sources` pair, or for media a `Media`.
-A source is "camera" (the first that captures), a device ("/dev/video2", "csi://0"), "demo" or a
-file. A microphone is "default", an index or a part of a device's name. A device or file that is
-named must work, else SourceError. "auto" uses what exists and logs a warning when it falls back.
+A source is "camera" (the first that captures), a device ("/dev/video2", "csi://0"), "none" (a
+microphone alone), "demo" or a file. A microphone is "default", an index or a part of a device's
+name. What is named must work, else SourceError. "auto" uses what exists and logs a warning when it
+falls back.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ from __future__ import annotations
 import functools
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
+
+import msgspec
 
 from ..clock import Clock
 from ..config import Source
 from ..messages import AudioSource, Faultable, SourceError, VideoSource
-from .camera import CameraSettings, is_camera, list_cameras
+from .camera import CameraSettings, list_cameras
 from .camera_opener import CameraOpener
 from .playback import Media, Playback
 from .reconnect import FAIL_FAST, ReconnectingAudio, ReconnectingVideo, WaitPolicy
+from .source_name import find_kind, find_path, path_exists, show_source
+from .turning import Turn, TurnedMedia, TurnedVideo
 
 _LOG = logging.getLogger(__name__)
 
-_ALLOWED = 'a source is "auto", "camera", a device (/dev/video0, csi://0), "demo" or a file'
+_ALLOWED = 'a source is "auto", "camera", a device (/dev/video0, csi://0), "none", "demo" or a file'
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Sources:
     video: VideoSource | None
     audio: AudioSource | None
     name: str
-    """The source in use: a camera's device, "demo" or the file."""
+    """The source in use, to be shown: a camera's device, "microphone", "demo" or the file."""
     camera: ReconnectingVideo | None = None
     """`video`, where it is a device that reconnects after a failure."""
     microphone: ReconnectingAudio | None = None
@@ -44,9 +48,11 @@ class Sources:
         return tuple(device for device in (self.camera, self.microphone) if device is not None)
 
     @property
-    def camera_is_reopening(self) -> bool:
-        """Whether no frame comes for a known reason: the camera is being opened again."""
-        return self.camera is not None and self.camera.is_reopening
+    def is_reopening(self) -> bool:
+        """Whether nothing comes for a known reason: the camera, or the microphone where there is
+        no camera, is being opened again."""
+        device = self.camera if self.video is not None else self.microphone
+        return device is not None and device.is_reopening
 
     def close(self) -> None:
         for source in (self.video, self.audio):
@@ -78,42 +84,62 @@ def open_sources(
         name = next(iter(list_cameras()), "demo")
         if name == "demo":
             _LOG.warning("no camera (no /dev/video* that captures): showing the demo instead")
-    if not is_camera(name):
-        playback = Playback(open_media(name), clock, loop=source.loop)
-        return Sources(playback.video, playback.audio, name)
+    kind = find_kind(name)
+    if kind == "none":
+        audio = _open_microphone(source, clock, replace(wait_policy, optional=False))
+        return Sources(None, audio, audio.name, microphone=audio)
+    if kind != "camera":
+        media = open_media(msgspec.structs.replace(source, name=name))
+        playback = Playback(media, clock, loop=source.loop)
+        return Sources(playback.video, playback.audio, show_source(name))
     settings = CameraSettings(
         source.width_px, source.height_px, source.camera_fps, source.capture, for_gpu
     )
-    video = _open_camera(name, settings, clock, wait_policy)
+    camera = _open_camera(name, settings, clock, wait_policy)
+    turn = _find_turn(source)
+    video = camera if turn.is_none else TurnedVideo(camera, turn)
     if source.microphone == "none":
-        return Sources(video, None, name, camera=video)
+        return Sources(video, None, name, camera=camera)
     try:
-        audio = _open_microphone(source, clock, wait_policy)
+        optional = wait_policy.wait_for_first and source.microphone == "auto"
+        audio = _open_microphone(source, clock, replace(wait_policy, optional=optional))
     except SourceError as error:
         if source.microphone != "auto":
             video.close()
             raise
         _LOG.warning("continuing without a microphone: %s", error)
-        return Sources(video, None, name, camera=video)
-    return Sources(video, audio, name, camera=video, microphone=audio)
+        return Sources(video, None, name, camera=camera)
+    return Sources(video, audio, name, camera=camera, microphone=audio)
 
 
-def open_media(name: str) -> Media:
+def open_media(source: Source) -> Media:
     """Open "demo" or a file, for `merge_events` (as fast as possible) or a `Playback` (real time).
 
     Raises SourceError.
     """
-    if name == "demo":
+    media = _open_media(source.name)
+    turn = _find_turn(source)
+    return media if turn.is_none else TurnedMedia(media, turn)
+
+
+def _find_turn(source: Source) -> Turn:
+    return Turn(source.rotate, source.mirror)
+
+
+def _open_media(name: str) -> Media:
+    kind = find_kind(name)
+    if kind == "demo":
         from .demo import Demo
 
         return Demo()
-    if is_camera(name) or name == "auto":
-        raise SourceError(f"{name!r} cannot be replayed; give a file or demo")
-    if not Path(name).exists():
-        raise SourceError(f"source {name}: no such file ({_ALLOWED})")
+    if kind not in ("file", "pipe"):
+        raise SourceError(f"{show_source(name)!r} cannot be replayed; give a file or demo")
+    path = find_path(name)
+    if not (name and path_exists(path)):
+        raise SourceError(f"source {show_source(name)}: no such file ({_ALLOWED})")
     from .media_file import MediaFile
 
-    return MediaFile(name)
+    return MediaFile(path)
 
 
 def _open_camera(
@@ -149,5 +175,5 @@ def _open_microphone(source: Source, clock: Clock, wait_policy: WaitPolicy) -> R
         f"microphone {name}" if device else "microphone",
         lambda: Microphone(clock, device=device, chunk_ms=source.microphone_chunk_ms),
         clock,
-        replace(wait_policy, optional=wait_policy.wait_for_first and name == "auto"),
+        wait_policy,
     )

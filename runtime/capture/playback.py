@@ -22,6 +22,9 @@ _FRAMES_AHEAD = 4  # 11 MB at 1280x720; covers a decoder that is late by 100 ms
 _CHUNKS_AHEAD = 20  # 200 ms
 _JOIN_TIMEOUT_S = 2.0
 
+MAX_SHOWN_NS = 2_000_000_000
+"""A frame is shown until the next one, and at most so long unless the media state more."""
+
 PLAYBACK_CLOCK = "media time since the start, on the monotonic clock"
 
 Item = TypeVar("Item", bound=VideoFrame | AudioChunk)
@@ -43,27 +46,39 @@ class Media(Protocol):
         """Yield the audio in chunks of 10 ms, `t_ns` in media time."""
 
 
-def merge_events(
-    media: Media, *, loop: bool = False, to_last_frame: bool = False
-) -> Iterator[VideoFrame | AudioChunk]:
-    """Yield frames and audio in time order. Audio that ends by a frame's time comes before it.
-
-    With `to_last_frame`, media that have frames end with the last of them.
-    """
-    frames = media.frames(loop=loop) if media.has_video else iter(())
+def merge_events(media: Media, *, loop: bool = False) -> Iterator[VideoFrame | AudioChunk]:
+    """Yield frames and audio in the order of their times. Audio that begins before a frame comes
+    before it, so that all audio up to the frame is known, as it is in real time."""
+    frames = _show_until_next(media.frames(loop=loop) if media.has_video else iter(()))
     chunks = media.chunks(loop=loop) if media.has_audio else iter(())
     frame = next(frames, None)
     for chunk in chunks:
-        end_ns = _end_ns(chunk, media.sample_rate_hz)
-        while frame is not None and frame.t_ns < end_ns:
+        while frame is not None and frame.t_ns <= chunk.t_ns:
             yield frame
             frame = next(frames, None)
-        if frame is None and to_last_frame and media.has_video:
-            return
         yield chunk
     if frame is not None:
         yield frame
         yield from frames
+
+
+def _show_until_next(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """Yield each of `frames` with the time that it is shown."""
+    frame = next(frames, None)
+    while frame is not None:
+        following = next(frames, None)
+        yield _show_until(frame, following)
+        frame = following
+
+
+def _show_until(frame: VideoFrame, following: VideoFrame | None) -> VideoFrame:
+    """Return `frame` with the time that it is shown: until `following`, but after a pause of the
+    camera or with a wrong timestamp no longer than `MAX_SHOWN_NS` or what the media state. Without
+    `following` it is what the media state."""
+    if following is None:
+        return frame
+    gap_ns = following.t_ns - frame.t_ns
+    return replace(frame, shown_ns=min(gap_ns, max(MAX_SHOWN_NS, frame.shown_ns)))
 
 
 class Playback:
@@ -165,7 +180,7 @@ class _Track(Generic[Item]):
         start_ns = self._start.t_ns()
         if self._start.clock.sleep_until_ns(start_ns + self._due_ns(item), self._stop):
             return None
-        return replace(item, t_ns=start_ns + item.t_ns)
+        return replace(self._complete(item), t_ns=start_ns + item.t_ns)
 
     def close(self) -> None:
         self._stop.set()
@@ -179,6 +194,10 @@ class _Track(Generic[Item]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _complete(self, item: Item) -> Item:
+        """Return `item` with what is known of it once it is due."""
+        return item
 
     def _decode(self) -> None:
         try:
@@ -223,6 +242,11 @@ class PlayedVideo(_Track[VideoFrame]):
             "decode-video",
             background,
         )
+
+    def _complete(self, item: VideoFrame) -> VideoFrame:
+        with self._changed:
+            following = self._queue[0] if self._queue else None
+        return _show_until(item, following)
 
     @property
     def path(self) -> CapturePath:

@@ -2,16 +2,17 @@
 
 from .buffers import FrameRing
 from .face_tracker import one_opencv_thread, open_detector, run_face_tracker
-from .pacing import AudioOnlyTimer, FrameRateLimiter
+from .pacing import EstimateTimer, FrameRateLimiter, find_shown
 from .pipeline import Pipeline
 from .sync import Synchroniser
 
 __all__ = [
-    "AudioOnlyTimer",
+    "EstimateTimer",
     "FrameRateLimiter",
     "FrameRing",
     "Pipeline",
     "Synchroniser",
+    "find_shown",
     "one_opencv_thread",
     "open_detector",
     "run_face_tracker",

@@ -67,6 +67,15 @@ class Synchroniser:
             return None
         return round(self.audio_clock.time_of(self.ring.end_sample))
 
+    def first_audio_ns(self) -> int | None:
+        """Return the capture time of the first sample, None before it."""
+        return round(self.audio_clock.time_of(0)) if self.audio_clock.locked else None
+
+    def fresh_audio_ns(self, now_ns: int) -> int | None:
+        """Return the capture time of the newest sample, None if it is too old at `now_ns`."""
+        t_ns = self.newest_audio_ns()
+        return t_ns if t_ns is not None and now_ns - t_ns <= self.MAX_SKEW_NS else None
+
     def wipe(self) -> None:
         """Overwrite all audio with zeros."""
         self.ring.clear()

@@ -188,6 +188,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2
         (["--set", "profile=workplace"], "Article 5(1)(f)"),
         (["--output", "jsonl:/none/out"], "/none/out"),
         (["--output", "null", "console", "x"], "'x'"),
+        (["--source", "none", "--set", "source.microphone=none"], "source.microphone"),
     ],
 )
 def test_usage_error_in_a_value(
@@ -203,7 +204,9 @@ def test_usage_error_in_a_value(
     [
         (["--source", "none.mp4"], "none.mp4"),
         (["--source", "/dev/video99"], "/dev/video99"),
-        (["--source", ""], "folder"),
+        (["--source", ""], "no such file"),
+        (["--source", "/dev"], "/dev"),
+        (["--source", "none", "--set", "source.microphone=x"], "none"),
         (["--set", "face.yunet_file=none.onnx"], "face.yunet_file"),
     ],
 )
@@ -297,12 +300,23 @@ def test_usage_errors(capsys: pytest.CaptureFixture[str], arguments: list[str]) 
     assert "usage: emotion-edge" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["it's.mp4", "a: b.mp4", "1", "null", "[x]", "#.mp4", "~"])
+@pytest.mark.parametrize("name", ["it's.mp4", "a: b.mp4", "1", "null", "[x]", "#.mp4", "~.mp4"])
 def test_file_names_are_not_yaml(
     capsys: pytest.CaptureFixture[str], null_engine: list[str], name: str
 ) -> None:
     line = refuse(capsys, "--source", name, "--output", "null", *null_engine, code=4)
     assert f"source {name}:" in line
+
+
+@pytest.mark.parametrize("option", ["--source=", "--set=source.name="])
+def test_file_name_of_any_bytes(video_file: Path, null_engine: list[str], option: str) -> None:
+    """A name that is not UTF-8, of two lines and of what YAML would read as a mapping."""
+    name = os.fsencode(video_file.parent) + b"/-caf\xe9: new\nline #1.mp4"
+    video_file.rename(os.fsdecode(name))
+    options = [os.fsencode(option) + name, "--pace", "max", "--output", "jsonl:-", *null_engine]
+    done = subprocess.run([*RUN, *options], capture_output=True, timeout=TIMEOUT_S, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(done.stdout.splitlines()) == 18
 
 
 def test_settings_in_a_file(

@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 import threading
+import types
 import urllib.request
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ import pytest
 
 from emotion_edge.runtime import health
 from emotion_edge.runtime import live as live_module
-from emotion_edge.runtime.capture import Sources
+from emotion_edge.runtime.capture import Sources, microphone
 from emotion_edge.runtime.capture.reconnect import ReconnectingAudio, ReconnectingVideo
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, ConfigError
@@ -301,6 +302,28 @@ def test_live_run_of_an_audio_file(
 
 class EarlyError(Exception):
     """Raised by a sink."""
+
+
+@pytest.mark.usefixtures("no_thread_left")
+def test_microphone_alone(
+    configure: Callable[..., Config], collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Estimates come from audio, four a second. While the microphone is away the run is alive."""
+    monkeypatch.setitem(sys.modules, "pyaudio", types.ModuleType("pyaudio"))
+    opened: list[FakeMicrophone] = []
+
+    def open_microphone(*_: object, **__: object) -> FakeMicrophone:
+        opened.append(FakeMicrophone(0.8))
+        return opened[-1]
+
+    monkeypatch.setattr(microphone, "Microphone", open_microphone)
+    run = LiveRun(configure("none"), [collector])
+    collector.on_publish = lambda _: run.stop() if len(opened) == 2 else None
+    runtime = run.run()
+    assert runtime.capture_path is None
+    assert {estimate.face for estimate in collector.estimates} == {None}
+    times = [estimate.t_ns for estimate in collector.estimates]
+    assert times == sorted(times)
 
 
 @pytest.mark.parametrize("fails", [False, True])
