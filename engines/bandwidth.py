@@ -63,7 +63,7 @@ class BandwidthMeter:
         """Whether there was speech, and nothing in it shows that the source is wide-band. Wide-band
         speech shows it in its first five columns."""
         # One wide column shows nothing: audio that begins or breaks off in a word gives it too.
-        return 0 < self._num_columns and self._num_wide <= max(
+        return self._num_columns > 0 and self._num_wide <= max(
             1.0, MAX_WIDE_SHARE * self._num_columns
         )
 
