@@ -83,8 +83,9 @@ class Faces(Section, frozen=True):
 
 
 class Voice(Section, frozen=True):
-    min_level_db: Annotated[float, Meta(ge=-100, le=0)] = -55.0
-    """Audio whose loud parts stay under this level (dB of full scale) counts as silence."""
+    min_level_db: Annotated[float, Meta(ge=-100, le=0)] = -100.0
+    """Speech whose loud parts stay under this level (dB of full scale) is not used, to leave out
+    people far away; -100: all speech is used."""
 
 
 class Sync(Section, frozen=True):

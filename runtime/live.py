@@ -329,7 +329,7 @@ class LiveRun:
         self._trace_writer = TraceWriter(runtime.trace, Path(folder)) if folder else None
         components = Components(
             pollable=(indicator, StateDisk()),
-            devices=sources.devices,
+            devices=(*sources.devices, runtime.pipeline),
             workers=self._workers,
             displays=self._screens,
         )

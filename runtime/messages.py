@@ -120,6 +120,8 @@ class Estimate:
     """Name of the quality level."""
     faces: tuple[FaceEstimate, ...] = ()
     """Each face, the main one first, whose result is that of the whole estimate."""
+    voice_activity: float = 0.0
+    """Probability of speech in the last moments, 0..1; 0 without audio."""
 
 
 @dataclass(frozen=True, slots=True)

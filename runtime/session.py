@@ -20,6 +20,7 @@ from ..engines.base import Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
 from ..engines.face_detector import open_detector
 from ..engines.face_tracker import FaceTracker
+from ..engines.speech_tracker import open_speech_tracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
@@ -194,6 +195,9 @@ def open_runtime(
                 run_level.engines[network].warm_up(inputs)
         warm_up_several_faces(levels, preprocessor, config.faces.max)
         best = levels[0]
+        speech = open_speech_tracker(bundle) if config.engines.name != "null" else None
+        if speech is not None:
+            stack.callback(speech.wipe)
         pipeline = Pipeline(
             manifest,
             best.engines,
@@ -203,9 +207,10 @@ def open_runtime(
             config.output.smoothing_s,
             config.voice.min_level_db,
             config.faces.max,
+            speech,
         )
         synchroniser = Synchroniser(
-            preprocessor.mel, config.sync.max_wait_ms if controlled else 0.0
+            preprocessor.mel, config.sync.max_wait_ms if controlled else 0.0, speech
         )
         runtime = Runtime(
             choice,

@@ -123,6 +123,18 @@ class FaceDetectorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """`NUM_GOLDEN_SCORES` of its scores for `golden_luma`, on the machine that exported it."""
 
 
+class VoiceActivityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The network that detects speech: input "mel" (1, num_mels, columns), output "speech" (1,)."""
+
+    file: str
+    columns: int
+    """Number of newest log-mel columns in its input."""
+    threshold: float
+    """Mean probability of speech from which the voice network may run."""
+    golden_speech: float
+    """Its output for `golden_mel`, on the machine that exported it."""
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`bundle.json`."""
 
@@ -141,6 +153,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     fusion: FusionEntry | None = None
     """Without it the class probabilities of face and voice are averaged."""
     face_detector: FaceDetectorEntry | None = None
+    """Without it that of the bundle that ships is used."""
+    voice_activity: VoiceActivityEntry | None = None
     """Without it that of the bundle that ships is used."""
 
     @property

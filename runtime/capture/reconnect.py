@@ -18,6 +18,7 @@ from ..messages import (
     AudioChunk,
     AudioSource,
     CapturePath,
+    Float32,
     SourceError,
     VideoFrame,
     VideoSource,
@@ -30,6 +31,11 @@ MAX_DELAY_NS = 5_000_000_000
 OPEN_TIMEOUT_NS = 30_000_000_000
 """A device that delivers nothing for this long after an attempt to open it hangs in its driver. The
 slowest cameras take a few seconds, and attempts are at most five seconds apart."""
+DEAD_S = 5.0
+"""A microphone whose samples have been constant for so long is dead or muted. The noise of a quiet
+room never is."""
+_DEAD_LEVEL = 1e-8
+"""Under the smallest step of 24 bits, and over what the DC filter leaves of a constant."""
 PAUSE_POLL_NS = 100_000_000
 """Interval between checks of whether capture is allowed again."""
 
@@ -254,6 +260,9 @@ class ReconnectingAudio(ReconnectingSource[AudioChunk]):
     ) -> None:
         self.sample_rate_hz = 0
         numbers = SampleNumbers()
+        self._num_constant = 0
+        """Samples since the last sound."""
+        self._signal = FaultLog(_LOG, f"{name} has a signal again", clock)
 
         def open_at_same_rate() -> AudioSource:
             source = open_source()
@@ -264,6 +273,22 @@ class ReconnectingAudio(ReconnectingSource[AudioChunk]):
             return source
 
         def renumber(chunk: AudioChunk, first: bool) -> AudioChunk:
+            self._note_signal(chunk.samples)
             return numbers.renumber(chunk, first, self.sample_rate_hz)
 
         super().__init__(name, open_at_same_rate, clock, renumber, wait_policy)
+
+    @property
+    def fault(self) -> str:
+        """The present fault: the microphone is missing, or it is dead; "" for none."""
+        return super().fault or self._signal.fault
+
+    def _note_signal(self, samples: Float32) -> None:
+        """Set or end the fault of a microphone that delivers zeros or a constant."""
+        if max(samples.max(), -samples.min()) > _DEAD_LEVEL:
+            self._num_constant = 0
+        else:
+            self._num_constant += len(samples)
+        dead = self._num_constant >= DEAD_S * self.sample_rate_hz
+        fault = f"{self.name} delivers only zeros: it is muted or dead" if dead else ""
+        self._signal.log_transition(fault)

@@ -16,6 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kernels.channel_mixer import ChannelMixer, to_float
 from ..errors import DatasetError
 
 MAX_SIDE_PX = 4096
@@ -60,35 +61,40 @@ def _start_s(container: Any) -> float:
 
 def decode_audio(path: Path, sample_rate_hz: int) -> tuple[NDArray[np.float32], float]:
     """Decode the default audio track, else the first -> mono (n,) in -1..1 at `sample_rate_hz`,
-    resampled if needed, and the time of its first sample in seconds. Raises DatasetError, also for
-    a file that holds less than its header states, or samples that are not finite."""
-    parts: list[NDArray[np.int32]] = []
+    mixed as on the device and resampled if needed, and the time of its first sample in seconds.
+    Raises DatasetError, also for a file that holds less than its header states, or samples that
+    are not finite."""
+    parts: list[NDArray[np.float32]] = []
     first_s: float | None = None
     with _open_media(path, "audio") as container:
         stream = _pick_track(container.streams.audio)
         if stream is None:
             raise DatasetError(f"{path}: no audio")
         stated_s = _stated_duration_s(path, container)
-        # Integers, as in the runtime: with floats FFmpeg makes two equal channels 1.41 times
-        # too loud.
-        resampler = av.AudioResampler("s32", "mono", sample_rate_hz)
+        resampler = av.AudioResampler("flt", "mono", sample_rate_hz)
+        mixer: ChannelMixer | None = None
         for frame in container.decode(stream):
+            num_channels = len(frame.layout.channels)
+            if mixer is None or num_channels != mixer.num_channels:
+                mixer = ChannelMixer(num_channels, frame.sample_rate)
             if first_s is None:
                 first_s = float(frame.time or 0) - _start_s(container)
-            holds_floats = frame.format.name.startswith(("flt", "dbl"))
-            if holds_floats and not np.isfinite(frame.to_ndarray()).all():
+            samples = to_float(frame.to_ndarray(), num_channels)
+            if not np.isfinite(samples).all():
                 raise DatasetError(f"{path}: holds samples that are not finite numbers")
-            parts += [r.to_ndarray()[0] for r in resampler.resample(frame)]
+            mono = av.AudioFrame.from_ndarray(mixer.mix(samples)[None], "flt", "mono")
+            mono.sample_rate = frame.sample_rate
+            parts += [r.to_ndarray()[0] for r in resampler.resample(mono)]
         if first_s is None:
             raise DatasetError(f"{path}: no audio")
         parts += [r.to_ndarray()[0] for r in resampler.resample(None)]
-    samples = np.concatenate(parts).astype(np.float32) / np.float32(2**31)
-    held_s = len(samples) / sample_rate_hz
+    audio = np.concatenate(parts)
+    held_s = len(audio) / sample_rate_hz
     if held_s < MIN_COMPLETE * stated_s:
         raise DatasetError(
             f"{path}: truncated: holds {held_s:.2f} s, its header states {stated_s:.2f} s"
         )
-    return samples, first_s
+    return audio, first_s
 
 
 def decode_frames(path: Path, every_s: float = 0.0) -> Iterator[tuple[float, NDArray[np.uint8]]]:

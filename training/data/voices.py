@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kernels.channel_mixer import DC_HZ
 from ...kernels.spec import MelSpec
 from ..errors import DatasetError
 from .cache import FeatureCache
@@ -72,7 +73,8 @@ def audio_recipe(spec: MelSpec) -> Recipe:
         scaled = np.round(audio * np.float32(_FULL_SCALE))
         return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
-    return Recipe("sounds", "recordings", {"sample_rate_hz": spec.sample_rate_hz}, decode)
+    settings = {"sample_rate_hz": spec.sample_rate_hz, "dc_hz": DC_HZ}
+    return Recipe("sounds", "recordings", settings, decode)
 
 
 def load_voices(
