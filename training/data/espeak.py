@@ -25,8 +25,8 @@ def _words(text: str) -> tuple[str, ...]:
 
 LANGUAGES = _words(
     "af an ar az ba bg bn bs ca cmn cs cy da de en-029 en-gb en-us eo es et eu fa fr-fr ga gd "
-    "gu he hr hu hy id is it ka kk kn ko ku ky la lb lt lv mk ml mr ms mt my ne nl or pa pl pt- "
-    "br pt ro sd si sk sl sq sr sv ta te tn tt uk ur uz yue"
+    "gu he hr hu hy id is it ka kk kn ko ku ky la lb lt lv mk ml mr ms mt my ne nl or pa pl "
+    "pt-br pt ro sd si sk sl sq sr sv ta te tn tt uk ur uz yue"
 )
 """For training."""
 HELD_OUT_LANGUAGES = ("el", "fi", "hi", "ja", "nb", "ru", "sw", "th", "tr", "vi")
