@@ -12,7 +12,7 @@ from .ferplus import FaceSet, load_ferplus
 from .folder import FolderItem, load_folder
 from .images import read_image
 from .media import decode_audio, decode_frames
-from .noise import SUFFIXES, esc_fold, is_for_training, load_noises
+from .noise import SUFFIXES, TRAINING_SOUND_FOLDS, esc_fold, is_for_training, load_noises
 from .ravdess import (
     EMOTIONS8,
     TEST_FOLDS,
@@ -33,6 +33,7 @@ __all__ = [
     "LANGUAGES",
     "SUFFIXES",
     "TEST_FOLDS",
+    "TRAINING_SOUND_FOLDS",
     "WINDOW_EVERY_S",
     "ActionUnits",
     "Clip",

@@ -42,6 +42,8 @@ class SpeechClip:
 
 def list_audio_files(folder: Path) -> list[Path]:
     """List the audio files under a folder. Raises DatasetError when there is none."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
         raise DatasetError(f"{folder}: no audio file ({', '.join(SUFFIXES)})")

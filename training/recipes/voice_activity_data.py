@@ -17,6 +17,7 @@ from ..augment import Audio, SceneMaterial, make_scenes
 from ..data import (
     LANGUAGES,
     TEST_FOLDS,
+    TRAINING_SOUND_FOLDS,
     SpeechClip,
     SpeechTeacher,
     esc_fold,
@@ -32,11 +33,8 @@ from .voice_activity import Scenes, VoiceActivityRecipe
 
 log = logging.getLogger(__name__)
 
-HELD_OUT_ACTORS = TEST_FOLDS[0]
-"""Actors of RAVDESS whose voices the shipped network has not met."""
 TRAINING_ACTORS = tuple(actor for fold in TEST_FOLDS[1:] for actor in fold)
-TRAINING_FOLDS = (1, 2, 3)
-"""Folds of ESC whose sounds are for training."""
+"""Actors of RAVDESS; those of the first fold are for evaluation."""
 NOISE_GROUPS = 2
 """How much more often the sounds of ESC are drawn than those of a further folder."""
 VALIDATION_EVERY = 10
@@ -99,9 +97,9 @@ def load_material(
         )
         speech.append(mark_speech(synthetic, teacher))
         log.info("espeak-ng: %d recordings with speech", len(speech[-1]))
-    noises = [p for p in list_audio_files(sources.noise) if esc_fold(p) in TRAINING_FOLDS]
+    noises = [p for p in list_audio_files(sources.noise) if esc_fold(p) in TRAINING_SOUND_FOLDS]
     if not noises:
-        raise DatasetError(f"{sources.noise}: no file of ESC's folds {TRAINING_FOLDS}")
+        raise DatasetError(f"{sources.noise}: no file of ESC's folds {TRAINING_SOUND_FOLDS}")
     sounds: list[list[Audio]] = [load_audio(noises, MAX_SOUND_S)]
     sounds *= NOISE_GROUPS
     for folder in sources.sounds:
