@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,19 +174,20 @@ def _as_recorded(
     audio: Audio, settings: SceneSettings, rate_hz: int, rng: np.random.Generator
 ) -> Audio:
     """Limit the band, set the level, add the noise of the microphone, cut the lowest tones."""
+    wave: NDArray[Any] = audio
     if rng.random() < settings.band_limited:
         low, high = ((300, 3400), (60, 3900), (60, rng.uniform(3000, 7500)))[int(rng.integers(3))]
-        audio = sosfilt(butter(4, [low, high], "bandpass", fs=rate_hz, output="sos"), audio)
-    peak = float(np.abs(audio).max(initial=0.0))
-    audio = audio * (10 ** (rng.uniform(*settings.peak_db) / 20) / max(peak, 1e-6))
+        wave = sosfilt(butter(4, [low, high], "bandpass", fs=rate_hz, output="sos"), wave)
+    peak = float(np.abs(wave).max(initial=0.0))
+    wave = wave * (10 ** (rng.uniform(*settings.peak_db) / 20) / max(peak, 1e-6))
     if rng.random() < 0.05:
-        audio = audio * rng.uniform(2, 10)
+        wave = wave * rng.uniform(2, 10)
     if rng.random() < 0.6:
-        audio = audio + rng.standard_normal(len(audio)) * 10 ** (rng.uniform(-95, -60) / 20)
+        wave = wave + rng.standard_normal(len(wave)) * 10 ** (rng.uniform(-95, -60) / 20)
     if rng.random() < 0.4:
         pole = 1 - 2 * np.pi * rng.uniform(20, 120) / rate_hz
-        audio = lfilter([1, -1], [1, -pole], audio)
-    return np.clip(audio, -1, 1).astype(np.float32)
+        wave = lfilter([1, -1], [1, -pole], wave)
+    return np.clip(wave, -1, 1).astype(np.float32)
 
 
 def _level(audio: Audio) -> float:

@@ -21,7 +21,6 @@ from .speech_teacher import HOP, RATE_HZ, Audio, Marks, SpeechTeacher
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".g722", ".m4a")
-MAX_CLIP_S, MAX_SOUND_S = 10.0, 60.0
 MIN_SPEECH_HOPS = 10
 MARGIN_HOPS = 30
 """Audio kept before and after the speech of a recording."""

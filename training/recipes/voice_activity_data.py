@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,6 +33,8 @@ from ..errors import DatasetError
 from .voice_activity import Scenes, VoiceActivityRecipe
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TRAINING_ACTORS = tuple(actor for fold in TEST_FOLDS[1:] for actor in fold)
 """Actors of RAVDESS; those of the first fold are for evaluation."""
@@ -115,7 +118,7 @@ def load_material(
     return training, validation
 
 
-def _take(group: list[SpeechClip] | list[Audio], validation: bool) -> list:  # type: ignore[type-arg]
+def _take(group: list[T], validation: bool) -> list[T]:
     """Return a group's part for validation, or the rest; all of a small group."""
     part = [each for i, each in enumerate(group) if (i % VALIDATION_EVERY == 0) is validation]
     return part or list(group)
