@@ -266,8 +266,6 @@ def write_manifest(folder: Path, fields: Mapping[str, Any], others: Iterable[str
     """
     manifest = Manifest(format=FORMAT, files={}, **fields)
     names = [*(network.file for network in manifest.networks.values()), *others]
-    if manifest.voice_activity is not None:
-        names.append(manifest.voice_activity.file)
     for model in manifest.models.values():
         names += [variant.file for variant in model.variants.values()]
     shared = [getattr(manifest, field) for field in SHARED_NETWORKS]

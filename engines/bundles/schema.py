@@ -25,7 +25,7 @@ MAX_FACES = 16
 """Limit of `Level.faces`."""
 NUM_GOLDEN_SCORES = 8
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100
-SHARED_NETWORKS = ("face_detector",)
+SHARED_NETWORKS = ("face_detector", "voice_activity")
 """Fields of networks that a bundle may lack, and then takes from the bundle that ships."""
 MANIFEST = "bundle.json"
 SIGNATURE = "bundle.json.sig"

@@ -14,12 +14,16 @@ from .corruptions import (
     occlude_image,
     reverberate,
 )
+from .speech_scenes import SceneMaterial, SceneSettings, make_scenes
+from .speechless_sounds import make_speechless
 from .transforms import compress_faces, jitter_faces, mask_mel, scale_pixels
 from .voice_variants import draw_noise, make_noise_only, make_variants
 
 __all__ = [
     "Audio",
     "Image",
+    "SceneMaterial",
+    "SceneSettings",
     "add_noise",
     "blur_image",
     "compress_faces",
@@ -31,6 +35,8 @@ __all__ = [
     "make_noise",
     "make_noise_only",
     "make_response",
+    "make_scenes",
+    "make_speechless",
     "make_variants",
     "mask_mel",
     "measure_rt60",
