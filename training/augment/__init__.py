@@ -15,20 +15,26 @@ from .corruptions import (
     occlude_image,
     reverberate,
 )
+from .exposure import ExposureSpec, expose
+from .occluders import cover_half, draw_sunglasses
 from .transforms import compress_faces, jitter_faces, mask_mel, scale_pixels
 from .voice_variants import draw_noise, make_noise_only, make_variants
 
 __all__ = [
     "Audio",
     "Box",
+    "ExposureSpec",
     "Image",
     "add_noise",
     "blur_image",
     "compress_faces",
     "compress_image",
+    "cover_half",
     "cut_silence",
     "darken_image",
     "draw_noise",
+    "draw_sunglasses",
+    "expose",
     "jitter_faces",
     "make_noise",
     "make_noise_only",
