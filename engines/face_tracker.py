@@ -38,6 +38,10 @@ class FaceBox:
     """The detector's confidence; its scale depends on the detector."""
     t_ns: int
     """Capture time of the frame it was detected in."""
+    roll: float = 0.0
+    """The square is turned about its centre by this angle, as in `Detection`."""
+    id: str = ""
+    """Names one face from its first detection until it is lost; "" if faces are not told apart."""
 
 
 class Frame(Protocol):

@@ -9,6 +9,7 @@ outside imports. Public modules beside it: `spec` (shape and scaling of a networ
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 from .cpu.cache import can_write, copy_readonly_cache
 from .cuda.device import DEVICE_NODES, PreprocessorError, has_gpu, is_simulated
 from .memory import DeviceArray, Tensor
+from .reference import Box
 from .spec import ImageSpec, MelSpec
 
 __all__ = [
     "DEVICE_NODES",
     "PREPROCESSORS",
+    "Box",
     "DeviceArray",
     "ImageSpec",
     "LogMel",
@@ -64,18 +67,19 @@ class Preprocessor(Protocol):
     @property
     def mel(self) -> LogMel: ...
 
-    def face(
+    def faces(
         self,
         image: NDArray[np.uint8],
-        box: tuple[float, float, float],
+        boxes: Sequence[Box],
         size_px: int,
         pixel_format: str = "bgr8",
         device_ptr: int = 0,
     ) -> Tensor:
-        """Crop, resize and scale a face: image as in `pixels` -> (1, 3, size_px, size_px).
+        """Crop, align, resize and scale n faces of an image -> (n, 3, size_px, size_px).
 
-        `box` is a square (x, y, side) in pixels. `device_ptr` is the GPU's address of the first
-        byte of `image`, or 0 for memory that the GPU cannot see.
+        The image is as in `pixels`, a box as in `reference.Box`: (x, y, side, roll). `device_ptr`
+        is the GPU's address of the first byte of `image`, or 0 for memory that the GPU cannot see.
+        The next call for as many faces of this size overwrites the result.
         """
 
     def close(self) -> None: ...

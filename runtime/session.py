@@ -18,6 +18,7 @@ import numpy as np
 
 from ..engines.base import Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
+from ..engines.face_detector import open_detector
 from ..engines.face_tracker import FaceTracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
@@ -28,7 +29,7 @@ from .perception import (
     Pipeline,
     Synchroniser,
     one_opencv_thread,
-    open_detector,
+    open_yunet,
 )
 from .quality import (
     ProfileSetup,
@@ -174,7 +175,7 @@ def open_runtime(
     `controlled`, and no `level` in the configuration, a quality controller chooses the level.
     Otherwise the level is fixed. Raises ConfigError, EngineError and SourceError."""
     # A missing YuNet file must not count as a failed start of the bundle: it is opened first.
-    detector = open_detector(config.face.yunet_file)
+    yunet = open_yunet(config.face.yunet_file)
     choice = choose_bundle(
         config.bundle, config.public_key, starting=controlled and is_service(os.environ)
     )
@@ -182,6 +183,7 @@ def open_runtime(
     config = drop_unknown_level(config, bundle)
     with ExitStack() as stack:
         stack.enter_context(one_opencv_thread())
+        detector = yunet or open_detector(bundle=bundle)
         levels = open_levels(stack, config, bundle, report, only_one=not controlled)
         preprocessor = stack.enter_context(open_preprocessor_for(levels, manifest))
         for run_level in levels:
@@ -253,7 +255,7 @@ def warmup_inputs(run_level: RunLevel, preprocessor: Preprocessor) -> dict[str, 
     side = run_level.level.face_px
     if "face" in run_level.engines:
         blank = np.zeros((side, side, 3), np.uint8)
-        image = preprocessor.face(blank, (0.0, 0.0, float(side)), side)
+        image = preprocessor.faces(blank, [(0.0, 0.0, float(side), 0.0)], side)
         inputs["face"] = {"image": image}
     if "voice" in run_level.engines:
         mel, mask = preprocessor.mel.window()

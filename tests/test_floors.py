@@ -32,6 +32,7 @@ ONLY_IN = {
         "training",
         "calibration",
         "engines/face_detector.py",
+        "engines/detection_network.py",
         "kernels/bgr_image.py",
     ),
     "pyaudio": ("runtime",),

@@ -25,10 +25,12 @@ from .schema import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     MODALITIES,
+    NUM_GOLDEN_SCORES,
     PRECISIONS,
     SIGNATURE,
     VARIANTS,
     BundleError,
+    FaceDetectorEntry,
     FileEntry,
     FusionEntry,
     Level,
@@ -146,6 +148,8 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
     if manifest.fusion is not None:
         both = set(manifest.models) == set(MODALITIES)
         require(both, FUSION, manifest.fusion.file, "only beside models face and voice")
+    if manifest.face_detector is not None:
+        _check_face_detector(file, manifest.face_detector, manifest)
     threshold = manifest.abstain_below
     require(0 <= threshold < 1, "abstain_below", threshold, "0 up to, not including, 1")
     count = len(manifest.files)
@@ -182,6 +186,17 @@ def _check_network(
         listed = variant.file in manifest.files
         require(listed, f"{field}.file", variant.file, "a name under files")
         require_golden(f"{field}.golden_logits", variant.golden_logits, len(LABELS))
+
+
+def _check_face_detector(file: Path, entry: FaceDetectorEntry, manifest: Manifest) -> None:
+    def require(holds: bool, field: str, value: object, allowed: str) -> None:
+        _require(file, holds, f"face_detector.{field}", value, allowed)
+
+    require(entry.file in manifest.files, "file", entry.file, "a name under files")
+    require(0 <= entry.min_score <= 1, "min_score", entry.min_score, "0 to 1")
+    golden = entry.golden_scores
+    good = len(golden) == NUM_GOLDEN_SCORES and all(0 <= score <= 1 for score in golden)
+    require(good, "golden_scores", golden, f"{NUM_GOLDEN_SCORES} numbers, each 0 to 1")
 
 
 def _require(file: Path, holds: bool, field: str, value: object, allowed: str) -> None:
@@ -234,8 +249,19 @@ def write_manifest(folder: Path, fields: Mapping[str, Any], others: Iterable[str
     names = [*(network.file for network in manifest.networks.values()), *others]
     for model in manifest.models.values():
         names += [variant.file for variant in model.variants.values()]
+    if manifest.face_detector is not None:
+        names.append(manifest.face_detector.file)
     files = {name: _describe_file(folder / name) for name in names}
     manifest = msgspec.structs.replace(manifest, files=files)
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(text + b"\n")
     return load_bundle(folder)
+
+
+def extend_bundle(folder: Path, **entries: Any) -> Bundle:
+    """Add or replace fields of a bundle's manifest, such as `face_detector`, whose files lie in
+    `folder` already; then verify the bundle. A signature is void afterwards. Raises BundleError."""
+    manifest = load_bundle(folder).manifest
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+    del fields["format"], fields["files"]
+    return write_manifest(folder, {**fields, **entries}, manifest.files)

@@ -21,6 +21,7 @@ VARIANTS = ("int8",)
 EMBEDDING_SIZE = 256
 """Numbers in the "embedding" of the face or voice network."""
 MAX_FUSION_FACES = 64
+NUM_GOLDEN_SCORES = 8
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100
 MANIFEST = "bundle.json"
 SIGNATURE = "bundle.json.sig"
@@ -105,6 +106,17 @@ class FusionEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Its outputs for `golden_input`, on the machine that exported it."""
 
 
+class FaceDetectorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The network that detects faces; `engines/detection_network.py` describes its inputs and
+    outputs."""
+
+    file: str
+    min_score: float
+    """Probability from which on a detection is a face."""
+    golden_scores: list[float]
+    """`NUM_GOLDEN_SCORES` of its scores for `golden_luma`, on the machine that exported it."""
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`bundle.json`."""
 
@@ -122,6 +134,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     provenance: dict[str, Any]
     fusion: FusionEntry | None = None
     """Without it the class probabilities of face and voice are averaged."""
+    face_detector: FaceDetectorEntry | None = None
+    """Without it that of the bundle that ships is used."""
 
     @property
     def networks(self) -> dict[str, ModelEntry | FusionEntry]:

@@ -1,7 +1,7 @@
 """From frames and audio to estimates: buffers, alignment, pacing, face search, the hot path."""
 
 from .buffers import FrameRing
-from .face_tracker import one_opencv_thread, open_detector, run_face_tracker
+from .face_tracker import one_opencv_thread, open_yunet, run_face_tracker
 from .pacing import AudioOnlyTimer, FrameRateLimiter
 from .pipeline import Pipeline
 from .sync import Synchroniser
@@ -13,6 +13,6 @@ __all__ = [
     "Pipeline",
     "Synchroniser",
     "one_opencv_thread",
-    "open_detector",
+    "open_yunet",
     "run_face_tracker",
 ]

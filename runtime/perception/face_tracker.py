@@ -12,9 +12,8 @@ from contextlib import contextmanager
 
 import cv2
 
-from ...engines import face_detector
 from ...engines.base import EngineError
-from ...engines.face_detector import Detector
+from ...engines.face_detector import Detector, open_detector
 from ...engines.face_tracker import FaceTracker
 from ..clock import Clock
 from ..faults import FaultLog
@@ -23,13 +22,14 @@ from ..messages import SourceError, VideoFrame
 log = logging.getLogger(__name__)
 
 
-def open_detector(yunet_file: str) -> Detector:
-    """YuNet when a file is given, else OpenCV's bundled Haar cascade. Raises SourceError."""
+def open_yunet(yunet_file: str) -> Detector | None:
+    """Open YuNet if a file is given. Raises SourceError."""
+    if not yunet_file:
+        return None
     try:
-        return face_detector.open_detector(yunet_file)
+        return open_detector(yunet_file)
     except EngineError as error:
-        setting = "face.yunet_file " if yunet_file else ""
-        raise SourceError(f"{setting}{error}") from error
+        raise SourceError(f"face.yunet_file {error}") from error
 
 
 @contextmanager
@@ -61,8 +61,9 @@ def run_face_tracker(
             try:
                 tracker.track(frame)
                 faults.log_transition("")
-            except cv2.error as error:
-                faults.log_transition(f"face search failed: {error.err}")
+            except (cv2.error, EngineError) as error:
+                reason = error.err if isinstance(error, cv2.error) else error
+                faults.log_transition(f"face search failed: {reason}")
         due_ns = max(due_ns + tracker.period_ns, clock.now_ns())
         if clock.sleep_until_ns(due_ns, stop):
             return

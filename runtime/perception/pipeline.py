@@ -73,9 +73,9 @@ class Pipeline:
         if frame is not None:
             outputs = None
             if box is not None and "face" in self._engines:
-                image = self._preprocessor.face(
+                image = self._preprocessor.faces(
                     frame.image,
-                    (box.x, box.y, box.size),
+                    [(box.x, box.y, box.size, box.roll)],
                     self.level.face_px,
                     frame.format,
                     frame.device_ptr,

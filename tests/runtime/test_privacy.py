@@ -69,7 +69,8 @@ def list_allowed(runtime: Runtime) -> list[Array]:
     """Return the arrays that may stay: times, loads, masks of modalities, rows of the crop."""
     pipeline: Any = runtime.pipeline
     preprocessor = pipeline._preprocessor
-    rows = (preprocessor._taps, preprocessor._weights, *preprocessor._channel_rows)
+    scaling = (*preprocessor._channel_rows, preprocessor._scaling)
+    rows = (preprocessor._taps, preprocessor._weights, *scaling)
     memory = pipeline._estimator._memory
     masks = [] if memory is None else [memory._face_mask, memory._voice_mask]
     return [

@@ -2,7 +2,6 @@
 
 from .corruptions import (
     Audio,
-    Box,
     Image,
     add_noise,
     blur_image,
@@ -22,7 +21,6 @@ from .voice_variants import draw_noise, make_noise_only, make_variants
 
 __all__ = [
     "Audio",
-    "Box",
     "ExposureSpec",
     "Image",
     "add_noise",

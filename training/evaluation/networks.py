@@ -89,7 +89,7 @@ def read_faces(networks: Networks, faces: Sequence[Face]) -> FaceOutputs:
     for start in range(0, len(faces), BATCH_SIZE):
         batch = [
             # A copy: the preprocessor fills the same array again.
-            np.array(networks.preprocessor.face(face.image, face.box, size_px, "rgb8"))
+            np.array(networks.preprocessor.faces(face.image, [face.box], size_px, "rgb8"))
             for face in faces[start : start + BATCH_SIZE]
         ]
         outputs = networks.engines["face"].infer({"image": np.concatenate(batch)})

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.face_detector import (
     Detection,
     HaarDetector,
@@ -21,7 +22,7 @@ from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import SourceError, VideoFrame
 from emotion_edge.runtime.perception.face_tracker import (
     one_opencv_thread,
-    open_detector,
+    open_yunet,
     run_face_tracker,
 )
 
@@ -40,7 +41,7 @@ def test_file_that_is_no_yunet(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(SourceError) as error:
-        open_detector(str(file))
+        open_yunet(str(file))
     assert "face.yunet_file" in str(error.value)
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value).strip()
@@ -133,6 +134,32 @@ def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.WARNING):
         run_face_tracker(face_tracker, newest, clock, stop)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert face_tracker.box is not None
+
+
+def test_network_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """The same for a detector's network."""
+
+    class Failing(Script):
+        def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
+            if not image.any():
+                raise EngineError("faces.onnx: out of memory")
+            return super().detect(image, pixel_format)
+
+    stop = threading.Event()
+    face_tracker = FaceTracker(Failing([Detection(50, 50, 20, 1.0)]), 0.7)
+    images = iter([np.zeros((100, 100, 3), np.uint8), np.ones((100, 100, 3), np.uint8)])
+
+    def newest() -> VideoFrame | None:
+        image = next(images, None)
+        if image is None:
+            stop.set()
+            return None
+        return make_frame(image)
+
+    run_face_tracker(face_tracker, newest, FakeClock(), stop)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "faces.onnx: out of memory" in caplog.text
     assert face_tracker.box is not None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from emotion_edge.engines.base import Arrays, TensorSpec
 from emotion_edge.engines.bundles import LABELS, FusionEntry, Level, Manifest, ModelEntry
 from emotion_edge.engines.face_tracker import FaceBox
+from emotion_edge.kernels import Box
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import Estimate, VideoFrame, Window
@@ -70,7 +72,7 @@ class ScriptedPreprocessor:
 
     def __init__(self, clock: FakeClock) -> None:
         self.loud_db = -20.0
-        self.crops: list[tuple[tuple[float, float, float], int, str]] = []
+        self.crops: list[tuple[list[Box], int, str]] = []
         self._clock = clock
 
     @property
@@ -89,17 +91,17 @@ class ScriptedPreprocessor:
     def window(self, end_column: int | None = None) -> tuple[Any, Any]:
         return np.full((1, 64, 300), end_column, np.float32), np.ones((1, 300), np.float32)
 
-    def face(
+    def faces(
         self,
         image: NDArray[np.uint8],
-        box: tuple[float, float, float],
+        boxes: Sequence[Box],
         size_px: int,
         pixel_format: str = "bgr8",
         device_ptr: int = 0,
     ) -> NDArray[np.float32]:
         self._clock.advance(CROP_MS * MS)
-        self.crops.append((box, size_px, pixel_format))
-        return np.zeros((1, 3, size_px, size_px), np.float32)
+        self.crops.append((list(boxes), size_px, pixel_format))
+        return np.zeros((len(boxes), 3, size_px, size_px), np.float32)
 
 
 class Bench:
@@ -155,7 +157,7 @@ class Bench:
         now_ns = self.clock.now_ns()
         self.clock.advance(4 * MS)
         image = VideoFrame(t_ns, round(t_ms), np.zeros((9, 9, 3), np.uint8)) if frame else None
-        box = FaceBox(1, 2, 3, 1.0, t_ns) if face else None
+        box = FaceBox(1, 2, 3, 1.0, t_ns, roll=0.4) if face else None
         due = self.pipeline.is_voice_due(t_ns)
         window = Window(t_ns, image, box, 0.0, 500 if audio else None, 5 * MS, 0, due)
         return self.pipeline.estimate(window, now_ns, now_ns + MS)
@@ -176,7 +178,7 @@ def test_estimate_of_both_modalities() -> None:
     assert estimate.label == "sad"
     assert estimate.confidence == max(estimate.probabilities.values())
     assert (estimate.abstained, estimate.level, estimate.skew_ns) == (False, "high", 5 * MS)
-    assert bench.preprocessor.crops == [((1, 2, 3), 64, "bgr8")]
+    assert bench.preprocessor.crops == [([(1, 2, 3, 0.4)], 64, "bgr8")]
     assert (bench.voice.feeds[0]["mel"] == 500).all()
 
 

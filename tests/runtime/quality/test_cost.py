@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles.manifest import Bundle, Level
+from emotion_edge.kernels import Box
 from emotion_edge.kernels.cpu.preprocessor import CpuPreprocessor
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.quality.controller import LevelCost
@@ -37,17 +38,17 @@ class SlowPreprocessor(CpuPreprocessor):
         super().__init__(bundle.manifest.image, bundle.manifest.mel)
         self.clock = clock
 
-    def face(
+    def faces(
         self,
         image: NDArray[np.uint8],
-        box: tuple[float, float, float],
+        boxes: Sequence[Box],
         size_px: int,
         pixel_format: str = "bgr8",
         device_ptr: int = 0,
     ) -> NDArray[np.float32]:
         if self.clock is not None:
             self.clock.advance(CROP_MS * MS)
-        return super().face(image, box, size_px, pixel_format, device_ptr)
+        return super().faces(image, boxes, size_px, pixel_format, device_ptr)
 
 
 class Bench:
