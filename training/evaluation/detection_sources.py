@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...engines.bundles import Bundle
+from ...engines.detection_network import DetectionNetwork
+from ...engines.face_detector import Detector, open_detector
 from ..data import FacePicture, FeatureCache, Teacher, load_people, load_pictures, load_tight_faces
 from .detection import DetectionSources
 
@@ -48,3 +51,10 @@ def _thin(frames: Sequence[FacePicture]) -> list[FacePicture]:
     """Return at most `MAX_FRAMES` of the frames, evenly."""
     chosen = np.linspace(0, len(frames) - 1, min(MAX_FRAMES, len(frames)))
     return [frames[round(i)] for i in chosen]
+
+
+def open_scored(bundle: Bundle, network: Path | None, min_score: float, yunet: str) -> Detector:
+    """Open what is scored: an ONNX file, YuNet, or the detector of a bundle. Raises EngineError."""
+    if network is not None:
+        return DetectionNetwork(network, min_score)
+    return open_detector(yunet, bundle)
