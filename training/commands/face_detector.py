@@ -42,6 +42,13 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--pictures", metavar="DIR", type=Path, required=True, help="pictures without faces"
     )
+    parser.add_argument(
+        "--choose",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="further pictures without faces, to choose the least score of a face",
+    )
     parser.add_argument("--work", metavar="DIR", type=Path, default=Path("build/face_detector"))
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="ONNX file")
     parser.add_argument("--seed", type=int, default=0)
@@ -55,9 +62,13 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
+    import json
     from dataclasses import replace
     from itertools import chain
 
+    import msgspec
+
+    from ...engines.detection_network import DetectionNetwork, describe_detection_network
     from ..data import (
         FacePicture,
         FeatureCache,
@@ -67,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
         load_pictures,
         load_tight_faces,
     )
+    from ..evaluation.detection import LEAST_MIN_SCORE, choose_min_score, count_false
     from ..export import export_detector
     from ..recipes import DetectorRecipe, train_detector
 
@@ -81,5 +93,9 @@ def run(args: argparse.Namespace) -> None:
     faces = load_tight_faces(args.ferplus, "train", teacher, FeatureCache(args.work))
     material = SceneMaterial(faces, people, load_pictures(args.pictures))
     model = train_detector(material, args.work, recipe)
-    golden = export_detector(model, args.out)
-    print(f"{args.out}: {args.out.stat().st_size} bytes, scores of the drawn example {golden}")
+    export_detector(model, args.out)
+    false = count_false(DetectionNetwork(args.out, LEAST_MIN_SCORE), load_pictures(args.choose))
+    min_score = choose_min_score(false["scores"], false["n"])
+    entry = describe_detection_network(args.out, min_score)
+    print(f"{args.out}: {args.out.stat().st_size} bytes, for bundle.json:")
+    print(json.dumps({"face_detector": msgspec.to_builtins(entry)}))

@@ -6,6 +6,7 @@ faces. Out: the share found by condition and source, the share of pictures with 
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ Gray = NDArray[np.uint8]
 MIN_OVERLAP = 0.4
 """Least intersection over union of the squares: a face five pixels off is lost at 16 pixels."""
 PICTURE_SIZE = (640, 360)
+PICTURES_PER_FALSE_BOX = 500
+LEAST_MIN_SCORE = 0.2
 COMPOSITE_SHARE = 0.22
 """Side of a face in a composite, as a share of the picture's width."""
 
@@ -93,6 +96,16 @@ def count_false(detector: Detector, pictures: Sequence[Gray]) -> dict[str, Any]:
     ]
     false = [score for score in scores if score is not None]
     return {"pictures": len(false), "n": len(pictures), "scores": sorted(false, reverse=True)}
+
+
+def choose_min_score(scores: Sequence[float], num_pictures: int) -> float:
+    """Return the least score, in hundredths, that at most one in 500 pictures without faces (and at
+    least one) exceeds; `scores` are those of `count_false` with a low threshold."""
+    allowed = max(1, num_pictures // PICTURES_PER_FALSE_BOX)
+    ranked = sorted(scores, reverse=True)
+    if len(ranked) <= allowed:
+        return LEAST_MIN_SCORE
+    return max(LEAST_MIN_SCORE, math.floor(ranked[allowed] * 100 + 1) / 100)
 
 
 def detect_gray(detector: Detector, image: Gray) -> list[Detection]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
+from emotion_edge.engines.bundles import FaceDetectorEntry
+from emotion_edge.engines.detection_network import open_detection_network
 from emotion_edge.training import data, recipes
 from emotion_edge.training.__main__ import main
 from emotion_edge.training.commands.face_detector import people_folder
@@ -23,7 +26,8 @@ def options(tmp_path: Path, write_ferplus: Callable[..., Path]) -> list[str]:
         (tmp_path / name).mkdir()
         cv2.imwrite(str(tmp_path / name / "a.png"), np.full((128, 128, 3), 90, np.uint8))
     folders = {"ferplus": root, "people": f"{tmp_path / 'people'}=2"}
-    folders |= {"pictures": tmp_path / "pictures", "work": tmp_path / "work"}
+    folders |= {"pictures": tmp_path / "pictures", "choose": tmp_path / "pictures"}
+    folders |= {"work": tmp_path / "work"}
     folders |= {"teacher": tmp_path / "yunet.onnx", "out": tmp_path / "out.onnx"}
     return [text for name, value in folders.items() for text in (f"--{name}", str(value))]
 
@@ -36,9 +40,12 @@ def test_a_missing_teacher_is_named(options: list[str], capsys: pytest.CaptureFi
 
 
 def test_a_run_writes_the_file(
-    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Two rounds of one step; the teacher labels every picture."""
+    """Two rounds of one step, a teacher that labels every picture. The printed entry opens it."""
 
     class Everywhere(data.Teacher):
         def __init__(self, file: Path) -> None:
@@ -58,6 +65,8 @@ def test_a_run_writes_the_file(
     monkeypatch.setattr(recipes, "DetectorRecipe", shorten)
     assert main(["face-detector", *options, "--epochs", "1,1"]) == 0
     assert 0 < (tmp_path / "out.onnx").stat().st_size <= 300_000
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])["face_detector"]
+    open_detection_network(tmp_path, FaceDetectorEntry(**printed))
 
 
 def test_folders_of_people_can_count_several_times() -> None:

@@ -9,7 +9,9 @@ import pytest
 from emotion_edge.engines.face_detector import Detection
 from emotion_edge.training.data import FacePicture
 from emotion_edge.training.evaluation.detection import (
+    LEAST_MIN_SCORE,
     DetectionSources,
+    choose_min_score,
     count_false,
     count_found,
     format_table,
@@ -61,6 +63,14 @@ def test_pictures_with_a_false_box_are_counted_once(picture: FacePicture) -> Non
     dark = np.zeros((64, 64), np.uint8)
     result = count_false(SpotDetector(20), [picture.image, dark, dark])
     assert result == {"pictures": 1, "n": 3, "scores": [0.9]}
+
+
+def test_the_least_score_leaves_one_false_box_in_500_pictures() -> None:
+    scores = [0.9, 0.8, 0.612, 0.4]
+    assert choose_min_score(scores, 1000) == pytest.approx(0.62)
+    assert choose_min_score(scores, 500) == pytest.approx(0.81)
+    assert choose_min_score(scores, 10) == pytest.approx(0.81)
+    assert choose_min_score([0.9], 10) == LEAST_MIN_SCORE
 
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)

@@ -16,8 +16,7 @@ from emotion_edge.training.models import FaceDetectorNet
 
 def test_the_file_takes_pictures_of_any_size(tmp_path: Path) -> None:
     path = tmp_path / "face_detector.onnx"
-    golden = export_detector(FaceDetectorNet(), path)
-    assert len(golden) == 3
+    export_detector(FaceDetectorNet(), path)
     assert path.stat().st_size <= 300_000
     session = onnxruntime.InferenceSession(str(path))
     assert [value.name for value in session.get_inputs()] == ["image"]
