@@ -33,7 +33,7 @@ LEVEL_SIDES_PX = ((0.0, 36.0), (36.0, 84.0), (84.0, 1e9))
 """Faces that each grid detects: a face is four or five of its cells wide at most."""
 OVERLAP = 1.5
 """Faces this much outside of a grid's range are ignored there, not negatives."""
-BOX_WEIGHT, LANDMARK_WEIGHT = 2.0, 1.0
+BOX_WEIGHT = 2.0
 LEAST_QUALITY = 0.5
 """Score that a cell of a face should give even if its box is wrong: a small face is a face."""
 FOCUS = 2.0
@@ -47,6 +47,10 @@ class DetectorRound:
 
     num_epochs: int
     peak_lr: float
+    score_weight: float = 2.0
+    landmark_weight: float = 12.0
+    """Weights of parts of the loss, beside `BOX_WEIGHT`. Without much weight on the landmarks the
+    network does not learn how far a head is tilted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,11 @@ class DetectorRecipe(FitRecipe):
     weight_decay: float = 0.01
     clip_norm: float = 5.0
     ema_decay: float = 0.998
-    rounds: tuple[DetectorRound, ...] = (DetectorRound(12, 4e-3), DetectorRound(62, 2.5e-3))
+    rounds: tuple[DetectorRound, ...] = (
+        DetectorRound(12, 4e-3, score_weight=1.0, landmark_weight=4.0),
+        DetectorRound(44, 2.5e-3),
+        DetectorRound(12, 1e-3),
+    )
     scenes_per_epoch: int = 4800
     sizes_px: tuple[int, ...] = (160, 160, 160, 224, 320)
     """Sides of the scenes of a batch; larger scenes are fewer."""
@@ -114,7 +122,9 @@ def _describe_cells(
     return centres, low_side, high_side, reach
 
 
-def detection_loss(found: Predictions, labels: Tensor) -> Tensor:
+def detection_loss(
+    found: Predictions, labels: Tensor, score_weight: float = 1.0, landmark_weight: float = 1.0
+) -> Tensor:
     """Return the loss: quality focal loss of the score (Li et al. 2020, arXiv:2006.04388), distance
     IoU of the square (Zheng et al. 2020, arXiv:1911.08287), smooth L1 of the landmarks."""
     targets = assign_cells(labels, *found.size_px)
@@ -136,7 +146,7 @@ def detection_loss(found: Predictions, labels: Tensor) -> Tensor:
         .sum()
         / num_faces
     )
-    return score + BOX_WEIGHT * box + LANDMARK_WEIGHT * 4 * landmark
+    return score_weight * score + BOX_WEIGHT * box + landmark_weight * landmark
 
 
 def _compare_squares(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,11 +234,14 @@ def _train_round(
         for images, labels in loader:
             yield (images.float(),), labels
 
+    def loss(found: Predictions, labels: Tensor) -> Tensor:
+        return detection_loss(found, labels, settings.score_weight, settings.landmark_weight)
+
     options = add_recipe_identity(options, recipe)
     if number > 0:  # starts from the previous round
         options = replace(options, init_from=None)
     checkpoint = out / f"face-detector-round{number + 1}.ckpt"
-    return fit(model, batches, schedule, checkpoint, loss_fn=detection_loss, options=options)
+    return fit(model, batches, schedule, checkpoint, loss_fn=loss, options=options)
 
 
 @torch.no_grad()
