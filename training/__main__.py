@@ -10,10 +10,30 @@ from ..engines.base import EngineError
 from ..engines.bundles import BundleError
 from ..engines.config_file import ConfigError
 from .command_line import run_command_line
-from .commands import default, evaluate, export, models, prepare, train, tune, voice_activity
+from .commands import (
+    default,
+    evaluate,
+    export,
+    face_detector,
+    models,
+    prepare,
+    train,
+    tune,
+    voice_activity,
+)
 from .errors import DatasetError, TrainingError
 
-COMMANDS = (prepare, train, tune, models, evaluate, default, export, voice_activity)
+COMMANDS = (
+    prepare,
+    train,
+    tune,
+    models,
+    evaluate,
+    default,
+    export,
+    face_detector,
+    voice_activity,
+)
 USER_ERRORS = (BundleError, ConfigError, DatasetError, EngineError, TrainingError)
 
 

@@ -14,6 +14,8 @@ from .corruptions import (
     occlude_image,
     reverberate,
 )
+from .exposure import ExposureSpec, expose
+from .occluders import cover_half, draw_sunglasses
 from .speech_scenes import SceneMaterial, SceneSettings, make_scenes
 from .speechless_sounds import make_speechless
 from .transforms import compress_faces, jitter_faces, mask_mel, scale_pixels
@@ -21,6 +23,7 @@ from .voice_variants import draw_noise, make_noise_only, make_variants
 
 __all__ = [
     "Audio",
+    "ExposureSpec",
     "Image",
     "SceneMaterial",
     "SceneSettings",
@@ -28,9 +31,12 @@ __all__ = [
     "blur_image",
     "compress_faces",
     "compress_image",
+    "cover_half",
     "cut_silence",
     "darken_image",
     "draw_noise",
+    "draw_sunglasses",
+    "expose",
     "jitter_faces",
     "make_noise",
     "make_noise_only",

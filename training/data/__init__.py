@@ -7,6 +7,9 @@ from .action_units import ActionUnits, load_action_units, pair
 from .cache import FeatureCache
 from .crops import CropSet, load_crops
 from .espeak import HELD_OUT_LANGUAGES, LANGUAGES, synthesise_speech
+from .face_labels import Teacher, load_people, load_pictures, load_tight_faces
+from .face_pictures import FacePicture, cut_picture, move_label, warp_picture
+from .face_scenes import FACE, Scene, SceneMaterial, SceneSpec, render_scene
 from .faces import load_face_zip, read_faces
 from .ferplus import FaceSet, load_ferplus
 from .folder import FolderItem, load_folder
@@ -29,6 +32,7 @@ from .windows import WINDOW_EVERY_S, mel_columns, mel_windows, open_mel, window_
 
 __all__ = [
     "EMOTIONS8",
+    "FACE",
     "HELD_OUT_LANGUAGES",
     "LANGUAGES",
     "SUFFIXES",
@@ -38,12 +42,18 @@ __all__ = [
     "ActionUnits",
     "Clip",
     "CropSet",
+    "FacePicture",
     "FaceSet",
     "FeatureCache",
     "FolderItem",
+    "Scene",
+    "SceneMaterial",
+    "SceneSpec",
     "SpeechClip",
     "SpeechTeacher",
+    "Teacher",
     "VoiceSet",
+    "cut_picture",
     "decode_audio",
     "decode_frames",
     "esc_fold",
@@ -58,17 +68,23 @@ __all__ = [
     "load_ferplus",
     "load_folder",
     "load_noises",
+    "load_people",
+    "load_pictures",
+    "load_tight_faces",
     "load_voices",
     "mark_speech",
     "mel_columns",
     "mel_windows",
+    "move_label",
     "open_mel",
     "pair",
     "parse_clip",
     "read_faces",
     "read_image",
     "remove_speech",
+    "render_scene",
     "split_actors",
     "synthesise_speech",
+    "warp_picture",
     "window_ends",
 ]
