@@ -15,6 +15,7 @@ from .corruptions import (
     reverberate,
 )
 from .exposure import ExposureSpec, expose
+from .face_scenes import FACE, FaceScene, FaceSceneMaterial, FaceSceneSpec, render_face_scene
 from .occluders import cover_half, draw_sunglasses
 from .speech_scenes import SceneMaterial, SceneSettings, make_scenes
 from .speechless_sounds import make_speechless
@@ -22,8 +23,12 @@ from .transforms import compress_faces, jitter_faces, mask_mel, scale_pixels
 from .voice_variants import draw_noise, make_noise_only, make_variants
 
 __all__ = [
+    "FACE",
     "Audio",
     "ExposureSpec",
+    "FaceScene",
+    "FaceSceneMaterial",
+    "FaceSceneSpec",
     "Image",
     "SceneMaterial",
     "SceneSettings",
@@ -47,6 +52,7 @@ __all__ = [
     "mask_mel",
     "measure_rt60",
     "occlude_image",
+    "render_face_scene",
     "reverberate",
     "scale_pixels",
 ]

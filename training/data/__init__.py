@@ -8,8 +8,15 @@ from .cache import FeatureCache
 from .crops import CropSet, load_crops
 from .espeak import HELD_OUT_LANGUAGES, LANGUAGES, synthesise_speech
 from .face_labels import Teacher, load_people, load_pictures, load_tight_faces
-from .face_pictures import FacePicture, cut_picture, move_label, warp_picture
-from .face_scenes import FACE, Scene, SceneMaterial, SceneSpec, render_scene
+from .face_pictures import (
+    LABEL_SIZE,
+    FacePicture,
+    Gray,
+    Labels,
+    cut_picture,
+    move_label,
+    warp_picture,
+)
 from .faces import load_face_zip, read_faces
 from .ferplus import FaceSet, load_ferplus
 from .folder import FolderItem, load_folder
@@ -32,8 +39,8 @@ from .windows import WINDOW_EVERY_S, mel_columns, mel_windows, open_mel, window_
 
 __all__ = [
     "EMOTIONS8",
-    "FACE",
     "HELD_OUT_LANGUAGES",
+    "LABEL_SIZE",
     "LANGUAGES",
     "SUFFIXES",
     "TEST_FOLDS",
@@ -46,9 +53,8 @@ __all__ = [
     "FaceSet",
     "FeatureCache",
     "FolderItem",
-    "Scene",
-    "SceneMaterial",
-    "SceneSpec",
+    "Gray",
+    "Labels",
     "SpeechClip",
     "SpeechTeacher",
     "Teacher",
@@ -82,7 +88,6 @@ __all__ = [
     "read_faces",
     "read_image",
     "remove_speech",
-    "render_scene",
     "split_actors",
     "synthesise_speech",
     "warp_picture",

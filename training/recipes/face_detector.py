@@ -19,8 +19,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from ..augment import ExposureSpec, expose
-from ..data import FACE, SceneMaterial, SceneSpec, render_scene
+from ..augment import (
+    FACE,
+    ExposureSpec,
+    FaceSceneMaterial,
+    FaceSceneSpec,
+    expose,
+    render_face_scene,
+)
 from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
 from ..models import STRIDES, FaceDetectorNet, Predictions, cell_centres
 
@@ -168,8 +174,8 @@ class SceneBatches(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
 
     def __init__(
         self,
-        material: SceneMaterial,
-        scene: SceneSpec,
+        material: FaceSceneMaterial,
+        scene: FaceSceneSpec,
         exposure: ExposureSpec,
         recipe: DetectorRecipe,
         seed: tuple[int, ...],
@@ -185,16 +191,16 @@ class SceneBatches(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32]]]):
         size = int(rng.choice(self._recipe.sizes_px))
         spec = replace(self._scene, size_px=size)
         count = max(2, round(self._recipe.batch_size * (min(self._recipe.sizes_px) / size) ** 2))
-        scenes = [render_scene(self._material, spec, rng) for _ in range(count)]
+        scenes = [render_face_scene(self._material, spec, rng) for _ in range(count)]
         images = [expose(scene.image, self._exposure, rng) for scene in scenes]
         return np.stack(images)[:, None], np.stack([scene.labels for scene in scenes])
 
 
 def train_detector(
-    material: SceneMaterial,
+    material: FaceSceneMaterial,
     out: Path,
     recipe: DetectorRecipe,
-    scene: SceneSpec | None = None,
+    scene: FaceSceneSpec | None = None,
     exposure: ExposureSpec | None = None,
     options: RunOptions | None = None,
 ) -> FaceDetectorNet:
@@ -206,7 +212,7 @@ def train_detector(
             hard = mine_backgrounds(model, material.backgrounds)
             log.info("round %d: %d backgrounds look like faces", number + 1, len(hard))
             material = replace(material, hard_backgrounds=hard)
-        rendered = (material, scene or SceneSpec(), exposure or ExposureSpec(), recipe)
+        rendered = (material, scene or FaceSceneSpec(), exposure or ExposureSpec(), recipe)
         model = _train_round(model, out, number, settings, rendered, options)
     return model
 
@@ -216,7 +222,7 @@ def _train_round(
     out: Path,
     number: int,
     settings: DetectorRound,
-    rendered: tuple[SceneMaterial, SceneSpec, ExposureSpec, DetectorRecipe],
+    rendered: tuple[FaceSceneMaterial, FaceSceneSpec, ExposureSpec, DetectorRecipe],
     options: RunOptions | None,
 ) -> FaceDetectorNet:
     recipe = rendered[-1]

@@ -8,9 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_edge.training.data import FACE, FacePicture, SceneMaterial, SceneSpec, render_scene
+from emotion_edge.training.data import (
+    FACE,
+    FacePicture,
+    FaceSceneSpec,
+    SceneMaterial,
+    render_face_scene,
+)
 
-PLAIN = SceneSpec(
+PLAIN = FaceSceneSpec(
     empty=0.0,
     frame=0.0,
     drawn=0.0,
@@ -50,7 +56,7 @@ def test_labels_lie_on_the_faces(material: SceneMaterial, frame: float) -> None:
     rng = np.random.default_rng(1)
     count = bright = 0
     for _ in range(20):
-        scene = render_scene(material, replace(PLAIN, frame=frame), rng)
+        scene = render_face_scene(material, replace(PLAIN, frame=frame), rng)
         for row in scene.labels[scene.labels[:, 13] == FACE]:
             for x, y in row[3:13].reshape(5, 2):
                 if not (6 <= x < 154 and 6 <= y < 154):
@@ -67,7 +73,7 @@ def test_labels_lie_on_the_faces(material: SceneMaterial, frame: float) -> None:
 
 def test_the_same_random_numbers_give_the_same_scene(material: SceneMaterial) -> None:
     first, second = (
-        render_scene(material, SceneSpec(), np.random.default_rng(5)) for _ in range(2)
+        render_face_scene(material, FaceSceneSpec(), np.random.default_rng(5)) for _ in range(2)
     )
     assert (first.image == second.image).all()
     assert (first.labels == second.labels).all()
@@ -75,16 +81,16 @@ def test_the_same_random_numbers_give_the_same_scene(material: SceneMaterial) ->
 
 def test_empty_scenes_have_no_labels(material: SceneMaterial) -> None:
     rng = np.random.default_rng(0)
-    spec = replace(SceneSpec(), empty=1.0)
-    assert not any(render_scene(material, spec, rng).labels.any() for _ in range(20))
+    spec = replace(FaceSceneSpec(), empty=1.0)
+    assert not any(render_face_scene(material, spec, rng).labels.any() for _ in range(20))
 
 
 def test_scenes_of_any_kind_have_their_size(material: SceneMaterial) -> None:
     rng = np.random.default_rng(0)
     for size in (96, 160):
-        spec = replace(SceneSpec(), size_px=size, drawn=0.5, decoys=0.9, backlight=0.5)
+        spec = replace(FaceSceneSpec(), size_px=size, drawn=0.5, decoys=0.9, backlight=0.5)
         for _ in range(25):
-            scene = render_scene(material, spec, rng)
+            scene = render_face_scene(material, spec, rng)
             assert scene.image.shape == (size, size)
             assert scene.image.dtype == np.uint8
             assert scene.labels.shape == (spec.max_faces, 14)
@@ -95,5 +101,5 @@ def test_hard_backgrounds_are_used(material: SceneMaterial) -> None:
     spec = replace(PLAIN, empty=1.0, hard=0.5)
     rng = np.random.default_rng(0)
     with_hard = replace(material, hard_backgrounds=[hard])
-    tints = [render_scene(with_hard, spec, rng).image.mean() for _ in range(40)]
+    tints = [render_face_scene(with_hard, spec, rng).image.mean() for _ in range(40)]
     assert {37.0, 100.0} == set(tints)

@@ -12,9 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..augment import cover_half, draw_sunglasses
-from .drawings import draw_background
-from .face_pictures import (
+from ..data import (
     LABEL_SIZE,
     FacePicture,
     Gray,
@@ -23,6 +21,8 @@ from .face_pictures import (
     move_label,
     warp_picture,
 )
+from .drawings import draw_background
+from .occluders import cover_half, draw_sunglasses
 from .pasting import blend, draw_body, make_decoy, make_mask, make_texture, trace_ellipse
 
 FACE, IGNORED = 1.0, -1.0
@@ -30,7 +30,7 @@ FACE, IGNORED = 1.0, -1.0
 
 
 @dataclass(frozen=True, slots=True)
-class SceneSpec:
+class FaceSceneSpec:
     """What scenes contain; shares are probabilities."""
 
     size_px: int = 160
@@ -60,7 +60,7 @@ class SceneSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class FaceScene:
     """A grey picture and its faces."""
 
     image: Gray
@@ -69,7 +69,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class SceneMaterial:
+class FaceSceneMaterial:
     """Where scenes come from."""
 
     faces: Sequence[FacePicture]
@@ -80,7 +80,9 @@ class SceneMaterial:
     """Pictures without faces that look like faces to a network."""
 
 
-def render_scene(material: SceneMaterial, spec: SceneSpec, rng: np.random.Generator) -> Scene:
+def render_face_scene(
+    material: FaceSceneMaterial, spec: FaceSceneSpec, rng: np.random.Generator
+) -> FaceScene:
     """Compose one scene."""
     size = spec.size_px
     image = _make_background(material, spec, rng)
@@ -108,16 +110,18 @@ def render_scene(material: SceneMaterial, spec: SceneSpec, rng: np.random.Genera
         row[:LABEL_SIZE] = label
         inside = 0 <= label[0] < size and 0 <= label[1] < size
         row[LABEL_SIZE] = FACE if inside and label[2] >= spec.min_side_px * 0.9 else IGNORED
-    return Scene(image, rows)
+    return FaceScene(image, rows)
 
 
-def _pick_side(spec: SceneSpec, rng: np.random.Generator) -> float:
+def _pick_side(spec: FaceSceneSpec, rng: np.random.Generator) -> float:
     """Log-uniform, since the network should find small faces as often as large ones."""
     high = spec.small_px if rng.random() < spec.small else spec.size_px * spec.max_side
     return float(np.exp(rng.uniform(np.log(spec.min_side_px), np.log(high))))
 
 
-def _make_background(material: SceneMaterial, spec: SceneSpec, rng: np.random.Generator) -> Gray:
+def _make_background(
+    material: FaceSceneMaterial, spec: FaceSceneSpec, rng: np.random.Generator
+) -> Gray:
     kind = rng.random()
     if not material.backgrounds or kind < spec.drawn:
         return draw_background(spec.size_px, rng)
@@ -130,7 +134,7 @@ def _make_matrix(
     label: Labels,
     side: float,
     centre: tuple[float, float],
-    spec: SceneSpec,
+    spec: FaceSceneSpec,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Return a transform that brings the face to `centre`, about `side` wide."""
@@ -151,8 +155,8 @@ def _make_matrix(
 def _place_frame(
     frame: FacePicture,
     background: Gray,
-    material: SceneMaterial,
-    spec: SceneSpec,
+    material: FaceSceneMaterial,
+    spec: FaceSceneSpec,
     rng: np.random.Generator,
 ) -> tuple[Gray, Labels]:
     """Fill the scene with a picture that has surroundings, at random size and place."""
@@ -171,7 +175,11 @@ def _place_frame(
 
 
 def _occlude(
-    image: Gray, label: Labels, material: SceneMaterial, spec: SceneSpec, rng: np.random.Generator
+    image: Gray,
+    label: Labels,
+    material: FaceSceneMaterial,
+    spec: FaceSceneSpec,
+    rng: np.random.Generator,
 ) -> None:
     if rng.random() < spec.sunglasses:
         draw_sunglasses(image, label[3:], rng)
@@ -183,8 +191,8 @@ def _paste_face(
     image: Gray,
     face: FacePicture,
     labels: list[Labels],
-    material: SceneMaterial,
-    spec: SceneSpec,
+    material: FaceSceneMaterial,
+    spec: FaceSceneSpec,
     rng: np.random.Generator,
 ) -> Labels | None:
     """Paste a face where no other is; None when there is no room."""
@@ -203,7 +211,7 @@ def _paste_face(
 
 
 def _find_place(
-    labels: Sequence[Labels], spec: SceneSpec, rng: np.random.Generator
+    labels: Sequence[Labels], spec: FaceSceneSpec, rng: np.random.Generator
 ) -> tuple[float, float, float] | None:
     for _ in range(6):
         side = _pick_side(spec, rng)
@@ -219,8 +227,8 @@ def _find_place(
 def _paste_decoy(
     image: Gray,
     labels: Sequence[Labels],
-    material: SceneMaterial,
-    spec: SceneSpec,
+    material: FaceSceneMaterial,
+    spec: FaceSceneSpec,
     rng: np.random.Generator,
 ) -> None:
     """Paste what is no face just as faces are pasted."""
@@ -254,7 +262,7 @@ def _light_from_behind(image: Gray, labels: Sequence[Labels], rng: np.random.Gen
     return np.clip(bright + (dark - bright) * alpha, 0, 255).astype(np.uint8)
 
 
-def _degrade(image: Gray, spec: SceneSpec, rng: np.random.Generator) -> Gray:
+def _degrade(image: Gray, spec: FaceSceneSpec, rng: np.random.Generator) -> Gray:
     """Blur and compress some scenes."""
     if rng.random() < spec.blur:
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.8)))

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import FacePicture, Gray, Labels, cut_picture, warp_picture
 from .drawings import draw_background
-from .face_pictures import FacePicture, Gray, Labels, cut_picture, warp_picture
 
 PATCH_PX = 48
 """Width of a decoy, as of a FER+ face."""
