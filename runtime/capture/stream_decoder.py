@@ -157,6 +157,7 @@ class StreamDecoder:
             return []
 
     def _decode_video(self, packet: Any) -> Iterator[VideoFrame]:
+        assert self._video is not None
         for frame in self._decode(packet):
             t_ns = self._frames.place(self._time_ns(frame))
             image = to_image(frame, self._video.sample_aspect_ratio)
