@@ -183,7 +183,7 @@ class MediaFile:
     def _choose(self, kind: str, wanted: int) -> _Track | None:
         """Return the best track of `kind` of which a frame can be decoded."""
         with open_container(self.path) as container:
-            candidates = list_candidates(container, kind, wanted, self.path)
+            candidates = list_candidates(container, kind, wanted, self._name)
         for number in candidates:
             faults = PacketFaults()
             try:
@@ -249,6 +249,9 @@ class MediaFile:
                     faults.packets,
                     track.kind,
                 )
+            if faults.joins:
+                times = "once" if faults.joins == 1 else f"{faults.joins} times"
+                _LOG.warning("%s: %s timestamps start anew %s", self._name, track.kind, times)
             if repaired := repairs.describe():
                 _LOG.warning("%s: %s timestamps repaired: %s", self._name, track.kind, repaired)
 

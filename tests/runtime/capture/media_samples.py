@@ -39,9 +39,10 @@ def write_stamped(
     audio_ms: Sequence[int] | None = None,
     *,
     step_ms: int = 40,
+    true_audio_ms: Sequence[int] | None = None,
 ) -> Path:
     """Write gray frames and 20 ms pieces of a sine with these timestamps, interleaved by their true
-    times of `step_ms` and 20 ms."""
+    times: every `step_ms`, and every 20 ms or `true_audio_ms`."""
     images = [np.full((48, 64, 3), 5 * n % 256, np.uint8) for n in range(len(video_ms))]
     encoded = encode_frames("mjpeg", images, "yuvj420p")
     sine = (9_000 * np.sin(np.arange(RATE) * 2 * np.pi * 440 / RATE)).astype(np.int16)
@@ -58,7 +59,7 @@ def write_stamped(
         for n, pts in enumerate(audio_ms or []):
             packet = av.Packet(sine[n * 320 % RATE :][:320].tobytes())
             packet.stream, packet.time_base, packet.duration = audio, Fraction(1, 1000), 20
-            entries.append((n * 20, pts, packet))
+            entries.append((true_audio_ms[n] if true_audio_ms else n * 20, pts, packet))
         for true_ms, pts, packet in sorted(entries, key=lambda entry: entry[0]):
             packet.dts = min(true_ms, pts)
             packet.pts = pts
