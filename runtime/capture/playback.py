@@ -78,8 +78,8 @@ def _show_until_next(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
 def _show_until(frame: VideoFrame, following: VideoFrame | None) -> VideoFrame:
     """Return `frame` with the time that it is shown: until `following`, but after a pause of the
     camera or with a wrong timestamp no longer than `MAX_SHOWN_NS` or what the media state. Without
-    `following` it is what the media state."""
-    if following is None:
+    `following` it is what the media state. Media that state nothing play a camera."""
+    if following is None or frame.shown_ns == 0:
         return frame
     gap_ns = following.t_ns - frame.t_ns
     return replace(frame, shown_ns=min(gap_ns, max(MAX_SHOWN_NS, frame.shown_ns)))
