@@ -121,6 +121,7 @@ class Health:
     skipped: int = 0
     """Frames skipped because the level has a lower frame rate than the camera."""
     skew_ms: float = 0.0
+    """Of the newest window; 0 without audio and while no windows come."""
     drift_ppm: float = 0.0
     """Deviation of the sound card's clock from CLOCK_MONOTONIC."""
     faults: tuple[str, ...] = ()

@@ -49,6 +49,10 @@ EXTEND_TIMEOUT_S = 60
 seconds."""
 
 
+SKEW_LIFE_NS = 2_000_000_000
+"""A camera of one frame a second still shows its skew at each poll."""
+
+
 @dataclass(slots=True)
 class Runtime:
     """The state that a live run and a replay share. The main thread owns it."""
@@ -68,13 +72,13 @@ class Runtime:
     """None when `level` is configured, and in a replay."""
     level_switches: int = 0
     dropped_frames: int = 0
-    skew_ns: int = 0
-    """Skew of the newest window."""
     on_gpu: bool = False
     """The GPU preprocesses the frames."""
     capture_path: CapturePath | None = None
     """The capture path at the end of a live run; None before, and without a camera."""
     _level_index: int = 0
+    _skew_ns: int = 0
+    """Skew of the newest window."""
     _published_ns: tuple[int, int] = (0, 0)
     """Begin and end of the newest publishing."""
 
@@ -91,6 +95,10 @@ class Runtime:
         """Engine and precision of each network, such as "tensorrt fp16"."""
         engines = self.levels[self._level_index].engines
         return {network: f"{engine.name} {engine.precision}" for network, engine in engines.items()}
+
+    def skew_ns(self, now_ns: int) -> int:
+        """Return the skew of the newest window, 0 if that is long ago at `now_ns`."""
+        return self._skew_ns if now_ns - self._published_ns[1] <= SKEW_LIFE_NS else 0
 
     def use_level(self, index: int) -> None:
         """Switch to level `index` from the next frame on."""
@@ -124,7 +132,7 @@ class Runtime:
             estimate, captured_ns, woke_ns, window.dropped_frames, cause, publish_us=publish_us
         )
         self.dropped_frames += window.dropped_frames
-        self.skew_ns = window.skew_ns
+        self._skew_ns = window.skew_ns
         if self.quality is not None:
             stages_us = estimate.stages_us
             waited_us = stages_us["wait"] + stages_us["sync"]

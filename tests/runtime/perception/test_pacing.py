@@ -164,7 +164,8 @@ def play_live(configure: Callable[..., Config]) -> Callable[..., list[tuple[int,
         run: Any = LiveRun(configure("camera"), [])
         delays_ns = delays_ns or [LATENCY_NS] * len(times_ns)
         run._clock, run._frames = clock, FakeFrames(clock, times_ns, end_ns, delays_ns)
-        run._loop(runtime, monitor, lambda: False, None)
+        search: Any = SimpleNamespace(refresh=lambda _: None)
+        run._loop(runtime, search, monitor, lambda: False, None)
         return made
 
     return play
