@@ -94,11 +94,13 @@ class _Packet:
 class _Reader:
     """Reads the packets of a track ahead, and notes the times of another track between them."""
 
-    packets: Any
+    container: Any
+    tracks: list[Any]
     track: Any
     faults: PacketFaults
     joins: JoinFinder
     waiting: deque[_Packet] = field(default_factory=deque)
+    _packets: Any = None
     _suspects: list[_Packet] = field(default_factory=list)
     _others: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_OTHERS * 64))
     _bytes: int = 0
@@ -126,11 +128,7 @@ class _Reader:
         return list(islice(following, _OTHERS))
 
     def _read(self) -> None:
-        try:
-            packet = next(self.packets, None)
-        except av.FFmpegError as error:
-            self.faults.note(error)
-            packet = None
+        packet = self._demux()
         if packet is None:
             self._ended = True
             return
@@ -144,6 +142,20 @@ class _Reader:
             self._bytes += packet.size
         elif read.stamp_ns is not None:
             self._others.append((read.number, read.stamp_ns))
+
+    def _demux(self) -> Any | None:
+        while True:
+            if self._packets is None:
+                self._packets = self.container.demux(self.tracks)
+            try:
+                return next(self._packets, None)
+            except av.FFmpegError as error:
+                self.faults.note(error)
+                return None
+            except IndexError:  # PyAV 18: a track that begins in the middle of a damaged file
+                if self.waiting and not self.waiting[-1].packet.size:  # the last packet was read
+                    return None
+                self._packets = None
 
     def _find_join(self, read: _Packet) -> None:
         """Shift a packet's timestamps to where the recordings in the file are joined."""
@@ -172,7 +184,7 @@ def decode_track(
     """Yield the frames of `track`, each with the timestamps near it. `other`: the other track that
     is played. Raises EncryptedError."""
     tracks = [track] if other is None else [track, other]
-    reader = _Reader(container.demux(tracks), track, faults, JoinFinder(len(tracks)))
+    reader = _Reader(container, tracks, track, faults, JoinFinder(len(tracks)))
     inside: deque[tuple[int, int]] = deque()  # numbers and timestamps of packets in the decoder
     is_video = track.type == "video"
     if is_video:
