@@ -49,6 +49,10 @@ class Source(Section, frozen=True):
     Any turn costs a copy of each frame."""
     mirror: bool = False
     """Exchange left and right of the picture, after `rotate`."""
+    video_track: Annotated[int, Meta(ge=-1, le=99)] = -1
+    """Video track of a file, counted from 0; -1: the default one, else the best that decodes."""
+    audio_track: Annotated[int, Meta(ge=-1, le=99)] = -1
+    """Audio track of a file, likewise."""
     loop: bool = False
     """Repeat a file from its start when it ends."""
 

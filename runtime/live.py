@@ -87,6 +87,8 @@ class LiveRun:
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
+        self.source_ended = False
+        """The run ended with its source, not by `stop` and not at its time."""
         self._stop = threading.Event()
         self._stopping = False
         self._frames = FrameRing()
@@ -220,6 +222,7 @@ class LiveRun:
                 audio_ns = synchroniser.fresh_audio_ns(woke_ns)
                 if self._frames.ended:  # nothing later is captured: there is no need to wait
                     if audio_ns is None or audio_ns < timer.due_ns:
+                        self.source_ended = not self._stop.is_set()
                         return
                 else:
                     if idle_expected():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..messages import SourceError
+from .source_name import show_source
 
 AUTO = -1
 
@@ -29,7 +30,8 @@ def list_candidates(container: Any, kind: str, wanted: int, path: Path) -> list[
     if wanted != AUTO:
         if wanted >= len(streams):
             raise SourceError(
-                f"source.{kind}_track is {wanted}, but {path} has {_describe_all(streams, kind)}"
+                f"source.{kind}_track is {wanted}, but {show_source(str(path))} has "
+                f"{_describe_all(streams, kind)}"
             )
         return [wanted]
     numbers = [n for n, stream in enumerate(streams) if _is_playable(stream)]

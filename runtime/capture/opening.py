@@ -117,7 +117,7 @@ def open_media(source: Source) -> Media:
 
     Raises SourceError.
     """
-    media = _open_media(source.name)
+    media = _open_media(source)
     turn = _find_turn(source)
     return media if turn.is_none else TurnedMedia(media, turn)
 
@@ -126,7 +126,8 @@ def _find_turn(source: Source) -> Turn:
     return Turn(source.rotate, source.mirror)
 
 
-def _open_media(name: str) -> Media:
+def _open_media(source: Source) -> Media:
+    name = source.name
     kind = find_kind(name)
     if kind == "demo":
         from .demo import Demo
@@ -139,7 +140,7 @@ def _open_media(name: str) -> Media:
         raise SourceError(f"source {show_source(name)}: no such file ({_ALLOWED})")
     from .media_file import MediaFile
 
-    return MediaFile(path)
+    return MediaFile(path, video_track=source.video_track, audio_track=source.audio_track)
 
 
 def _open_camera(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import wave
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -216,6 +217,22 @@ def test_environment_errors(
     """Code 4, and one line that names the file: it may exist at the next start."""
     options = ["--source", "demo", "--output", "null", *null_engine, *arguments]
     assert names in refuse(capsys, *options, code=4)
+
+
+@pytest.mark.parametrize("pace", ["max", "real"])
+def test_file_without_an_estimate_is_an_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, null_engine: list[str], pace: str
+) -> None:
+    """A recording of one millisecond: code 4, and one line that names it."""
+    path = tmp_path / "short.wav"
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, 16_000, 0, "NONE", ""))
+        out.writeframes(bytes(32))
+    options = ["run", "--source", str(path), "--pace", pace, "--output", "null", *null_engine]
+    assert main(options) == 4
+    printed = capsys.readouterr()
+    assert "short.wav" in printed.err
+    assert len(printed.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

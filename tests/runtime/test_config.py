@@ -33,6 +33,8 @@ def test_defaults() -> None:
             "capture": "auto",
             "rotate": 0,
             "mirror": False,
+            "video_track": -1,
+            "audio_track": -1,
             "loop": False,
         },
         "engines": {"name": "auto", "precision": "auto", "dla_core": -1, "num_threads": 0},

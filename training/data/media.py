@@ -19,8 +19,10 @@ from ...kernels.channel_mixer import ChannelMixer, to_float
 from ..errors import DatasetError
 
 MAX_SIDE_PX = 4096
-_HAS_COVER = 0x400
-"""FFmpeg's flag of a video stream that is an album cover."""
+_IS_DEFAULT, _HAS_COVER = 0x1, 0x400
+"""FFmpeg's flags of a default track, and of a video stream that is an album cover."""
+_MAX_ASPECT = 8
+"""A pixel that is longer than this is a mistake of the file."""
 
 
 @contextmanager
@@ -32,7 +34,9 @@ def _open_media(path: Path, kind: str) -> Iterator[Any]:
         # The absolute path, because FFmpeg takes "a:b.wav" for a protocol. Only files, because a
         # playlist must not open a connection.
         options = {"protocol_whitelist": "file"}
-        with av.open(str(path.absolute()), options=options) as container:
+        file = str(path.absolute())
+        # Titles may be in any encoding.
+        with av.open(file, options=options, metadata_errors="replace") as container:
             if container.format.name == "tty":  # FFmpeg renders text files
                 raise DatasetError(f"{path}: not a {kind} file but a text file")
             yield container
@@ -48,16 +52,17 @@ def _start_s(container: Any) -> float:
 
 
 def decode_audio(path: Path, sample_rate_hz: int) -> tuple[NDArray[np.float32], float]:
-    """Decode the first audio track -> mono (n,) in -1..1 at `sample_rate_hz`, resampled if needed,
-    and the time of its first sample in seconds. Raises DatasetError."""
+    """Decode the default audio track, else the first -> mono (n,) in -1..1 at `sample_rate_hz`,
+    resampled if needed, and the time of its first sample in seconds. Raises DatasetError."""
     parts: list[NDArray[np.float32]] = []
     first_s: float | None = None
     with _open_media(path, "audio") as container:
-        if not container.streams.audio:
+        stream = _pick_track(container.streams.audio)
+        if stream is None:
             raise DatasetError(f"{path}: no audio")
         resampler = av.AudioResampler("flt", "mono", sample_rate_hz)
         mixer: ChannelMixer | None = None
-        for frame in container.decode(audio=0):
+        for frame in container.decode(stream):
             num_channels = len(frame.layout.channels)
             if mixer is None or num_channels != mixer.num_channels:
                 mixer = ChannelMixer(num_channels, frame.sample_rate)
@@ -81,7 +86,7 @@ def decode_frames(path: Path, every_s: float = 0.0) -> Iterator[tuple[float, NDA
     due_s = float("-inf")
     index = -1
     with _open_media(path, "video") as container:
-        stream = next((s for s in container.streams.video if not _is_cover(s)), None)
+        stream = _pick_track(container.streams.video)
         if stream is None:
             raise DatasetError(f"{path}: no video")
         start_s = _start_s(container)
@@ -100,11 +105,26 @@ def decode_frames(path: Path, every_s: float = 0.0) -> Iterator[tuple[float, NDA
             due_s = t_s + every_s - 0.0005
             # Phones store portrait clips rotated, with a rotation tag (PyAV >= 14).
             turns = round(getattr(frame, "rotation", 0) / 90) % 4
-            yield t_s, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            yield t_s, np.ascontiguousarray(np.rot90(_to_square_pixels(frame, stream), turns))
     if index < 0:
         raise DatasetError(f"{path}: no video")
 
 
-def _is_cover(stream: Any) -> bool:
-    # PyAV < 13 has no `disposition`.
-    return bool(int(getattr(stream, "disposition", 0) or 0) & _HAS_COVER)
+def _to_square_pixels(frame: Any, stream: Any) -> NDArray[np.uint8]:
+    """Return the image in RGB. Like the runtime's, it grows in the direction of longer pixels."""
+    width, height = frame.width, frame.height
+    aspect = stream.sample_aspect_ratio
+    if aspect and 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
+        width, height = round(width * max(1, aspect)), round(height / min(1, aspect))
+    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)
+    return image
+
+
+def _pick_track(streams: Any) -> Any | None:
+    """Return the default track, else the first that is no cover."""
+    tracks = [stream for stream in streams if not _flags(stream) & _HAS_COVER]
+    return next((each for each in tracks if _flags(each) & _IS_DEFAULT), next(iter(tracks), None))
+
+
+def _flags(stream: Any) -> int:
+    return int(getattr(stream, "disposition", 0) or 0)  # PyAV < 13 has none

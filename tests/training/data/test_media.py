@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,23 @@ def test_huge_frames_are_refused(make_video: Write) -> None:
     video = make_video("a.mkv", [np.zeros((64, MAX_SIDE_PX + 16, 3), np.uint8)])
     with pytest.raises(DatasetError, match="4112x64"):
         list(decode_frames(video))
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4"])
+def test_title_in_another_encoding(make_video: Write, suffix: str) -> None:
+    """Latin-1, for instance."""
+    video = make_video(f"a.{suffix}", ramp(5), audio=np.zeros(8_000, np.float32), title="QQQQQ")
+    video.write_bytes(video.read_bytes().replace(b"QQQQQ", b"fran\xe7"))
+    assert len(list(decode_frames(video))) == 5
+    assert len(decode_audio(video, 16_000)[0]) == 8_000
+
+
+@pytest.mark.parametrize(
+    ("aspect", "shape"), [(Fraction(2), (64, 192, 3)), (Fraction(1, 2), (128, 96, 3))]
+)
+def test_pixels_become_square(
+    make_video: Write, aspect: Fraction, shape: tuple[int, int, int]
+) -> None:
+    """As on the device."""
+    ((_, image),) = decode_frames(make_video("a.mkv", ramp(1), aspect=aspect))
+    assert image.shape == shape
