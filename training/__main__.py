@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from ..engines.base import EngineError
 from ..engines.bundles import BundleError
 from ..engines.config_file import ConfigError
-from .commands import default, evaluate, export, models, prepare, train, tune
+from .commands import default, evaluate, export, models, prepare, train, tune, voice_activity
 from .errors import DatasetError, TrainingError
 
-COMMANDS = (prepare, train, tune, models, evaluate, default, export)
+COMMANDS = (prepare, train, tune, models, evaluate, default, export, voice_activity)
 USER_ERRORS = (BundleError, ConfigError, DatasetError, EngineError, TrainingError)
 EXIT_USER_ERROR = 2
 

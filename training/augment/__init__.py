@@ -15,6 +15,8 @@ from .corruptions import (
     occlude_image,
     reverberate,
 )
+from .speech_scenes import SceneMaterial, SceneSettings, make_scenes
+from .speechless_sounds import make_speechless
 from .transforms import compress_faces, jitter_faces, mask_mel, scale_pixels
 from .voice_variants import draw_noise, make_noise_only, make_variants
 
@@ -22,6 +24,8 @@ __all__ = [
     "Audio",
     "Box",
     "Image",
+    "SceneMaterial",
+    "SceneSettings",
     "add_noise",
     "blur_image",
     "compress_faces",
@@ -33,6 +37,8 @@ __all__ = [
     "make_noise",
     "make_noise_only",
     "make_response",
+    "make_scenes",
+    "make_speechless",
     "make_variants",
     "mask_mel",
     "measure_rt60",

@@ -10,6 +10,8 @@ from typing import Any
 from ...engines.bundles import PRECISIONS, load_bundle
 from ..errors import DatasetError
 
+VOICE_ACTIVITY = "voice_activity"
+
 
 def actor_list(text: str) -> list[int]:
     try:
@@ -30,10 +32,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="FER+ has faces: ROOT/SPLIT.zip and ROOT/SPLIT.csv. RAVDESS has voices"
         " (03-01-....wav or .flac), faces (videos 01-01-....mp4 and 02-01-....mp4), and both for"
         " fusion, in any folders under ROOT. A custom folder has ROOT/manifest.csv with the columns"
-        " file, label, subject, split.",
+        " file, label, subject, split. voice_activity takes speech from ROOT (RAVDESS, or any audio"
+        " files) and from espeak-ng if it is installed, and sounds without speech from --noise; it"
+        " leaves out what `voice-activity` trains on.",
     )
     parser.add_argument("--bundle", metavar="DIR", type=Path, required=True)
-    parser.add_argument("--dataset", choices=("ravdess", "ferplus", "folder"), required=True)
+    parser.add_argument(
+        "--dataset", choices=("ravdess", "ferplus", "folder", VOICE_ACTIVITY), required=True
+    )
     parser.add_argument("--root", metavar="DIR", type=Path, required=True)
     parser.add_argument(
         "--split",
@@ -76,7 +82,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--noise",
         metavar="DIR",
         type=Path,
-        help="noise recordings to add (default: white and pink noise)",
+        help="noise recordings to add (default: white and pink noise); with voice_activity: sounds"
+        " without speech, a folder per class",
+    )
+    parser.add_argument(
+        "--network",
+        metavar="FILE",
+        type=Path,
+        help="with voice_activity: ONNX file to score instead of the bundle's",
     )
     parser.add_argument(
         "--impulse-responses",
@@ -95,11 +108,16 @@ def run(args: argparse.Namespace) -> None:
 
     if args.dataset == "ravdess" and args.split is not None:
         raise DatasetError(f"--split {args.split}: RAVDESS has no splits, choose --actors")
+    if args.seed < 0:
+        raise DatasetError(f"--seed {args.seed}: expected 0 or more")
+    if args.dataset == VOICE_ACTIVITY:
+        run_voice_activity(args)
+        return
+    if args.network is not None:
+        raise DatasetError(f"--network: only with --dataset {VOICE_ACTIVITY}")
     for option in ("noise", "impulse_responses"):
         if getattr(args, option) is not None and not args.robustness:
             raise DatasetError(f"--{option.replace('_', '-')}: only with --robustness")
-    if args.seed < 0:
-        raise DatasetError(f"--seed {args.seed}: expected 0 or more")
     metrics = evaluate_bundle(
         load_bundle(args.bundle),
         args.dataset,
@@ -115,10 +133,7 @@ def run(args: argparse.Namespace) -> None:
         else None,
         args.precision,
     )
-    try:
-        args.json.write_text(json.dumps(metrics, indent=2) + "\n")
-    except OSError as error:
-        raise DatasetError(f"--json {args.json}: {error.strerror}") from error
+    write_json(metrics, args.json)
     low, high = metrics["accuracy_ci95"]
     print(
         f"{args.dataset} {metrics['modality']}: accuracy {metrics['accuracy']:.3f}"
@@ -129,6 +144,32 @@ def run(args: argparse.Namespace) -> None:
     )
     if args.report is not None:
         write_page(metrics, args.report)
+
+
+def run_voice_activity(args: argparse.Namespace) -> None:
+    """Score voice activity and print a table."""
+    from ..evaluation.voice_activity import format_table
+    from ..evaluation.voice_activity_sets import score_voice_activity
+
+    if args.noise is None:
+        raise DatasetError(f"--dataset {VOICE_ACTIVITY} needs --noise, sounds without speech")
+    for option in ("modality", "level", "yunet", "robustness", "report", "impulse_responses"):
+        if getattr(args, option):
+            name = option.replace("_", "-")
+            raise DatasetError(f"--{name}: not with --dataset {VOICE_ACTIVITY}")
+    results = score_voice_activity(
+        load_bundle(args.bundle), args.root, args.noise, args.actors, args.network, args.seed
+    )
+    write_json(results, args.json)
+    print(format_table(results))
+
+
+def write_json(metrics: dict[str, Any], path: Path) -> None:
+    """Write the metrics. Raises DatasetError when the file cannot be written."""
+    try:
+        path.write_text(json.dumps(metrics, indent=2) + "\n")
+    except OSError as error:
+        raise DatasetError(f"--json {path}: {error.strerror}") from error
 
 
 def write_page(metrics: dict[str, Any], folder: Path) -> None:

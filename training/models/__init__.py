@@ -5,15 +5,20 @@ from .face import EMBEDDING_SIZE, FaceNet, MirrorAveraged, fold_luma
 from .fusion import NUM_FACES, AttentionFusion, ChannelFusion
 from .members import member_loss
 from .voice import SevenLabelVoice, VoiceNet, merge_calm
+from .voice_activity import NUM_COLUMNS, STRIDE_COLUMNS, LastProbability, VoiceActivityNet
 
 __all__ = [
     "EMBEDDING_SIZE",
+    "NUM_COLUMNS",
     "NUM_FACES",
+    "STRIDE_COLUMNS",
     "AttentionFusion",
     "ChannelFusion",
     "FaceNet",
+    "LastProbability",
     "MirrorAveraged",
     "SevenLabelVoice",
+    "VoiceActivityNet",
     "VoiceNet",
     "count_cost",
     "fold_luma",
