@@ -59,12 +59,18 @@ class BandwidthMeter:
         self._num_wide = 0.0
 
     @property
-    def is_narrow(self) -> bool:
-        """Whether the source is narrow-band."""
-        return (
-            self._num_columns >= MIN_COLUMNS
-            and self._num_wide <= MAX_WIDE_SHARE * self._num_columns
+    def is_doubtful(self) -> bool:
+        """Whether there was speech, and nothing in it shows that the source is wide-band. Wide-band
+        speech shows it in its first five columns."""
+        # One wide column shows nothing: audio that begins or breaks off in a word gives it too.
+        return self._num_columns > 0 and self._num_wide <= max(
+            1.0, MAX_WIDE_SHARE * self._num_columns
         )
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the source is narrow-band: enough speech is doubtful."""
+        return self._num_columns >= MIN_COLUMNS and self.is_doubtful
 
     def update(self, columns: NDArray[np.float32]) -> None:
         """Take log-mel columns (num_mels, n) of speech."""

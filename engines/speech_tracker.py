@@ -28,6 +28,8 @@ NUM_STEPS = 128
 """Steps in memory (3.8 s), for moments older than the newest audio."""
 MAX_LAG_STEPS = 10
 """A moment that lies further behind the newest step is without speech: no audio came for it."""
+MIN_SPEECH = 0.5
+"""Probability of speech from which a column counts for the bandwidth."""
 _PIECE_SAMPLES = 8_000
 
 
@@ -45,15 +47,10 @@ class Speech:
 
     activity: float
     """Probability of speech in the last moments, 0..1."""
-    is_enough: bool
-    """Enough of it is recent to read an emotion from the voice."""
+    is_usable: bool
+    """Enough of it is recent, and wide-band, to read an emotion from the voice."""
     narrow_band: bool = False
-    """The source carries nothing above 4 kHz, so the voice network does not know it."""
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether the voice network may run."""
-        return self.is_enough and not self.narrow_band
+    """The source carries nothing above 4 kHz, and the voice network does not know such voices."""
 
 
 NO_SPEECH = Speech(0.0, False)
@@ -75,7 +72,7 @@ class SpeechTracker:
         self._gate = SpeechGate(rule)
         self._bandwidth = BandwidthMeter(self.spec)
         self._activity = np.zeros(NUM_STEPS)
-        self._is_enough = np.zeros(NUM_STEPS, np.bool_)
+        self._is_usable = np.zeros(NUM_STEPS, np.bool_)
         self._is_narrow = np.zeros(NUM_STEPS, np.bool_)
         self._span = 0, 0
         """First step since the last gap, and the next one. Replaced as a whole."""
@@ -109,7 +106,7 @@ class SpeechTracker:
             return NO_SPEECH
         at = step % NUM_STEPS
         return Speech(
-            float(self._activity[at]), bool(self._is_enough[at]), bool(self._is_narrow[at])
+            float(self._activity[at]), bool(self._is_usable[at]), bool(self._is_narrow[at])
         )
 
     def wipe(self) -> None:
@@ -117,7 +114,7 @@ class SpeechTracker:
         self._mel.wipe()
         self.restart(0)
         self._bandwidth.reset()
-        for array in (self._activity, self._is_enough, self._is_narrow):
+        for array in (self._activity, self._is_usable, self._is_narrow):
             array.fill(0)
 
     def _take_step(self) -> None:
@@ -127,11 +124,11 @@ class SpeechTracker:
         speech = self._detector.probability(mel)
         end_sample = (end_column - 1) * self.spec.hop + self.spec.window
         self._gate.update(speech, end_sample * 1_000_000_000 // self.spec.sample_rate_hz)
-        if self._gate.is_open:
+        if speech >= MIN_SPEECH or self._gate.is_open:
             self._bandwidth.update(mel[0, :, -STEP_COLUMNS:])
         at = step % NUM_STEPS
         self._activity[at] = self._gate.activity
-        self._is_enough[at] = self._gate.is_open
+        self._is_usable[at] = self._gate.is_open and not self._bandwidth.is_doubtful
         self._is_narrow[at] = self._bandwidth.is_narrow
         self._span = begin, step + 1
 

@@ -67,6 +67,15 @@ class Synchroniser:
             return None
         return round(self.audio_clock.time_of(self.ring.end_sample))
 
+    def first_audio_ns(self) -> int | None:
+        """Return the capture time of the first sample, None before it."""
+        return round(self.audio_clock.time_of(0)) if self.audio_clock.locked else None
+
+    def fresh_audio_ns(self, now_ns: int) -> int | None:
+        """Return the capture time of the newest sample, None if it is too old at `now_ns`."""
+        t_ns = self.newest_audio_ns()
+        return t_ns if t_ns is not None and now_ns - t_ns <= self.MAX_SKEW_NS else None
+
     def wipe(self) -> None:
         """Overwrite all audio with zeros."""
         self.ring.clear()
@@ -78,13 +87,13 @@ class Synchroniser:
         self,
         t_ns: int,
         frame: VideoFrame | None,
-        face: FaceBox | None,
+        faces: tuple[FaceBox, ...],
         voice_due: bool,
         dropped_frames: int = 0,
     ) -> Window:
         """Return the window at `t_ns`. If `voice_due`, wait for late audio up to `max_wait_ms`."""
         if not self.audio_clock.locked:
-            return Window(t_ns, frame, face, None, None, 0, dropped_frames, voice_due)
+            return Window(t_ns, frame, faces, None, None, 0, dropped_frames, voice_due)
         if voice_due and self._max_wait_s > 0:
             end_sample = self._end_of(self._end_column_at(t_ns, self.audio_clock.line))
             if self._is_live(end_sample):
@@ -97,8 +106,8 @@ class Synchroniser:
         in_memory = self._mel.num_columns - end_column <= self._mel.HISTORY_COLUMNS
         usable = end_column > self._mel.first_column and skew_ns < self.MAX_SKEW_NS and in_memory
         if not usable:
-            return Window(t_ns, frame, face, at, None, 0, dropped_frames, voice_due)
-        return Window(t_ns, frame, face, at, end_column, skew_ns, dropped_frames, voice_due)
+            return Window(t_ns, frame, faces, at, None, 0, dropped_frames, voice_due)
+        return Window(t_ns, frame, faces, at, end_column, skew_ns, dropped_frames, voice_due)
 
     def _is_live(self, end_sample: int) -> bool:
         """Return whether the audio is only late, as it is while its source works."""

@@ -47,7 +47,7 @@ class VoiceGate:
             self._faults.log_transition(NARROW_BAND if speech.narrow_band else "")
             if speech.is_usable and self._min_level_db > NO_LIMIT_DB:
                 loud = is_loud(self._mel.levels_db(window.end_column), self._min_level_db)
-                speech = replace(speech, is_enough=loud)
+                speech = replace(speech, is_usable=loud)
             self._newest = speech
         elif window.voice_due:
             levels_db = self._mel.levels_db(window.end_column)

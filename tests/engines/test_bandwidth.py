@@ -25,7 +25,9 @@ def measure(meter: BandwidthMeter, audio: Audio) -> bool:
     samples = audio.astype(np.float32)
     for at in range(0, len(samples) - 480, 480):
         mel.push(samples[at : at + 480])
-        meter.update(mel.window()[0][0])
+        columns, mask = mel.window()
+        if mask.all():
+            meter.update(columns[0])
     return meter.is_narrow
 
 
@@ -88,3 +90,15 @@ def test_real_recordings(shared_data: Path) -> None:
     audio = [decode_audio(file, RATE)[0].astype(np.float64) for file in files]
     assert np.mean([is_narrow(clip) for clip in audio]) <= 0.01
     assert np.mean([is_narrow(cut_above(clip, 3_900)) for clip in audio]) >= 0.97
+
+
+def test_doubt_ends_with_the_first_wide_columns() -> None:
+    """A telephone is doubtful from its first speech on, silence never."""
+    meter = BandwidthMeter(SPEC)
+    measure(meter, 0 * SPEECH)
+    assert not meter.is_doubtful
+    measure(meter, cut_above(SPEECH, 3_400)[: RATE // 5])
+    assert meter.is_doubtful
+    assert not meter.is_narrow
+    measure(meter, SPEECH[: RATE // 2])
+    assert not meter.is_doubtful

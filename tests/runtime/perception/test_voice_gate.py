@@ -14,7 +14,7 @@ from emotion_edge.runtime.messages import Window
 from emotion_edge.runtime.perception.voice_gate import NARROW_BAND, VoiceGate
 
 SPEECH = Speech(0.9, True)
-NARROW = Speech(0.9, True, narrow_band=True)
+NARROW = Speech(0.9, False, narrow_band=True)
 
 
 class ScriptedTracker:
