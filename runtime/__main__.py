@@ -24,6 +24,9 @@ examples:
   emotion-edge run                              camera and microphone, else the demo
   emotion-edge run --source talk.mp4            play a file
   emotion-edge run --source talk.mp4 --pace max --output jsonl:talk.jsonl
+  emotion-edge run --source rtsp://camera/live  a network stream
+  ffmpeg ... | emotion-edge run --source -      a pipe
+  emotion-edge run --source none                a microphone alone
   emotion-edge run --set source.microphone=none --set output.smoothing_s=1
 
 An estimate describes the apparent expression, never what a person feels. No image and no audio is

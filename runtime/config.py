@@ -72,9 +72,14 @@ class Engines(Section, frozen=True):
 
 class Face(Section, frozen=True):
     yunet_file: str = ""
-    """YuNet ONNX file of the face detector; empty: OpenCV's Haar cascade."""
+    """YuNet ONNX file of the face detector; empty: the bundle's, else OpenCV's Haar cascade."""
     lost_after_s: Annotated[float, Meta(ge=0, le=60)] = 0.7
     """A face that is not detected for this long is dropped."""
+
+
+class Faces(Section, frozen=True):
+    max: Annotated[int, Meta(ge=1, le=16)] = 4
+    """Most faces that are followed at a time. A quality level may allow fewer."""
 
 
 class Voice(Section, frozen=True):
@@ -150,6 +155,7 @@ class Config(Section, frozen=True):
     source: Source = Source()
     engines: Engines = Engines()
     face: Face = Face()
+    faces: Faces = Faces()
     voice: Voice = Voice()
     sync: Sync = Sync()
     output: Output = Output()

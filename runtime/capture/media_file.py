@@ -32,7 +32,9 @@ _CHUNK_S = Fraction(1, 100)
 _USUAL_FPS = 30
 _MAX_FPS = 240
 _STILL_NS = 24 * 3600 * 1_000_000_000
-"""A track of one frame shows it to the end, whatever duration it states."""
+"""A track of one frame shows it to the end, unless it states more than `_NOMINAL_NS`."""
+_NOMINAL_NS = 1_000_000_000
+"""A shorter duration of an only frame is the period of a frame rate that means nothing."""
 
 # Packets that are read at most to find out the length of a file.
 _MAX_SCAN = 2_000_000
@@ -121,8 +123,10 @@ class MediaFile:
                 matrix = read_matrix(frame, still)
                 self.copies_per_frame = 2 if matrix == UPRIGHT else 3
                 image = to_image(frame, stream.sample_aspect_ratio)
+                shown_ns = duration_ns(frame) or times.step_ns
                 only = times.repairs.frames == 1 and not near.ahead
-                shown_ns = _STILL_NS if only else duration_ns(frame)
+                if only and shown_ns <= _NOMINAL_NS:
+                    shown_ns = _STILL_NS
                 yield t_ns - self._origin_ns, turn_upright(image, matrix), shown_ns
 
     def _decode_audio(self) -> Iterator[tuple[int, Float32]]:
@@ -179,7 +183,7 @@ class MediaFile:
     def _choose(self, kind: str, wanted: int) -> _Track | None:
         """Return the best track of `kind` of which a frame can be decoded."""
         with open_container(self.path) as container:
-            candidates = list_candidates(container, kind, wanted, self.path)
+            candidates = list_candidates(container, kind, wanted, self._name)
         for number in candidates:
             faults = PacketFaults()
             try:

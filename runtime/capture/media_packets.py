@@ -195,7 +195,7 @@ def decode_track(
         track.codec_context.thread_count = 1
         track.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     while (taken := reader.take()) is not None:
-        if _is_encrypted(taken.packet):
+        if is_encrypted(taken.packet):
             raise EncryptedError
         if is_video and taken.stamp_ns is not None:
             inside.append((taken.number, taken.stamp_ns))
@@ -228,6 +228,6 @@ def decode_track(
             )
 
 
-def _is_encrypted(packet: Any) -> bool:
+def is_encrypted(packet: Any) -> bool:
     has_sidedata = getattr(packet, "has_sidedata", None)  # PyAV < 14 has none
     return has_sidedata is not None and any(map(has_sidedata, _ENCRYPTED))

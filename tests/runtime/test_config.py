@@ -39,6 +39,7 @@ def test_defaults() -> None:
         },
         "engines": {"name": "auto", "precision": "auto", "dla_core": -1, "num_threads": 0},
         "face": {"yunet_file": "", "lost_after_s": 0.7},
+        "faces": {"max": 4},
         "voice": {"min_level_db": -100.0},
         "sync": {"max_wait_ms": 5.0},
         "output": {"smoothing_s": 0.5, "sinks": ("console",)},

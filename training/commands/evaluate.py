@@ -11,6 +11,8 @@ from ...engines.bundles import PRECISIONS, load_bundle
 from ..errors import DatasetError
 
 VOICE_ACTIVITY = "voice_activity"
+DETECTION = "detection"
+DEFAULT_MIN_SCORE, DEFAULT_NUM_FACES = 0.5, 400
 
 
 def actor_list(text: str) -> list[int]:
@@ -34,11 +36,15 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         " fusion, in any folders under ROOT. A custom folder has ROOT/manifest.csv with the columns"
         " file, label, subject, split. voice_activity takes speech from ROOT (RAVDESS, or any audio"
         " files) and from espeak-ng if it is installed, and sounds without speech from --noise; it"
-        " leaves out what `voice-activity` trains on.",
+        " leaves out what `voice-activity` trains on. detection scores a face detector on clips of"
+        " one person each and on composites of FER+ faces (ROOT) and --pictures, dark, tilted,"
+        " covered and small; YuNet says where the faces are.",
     )
     parser.add_argument("--bundle", metavar="DIR", type=Path, required=True)
     parser.add_argument(
-        "--dataset", choices=("ravdess", "ferplus", "folder", VOICE_ACTIVITY), required=True
+        "--dataset",
+        choices=("ravdess", "ferplus", "folder", VOICE_ACTIVITY, DETECTION),
+        required=True,
     )
     parser.add_argument("--root", metavar="DIR", type=Path, required=True)
     parser.add_argument(
@@ -70,6 +76,31 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         default="",
         help="YuNet face detector (default: OpenCV's cascade)",
     )
+    parser.add_argument(
+        "--network",
+        metavar="FILE",
+        type=Path,
+        help="ONNX file of a voice-activity network or face detector to score in place of the"
+        " bundle's",
+    )
+    detection = parser.add_argument_group("with --dataset detection")
+    detection.add_argument(
+        "--clips", metavar="DIR", type=Path, help="videos and pictures of one person each"
+    )
+    detection.add_argument("--pictures", metavar="DIR", type=Path, help="pictures without faces")
+    detection.add_argument("--teacher", metavar="FILE", type=Path, help="YuNet")
+    detection.add_argument(
+        "--min-score",
+        type=float,
+        default=DEFAULT_MIN_SCORE,
+        help=f"least score of a face for --network (default: {DEFAULT_MIN_SCORE})",
+    )
+    detection.add_argument(
+        "--faces",
+        type=int,
+        default=DEFAULT_NUM_FACES,
+        help=f"composites (default: {DEFAULT_NUM_FACES})",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, required=True)
     parser.add_argument("--report", metavar="DIR", type=Path, help="write plots and report.html")
     parser.add_argument(
@@ -84,12 +115,6 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         type=Path,
         help="noise recordings to add (default: white and pink noise); with voice_activity: sounds"
         " without speech, a folder per class",
-    )
-    parser.add_argument(
-        "--network",
-        metavar="FILE",
-        type=Path,
-        help="with voice_activity: ONNX file to score instead of the bundle's",
     )
     parser.add_argument(
         "--impulse-responses",
@@ -113,11 +138,14 @@ def run(args: argparse.Namespace) -> None:
     if args.dataset == VOICE_ACTIVITY:
         run_voice_activity(args)
         return
-    if args.network is not None:
-        raise DatasetError(f"--network: only with --dataset {VOICE_ACTIVITY}")
     for option in ("noise", "impulse_responses"):
         if getattr(args, option) is not None and not args.robustness:
             raise DatasetError(f"--{option.replace('_', '-')}: only with --robustness")
+    if args.dataset == DETECTION:
+        run_detection(args)
+        return
+    if args.network is not None:
+        raise DatasetError(f"--network: only with --dataset {VOICE_ACTIVITY} or {DETECTION}")
     metrics = evaluate_bundle(
         load_bundle(args.bundle),
         args.dataset,
@@ -160,6 +188,31 @@ def run_voice_activity(args: argparse.Namespace) -> None:
     results = score_voice_activity(
         load_bundle(args.bundle), args.root, args.noise, args.actors, args.network, args.seed
     )
+    write_json(results, args.json)
+    print(format_table(results))
+
+
+def run_detection(args: argparse.Namespace) -> None:
+    """Score a face detector and print a table."""
+    from ..evaluation.detection import format_table, score_detector
+    from ..evaluation.detection_sources import load_sources, open_scored
+
+    for option in ("clips", "pictures", "teacher"):
+        if getattr(args, option) is None:
+            raise DatasetError(f"--dataset {DETECTION} needs --{option}")
+    for option in ("modality", "level", "actors", "robustness", "report"):
+        if getattr(args, option):
+            raise DatasetError(f"--{option}: not with --dataset {DETECTION}")
+    if not 0 < args.min_score < 1:
+        raise DatasetError(f"--min-score {args.min_score}: expected between 0 and 1")
+    if args.faces < 1:
+        raise DatasetError(f"--faces {args.faces}: expected 1 or more")
+    detector = open_scored(load_bundle(args.bundle), args.network, args.min_score, args.yunet)
+    split = args.split or "valid"
+    sources = load_sources(
+        args.root, split, args.clips, args.pictures, args.teacher, args.faces, args.seed
+    )
+    results = score_detector(detector, sources, args.seed)
     write_json(results, args.json)
     print(format_table(results))
 

@@ -7,6 +7,16 @@ from .action_units import ActionUnits, load_action_units, pair
 from .cache import FeatureCache
 from .crops import CropSet, load_crops
 from .espeak import HELD_OUT_LANGUAGES, LANGUAGES, synthesise_speech
+from .face_labels import Teacher, load_people, load_pictures, load_tight_faces
+from .face_pictures import (
+    LABEL_SIZE,
+    FacePicture,
+    Gray,
+    Labels,
+    cut_picture,
+    move_label,
+    warp_picture,
+)
 from .faces import load_face_zip, read_faces
 from .ferplus import FaceSet, load_ferplus
 from .folder import FolderItem, load_folder
@@ -30,6 +40,7 @@ from .windows import WINDOW_EVERY_S, mel_columns, mel_windows, open_mel, window_
 __all__ = [
     "EMOTIONS8",
     "HELD_OUT_LANGUAGES",
+    "LABEL_SIZE",
     "LANGUAGES",
     "SUFFIXES",
     "TEST_FOLDS",
@@ -38,12 +49,17 @@ __all__ = [
     "ActionUnits",
     "Clip",
     "CropSet",
+    "FacePicture",
     "FaceSet",
     "FeatureCache",
     "FolderItem",
+    "Gray",
+    "Labels",
     "SpeechClip",
     "SpeechTeacher",
+    "Teacher",
     "VoiceSet",
+    "cut_picture",
     "decode_audio",
     "decode_frames",
     "esc_fold",
@@ -58,10 +74,14 @@ __all__ = [
     "load_ferplus",
     "load_folder",
     "load_noises",
+    "load_people",
+    "load_pictures",
+    "load_tight_faces",
     "load_voices",
     "mark_speech",
     "mel_columns",
     "mel_windows",
+    "move_label",
     "open_mel",
     "pair",
     "parse_clip",
@@ -70,5 +90,6 @@ __all__ = [
     "remove_speech",
     "split_actors",
     "synthesise_speech",
+    "warp_picture",
     "window_ends",
 ]
