@@ -18,7 +18,7 @@ import av
 import numpy as np
 
 from ..messages import AudioChunk, SourceError, VideoFrame
-from .media_image import read_matrix, to_image, turn_upright
+from .media_image import MatrixReader, to_image, turn_upright
 from .media_packets import duration_ns, is_encrypted, time_ns
 from .media_tracks import list_candidates
 from .resampling import Resampler
@@ -50,6 +50,7 @@ class StreamDecoder:
         """Why the stream ended before its end."""
         self._container = container
         self._name = name
+        self._matrices = MatrixReader()
         self._origin_ns: int | None = None
         if container.start_time is not None:
             self._origin_ns = container.start_time * 1_000_000_000 // av.time_base
@@ -157,10 +158,11 @@ class StreamDecoder:
             return []
 
     def _decode_video(self, packet: Any) -> Iterator[VideoFrame]:
+        assert self._video is not None
         for frame in self._decode(packet):
             t_ns = self._frames.place(self._time_ns(frame))
             image = to_image(frame, self._video.sample_aspect_ratio)
-            image = turn_upright(image, read_matrix(frame))
+            image = turn_upright(image, self._matrices.read(frame))
             yield VideoFrame(t_ns, self._frames.count - 1, image, shown_ns=duration_ns(frame))
 
     def _decode_audio(self, packet: Any) -> Iterator[AudioChunk]:
