@@ -64,6 +64,7 @@ def test_cells_under_an_ignored_face_do_not_count() -> None:
 def test_a_perfect_prediction_costs_less() -> None:
     labels = make_labels((44, 44, 20, 1))
     targets = assign_cells(labels, SIZE, SIZE)
+    weights = DetectorRound(1, 1e-3)
     net = FaceDetectorNet()
     found = net(torch.zeros(1, 1, SIZE, SIZE))
     perfect = found._replace(
@@ -71,8 +72,8 @@ def test_a_perfect_prediction_costs_less() -> None:
         boxes=torch.where(targets.is_face[..., None], targets.labels[..., :3], found.boxes),
         landmarks=torch.where(targets.is_face[..., None], targets.labels[..., 3:], found.landmarks),
     )
-    assert float(detection_loss(perfect, labels).detach()) == pytest.approx(0.0, abs=1e-3)
-    assert float(detection_loss(found, labels).detach()) > 1
+    assert float(detection_loss(perfect, labels, weights).detach()) == pytest.approx(0.0, abs=1e-3)
+    assert float(detection_loss(found, labels, weights).detach()) > 1
 
 
 def draw_material() -> SceneMaterial:
