@@ -17,7 +17,7 @@ from ..kernels.pixels import image_size
 from .base import EngineError
 from .bundles import DEFAULT_BUNDLE, Bundle, load_bundle
 from .detection import Detection, Detector
-from .detection_network import open_detection_network
+from .detection_network import measure_roll, open_detection_network
 
 __all__ = ["Detection", "Detector", "HaarDetector", "YuNetDetector", "open_detector"]
 
@@ -109,6 +109,7 @@ class YuNetDetector:
                 float(y + h / 2) * scale,
                 float(h) * self.SIDE_PER_HEIGHT * scale,
                 float(row[14]),
+                measure_roll(row[4:14].reshape(5, 2), float(h)),
             )
             for row in (rows if rows is not None else ())
             for x, y, w, h in [row[:4]]

@@ -27,6 +27,7 @@ from .schema import (
     MODALITIES,
     NUM_GOLDEN_SCORES,
     PRECISIONS,
+    SHARED_NETWORKS,
     SIGNATURE,
     VARIANTS,
     BundleError,
@@ -249,8 +250,8 @@ def write_manifest(folder: Path, fields: Mapping[str, Any], others: Iterable[str
     names = [*(network.file for network in manifest.networks.values()), *others]
     for model in manifest.models.values():
         names += [variant.file for variant in model.variants.values()]
-    if manifest.face_detector is not None:
-        names.append(manifest.face_detector.file)
+    shared = [getattr(manifest, field) for field in SHARED_NETWORKS]
+    names += [entry.file for entry in shared if entry is not None]
     files = {name: _describe_file(folder / name) for name in names}
     manifest = msgspec.structs.replace(manifest, files=files)
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)

@@ -23,6 +23,8 @@ EMBEDDING_SIZE = 256
 MAX_FUSION_FACES = 64
 NUM_GOLDEN_SCORES = 8
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100
+SHARED_NETWORKS = ("face_detector",)
+"""Fields of networks that a bundle may lack, and then takes from the bundle that ships."""
 MANIFEST = "bundle.json"
 SIGNATURE = "bundle.json.sig"
 """The signature of `bundle.json`, which holds the hashes of all other files."""

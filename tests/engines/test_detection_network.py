@@ -60,7 +60,7 @@ def make_spot(width: int, height: int, pixel_format: str, x: int, y: int, px: in
 def test_every_format(detector: DetectionNetwork, pixel_format: str) -> None:
     """The face lies where the spot is, in pixels of the image. White is 1 in every format but those
     of full range, where 235 is not white."""
-    image = make_spot(1280, 720, pixel_format, 900, 500, 24)
+    image = make_spot(4 * MAX_WIDTH_PX, 720, pixel_format, 900, 500, 24)
     (face,) = detector.detect(image, pixel_format)
     assert (face.x, face.y) == pytest.approx((900, 500), abs=16)
     assert face.size == pytest.approx(4 * SIDE_PX)
@@ -101,9 +101,22 @@ def test_unusual_memory_layouts(detector: DetectionNetwork) -> None:
 
 def test_padding_repeats_the_border() -> None:
     """No dark bar that the network would see, and nothing moves."""
-    luma, scale = prepare_luma(np.full((181, 321, 3), 90, np.uint8), "bgr8")
+    width = MAX_WIDTH_PX + 1
+    luma, scale = prepare_luma(np.full((181, width, 3), 90, np.uint8), "bgr8")
     assert luma.min() == luma.max() == 90
-    assert scale == pytest.approx(321 / 320)
+    assert scale == pytest.approx(width / MAX_WIDTH_PX)
+
+
+@pytest.mark.parametrize("scale", [2, 2.9, 4.3, 9])
+def test_shrinking_averages(scale: float) -> None:
+    """The noise of a dark image shrinks as with a mean: fine patterns are no signal."""
+    rng = np.random.default_rng(0)
+    side = round(MAX_WIDTH_PX * scale)
+    noise = rng.integers(0, 256, (side // 2, side, 3), np.uint8)
+    before = float((noise @ np.array([0.114, 0.587, 0.299])).std())
+    luma, _ = prepare_luma(noise, "bgr8")
+    assert luma.std() < 1.8 * before / scale
+    assert luma.mean() == pytest.approx(127.5, abs=1)
 
 
 def find(scores: list[float], boxes: list[tuple[float, float, float]]) -> list[Detection]:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...engines.detection_network import DetectionNetwork
 from ...engines.face_detector import Detector, open_detector
 from ...kernels import Box
 from ...kernels.reference import sample_face
@@ -90,7 +91,10 @@ def image_recipe(detector: Detector) -> Recipe:
 
 
 def _detector_spec(detector: Detector, **more: float) -> dict[str, float | str]:
-    return {"detector": type(detector).__name__, "crop_px": CROP_PX, **more}
+    name = type(detector).__name__
+    if isinstance(detector, DetectionNetwork):
+        name += f" {detector.sha256}"
+    return {"detector": name, "crop_px": CROP_PX, **more}
 
 
 def load_crops(clips: Sequence[Clip], cache: FeatureCache | None = None) -> CropSet:
