@@ -33,6 +33,7 @@ ONLY_IN = {
         "calibration",
         "engines/face_detector.py",
         "engines/detection_network.py",
+        "engines/liveness.py",
         "kernels/bgr_image.py",
     ),
     "pyaudio": ("runtime",),
