@@ -30,8 +30,8 @@ class FaultLog:
         self._clock = clock or MonotonicClock()
         self._logged = ""
         self._causes: list[tuple[str, int]] = []
-        """Of the beginnings and changes that were logged at once, with the level: who reads warnings
-        has not seen what was logged as information."""
+        """Of the beginnings and changes that were logged at once, with the level: a reader of
+        warnings has not seen what was logged as information."""
         self._ended_ns = 0
         self._due_ns = 0
         self._quiet_ns = FIRST_QUIET_NS
