@@ -9,6 +9,7 @@ left, eye on the right, nose, mouth corners), all in pixels of its input.
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import cv2
@@ -114,15 +115,17 @@ def prepare_luma(image: NDArray[np.uint8], pixel_format: str) -> tuple[Float32, 
     height, width = image_size(image, pixel_format)
     scale = max(1.0, width / MAX_WIDTH_PX, height / MAX_HEIGHT_PX)
     size = max(1, round(width / scale)), max(1, round(height / scale))
-    interpolation = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
+    # A mean over whole pixels after a linear step of at most two: averages out noise and fine
+    # patterns nearly as a mean over fractions of pixels does, at a fifth of the cost.
+    factor = math.ceil(scale / 2)
+    larger = size[0] * factor, size[1] * factor
     ycbcr = find_format(pixel_format).ycbcr
     if ycbcr is None:
-        small = cv2.cvtColor(
-            cv2.resize(image, size, interpolation=interpolation), _TO_GRAY[pixel_format]
-        )
+        small = cv2.cvtColor(cv2.resize(image, larger), _TO_GRAY[pixel_format])
     else:
-        plane = image[..., 0] if image.ndim == 3 else image[:height]
-        small = cv2.resize(plane, size, interpolation=interpolation)
+        small = cv2.resize(image[..., 0] if image.ndim == 3 else image[:height], larger)
+    if factor > 1:
+        small = cv2.resize(small, size, interpolation=cv2.INTER_AREA)
     bottom, right = (-size[1] % STRIDE_PX, -size[0] % STRIDE_PX)
     padded = cv2.copyMakeBorder(small, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
     luma = padded.astype(np.float32)

@@ -107,6 +107,18 @@ def test_padding_repeats_the_border() -> None:
     assert scale == pytest.approx(width / MAX_WIDTH_PX)
 
 
+@pytest.mark.parametrize("scale", [2, 2.9, 4.3, 9])
+def test_shrinking_averages(scale: float) -> None:
+    """The noise of a dark image shrinks as with a mean: fine patterns are no signal."""
+    rng = np.random.default_rng(0)
+    side = round(MAX_WIDTH_PX * scale)
+    noise = rng.integers(0, 256, (side // 2, side, 3), np.uint8)
+    before = float((noise @ np.array([0.114, 0.587, 0.299])).std())
+    luma, _ = prepare_luma(noise, "bgr8")
+    assert luma.std() < 1.8 * before / scale
+    assert luma.mean() == pytest.approx(127.5, abs=1)
+
+
 def find(scores: list[float], boxes: list[tuple[float, float, float]]) -> list[Detection]:
     landmarks = np.tile(FRONTAL.ravel(), (len(scores), 1)).astype(np.float32)
     return find_faces(np.array(scores, np.float32), np.array(boxes, np.float32), landmarks, 0.5, 2)
