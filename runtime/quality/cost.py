@@ -169,8 +169,14 @@ def _summarise(level: Level, group: _CostGroup) -> LevelCost:
         with_faces_ms = _lower_quartile(group.with_faces_ms)
         more_face_ms = max(0.0, with_faces_ms - base_ms - face_ms) / num_more
     base_ms = max(base_ms, MIN_COST_MS)
-    costs_ms = [round(cost, 4) for cost in (base_ms, face_ms, voice_ms, more_face_ms)]
-    return LevelCost(level.name, *costs_ms, max_faces=level.faces)
+    return LevelCost(
+        level.name,
+        round(base_ms, 4),
+        round(face_ms, 4),
+        round(voice_ms, 4),
+        round(more_face_ms, 4),
+        level.faces,
+    )
 
 
 def _lower_quartile(values_ms: Sequence[float]) -> float:
