@@ -49,12 +49,14 @@ Float32 = NDArray[np.float32]
 class DetectionNetwork:
     """A `Detector`, for one thread."""
 
-    def __init__(self, path: Path, min_score: float) -> None:
+    def __init__(self, path: Path, min_score: float, min_label_score: float = 0.0) -> None:
         """Open the ONNX file. Raises EngineError when it is none, or another network."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._path, self._min_score = path, min_score
+        self.min_label_score = min_label_score
+        """As in `FaceDetectorEntry`."""
         try:
             model = path.read_bytes()
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -122,7 +124,7 @@ class DetectionNetwork:
 
 def open_detection_network(folder: Path, entry: FaceDetectorEntry) -> DetectionNetwork:
     """Open and verify the face detector of a bundle. Raises EngineError."""
-    network = DetectionNetwork(folder / entry.file, entry.min_score)
+    network = DetectionNetwork(folder / entry.file, entry.min_score, entry.min_label_score)
     scores, _, _ = network.run(golden_luma())
     check_golden_scores(scores, entry.golden_scores, folder / entry.file)
     return network

@@ -17,7 +17,7 @@ from ..kernels.pixels import image_size
 from .base import EngineError
 from .bundles import DEFAULT_BUNDLE, Bundle, load_bundle
 from .detection import Detection, Detector
-from .detection_network import measure_roll, open_detection_network
+from .detection_network import DetectionNetwork, measure_roll, open_detection_network
 
 __all__ = ["Detection", "Detector", "HaarDetector", "YuNetDetector", "open_detector"]
 
@@ -40,6 +40,11 @@ def open_detector(yunet_file: str | Path = "", bundle: Bundle | None = None) -> 
     if entry is None:
         return HaarDetector()
     return open_detection_network(bundle.path, entry)
+
+
+def find_min_label_score(detector: Detector) -> float:
+    """Return the score under which a face has no label; 0 where scores are no probabilities."""
+    return detector.min_label_score if isinstance(detector, DetectionNetwork) else 0.0
 
 
 def _search_size(height: int, width: int) -> tuple[tuple[int, int], float]:

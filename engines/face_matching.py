@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:  # commands that search no face must not need OpenCV
-    from .face_detector import Detection
+from .detection import Detection
 
 REACH = 0.7
 """A face is detected at most this far from where it is expected, in sides of the face: the next

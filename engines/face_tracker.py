@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..kernels.pixels import image_size
+from .detection import Detection, Detector
 from .face_matching import drop_overlaps, match_faces, rank_face
 from .tracked_face import BoxSmoother, FaceBox, Frame, TrackedFace
-
-if TYPE_CHECKING:  # commands that search no face must not need OpenCV
-    from .face_detector import Detection, Detector
 
 __all__ = ["BoxSmoother", "FaceBox", "FaceTracker", "Frame", "sort_faces"]
 
@@ -38,13 +35,19 @@ class FaceTracker:
     """Detects and follows faces. `track` runs on one thread, the rest on any."""
 
     def __init__(
-        self, detector: Detector, lost_after_s: float = LOST_AFTER_S, max_faces: int = MAX_FACES
+        self,
+        detector: Detector,
+        lost_after_s: float = LOST_AFTER_S,
+        max_faces: int = MAX_FACES,
+        min_label_score: float = 0.0,
     ) -> None:
+        """A face whose mean score is under `min_label_score` is not trusted."""
         self.period_ns = 125_000_000
         """Time from one search to the next; may be changed at any moment."""
         self._detector = detector
         self._lost_after_s = lost_after_s
         self._max_faces = max_faces
+        self._min_label_score = min_label_score
         self._tracks: list[TrackedFace] = []
         """The main face first."""
         self._lost: list[TrackedFace] = []
@@ -121,7 +124,8 @@ class FaceTracker:
         matches = match_faces([track.expect(t_ns) for track in known], faces)
         by_face = {found: known[index] for index, found in matches}
         seen = [
-            by_face.get(found) or TrackedFace(self._lost_after_s) for found in range(len(faces))
+            by_face.get(found) or TrackedFace(self._lost_after_s, self._min_label_score)
+            for found in range(len(faces))
         ]
         for track, face in zip(seen, faces, strict=True):
             track.update(t_ns, face, self.period_ns)

@@ -46,6 +46,9 @@ _SAMPLES = 64
 _QUARTILE = 0.3186
 """Lower quartile of the absolute value of a standard normal variable."""
 
+_WHOLE = np.full((_SIDE_PX, _SIDE_PX), 255, np.uint8)
+"""All pixels of a crop take part in the registration."""
+
 Crop = NDArray[np.float32]
 
 
@@ -110,12 +113,9 @@ class LivenessCheck:
         newest = cut_crop(image, pixel_format, square)
         while len(crops) > 1 and t_ns - crops[1][0] >= COMPARED_NS:
             crops.popleft()[1].fill(0.0)
-        if crops and t_ns - crops[0][0] >= COMPARED_NS and scene_moves:
+        crops.append((t_ns, newest))
+        if t_ns - crops[0][0] >= COMPARED_NS and scene_moves:
             self._judge(crops[0][0], t_ns, compare_crops(crops[0][1], newest))
-        if self._has_moved:
-            newest.fill(0.0)
-        else:
-            crops.append((t_ns, newest))
 
     def _judge(self, before_ns: int, t_ns: int, change: Change) -> None:
         if change == "moved":
@@ -201,7 +201,8 @@ def _register(before: Crop, after: Crop) -> tuple[Crop, Crop] | None:
     """Return the face in both crops, the second brought onto the first by an affine map that
     maximises their correlation (Evangelidis and Psarakis 2008); None where that fails."""
     inner = slice(MARGIN_PX, MARGIN_PX + CROP_PX)
-    first = np.ascontiguousarray(cv2.GaussianBlur(before, (0, 0), 1.0)[inner, inner])
+    blurred = np.asarray(cv2.GaussianBlur(before, (0, 0), 1.0), np.float32)
+    first = np.ascontiguousarray(blurred[inner, inner])
     second = cv2.GaussianBlur(after, (0, 0), 1.0)
     matches = cv2.matchTemplate(second, first, cv2.TM_CCOEFF_NORMED)
     y, x = np.unravel_index(int(matches.argmax()), matches.shape)
@@ -209,7 +210,7 @@ def _register(before: Crop, after: Crop) -> tuple[Crop, Crop] | None:
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
     try:
         correlation, found = cv2.findTransformECC(
-            first, second, start, cv2.MOTION_AFFINE, criteria, None, 1
+            first, second, start, cv2.MOTION_AFFINE, criteria, _WHOLE, 1
         )
     except cv2.error:  # no affine map fits: it diverged
         return None

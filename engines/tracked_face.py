@@ -9,17 +9,17 @@ import math
 import secrets
 import string
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .detection import Detection
 from .face_matching import Expected
 
-if TYPE_CHECKING:  # commands that search no face must not need OpenCV
-    from .face_detector import Detection
-
 ID_LETTERS = 6
+SCORE_GAIN = 0.25
+"""Weight of the newest score in the mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,9 @@ class Frame(Protocol):
 class TrackedFace:
     """One face: its smoothed box, and where it moves."""
 
-    def __init__(self, lost_after_s: float) -> None:
+    def __init__(self, lost_after_s: float, min_label_score: float = 0.0) -> None:
+        self._min_label_score = min_label_score
+        self._mean_score: float | None = None
         face_id = "".join(secrets.choice(string.ascii_lowercase) for _ in range(ID_LETTERS))
         self.smoother = BoxSmoother(lost_after_s, face_id)
         from .liveness import LivenessCheck  # needs OpenCV
@@ -78,7 +80,8 @@ class TrackedFace:
     def box(self) -> FaceBox:
         """Its box, which it has while it is not lost."""
         assert self.smoother.box is not None
-        return replace(self.smoother.box, trusted=not self.liveness.is_picture)
+        is_sure = (self._mean_score or 0.0) >= self._min_label_score
+        return replace(self.smoother.box, trusted=is_sure and not self.liveness.is_picture)
 
     def check_liveness(self, frame: Frame, scene_moves: bool) -> None:
         square = self.box.x, self.box.y, self.box.size
@@ -104,6 +107,8 @@ class TrackedFace:
             x, y = face.x - self.newest.x, face.y - self.newest.y
             speed_x, speed_y = self._speed
             self._speed = (speed_x + x / elapsed_s) / 2, (speed_y + y / elapsed_s) / 2
+        mean = face.score if self._mean_score is None else self._mean_score
+        self._mean_score = mean + SCORE_GAIN * (face.score - mean)
         self.seen_ns = t_ns
         self.detected = True
         self.newest = Expected(face.x, face.y, face.size, 0.0)

@@ -33,7 +33,7 @@ ONLY_IN = {
         "calibration",
         "engines/face_detector.py",
         "engines/detection_network.py",
-        "engines/liveness.py",
+        "engines/liveness.py",  # registers two crops of a face, in the face search
         "kernels/bgr_image.py",
     ),
     "pyaudio": ("runtime",),

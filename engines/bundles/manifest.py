@@ -199,6 +199,8 @@ def _check_face_detector(file: Path, entry: FaceDetectorEntry, manifest: Manifes
 
     require(entry.file in manifest.files, "file", entry.file, "a name under files")
     require(0 <= entry.min_score <= 1, "min_score", entry.min_score, "0 to 1")
+    threshold = entry.min_label_score
+    require(0 <= threshold <= 1, "min_label_score", threshold, "0 to 1")
     golden = entry.golden_scores
     good = len(golden) == NUM_GOLDEN_SCORES and all(0 <= score <= 1 for score in golden)
     require(good, "golden_scores", golden, f"{NUM_GOLDEN_SCORES} numbers, each 0 to 1")

@@ -121,6 +121,8 @@ class FaceDetectorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """Probability from which on a detection is a face."""
     golden_scores: list[float]
     """`NUM_GOLDEN_SCORES` of its scores for `golden_luma`, on the machine that exported it."""
+    min_label_score: float = 0.0
+    """A face whose mean score is lower has a box and no label."""
 
 
 class VoiceActivityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

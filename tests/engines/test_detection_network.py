@@ -278,6 +278,7 @@ def extend_bundle_unchecked(folder: Path, entry: object) -> Bundle:
         ("file", "other.onnx"),
         ("min_score", -0.1),
         ("min_score", 1.5),
+        ("min_label_score", 1.1),
         ("golden_scores", [0.5]),
         ("golden_scores", []),
         ("golden_scores", [0.5] * 7 + [1.5]),

@@ -439,3 +439,20 @@ def test_roll_is_smoothed_on_the_circle() -> None:
     assert turned is not None
     assert turned.roll == pytest.approx(-2.5)
     assert turned.x == 75
+
+
+def test_face_with_a_low_score_is_not_trusted() -> None:
+    """A face whose scores are low on average comes after all others, however large; one that is
+    scored low once stays trusted."""
+    sure, unsure = Detection(200, 360, 80, 0.9), Detection(640, 360, 300, 0.55)
+    detector = Script([unsure, sure])
+    face_tracker = FaceTracker(detector, min_label_score=0.6)
+    image = np.zeros((720, 1280, 3), np.uint8)
+    for n, score in enumerate((0.9, 0.5, 0.9)):
+        detector.found = [unsure, sure._replace(score=score)]
+        boxes = face_tracker.track(make_frame(image, n * STEP_NS))
+        assert [(box.size, box.trusted) for box in boxes] == [(80, True), (300, False)]
+    for n in range(3, 12):
+        detector.found = [unsure._replace(score=0.8), sure]
+        boxes = face_tracker.track(make_frame(image, n * STEP_NS))
+    assert [(box.size, box.trusted) for box in boxes] == [(300, True), (80, True)]

@@ -184,6 +184,8 @@ def refuse(file: Path | None, *settings: str) -> str:
         ("budget_ms=nan", ["budget_ms is 'nan'", "> 0"]),
         ("budget_ms=.inf", ["budget_ms is '.inf'", "float"]),
         ("sync.max_wait_ms=50", ["sync.max_wait_ms is '50'", "<= 40"]),
+        ("faces.max=0", ["faces.max is '0'", ">= 1"]),
+        ("faces.max=17", ["faces.max is '17'", "<= 16"]),
         ("face.lost_after_s=-1", ["face.lost_after_s is '-1'", ">= 0"]),
         ("voice.min_level_db=1", ["voice.min_level_db is '1'", "<= 0"]),
         ("source.width_px=12.5", ["source.width_px is '12.5'", "int"]),

@@ -94,6 +94,8 @@ def test_bundle_may_hold_one_network(bundle: Bundle) -> None:
         (put("levels", 1, "face_px", value=28), ["levels[low].face_px is 28"]),
         (put("levels", 0, "face_px", value="96"), ["$.levels[0].face_px"]),
         (put("levels", 0, "voice_hop_ms", value=0), ["levels[full].voice_hop_ms is 0"]),
+        (put("levels", 0, "faces", value=0), ["levels[full].faces is 0"]),
+        (put("levels", 0, "faces", value=17), ["levels[full].faces is 17"]),
         (put("levels", 0, "face_find_hz", value=0), ["levels[full].face_find_hz is 0"]),
         (put("levels", 0, "speed", value=1), ["speed", "$.levels[0]"]),
         (put("models", value={}), ["models is []"]),

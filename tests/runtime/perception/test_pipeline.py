@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -392,3 +393,22 @@ def test_no_faces_without_a_frame() -> None:
     assert len(bench.estimate(0).faces) == 1
     assert bench.estimate(33, frame=False).faces == ()
     assert bench.estimate(66, face=False).faces == ()
+
+
+def test_face_that_is_not_trusted_has_no_label() -> None:
+    """The network does not run on it, and it is not fused with the voice; its box is there."""
+    anna, poster = crowd("anna", "poster")
+    poster = replace(poster, trusted=False)
+    bench = Bench(max_faces=4)
+    estimate = bench.estimate(0, faces=(anna, poster))
+    assert len(bench.face.feeds[0]["image"]) == 1
+    assert [(face.id, face.label) for face in estimate.faces] == [("anna", "sad"), ("poster", None)]
+    assert estimate.faces[1].box == (10, 20, 30)
+    assert (estimate.faces[1].confidence, estimate.faces[1].probabilities) == (0.0, {})
+    alone = bench.estimate(33, faces=(poster,))
+    assert len(bench.face.feeds) == 1
+    assert (alone.face, alone.modalities["face"]) == (None, 0.0)
+    assert alone.faces[0].label is None
+    silent = Bench().estimate(0, faces=(poster,), audio=False)
+    assert silent.abstained
+    assert silent.label is None
