@@ -58,9 +58,7 @@ def measure_levels(
     empty afterwards. Raises EngineError."""
     groups = _group_levels(levels)
     first = levels[0]
-    pipeline = Pipeline(
-        manifest, first.engines, preprocessor, first.level, clock, min_level_db=-100.0
-    )
+    pipeline = Pipeline(manifest, first.engines, preprocessor, first.level, clock)
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT_PX, WIDTH_PX, 3), np.uint8)
     mel = preprocessor.mel
     try:
