@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from emotion_edge.engines.base import Arrays, TensorSpec
 from emotion_edge.engines.bundles import LABELS, FusionEntry, Level, Manifest, ModelEntry
 from emotion_edge.engines.face_tracker import FaceBox
+from emotion_edge.engines.speech_tracker import Speech, SpeechTracker
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import Estimate, VideoFrame, Window
 from emotion_edge.runtime.perception.pipeline import Pipeline
 
 MS = 1_000_000
-FACE_MS, VOICE_MS, FUSION_MS, CROP_MS, LEVELS_MS = 7, 11, 13, 2, 5
+FACE_MS, VOICE_MS, FUSION_MS, CROP_MS, SPEECH_MS = 7, 11, 13, 2, 5
 HAPPY = [0.0, 0, 0, 9, 0, 0, 0]
 SAD = [0.0, 0, 0, 0, 9, 0, 0]
 FEAR = [0.0, 0, 9, 0, 0, 0, 0]
@@ -69,7 +70,6 @@ class ScriptedPreprocessor:
     spec = MelSpec()
 
     def __init__(self, clock: FakeClock) -> None:
-        self.loud_db = -20.0
         self.crops: list[tuple[tuple[float, float, float], int, str]] = []
         self._clock = clock
 
@@ -83,8 +83,7 @@ class ScriptedPreprocessor:
         return 0
 
     def levels_db(self, end_column: int | None = None) -> NDArray[np.float32]:
-        self._clock.advance(LEVELS_MS * MS)
-        return np.where(np.arange(300) % 60 < 30, self.loud_db, -80.0).astype(np.float32)
+        return np.full(300, -20.0, np.float32)
 
     def window(self, end_column: int | None = None) -> tuple[Any, Any]:
         return np.full((1, 64, 300), end_column, np.float32), np.ones((1, 300), np.float32)
@@ -100,6 +99,18 @@ class ScriptedPreprocessor:
         self._clock.advance(CROP_MS * MS)
         self.crops.append((box, size_px, pixel_format))
         return np.zeros((1, 3, size_px, size_px), np.float32)
+
+
+class ScriptedTracker:
+    """Says `speech` of every moment, and takes its time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.speech = Speech(0.9, True)
+        self._clock = clock
+
+    def find(self, sample: float) -> Speech:
+        self._clock.advance(SPEECH_MS * MS)
+        return self.speech
 
 
 class Bench:
@@ -135,6 +146,7 @@ class Bench:
         self.voice = ScriptedEngine(SAD, self.clock, VOICE_MS)
         self.fusion = ScriptedEngine(FEAR, self.clock, FUSION_MS)
         self.preprocessor = ScriptedPreprocessor(self.clock)
+        self.tracker = ScriptedTracker(self.clock)
         engines = {"face": self.face, "voice": self.voice, "fusion": self.fusion}
         networks = (*modalities, "fusion") if fusion else modalities
         self.pipeline = Pipeline(
@@ -144,6 +156,7 @@ class Bench:
             level,
             self.clock,
             smoothing_s,
+            speech=cast(SpeechTracker, self.tracker),
         )
 
     def estimate(
@@ -198,12 +211,26 @@ def test_estimate_of_nothing() -> None:
 
 
 def test_silence_is_no_voice() -> None:
-    """Audio below the level does not reach the network."""
+    """Audio without enough speech does not reach the network."""
     bench = Bench()
-    bench.preprocessor.loud_db = -56.0
+    bench.tracker.speech = Speech(0.4, False)
     estimate = bench.estimate(0)
-    assert estimate.voice is None
+    assert (estimate.voice, estimate.voice_activity) == (None, 0.4)
     assert bench.voice.feeds == []
+
+
+@pytest.mark.parametrize("fusion", [None, FUSION])
+def test_voice_ends_with_the_speech(fusion: FusionEntry | None) -> None:
+    """At the next frame, long before the voice network is due again."""
+    bench = Bench(Level("slow", 64, voice_hop_ms=2000), fusion=fusion)
+    estimate = bench.estimate(0)
+    assert (estimate.voice is not None, estimate.voice_activity) == (True, 0.9)
+    bench.tracker.speech = Speech(0.2, False)
+    estimate = bench.estimate(33)
+    assert estimate.voice is None
+    if fusion is not None:
+        assert not bench.fusion.feeds[-1]["voice_mask"].any()
+    assert bench.estimate(66, face=False).label is None
 
 
 @pytest.mark.parametrize("modality", ["face", "voice"])
@@ -272,8 +299,8 @@ def test_non_finite_outputs_are_counted() -> None:
 @pytest.mark.parametrize(
     ("options", "stages_ms"),
     [
-        ({}, {"preprocess": CROP_MS + LEVELS_MS, "face": FACE_MS, "voice": VOICE_MS}),
-        ({"face": False}, {"preprocess": LEVELS_MS, "face": 0, "voice": VOICE_MS}),
+        ({}, {"preprocess": CROP_MS + SPEECH_MS, "face": FACE_MS, "voice": VOICE_MS}),
+        ({"face": False}, {"preprocess": SPEECH_MS, "face": 0, "voice": VOICE_MS}),
         ({"audio": False}, {"preprocess": CROP_MS, "face": FACE_MS, "voice": 0}),
         ({"face": False, "audio": False}, {"preprocess": 0, "face": 0, "voice": 0}),
     ],
