@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engines.bundles import Manifest
-from ..kernels import Preprocessor, open_preprocessor
+from ..kernels import Box, Preprocessor, open_preprocessor
 from ..training.augment import (
     add_noise,
     blur_image,
@@ -53,9 +53,9 @@ def render_faces(entries: Sequence[SampleEntry], faces: FaceSet, manifest: Manif
         rng = _entry_rng(entry)
         gray = images[entry.id] if entry.id in images else _make_blank(entry.id, rng)
         color = np.repeat(np.pad(gray, MARGIN, mode="edge")[..., None], 3, axis=2)
-        box = (float(MARGIN), float(MARGIN), float(len(gray)))
+        box = (float(MARGIN), float(MARGIN), float(len(gray)), 0.0)
         image = _corrupt_face(color, box, entry, rng)
-        rows.append(np.array(preprocessor.face(image, box, size_px, "rgb8")))
+        rows.append(np.array(preprocessor.faces(image, [box], size_px, "rgb8")))
     samples = Samples(tuple(e.id for e in entries), {"image": np.concatenate(rows)})
     check_samples(samples, "face", "face list")
     return samples
@@ -114,9 +114,7 @@ def _make_blank(name: str, rng: np.random.Generator) -> Image:
     return np.full(size, levels[name], np.uint8)
 
 
-def _corrupt_face(
-    image: Image, box: tuple[float, float, float], entry: SampleEntry, rng: np.random.Generator
-) -> Image:
+def _corrupt_face(image: Image, box: Box, entry: SampleEntry, rng: np.random.Generator) -> Image:
     """Apply the entry's condition to a face."""
     condition, strength = _split_condition(entry.condition)
     if condition == "plain":

@@ -7,7 +7,6 @@ chin, as OpenCV's Haar cascade frames faces, with which FER2013 was cut).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -16,6 +15,11 @@ from numpy.typing import NDArray
 from ..kernels.bgr_image import resize_to_bgr
 from ..kernels.pixels import image_size
 from .base import EngineError
+from .bundles import DEFAULT_BUNDLE, Bundle, load_bundle
+from .detection import Detection, Detector
+from .detection_network import measure_roll, open_detection_network
+
+__all__ = ["Detection", "Detector", "HaarDetector", "YuNetDetector", "open_detector"]
 
 DETECTION_WIDTH_PX = 320
 """Images are reduced to this width: a face of a tenth of the width is still detected."""
@@ -25,26 +29,17 @@ MIN_FACE_FRACTION = 0.08
 _TO_GRAY = {"bgr8": cv2.COLOR_BGR2GRAY, "rgb8": cv2.COLOR_RGB2GRAY}
 
 
-class Detection(NamedTuple):
-    """One detected face: centre and side of the square in pixels, and confidence."""
-
-    x: float
-    y: float
-    size: float
-    score: float
-
-
-class Detector(Protocol):
-    """A face detector for one thread."""
-
-    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
-        """Return the faces in an image of a format of `kernels.pixels`. Raises ValueError for an
-        array of another shape or type, cv2.error when OpenCV fails."""
-
-
-def open_detector(yunet_file: str | Path = "") -> Detector:
-    """Open YuNet from `yunet_file`, else OpenCV's bundled Haar cascade. Raises EngineError."""
-    return YuNetDetector(Path(yunet_file)) if str(yunet_file) else HaarDetector()
+def open_detector(yunet_file: str | Path = "", bundle: Bundle | None = None) -> Detector:
+    """Open YuNet from `yunet_file`, else the face detector of `bundle`, else that of the bundle
+    that ships, else OpenCV's bundled Haar cascade. Raises EngineError and BundleError."""
+    if str(yunet_file):
+        return YuNetDetector(Path(yunet_file))
+    if bundle is None or bundle.manifest.face_detector is None:
+        bundle = load_bundle(DEFAULT_BUNDLE)
+    entry = bundle.manifest.face_detector
+    if entry is None:
+        return HaarDetector()
+    return open_detection_network(bundle.path, entry)
 
 
 def _search_size(height: int, width: int) -> tuple[tuple[int, int], float]:
@@ -114,6 +109,7 @@ class YuNetDetector:
                 float(y + h / 2) * scale,
                 float(h) * self.SIDE_PER_HEIGHT * scale,
                 float(row[14]),
+                measure_roll(row[4:14].reshape(5, 2), float(h)),
             )
             for row in (rows if rows is not None else ())
             for x, y, w, h in [row[:4]]

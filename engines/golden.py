@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from ..kernels.spec import MelSpec
 from .base import Arrays, Engine, EngineError
-from .bundles import EMBEDDING_SIZE, FUSION, Bundle, FusionEntry, Manifest
+from .bundles import EMBEDDING_SIZE, FUSION, NUM_GOLDEN_SCORES, Bundle, FusionEntry, Manifest
 
 TOLERANCE = 0.05
 """Largest difference of a logit: FP16 and other CPUs stay under it, a changed network does not."""
 INT8_TOLERANCE = 0.25
 """The same for INT8, which each library rounds in its own way."""
+
+DETECTOR_TOLERANCE = 0.25
+"""The same for the logits of the face detector's scores, which have four digits."""
 
 
 def golden_input(manifest: Manifest, network: str) -> dict[str, NDArray[np.float32]]:
@@ -58,6 +61,11 @@ def _sine(*shape: int) -> NDArray[np.float32]:
     return np.sin(0.1 * i + 1e-5 * i * i).reshape(shape).astype(np.float32)
 
 
+def golden_luma() -> NDArray[np.float32]:
+    """Return the same formula as an image for the face detector: (1, 1, 64, 96) on 0..255."""
+    return np.float32(127.5) * (1 + _sine(1, 1, 64, 96))
+
+
 def check_golden_output(engine: Engine, bundle: Bundle, network: str) -> None:
     """Warm up on the golden input and compare with the golden outputs of the engine's precision.
     Raises EngineError."""
@@ -81,6 +89,25 @@ def check_golden_output(engine: Engine, bundle: Bundle, network: str) -> None:
     _compare(path, outputs, "logits", golden_logits, field, tolerance)
     if bundle.manifest.fusion is not None:
         _require_output(path, outputs, "embedding", EMBEDDING_SIZE)  # of the fusion network
+
+
+def pick_golden_scores(scores: NDArray[np.float32]) -> list[float]:
+    """Return the scores (N,) of a few places for the manifest, spread over all of them."""
+    chosen = np.linspace(0, len(scores) - 1, NUM_GOLDEN_SCORES).round().astype(int)
+    return [float(f"{score:.4g}") for score in scores[chosen]]
+
+
+def check_golden_scores(scores: NDArray[np.float32], golden: list[float], path: Path) -> None:
+    """Compare the face detector's scores (N,) for `golden_luma` with the golden ones, as logits:
+    where there is no face all probabilities are nearly 0. Raises EngineError."""
+    pairs = np.clip([pick_golden_scores(scores), golden], 1e-9, 1 - 1e-6)
+    logits = np.log(pairs / (1 - pairs))
+    difference = float(np.abs(logits[0] - logits[1]).max())
+    if not difference <= DETECTOR_TOLERANCE:
+        raise EngineError(
+            f"{path}: differs by {difference:.3g} from bundle.json face_detector.golden_scores for"
+            f" the golden input, {DETECTOR_TOLERANCE} allowed"
+        )
 
 
 def check_golden_speech(speech: float, golden: float, path: Path) -> None:

@@ -29,13 +29,13 @@ class GateRule:
     --dataset voice_activity`.
     """
 
-    memory_s: float = 0.25
+    memory_s: float = 0.2
     """Time constant of the mean speech probability."""
-    open_above: float = 0.6
-    """Mean from which on the voice may be used. From silence, certain speech reaches 0.6 in 0.92
+    open_above: float = 0.65
+    """Mean from which on the voice may be used. From silence, certain speech reaches 0.65 in 1.05
     time constants: a bark or a click does not last so long."""
-    close_below: float = 0.3
-    """Mean below which it may no longer. After certain speech, silence reaches 0.3 in 1.2 time
+    close_below: float = 0.325
+    """Mean below which it may no longer. After certain speech, silence reaches 0.325 in 1.12 time
     constants."""
     longest_step_s: float = 0.1
     """Largest weight in time of one probability; the time before it counts as silence."""

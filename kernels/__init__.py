@@ -10,6 +10,7 @@ loads neither Numba nor CUDA.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,11 +20,13 @@ from .channel_mixer import ChannelMixer
 from .cpu.cache import can_write, copy_readonly_cache
 from .cuda.device import DEVICE_NODES, PreprocessorError, has_gpu, is_simulated
 from .memory import DeviceArray, Tensor
+from .reference import Box
 from .spec import ImageSpec, MelSpec
 
 __all__ = [
     "DEVICE_NODES",
     "PREPROCESSORS",
+    "Box",
     "ChannelMixer",
     "DeviceArray",
     "ImageSpec",
@@ -69,18 +72,19 @@ class Preprocessor(Protocol):
     @property
     def mel(self) -> LogMel: ...
 
-    def face(
+    def faces(
         self,
         image: NDArray[np.uint8],
-        box: tuple[float, float, float],
+        boxes: Sequence[Box],
         size_px: int,
         pixel_format: str = "bgr8",
         device_ptr: int = 0,
     ) -> Tensor:
-        """Crop, resize and scale a face: image as in `pixels` -> (1, 3, size_px, size_px).
+        """Crop, align, resize and scale n faces of an image -> (n, 3, size_px, size_px).
 
-        `box` is a square (x, y, side) in pixels. `device_ptr` is the GPU's address of the first
-        byte of `image`, or 0 for memory that the GPU cannot see.
+        The image is as in `pixels`, a box as in `reference.Box`: (x, y, side, roll). `device_ptr`
+        is the GPU's address of the first byte of `image`, or 0 for memory that the GPU cannot see.
+        The next call for as many faces of this size overwrites the result.
         """
 
     def close(self) -> None: ...

@@ -5,6 +5,9 @@ Slow and short. The tests hold every other backend to it.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,10 +17,18 @@ from .spec import ImageSpec, MelSpec
 MAX_BILINEAR_STEP = 2.5
 """Source pixels per output pixel from which two neighbours no longer represent the output pixel."""
 
+MIN_ROLL_RAD = math.radians(2.0)
+"""A box turned by less than this is cropped upright, which costs less. Detectors are no more exact
+than that, and the face network is trained on faces turned further."""
+
 TAP_OFFSET = 2.0**-20
 """Added to a quarter point before it is rounded down. A point exactly between two pixels then falls
 on the second one, however a backend rounds."""
 
+Box = tuple[float, float, float, float]
+"""A square in an image: x and y of its top left corner and its side, in pixels, before it is turned
+about its centre by `roll`, the fourth. Roll is in radians, positive clockwise as seen (y points
+down)."""
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
@@ -74,27 +85,34 @@ def log_mel(samples: Float32, spec: MelSpec, previous: float = 0.0) -> Float32:
 
 def face_tensor(
     image: NDArray[np.uint8],
-    box: tuple[float, float, float],
+    box: Box,
     size_px: int,
     spec: ImageSpec,
     pixel_format: str = "bgr8",
 ) -> Float32:
-    """Crop, resize and scale a face: image + square box (x, y, side) -> (3, size_px, size_px).
+    """Crop, resize and scale a face: image + box -> (3, size_px, size_px), channels R G B."""
+    blended = sample_face(to_rgb(image, pixel_format), box, size_px)
+    scaled = (blended / 255.0 - np.array(spec.mean)) / np.array(spec.std)
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32)
 
-    The channels are R G B. Each output pixel blends two source rows and two source columns, see
-    `taps`.
+
+def sample_face(pixels: NDArray[Any], box: Box, size_px: int) -> Float64:
+    """Crop and resize a face: (height, width, channels) -> (size_px, size_px, channels).
+
+    Each output pixel blends four source pixels: of an upright box two rows and two columns, see
+    `taps`, of a turned one those of `turned_taps`.
     """
-    height, width = image_size(image, pixel_format)
-    x, y, side = box
+    height, width = pixels.shape[:2]
+    x, y, side, roll = box
+    if abs(roll) >= MIN_ROLL_RAD:
+        rows, columns, weights = turned_taps(box, size_px, height, width)
+        return np.asarray((pixels[rows, columns] * weights[..., None]).sum(axis=0))
     row0, row1, down = taps(y, side, size_px, height)
     col0, col1, right = taps(x, side, size_px, width)
-    pixels = to_rgb(image, pixel_format)
     down, right = down[:, None, None], right[None, :, None]
     top = pixels[row0][:, col0] * (1 - right) + pixels[row0][:, col1] * right
     bottom = pixels[row1][:, col0] * (1 - right) + pixels[row1][:, col1] * right
-    blended = top * (1 - down) + bottom * down
-    scaled = (blended / 255.0 - np.array(spec.mean)) / np.array(spec.std)
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32)
+    return np.asarray(top * (1 - down) + bottom * down)
 
 
 def to_rgb(image: NDArray[np.uint8], pixel_format: str) -> Float64:
@@ -140,3 +158,49 @@ def taps(
     quarters = origin + (i + np.array([[0.25], [0.75]])) * step + TAP_OFFSET
     first, second = np.clip(np.floor(quarters), 0, limit - 1).astype(np.intp)
     return first, second, np.full(size_px, 0.5)
+
+
+def turned_taps(
+    box: Box, size_px: int, height: int, width: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], Float64]:
+    """Return the four source pixels of each output pixel of a turned box, and their weights: rows,
+    columns and weights, each (4, size_px, size_px).
+
+    The grid of output pixels is that of `taps`, turned by `roll` about the box's centre: its rows
+    run along (cos roll, sin roll) in the image. Below `MAX_BILINEAR_STEP` the four are the
+    neighbours of the output pixel's place, from that step on those under its four quarter points.
+    """
+    x, y, side, roll = box
+    step = side / size_px
+    cos, sin = math.cos(roll), math.sin(roll)
+    i = np.arange(size_px) - size_px / 2
+
+    def place(right: float, down: float) -> tuple[Float64, Float64]:
+        """Return the position, row and column, of a point of each output pixel."""
+        along, across = (i[None, :] + right) * step, (i[:, None] + down) * step
+        row = y + side / 2 + along * sin + across * cos
+        column = x + side / 2 + along * cos - across * sin
+        return row, column
+
+    if step >= MAX_BILINEAR_STEP:
+        quarters = [place(right, down) for down in (0.25, 0.75) for right in (0.25, 0.75)]
+        places = np.floor(np.array(quarters) + TAP_OFFSET)
+        rows = np.clip(places[:, 0], 0, height - 1).astype(np.intp)
+        columns = np.clip(places[:, 1], 0, width - 1).astype(np.intp)
+        return rows, columns, np.full(rows.shape, 0.25)
+    row, column = place(0.5, 0.5)
+    row, column = np.clip(row - 0.5, 0, height - 1), np.clip(column - 0.5, 0, width - 1)
+    top, left = row.astype(np.intp), column.astype(np.intp)
+    bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    down, across = row - top, column - left
+    weights = (
+        (1 - down) * (1 - across),
+        (1 - down) * across,
+        down * (1 - across),
+        down * across,
+    )
+    return (
+        np.stack([top, top, bottom, bottom]),
+        np.stack([left, right, left, right]),
+        np.stack(weights),
+    )

@@ -49,6 +49,10 @@ class Source(Section, frozen=True):
     Any turn costs a copy of each frame."""
     mirror: bool = False
     """Exchange left and right of the picture, after `rotate`."""
+    video_track: Annotated[int, Meta(ge=-1, le=99)] = -1
+    """Video track of a file, counted from 0; -1: the default one, else the best that decodes."""
+    audio_track: Annotated[int, Meta(ge=-1, le=99)] = -1
+    """Audio track of a file, likewise."""
     loop: bool = False
     """Repeat a file from its start when it ends."""
 
@@ -68,9 +72,14 @@ class Engines(Section, frozen=True):
 
 class Face(Section, frozen=True):
     yunet_file: str = ""
-    """YuNet ONNX file of the face detector; empty: OpenCV's Haar cascade."""
+    """YuNet ONNX file of the face detector; empty: the bundle's, else OpenCV's Haar cascade."""
     lost_after_s: Annotated[float, Meta(ge=0, le=60)] = 0.7
     """A face that is not detected for this long is dropped."""
+
+
+class Faces(Section, frozen=True):
+    max: Annotated[int, Meta(ge=1, le=16)] = 4
+    """Most faces that are followed at a time. A quality level may allow fewer."""
 
 
 class Voice(Section, frozen=True):
@@ -146,6 +155,7 @@ class Config(Section, frozen=True):
     source: Source = Source()
     engines: Engines = Engines()
     face: Face = Face()
+    faces: Faces = Faces()
     voice: Voice = Voice()
     sync: Sync = Sync()
     output: Output = Output()

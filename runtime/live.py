@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from ..engines.face_tracker import FaceTracker
 from .capture import Sources, WaitPolicy, open_sources
 from .clock import MonotonicClock
 from .config import Config, ConfigError
@@ -28,11 +27,11 @@ from .messages import (
 )
 from .perception import (
     EstimateTimer,
+    FaceSearch,
     FrameRateLimiter,
     FrameRing,
     Synchroniser,
     find_shown,
-    run_face_tracker,
 )
 from .service import (
     HELPER_PRIORITY,
@@ -87,6 +86,8 @@ class LiveRun:
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
+        self.source_ended = False
+        """The run ended with its source, not by `stop` and not at its time."""
         self._stop = threading.Event()
         self._stopping = False
         self._frames = FrameRing()
@@ -109,7 +110,7 @@ class LiveRun:
             self._trace_writer.request()
 
     def run(self, seconds: float | None = None) -> Runtime:
-        """Run until the source ends, `stop`, or `seconds` after the first frame.
+        """Run until the source ends, `stop`, or `seconds` after the first frame or sample.
 
         Raises ConfigError, EngineError, SourceError, IndicatorError, StoppedDuringStart, and any
         error of a thread."""
@@ -131,13 +132,15 @@ class LiveRun:
                 for screen in self._screens:
                     screen.show_preview(self._frames.newest)
             stack.enter_context(gc_frozen(self._config.realtime.freeze))
+            search = FaceSearch(runtime.face_tracker, self._clock)
             threads: list[threading.Thread] = []
             try:
-                self._start_threads(runtime, sources, indicator, monitor, threads)
+                self._start_threads(runtime, search, sources, indicator, monitor, threads)
                 stack.enter_context(realtime_priority(self._config.realtime.priority))
                 watchdog.ready(indicator.fault or f"reading {sources.name}")
                 self._loop(
                     runtime,
+                    search,
                     monitor,
                     lambda: not indicator.lit or sources.is_reopening,
                     seconds,
@@ -185,16 +188,17 @@ class LiveRun:
                 if indicator.lit:
                     synchroniser.add_audio(chunk)
 
-    def _track_faces(self, face_tracker: FaceTracker) -> None:
+    def _search_faces(self, search: FaceSearch) -> None:
         """Body of the thread that searches faces in the newest frame."""
         with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY) as realtime:
             if not realtime:
                 run_in_background()
-            run_face_tracker(face_tracker, self._frames.newest, self._clock, self._stop)
+            search.run(self._frames.newest, self._stop)
 
     def _loop(
         self,
         runtime: Runtime,
+        search: FaceSearch,
         monitor: Monitor,
         idle_expected: Callable[[], bool],
         seconds: float | None,
@@ -205,7 +209,6 @@ class LiveRun:
         `idle_expected` returns whether there is a known reason for the absence of frames."""
         clock, synchroniser = self._clock, runtime.synchroniser
         timer = EstimateTimer()
-        end_ns: int | None = None
         while not self._stop.is_set():
             frame, dropped = self._frames.take(timer.find_wait_ns(clock.now_ns()) / 1e9)
             woke_ns = clock.now_ns()
@@ -216,34 +219,35 @@ class LiveRun:
                     continue
                 captured_ns = frame.t_ns
             else:
+                if idle_expected():
+                    monitor.progress()
                 timer.note_audio(synchroniser.first_audio_ns())
+                ended = self._frames.ended  # read before the audio: nothing comes after it
                 audio_ns = synchroniser.fresh_audio_ns(woke_ns)
-                if self._frames.ended:  # nothing later is captured: there is no need to wait
-                    if audio_ns is None or audio_ns < timer.due_ns:
-                        return
-                else:
-                    if idle_expected():
-                        monitor.progress()
-                    if not timer.is_due(woke_ns):
-                        continue
+                if ended and (audio_ns is None or audio_ns < timer.due_ns):
+                    self.source_ended = not self._stop.is_set()
+                    return
+                if not ended and not timer.is_due(woke_ns):
+                    continue
                 t_ns = timer.time_turn(woke_ns, audio_ns)
                 if t_ns is None:
                     continue
                 captured_ns = t_ns
                 frame = find_shown(self._frames.newest(), t_ns)
-            if seconds is not None:
-                end_ns = end_ns or t_ns + round(seconds * 1e9)
-                if t_ns >= end_ns:
-                    return
+            if seconds is not None and t_ns - timer.start_ns >= seconds * 1e9:
+                return
             voice_due = runtime.pipeline.is_voice_due(t_ns)
-            box = runtime.face_tracker.box_for(frame) if frame is not None else None
-            window = synchroniser.window(t_ns, frame, box, voice_due, dropped)
+            if frame is not None:
+                search.refresh(frame)
+            faces = runtime.face_tracker.faces_for(frame) if frame is not None else ()
+            window = synchroniser.window(t_ns, frame, faces, voice_due, dropped)
             runtime.process(window, captured_ns, woke_ns, self._sinks)
             monitor.progress()
 
     def _start_threads(
         self,
         runtime: Runtime,
+        search: FaceSearch,
         sources: Sources,
         indicator: Indicator,
         monitor: Monitor,
@@ -254,7 +258,7 @@ class LiveRun:
         video, audio = sources.video, sources.audio
         if video is not None:
             bodies["video"] = lambda: self._capture_video(video, indicator, runtime.rate_limiter)
-            bodies["face-tracker"] = lambda: self._track_faces(runtime.face_tracker)
+            bodies["face-tracker"] = lambda: self._search_faces(search)
         if audio is not None:
             bodies["audio"] = lambda: self._capture_audio(audio, indicator, runtime.synchroniser)
         self._reading = {"video", "audio"} & bodies.keys()

@@ -54,7 +54,8 @@ class Window:
     t_ns: int
     """Capture of the frame; a moment later if it came after an estimate of a later time."""
     frame: VideoFrame | None
-    face: FaceBox | None
+    faces: tuple[FaceBox, ...]
+    """The main face first."""
     audio_sample: float | None
     """Number of the sample captured at `t_ns`, counted by the audio ring; None without audio."""
     end_column: int | None
@@ -65,6 +66,25 @@ class Window:
     """Frames overwritten unused since the previous window."""
     voice_due: bool
     """Run the voice network on this window."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceEstimate:
+    """The apparent emotion of one face in one window."""
+
+    id: str
+    """Random, the same for one face while it is followed."""
+    box: tuple[float, float, float]
+    """Square around the face: left and upper edge and side, in pixels of the frame."""
+    score: float
+    """The detector's confidence; its scale depends on the detector."""
+    label: str | None
+    """The likeliest label; None if abstained."""
+    confidence: float
+    """Calibrated probability of the likeliest label; 0 without any."""
+    probabilities: dict[str, float]
+    """Probability of each label, smoothed over time; of the main face fused with the voice. Empty
+    without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +104,7 @@ class Estimate:
     modalities: dict[str, float]
     """Weight of "face" and "voice" in the result; 0 for a missing modality."""
     face: dict[str, float] | None
-    """Probabilities of the face alone; None without a face."""
+    """Probabilities of the main face alone; None without a face."""
     voice: dict[str, float] | None
     """Probabilities of the voice alone; None without speech."""
     abstained: bool
@@ -98,6 +118,8 @@ class Estimate:
     of this one is not known yet."""
     level: str
     """Name of the quality level."""
+    faces: tuple[FaceEstimate, ...] = ()
+    """Each face, the main one first, whose result is that of the whole estimate."""
     voice_activity: float = 0.0
     """Probability of speech in the last moments, 0..1; 0 without audio."""
 
@@ -123,6 +145,7 @@ class Health:
     skipped: int = 0
     """Frames skipped because the level has a lower frame rate than the camera."""
     skew_ms: float = 0.0
+    """Of the newest window; 0 without audio and while no windows come."""
     drift_ppm: float = 0.0
     """Deviation of the sound card's clock from CLOCK_MONOTONIC."""
     faults: tuple[str, ...] = ()

@@ -33,9 +33,9 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
                 runtime.face_tracker.track(frame)
                 track_due_ns = t_ns + runtime.face_tracker.period_ns
             now_ns = clock.now_ns()
-            box = runtime.face_tracker.box_for(frame) if frame is not None else None
+            faces = runtime.face_tracker.faces_for(frame) if frame is not None else ()
             voice_due = runtime.pipeline.is_voice_due(t_ns)
-            window = runtime.synchroniser.window(t_ns, frame, box, voice_due)
+            window = runtime.synchroniser.window(t_ns, frame, faces, voice_due)
             runtime.process(window, now_ns, now_ns, sinks)
     return runtime
 

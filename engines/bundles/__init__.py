@@ -1,7 +1,14 @@
 """Model bundles: manifest, signature, untrusted archives, installed bundles, the selected one."""
 
 from .archive import open_archive, open_bundle_source
-from .manifest import DEFAULT_BUNDLE, Bundle, check_signature, load_bundle, write_manifest
+from .manifest import (
+    DEFAULT_BUNDLE,
+    Bundle,
+    check_signature,
+    extend_bundle,
+    load_bundle,
+    write_manifest,
+)
 from .schema import (
     EMBEDDING_SIZE,
     FUSION,
@@ -11,9 +18,12 @@ from .schema import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     MODALITIES,
+    NUM_GOLDEN_SCORES,
     PRECISIONS,
+    SHARED_NETWORKS,
     SIGNATURE,
     BundleError,
+    FaceDetectorEntry,
     FusionEntry,
     Level,
     Manifest,
@@ -37,7 +47,9 @@ __all__ = [
     "MAX_TEMPERATURE",
     "MIN_TEMPERATURE",
     "MODALITIES",
+    "NUM_GOLDEN_SCORES",
     "PRECISIONS",
+    "SHARED_NETWORKS",
     "SHIPPED",
     "SIGNATURE",
     "SYSTEM_STATE",
@@ -45,6 +57,7 @@ __all__ = [
     "BundleChoice",
     "BundleError",
     "BundleStore",
+    "FaceDetectorEntry",
     "FusionEntry",
     "Level",
     "Manifest",
@@ -56,6 +69,7 @@ __all__ = [
     "check_signature",
     "choose_bundle",
     "describe_bundle",
+    "extend_bundle",
     "find_state_folder",
     "load_bundle",
     "load_private_key",

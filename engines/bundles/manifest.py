@@ -21,14 +21,18 @@ from .schema import (
     FUSION,
     LABELS,
     MANIFEST,
+    MAX_FACES,
     MAX_FUSION_FACES,
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     MODALITIES,
+    NUM_GOLDEN_SCORES,
     PRECISIONS,
+    SHARED_NETWORKS,
     SIGNATURE,
     VARIANTS,
     BundleError,
+    FaceDetectorEntry,
     FileEntry,
     FusionEntry,
     Level,
@@ -147,6 +151,8 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
     if manifest.fusion is not None:
         both = set(manifest.models) == set(MODALITIES)
         require(both, FUSION, manifest.fusion.file, "only beside models face and voice")
+    if manifest.face_detector is not None:
+        _check_face_detector(file, manifest.face_detector, manifest)
     if manifest.voice_activity is not None:
         _check_voice_activity(file, manifest.voice_activity, manifest)
     threshold = manifest.abstain_below
@@ -187,6 +193,17 @@ def _check_network(
         require_golden(f"{field}.golden_logits", variant.golden_logits, len(LABELS))
 
 
+def _check_face_detector(file: Path, entry: FaceDetectorEntry, manifest: Manifest) -> None:
+    def require(holds: bool, field: str, value: object, allowed: str) -> None:
+        _require(file, holds, f"face_detector.{field}", value, allowed)
+
+    require(entry.file in manifest.files, "file", entry.file, "a name under files")
+    require(0 <= entry.min_score <= 1, "min_score", entry.min_score, "0 to 1")
+    golden = entry.golden_scores
+    good = len(golden) == NUM_GOLDEN_SCORES and all(0 <= score <= 1 for score in golden)
+    require(good, "golden_scores", golden, f"{NUM_GOLDEN_SCORES} numbers, each 0 to 1")
+
+
 def _check_voice_activity(file: Path, entry: VoiceActivityEntry, manifest: Manifest) -> None:
     def require(holds: bool, field: str, value: object, allowed: str) -> None:
         _require(file, holds, f"voice_activity.{field}", value, allowed)
@@ -215,6 +232,8 @@ def _check_level(file: Path, level: Level) -> None:
     require(10 <= hop <= 5_000, "voice_hop_ms", hop, "10 to 5000")
     rate = level.face_find_hz
     require(0.1 <= rate <= 120, "face_find_hz", rate, "0.1 to 120")
+    faces = level.faces
+    require(1 <= faces <= MAX_FACES, "faces", faces, f"1 to {MAX_FACES}")
     fps = level.camera_fps
     require(fps == 0 or 1 <= fps <= 240, "camera_fps", fps, "0 (all), 1 to 240")
     known = level.precision in PRECISIONS
@@ -247,12 +266,21 @@ def write_manifest(folder: Path, fields: Mapping[str, Any], others: Iterable[str
     """
     manifest = Manifest(format=FORMAT, files={}, **fields)
     names = [*(network.file for network in manifest.networks.values()), *others]
-    if manifest.voice_activity is not None:
-        names.append(manifest.voice_activity.file)
     for model in manifest.models.values():
         names += [variant.file for variant in model.variants.values()]
+    shared = [getattr(manifest, field) for field in SHARED_NETWORKS]
+    names += [entry.file for entry in shared if entry is not None]
     files = {name: _describe_file(folder / name) for name in names}
     manifest = msgspec.structs.replace(manifest, files=files)
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(text + b"\n")
     return load_bundle(folder)
+
+
+def extend_bundle(folder: Path, **entries: Any) -> Bundle:
+    """Add or replace fields of a bundle's manifest, such as `face_detector`, whose files lie in
+    `folder` already; then verify the bundle. A signature is void afterwards. Raises BundleError."""
+    manifest = load_bundle(folder).manifest
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+    del fields["format"], fields["files"]
+    return write_manifest(folder, {**fields, **entries}, manifest.files)

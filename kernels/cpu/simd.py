@@ -16,6 +16,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, register_model
 
 LANES = 4
+_FLOAT, _SIZE = ir.FloatType(), ir.IntType(64)
 
 
 class Vector(types.Type):
@@ -71,6 +72,47 @@ def load4(_context: Any, array: Any, index: Any) -> Any:
         return value
 
     return Vector(array.dtype)(array, index), codegen
+
+
+@intrinsic
+def load_pair(_context: Any, array: Any, index: Any) -> Any:
+    """Load two neighbouring pixels of three channels, `array[index : index + 6]`, as two vectors.
+    Their fourth lanes hold anything.
+
+    `array` is uint8 of at least 8, of which no other byte is read, or float32, which must be
+    readable one float past the second pixel.
+    """
+
+    def load_floats(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _address(context, builder, array, *args)
+        second = builder.gep(builder.bitcast(pointer, _FLOAT.as_pointer()), [_SIZE(3)])
+        vectors = [builder.load(at) for at in (pointer, builder.bitcast(second, pointer.type))]
+        for vector in vectors:
+            vector.align = 4
+        return context.make_tuple(builder, signature.return_type, vectors)
+
+    def load_bytes(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # Eight bytes that end within the array, shifted so that the first one is the pixel's.
+        data = context.make_array(array)(context, builder, args[0])
+        last = builder.sub(data.nitems, _SIZE(8))
+        start = builder.select(builder.icmp_unsigned("<", args[1], last), args[1], last)
+        pointer = builder.bitcast(builder.gep(data.data, [start]), _SIZE.as_pointer())
+        word = builder.load(pointer)
+        word.align = 1
+        word = builder.lshr(word, builder.shl(builder.sub(args[1], start), _SIZE(3)))
+        lanes = builder.bitcast(word, ir.VectorType(ir.IntType(8), 8))
+        vectors = []
+        for first in (0, 3):
+            order = ir.Constant(
+                ir.VectorType(ir.IntType(32), LANES), list(range(first, first + LANES))
+            )
+            four = builder.shuffle_vector(lanes, lanes, order)
+            wide = builder.zext(four, ir.VectorType(ir.IntType(32), LANES))
+            vectors.append(builder.sitofp(wide, ir.VectorType(_FLOAT, LANES)))
+        return context.make_tuple(builder, signature.return_type, vectors)
+
+    codegen = load_bytes if array.dtype == types.uint8 else load_floats
+    return types.UniTuple(Vector(types.float32), 2)(array, index), codegen
 
 
 @intrinsic

@@ -2,9 +2,8 @@
 
 Each thread computes one output pixel: it reads four source pixels, converts them to R G B, blends
 and scales them, and writes all three planes. Neighbouring threads write neighbouring numbers.
-Positions are fixed-point numbers with 32 integer and 32 fraction bits. They are exact to 1e-7 of a
-pixel at any image size, which float32 is not. float64 would be exact too, but an Orin computes it
-at 1/64 of the rate.
+Positions are fixed-point numbers, see `crop.Placement`. float64 would be exact too, but an Orin
+computes it at 1/64 of the rate.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from ..crop import Box
+from ..crop import FRACTION_BITS
 from ..pixels import LAYOUTS, RGB_MATRICES
-from ..reference import MAX_BILINEAR_STEP, TAP_OFFSET
 from ..spec import ImageSpec
 
 BLOCK = (32, 8)
@@ -25,11 +23,8 @@ OUTPUT_DTYPES = ("float32", "float16")
 
 _BGR, _RGB, _YUYV, _ = range(len(LAYOUTS))  # positions in LAYOUTS
 _Y, _CB, _CR, _OFFSET, _FACTOR, _SUMMAND = range(6)  # columns of `channel_table`
-_ONE = 1 << 32
-_FRACTION = _ONE - 1
-_FAR = float(1 << 28)
-"""A position this far out is outside every image."""
-_SHARE = np.float32(2.0**-32)
+_FRACTION = (1 << FRACTION_BITS) - 1
+_SHARE = np.float32(2.0**-FRACTION_BITS)
 _HALF, _ZERO, _FULL = np.float32(0.5), np.float32(0.0), np.float32(255.0)
 
 
@@ -44,32 +39,36 @@ def _limit(value, low, high):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit(device=True)
-def _find_taps(here, there, limit, wide):  # type: ignore[no-untyped-def]
-    """Compute `reference.taps` of one output pixel along one axis."""
+def _find_pixel(place, limit):  # type: ignore[no-untyped-def]
+    """Return the pixel under a position along one axis."""
+    return _limit(place >> FRACTION_BITS, 0, limit - 1)
+
+
+@cuda.jit(device=True)
+def _find_neighbours(place, limit):  # type: ignore[no-untyped-def]
+    """Return the two neighbours of a position along one axis, and the second one's share."""
     last = limit - 1
-    if wide:
-        return _limit(here >> 32, 0, last), _limit(there >> 32, 0, last), _HALF
-    place = _limit(here, 0, last << 32)
-    low = place >> 32
+    place = _limit(place, 0, last << FRACTION_BITS)
+    low = place >> FRACTION_BITS
     return low, _limit(low + 1, 0, last), np.float32(place & _FRACTION) * _SHARE
 
 
 @cuda.jit(device=True)
-def _read_pixel(data, layout, pitch, height, column, row, matrix):  # type: ignore[no-untyped-def]
+def _read_pixel(data, start, layout, pitch, height, column, row, matrix):  # type: ignore[no-untyped-def]
     """Return R, G, B on 0..255 as `reference.to_rgb`. `matrix` is `face_kernel`'s `channels`."""
     if layout <= _RGB:
-        at = row * pitch + 3 * column
+        at = start + row * pitch + 3 * column
         first, last = np.float32(data[at]), np.float32(data[at + 2])
         if layout == _BGR:
             first, last = last, first
         return first, np.float32(data[at + 1]), last
     if layout == _YUYV:
-        at = row * pitch + 2 * column
-        group = row * pitch + 4 * (column >> 1)
+        at = start + row * pitch + 2 * column
+        group = start + row * pitch + 4 * (column >> 1)
         u, v = np.float32(data[group + 1]), np.float32(data[group + 3])
     else:
-        at = row * pitch + column
-        group = (height + (row >> 1)) * pitch + 2 * (column >> 1)
+        at = start + row * pitch + column
+        group = start + (height + (row >> 1)) * pitch + 2 * (column >> 1)
         u, v = np.float32(data[group]), np.float32(data[group + 1])
     y = np.float32(data[at])
     red = matrix[0, _Y] * y + matrix[0, _CR] * v + matrix[0, _OFFSET]
@@ -86,59 +85,49 @@ def _blend(top_left, top_right, bottom_left, bottom_right, across, down):  # typ
 
 
 def face_kernel(  # type: ignore[no-untyped-def]
-    data, layout, pitch, width, height, x_here, x_there, y_here, y_there, step, wide, channels, out
+    data, start, layout, pitch, width, height, x, y, right, down, wide, face, channels, out
 ):
-    """Fill `out` (1, 3, size, size) as `reference.face_tensor`.
+    """Fill `out[face]`, of (n, 3, size, size), as `reference.face_tensor`.
 
-    `data` uint8: row i of the image starts at byte i * `pitch`; for nv12 the chroma rows follow the
-    luma rows. `x_here` to `wide`: see `place_box`. `channels` float32 (3, 6): see `channel_table`.
+    `data` uint8: row i of the image starts at byte `start` + i * `pitch`; for nv12 the chroma rows
+    follow the luma rows. `x` to `wide`: `crop.Placement`. `channels` float32 (3, 6): see
+    `channel_table`.
     """
     j, i = cuda.grid(2)
     if i < out.shape[2] and j < out.shape[3]:
-        left, right, across = _find_taps(x_here + j * step, x_there + j * step, width, wide)
-        upper, lower, down = _find_taps(y_here + i * step, y_there + i * step, height, wide)
-        r0, g0, b0 = _read_pixel(data, layout, pitch, height, left, upper, channels)
-        r1, g1, b1 = _read_pixel(data, layout, pitch, height, right, upper, channels)
-        r2, g2, b2 = _read_pixel(data, layout, pitch, height, left, lower, channels)
-        r3, g3, b3 = _read_pixel(data, layout, pitch, height, right, lower, channels)
-        red = _blend(r0, r1, r2, r3, across, down)
-        green = _blend(g0, g1, g2, g3, across, down)
-        blue = _blend(b0, b1, b2, b3, across, down)
-        out[0, 0, i, j] = red * channels[0, _FACTOR] + channels[0, _SUMMAND]
-        out[0, 1, i, j] = green * channels[1, _FACTOR] + channels[1, _SUMMAND]
-        out[0, 2, i, j] = blue * channels[2, _FACTOR] + channels[2, _SUMMAND]
+        x += j * right - i * down
+        y += j * down + i * right
+        if wide:
+            right, down = right >> 2, down >> 2
+            x0, y0 = _find_pixel(x - right + down, width), _find_pixel(y - down - right, height)
+            x1, y1 = _find_pixel(x + right + down, width), _find_pixel(y + down - right, height)
+            x2, y2 = _find_pixel(x - right - down, width), _find_pixel(y - down + right, height)
+            x3, y3 = _find_pixel(x + right - down, width), _find_pixel(y + down + right, height)
+            across, below = _HALF, _HALF
+        else:
+            x0, x1, across = _find_neighbours(x, width)
+            y0, y2, below = _find_neighbours(y, height)
+            x2, y1, x3, y3 = x0, y0, x1, y2
+        r0, g0, b0 = _read_pixel(data, start, layout, pitch, height, x0, y0, channels)
+        r1, g1, b1 = _read_pixel(data, start, layout, pitch, height, x1, y1, channels)
+        r2, g2, b2 = _read_pixel(data, start, layout, pitch, height, x2, y2, channels)
+        r3, g3, b3 = _read_pixel(data, start, layout, pitch, height, x3, y3, channels)
+        red = _blend(r0, r1, r2, r3, across, below)
+        green = _blend(g0, g1, g2, g3, across, below)
+        blue = _blend(b0, b1, b2, b3, across, below)
+        out[face, 0, i, j] = red * channels[0, _FACTOR] + channels[0, _SUMMAND]
+        out[face, 1, i, j] = green * channels[1, _FACTOR] + channels[1, _SUMMAND]
+        out[face, 2, i, j] = blue * channels[2, _FACTOR] + channels[2, _SUMMAND]
 
 
 def face_signature(dtype: str) -> str:
     """Return the signature of `face_kernel` for an output of `dtype`."""
-    return f"void(uint8[::1], {', '.join(['int64'] * 10)}, float32[:, ::1], {dtype}[:, :, :, ::1])"
+    return f"void(uint8[::1], {', '.join(['int64'] * 11)}, float32[:, ::1], {dtype}[:, :, :, ::1])"
 
 
 def compile_face_pass(dtype: str) -> Any:
     """Compile `face_kernel` for the current GPU, or load it from the disk cache."""
     return cuda.jit(face_signature(dtype), cache=True)(face_kernel)
-
-
-def place_box(box: Box, size_px: int) -> tuple[int, int, int, int, int, int]:
-    """Convert a box (x, y, side) to `face_kernel`'s arguments x_here to wide.
-
-    They are the fixed-point positions of the first pixel's two taps on each axis, the fixed-point
-    step to the next pixel, and whether the step is above `MAX_BILINEAR_STEP`. See `reference.taps`.
-    """
-    x, y, side = box
-    step = side / size_px
-    wide = step >= MAX_BILINEAR_STEP
-    shifts = (
-        (0.25 * step + TAP_OFFSET, 0.75 * step + TAP_OFFSET) if wide else (0.5 * step - 0.5,) * 2
-    )
-    x_here, x_there = (_to_fixed(x + shift) for shift in shifts)
-    y_here, y_there = (_to_fixed(y + shift) for shift in shifts)
-    return x_here, x_there, y_here, y_there, _to_fixed(step), int(wide)
-
-
-def _to_fixed(place: float) -> int:
-    """Convert a position to fixed point, limited to `_FAR`."""
-    return round(min(max(place, -_FAR), _FAR) * _ONE)
 
 
 def count_blocks(size_px: int) -> tuple[int, int]:

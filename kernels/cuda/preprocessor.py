@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..crop import Box, check_box, check_size, find_crop, view_crop
+from ..crop import Placement, check_box, check_faces, find_crop, place_box, view_crop
 from ..memory import DeviceArray
 from ..pixels import LAYOUTS, PIXEL_FORMATS, find_format, image_size
+from ..reference import Box
 from ..spec import MIN_FACE_PX, ImageSpec, MelSpec
 from .device import (
     PreprocessorError,
@@ -67,50 +69,68 @@ class CudaPreprocessor:
             self._channels = {
                 name: cuda.to_device(cuda_face.channel_table(image, name)) for name in PIXEL_FORMATS
             }
-            self._outputs: dict[int, tuple[Any, DeviceArray]] = {}
+            self._outputs: dict[tuple[int, int], tuple[Any, DeviceArray]] = {}
             self._wrapped: dict[tuple[int, int], Any] = {}
             self._staging: Staging | None = None
             self.mel = CudaStreamingLogMel(mel, self.stream)
             self._warm_up()
 
-    def face(
+    def faces(
         self,
         image: NDArray[np.uint8],
-        box: Box,
+        boxes: Sequence[Box],
         size_px: int,
         pixel_format: str = "bgr8",
         device_ptr: int = 0,
     ) -> DeviceArray:
-        """Compute `reference.face_tensor` -> (1, 3, size_px, size_px).
+        """Compute `reference.face_tensor` of n boxes -> (n, 3, size_px, size_px).
 
-        The next call with the same size overwrites the result. With `device_ptr` the GPU reads the
-        image in place: it must stay unchanged until the result's stream is done. Without, the bytes
-        that the box needs are copied to page-locked memory first.
+        The next call with the same n and size overwrites the result. With `device_ptr` the GPU
+        reads the image in place: it must stay unchanged until the result's stream is done. Without,
+        the bytes that the boxes need are copied to page-locked memory first.
         """
         height, width = image_size(image, pixel_format)
-        if size_px not in self._outputs:
-            self._make_output(size_px)
-        check_box(box, height, width)
+        key = len(boxes), size_px
+        if key not in self._outputs:
+            self._make_output(*key)
+        for box in boxes:
+            check_box(box, height, width)
+        out, result = self._outputs[key]
         bytes_per_pixel = _BYTES_PER_PIXEL[find_format(pixel_format).layout]
         row_bytes = width * bytes_per_pixel
         pitch = image.strides[0]
         whole_rows = image[0].flags.c_contiguous and pitch >= row_bytes
         if device_ptr and whole_rows:
             data = self._wrap(device_ptr, (len(image) - 1) * pitch + row_bytes)
-            return self._enqueue(data, pixel_format, pitch, width, height, box, size_px)
+            for face, box in enumerate(boxes):
+                place = place_box(box, size_px)
+                self._enqueue(data, 0, pixel_format, pitch, width, height, place, face, out)
+            return result
         staging = self._find_staging(image.size)
-        staging.wait()
-        crop = find_crop(box, size_px, height, width)
-        at = 0
-        for block in view_crop(image, pixel_format, height, crop):
-            np.copyto(staging.host[at : at + block.size].reshape(block.shape), block)
-            at += block.size
-        pitch = crop.width * bytes_per_pixel
-        box = crop.move(box)
-        result = self._enqueue(
-            staging.device, pixel_format, pitch, crop.width, crop.height, box, size_px
-        )
-        staging.read.record(self.stream)
+        end = staging.host.size  # full: the first face waits for those of the last call
+        for face, box in enumerate(boxes):
+            crop = find_crop(box, size_px, height, width)
+            blocks = view_crop(image, pixel_format, height, crop)
+            start, end = end, end + sum(block.size for block in blocks)
+            if end > staging.host.size:
+                staging.wait()
+                start, end = 0, end - start
+            at = start
+            for block in blocks:
+                np.copyto(staging.host[at : at + block.size].reshape(block.shape), block)
+                at += block.size
+            self._enqueue(
+                staging.device,
+                start,
+                pixel_format,
+                crop.width * bytes_per_pixel,
+                crop.width,
+                crop.height,
+                place_box(crop.move(box), size_px),
+                face,
+                out,
+            )
+            staging.read.record(self.stream)
         return result
 
     def close(self) -> None:
@@ -140,25 +160,27 @@ class CudaPreprocessor:
     def _enqueue(
         self,
         data: Any,
+        start: int,
         pixel_format: str,
         pitch: int,
         width: int,
         height: int,
-        box: Box,
-        size_px: int,
-    ) -> DeviceArray:
-        out, result = self._outputs[size_px]
-        self._face_grid(size_px)(
+        place: Placement,
+        face: int,
+        out: Any,
+    ) -> None:
+        self._face_grid(out.shape[3])(
             data,
+            start,
             LAYOUTS.index(find_format(pixel_format).layout),
             pitch,
             width,
             height,
-            *self._face_pass.place_box(box, size_px),
+            *place,
+            face,
             self._channels[pixel_format],
             out,
         )
-        return result
 
     def _wipe(self) -> None:
         """Overwrite host memory. GPU memory is cleared by the driver before others get it."""
@@ -166,15 +188,15 @@ class CudaPreprocessor:
             self._staging.host[:] = 0
         self.mel.wipe()
 
-    def _make_output(self, size_px: int) -> None:
+    def _make_output(self, num_faces: int, size_px: int) -> None:
         from numba import cuda
 
-        check_size(size_px)
+        check_faces(num_faces, size_px)
         with ignore_small_grid_warnings():
             self._face_grid(size_px)
-        shape = (1, 3, size_px, size_px)
+        shape = (num_faces, 3, size_px, size_px)
         out = cuda.device_array(shape, np.dtype(self._face_dtype))
-        self._outputs[size_px] = (
+        self._outputs[num_faces, size_px] = (
             out,
             DeviceArray(address_of(out), shape, self._face_dtype, self._stream_handle, out),
         )
@@ -203,7 +225,8 @@ class CudaPreprocessor:
 
     def _warm_up(self) -> None:
         """Run each kernel once, so that the driver's lazy loading does not delay a frame."""
-        self.face(np.zeros((MIN_FACE_PX, MIN_FACE_PX, 3), np.uint8), (0, 0, 8), MIN_FACE_PX)
+        blank = np.zeros((MIN_FACE_PX, MIN_FACE_PX, 3), np.uint8)
+        self.faces(blank, [(0.0, 0.0, 8.0, 0.0)], MIN_FACE_PX)
         self.mel.push(np.zeros(self.mel.spec.window, np.float32))
         self.mel.window()
         self.mel.restart(0)

@@ -21,7 +21,7 @@ _ROWS = {
     "yuyv": (720, 1280, 2),
     "nv12": (1080, 1280),
 }
-_BOXES = ((430.25, 190.5, 310.0), (250.0, 0.0, 720.0))
+_BOXES = ((430.25, 190.5, 310.0, 0.0), (250.0, 0.0, 720.0, 0.0), (430.25, 190.5, 310.0, 0.5))
 
 
 class GraphDriver(Protocol):
@@ -90,8 +90,9 @@ def time_frame(driver: GraphDriver, preprocessor: CudaPreprocessor) -> list[tupl
         memory.host[:] = rng.integers(0, 256, memory.host.size, np.uint8)
         image, address = memory.host.reshape(shape), address_of(memory.device)
         for box in _BOXES:
-            face = partial(preprocessor.face, image, box, 224, pixel_format, address)
-            name = f"face of {pixel_format}, {box[2]:.0f} -> 224 px"
+            face = partial(preprocessor.faces, image, [box], 224, pixel_format, address)
+            turned = ", turned" if box[3] else ""
+            name = f"face of {pixel_format}, {box[2]:.0f} -> 224 px{turned}"
             times.append((name, time_on_device(driver, stream, face)))
     mel.restart(0)
     return times

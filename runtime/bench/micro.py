@@ -114,7 +114,7 @@ def time_accounting(levels: Sequence[str], budget_ms: float) -> dict[str, float]
         begun_ns = time.monotonic_ns()
         cause = log.add(estimate.latency_us, stages_us, t_ns)
         trace.add(estimate, t_ns, t_ns, 0, cause)
-        quality.observe(t_ns, 0.5, 4.0, True, number % 6 == 0)
+        quality.observe(t_ns, 0.5, 4.0, 1, number % 6 == 0)
         took_us.append((time.monotonic_ns() - begun_ns) / 1e3)
     return percentiles_by_name(took_us, 50, 99)
 

@@ -11,7 +11,7 @@ from .camera_opener import CameraOpener
 from .opening import Sources, open_media, open_sources
 from .playback import Media, Playback, merge_events
 from .reconnect import WaitPolicy
-from .source_name import is_camera, show_source
+from .source_name import find_kind, find_path, is_camera, show_source
 
 __all__ = [
     "CameraOpener",
@@ -20,6 +20,8 @@ __all__ = [
     "Playback",
     "Sources",
     "WaitPolicy",
+    "find_kind",
+    "find_path",
     "is_camera",
     "list_cameras",
     "list_microphones",

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import av
 
 from ..messages import SourceError
+from .source_name import show_source
 
 MAX_PIXELS = 100_000_000
 """Larger frames are refused before they are decoded: one would take 300 MB."""
@@ -21,19 +22,22 @@ _MAX_BOXES = 10_000
 
 def check_file(path: Path) -> None:
     """Raise SourceError for what is no readable file."""
+    name = show_source(str(path))
     try:
         if not path.exists():
-            raise SourceError(f"{path}: no such file")
+            raise SourceError(f"{name}: no such file")
         if path.is_dir():
-            raise SourceError(f"{path} is a folder, not a file")
+            raise SourceError(f"{name} is a folder, not a file")
         if path.stat().st_size == 0 and path.is_file():
-            raise SourceError(f"{path} is empty")
+            raise SourceError(f"{name} is empty")
         with path.open("rb"):
             pass
     except SourceError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise SourceError(f"{path} cannot be read: {error}") from error
+        raise SourceError(
+            f"{name} cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+        ) from error
 
 
 def open_container(path: Path) -> Any:
@@ -57,23 +61,24 @@ def open_container(path: Path) -> Any:
 
 def explain_unreadable(path: Path, reason: object) -> SourceError:
     """Return an error that says what is wrong with a file that FFmpeg does not read."""
+    name = show_source(str(path))
     try:
         with path.open("rb") as file:
             if _lacks_index(file):
                 return SourceError(
-                    f"{path} is an unfinished recording (no index): the recorder was stopped before"
+                    f"{name} is an unfinished recording (no index): the recorder was stopped before"
                     " it wrote the end; untrunc repairs it with a finished recording of the same"
                     " device"
                 )
             if _is_animated_webp(file):
                 return SourceError(
-                    f"{path} is an animated WebP, which FFmpeg cannot read; convert it to GIF, for"
+                    f"{name} is an animated WebP, which FFmpeg cannot read; convert it to GIF, for"
                     " instance with ImageMagick"
                 )
     except OSError:
         pass
     reason = getattr(reason, "strerror", None) or reason
-    return SourceError(f"{path} is not an audio or video file PyAV can read: {reason}")
+    return SourceError(f"{name} is not an audio or video file PyAV can read: {reason}")
 
 
 def _lacks_index(file: BinaryIO) -> bool:

@@ -19,17 +19,22 @@ from numpy.typing import NDArray
 
 from ..messages import AudioChunk, Float32, SourceError, VideoFrame
 from .media_container import MAX_PIXELS, check_file, explain_unreadable, open_container
-from .media_image import UPRIGHT, read_matrix, to_image, turn_upright
+from .media_image import UPRIGHT, MatrixReader, to_image, turn_upright
 from .media_packets import EncryptedError, PacketFaults, decode_track, duration_ns, time_ns
 from .media_timeline import AudioTimes, FrameTimes, Nearby, Repairs
 from .media_tracks import AUTO, list_candidates
 from .resampling import Resampler, split_chunks
+from .source_name import show_source
 
 _LOG = logging.getLogger(__name__)
 
 _CHUNK_S = Fraction(1, 100)
 _USUAL_FPS = 30
 _MAX_FPS = 240
+_STILL_NS = 24 * 3600 * 1_000_000_000
+"""A track of one frame shows it to the end, unless it states more than `_NOMINAL_NS`."""
+_NOMINAL_NS = 1_000_000_000
+"""A shorter duration of an only frame is the period of a frame rate that means nothing."""
 
 # Packets that are read at most to find out the length of a file.
 _MAX_SCAN = 2_000_000
@@ -60,6 +65,7 @@ class MediaFile:
     ) -> None:
         """`video_track`, `audio_track`: as in the configuration."""
         self.path = Path(path)
+        self._name = show_source(str(path))
         self.corrupt_packets = 0
         """Skipped packets that could not be decoded, in all iterators so far."""
         self.copies_per_frame = 2
@@ -73,7 +79,7 @@ class MediaFile:
         if self._video is None and self._audio is None:
             raise self._unplayable()
         for kind, problem in self._problems.items():
-            _LOG.warning("%s: playing without its %s, which %s", self.path, kind, problem)
+            _LOG.warning("%s: playing without its %s, which %s", self._name, kind, problem)
         self._origin_ns = min(t.start_ns for t in (self._video, self._audio) if t is not None)
         self._period: int | None = None
 
@@ -83,10 +89,10 @@ class MediaFile:
         shift_ns = 0
         while True:
             begin = index
-            for t_ns, image in self._decode_frames():
+            for t_ns, image, shown_ns in self._decode_frames():
                 if loop and t_ns >= self._period_ns():
                     break
-                yield VideoFrame(shift_ns + t_ns, index, image)
+                yield VideoFrame(shift_ns + t_ns, index, image, shown_ns=shown_ns)
                 index += 1
             if not loop or index == begin:
                 return
@@ -103,20 +109,25 @@ class MediaFile:
             t_ns = start_ns + first * 1_000_000_000 // self.sample_rate_hz
             yield AudioChunk(t_ns, first, samples)
 
-    def _decode_frames(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def _decode_frames(self) -> Iterator[tuple[int, NDArray[np.uint8], int]]:
+        """Yield (time since the start, image, how long it is shown)."""
         if self._video is None:
             return
         with open_container(self.path) as container:
             stream = self._stream(container, self._video)
             is_still = container.format.name.endswith("_pipe") or container.format.name == "image2"
-            still = self.path if is_still else None
+            matrices = MatrixReader(self.path if is_still else None)
             times = FrameTimes(_frame_period_ns(stream))
             for frame, near in self._decode(container, self._video, times.repairs):
                 t_ns = times.place(time_ns(frame.pts, frame.time_base), near, duration_ns(frame))
-                matrix = read_matrix(frame, still)
+                matrix = matrices.read(frame)
                 self.copies_per_frame = 2 if matrix == UPRIGHT else 3
                 image = to_image(frame, stream.sample_aspect_ratio)
-                yield t_ns - self._origin_ns, turn_upright(image, matrix)
+                shown_ns = duration_ns(frame) or times.step_ns
+                only = times.repairs.frames == 1 and not near.ahead
+                if only and shown_ns <= _NOMINAL_NS:
+                    shown_ns = _STILL_NS
+                yield t_ns - self._origin_ns, turn_upright(image, matrix), shown_ns
 
     def _decode_audio(self) -> Iterator[tuple[int, Float32]]:
         """Yield (index of the first sample, samples). A jump of the index is a gap."""
@@ -172,7 +183,7 @@ class MediaFile:
     def _choose(self, kind: str, wanted: int) -> _Track | None:
         """Return the best track of `kind` of which a frame can be decoded."""
         with open_container(self.path) as container:
-            candidates = list_candidates(container, kind, wanted, self.path)
+            candidates = list_candidates(container, kind, wanted, self._name)
         for number in candidates:
             faults = PacketFaults()
             try:
@@ -203,9 +214,9 @@ class MediaFile:
 
     def _unplayable(self) -> SourceError:
         if "is encrypted" in self._problems.values():
-            return SourceError(f"{self.path} is encrypted, and the program has no key")
+            return SourceError(f"{self._name} is encrypted, and the program has no key")
         if not self._problems:
-            return SourceError(f"{self.path} has neither video nor audio")
+            return SourceError(f"{self._name} has neither video nor audio")
         reasons = ", ".join(f"its {kind} {why}" for kind, why in self._problems.items())
         return explain_unreadable(self.path, reasons)
 
@@ -227,25 +238,28 @@ class MediaFile:
                     self._check_size(frame)
                 yield frame, near
         except EncryptedError:
-            _LOG.warning("%s: its %s is encrypted from here on", self.path, track.kind)
+            _LOG.warning("%s: its %s is encrypted from here on", self._name, track.kind)
         finally:
             self._note_corrupt(track, faults)
             if faults.corrupt > 1:
                 _LOG.warning(
                     "%s: %d of %d %s packets could not be decoded",
-                    self.path,
+                    self._name,
                     faults.corrupt,
                     faults.packets,
                     track.kind,
                 )
+            if faults.joins:
+                times = "once" if faults.joins == 1 else f"{faults.joins} times"
+                _LOG.warning("%s: %s timestamps start anew %s", self._name, track.kind, times)
             if repaired := repairs.describe():
-                _LOG.warning("%s: %s timestamps repaired: %s", self.path, track.kind, repaired)
+                _LOG.warning("%s: %s timestamps repaired: %s", self._name, track.kind, repaired)
 
     def _note_corrupt(self, track: _Track, faults: PacketFaults) -> None:
         if faults.corrupt and not faults.noted:
             _LOG.warning(
                 "%s: skipping %s packets that cannot be decoded: %s",
-                self.path,
+                self._name,
                 track.kind,
                 faults.first_error,
             )
@@ -255,7 +269,7 @@ class MediaFile:
     def _check_size(self, image: Any) -> None:
         if image.width * image.height > MAX_PIXELS:
             raise SourceError(
-                f"{self.path}: frames of {image.width}x{image.height} are too large, "
+                f"{self._name}: frames of {image.width}x{image.height} are too large, "
                 f"the limit is {MAX_PIXELS // 1_000_000} megapixels"
             )
 

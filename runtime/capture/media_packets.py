@@ -16,11 +16,14 @@ from typing import Any
 import av
 
 from .media_container import MAX_PIXELS
+from .media_joins import JoinFinder
 from .media_timeline import Nearby
 
 _PACKETS_AHEAD = 10
 _BYTES_AHEAD = 4_000_000
 """At most this much is held, apart from two packets."""
+_MAX_BYTES_AHEAD = 32_000_000
+"""The same where a join of recordings is suspected."""
 _OTHERS = 8
 _MAX_DELAY = 40
 """Packets between a packet and its frame at most; H.264 permits 16 frames of two fields."""
@@ -38,6 +41,8 @@ class PacketFaults:
     packets: int = 0
     corrupt: int = 0
     first_error: str = ""
+    joins: int = 0
+    """Places where the timestamps of all tracks jump together."""
     noted: int = 0
     """Those of `corrupt` that were counted elsewhere already."""
 
@@ -66,22 +71,37 @@ def duration_ns(frame: Any) -> int:
     return time_ns(getattr(frame, "duration", None), frame.time_base) or 0  # PyAV < 14 has none
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Packet:
     number: int
     stamp_ns: int | None
     duration_ns: int
     packet: Any
+    is_suspect: bool = False
+    """Its timestamp may belong to a join."""
+
+    def shift(self, by_ns: int) -> None:
+        """Add to its timestamps."""
+        if self.stamp_ns is not None and by_ns:
+            self.stamp_ns += by_ns
+            ticks = round(by_ns / (self.packet.time_base * 1_000_000_000))
+            self.packet.pts += ticks
+            if self.packet.dts is not None:
+                self.packet.dts += ticks
 
 
 @dataclass(slots=True)
 class _Reader:
     """Reads the packets of a track ahead, and notes the times of another track between them."""
 
-    packets: Any
+    container: Any
+    tracks: list[Any]
     track: Any
     faults: PacketFaults
+    joins: JoinFinder
     waiting: deque[_Packet] = field(default_factory=deque)
+    _packets: Any = None
+    _suspects: list[_Packet] = field(default_factory=list)
     _others: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_OTHERS * 64))
     _bytes: int = 0
     _ended: bool = False
@@ -90,6 +110,7 @@ class _Reader:
         """Return the next packet of the track, None at the end."""
         while not self._ended and (
             len(self.waiting) < 3
+            or (self.waiting[0].is_suspect and self._bytes < _MAX_BYTES_AHEAD)
             or (len(self.waiting) <= _PACKETS_AHEAD and self._bytes < _BYTES_AHEAD)
         ):
             self._read()
@@ -107,22 +128,54 @@ class _Reader:
         return list(islice(following, _OTHERS))
 
     def _read(self) -> None:
-        try:
-            packet = next(self.packets, None)
-        except av.FFmpegError as error:
-            self.faults.note(error)
-            packet = None
+        packet = self._demux()
         if packet is None:
             self._ended = True
             return
+        is_own = packet.stream_index == self.track.index
+        self.faults.packets += is_own and bool(packet.size)
         stamp_ns = time_ns(packet.pts, packet.time_base)
-        if packet.stream_index != self.track.index:
-            if stamp_ns is not None:
-                self._others.append((self.faults.packets, stamp_ns))
+        read = _Packet(self.faults.packets, stamp_ns, duration_ns(packet), packet)
+        self._find_join(read)
+        if is_own:
+            self.waiting.append(read)
+            self._bytes += packet.size
+        elif read.stamp_ns is not None:
+            self._others.append((read.number, read.stamp_ns))
+
+    def _demux(self) -> Any | None:
+        while True:
+            if self._packets is None:
+                self._packets = self.container.demux(self.tracks)
+            try:
+                return next(self._packets, None)
+            except av.FFmpegError as error:
+                self.faults.note(error)
+                return None
+            except IndexError:  # PyAV 18: a track that begins in the middle of a damaged file
+                if self.waiting and not self.waiting[-1].packet.size:  # the last packet was read
+                    return None
+                self._packets = None
+
+    def _find_join(self, read: _Packet) -> None:
+        """Shift a packet's timestamps to where the recordings in the file are joined."""
+        before_ns = self.joins.shift_ns
+        read.shift(before_ns)
+        if read.stamp_ns is None:
             return
-        self.faults.packets += bool(packet.size)
-        self.waiting.append(_Packet(self.faults.packets, stamp_ns, duration_ns(packet), packet))
-        self._bytes += packet.size
+        joined = self.joins.push(read.packet.stream_index, read.stamp_ns, read.duration_ns)
+        if joined or self.joins.suspects:
+            self._suspects.append(read)
+            read.is_suspect = True
+        if joined:
+            self.faults.joins = self.joins.joins
+            for each in self._suspects:
+                each.shift(self.joins.shift_ns - before_ns)
+            self._others.clear()
+        if not self.joins.suspects:
+            for each in self._suspects:
+                each.is_suspect = False
+            self._suspects.clear()
 
 
 def decode_track(
@@ -130,9 +183,8 @@ def decode_track(
 ) -> Iterator[tuple[Any, Nearby]]:
     """Yield the frames of `track`, each with the timestamps near it. `other`: the other track that
     is played. Raises EncryptedError."""
-    reader = _Reader(
-        container.demux([track, other] if other is not None else [track]), track, faults
-    )
+    tracks = [track] if other is None else [track, other]
+    reader = _Reader(container, tracks, track, faults, JoinFinder(len(tracks)))
     inside: deque[tuple[int, int]] = deque()  # numbers and timestamps of packets in the decoder
     is_video = track.type == "video"
     if is_video:
@@ -143,7 +195,7 @@ def decode_track(
         track.codec_context.thread_count = 1
         track.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     while (taken := reader.take()) is not None:
-        if _is_encrypted(taken.packet):
+        if is_encrypted(taken.packet):
             raise EncryptedError
         if is_video and taken.stamp_ns is not None:
             inside.append((taken.number, taken.stamp_ns))
@@ -176,6 +228,6 @@ def decode_track(
             )
 
 
-def _is_encrypted(packet: Any) -> bool:
+def is_encrypted(packet: Any) -> bool:
     has_sidedata = getattr(packet, "has_sidedata", None)  # PyAV < 14 has none
     return has_sidedata is not None and any(map(has_sidedata, _ENCRYPTED))

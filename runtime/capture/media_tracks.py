@@ -5,7 +5,6 @@ In: a PyAV container and the configured track. Out: the tracks of a kind, best f
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ..messages import SourceError
@@ -19,17 +18,17 @@ _SIDE_TRACK = 0x8 | 0x10 | 0x20 | 0x80 | 0x100 | 0x200 | 0x800
 """Comments, lyrics, karaoke, for people who hear or see badly, without voices, thumbnails."""
 
 
-def list_candidates(container: Any, kind: str, wanted: int, path: Path) -> list[int]:
+def list_candidates(container: Any, kind: str, wanted: int, name: str) -> list[int]:
     """Return the numbers of the tracks of `kind` ("video" or "audio") to try, best first.
 
     `wanted`: the only one to try, counted from 0 among the tracks of the kind, or AUTO: those with
-    the default flag first, then the largest or longest. The cover of an album is no video.
-    Raises SourceError for a wanted track that does not exist."""
+    the default flag first, then the largest or longest. The cover of an album is no video. `name`
+    is for messages. Raises SourceError for a wanted track that does not exist."""
     streams = list(getattr(container.streams, kind))
     if wanted != AUTO:
         if wanted >= len(streams):
             raise SourceError(
-                f"source.{kind}_track is {wanted}, but {path} has {_describe_all(streams, kind)}"
+                f"source.{kind}_track is {wanted}, but {name} has {_describe_all(streams, kind)}"
             )
         return [wanted]
     numbers = [n for n, stream in enumerate(streams) if _is_playable(stream)]

@@ -2,9 +2,9 @@
 
 In: the configuration's `source` section. Out: a `Sources` pair, or for media a `Media`.
 A source is "camera" (the first that captures), a device ("/dev/video2", "csi://0"), "none" (a
-microphone alone), "demo" or a file. A microphone is "default", an index or a part of a device's
-name. What is named must work, else SourceError. "auto" uses what exists and logs a warning when it
-falls back.
+microphone alone), "demo", a file, "-" (standard input) or the URL of a stream. A microphone is
+"default", an index or a part of a device's name. What is named must work, else SourceError. "auto"
+uses what exists and logs a warning when it falls back.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from __future__ import annotations
 import functools
 import logging
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..clock import Clock
+from ..clock import Clock, MonotonicClock
 from ..config import Source
 from ..messages import AudioSource, Faultable, SourceError, VideoSource
 from .camera import CameraSettings, list_cameras
@@ -25,9 +26,16 @@ from .reconnect import FAIL_FAST, ReconnectingAudio, ReconnectingVideo, WaitPoli
 from .source_name import find_kind, find_path, path_exists, show_source
 from .turning import Turn, TurnedMedia, TurnedVideo
 
+if TYPE_CHECKING:
+    from .live_stream import LiveStream
+    from .streamed_media import StreamedMedia
+
 _LOG = logging.getLogger(__name__)
 
-_ALLOWED = 'a source is "auto", "camera", a device (/dev/video0, csi://0), "none", "demo" or a file'
+_ALLOWED = (
+    'a source is "auto", "camera", a device (/dev/video0, csi://0), "none", "demo",'
+    ' a file, "-" or a URL (rtsp, rtsps, http, https, udp)'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +50,19 @@ class Sources:
     """`video`, where it is a device that reconnects after a failure."""
     microphone: ReconnectingAudio | None = None
     """`audio`, likewise."""
+    stream: LiveStream | StreamedMedia | None = None
+    """The network stream or pipe that both are of, likewise."""
 
     @property
     def devices(self) -> tuple[Faultable, ...]:
-        return tuple(device for device in (self.camera, self.microphone) if device is not None)
+        devices = (self.camera, self.microphone, self.stream)
+        return tuple(device for device in devices if device is not None)
 
     @property
     def is_reopening(self) -> bool:
-        """Whether nothing comes for a known reason: the camera, or the microphone where there is
-        no camera, is being opened again."""
-        device = self.camera if self.video is not None else self.microphone
+        """Whether nothing comes for a known reason: the camera, the network stream, or the
+        microphone where it is alone, is being opened again, or a pipe has no data."""
+        device = self.stream or (self.camera if self.video is not None else self.microphone)
         return device is not None and device.is_reopening
 
     def close(self) -> None:
@@ -88,10 +99,11 @@ def open_sources(
     if kind == "none":
         audio = _open_microphone(source, clock, replace(wait_policy, optional=False))
         return Sources(None, audio, audio.name, microphone=audio)
+    if kind == "stream":
+        return _open_stream(source, clock, wait_policy)
     if kind != "camera":
-        media = open_media(msgspec.structs.replace(source, name=name))
-        playback = Playback(media, clock, loop=source.loop)
-        return Sources(playback.video, playback.audio, show_source(name))
+        source = msgspec.structs.replace(source, name=name)
+        return _play(*_open_media(source, clock), source, clock)
     settings = CameraSettings(
         source.width_px, source.height_px, source.camera_fps, source.capture, for_gpu
     )
@@ -112,12 +124,26 @@ def open_sources(
     return Sources(video, audio, name, camera=camera, microphone=audio)
 
 
-def open_media(source: Source) -> Media:
-    """Open "demo" or a file, for `merge_events` (as fast as possible) or a `Playback` (real time).
+def open_media(source: Source, clock: Clock | None = None) -> Media:
+    """Open "demo", a file, or what can be read once and has an end, for `merge_events` (as fast as
+    possible) or a `Playback` (real time).
 
     Raises SourceError.
     """
-    media = _open_media(source.name)
+    media, _ = _open_media(source, clock or MonotonicClock())
+    return _turn(media, source)
+
+
+def _play(media: Media, read_once: StreamedMedia | None, source: Source, clock: Clock) -> Sources:
+    name = show_source(source.name)
+    if source.loop and read_once is not None:
+        raise SourceError(f"source {name} can be read only once, and source.loop is true")
+    interrupt = None if read_once is None else read_once.interrupt
+    playback = Playback(_turn(media, source), clock, loop=source.loop, interrupt=interrupt)
+    return Sources(playback.video, playback.audio, name, stream=read_once)
+
+
+def _turn(media: Media, source: Source) -> Media:
     turn = _find_turn(source)
     return media if turn.is_none else TurnedMedia(media, turn)
 
@@ -126,20 +152,62 @@ def _find_turn(source: Source) -> Turn:
     return Turn(source.rotate, source.mirror)
 
 
-def _open_media(name: str) -> Media:
+def _open_media(source: Source, clock: Clock) -> tuple[Media, StreamedMedia | None]:
+    """Return the media, and them again where they are read only once."""
+    name = source.name
     kind = find_kind(name)
     if kind == "demo":
         from .demo import Demo
 
-        return Demo()
+        return Demo(), None
+    shown, tracks = show_source(name), (source.video_track, source.audio_track)
+    if kind == "stream":
+        from .stream_input import is_finite, open_url
+        from .streamed_media import StreamedMedia
+
+        container = open_url(name)
+        if not is_finite(container):
+            container.close()
+            raise SourceError(f"source {shown} is live, it has only its own pace")
+        media = StreamedMedia(shown, lambda: container, tracks)
+        return media, media
     if kind not in ("file", "pipe"):
-        raise SourceError(f"{show_source(name)!r} cannot be replayed; give a file or demo")
+        raise SourceError(f"{shown!r} cannot be replayed; give a file or demo")
     path = find_path(name)
+    if kind == "pipe":
+        from .streamed_media import open_piped_media
+
+        media = open_piped_media(path, shown, clock, tracks)
+        return media, media
     if not (name and path_exists(path)):
-        raise SourceError(f"source {show_source(name)}: no such file ({_ALLOWED})")
+        raise SourceError(f"source {shown}: no such file ({_ALLOWED})")
     from .media_file import MediaFile
 
-    return MediaFile(path)
+    file = MediaFile(path, video_track=source.video_track, audio_track=source.audio_track)
+    return file, None
+
+
+def _open_stream(source: Source, clock: Clock, wait_policy: WaitPolicy) -> Sources:
+    """Open a network stream. One that has an end is played like a file, once."""
+    from .live_stream import LiveStream
+    from .stream_input import is_finite, open_url
+    from .streamed_media import StreamedMedia
+
+    name, container = show_source(source.name), None
+    try:
+        if wait_policy.capture_allowed():
+            container = open_url(source.name)
+    except SourceError:
+        if not wait_policy.wait_for_first:
+            raise
+    tracks = source.video_track, source.audio_track
+    if container is not None and is_finite(container):
+        media = StreamedMedia(name, lambda: container, tracks)
+        return _play(media, media, source, clock)
+    stream = LiveStream(source.name, clock, wait_policy, container, tracks)
+    turn = _find_turn(source)
+    video = stream.video if turn.is_none else TurnedVideo(stream.video, turn)
+    return Sources(video, stream.audio, name, stream=stream)
 
 
 def _open_camera(

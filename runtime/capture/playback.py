@@ -21,6 +21,8 @@ from ..service import DEVICE_PRIORITY, realtime_priority, run_in_background
 _FRAMES_AHEAD = 4  # 11 MB at 1280x720; covers a decoder that is late by 100 ms
 _CHUNKS_AHEAD = 20  # 200 ms
 _JOIN_TIMEOUT_S = 2.0
+_LATE_NS = 100_000_000
+"""Data that come later than this were missing."""
 
 MAX_SHOWN_NS = 2_000_000_000
 """A frame is shown until the next one, and at most so long unless the media state more."""
@@ -36,8 +38,10 @@ class Media(Protocol):
     sample_rate_hz: int
     has_video: bool
     has_audio: bool
-    copies_per_frame: int
-    """Times the CPU writes a whole frame before it is delivered."""
+
+    @property
+    def copies_per_frame(self) -> int:
+        """Times the CPU writes a whole frame before it is delivered."""
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
         """Yield the frames, `t_ns` in media time."""
@@ -74,8 +78,8 @@ def _show_until_next(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
 def _show_until(frame: VideoFrame, following: VideoFrame | None) -> VideoFrame:
     """Return `frame` with the time that it is shown: until `following`, but after a pause of the
     camera or with a wrong timestamp no longer than `MAX_SHOWN_NS` or what the media state. Without
-    `following` it is what the media state."""
-    if following is None:
+    `following` it is what the media state. Media that state nothing play a camera."""
+    if following is None or frame.shown_ns == 0:
         return frame
     gap_ns = following.t_ns - frame.t_ns
     return replace(frame, shown_ns=min(gap_ns, max(MAX_SHOWN_NS, frame.shown_ns)))
@@ -89,10 +93,21 @@ class Playback:
     """
 
     def __init__(
-        self, media: Media, clock: Clock, *, loop: bool = False, background: bool = True
+        self,
+        media: Media,
+        clock: Clock,
+        *,
+        loop: bool = False,
+        background: bool = True,
+        interrupt: Callable[[], None] | None = None,
     ) -> None:
-        """`background`: decode at low priority. Without it, at the priority of a device."""
-        start = _Start(clock)
+        """`background`: decode at low priority. Without it, at the priority of a device.
+
+        `interrupt` is for media whose data may be missing for a while, such as a pipe's, and ends
+        the wait for them. Nothing is decoded here then, either track may be empty, and time stands
+        still while data are missing.
+        """
+        start = _Start(clock, interrupt is not None)
         self.video: PlayedVideo | None = None
         self.audio: PlayedAudio | None = None
         try:
@@ -102,7 +117,9 @@ class Playback:
                 self.audio = PlayedAudio(media, start, loop, background)
             for track in (self.video, self.audio):
                 if track is not None:
-                    track.wait_ready()
+                    track.interrupt = interrupt
+                    if interrupt is None:
+                        track.wait_ready()
         except SourceError:
             self.close()
             raise
@@ -122,15 +139,20 @@ class Playback:
 class _Start:
     """The time from which both tracks count: the first read of either."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, may_stand_still: bool) -> None:
         self.clock = clock
+        self._may_stand_still = may_stand_still
         self._lock = threading.Lock()
         self._t_ns: int | None = None
 
-    def t_ns(self) -> int:
+    def t_ns(self, due_ns: int) -> int:
+        """Return the time for an item that is due at `due_ns` of the media."""
         with self._lock:
+            now_ns = self.clock.now_ns()
             if self._t_ns is None:
-                self._t_ns = self.clock.now_ns()
+                self._t_ns = now_ns
+            elif self._may_stand_still and now_ns - self._t_ns - due_ns > _LATE_NS:
+                self._t_ns = now_ns - due_ns
             return self._t_ns
 
 
@@ -156,6 +178,8 @@ class _Track(Generic[Item]):
         self._ended = False
         self._error: Exception | None = None
         self._stop = threading.Event()
+        self.interrupt: Callable[[], None] | None = None
+        """Ends a wait of the decoder for data."""
         self._thread = threading.Thread(target=self._decode, name=name, daemon=True)
         self._thread.start()
 
@@ -177,13 +201,16 @@ class _Track(Generic[Item]):
                 return None
             item = self._queue.popleft()
             self._changed.notify_all()
-        start_ns = self._start.t_ns()
-        if self._start.clock.sleep_until_ns(start_ns + self._due_ns(item), self._stop):
+        due_ns = self._due_ns(item)
+        start_ns = self._start.t_ns(due_ns)
+        if self._start.clock.sleep_until_ns(start_ns + due_ns, self._stop):
             return None
         return replace(self._complete(item), t_ns=start_ns + item.t_ns)
 
     def close(self) -> None:
         self._stop.set()
+        if self.interrupt is not None:
+            self.interrupt()
         with self._changed:
             self._changed.notify_all()
         self._thread.join(_JOIN_TIMEOUT_S)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-STDIN_PATH = Path("/proc/self/fd/0")
+STDIN_PATH = Path("/dev/stdin")
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")
 """Schemes of the streams that a run reads when they are named."""
 
 Kind = Literal["auto", "none", "demo", "camera", "stream", "pipe", "file"]
 
-_STDIN_NAMES = ("-", "/dev/stdin", "/dev/fd/0", str(STDIN_PATH))
+_STDIN_NAMES = ("-", str(STDIN_PATH), "/dev/fd/0", "/proc/self/fd/0")
 _NEVER_CAMERAS = ("/dev/shm/", "/dev/fd/", "/dev/std")
 _HIDDEN = "***"
 
@@ -34,7 +35,9 @@ def find_kind(name: str) -> Kind:
         return "stream"
     path = find_path(name)
     if path == STDIN_PATH:
-        return "file" if _is_mode(path, stat.S_ISREG) else "pipe"
+        # Where it is closed, another file may have its number.
+        is_open = sys.__stdin__ is not None
+        return "file" if is_open and _is_mode(path, stat.S_ISREG) else "pipe"
     return "pipe" if _is_mode(path, stat.S_ISFIFO) else "file"
 
 

@@ -133,15 +133,18 @@ def _verify_one_level(config: Config, bundle: Bundle) -> None:
 
 
 def _verify(config: Config, bundle: Bundle, num_levels: int) -> None:
-    """Open the levels as a run does: build engines and check the golden output of all networks.
+    """Open the levels as a run does: build engines and check the golden output of all networks and
+    of the face detector.
 
     Raises EngineError, and ConfigError for a level that the bundle lacks.
     """
+    from ...engines.face_detector import open_detector
     from ..quality import open_levels
     from ..session import report_build_progress
 
     with ExitStack() as stack:
         opened = open_levels(stack, config, bundle, report_build_progress)
+    open_detector(bundle=bundle)
     if len(opened) < num_levels:
         raise EngineError(
             f"{bundle.path}: only {len(opened)} of {num_levels} levels can run on this machine"

@@ -70,6 +70,8 @@ class EstimateTimer:
     def __init__(self) -> None:
         self.due_ns = _NEVER
         """Time of the next estimate without a new frame."""
+        self.start_ns = _NEVER
+        """Time of the first frame or sample, whichever came first."""
         self._frame_ns: int | None = None
         self._gaps_ns = [0] * _GAPS
         self._num_gaps = 0
@@ -80,6 +82,7 @@ class EstimateTimer:
         """Record that audio began at `first_ns`, None for not yet. It counts before the first
         frame."""
         if first_ns is not None and self.due_ns == _NEVER:
+            self.start_ns = first_ns
             self.due_ns = first_ns + AUDIO_ONLY_PERIOD_NS
 
     def time_frame(self, t_ns: int, now_ns: int, shown_ns: int = 0) -> int | None:
@@ -93,6 +96,7 @@ class EstimateTimer:
             self._gaps_ns[self._num_gaps % _GAPS] = t_ns - self._frame_ns
             self._num_gaps += 1
         self._frame_ns = t_ns
+        self.start_ns = min(self.start_ns, t_ns)
         delay_ns = max(0, now_ns - t_ns - DELIVERY_NS)
         self.due_ns = t_ns + delay_ns + self._find_patience_ns(shown_ns)
         newest_ns = self._newest_ns

@@ -1,20 +1,22 @@
 """One window in, one estimate out: the hot path.
 
-window → face crop → face network → log-mel → voice network → estimator → `Estimate` with the time
+window → face crops → face network → log-mel → voice network → estimator → `Estimate` with the time
 that each stage took. Runs on the main thread. State between windows is the estimator's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ...engines.base import Engine
 from ...engines.bundles import Level, Manifest
-from ...engines.estimator import ClassProbabilities, Estimator
+from ...engines.estimator import Estimator, FacePrediction
+from ...engines.face_tracker import FaceBox
+from ...engines.probabilities import ClassProbabilities
 from ...engines.speech_tracker import SpeechTracker
 from ...kernels import Preprocessor
 from ..clock import Clock
-from ..messages import Estimate, Window
+from ..messages import Estimate, FaceEstimate, Window
 from .voice_gate import VoiceGate
 
 
@@ -30,18 +32,22 @@ class Pipeline:
         clock: Clock,
         smoothing_s: float = 0.5,
         min_level_db: float = -100.0,
+        max_faces: int = 1,
         speech: SpeechTracker | None = None,
     ) -> None:
         """`engines` by network. Without "face" or "voice" that modality is always missing. Without
-        "fusion" class probabilities are averaged. `speech` and `min_level_db` are for
-        `VoiceGate`."""
+        "fusion" class probabilities are averaged. `max_faces` limits the faces in one frame, as the
+        level does. `speech` and `min_level_db` are for `VoiceGate`."""
         self.level = level
         self._labels = manifest.labels
         self._engines = engines
         self._preprocessor = preprocessor
         self._clock = clock
         self._voice_gate = VoiceGate(preprocessor.mel, speech, min_level_db)
-        self._estimator = Estimator(manifest, engines, level, smoothing_s)
+        self._estimator = Estimator(manifest, engines, level, smoothing_s, max_faces)
+        self._max_faces = max_faces
+        self.num_faces = 0
+        """Faces in the newest window that the face network ran on."""
         self._published_us = 0.0
         self._index = 0
 
@@ -75,22 +81,27 @@ class Pipeline:
         timer = _StageTimer(self._clock)
         stages = {"wait": (woke_ns - captured_ns) / 1e3, "sync": (timer.last_ns - woke_ns) / 1e3}
         stages.update(preprocess=0.0, face=0.0, voice=0.0)
-        t_ns, frame, box = window.t_ns, window.frame, window.face
+        t_ns, frame = window.t_ns, window.frame
+        most = min(self.level.faces, self._max_faces) if frame is not None else 0
+        boxes = window.faces[:most]
+        trusted = [box for box in boxes if box.trusted]
         estimator = self._estimator
+        self.num_faces = 0
 
         if frame is not None:
             outputs = None
-            if box is not None and "face" in self._engines:
-                image = self._preprocessor.face(
+            if trusted and "face" in self._engines:
+                image = self._preprocessor.faces(
                     frame.image,
-                    (box.x, box.y, box.size),
+                    [(box.x, box.y, box.size, box.roll) for box in trusted],
                     self.level.face_px,
                     frame.format,
                     frame.device_ptr,
                 )
                 stages["preprocess"] += timer.lap_us()
                 outputs = self._engines["face"].infer({"image": image})
-            estimator.update_face(t_ns, outputs)
+                self.num_faces = len(trusted)
+            estimator.update_faces(t_ns, [box.id for box in trusted], outputs)
             if outputs is not None:
                 stages["face"] = timer.lap_us()
 
@@ -129,6 +140,7 @@ class Pipeline:
             latency_us=(timer.last_ns - captured_ns) / 1e3,
             stages_us=stages,
             level=self.level.name,
+            faces=self._list_faces(boxes, prediction.faces),
             voice_activity=speech.activity,
         )
 
@@ -139,6 +151,20 @@ class Pipeline:
     def wipe(self) -> None:
         """Overwrite what is stored of faces and voices; for the end of a run."""
         self._estimator.wipe()
+
+    def _list_faces(
+        self, boxes: Sequence[FaceBox], predictions: Sequence[FacePrediction]
+    ) -> tuple[FaceEstimate, ...]:
+        by_id = {prediction.id: prediction for prediction in predictions}
+        faces = []
+        for box in boxes:
+            of = by_id.get(box.id, FacePrediction(box.id, None, 0.0, []))
+            probabilities = self._name(of.probabilities) or {}
+            place = box.x, box.y, box.size
+            faces.append(
+                FaceEstimate(box.id, place, box.score, of.label, of.confidence, probabilities)
+            )
+        return tuple(faces)
 
     def _name(self, row: ClassProbabilities | None) -> dict[str, float] | None:
         return dict(zip(self._labels, row, strict=True)) if row else None

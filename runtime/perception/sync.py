@@ -87,13 +87,13 @@ class Synchroniser:
         self,
         t_ns: int,
         frame: VideoFrame | None,
-        face: FaceBox | None,
+        faces: tuple[FaceBox, ...],
         voice_due: bool,
         dropped_frames: int = 0,
     ) -> Window:
         """Return the window at `t_ns`. If `voice_due`, wait for late audio up to `max_wait_ms`."""
         if not self.audio_clock.locked:
-            return Window(t_ns, frame, face, None, None, 0, dropped_frames, voice_due)
+            return Window(t_ns, frame, faces, None, None, 0, dropped_frames, voice_due)
         if voice_due and self._max_wait_s > 0:
             end_sample = self._end_of(self._end_column_at(t_ns, self.audio_clock.line))
             if self._is_live(end_sample):
@@ -106,8 +106,8 @@ class Synchroniser:
         in_memory = self._mel.num_columns - end_column <= self._mel.HISTORY_COLUMNS
         usable = end_column > self._mel.first_column and skew_ns < self.MAX_SKEW_NS and in_memory
         if not usable:
-            return Window(t_ns, frame, face, at, None, 0, dropped_frames, voice_due)
-        return Window(t_ns, frame, face, at, end_column, skew_ns, dropped_frames, voice_due)
+            return Window(t_ns, frame, faces, at, None, 0, dropped_frames, voice_due)
+        return Window(t_ns, frame, faces, at, end_column, skew_ns, dropped_frames, voice_due)
 
     def _is_live(self, end_sample: int) -> bool:
         """Return whether the audio is only late, as it is while its source works."""

@@ -87,7 +87,7 @@ def test_plain_face_is_the_device_input(faces: FaceSet, manifest: Manifest) -> N
     preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
     for row, image in zip(samples.inputs["image"], faces.images, strict=True):
         color = np.repeat(np.pad(image, 8, mode="edge")[..., None], 3, axis=2)
-        expected = preprocessor.face(color, (8.0, 8.0, 48.0), 48, "rgb8")
+        expected = preprocessor.faces(color, [(8.0, 8.0, 48.0, 0.0)], 48, "rgb8")
         np.testing.assert_array_equal(row, np.asarray(expected)[0])
 
 

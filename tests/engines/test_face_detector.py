@@ -119,6 +119,27 @@ def test_yunet_gets_the_luma_range(
     assert [np.unique(each).tolist() for each in images] == [[gray]]
 
 
+def test_yunet_says_how_far_the_head_is_tilted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By its landmarks: eyes, nose, mouth corners, the image's left one first."""
+    box, eyes, nose_mouth = [40, 30, 76, 80], [60, 60, 90, 75], [70, 80, 55, 90, 80, 100]
+    row = np.array([[*box, *eyes, *nose_mouth, 0.9]], np.float32)
+
+    class Network:
+        def setInputSize(self, size: tuple[int, int]) -> None: ...  # noqa: N802 - OpenCV's name
+
+        def detect(self, image: NDArray[np.uint8]) -> tuple[int, NDArray[np.float32]]:
+            return 1, row
+
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: Network())
+    (tmp_path / "yunet.onnx").touch()
+    image = np.zeros((180, 320, 3), np.uint8)
+    (face,) = YuNetDetector(tmp_path / "yunet.onnx").detect(image, "bgr8")
+    assert (face.x, face.y, face.size) == pytest.approx((78, 70, 76))
+    assert face.roll == pytest.approx(np.arctan2(15, 30))
+
+
 def test_no_file_means_haar(tmp_path: Path) -> None:
     """An empty name selects Haar; a missing file is an error."""
     assert isinstance(open_detector(), HaarDetector)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
+import wave
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -218,6 +220,22 @@ def test_environment_errors(
     assert names in refuse(capsys, *options, code=4)
 
 
+@pytest.mark.parametrize("pace", ["max", "real"])
+def test_file_without_an_estimate_is_an_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, null_engine: list[str], pace: str
+) -> None:
+    """A recording of one millisecond: code 4, and one line that names it."""
+    path = tmp_path / "short.wav"
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, 16_000, 0, "NONE", ""))
+        out.writeframes(bytes(32))
+    options = ["run", "--source", str(path), "--pace", pace, "--output", "null", *null_engine]
+    assert main(options) == 4
+    printed = capsys.readouterr()
+    assert "short.wav" in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -317,6 +335,41 @@ def test_file_name_of_any_bytes(video_file: Path, null_engine: list[str], option
     done = subprocess.run([*RUN, *options], capture_output=True, timeout=TIMEOUT_S, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert len(done.stdout.splitlines()) == 18
+
+
+@pytest.mark.parametrize("pace", ["max", "real"])
+def test_standard_input(video_file: Path, null_engine: list[str], pace: str) -> None:
+    """A pipe is read forward; a file is that file, also if its index is at its end."""
+    options = ["--source", "-", "--pace", pace, "--output", "jsonl:-", *null_engine]
+    with video_file.open("rb") as file:
+        for source in ({"stdin": file}, {"input": video_file.read_bytes()}):
+            done = subprocess.run(
+                [*RUN, *options], capture_output=True, timeout=TIMEOUT_S, check=False, **source
+            )
+            assert (done.returncode, done.stderr) == (0, b"")
+            assert json.loads(done.stdout.splitlines()[-1])["index"] == 17
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "closed", "terminal"])
+def test_standard_input_that_cannot_be_played(null_engine: list[str], kind: str) -> None:
+    """One line, and nothing hangs."""
+    options = ["--source", "-", "--pace", "max", "--output", "null", *null_engine]
+    command = [*RUN, *options]
+    main_end, terminal = pty.openpty()
+    try:
+        source: dict[str, Any] = {"input": b"no film" * 100 if kind == "text" else b""}
+        if kind == "terminal":
+            source = {"stdin": terminal}
+        if kind == "closed":
+            source, command = {}, ["sh", "-c", 'exec "$@" <&-', "sh", *command]
+        done = subprocess.run(
+            command, capture_output=True, timeout=TIMEOUT_S, check=False, **source
+        )
+    finally:
+        os.close(main_end)
+        os.close(terminal)
+    assert done.returncode == 4
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_settings_in_a_file(

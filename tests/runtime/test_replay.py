@@ -306,14 +306,28 @@ def test_audio_begins_before_the_first_frame(
 def test_one_image_and_speech(
     make_video: VideoMaker, replay: Callable[..., list[Estimate]], codec: str
 ) -> None:
-    """A still image, and a cover that is not marked as one, do not keep the audio from going on."""
+    """A still image, and a cover that is not marked as one, do not keep the audio from going on.
+    The image is shown to the end: the duration that is stated is that of a frame rate."""
     pixels = {"mpeg4": "yuv420p", "mjpeg": "yuvj420p"}[codec]
     image = [(0.0, draw_face(0.0))]
     video_file = make_video("clip.mp4", image, voice_at(RATE, 4.0), video=codec, pixels=pixels)
     estimates = replay(video_file)
-    assert estimates[0].face is not None
-    assert all(e.voice is not None for e in estimates[8:])
+    assert [e.t_ns for e in estimates] == [n * SECOND // 4 for n in range(len(estimates))]
+    assert all(e.face is not None for e in estimates)
+    assert all(e.voice is not None for e in estimates[3:])
     assert estimates[-1].t_ns >= 4 * SECOND - SECOND // 4
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.mov"])
+def test_face_of_a_still_image(
+    make_video: VideoMaker, replay: Callable[..., list[Estimate]], name: str
+) -> None:
+    """It is used as long as the file states that the image is shown."""
+    image = [(0.0, draw_face(0.0))]
+    video_file = make_video(name, image, voice_at(RATE, 5.0), shown_s=3.1)
+    estimates = replay(video_file)
+    assert [e.t_ns for e in estimates] == [n * SECOND // 4 for n in range(21)]
+    assert [e.face is not None for e in estimates] == [True] * 13 + [False] * 8
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", b"\0" * 5000])
@@ -384,6 +398,9 @@ def test_bundle_with_a_fusion_network(
         low, high = sorted((last.face[label], last.voice[label]))
         assert low - 0.05 <= value <= high + 0.05
     assert runtime.pipeline.non_finite_outputs["fusion"] == 0
-    memory = runtime.pipeline._estimator._memory
-    assert memory is not None
-    assert not any(array.any() for array in memory.feed(last.t_ns, face=True, voice=False).values())
+    estimator = runtime.pipeline._estimator
+    assert estimator._fusion_input is not None
+    people = [*estimator._people.values(), *estimator._free]
+    rings = [person.memory._ring for person in people if person.memory is not None]
+    assert rings
+    assert not any(array.any() for array in (*estimator._fusion_input._arrays.values(), *rings))

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
+from ...kernels import Box
+
 Audio = NDArray[np.float32]
 Image = NDArray[np.uint8]
-Box = tuple[float, float, float]
-"""x, y of the upper left corner and side of a square, in pixels."""
 
 BLOCK_S = 0.02
 ACTIVE_DB = 25.0
@@ -134,11 +134,19 @@ def compress_image(image: Image, quality: int) -> Image:
 
 
 def occlude_image(image: Image, box: Box, share: float, rng: np.random.Generator) -> Image:
-    """Cover `share` of the area of a face box with a grey square at a random position in it."""
-    x, y, side = box
+    """Cover `share` of the area of a face box with a grey square, turned like it, at a random
+    position in it."""
+    x, y, side, roll = box
     extent = side * np.sqrt(share)
     left, top = np.array([x, y]) + rng.random(2) * (side - extent)
     out = image.copy()
+    if roll:
+        centre = (x + side / 2, y + side / 2)
+        turn = cv2.getRotationMatrix2D(centre, -np.degrees(roll), 1.0)
+        corners = left + np.array([0, extent, extent, 0]), top + np.array([0, 0, extent, extent])
+        turned = turn @ np.stack([*corners, np.ones(4)])
+        cv2.fillConvexPoly(out, np.rint(turned.T).astype(np.int32), (128, 128, 128))
+        return out
     rows = slice(max(0, round(top)), max(0, round(top + extent)))
     out[rows, max(0, round(left)) : max(0, round(left + extent))] = 128
     return out

@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...engines.detection_network import DetectionNetwork
 from ...engines.face_detector import Detector, open_detector
-from ...kernels.reference import taps
+from ...kernels import Box
+from ...kernels.reference import sample_face
 from ..errors import DatasetError
 from .cache import FeatureCache
 from .decode import Recipe, clip_sources, decode_all
-from .faces import Box, read_faces
+from .faces import read_faces
 from .images import read_image
 from .ravdess import Clip
 
@@ -51,11 +53,7 @@ class CropSet:
 def crop_gray(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     """Crop a square out of an RGB image (H, W, 3) -> luma (112, 112), sampled as on the device."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    x, y, side = box
-    row0, row1, down = taps(y, side, CROP_PX, gray.shape[0])
-    col0, col1, right = taps(x, side, CROP_PX, gray.shape[1])
-    rows = gray[row0] * (1 - down[:, None]) + gray[row1] * down[:, None]
-    return np.asarray(np.round(rows[:, col0] * (1 - right) + rows[:, col1] * right), np.uint8)
+    return np.asarray(np.round(sample_face(gray[..., None], box, CROP_PX)[..., 0]), np.uint8)
 
 
 def video_recipe(detector: Detector) -> Recipe:
@@ -82,17 +80,21 @@ def image_recipe(detector: Detector) -> Recipe:
         height, width = image.shape[:2]
         detections = detector.detect(image, "rgb8")
         if detections:
-            x, y, size, _ = max(detections, key=lambda face: face.size)
-            return crop_gray(image, (x - size / 2, y - size / 2, size))[None]
+            face = max(detections, key=lambda face: face.size)
+            box = face.x - face.size / 2, face.y - face.size / 2, face.size, face.roll
+            return crop_gray(image, box)[None]
         if height != width:
             raise DatasetError(f"{path}: no face is detected")
-        return crop_gray(image, (0.0, 0.0, float(width)))[None]
+        return crop_gray(image, (0.0, 0.0, float(width), 0.0))[None]
 
     return Recipe("pictures", "images", _detector_spec(detector), decode)
 
 
 def _detector_spec(detector: Detector, **more: float) -> dict[str, float | str]:
-    return {"detector": type(detector).__name__, "crop_px": CROP_PX, **more}
+    name = type(detector).__name__
+    if isinstance(detector, DetectionNetwork):
+        name += f" {detector.sha256}"
+    return {"detector": name, "crop_px": CROP_PX, **more}
 
 
 def load_crops(clips: Sequence[Clip], cache: FeatureCache | None = None) -> CropSet:

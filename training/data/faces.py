@@ -17,14 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engines.face_detector import Detector
+from ...kernels import Box
 from ..errors import DatasetError
 from .images import read_gray
 from .media import decode_frames
 
 log = logging.getLogger(__name__)
-
-Box = tuple[float, float, float]
-"""A square in pixels of its image: left, top, side; it may extend past the border."""
 
 MEDIAN_WINDOW = 5
 """A box is the median of this many detections, so single errors do not move it."""
@@ -52,11 +50,11 @@ def read_faces(path: Path, detector: Detector, every_s: float) -> Iterator[FaceV
         detections = detector.detect(image, "rgb8")
         if detections:
             face = max(detections, key=lambda face: face.size)
-            latest.append((face.x, face.y, face.size))
+            latest.append((face.x, face.y, face.size, face.roll))
         box = None
         if latest:
-            x, y, size = (float(value) for value in np.median(latest, axis=0))
-            box = (x - size / 2, y - size / 2, size)
+            x, y, size, roll = (float(value) for value in np.median(latest, axis=0))
+            box = (x - size / 2, y - size / 2, size, roll)
         yield FaceView(t_s, image, box)
 
 

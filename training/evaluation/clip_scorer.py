@@ -10,7 +10,7 @@ smoothed over time, because the mean over the clip does that. At every level eac
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def predict_clip(networks: Networks, media: ExampleMedia) -> Iterator[tuple[int,
     for t_s in media.frame_times_s or _audio_times_s(networks, media):
         t_ns = round(t_s * 1e9)
         if faces is not None:
-            estimator.update_face(t_ns, faces.read(t_ns))
+            estimator.update_faces(t_ns, *faces.read(t_ns))
         speech = voice.advance(t_ns)
         if estimator.is_voice_due(t_ns):
             estimator.update_voice(t_ns, voice.read() if speech.is_usable else None)
@@ -71,16 +71,16 @@ class _FaceReader:
 
     def __init__(self, networks: Networks, media: ExampleMedia) -> None:
         self._outputs: FaceOutputs | None = None
-        self._rows = {round(face.t_s * 1e9): row for row, face in enumerate(media.faces)}
+        self._rows = {round(face.t_s * 1e9): (row, face.id) for row, face in enumerate(media.faces)}
         if media.faces:
             self._outputs = read_faces_cached(networks, media.faces)
 
-    def read(self, t_ns: int) -> Arrays | None:
-        """Outputs for the frame of `t_ns`, None without a face."""
-        row = self._rows.get(t_ns)
-        if self._outputs is None or row is None:
-            return None
-        return {
+    def read(self, t_ns: int) -> tuple[Sequence[str], Arrays | None]:
+        """Id of the face in the frame of `t_ns`, and the outputs for it; none without a face."""
+        row, face_id = self._rows.get(t_ns, (-1, ""))
+        if self._outputs is None or row < 0:
+            return (), None
+        return (face_id,), {
             "logits": self._outputs.logits[row : row + 1],
             "embedding": self._outputs.embeddings[row : row + 1],
         }

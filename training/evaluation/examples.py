@@ -79,7 +79,7 @@ def find_files(selection: Selection, bundle: Bundle) -> ExampleSet:
         for modality in MODALITIES_OF_KIND[item.kind]:
             by_modality[modality].append(item)
     modality = choose_modality(selection, bundle, by_modality)
-    detector = None if modality == "voice" else open_detector(selection.yunet)
+    detector = None if modality == "voice" else open_detector(selection.yunet, bundle)
     examples = [
         Example(
             str(item.path),

@@ -41,11 +41,12 @@ def load_image(path: Path, detector: Detector) -> ExampleMedia:
     height, width = image.shape[:2]
     detections = detector.detect(image, "rgb8")
     if detections:
-        x, y, size, _ = max(detections, key=lambda face: face.size)
-        return ExampleMedia(faces=(cut_face(0.0, image, (x - size / 2, y - size / 2, size)),))
+        face = max(detections, key=lambda face: face.size)
+        box = face.x - face.size / 2, face.y - face.size / 2, face.size, face.roll
+        return ExampleMedia(faces=(cut_face(0.0, image, box),))
     if height != width:
         raise DatasetError(f"{path}: no face is detected in it")
-    return ExampleMedia(faces=(cut_face(0.0, image, (0.0, 0.0, float(width))),))
+    return ExampleMedia(faces=(cut_face(0.0, image, (0.0, 0.0, float(width), 0.0)),))
 
 
 def load_video(path: Path, detector: Detector) -> ExampleMedia:
@@ -76,7 +77,9 @@ def load_pair(video: Path, voice: Path, detector: Detector, bundle: Bundle) -> E
         if frame.t_ns >= search_due_ns:
             tracker.track(frame)
             search_due_ns = frame.t_ns + tracker.period_ns
-        box = tracker.box_for(frame)
-        if box is not None:
-            faces.append(cut_face(t_s, image, (box.x, box.y, box.size)))
+        boxes = tracker.faces_for(frame)
+        if boxes and boxes[0].trusted:
+            box = boxes[0]
+            place = box.x, box.y, box.size, box.roll
+            faces.append(cut_face(t_s, image, place, box.id))
     return ExampleMedia(tuple(faces), audio, first_s if video == voice else 0.0, tuple(times_s))

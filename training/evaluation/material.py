@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..augment import Audio, Box, Image
+from ...kernels import Box
+from ..augment import Audio, Image
 
 MARGIN = 0.25
 """Share of the face's side that is cut out around its box, so that a blur has pixels there."""
@@ -21,6 +22,8 @@ class Face:
     t_s: float
     image: Image
     box: Box
+    id: str = ""
+    """The same for one person while the tracker follows the face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +54,21 @@ class Example:
     """Groups to score separately, such as {"sex": "female"}."""
 
 
-def cut_face(t_s: float, image: Image, box: Box) -> Face:
+def cut_face(t_s: float, image: Image, box: Box, face_id: str = "") -> Face:
     """Copy the face with a margin out of its image: the networks use no other part of it."""
     height, width = image.shape[:2]
-    x, y, side = box
-    reach = MARGIN * side + 2
+    x, y, side, roll = box
+    corners = 0.5 * (abs(np.cos(roll)) + abs(np.sin(roll)) - 1.0)  # of a turned box stand out
+    reach = (MARGIN + corners) * side + 2
     # A box outside the image still gets the pixels of the border, as it would from the whole.
     left = int(np.clip(np.floor(x - reach), 0, width - 1))
     top = int(np.clip(np.floor(y - reach), 0, height - 1))
     right = int(np.clip(np.ceil(x + side + reach), left + 1, width))
     bottom = int(np.clip(np.ceil(y + side + reach), top + 1, height))
-    return Face(t_s, image[top:bottom, left:right].copy(), (x - left, y - top, side))
+    image = image[top:bottom, left:right].copy()
+    return Face(t_s, image, (x - left, y - top, side, roll), face_id)
 
 
 def whole_face(t_s: float, gray: NDArray[np.uint8]) -> Face:
     """Return a square gray image (H, H) as a face, edge to edge."""
-    return Face(t_s, np.repeat(gray[:, :, None], 3, axis=2), (0.0, 0.0, float(len(gray))))
+    return Face(t_s, np.repeat(gray[:, :, None], 3, axis=2), (0.0, 0.0, float(len(gray)), 0.0))

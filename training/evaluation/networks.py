@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ...engines import open_engine
 from ...engines.base import Engine
 from ...engines.bundles import FUSION, Bundle, Level, Manifest
-from ...engines.estimator import calibrate
 from ...engines.golden import check_golden_output
+from ...engines.probabilities import calibrate
 from ...engines.speech_tracker import SpeechTracker, open_speech_tracker
 from ...engines.tensorrt import BuildOptions
 from ...kernels import Preprocessor, open_preprocessor
@@ -95,7 +95,7 @@ def read_faces(networks: Networks, faces: Sequence[Face]) -> FaceOutputs:
     for start in range(0, len(faces), BATCH_SIZE):
         batch = [
             # A copy: the preprocessor fills the same array again.
-            np.array(networks.preprocessor.face(face.image, face.box, size_px, "rgb8"))
+            np.array(networks.preprocessor.faces(face.image, [face.box], size_px, "rgb8"))
             for face in faces[start : start + BATCH_SIZE]
         ]
         outputs = networks.engines["face"].infer({"image": np.concatenate(batch)})

@@ -63,7 +63,7 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
     elif modality == "face" and archived:
         examples = list(archived.values())
     else:
-        detector = open_detector(selection.yunet)
+        detector = open_detector(selection.yunet, bundle)
         if modality == "face":
             examples = [
                 _describe(clip, partial(load_video, clip.path, detector))

@@ -6,6 +6,7 @@ The bundle is written to a temporary folder, verified, and then moved to its pla
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,16 +18,20 @@ from torch import nn
 
 from ...engines import open_engine
 from ...engines.bundles import (
+    DEFAULT_BUNDLE,
     FUSION,
     LABELS,
     MANIFEST,
+    SHARED_NETWORKS,
     Bundle,
     FusionEntry,
     Level,
     Manifest,
     ModelEntry,
+    load_bundle,
     write_manifest,
 )
+from ...engines.detection_network import open_detection_network
 from ...engines.golden import check_golden_output, golden_input
 from ...kernels.spec import ImageSpec, MelSpec
 from ..models import NUM_FACES
@@ -108,6 +113,7 @@ def write_bundle(
             entry, exported[FUSION] = _export_fusion(draft, fusion, new, real.get(FUSION, ()))
             draft = msgspec.structs.replace(draft, fusion=entry)
         draft.metrics["export"] = exported
+        draft = add_shared_networks(draft, new)
         bundle = finish_bundle(draft, new)
         put_in_place(new, folder, Path(work) / "old")
     log.info("%s: %d bytes", folder, sum(entry.bytes for entry in bundle.manifest.files.values()))
@@ -140,6 +146,22 @@ def _round(values: Iterable[float]) -> list[float]:
     return [round(value, GOLDEN_PLACES) for value in values]
 
 
+def add_shared_networks(manifest: Manifest, folder: Path) -> Manifest:
+    """Copy the shared networks of the bundle that ships to `folder`, and return `manifest` with
+    their entries. Networks that were made for another log-mel are left out: the device then takes
+    those of the bundle that ships."""
+    if not (DEFAULT_BUNDLE / MANIFEST).is_file():
+        return manifest
+    shipped = load_bundle(DEFAULT_BUNDLE)
+    if shipped.manifest.mel != manifest.mel:
+        return manifest
+    entries = {field: getattr(shipped.manifest, field) for field in SHARED_NETWORKS}
+    for entry in entries.values():
+        if entry is not None:
+            shutil.copyfile(shipped.path / entry.file, folder / entry.file)
+    return msgspec.structs.replace(manifest, **entries)
+
+
 def finish_bundle(manifest: Manifest, folder: Path) -> Bundle:
     """Write card and manifest, and verify size and golden output of every network."""
     (folder / MODEL_CARD).write_text(render_model_card(manifest), encoding="utf-8")
@@ -149,6 +171,8 @@ def finish_bundle(manifest: Manifest, folder: Path) -> Bundle:
     total = sum(path.stat().st_size for path in folder.iterdir())
     if total > MAX_BUNDLE_BYTES:
         raise ExportError(f"{manifest.name}: {total} bytes, at most {MAX_BUNDLE_BYTES} allowed")
+    if bundle.manifest.face_detector is not None:
+        open_detection_network(folder, bundle.manifest.face_detector)
     for name, network in bundle.manifest.networks.items():
         variants = network.variants if isinstance(network, ModelEntry) else {}
         for precision in ("fp32", *variants):

@@ -20,11 +20,13 @@ from emotion_edge.kernels import open_preprocessor
 from emotion_edge.kernels.cpu.color import convert_nv12, convert_yuyv
 from emotion_edge.kernels.cpu.face import face_pass
 from emotion_edge.kernels.cpu.mel import push_samples
+from emotion_edge.kernels.cpu.turned_face import turned_face_pass
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 FRAME = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
 YUYV = np.random.default_rng(1).integers(0, 256, (240, 330, 2), dtype=np.uint8)[:, :320]
 NV12 = np.random.default_rng(1).integers(0, 256, (360, 320), dtype=np.uint8)
+BOXES = [(10.0, 10.0, 90.0, roll) for roll in (0.0, 0.5)]
 AUDIO = np.random.default_rng(0).standard_normal(2_000).astype(np.float32)
 
 OPEN_AND_COUNT = """
@@ -34,8 +36,9 @@ from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.kernels.cpu.color import convert_nv12, convert_yuyv
 from emotion_edge.kernels.cpu.face import face_pass
 from emotion_edge.kernels.cpu.mel import push_samples
+from emotion_edge.kernels.cpu.turned_face import turned_face_pass
 
-kernels = (face_pass, convert_yuyv, convert_nv12, push_samples)
+kernels = (face_pass, turned_face_pass, convert_yuyv, convert_nv12, push_samples)
 before = [len(kernel.signatures) for kernel in kernels]
 open_preprocessor("cpu", ImageSpec(), MelSpec())
 hits = [sum(kernel.stats.cache_hits.values()) for kernel in kernels]
@@ -70,7 +73,7 @@ def test_second_process_does_not_compile(tmp_path: Path) -> None:
     """The first process compiles each kernel once, into NUMBA_CACHE_DIR; the second loads it from
     there. No compiled kernel allocates."""
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    none, versions = [0, 0, 0, 0], [2, 1, 1, 1]  # the face pass: of bytes and of floats
+    none, versions = [0, 0, 0, 0, 0], [2, 2, 1, 1, 1]  # the face passes: of bytes and of floats
     first = run_python(OPEN_AND_COUNT, **cache)
     assert first == {"before": none, "hits": none, "misses": versions, "allocating": []}
     assert list(tmp_path.rglob("*.nbc"))
@@ -91,17 +94,17 @@ def test_no_input_compiles_another_version() -> None:
     frozen_frame, frozen_audio = FRAME.copy(), AUDIO.copy()
     frozen_frame.flags.writeable = frozen_audio.flags.writeable = False
     for image in (FRAME, frozen_frame, FRAME[::2, ::3], np.asfortranarray(FRAME)):
-        preprocessor.face(image, (10.0, 10.0, 90.0), 64)
-        preprocessor.face(image, (np.float32(10), 10, 90), 64)  # type: ignore[arg-type]
+        preprocessor.faces(image, BOXES, 64)
+        preprocessor.faces(image, [(np.float32(10), 10, 90, 0.0)], 64)  # type: ignore[arg-type]
     frozen_yuyv, frozen_nv12 = YUYV.copy(), NV12.copy()
     frozen_yuyv.flags.writeable = frozen_nv12.flags.writeable = False
     for image in (YUYV, frozen_yuyv, YUYV[::-1], np.asfortranarray(YUYV)):
-        preprocessor.face(image, (10.0, 10.0, 90.0), 64, "yuyv")
+        preprocessor.faces(image, BOXES, 64, "yuyv")
     for image in (NV12, frozen_nv12, NV12[:, ::-1], np.asfortranarray(NV12)):
-        preprocessor.face(image, (10.0, 10.0, 90.0), 64, "nv12")
+        preprocessor.faces(image, BOXES, 64, "nv12")
     for audio in (AUDIO, frozen_audio, AUDIO[::2], AUDIO.astype(np.float64)):
         preprocessor.mel.push(audio)  # type: ignore[arg-type]
-    assert len(face_pass.signatures) == 2
+    assert len(face_pass.signatures) == len(turned_face_pass.signatures) == 2
     assert len(convert_yuyv.signatures) == len(convert_nv12.signatures) == 1
     assert len(push_samples.signatures) == 1
 
@@ -118,7 +121,9 @@ def test_no_call_allocates(image: NDArray[np.uint8], pixel_format: str, size_px:
     mel = preprocessor.mel
 
     def do_one_frame(t: int) -> None:
-        preprocessor.face(image, (t % 50 + 0.5, 10.0, 90.0 + t % 9), size_px, pixel_format)
+        preprocessor.faces(
+            image, [(t % 50 + 0.5, 10.0, 90.0 + t % 9, t % 3)], size_px, pixel_format
+        )
         mel.push(AUDIO[:533])
         mel.window()
         mel.levels_db()

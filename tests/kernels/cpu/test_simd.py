@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from typing import Any
 
 import numba
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.kernels.cpu.fft import complex_fft, twiddles
-from emotion_edge.kernels.cpu.simd import load4, splat4, store4, transpose4
+from emotion_edge.kernels.cpu.simd import load4, load_pair, splat4, store4, transpose4
 
 
 @numba.njit  # type: ignore[untyped-decorator]
@@ -40,6 +42,38 @@ def test_four_lanes(dtype: Any) -> None:
             out[lanes], (a * b + a - a[0])[lanes], rtol=1e-5, atol=2 * float(np.finfo(dtype).eps)
         )
         assert (np.delete(out, np.arange(at, at + 4)) == 9).all()
+
+
+@numba.njit  # type: ignore[untyped-decorator]
+def _copy_pair(pixels: Any, at: Any, out: Any) -> None:
+    here, there = load_pair(pixels, at)
+    store4(out, 0, here)
+    store4(out, 4, there)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_two_pixels(dtype: Any) -> None:
+    """At any position up to the last; of bytes none is read beyond the array, and 255 stays 255."""
+    values = np.arange(244, 256).astype(dtype)
+    end = np.uint64(6 if dtype == np.uint8 else 5)
+    for at in range(int(end) + 1):
+        out = np.zeros(8, np.float32)
+        _copy_pair(values, np.uint64(at), out)
+        np.testing.assert_array_equal(out[:3], values[at : at + 3])
+        np.testing.assert_array_equal(out[4:7], values[at + 3 : at + 6])
+
+
+def test_the_last_pixel_reads_nothing_beyond() -> None:
+    """The array ends where its memory ends: a byte further lies a page that must not be read."""
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    libc = ctypes.CDLL(None, use_errno=True)
+    whole = np.frombuffer(memory, np.uint8)
+    whole[:page] = 7
+    assert libc.mprotect(ctypes.c_void_p(whole.ctypes.data + page), page, 0) == 0
+    pixels, out = whole[page - 12 : page], np.zeros(8, np.float32)
+    _copy_pair(pixels, np.uint64(6), out)
+    assert set(out[[0, 1, 2, 4, 5, 6]]) == {7.0}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

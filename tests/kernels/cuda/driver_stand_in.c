@@ -98,7 +98,7 @@ int cuModuleGetFunction(void **made, void *module, const char *name) {
 int cuFuncGetAttribute(int *value, int attribute, void *function) { *value = 0; return 0; }
 
 /* A line per launch: kernel, grid, block, bytes of shared memory, stream; of the face pass also the
- * address of its pixels and its ten whole numbers. Numba passes an array as seven arguments. */
+ * address of its pixels and its eleven whole numbers. Numba passes an array as seven arguments. */
 int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned threads_x,
                    unsigned threads_y, unsigned threads_z, unsigned shared, void *stream,
                    void **arguments, void **extra) {
@@ -112,7 +112,7 @@ int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned 
     end += sprintf(end, "%s %u %u %u %u %u %ld", name, x, y, threads_x, threads_y, shared,
                    (long)stream);
     if (name == known[0])
-        for (int i = 4; i < 17; i = i == 4 ? 7 : i + 1)
+        for (int i = 4; i < 18; i = i == 4 ? 7 : i + 1)
             end += sprintf(end, " %ld", *(long *)arguments[i]);
     sprintf(end, "\n");
     return 0;

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 SHAPES = {"bgr8": (720, 1280, 3), "rgb8": (720, 1280, 3), "yuyv": (720, 1280, 2)}
 SHAPES["nv12"] = (1080, 1280)  # type: ignore[assignment]
-BOX = (430.25, 190.5, 310.0)
+BOX = (430.25, 190.5, 310.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_camera_frame_equals_reference(
 ) -> None:
     """1280x720 of every format, through staging and in place."""
     image, address, _memory = make_frame(pixel_format)
-    for box in (BOX, (-100.0, -50.0, 900.0)):
-        got = opened.face(image, box, 224, pixel_format, address if mapped else 0)
+    for box in (BOX, (-100.0, -50.0, 900.0, 0.0), (430.25, 190.5, 310.0, -0.6)):
+        got = opened.faces(image, [box], 224, pixel_format, address if mapped else 0)
         want = reference.face_tensor(image, box, 224, ImageSpec(), pixel_format)
         np.testing.assert_allclose(read_tensor(got)[0], want, rtol=0, atol=1e-3)
 
@@ -69,8 +69,8 @@ def test_a_frame_allocates_nothing(
     audio = np.zeros(533, np.float32)
 
     def do_one_frame() -> None:
-        opened.face(image, BOX, 224, "nv12", address)
-        opened.face(image, BOX, 112, "nv12")
+        opened.faces(image, [BOX], 224, "nv12", address)
+        opened.faces(image, [BOX], 112, "nv12")
         opened.mel.push(audio)
         opened.mel.window()
 
@@ -94,11 +94,11 @@ def test_a_graph_around_the_kernels(opened: CudaPreprocessor) -> None:
     """A graph captured once and launched on other pixels gives the result of the new pixels."""
     driver = CudaDriver()
     image, address, _memory = make_frame("yuyv")
-    result = opened.face(image, BOX, 112, "yuyv", address)
+    result = opened.faces(image, [BOX], 112, "yuyv", address)
     opened.stream.synchronize()
     driver.begin_capture(result.stream)
     try:
-        opened.face(image, BOX, 112, "yuyv", address)
+        opened.faces(image, [BOX], 112, "yuyv", address)
     finally:
         graph = driver.end_capture(result.stream)
     image[:] = np.random.default_rng(1).integers(0, 256, image.shape, np.uint8)
@@ -118,7 +118,7 @@ def test_pycuda_shares_the_context(opened: CudaPreprocessor) -> None:
     )
     image[:] = np.random.default_rng(2).integers(0, 256, image.shape, np.uint8)
     address = int(image.base.get_device_pointer())
-    got = opened.face(image, BOX, 112, "rgb8", address)
+    got = opened.faces(image, [BOX], 112, "rgb8", address)
     want = reference.face_tensor(image, BOX, 112, ImageSpec(), "rgb8")
     np.testing.assert_allclose(read_tensor(got)[0], want, rtol=0, atol=1e-3)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from emotion_edge.kernels.cuda.face import place_box
+from emotion_edge.kernels.crop import place_box
 
 COMPILER = shutil.which("cc")
 SOURCE = Path(__file__).with_name("driver_stand_in.c")
@@ -39,11 +39,11 @@ driver = ctypes.CDLL(os.environ["NUMBA_CUDA_DRIVER"])
 driver.list_launches.restype = ctypes.c_char_p
 image = np.zeros((1080, 1300), np.uint8)[:, :1280]
 audio = np.zeros(533, np.float32)
-box = (100.25, 50.5, 300.0)
+box = (100.25, 50.5, 300.0, 0.0)
 
 def do_one_frame(preprocessor):
-    in_place = preprocessor.face(image, box, 112, "nv12", image.ctypes.data)
-    preprocessor.face(image, box, 112, "nv12")
+    in_place = preprocessor.faces(image, [box], 112, "nv12", image.ctypes.data)
+    preprocessor.faces(image, [box], 112, "nv12")
     preprocessor.mel.push(audio)
     return in_place, *preprocessor.mel.window()
 
@@ -107,12 +107,12 @@ def test_a_frame_is_four_launches_and_nothing_else(tmp_path: Path) -> None:
     lines = [line.split() for line in seen["launches"]]
     assert len(lines) == 50 * 4
     faces = [line for line in lines if line[0] == "face_kernel"]
-    place = place_box((100.25, 50.5, 300.0), 112)
-    in_place = ["4", "14", "32", "8", "0", str(ORIN_STREAM), str(seen["image"]), "3"]
-    assert faces[0][1:] == [*in_place, "1300", "1280", "720", *map(str, place)]
+    place = place_box((100.25, 50.5, 300.0, 0.0), 112)
+    in_place = ["4", "14", "32", "8", "0", str(ORIN_STREAM), str(seen["image"]), "0", "3"]
+    assert faces[0][1:] == [*in_place, "1300", "1280", "720", *map(str, place), "0"]
     # The box's quarter points lie in columns 100..399 and rows 51..349; chroma rows are pairs.
-    staged = place_box((0.25, 0.5, 300.0), 112)
-    assert faces[1][8:] == ["3", "300", "300", "300", *map(str, staged)]
+    staged = place_box((0.25, 0.5, 300.0, 0.0), 112)
+    assert faces[1][8:] == ["0", "3", "300", "300", "300", *map(str, staged), "0"]
     assert all(face in (faces[0], faces[1]) for face in faces)
     columns = [line for line in lines if line[0] == "mel_kernel"]
     assert {line[1] for line in columns} == {"3", "4"}

@@ -31,7 +31,7 @@ from ..tensors import SIMULATED, read_tensor
 
 TINY = MelSpec(fft_size=64, window=50, hop=20, num_mels=8, num_frames=12)
 SHAPES = {"bgr8": (45, 61, 3), "rgb8": (45, 61, 3), "yuyv": (45, 62, 2), "nv12": (66, 62)}
-BOX = (10.3, -5.5, 40.0)
+BOX = (10.3, -5.5, 40.0, 0.0)
 
 
 def make_image(pixel_format: str, padding: int = 0) -> NDArray[np.uint8]:
@@ -58,7 +58,7 @@ def test_pixels_come_from_the_device_pointer(opened: CudaPreprocessor, pixel_for
     image = make_image(pixel_format, padding=9)
     layout = np.zeros((len(image), image.strides[0]), np.uint8)
     elsewhere = np.lib.stride_tricks.as_strided(layout, image.shape, image.strides)
-    got = opened.face(elsewhere, BOX, 16, pixel_format, image.ctypes.data)
+    got = opened.faces(elsewhere, [BOX], 16, pixel_format, image.ctypes.data)
     want = reference.face_tensor(image, BOX, 16, ImageSpec(), pixel_format)
     np.testing.assert_allclose(read_tensor(got)[0], want, rtol=0, atol=1e-4)
 
@@ -68,7 +68,7 @@ def test_the_result_lies_at_its_address(opened: CudaPreprocessor) -> None:
     """A face and a window, read from the address as an engine does."""
     opened.mel.restart(0)
     opened.mel.push(np.full(100, 0.5, np.float32))
-    for tensor in (opened.face(make_image("bgr8"), BOX, 16), *opened.mel.window()):
+    for tensor in (opened.faces(make_image("bgr8"), [BOX], 16), *opened.mel.window()):
         count = int(np.prod(tensor.shape))
         memory = (ctypes.c_float * count).from_address(tensor.ptr)
         np.testing.assert_array_equal(np.array(memory), read_tensor(tensor).ravel())
@@ -78,7 +78,7 @@ def test_float16_for_engines_that_want_it() -> None:
     """The same numbers, rounded to FP16; other types are refused."""
     image = make_image("nv12")
     with CudaPreprocessor(ImageSpec(), TINY, "float16") as preprocessor:
-        tensor = preprocessor.face(image, BOX, 16, "nv12")
+        tensor = preprocessor.faces(image, [BOX], 16, "nv12")
         assert tensor.dtype == "float16"
         want = reference.face_tensor(image, BOX, 16, ImageSpec(), "nv12")
         np.testing.assert_allclose(read_tensor(tensor)[0], want, rtol=1e-3, atol=1e-3)
@@ -92,7 +92,7 @@ def test_only_the_bytes_of_the_box_are_staged(
 ) -> None:
     """Without a device pointer: a box of 8 pixels costs twelve rows of twelve pixels."""
     monkeypatch.setattr(opened, "_staging", None)
-    opened.face(make_image(pixel_format) | np.uint8(1), (20.0, 20.0, 8.0), 16, pixel_format)
+    opened.faces(make_image(pixel_format) | np.uint8(1), [(20.0, 20.0, 8.0, 0.0)], 16, pixel_format)
     staging = opened._staging
     assert staging is not None
     assert staging.host.size == np.prod(SHAPES[pixel_format])
@@ -101,9 +101,9 @@ def test_only_the_bytes_of_the_box_are_staged(
 
 def test_staging_is_made_once(opened: CudaPreprocessor) -> None:
     """A smaller image uses the memory of a larger one."""
-    opened.face(make_image("bgr8"), BOX, 16)
+    opened.faces(make_image("bgr8"), [BOX], 16)
     before = opened._staging
-    opened.face(make_image("yuyv"), BOX, 16, "yuyv")
+    opened.faces(make_image("yuyv"), [BOX], 16, "yuyv")
     assert opened._staging is before
 
 
@@ -122,11 +122,11 @@ def test_buffers_of_a_camera_are_remembered(
     monkeypatch.setattr(opened, "_enqueue", lambda *_: None)
     ring = [make_image("rgb8").copy() for _ in range(4)]
     for image in ring * 5:
-        opened.face(image, BOX, 16, "rgb8", image.ctypes.data)
+        opened.faces(image, [BOX], 16, "rgb8", image.ctypes.data)
     assert sorted(wrapped) == sorted(image.ctypes.data for image in ring)
     many = [make_image("rgb8").copy() for _ in range(2 * MAX_WRAPPED)]
     for image in many:
-        opened.face(image, BOX, 16, "rgb8", image.ctypes.data)
+        opened.faces(image, [BOX], 16, "rgb8", image.ctypes.data)
         assert len(opened._wrapped) <= MAX_WRAPPED
 
 
@@ -140,7 +140,7 @@ def test_unusual_layouts_are_staged(opened: CudaPreprocessor, view: str) -> None
         "upside down": image[::-1],
     }
     viewed = views[view]
-    got = opened.face(viewed, BOX, 16, "bgr8", viewed.ctypes.data)
+    got = opened.faces(viewed, [BOX], 16, "bgr8", viewed.ctypes.data)
     want = reference.face_tensor(viewed, BOX, 16, ImageSpec())
     np.testing.assert_allclose(read_tensor(got)[0], want, rtol=0, atol=1e-4)
 
@@ -206,7 +206,7 @@ def test_closing_after_an_error_of_the_gpu(
     def fail() -> None:
         raise RuntimeError("an illegal memory access")
 
-    preprocessor.face(make_image("bgr8"), BOX, 16)
+    preprocessor.faces(make_image("bgr8"), [BOX], 16)
     assert preprocessor._staging is not None
     host = preprocessor._staging.host
     assert np.any(host)

@@ -39,9 +39,10 @@ def write_stamped(
     audio_ms: Sequence[int] | None = None,
     *,
     step_ms: int = 40,
+    true_audio_ms: Sequence[int] | None = None,
 ) -> Path:
     """Write gray frames and 20 ms pieces of a sine with these timestamps, interleaved by their true
-    times of `step_ms` and 20 ms."""
+    times: every `step_ms`, and every 20 ms or `true_audio_ms`."""
     images = [np.full((48, 64, 3), 5 * n % 256, np.uint8) for n in range(len(video_ms))]
     encoded = encode_frames("mjpeg", images, "yuvj420p")
     sine = (9_000 * np.sin(np.arange(RATE) * 2 * np.pi * 440 / RATE)).astype(np.int16)
@@ -58,10 +59,55 @@ def write_stamped(
         for n, pts in enumerate(audio_ms or []):
             packet = av.Packet(sine[n * 320 % RATE :][:320].tobytes())
             packet.stream, packet.time_base, packet.duration = audio, Fraction(1, 1000), 20
-            entries.append((n * 20, pts, packet))
+            entries.append((true_audio_ms[n] if true_audio_ms else n * 20, pts, packet))
         for true_ms, pts, packet in sorted(entries, key=lambda entry: entry[0]):
             packet.dts = min(true_ms, pts)
             packet.pts = pts
+            container.mux(packet)
+    return path
+
+
+def write_tracks(
+    path: Path,
+    levels: Sequence[float],
+    sizes: Sequence[tuple[int, int]] = (),
+    *,
+    default_audio: int = 0,
+    default_video: int = 0,
+    covers: Sequence[int] = (),
+) -> Path:
+    """Write audio tracks of these levels and video tracks of these sizes."""
+    with av.open(str(path), "w") as container:
+        videos: list[Any] = []
+        for n, (width, height) in enumerate(sizes):
+            codec = "mjpeg" if n in covers else "mpeg4"
+            stream: Any = container.add_stream(codec, rate=25)
+            stream.width, stream.height = width, height
+            stream.pix_fmt = "yuvj420p" if n in covers else "yuv420p"
+            stream.disposition = 0x400 if n in covers else int(n == default_video)
+            videos.append(stream)
+        audios: list[Any] = []
+        for n, _ in enumerate(levels):
+            track: Any = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+            track.disposition = int(n == default_audio)
+            audios.append(track)
+        packets: list[Any] = []
+        for n, stream in enumerate(videos):
+            for step in range(1 if n in covers else 10):
+                image = np.zeros((stream.height, stream.width, 3), np.uint8)
+                frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+                frame.pts, frame.time_base = step, Fraction(1, 25)
+                packets += stream.encode(frame)
+            packets += stream.encode(None)
+        for track, level in zip(audios, levels, strict=True):
+            for step in range(10):
+                samples = np.full((1, 640), round(level * 32767), np.int16)
+                samples[:, ::2] *= -1  # DC would be blocked
+                block = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+                block.sample_rate, block.pts, block.time_base = RATE, 640 * step, Fraction(1, RATE)
+                packets += track.encode(block)
+            packets += track.encode(None)
+        for packet in sorted(packets, key=lambda each: each.dts * each.time_base):
             container.mux(packet)
     return path
 

@@ -12,6 +12,7 @@ import pytest
 from emotion_edge.runtime.capture.media_file import MediaFile
 from emotion_edge.runtime.capture.playback import merge_events
 from emotion_edge.runtime.capture.resampling import split_chunks
+from emotion_edge.runtime.capture.source_name import show_source
 from emotion_edge.runtime.messages import SourceError, VideoFrame
 
 MakeClip = Callable[..., Path]
@@ -202,7 +203,7 @@ def test_unusable_files_are_named(tmp_path: Path, name: str, content: bytes | No
         path.write_bytes(content)
     with pytest.raises(SourceError) as error:
         MediaFile(path)
-    assert str(path) in str(error.value)
+    assert show_source(str(path)) in str(error.value)
     assert "\n" not in str(error.value)
 
 

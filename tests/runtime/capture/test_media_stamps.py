@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.capture.media_file import MediaFile
+from emotion_edge.runtime.capture.media_joins import JoinFinder
 
 from .media_samples import audio_end_ms, frame_times_ms, write_stamped
 
 MakeClip = Callable[..., Path]
+MS = 1_000_000
 
 
 def test_stray_timestamp_in_a_file(tmp_path: Path) -> None:
@@ -69,10 +71,8 @@ def test_gap_of_both_tracks(tmp_path: Path) -> None:
     assert audio_end_ms(media) == 8_400
 
 
-@pytest.mark.parametrize("from_s", [0.0, 3.0, 93_600.0, 95_440.0, 95_443.0])
-def test_transport_stream_from_any_time(tmp_path: Path, from_s: float) -> None:
-    """Also where its clock of 33 bits starts anew, after 26.5 hours."""
-    path = tmp_path / "a.ts"
+def write_transport_stream(path: Path, *, from_s: float = 0, audio_s: float = 2) -> Path:
+    """Write two seconds of video, and audio, from this time of the stream's clock."""
     with av.open(str(path), "w") as container:
         video: Any = container.add_stream("mpeg2video", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -84,7 +84,7 @@ def test_transport_stream_from_any_time(tmp_path: Path, from_s: float) -> None:
             frame.pts, frame.time_base = n, Fraction(1, 25)
             packets += video.encode(frame)
         packets += video.encode(None)
-        for at in range(0, 2 * 16_000, size):
+        for at in range(0, round(audio_s * 16_000), size):
             block = av.AudioFrame.from_ndarray(np.zeros((1, size), np.int16), "s16", "mono")
             block.sample_rate, block.pts, block.time_base = 16_000, at, Fraction(1, 16_000)
             packets += audio.encode(block)
@@ -93,11 +93,32 @@ def test_transport_stream_from_any_time(tmp_path: Path, from_s: float) -> None:
             shift = round(from_s / packet.time_base)
             packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
             container.mux(packet)
-    media = MediaFile(path)
+    return path
+
+
+@pytest.mark.parametrize("from_s", [0.0, 3.0, 93_600.0, 95_440.0, 95_443.0])
+def test_transport_stream_from_any_time(tmp_path: Path, from_s: float) -> None:
+    """Also where its clock of 33 bits starts anew, after 26.5 hours."""
+    media = MediaFile(write_transport_stream(tmp_path / "a.ts", from_s=from_s))
     times = frame_times_ms(media)
     assert np.diff(times) == pytest.approx([40] * 49, abs=0.1)
     assert times[-1] == pytest.approx(1_960, abs=60)
     assert audio_end_ms(media) == pytest.approx(2_000, abs=60)
+
+
+def test_joined_recordings_keep_their_tracks_together(tmp_path: Path) -> None:
+    """Though the audio of the first one ended half a second early."""
+    alone = MediaFile(write_transport_stream(tmp_path / "b.ts"))
+    first = write_transport_stream(tmp_path / "a.ts", audio_s=1.5)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + alone.path.read_bytes())
+    media = MediaFile(joined)
+    times = frame_times_ms(media)
+    assert len(times) == 100
+    assert times[-1] == pytest.approx(3_960, abs=120)
+    assert times[-1] - audio_end_ms(media) == pytest.approx(
+        frame_times_ms(alone)[-1] - audio_end_ms(alone), abs=1
+    )
 
 
 def test_damage_in_the_middle_of_a_stream(tmp_path: Path) -> None:
@@ -137,3 +158,30 @@ def test_broken_packets_are_counted_at_the_end(
     _, last = caplog.records
     assert "10 of 50" in last.getMessage()
     assert media.corrupt_packets == 10
+
+
+def test_pause_of_an_hour_is_none(tmp_path: Path) -> None:
+    """Both tracks go on together, though the audio ended early before it."""
+    hour_ms = 3_600_000
+    video = [40 * n + hour_ms * (n >= 50) for n in range(100)]
+    audio = [20 * n + 4 + hour_ms * (n >= 100) for n in [*range(75), *range(100, 200)]]
+    path = tmp_path / "a.mkv"
+    true_audio_ms = [20 * n + 4 for n in [*range(75), *range(100, 200)]]
+    media = MediaFile(write_stamped(path, video, audio, true_audio_ms=true_audio_ms))
+    times = frame_times_ms(media)
+    assert times[:50] == [40 * n for n in range(50)]
+    moved = times[50] - 2_000
+    assert abs(moved) <= 40
+    assert times[50:] == [2_000 + 40 * n + moved for n in range(50)]
+    assert audio_end_ms(media) == pytest.approx(4_004 + moved, abs=1)
+
+
+def test_stray_timestamps_are_no_join() -> None:
+    """Neither is a jump of one track."""
+    finder = JoinFinder(2)
+    for n in range(300):
+        stray = 10**15 if n in (50, 51, 120) else 0
+        assert not finder.push(0, 40 * MS * n + stray, 40 * MS)
+        assert not finder.push(1, 40 * MS * n + (n > 200) * 10**12, 40 * MS)
+    assert finder.shift_ns == 0
+    assert not finder.suspects

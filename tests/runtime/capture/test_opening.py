@@ -20,6 +20,7 @@ from emotion_edge.runtime.config import Source
 from emotion_edge.runtime.health import list_faults
 from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
 
+from .media_samples import write_tracks
 from .reading import read_many, read_next
 
 MICROPHONE = "emotion_edge.runtime.capture.microphone.Microphone"
@@ -378,3 +379,13 @@ def test_missing_library_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None
         open_sources(Source("camera", "default"), clock=FakeClock(), wait_policy=WAIT)
     with open_sources(Source("camera"), clock=FakeClock(), wait_policy=WAIT) as sources:
         assert sources.audio is None
+
+
+def test_tracks_of_a_file_are_configured(tmp_path: Path) -> None:
+    """The configuration's track reaches the file."""
+    path = write_tracks(tmp_path / "a.mkv", [0.0, 0.5], [(64, 48), (96, 64)])
+    media = open_media(Source(name=str(path), video_track=1, audio_track=1))
+    assert next(media.frames()).image.shape == (64, 96, 3)
+    assert next(media.chunks()).samples.mean() == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(SourceError, match=r"source\.audio_track is 2"):
+        open_media(Source(name=str(path), audio_track=2))

@@ -61,8 +61,11 @@ class Room:
         t_ns = self.clock.now_ns()
         frame = VideoFrame(t_ns, self.frames, image)  # type: ignore[arg-type]
         runtime = self.runtime
-        box, voice_due = runtime.face_tracker.box_for(frame), runtime.pipeline.is_voice_due(t_ns)
-        window = runtime.synchroniser.window(t_ns, frame, box, voice_due)
+        faces, voice_due = (
+            runtime.face_tracker.faces_for(frame),
+            runtime.pipeline.is_voice_due(t_ns),
+        )
+        window = runtime.synchroniser.window(t_ns, frame, faces, voice_due)
         runtime.process(window, t_ns, t_ns, [self.sink])
         if self.frames % (FPS // 8) == 0:
             runtime.face_tracker.track(frame)

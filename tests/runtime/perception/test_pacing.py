@@ -157,14 +157,15 @@ def play_live(configure: Callable[..., Config]) -> Callable[..., list[tuple[int,
             synchroniser=sync,
             dropped_frames=0,
             pipeline=SimpleNamespace(is_voice_due=lambda _: False),
-            face_tracker=SimpleNamespace(box_for=lambda _: None),
+            face_tracker=SimpleNamespace(faces_for=lambda _: ()),
             process=lambda window, *_: made.append((window.t_ns, window.frame is not None)),
         )
         monitor: Any = SimpleNamespace(progress=lambda: None)
         run: Any = LiveRun(configure("camera"), [])
         delays_ns = delays_ns or [LATENCY_NS] * len(times_ns)
         run._clock, run._frames = clock, FakeFrames(clock, times_ns, end_ns, delays_ns)
-        run._loop(runtime, monitor, lambda: False, None)
+        search: Any = SimpleNamespace(refresh=lambda _: None)
+        run._loop(runtime, search, monitor, lambda: False, None)
         return made
 
     return play

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from emotion_edge.engines.base import Arrays, TensorSpec
 from emotion_edge.engines.bundles import LABELS, FusionEntry, Level, Manifest, ModelEntry
 from emotion_edge.engines.face_tracker import FaceBox
 from emotion_edge.engines.speech_tracker import Speech, SpeechTracker
+from emotion_edge.kernels import Box
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import Estimate, VideoFrame, Window
@@ -38,16 +40,17 @@ class ScriptedEngine:
         self._clock = clock
         self._takes_ms = takes_ms
         self._buffers = {
-            "logits": np.zeros((1, len(LABELS)), np.float32),
-            "embedding": np.ones((1, 256), np.float32),
-            "weights": np.array([[0.25, 0.75]], np.float32),
+            "logits": np.zeros((4, len(LABELS)), np.float32),
+            "embedding": np.ones((4, 256), np.float32),
+            "weights": np.array([[0.25, 0.75]] * 4, np.float32),
         }
 
     def infer(self, feed: Arrays) -> Arrays:
         self.feeds.append(feed)
         self._clock.advance(self._takes_ms * MS)
-        self._buffers["logits"][0] = self.logits
-        return self._buffers
+        rows = len(next(iter(feed.values())))
+        self._buffers["logits"][:] = self.logits
+        return {name: array[:rows] for name, array in self._buffers.items()}
 
     def warm_up(self, feed: Arrays) -> None: ...
 
@@ -70,7 +73,7 @@ class ScriptedPreprocessor:
     spec = MelSpec()
 
     def __init__(self, clock: FakeClock) -> None:
-        self.crops: list[tuple[tuple[float, float, float], int, str]] = []
+        self.crops: list[tuple[list[Box], int, str]] = []
         self._clock = clock
 
     @property
@@ -88,17 +91,17 @@ class ScriptedPreprocessor:
     def window(self, end_column: int | None = None) -> tuple[Any, Any]:
         return np.full((1, 64, 300), end_column, np.float32), np.ones((1, 300), np.float32)
 
-    def face(
+    def faces(
         self,
         image: NDArray[np.uint8],
-        box: tuple[float, float, float],
+        boxes: Sequence[Box],
         size_px: int,
         pixel_format: str = "bgr8",
         device_ptr: int = 0,
     ) -> NDArray[np.float32]:
         self._clock.advance(CROP_MS * MS)
-        self.crops.append((box, size_px, pixel_format))
-        return np.zeros((1, 3, size_px, size_px), np.float32)
+        self.crops.append((list(boxes), size_px, pixel_format))
+        return np.zeros((len(boxes), 3, size_px, size_px), np.float32)
 
 
 class ScriptedTracker:
@@ -122,6 +125,7 @@ class Bench:
         smoothing_s: float = 0.0,
         modalities: tuple[str, ...] = ("face", "voice"),
         fusion: FusionEntry | None = None,
+        max_faces: int = 1,
     ) -> None:
         models = {
             name: ModelEntry(f"{name}.onnx", 1.0, weight, [0.0] * 7)
@@ -156,11 +160,17 @@ class Bench:
             level,
             self.clock,
             smoothing_s,
+            max_faces=max_faces,
             speech=cast(SpeechTracker, self.tracker),
         )
 
     def estimate(
-        self, t_ms: float, face: bool = True, audio: bool = True, frame: bool = True
+        self,
+        t_ms: float,
+        face: bool = True,
+        audio: bool = True,
+        frame: bool = True,
+        faces: tuple[FaceBox, ...] = (),
     ) -> Estimate:
         """The estimate for a frame captured at `t_ms`, received 1 ms later and synchronised 3 ms
         after that."""
@@ -168,9 +178,9 @@ class Bench:
         now_ns = self.clock.now_ns()
         self.clock.advance(4 * MS)
         image = VideoFrame(t_ns, round(t_ms), np.zeros((9, 9, 3), np.uint8)) if frame else None
-        box = FaceBox(1, 2, 3, 1.0, t_ns) if face else None
+        boxes = faces or ((FaceBox(1, 2, 3, 1.0, t_ns, 0.4, "anna"),) if face else ())
         due = self.pipeline.is_voice_due(t_ns)
-        window = Window(t_ns, image, box, 0.0, 500 if audio else None, 5 * MS, 0, due)
+        window = Window(t_ns, image, boxes, 0.0, 500 if audio else None, 5 * MS, 0, due)
         return self.pipeline.estimate(window, now_ns, now_ns + MS)
 
 
@@ -189,7 +199,7 @@ def test_estimate_of_both_modalities() -> None:
     assert estimate.label == "sad"
     assert estimate.confidence == max(estimate.probabilities.values())
     assert (estimate.abstained, estimate.level, estimate.skew_ns) == (False, "high", 5 * MS)
-    assert bench.preprocessor.crops == [((1, 2, 3), 64, "bgr8")]
+    assert bench.preprocessor.crops == [([(1, 2, 3, 0.4)], 64, "bgr8")]
     assert (bench.voice.feeds[0]["mel"] == 500).all()
 
 
@@ -274,7 +284,7 @@ def test_probabilities_outlive_the_output_buffer() -> None:
     bench = Bench()
     voice = bench.estimate(0).voice
     bench.voice.logits = HAPPY
-    bench.voice.infer({})
+    bench.voice.infer(bench.voice.feeds[-1])
     assert bench.estimate(100).voice == voice
 
 
@@ -341,3 +351,44 @@ def test_wipe() -> None:
     bench.estimate(0)
     bench.pipeline.wipe()
     assert bench.estimate(33, face=False).voice is None
+
+
+# Several faces
+
+
+def crowd(*names: str) -> tuple[FaceBox, ...]:
+    return tuple(FaceBox(10 * n, 20, 30, 0.5, 0, 0.1 * n, name) for n, name in enumerate(names))
+
+
+def test_all_faces_in_one_call_of_the_network() -> None:
+    """Each has its box, score and result in the estimate, the main one first."""
+    bench = Bench(max_faces=4)
+    estimate = bench.estimate(0, faces=crowd("anna", "ben", "carl"))
+    (feed,) = bench.face.feeds
+    assert feed["image"].shape == (3, 3, 64, 64)
+    assert [face.id for face in estimate.faces] == ["anna", "ben", "carl"]
+    assert [face.box for face in estimate.faces] == [(0, 20, 30), (10, 20, 30), (20, 20, 30)]
+    assert {face.score for face in estimate.faces} == {0.5}
+    main, *others = estimate.faces
+    assert main.label == estimate.label == "sad", "fused with the voice"
+    assert main.confidence == estimate.confidence
+    assert main.probabilities == estimate.probabilities
+    assert [face.label for face in others] == ["happy", "happy"]
+    assert others[0].probabilities == pytest.approx(estimate.face)
+
+
+@pytest.mark.parametrize(("max_faces", "of_level", "count"), [(4, 2, 2), (2, 4, 2), (1, 4, 1)])
+def test_most_faces(max_faces: int, of_level: int, count: int) -> None:
+    """The smaller of the two limits."""
+    bench = Bench(Level("high", 64, faces=of_level), max_faces=max_faces)
+    estimate = bench.estimate(0, faces=crowd("anna", "ben", "carl"))
+    assert [face.id for face in estimate.faces] == ["anna", "ben", "carl"][:count]
+    assert len(bench.face.feeds[0]["image"]) == count
+
+
+def test_no_faces_without_a_frame() -> None:
+    """An estimate from audio alone lists none."""
+    bench = Bench()
+    assert len(bench.estimate(0).faces) == 1
+    assert bench.estimate(33, frame=False).faces == ()
+    assert bench.estimate(66, face=False).faces == ()

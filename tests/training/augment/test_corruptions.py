@@ -161,16 +161,30 @@ def test_compression_keeps_the_colors() -> None:
 def test_occlusion_has_the_requested_share(share: float, seed: int) -> None:
     """It covers a share of the face box, inside it."""
     white = np.full((100, 120, 3), 255, np.uint8)
-    occluded = occlude_image(white, (30.0, 20.0, 60.0), share, np.random.default_rng(seed))
+    occluded = occlude_image(white, (30.0, 20.0, 60.0, 0.0), share, np.random.default_rng(seed))
     gray = (occluded != 255).any(axis=2)
     assert gray.sum() == pytest.approx(share * 60 * 60, rel=0.1)
     assert gray[20:80, 30:90].sum() == gray.sum()
     assert (white == 255).all()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_occlusion_of_a_turned_box(seed: int) -> None:
+    """The same square, turned with the box about its centre: of a box turned by a quarter, the
+    upright picture turned by a quarter."""
+    white = np.full((120, 120, 3), 255, np.uint8)
+    upright, turned = (
+        occlude_image(white, (30.0, 30.0, 60.0, roll), 0.3, np.random.default_rng(seed))
+        for roll in (0.0, np.pi / 2)
+    )
+    wanted = np.rot90(upright, -1)  # clockwise
+    assert (turned != wanted).any(axis=2).sum() < 5 * 60 * np.sqrt(0.3)  # a frame of a pixel
+    assert (turned != 255).any(axis=2).sum() == pytest.approx(0.3 * 60 * 60, rel=0.1)
+
+
 def test_occlusion_at_the_border() -> None:
     """Of a box that extends past the border, only the inside is occluded."""
     white = np.full((50, 50, 3), 255, np.uint8)
-    occluded = occlude_image(white, (-30.0, -30.0, 60.0), 0.9, rng())
+    occluded = occlude_image(white, (-30.0, -30.0, 60.0, 0.0), 0.9, rng())
     assert (occluded[:20, :20] == 128).any()
     assert (occluded[30:, 30:] == 255).all()

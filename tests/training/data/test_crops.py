@@ -11,7 +11,7 @@ import pytest
 
 from emotion_edge.engines.bundles.manifest import LABELS
 from emotion_edge.engines.face_detector import open_detector
-from emotion_edge.kernels import reference
+from emotion_edge.kernels import Box, reference
 from emotion_edge.kernels.spec import ImageSpec
 from emotion_edge.runtime.capture.demo import draw_face
 from emotion_edge.training.data.cache import FeatureCache
@@ -29,8 +29,10 @@ Write = Callable[..., Path]
 PLAIN = ImageSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-@pytest.mark.parametrize("box", [(20.3, 11.7, 90.0), (-15.0, -20.0, 150.0), (5.0, 2.0, 340.5)])
-def test_crop_is_the_device_s_face(box: tuple[float, float, float]) -> None:
+@pytest.mark.parametrize(
+    "box", [(20.3, 11.7, 90.0, 0.0), (-15.0, -20.0, 150.0, 0.0), (5.0, 2.0, 340.5, 0.6)]
+)
+def test_crop_is_the_device_s_face(box: Box) -> None:
     """Equal to the luma of the network's input, also past the border and when downscaled."""
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 256, (36, 48, 3), np.uint8), (480, 360))
@@ -89,8 +91,8 @@ def test_images(tmp_path: Path) -> None:
     (face,) = open_detector().detect(scene, "bgr8")
     recipe = image_recipe(open_detector())
     for image, box in (
-        (scene, (face.x - face.size / 2, face.y - face.size / 2, face.size)),
-        (square, (0.0, 0.0, 48.0)),
+        (scene, (face.x - face.size / 2, face.y - face.size / 2, face.size, face.roll)),
+        (square, (0.0, 0.0, 48.0, 0.0)),
     ):
         cv2.imwrite(str(tmp_path / "a.png"), image)
         (crop,) = recipe.decode(tmp_path / "a.png")

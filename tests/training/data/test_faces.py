@@ -42,7 +42,7 @@ def test_drawn_face_is_followed(make_video: Write) -> None:
     for view in views:
         assert view.image.shape == (360, 640, 3)
         assert view.box is not None
-        x, y, size = view.box
+        x, y, size, _ = view.box
         assert (x + size / 2, y + size / 2) == pytest.approx((320, 185), abs=40)
         assert 170 < size < 280
 
@@ -54,15 +54,17 @@ def test_box_is_held_when_the_detector_errs(make_video: Write) -> None:
     detector = ScriptedDetector([[], [small, face], [], [face], [face], [wrong], [face], []])
     views = list(read_faces(gray_video(make_video, 8), detector, 0))
     assert views[0].box is None
-    assert {view.box for view in views[1:]} == {(30, 20, 20)}
+    assert {view.box for view in views[1:]} == {(30, 20, 20, 0)}
 
 
 def test_box_follows_a_real_move(make_video: Write) -> None:
     """The box moves after three of five detections at the new position."""
-    detector = ScriptedDetector([[Detection(40, 30, 20, 1)]] * 5 + [[Detection(60, 40, 30, 1)]] * 3)
+    detector = ScriptedDetector(
+        [[Detection(40, 30, 20, 1)]] * 5 + [[Detection(60, 40, 30, 1, 0.2)]] * 3
+    )
     views = list(read_faces(gray_video(make_video, 8), detector, 0))
-    assert views[6].box == (30, 20, 20)
-    assert views[7].box == (45, 25, 30)
+    assert views[6].box == (30, 20, 20, 0)
+    assert views[7].box == (45, 25, 30, 0.2)
 
 
 def webp(level: int, size_px: int = 224) -> bytes:

@@ -93,7 +93,7 @@ def found_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every opened detector is a `CentralFace`."""
     folder = "emotion_edge.training.evaluation"
     for module in ("examples", "ravdess_examples"):
-        monkeypatch.setattr(f"{folder}.{module}.open_detector", lambda yunet: CentralFace())
+        monkeypatch.setattr(f"{folder}.{module}.open_detector", lambda *_: CentralFace())
 
 
 def make_faces(count: int, every_s: float = 0.1, seed: int = 0) -> tuple[Face, ...]:

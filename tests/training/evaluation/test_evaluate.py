@@ -177,7 +177,7 @@ def test_missing_modality_costs_examples(
             return []
 
     monkeypatch.setattr(
-        "emotion_edge.training.evaluation.ravdess_examples.open_detector", lambda yunet: Blind()
+        "emotion_edge.training.evaluation.ravdess_examples.open_detector", lambda *_: Blind()
     )
     for path in list(recordings.iterdir()):
         write_video(recordings / f"02{path.stem[2:]}.mp4", 1.0, 0)

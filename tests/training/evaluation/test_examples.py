@@ -114,7 +114,7 @@ def test_archive_of_faces(tmp_path: Path, bundle: Bundle) -> None:
     (example,) = chosen.examples
     assert LABELS[example.label] == "sad"
     assert len(example.load().faces) == 3
-    assert example.load().faces[0].box == (0.0, 0.0, 224.0)
+    assert example.load().faces[0].box == (0.0, 0.0, 224.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_folder_with_a_manifest(tmp_path: Path, write_video: WriteVideo, bundle:
     by_name = find("face")
     assert set(by_name) == {"a.png", "dark.png", "cut.png", "c.mp4"}
     assert by_name["a.png"].load().faces[0].box[2] == 32.0
-    assert by_name["cut.png"].load().faces[0].box == (0.0, 0.0, 60.0)
+    assert by_name["cut.png"].load().faces[0].box == (0.0, 0.0, 60.0, 0.0)
     with pytest.raises(DatasetError, match=r"dark\.png"):
         by_name["dark.png"].load()
     with pytest.raises(DatasetError, match="test"):

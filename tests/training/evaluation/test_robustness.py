@@ -40,7 +40,7 @@ def media(voice: NDArray[np.float32]) -> ExampleMedia:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (60, 60, 3), dtype=np.uint8) for _ in range(2)]
     return ExampleMedia(
-        tuple(Face(t / 10, p, (6.0, 6.0, 48.0)) for t, p in enumerate(images)), voice
+        tuple(Face(t / 10, p, (6.0, 6.0, 48.0, 0.0)) for t, p in enumerate(images)), voice
     )
 
 

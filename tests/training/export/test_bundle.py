@@ -14,7 +14,15 @@ from torch import nn
 
 from emotion_edge.engines import open_engine
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.bundles.manifest import MANIFEST, Bundle, BundleError, Level, load_bundle
+from emotion_edge.engines.bundles.manifest import (
+    MANIFEST,
+    Bundle,
+    BundleError,
+    Level,
+    extend_bundle,
+    load_bundle,
+)
+from emotion_edge.engines.detection_network import describe_detection_network
 from emotion_edge.engines.golden import check_golden_output, golden_input
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.training.export import bundle as export
@@ -22,6 +30,8 @@ from emotion_edge.training.export.bundle import FusionNetwork, write_bundle
 from emotion_edge.training.export.onnx import ExportError
 from emotion_edge.training.models.face import EMBEDDING_SIZE
 from emotion_edge.training.models.fusion import AttentionFusion, ChannelFusion
+
+from ...engines.detecting import write_spot_detector
 
 BATCHES = (1, 2, 5)
 FUSION_INPUTS = ("faces", "face_mask", "voice", "voice_mask")
@@ -57,8 +67,10 @@ Write = Callable[..., Bundle]
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """A function (changed arguments) -> the bundle of two tiny networks."""
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """A function (changed arguments) -> the bundle of two tiny networks, in a program that ships
+    no bundle."""
+    monkeypatch.setattr(export, "DEFAULT_BUNDLE", tmp_path / "shipped")
 
     def run(folder: Path = tmp_path / "tiny", **changes: Any) -> Bundle:
         torch.manual_seed(0)
@@ -95,6 +107,22 @@ def test_bundle_is_complete(write: Write) -> None:
     assert set(manifest.files) == {"face.onnx", "voice.onnx", "MODEL_CARD.md"}
     assert {path.name for path in bundle.path.iterdir()} == {MANIFEST, *manifest.files}
     assert [path.name for path in bundle.path.parent.iterdir()] == ["tiny"]
+
+
+def test_shared_networks_of_the_shipped_bundle(write: Write, tmp_path: Path) -> None:
+    """A new bundle has the same face detector, unless its log-mel is another; a bundle without any
+    takes it from the one that ships."""
+    shipped = write(tmp_path / "shipped")
+    assert shipped.manifest.face_detector is None
+    detector = write_spot_detector(shipped.path / "face_detector.onnx")
+    entry = describe_detection_network(detector, 0.4)
+    extend_bundle(shipped.path, face_detector=entry)
+    bundle = write()
+    assert bundle.manifest.face_detector == entry
+    assert (bundle.path / entry.file).read_bytes() == detector.read_bytes()
+    other = write(tmp_path / "other", mel=MelSpec(low_hz=40.0))
+    assert other.manifest.face_detector is None
+    assert not (other.path / entry.file).exists()
 
 
 def test_provenance_and_metrics(write: Write) -> None:

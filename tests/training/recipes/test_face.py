@@ -43,7 +43,7 @@ def test_faces_are_prepared_as_on_the_device(size_px: int) -> None:
     assert prepared.shape == (3, 3, size_px, size_px)
     for face, tensor in zip(faces, prepared, strict=True):
         color = np.repeat(face[:, :, None], 3, axis=2)
-        want = reference.face_tensor(color, (0.0, 0.0, 48.0), size_px, ImageSpec())
+        want = reference.face_tensor(color, (0.0, 0.0, 48.0, 0.0), size_px, ImageSpec())
         np.testing.assert_allclose(tensor, want, rtol=0, atol=1e-5)
 
 
