@@ -133,7 +133,7 @@ class SpeechTracker:
         self._span = begin, step + 1
 
 
-def open_speech_tracker(bundle: Bundle) -> SpeechTracker | None:
+def open_speech_tracker(bundle: Bundle) -> SpeechTracker:
     """Open and verify the voice-activity network of `bundle`, else that of the bundle that ships.
 
     Raises BundleError and EngineError.
@@ -142,7 +142,7 @@ def open_speech_tracker(bundle: Bundle) -> SpeechTracker | None:
         bundle = load_bundle(DEFAULT_BUNDLE)
     entry, mel = bundle.manifest.voice_activity, bundle.manifest.mel
     if entry is None:
-        return None
+        raise EngineError(f"{bundle.path}: no network for speech (voice_activity in bundle.json)")
     path = bundle.path / entry.file
     detector = VoiceActivityDetector(path)
     if (detector.num_mels, detector.num_columns) != (mel.num_mels, entry.columns):

@@ -67,7 +67,6 @@ def measure_levels(
         preprocessor,
         first.level,
         clock,
-        min_level_db=-100.0,
         max_faces=SEVERAL,
     )
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT_PX, WIDTH_PX, 3), np.uint8)

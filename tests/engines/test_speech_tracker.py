@@ -146,7 +146,6 @@ def test_wipe(tracker: SpeechTracker) -> None:
 def test_network_of_the_bundle(bundle: Bundle) -> None:
     """It is verified, and hears loud audio."""
     tracker = open_speech_tracker(add_voice_activity(bundle))
-    assert tracker is not None
     tracker.push(make_noise(0.5, 1.0))
     assert tracker.find(1.5 * RATE).is_usable
 
@@ -154,12 +153,13 @@ def test_network_of_the_bundle(bundle: Bundle) -> None:
 def test_bundle_without_one(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That of the default bundle is used, if it has one."""
+    """That of the default bundle is used."""
     default = write_bundle_folder(tmp_path / "default")
     monkeypatch.setattr(speech_tracker, "DEFAULT_BUNDLE", default.path)
-    assert open_speech_tracker(bundle) is None
+    with pytest.raises(EngineError, match="voice_activity"):
+        open_speech_tracker(bundle)
     add_voice_activity(default)
-    assert open_speech_tracker(bundle) is not None
+    assert open_speech_tracker(bundle).next_sample == 0
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,6 @@ def test_threshold_of_the_bundle_opens(bundle: Bundle) -> None:
         entry = msgspec.structs.replace(entry, threshold=threshold)
         manifest = msgspec.structs.replace(heard.manifest, voice_activity=entry)
         tracker = open_speech_tracker(Bundle(heard.path, manifest, ""))
-        assert tracker is not None
         tracker.push(noise)
         usable.append(tracker.find(len(noise)).is_usable)
     assert usable == [True, False]

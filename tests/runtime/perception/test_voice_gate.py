@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from emotion_edge.engines.speech_tracker import NO_SPEECH, Speech
+from emotion_edge.engines.speech_tracker import ALL_SPEECH, NO_SPEECH, Speech
 from emotion_edge.kernels import open_log_mel
 from emotion_edge.kernels.spec import MelSpec
 from emotion_edge.runtime.messages import Window
@@ -30,7 +30,7 @@ class ScriptedTracker:
 
 
 def make_gate(
-    tracker: ScriptedTracker, level: float = 0.1, min_level_db: float = -100
+    tracker: ScriptedTracker | None, level: float = 0.1, min_level_db: float = -100
 ) -> VoiceGate:
     """With three seconds of noise in the log-mel."""
     mel = open_log_mel(MelSpec())
@@ -50,6 +50,13 @@ def test_the_tracker_is_asked_for_every_window(due: bool) -> None:
     tracker = ScriptedTracker()
     assert make_gate(tracker).check(window(due=due)) == SPEECH
     assert tracker.samples == [48_000.5]
+
+
+def test_without_a_tracker_all_audio_is_speech() -> None:
+    """As for measuring what a window costs."""
+    gate = make_gate(None)
+    assert gate.check(window()) == ALL_SPEECH
+    assert gate.check(window(audio=False)) == NO_SPEECH
 
 
 def test_window_without_audio() -> None:
