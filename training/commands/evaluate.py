@@ -62,7 +62,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--yunet",
         metavar="FILE",
         default="",
-        help="YuNet face detector (default: OpenCV's cascade)",
+        help="YuNet face detector (default: the bundle's)",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, required=True)
     parser.add_argument("--report", metavar="DIR", type=Path, help="write plots and report.html")
