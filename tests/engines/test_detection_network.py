@@ -107,6 +107,18 @@ def test_padding_repeats_the_border() -> None:
     assert scale == pytest.approx(width / MAX_WIDTH_PX)
 
 
+@pytest.mark.parametrize("scale", [2, 2.9, 4.3, 9])
+def test_shrinking_averages(scale: float) -> None:
+    """The noise of a dark image shrinks as with a mean: fine patterns are no signal."""
+    rng = np.random.default_rng(0)
+    side = round(MAX_WIDTH_PX * scale)
+    noise = rng.integers(0, 256, (side // 2, side, 3), np.uint8)
+    before = float((noise @ np.array([0.114, 0.587, 0.299])).std())
+    luma, _ = prepare_luma(noise, "bgr8")
+    assert luma.std() < 1.8 * before / scale
+    assert luma.mean() == pytest.approx(127.5, abs=1)
+
+
 def find(scores: list[float], boxes: list[tuple[float, float, float]]) -> list[Detection]:
     landmarks = np.tile(FRONTAL.ravel(), (len(scores), 1)).astype(np.float32)
     return find_faces(np.array(scores, np.float32), np.array(boxes, np.float32), landmarks, 0.5, 2)
@@ -143,6 +155,37 @@ def test_roll(degrees: float, squeeze: float) -> None:
     if squeeze < 0.1:
         face[:2] = face[1::-1]
         assert measure_roll(100 * face @ turn + 300, 100.0) == pytest.approx(angle, abs=0.15)
+
+
+class HalfRolls(DetectionNetwork):
+    """Finds one face wherever a bright line is, and only half of the line's tilt."""
+
+    def run(self, luma: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:  # type: ignore[override]
+        y, x = np.nonzero(luma[0, 0] > 120)
+        centre = np.array([x.mean(), y.mean()])
+        (_, axis) = np.linalg.eigh(np.cov(np.stack([x, y])))[1].T
+        angle = 0.5 * math.atan2(*(axis[::-1] * np.sign(axis[0])))
+        side = 1.3 * np.ptp(x - centre[0]) / abs(axis[0])
+        turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        landmarks = side * FRONTAL @ turn + centre
+        box = np.array([[*centre, side]], np.float32)
+        return np.array([0.9], np.float32), box, landmarks.reshape(1, 10).astype(np.float32)
+
+
+@pytest.mark.parametrize("degrees", [-50, -20, 0, 20, 50])
+def test_a_tilt_that_is_underestimated_is_measured_again(tmp_path: Path, degrees: float) -> None:
+    """On the face turned upright by the first estimate: half an angle becomes seven eighths."""
+    image = np.zeros((360, 640, 3), np.uint8)
+    line = np.arange(-50, 51, 0.25)
+    angle = math.radians(degrees)
+    for across in np.arange(-4, 4, 0.5):
+        x = 300 + line * math.cos(angle) - across * math.sin(angle)
+        y = 180 + line * math.sin(angle) + across * math.cos(angle)
+        image[y.round().astype(int), x.round().astype(int)] = 255
+    network = HalfRolls(write_spot_detector(tmp_path / "faces.onnx"), 0.5)
+    (face,) = network.detect(image, "bgr8")
+    assert face.roll == pytest.approx(angle, abs=0.14 + 0.01)
+    assert abs(face.roll) >= 0.7 * abs(angle)
 
 
 def test_landmarks_at_one_place_are_upright() -> None:
