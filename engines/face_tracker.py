@@ -1,107 +1,158 @@
-"""One face followed from frame to frame.
+"""Faces followed from frame to frame.
 
-In: frames, of which only some are searched. Out: one square `FaceBox`, framed as the face network
-was trained, or None. The device and evaluation both crop faces with it.
+In: frames, of which only some are searched. Out: square `FaceBox`es, framed as the face network was
+trained, the main face first. The device and evaluation both crop faces with it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ..kernels.pixels import image_size
+from .face_matching import drop_overlaps, match_faces, rank_face
+from .tracked_face import BoxSmoother, FaceBox, Frame, TrackedFace
 
 if TYPE_CHECKING:  # commands that search no face must not need OpenCV
     from .face_detector import Detection, Detector
 
+__all__ = ["BoxSmoother", "FaceBox", "FaceTracker", "Frame", "sort_faces"]
+
+MAX_FACES = 4
+"""Default for the most faces that are followed at a time."""
+REMEMBERED_NS = 2_000_000_000
+"""A face that is detected again within this time, where it was, is the same one."""
 LOST_AFTER_S = 0.7
 """Default time without a detection after which a face counts as lost."""
 MIN_BOX_LIFE_NS = 1_000_000_000
 """A box may be used for at least this long, as a slow camera or a starved detector has no newer
 one. It equals the age limit of a voice beside a new face."""
+STEADY = 1.3
+"""Factor by which another face must be larger or more central to take a face's place."""
 MAX_BOX_LIFE_NS = 10_000_000_000
 """A box may be used for at most about this long where one search takes seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class FaceBox:
-    """A square around a face in image coordinates (pixels, may reach past the border)."""
-
-    x: float
-    y: float
-    size: float
-    score: float
-    """The detector's confidence; its scale depends on the detector."""
-    t_ns: int
-    """Capture time of the frame it was detected in."""
-    roll: float = 0.0
-    """The square is turned about its centre by this angle, as in `Detection`."""
-    id: str = ""
-    """Names one face from its first detection until it is lost; "" if faces are not told apart."""
-
-
-class Frame(Protocol):
-    """What the tracker needs of a frame."""
-
-    @property
-    def t_ns(self) -> int:
-        """Capture time."""
-
-    @property
-    def image(self) -> NDArray[np.uint8]: ...
-
-    @property
-    def format(self) -> str:
-        """As in `kernels.pixels`."""
-
-
 class FaceTracker:
-    """Detects and follows one face. `track` runs on one thread, the rest on any."""
+    """Detects and follows faces. `track` runs on one thread, the rest on any."""
 
-    def __init__(self, detector: Detector, lost_after_s: float = LOST_AFTER_S) -> None:
+    def __init__(
+        self, detector: Detector, lost_after_s: float = LOST_AFTER_S, max_faces: int = MAX_FACES
+    ) -> None:
         self.period_ns = 125_000_000
         """Time from one search to the next; may be changed at any moment."""
         self._detector = detector
         self._lost_after_s = lost_after_s
-        self._smoother = BoxSmoother(lost_after_s)
+        self._max_faces = max_faces
+        self._tracks: list[TrackedFace] = []
+        """The main face first."""
+        self._lost: list[TrackedFace] = []
+        """Without a box, but remembered."""
         # Replaced as a whole, as another thread may read it at any moment.
-        self._newest: tuple[tuple[int, int], FaceBox | None] = (0, 0), None
+        self._newest: tuple[tuple[int, int], tuple[FaceBox, ...]] = (0, 0), ()
+        from .liveness import Scene  # needs OpenCV
+
+        self._scene = Scene()
         self._searched_ns: int | None = None
         self._interval_ns = 0
         """Between the last two frames searched: on a slow machine longer than `period_ns`."""
 
     @property
-    def box(self) -> FaceBox | None:
-        """The newest box, whatever its age."""
+    def boxes(self) -> tuple[FaceBox, ...]:
+        """The newest boxes, whatever their age."""
         return self._newest[1]
 
-    def box_for(self, frame: Frame) -> FaceBox | None:
-        """Return the newest box if it fits the frame's size and time.
+    def faces_for(self, frame: Frame) -> tuple[FaceBox, ...]:
+        """Return the newest boxes that fit the frame's size and time, the main face first.
 
-        A camera that comes back may be another one, where the face would be elsewhere. A box from
+        A camera that comes back may be another one, where the faces would be elsewhere. A box from
         before the camera was lost does not show who is there now.
         """
-        size, box = self._newest
-        if box is None or size != image_size(frame.image, frame.format):
-            return None
-        return box if frame.t_ns - box.t_ns <= self._box_life_ns else None
+        size, boxes = self._newest
+        if not boxes or size != image_size(frame.image, frame.format):
+            return ()
+        oldest_ns = frame.t_ns - self._box_life_ns
+        return tuple(box for box in boxes if box.t_ns >= oldest_ns)
 
-    def track(self, frame: Frame) -> FaceBox | None:
-        """Search the frame for faces and return the updated box."""
+    def track(self, frame: Frame) -> tuple[FaceBox, ...]:
+        """Search the frame for faces and return the updated boxes, the main face first."""
         height, width = image_size(frame.image, frame.format)
-        if self._newest[0] != (height, width):
-            self._smoother = BoxSmoother(self._lost_after_s)
-        if self._searched_ns is not None:
-            self._interval_ns = max(0, frame.t_ns - self._searched_ns)
-        self._searched_ns = frame.t_ns
-        faces = self._detector.detect(frame.image, frame.format)
-        face = choose_face(faces, width, height, self.box_for(frame)) if faces else None
-        self._newest = (height, width), self._smoother.update(frame.t_ns, face, self.period_ns)
-        return self.box
+        t_ns = frame.t_ns
+        went_back = self._searched_ns is not None and t_ns < self._searched_ns
+        if self._newest[0] != (height, width) or went_back:  # another camera
+            self._forget_all()
+        elif self._searched_ns is not None:
+            self._interval_ns = t_ns - self._searched_ns
+        self._searched_ns = t_ns
+        known = [*self._tracks, *self._lost]
+        self._drop_lost(t_ns)
+        detections = self._detector.detect(frame.image, frame.format)
+        main = self._tracks[0].smoother.box if self._tracks else None
+        faces = drop_overlaps(sort_faces(detections, width, height, main))
+        self._follow(frame, faces, width, height)
+        for track in known:
+            if track not in self._tracks and track not in self._lost:
+                track.liveness.wipe()
+        self._newest = (height, width), tuple(track.box for track in self._tracks)
+        return self.boxes
+
+    def wipe(self) -> None:
+        """Overwrite what is stored of faces and frames."""
+        self._forget_all()
+        self._scene.wipe()
+
+    def _forget_all(self) -> None:
+        for track in (*self._tracks, *self._lost):
+            track.liveness.wipe()
+        self._tracks, self._lost = [], []
+
+    def _drop_lost(self, t_ns: int) -> None:
+        tracks, lost = self._tracks, self._lost
+        self._tracks = [track for track in tracks if track.is_shown(t_ns, self.period_ns)]
+        lost += [track for track in tracks if track not in self._tracks]
+        self._lost = [track for track in lost if t_ns - track.seen_ns <= REMEMBERED_NS]
+
+    def _follow(self, frame: Frame, faces: Sequence[Detection], width: int, height: int) -> None:
+        """Match the faces with the tracks, begin tracks for the others, and order them all."""
+        t_ns, before = frame.t_ns, self._tracks
+        self._scene.update(frame.image, frame.format)
+        known = [*before, *self._lost]
+        matches = match_faces([track.expect(t_ns) for track in known], faces)
+        by_face = {found: known[index] for index, found in matches}
+        seen = [
+            by_face.get(found) or TrackedFace(self._lost_after_s) for found in range(len(faces))
+        ]
+        for track, face in zip(seen, faces, strict=True):
+            track.update(t_ns, face, self.period_ns)
+            track.check_liveness(frame, self._scene.moves)
+        self._lost = [track for track in self._lost if track not in seen]
+        appeared = [track for track in seen if track not in before]
+        if appeared and len(before) == 1 and before[0] not in seen:
+            before = []  # the only face has jumped: nothing is left where it was
+        self._order(before, appeared, width, height)
+
+    def _order(
+        self, before: list[TrackedFace], appeared: list[TrackedFace], width: int, height: int
+    ) -> None:
+        """Keep the best tracks, the main one first. One that is not trusted comes after all others.
+
+        A main face that is not detected is held, unless another face appears: it may be that one,
+        moved far. Otherwise the main face is one of those detected now.
+        """
+        main = before[0] if before and before[0].box.trusted else None
+        holds_main = main is not None and not main.detected and not appeared
+
+        def rank(track: TrackedFace, known: bool) -> float:
+            return rank_face(track.newest, width, height) * (STEADY if known else 1.0)
+
+        def order(track: TrackedFace) -> tuple[bool, bool, float]:
+            is_first = track is main if holds_main else track.detected
+            return track.box.trusted, is_first, rank(track, track is main)
+
+        tracks = [*before, *appeared]
+        tracks.sort(key=lambda track: rank(track, track in before), reverse=True)
+        self._tracks = sorted(tracks[: self._max_faces], key=order, reverse=True)
 
     @property
     def _box_life_ns(self) -> float:
@@ -115,58 +166,18 @@ class FaceTracker:
         return max(lost_after_ns, slow_ns) + period_ns
 
 
-class BoxSmoother:
-    """Keeps the box still while the face is still. A detection within the dead band moves the box
-    only a little, a larger move is followed at once."""
-
-    DEAD_BAND = 0.06
-    """Share of the side. The detectors' jitter is about 0.02."""
-    EASE = 0.25
-    """Share of a small error corrected per detection, so that a slow drift is followed."""
-
-    def __init__(self, lost_after_s: float) -> None:
-        self._lost_after_ns = lost_after_s * 1e9
-        self.box: FaceBox | None = None
-
-    def update(self, t_ns: int, face: Detection | None, period_ns: int = 0) -> FaceBox | None:
-        """Take the `face` detected in the frame of `t_ns` and return the smoothed box.
-
-        Without a face the last box is returned until it is lost: after `lost_after_s`, and after
-        more than one search when searches are `period_ns` apart.
-        """
-        old = self.box
-        if old is not None and t_ns - old.t_ns > max(self._lost_after_ns, 1.5 * period_ns):
-            old = self.box = None
-        if face is None:
-            return old
-        if old is None:
-            x, y, size = face.x, face.y, face.size
-        else:
-            x, y, size = old.x + old.size / 2, old.y + old.size / 2, old.size
-            error = max(abs(face.x - x), abs(face.y - y), abs(face.size - size)) / size
-            ease = 1.0 if error > self.DEAD_BAND else self.EASE * error / self.DEAD_BAND
-            x += ease * (face.x - x)
-            y += ease * (face.y - y)
-            size += ease * (face.size - size)
-        self.box = FaceBox(x - size / 2, y - size / 2, size, face.score, t_ns)
-        return self.box
-
-
-def choose_face(
-    faces: Sequence[Detection], width: int, height: int, previous: FaceBox | None
-) -> Detection:
-    """Return the largest central face. The face at `previous` is left only for a clearly better
-    one."""
+def sort_faces(
+    faces: Sequence[Detection], width: int, height: int, main: FaceBox | None
+) -> list[Detection]:
+    """Return the faces, the largest and most central first. The face at `main` comes after another
+    one only when that is clearly better."""
 
     def rank(face: Detection) -> float:
-        off_center = np.hypot(face.x / width - 0.5, face.y / height - 0.5) / np.hypot(0.5, 0.5)
-        rank = face.size * (1.0 - 0.5 * float(off_center))
-        if previous is not None:
-            distance = np.hypot(
-                face.x - previous.x - previous.size / 2, face.y - previous.y - previous.size / 2
-            )
-            if distance < previous.size / 2:
-                rank *= 1.3
+        rank = rank_face(face, width, height)
+        if main is not None:
+            distance = math.hypot(face.x - main.x - main.size / 2, face.y - main.y - main.size / 2)
+            if distance < main.size / 2:
+                rank *= STEADY
         return rank
 
-    return max(faces, key=rank)
+    return sorted(faces, key=rank, reverse=True)

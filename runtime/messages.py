@@ -31,6 +31,8 @@ class VideoFrame:
     """One of `kernels.pixels.PIXEL_FORMATS`: layout, and encoding and range of Y'CbCr."""
     device_ptr: int = 0
     """Address of the first byte of `image` for the GPU; 0 if it cannot read it."""
+    shown_ns: int = 0
+    """How long the source shows it; 0 if that is unknown, as with a camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,14 @@ class AudioChunk:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One frame and the audio that ends at its capture; audio alone while frames are missing."""
+    """One frame and the audio that ends at its capture. While frames are missing, audio alone, or
+    with a frame that is still shown."""
 
     t_ns: int
+    """Capture of the frame; a moment later if it came after an estimate of a later time."""
     frame: VideoFrame | None
-    face: FaceBox | None
+    faces: tuple[FaceBox, ...]
+    """The main face first."""
     audio_sample: float | None
     """Number of the sample captured at `t_ns`, counted by the audio ring; None without audio."""
     end_column: int | None
@@ -64,12 +69,32 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class FaceEstimate:
+    """The apparent emotion of one face in one window."""
+
+    id: str
+    """Random, the same for one face while it is followed."""
+    box: tuple[float, float, float]
+    """Square around the face: left and upper edge and side, in pixels of the frame."""
+    score: float
+    """The detector's confidence; its scale depends on the detector."""
+    label: str | None
+    """The likeliest label; None if abstained."""
+    confidence: float
+    """Calibrated probability of the likeliest label; 0 without any."""
+    probabilities: dict[str, float]
+    """Probability of each label, smoothed over time; of the main face fused with the voice. Empty
+    without any."""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """The apparent emotion in one window."""
 
     t_ns: int
+    """As in the window. It increases strictly from one estimate to the next."""
     index: int
-    """`index` of the frame; of the newest frame if the estimate is from audio alone."""
+    """`index` of the frame; of the newest frame if the estimate is made without a new one."""
     label: str | None
     """The likeliest label; None if `abstained`."""
     confidence: float
@@ -79,20 +104,24 @@ class Estimate:
     modalities: dict[str, float]
     """Weight of "face" and "voice" in the result; 0 for a missing modality."""
     face: dict[str, float] | None
-    """Probabilities of the face alone; None without a face."""
+    """Probabilities of the main face alone; None without a face."""
     voice: dict[str, float] | None
     """Probabilities of the voice alone; None without speech."""
     abstained: bool
     skew_ns: int
     latency_us: float
     """Time from the capture of the frame until the estimate is ready, publishing excluded. Without
-    a frame: from the capture of the newest sample."""
+    a new frame: from the capture of the newest sample."""
     stages_us: dict[str, float]
     """Duration of each stage of `telemetry.STAGES`. All but "publish" add up to `latency_us`.
     "publish" is the duration of publishing the *previous* estimate, 0 for the first, because that
     of this one is not known yet."""
     level: str
     """Name of the quality level."""
+    faces: tuple[FaceEstimate, ...] = ()
+    """Each face, the main one first, whose result is that of the whole estimate."""
+    voice_activity: float = 0.0
+    """Probability of speech in the last moments, 0..1; 0 without audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +145,7 @@ class Health:
     skipped: int = 0
     """Frames skipped because the level has a lower frame rate than the camera."""
     skew_ms: float = 0.0
+    """Of the newest window; 0 without audio and while no windows come."""
     drift_ppm: float = 0.0
     """Deviation of the sound card's clock from CLOCK_MONOTONIC."""
     faults: tuple[str, ...] = ()

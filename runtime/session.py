@@ -20,6 +20,7 @@ from ..engines.base import Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
 from ..engines.face_detector import open_detector
 from ..engines.face_tracker import FaceTracker
+from ..engines.speech_tracker import open_speech_tracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
@@ -32,6 +33,7 @@ from .perception import (
     open_yunet,
 )
 from .quality import (
+    LevelSwitch,
     ProfileSetup,
     QualityController,
     RunLevel,
@@ -48,6 +50,10 @@ EXIT_GPU_HANGS = 3
 EXTEND_TIMEOUT_S = 60
 """The start timeout that systemd is asked for with each progress report; reports come every few
 seconds."""
+
+
+SKEW_LIFE_NS = 2_000_000_000
+"""A camera of one frame a second still shows its skew at each poll."""
 
 
 @dataclass(slots=True)
@@ -69,13 +75,13 @@ class Runtime:
     """None when `level` is configured, and in a replay."""
     level_switches: int = 0
     dropped_frames: int = 0
-    skew_ns: int = 0
-    """Skew of the newest window."""
     on_gpu: bool = False
     """The GPU preprocesses the frames."""
     capture_path: CapturePath | None = None
     """The capture path at the end of a live run; None before, and without a camera."""
     _level_index: int = 0
+    _skew_ns: int = 0
+    """Skew of the newest window."""
     _published_ns: tuple[int, int] = (0, 0)
     """Begin and end of the newest publishing."""
 
@@ -92,6 +98,10 @@ class Runtime:
         """Engine and precision of each network, such as "tensorrt fp16"."""
         engines = self.levels[self._level_index].engines
         return {network: f"{engine.name} {engine.precision}" for network, engine in engines.items()}
+
+    def skew_ns(self, now_ns: int) -> int:
+        """Return the skew of the newest window, 0 if that is long ago at `now_ns`."""
+        return self._skew_ns if now_ns - self._published_ns[1] <= SKEW_LIFE_NS else 0
 
     def use_level(self, index: int) -> None:
         """Switch to level `index` from the next frame on."""
@@ -125,37 +135,31 @@ class Runtime:
             estimate, captured_ns, woke_ns, window.dropped_frames, cause, publish_us=publish_us
         )
         self.dropped_frames += window.dropped_frames
-        self.skew_ns = window.skew_ns
+        self._skew_ns = window.skew_ns
         if self.quality is not None:
             stages_us = estimate.stages_us
             waited_us = stages_us["wait"] + stages_us["sync"]
             work_us = estimate.latency_us - waited_us
-            if window.frame is None:
+            if window.frame is None or captured_ns != window.frame.t_ns:
                 waited_us = 0.0  # it is the age of the newest audio, no delay
-            self._control_quality(self.quality, now_ns, waited_us / 1e3, work_us / 1e3, stages_us)
+            switch = self.quality.observe(
+                now_ns,
+                waited_us / 1e3,
+                work_us / 1e3,
+                faces=self.pipeline.num_faces,
+                voice=stages_us["voice"] > 0,
+                present=sum(face.trusted for face in window.faces),
+            )
+            if switch is not None:
+                self._switch_level(switch, now_ns)
 
-    def _control_quality(
-        self,
-        quality: QualityController,
-        now_ns: int,
-        waited_ms: float,
-        work_ms: float,
-        stages_us: Mapping[str, float],
-    ) -> None:
-        switch = quality.observe(
-            now_ns,
-            waited_ms,
-            work_ms,
-            face=stages_us["face"] > 0,
-            voice=stages_us["voice"] > 0,
-        )
-        if switch is not None:
-            before = self.level.name
-            self.use_level(switch.level)
-            self.level_switches += 1
-            text = f"level {before} -> {self.level.name}: {switch.reason}"
-            self.trace.add_event(now_ns, text)
-            log.warning("%s", text)
+    def _switch_level(self, switch: LevelSwitch, now_ns: int) -> None:
+        before = self.level.name
+        self.use_level(switch.level)
+        self.level_switches += 1
+        text = f"level {before} -> {self.level.name}: {switch.reason}"
+        self.trace.add_event(now_ns, text)
+        log.warning("%s", text)
 
 
 def exit_immediately(reason: str) -> NoReturn:
@@ -189,7 +193,11 @@ def open_runtime(
         for run_level in levels:
             for network, inputs in warmup_inputs(run_level, preprocessor).items():
                 run_level.engines[network].warm_up(inputs)
+        warm_up_several_faces(levels, preprocessor, config.faces.max)
         best = levels[0]
+        speech = open_speech_tracker(bundle) if config.engines.name != "null" else None
+        if speech is not None:
+            stack.callback(speech.wipe)
         pipeline = Pipeline(
             manifest,
             best.engines,
@@ -198,16 +206,18 @@ def open_runtime(
             clock,
             config.output.smoothing_s,
             config.voice.min_level_db,
+            config.faces.max,
+            speech,
         )
         synchroniser = Synchroniser(
-            preprocessor.mel, config.sync.max_wait_ms if controlled else 0.0
+            preprocessor.mel, config.sync.max_wait_ms if controlled else 0.0, speech
         )
         runtime = Runtime(
             choice,
             levels,
             pipeline,
             synchroniser,
-            FaceTracker(detector, config.face.lost_after_s),
+            FaceTracker(detector, config.face.lost_after_s, config.faces.max),
             LatencyLog(config.budget_ms),
             Trace([run_level.level.name for run_level in levels]),
             clock,
@@ -229,6 +239,7 @@ def open_runtime(
         finally:
             pipeline.wipe()
             synchroniser.wipe()
+            runtime.face_tracker.wipe()
 
 
 def is_service(environment: Mapping[str, str]) -> bool:
@@ -261,6 +272,25 @@ def warmup_inputs(run_level: RunLevel, preprocessor: Preprocessor) -> dict[str, 
         mel, mask = preprocessor.mel.window()
         inputs["voice"] = {"mel": mel, "mask": mask}
     return inputs
+
+
+def warm_up_several_faces(
+    levels: Sequence[RunLevel], preprocessor: Preprocessor, max_faces: int
+) -> None:
+    """Run the face networks on each number of faces that may come, so that no frame allocates the
+    buffers for it, or captures a CUDA graph."""
+    done = set()
+    for run_level in levels:
+        engine, side = run_level.engines.get("face"), run_level.level.face_px
+        for count in range(2, min(run_level.level.faces, max_faces) + 1):
+            if engine is None or (id(engine), side, count) in done:
+                continue
+            done.add((id(engine), side, count))
+            blank = np.zeros((side, side, 3), np.uint8)
+            feed = {"image": preprocessor.faces(blank, [(0.0, 0.0, side, 0.0)] * count, side)}
+            # The second run captures the graph.
+            for _ in range(2 if engine.name == "tensorrt" else 1):
+                engine.infer(feed)
 
 
 def report_build_progress(text: str, watchdog: Watchdog | None = None) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import confusion_matrix, log_loss
 
-from ..engines.estimator import calibrate
+from ..engines.probabilities import calibrate
 
 NUM_CONFIDENCE_BINS = 15
 NUM_RESAMPLES = 2_000

@@ -21,6 +21,7 @@ from .schema import (
     FUSION,
     LABELS,
     MANIFEST,
+    MAX_FACES,
     MAX_FUSION_FACES,
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
@@ -37,6 +38,7 @@ from .schema import (
     Level,
     Manifest,
     ModelEntry,
+    VoiceActivityEntry,
 )
 from .signature import SIGNATURE_BYTES, PublicKey
 
@@ -151,6 +153,8 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
         require(both, FUSION, manifest.fusion.file, "only beside models face and voice")
     if manifest.face_detector is not None:
         _check_face_detector(file, manifest.face_detector, manifest)
+    if manifest.voice_activity is not None:
+        _check_voice_activity(file, manifest.voice_activity, manifest)
     threshold = manifest.abstain_below
     require(0 <= threshold < 1, "abstain_below", threshold, "0 up to, not including, 1")
     count = len(manifest.files)
@@ -200,6 +204,18 @@ def _check_face_detector(file: Path, entry: FaceDetectorEntry, manifest: Manifes
     require(good, "golden_scores", golden, f"{NUM_GOLDEN_SCORES} numbers, each 0 to 1")
 
 
+def _check_voice_activity(file: Path, entry: VoiceActivityEntry, manifest: Manifest) -> None:
+    def require(holds: bool, field: str, value: object, allowed: str) -> None:
+        _require(file, holds, f"voice_activity.{field}", value, allowed)
+
+    require(entry.file in manifest.files, "file", entry.file, "a name under files")
+    most = manifest.mel.num_frames
+    require(1 <= entry.columns <= most, "columns", entry.columns, f"1 to {most}")
+    for field in ("threshold", "golden_speech"):
+        value = getattr(entry, field)
+        require(0 <= value <= 1, field, value, "0 to 1")
+
+
 def _require(file: Path, holds: bool, field: str, value: object, allowed: str) -> None:
     if not holds:
         raise BundleError(f"{file}: {field} is {value!r}, allowed: {allowed}")
@@ -216,6 +232,8 @@ def _check_level(file: Path, level: Level) -> None:
     require(10 <= hop <= 5_000, "voice_hop_ms", hop, "10 to 5000")
     rate = level.face_find_hz
     require(0.1 <= rate <= 120, "face_find_hz", rate, "0.1 to 120")
+    faces = level.faces
+    require(1 <= faces <= MAX_FACES, "faces", faces, f"1 to {MAX_FACES}")
     fps = level.camera_fps
     require(fps == 0 or 1 <= fps <= 240, "camera_fps", fps, "0 (all), 1 to 240")
     known = level.precision in PRECISIONS

@@ -21,9 +21,11 @@ VARIANTS = ("int8",)
 EMBEDDING_SIZE = 256
 """Numbers in the "embedding" of the face or voice network."""
 MAX_FUSION_FACES = 64
+MAX_FACES = 16
+"""Limit of `Level.faces`."""
 NUM_GOLDEN_SCORES = 8
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100
-SHARED_NETWORKS = ("face_detector",)
+SHARED_NETWORKS = ("face_detector", "voice_activity")
 """Fields of networks that a bundle may lack, and then takes from the bundle that ships."""
 MANIFEST = "bundle.json"
 SIGNATURE = "bundle.json.sig"
@@ -56,6 +58,8 @@ class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Time from one run of the voice network to the next."""
     face_find_hz: float = 8.0
     """Rate of face detection."""
+    faces: int = 4
+    """Most faces in one frame that the face network runs on."""
     camera_fps: float = 0.0
     """Frames processed per second, the others are skipped; 0: all."""
     precision: str = "auto"
@@ -119,6 +123,18 @@ class FaceDetectorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """`NUM_GOLDEN_SCORES` of its scores for `golden_luma`, on the machine that exported it."""
 
 
+class VoiceActivityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The network that detects speech: input "mel" (1, num_mels, columns), output "speech" (1,)."""
+
+    file: str
+    columns: int
+    """Number of newest log-mel columns in its input."""
+    threshold: float
+    """Mean probability of speech from which the voice network may run."""
+    golden_speech: float
+    """Its output for `golden_mel`, on the machine that exported it."""
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`bundle.json`."""
 
@@ -137,6 +153,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     fusion: FusionEntry | None = None
     """Without it the class probabilities of face and voice are averaged."""
     face_detector: FaceDetectorEntry | None = None
+    """Without it that of the bundle that ships is used."""
+    voice_activity: VoiceActivityEntry | None = None
     """Without it that of the bundle that ships is used."""
 
     @property

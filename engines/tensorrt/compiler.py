@@ -87,7 +87,8 @@ def _add_profiles(
     config: trt.IBuilderConfig,
     plan: EnginePlan,
 ) -> None:
-    """Add one optimization profile per size, each of one shape, for which the engine is tuned."""
+    """Add one optimization profile per size. The engine is tuned for a batch of one and takes all
+    up to the largest."""
     import tensorrt as trt
 
     names = {network.get_input(index).name for index in range(network.num_inputs)}
@@ -97,12 +98,13 @@ def _add_profiles(
             f"{plan.file}: its inputs are {', '.join(sorted(names))},"
             f" not {', '.join(sorted(expected))}"
         )
-    for shapes in plan.profiles:
+    for shapes, max_rows in zip(plan.profiles, plan.max_rows, strict=True):
         profile = builder.create_optimization_profile()
         try:
             for name, shape in shapes.items():
-                dims = trt.Dims(list(shape))
-                profile.set_shape(name, dims, dims, dims)
+                smallest = trt.Dims(list(shape))
+                largest = trt.Dims([max_rows, *shape[1:]])
+                profile.set_shape(name, smallest, smallest, largest)
             added = config.add_optimization_profile(profile)
         except (RuntimeError, ValueError) as error:
             raise EngineError(f"{plan.file}: {dict(shapes)} does not fit: {error}") from error

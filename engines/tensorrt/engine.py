@@ -94,8 +94,8 @@ def _read_engine(
 
 
 class TensorRTEngine:
-    """One network, for the thread that opened it. The engine is built for a batch of one, so larger
-    batches run row by row."""
+    """One network, for the thread that opened it. Batches that no quality level needs run row by
+    row."""
 
     name = "tensorrt"
 
@@ -128,9 +128,11 @@ class TensorRTEngine:
             self._event = self._cuda.create_event()
             stream = gpu.driver.Stream(NON_BLOCKING)
             shared = TensorRTContext(plan.title, gpu.driver, self._cuda, stream, diagnostics)
-            for index, shapes in enumerate(plan.profiles):
-                key = shapes[self._inputs[0].name]
-                self._by_shape[key] = FixedShapeContext(engine[1], index, shapes, names, shared)
+            for index, largest in enumerate(plan.max_rows):
+                for rows in range(1, largest + 1):
+                    shapes = {n: (rows, *shape[1:]) for n, shape in plan.profiles[index].items()}
+                    context = FixedShapeContext(engine[1], index, shapes, names, shared)
+                    self._by_shape[shapes[self._inputs[0].name]] = context
             stream.synchronize()
         except EngineError:
             raise
@@ -147,8 +149,9 @@ class TensorRTEngine:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the first input that it was built for."""
-        return tuple(self._by_shape)
+        """Largest shape of the first input at each size that it was built for."""
+        largest = {shape[1:]: shape for shape in self._by_shape}
+        return tuple(largest.values())
 
     def infer(self, feed: Feed) -> Arrays:
         if threading.get_ident() != self._thread:
@@ -156,7 +159,9 @@ class TensorRTEngine:
         if self._engine is None:
             raise EngineError(f"{self._title}: is closed")
         num_rows = self._check(feed)
-        return self._infer_one(feed) if num_rows == 1 else self._infer_rows(feed, num_rows)
+        if num_rows > 1 and feed[self._inputs[0].name].shape not in self._by_shape:
+            return self._infer_rows(feed, num_rows)
+        return self._infer_batch(feed)
 
     def warm_up(self, feed: Feed) -> None:
         for _ in range(WARM_UP_RUNS):
@@ -197,11 +202,11 @@ class TensorRTEngine:
             raise EngineError(f"{self._title}: inputs with {sorted(counts)} rows")
         return int(counts.pop())
 
-    def _infer_one(self, feed: Feed) -> Arrays:
+    def _infer_batch(self, feed: Feed) -> Arrays:
         first = feed[self._inputs[0].name].shape
         shape = self._by_shape.get(first)
         if shape is None:
-            sizes = ", ".join(str(list(each)) for each in self._by_shape)
+            sizes = ", ".join(str(list(each)) for each in self._by_shape if each[0] == 1)
             raise EngineError(
                 f"{self._title}: {self._inputs[0].name} is {list(first)}, built for {sizes}"
             )
@@ -218,8 +223,11 @@ class TensorRTEngine:
 
     def _infer_rows(self, feed: Feed, num_rows: int) -> Arrays:
         """Run a batch, which only `emotion-train evaluate` has."""
+        most = max(shape[0] for shape in self._by_shape)
         if any(isinstance(feed[spec.name], DeviceArray) for spec in self._inputs):
-            raise EngineError(f"{self._title}: {num_rows} rows in GPU memory, at most 1 allowed")
+            raise EngineError(
+                f"{self._title}: {num_rows} rows in GPU memory, at most {most} allowed"
+            )
         if num_rows not in self._rows:
             self._rows[num_rows] = {
                 spec.name: np.zeros((num_rows, *(size or 1 for size in spec.shape[1:])), np.float32)
@@ -228,7 +236,7 @@ class TensorRTEngine:
         outputs = self._rows[num_rows]
         for i in range(num_rows):
             row = {spec.name: feed[spec.name][i : i + 1] for spec in self._inputs}  # type: ignore[index]
-            for name, values in self._infer_one(row).items():
+            for name, values in self._infer_batch(row).items():
                 outputs[name][i] = values[0]
         return outputs
 

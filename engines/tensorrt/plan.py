@@ -44,6 +44,8 @@ class EnginePlan:
     precision: str
     file: Path
     profiles: tuple[Shapes, ...]
+    max_rows: tuple[int, ...]
+    """Largest batch at each profile: the most faces of a level of that size."""
     dla_core: int | None
 
     @property
@@ -54,25 +56,33 @@ class EnginePlan:
 def plan_engine(bundle: Bundle, network: str, precision: str, options: BuildOptions) -> EnginePlan:
     """Plan the engine of "face" or "voice" at a precision that the bundle has."""
     manifest = bundle.manifest
+    profiles, max_rows = _list_profiles(manifest, network, options.levels)
     return EnginePlan(
         manifest.name,
         network,
         precision,
         bundle.model_path(network, precision),
-        _list_profiles(manifest, network, options.levels),
+        profiles,
+        max_rows,
         options.dla_core,
     )
 
 
-def _list_profiles(manifest: Manifest, network: str, levels: tuple[str, ...]) -> tuple[Shapes, ...]:
-    """Return the shapes of each face size, the largest first. The best level's is always included,
-    as the golden input has it."""
+def _list_profiles(
+    manifest: Manifest, network: str, levels: tuple[str, ...]
+) -> tuple[tuple[Shapes, ...], tuple[int, ...]]:
+    """Return the shapes of each face size, the largest first, and its largest batch. The best
+    level's size is always included, as the golden input has it."""
     if network == "voice":
         mel = manifest.mel
-        return ({"mel": (1, mel.num_mels, mel.num_frames), "mask": (1, mel.num_frames)},)
-    sizes = {level.face_px for level in manifest.levels if not levels or level.name in levels}
-    sizes.add(manifest.levels[0].face_px)
-    return tuple({"image": (1, 3, size, size)} for size in sorted(sizes, reverse=True))
+        return ({"mel": (1, mel.num_mels, mel.num_frames), "mask": (1, mel.num_frames)},), (1,)
+    faces = {manifest.levels[0].face_px: manifest.levels[0].faces}
+    for level in manifest.levels:
+        if not levels or level.name in levels:
+            faces[level.face_px] = max(level.faces, faces.get(level.face_px, 1))
+    sizes = sorted(faces, reverse=True)
+    profiles = tuple({"image": (1, 3, size, size)} for size in sizes)
+    return profiles, tuple(faces[size] for size in sizes)
 
 
 def read_model(plan: EnginePlan) -> bytes:
@@ -103,7 +113,10 @@ def list_key_parts(plan: EnginePlan, gpu: Gpu, tensorrt: str, l4t: str) -> dict[
     start with a cached engine converts nothing and needs no package `onnx`.
     """
     is_converted = plan.precision != "fp32"
-    profiles = [{name: list(shape) for name, shape in shapes.items()} for shapes in plan.profiles]
+    profiles = [
+        {name: [rows, *shape] for name, shape in shapes.items()}
+        for shapes, rows in zip(plan.profiles, plan.max_rows, strict=True)
+    ]
     return {
         "onnx": hashlib.sha256(_read(plan.file)).hexdigest(),
         "conversion": hashlib.sha256(_read(CONVERSION)).hexdigest() if is_converted else "",

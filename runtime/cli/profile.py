@@ -77,7 +77,8 @@ def list_figures(
 ) -> list[dict[str, Any]]:
     """Return a row for each level, as in the JSON file: its costs in ms, and further figures.
 
-    `full_ms`: a frame with a face on which the voice is due. `load_ms_per_s`: one second at the
+    `full_ms`: a frame with one face on which the voice is due. `full_faces_ms`: with as many faces
+    as the level allows. `load_ms_per_s`: one second at the
     level's rates. `no_gain`: the level is no cheaper than the one above it, neither for a frame nor
     for a second.
     """
@@ -85,13 +86,14 @@ def list_figures(
     for level, cost in zip(levels, costs, strict=True):
         fps = level.camera_fps or CAMERA_FPS
         voice_hz = min(fps, 1000 / level.voice_hop_ms)
-        load = fps * cost.expected_ms(face=True, voice=False) + voice_hz * cost.voice_ms
-        full = cost.full_ms
+        load = fps * cost.expected_ms(faces=1, voice=False) + voice_hz * cost.voice_ms
+        full = cost.full_ms()
         above = rows[-1] if rows else None
         rows.append(
             {
                 **asdict(cost),
                 "full_ms": round(full, 4),
+                "full_faces_ms": round(cost.full_ms(cost.max_faces), 4),
                 "load_ms_per_s": round(load, 2),
                 "fits": full <= budget_ms,
                 "no_gain": above is not None
@@ -105,16 +107,27 @@ def list_figures(
 def print_table(rows: Sequence[dict[str, Any]], budget_ms: float, file: Path | None) -> None:
     table = Table(title="cost of a frame without other load, ms")
     table.add_column("level")
-    for heading in ("base", "face", "voice", "full", "ms a second", f"fits {budget_ms:g} ms"):
+    for heading in (
+        "base",
+        "face",
+        "voice",
+        "more",
+        "full",
+        "faces",
+        "ms a second",
+        f"fits {budget_ms:g} ms",
+    ):
         table.add_column(heading, justify="right")
     for row in rows:
-        cells = [f"{row[name]:.2f}" for name in ("base_ms", "face_ms", "voice_ms", "full_ms")]
+        names = ("base_ms", "face_ms", "voice_ms", "more_face_ms", "full_ms", "full_faces_ms")
+        cells = [f"{row[name]:.2f}" for name in names]
         load = f"{row['load_ms_per_s']:.0f} ({row['load_ms_per_s'] / 1000:.1%})"
         table.add_row(Text(row["name"]), *cells, load, "yes" if row["fits"] else "no")
     console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
     console.print(table, soft_wrap=False)
     console.print(
-        "full: with a face, the voice due; ms a second: of one core, at the level's rates"
+        "more: each further face; full: with one face, the voice due; faces: with as many as the"
+        " level allows; ms a second: of one core, at the level's rates"
     )
     for above, row in pairwise(rows):
         if row["no_gain"]:

@@ -1,20 +1,23 @@
 """One window in, one estimate out: the hot path.
 
-window → face crop → face network → log-mel → voice network → estimator → `Estimate` with the time
+window → face crops → face network → log-mel → voice network → estimator → `Estimate` with the time
 that each stage took. Runs on the main thread. State between windows is the estimator's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ...engines.base import Engine
 from ...engines.bundles import Level, Manifest
-from ...engines.estimator import ClassProbabilities, Estimator
+from ...engines.estimator import Estimator, FacePrediction
+from ...engines.face_tracker import FaceBox
+from ...engines.probabilities import ClassProbabilities
+from ...engines.speech_tracker import SpeechTracker
 from ...kernels import Preprocessor
 from ..clock import Clock
-from ..messages import Estimate, Window
-from .vad import is_speech_like
+from ..messages import Estimate, FaceEstimate, Window
+from .voice_gate import VoiceGate
 
 
 class Pipeline:
@@ -28,17 +31,23 @@ class Pipeline:
         level: Level,
         clock: Clock,
         smoothing_s: float = 0.5,
-        min_level_db: float = -55.0,
+        min_level_db: float = -100.0,
+        max_faces: int = 1,
+        speech: SpeechTracker | None = None,
     ) -> None:
         """`engines` by network. Without "face" or "voice" that modality is always missing. Without
-        "fusion" class probabilities are averaged. `min_level_db` is for `is_speech_like`."""
+        "fusion" class probabilities are averaged. `max_faces` limits the faces in one frame, as the
+        level does. `speech` and `min_level_db` are for `VoiceGate`."""
         self.level = level
         self._labels = manifest.labels
         self._engines = engines
         self._preprocessor = preprocessor
         self._clock = clock
-        self._min_level_db = min_level_db
-        self._estimator = Estimator(manifest, engines, level, smoothing_s)
+        self._voice_gate = VoiceGate(preprocessor.mel, speech, min_level_db)
+        self._estimator = Estimator(manifest, engines, level, smoothing_s, max_faces)
+        self._max_faces = max_faces
+        self.num_faces = 0
+        """Faces in the newest window that the face network ran on."""
         self._published_us = 0.0
         self._index = 0
 
@@ -46,6 +55,11 @@ class Pipeline:
     def non_finite_outputs(self) -> Mapping[str, int]:
         """Outputs with a NaN or an infinity, by network. They are ignored."""
         return self._estimator.non_finite_outputs
+
+    @property
+    def fault(self) -> str:
+        """Why the voice is not used although there is speech; "" for no reason."""
+        return self._voice_gate.fault
 
     def use_level(self, level: Level, engines: Mapping[str, Engine]) -> None:
         """Switch the level from the next window on. `engines` are the same networks, at the level's
@@ -67,34 +81,42 @@ class Pipeline:
         timer = _StageTimer(self._clock)
         stages = {"wait": (woke_ns - captured_ns) / 1e3, "sync": (timer.last_ns - woke_ns) / 1e3}
         stages.update(preprocess=0.0, face=0.0, voice=0.0)
-        t_ns, frame, box = window.t_ns, window.frame, window.face
+        t_ns, frame = window.t_ns, window.frame
+        most = min(self.level.faces, self._max_faces) if frame is not None else 0
+        boxes = window.faces[:most]
+        trusted = [box for box in boxes if box.trusted]
         estimator = self._estimator
+        self.num_faces = 0
 
         if frame is not None:
             outputs = None
-            if box is not None and "face" in self._engines:
+            if trusted and "face" in self._engines:
                 image = self._preprocessor.faces(
                     frame.image,
-                    [(box.x, box.y, box.size, box.roll)],
+                    [(box.x, box.y, box.size, box.roll) for box in trusted],
                     self.level.face_px,
                     frame.format,
                     frame.device_ptr,
                 )
                 stages["preprocess"] += timer.lap_us()
                 outputs = self._engines["face"].infer({"image": image})
-            estimator.update_face(t_ns, outputs)
+                self.num_faces = len(trusted)
+            estimator.update_faces(t_ns, [box.id for box in trusted], outputs)
             if outputs is not None:
                 stages["face"] = timer.lap_us()
 
+        speech = self._voice_gate.check(window)
         if window.voice_due:
             outputs = None
-            if self._has_speech(window.end_column):
+            if speech.is_usable:
                 mel, mask = self._preprocessor.mel.window(window.end_column)
                 stages["preprocess"] += timer.lap_us()
                 outputs = self._engines["voice"].infer({"mel": mel, "mask": mask})
             estimator.update_voice(t_ns, outputs)
             if outputs is not None:
                 stages["voice"] = timer.lap_us()
+        elif not speech.is_usable:
+            estimator.drop_voice()
 
         prediction = estimator.estimate(t_ns)
         face, voice = self._name(prediction.face), self._name(prediction.voice)
@@ -118,6 +140,8 @@ class Pipeline:
             latency_us=(timer.last_ns - captured_ns) / 1e3,
             stages_us=stages,
             level=self.level.name,
+            faces=self._list_faces(boxes, prediction.faces),
+            voice_activity=speech.activity,
         )
 
     def record_publish_time(self, took_us: float) -> None:
@@ -128,11 +152,19 @@ class Pipeline:
         """Overwrite what is stored of faces and voices; for the end of a run."""
         self._estimator.wipe()
 
-    def _has_speech(self, end_column: int | None) -> bool:
-        if end_column is None:
-            return False
-        levels_db = self._preprocessor.mel.levels_db(end_column)
-        return is_speech_like(levels_db, self._min_level_db)
+    def _list_faces(
+        self, boxes: Sequence[FaceBox], predictions: Sequence[FacePrediction]
+    ) -> tuple[FaceEstimate, ...]:
+        by_id = {prediction.id: prediction for prediction in predictions}
+        faces = []
+        for box in boxes:
+            of = by_id.get(box.id, FacePrediction(box.id, None, 0.0, []))
+            probabilities = self._name(of.probabilities) or {}
+            place = box.x, box.y, box.size
+            faces.append(
+                FaceEstimate(box.id, place, box.score, of.label, of.confidence, probabilities)
+            )
+        return tuple(faces)
 
     def _name(self, row: ClassProbabilities | None) -> dict[str, float] | None:
         return dict(zip(self._labels, row, strict=True)) if row else None

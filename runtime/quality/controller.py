@@ -45,6 +45,8 @@ MIN_PRESSURE = 0.2
 """Smallest pressure that counts as load."""
 PRESSURE_SETTLE_NS = 1_500_000_000
 """Sensor values this soon after a step down belong to it, since they are read twice a second."""
+FACES_HOLD_NS = 2_000_000_000
+"""Faces count towards the prediction for this long after they were seen."""
 COOL_DOWN_NS = 30_000_000_000
 """Shortest time from the board's throttling to a step up."""
 THROTTLED_SHARE = 0.5
@@ -63,18 +65,23 @@ class LevelCost:
     base_ms: float
     """Preprocessing, fusion and all else that each frame needs."""
     face_ms: float
-    """Face network."""
+    """Face network on the main face."""
     voice_ms: float
     """Voice network and its input, for a frame on which it is due; 0 for a level without voice."""
+    more_face_ms: float = 0.0
+    """All that each face after the main one needs."""
+    max_faces: int = 1
+    """Most faces that the face network runs on."""
 
-    def expected_ms(self, face: bool, voice: bool) -> float:
-        """Return the cost of a frame on which these networks run."""
-        return self.base_ms + face * self.face_ms + voice * self.voice_ms
+    def expected_ms(self, faces: int, voice: bool) -> float:
+        """Return the cost of a frame with `faces` faces, with the voice network or without."""
+        faces = min(faces, self.max_faces)
+        more_ms = max(0, faces - 1) * self.more_face_ms
+        return self.base_ms + min(1, faces) * self.face_ms + more_ms + voice * self.voice_ms
 
-    @property
-    def full_ms(self) -> float:
-        """Cost of a frame on which both networks run."""
-        return self.base_ms + self.face_ms + self.voice_ms
+    def full_ms(self, faces: int = 1) -> float:
+        """Return the cost of a frame with at least one face on which the voice is due."""
+        return self.expected_ms(max(1, faces), voice=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,9 @@ class QualityController:
         self._budget_ms = budget_ms
         self._slow_down = _KalmanFilter(1.0, 0.1)
         self._wait = _KalmanFilter(1.0, 0.5)
+        self._faces = 1
+        """Most faces in the last frames, whether the level allows as many or not."""
+        self._faces_ns = 0
         self._misses = 0.0
         self._newest_ns: int | None = None
         self._changed_ns = 0
@@ -157,7 +167,7 @@ class QualityController:
 
     def predict_ms(self, level: int) -> float:
         """Return the predicted 99th percentile of the latency at `level`."""
-        cost = self._costs[level].full_ms
+        cost = self._costs[level].full_ms(self._faces)
         spread = math.sqrt(self._wait.variance + cost**2 * self._slow_down.variance)
         return self._wait.mean + cost * self._slow_down.mean + P99_SIGMAS * spread
 
@@ -166,10 +176,18 @@ class QualityController:
         self._board = board
 
     def observe(
-        self, t_ns: int, wait_ms: float, work_ms: float, face: bool, voice: bool
+        self,
+        t_ns: int,
+        wait_ms: float,
+        work_ms: float,
+        faces: int,
+        voice: bool,
+        present: int = 0,
     ) -> LevelSwitch | None:
-        """Process one frame at the current level: its waiting and working time, and which networks
-        ran. `t_ns` is now. Return the switch if `level` has changed."""
+        """Process one frame at the current level: its waiting and working time, on how many `faces`
+        the face network ran, whether the voice network did, and how many faces were `present`,
+        also those that the level leaves out. `t_ns` is now. Return the switch if `level` has
+        changed."""
         if not (0 <= wait_ms < math.inf and 0 <= work_ms < math.inf):
             return None
         elapsed_ns = self._advance_time(t_ns)
@@ -177,9 +195,10 @@ class QualityController:
             MIN_FORGETTING_FACTOR, math.exp(-elapsed_ns / NOISE_TIME_CONSTANT_NS)
         )
         cost = self._costs[self.level]
-        expected = cost.expected_ms(face, voice)
+        self._count_faces(t_ns, max(1, faces, present))
+        expected = cost.expected_ms(faces, voice)
         # Without a network the expected time is too small a divisor.
-        divisor_ms = expected if face or voice else cost.full_ms
+        divisor_ms = expected if faces or voice else cost.full_ms()
         self._slow_down.update(
             1.0 + (work_ms - expected) / max(divisor_ms, 1e-3), forgetting_factor
         )
@@ -208,6 +227,10 @@ class QualityController:
             if better < self.level:
                 return self._step_up(t_ns, better)
         return None
+
+    def _count_faces(self, t_ns: int, faces: int) -> None:
+        if faces >= self._faces or not 0 <= t_ns - self._faces_ns <= FACES_HOLD_NS:
+            self._faces, self._faces_ns = faces, t_ns
 
     def _advance_time(self, t_ns: int) -> int:
         """Return the nanoseconds since the previous frame. A clock that goes back restarts the hold

@@ -28,8 +28,10 @@ from .levels import RunLevel
 MIN_COST_MS, MAX_COST_MS = 1e-3, 60_000.0
 HEIGHT_PX, WIDTH_PX, FACE_PX = 720, 1280, 320
 """Size of the frame and of the face in it."""
-FRAMES_PER_ROUND = 4
-"""Frames in a row at one level; the voice network is due on every second one."""
+FRAMES_PER_ROUND = 5
+"""Frames in a row at one level. The voice network is due on every second of the first four. The
+last one has `SEVERAL` faces, or as many as the level allows, and no voice."""
+SEVERAL = 4
 MIN_ROUNDS, MAX_ROUNDS = 2, 200
 """Rounds over all levels, so that a disturbance affects all of them. The first is a warm-up."""
 STEP_MS = 33
@@ -45,6 +47,7 @@ class _CostGroup:
     base_ms: list[float] = field(default_factory=list)
     face_ms: list[float] = field(default_factory=list)
     with_voice_ms: list[float] = field(default_factory=list)
+    with_faces_ms: list[float] = field(default_factory=list)
 
 
 def measure_levels(
@@ -59,7 +62,13 @@ def measure_levels(
     groups = _group_levels(levels)
     first = levels[0]
     pipeline = Pipeline(
-        manifest, first.engines, preprocessor, first.level, clock, min_level_db=-100.0
+        manifest,
+        first.engines,
+        preprocessor,
+        first.level,
+        clock,
+        min_level_db=-100.0,
+        max_faces=SEVERAL,
     )
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT_PX, WIDTH_PX, 3), np.uint8)
     mel = preprocessor.mel
@@ -70,8 +79,12 @@ def measure_levels(
         while num_rounds < MIN_ROUNDS or (num_rounds < MAX_ROUNDS and clock.now_ns() < end_ns):
             for group in groups.values():
                 pipeline.use_level(group.level, group.engines)
-                for _ in range(FRAMES_PER_ROUND):
-                    window = _make_window(pipeline, image, num_measured, mel.num_columns)
+                for number in range(FRAMES_PER_ROUND):
+                    is_last = number == FRAMES_PER_ROUND - 1
+                    num_faces = min(SEVERAL, group.level.faces) if is_last else 1
+                    window = _make_window(
+                        pipeline, image, num_measured, mel.num_columns, num_faces, not is_last
+                    )
                     _measure_frame(group, pipeline, window, clock, counts=num_rounds > 0)
                     num_measured += 1
             num_rounds += 1
@@ -90,19 +103,28 @@ def _group_levels(levels: Sequence[RunLevel]) -> dict[tuple[int, int], _CostGrou
     for run_level in levels:
         key = cost_key(run_level)
         voice = run_level.level.voice or (key in groups and groups[key].level.voice)
-        level = replace(run_level.level, voice=voice, voice_hop_ms=2 * STEP_MS)
+        faces = max(run_level.level.faces, groups[key].level.faces if key in groups else 1)
+        level = replace(run_level.level, voice=voice, voice_hop_ms=2 * STEP_MS, faces=faces)
         groups[key] = _CostGroup(level, run_level.engines)
     return groups
 
 
 def _make_window(
-    pipeline: Pipeline, image: NDArray[np.uint8], index: int, end_column: int
+    pipeline: Pipeline,
+    image: NDArray[np.uint8],
+    index: int,
+    end_column: int,
+    num_faces: int,
+    may_hear: bool,
 ) -> Window:
     t_ns = index * STEP_MS * 1_000_000
     corner = (WIDTH_PX - FACE_PX) / 2, (HEIGHT_PX - FACE_PX) / 2
-    face = FaceBox(*corner, FACE_PX, 1.0, t_ns)
+    faces = tuple(
+        FaceBox(*corner, FACE_PX, 1.0, t_ns, id=str(number)) for number in range(num_faces)
+    )
     frame = VideoFrame(t_ns, index, image)
-    return Window(t_ns, frame, face, 0.0, end_column, 0, 0, pipeline.is_voice_due(t_ns))
+    voice_due = may_hear and pipeline.is_voice_due(t_ns)
+    return Window(t_ns, frame, faces, 0.0, end_column, 0, 0, voice_due)
 
 
 def _synthesize_syllables(spec: MelSpec) -> Float32:
@@ -124,7 +146,9 @@ def _measure_frame(
     work_ms = (estimate.latency_us - stages_us["wait"] - stages_us["sync"]) / 1e3
     if not counts:
         return
-    if window.voice_due:
+    if len(window.faces) > 1:
+        group.with_faces_ms.append(work_ms)
+    elif window.voice_due:
         group.with_voice_ms.append(work_ms)
     else:
         face_ms = stages_us["face"] / 1e3
@@ -133,13 +157,20 @@ def _measure_frame(
 
 
 def _summarise(level: Level, group: _CostGroup) -> LevelCost:
-    """The cost of the voice is all that frames with it take longer, its input included."""
+    """The cost of the voice is all that frames with it take longer, its input included; that of
+    more faces likewise."""
     base_ms, face_ms = _lower_quartile(group.base_ms), _lower_quartile(group.face_ms)
     voice_ms = 0.0
     if level.voice and group.with_voice_ms:
         voice_ms = max(0.0, _lower_quartile(group.with_voice_ms) - base_ms - face_ms)
+    more_face_ms = 0.0
+    num_more = min(SEVERAL, group.level.faces) - 1
+    if num_more and face_ms:
+        with_faces_ms = _lower_quartile(group.with_faces_ms)
+        more_face_ms = max(0.0, with_faces_ms - base_ms - face_ms) / num_more
     base_ms = max(base_ms, MIN_COST_MS)
-    return LevelCost(level.name, round(base_ms, 4), round(face_ms, 4), round(voice_ms, 4))
+    costs_ms = [round(cost, 4) for cost in (base_ms, face_ms, voice_ms, more_face_ms)]
+    return LevelCost(level.name, *costs_ms, max_faces=level.faces)
 
 
 def _lower_quartile(values_ms: Sequence[float]) -> float:

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from ...engines.base import EngineError
-from ...engines.bundles import Bundle
+from ...engines.bundles import Bundle, Level
 from ...engines.storage import atomic_write, make_folder
 from ...engines.tensorrt import clean_name, find_cache_folder, hash_key, load_tensorrt, open_gpu
 from ...kernels import Preprocessor
@@ -33,7 +33,7 @@ from .levels import RunLevel
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 64 * 1024
 MAX_PROFILES = 4
 """Profiles per bundle that stay, so that a return to a power mode or version needs no new one."""
@@ -56,6 +56,7 @@ class CostEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base_ms: Annotated[float, Meta(gt=0, le=MAX_COST_MS)]
     face_ms: Milliseconds
     voice_ms: Milliseconds
+    more_face_ms: Milliseconds
 
 
 class LevelProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,9 +98,9 @@ def profile_levels(
     except EngineError as error:
         log.info("levels are measured, and their profile is not stored: %s", error)
         return _measure(setup, START_S)
-    names = [run_level.level.name for run_level in setup.levels]
+    levels = [run_level.level for run_level in setup.levels]
     try:
-        return _load(file, hash_key(key_parts), names)
+        return _load(file, hash_key(key_parts), levels)
     except FileNotFoundError:
         log.info(
             "levels are measured: %s has no profile for this bundle, these versions and this"
@@ -110,7 +111,7 @@ def profile_levels(
         log.warning("%s: invalid profile, levels are measured again: %s", file, _explain(error))
     costs = _measure(setup, START_S)
     with suppress(OSError, ValueError):  # `emotion-edge profile` may have stored one meanwhile
-        return _load(file, hash_key(key_parts), names)
+        return _load(file, hash_key(key_parts), levels)
     _store(file, key_parts, costs, "start")
     return costs
 
@@ -178,7 +179,7 @@ def _measure(setup: ProfileSetup, seconds: float) -> tuple[LevelCost, ...]:
     )
 
 
-def _load(file: Path, key: str, names: Sequence[str]) -> tuple[LevelCost, ...]:
+def _load(file: Path, key: str, levels: Sequence[Level]) -> tuple[LevelCost, ...]:
     """Read a profile. Raises OSError, and ValueError with the reason why it is invalid."""
     # Non-blocking: the file may be a pipe.
     handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -191,9 +192,12 @@ def _load(file: Path, key: str, names: Sequence[str]) -> tuple[LevelCost, ...]:
     profile = msgspec.json.decode(data, type=LevelProfile)
     if (profile.format, profile.key) != (FORMAT, key):
         raise ValueError("key of another machine, version or bundle")
-    if [entry.name for entry in profile.levels] != list(names):
+    if [entry.name for entry in profile.levels] != [level.name for level in levels]:
         raise ValueError("other levels")
-    return tuple(LevelCost(e.name, e.base_ms, e.face_ms, e.voice_ms) for e in profile.levels)
+    return tuple(
+        LevelCost(e.name, e.base_ms, e.face_ms, e.voice_ms, e.more_face_ms, level.faces)
+        for e, level in zip(profile.levels, levels, strict=True)
+    )
 
 
 def _store(
@@ -204,7 +208,7 @@ def _store(
 ) -> bool:
     """Write the profile atomically: a power cut leaves the old or the new one. Return whether that
     succeeded; a failure is logged."""
-    entries = [CostEntry(c.name, c.base_ms, c.face_ms, c.voice_ms) for c in costs]
+    entries = [CostEntry(c.name, c.base_ms, c.face_ms, c.voice_ms, c.more_face_ms) for c in costs]
     profile = LevelProfile(FORMAT, hash_key(key_parts), measured, dict(key_parts), entries)
     draft = file.with_name(f"{file.name}.{os.getpid()}.part")  # not shared with another process
     try:

@@ -9,11 +9,12 @@ import select
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from ..faults import FaultLog
-from ..messages import Estimate, SinkClosed
+from ..messages import Estimate, FaceEstimate, SinkClosed
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +99,21 @@ def encode_estimate(estimate: Estimate) -> bytes:
         "latency_ms": round(float(estimate.latency_us) / 1e3, 3),
         "stages_ms": _round_all(estimate.stages_us, scale=1e-3, digits=3),
         "level": estimate.level,
+        "faces": [_list_fields(face) for face in estimate.faces],
+        "voice_activity": round(float(estimate.voice_activity), 3),
     }
     return msgspec.json.encode(fields) + b"\n"
+
+
+def _list_fields(face: FaceEstimate) -> dict[str, Any]:
+    return {
+        "id": face.id,
+        "box": [round(float(length), 1) for length in face.box],
+        "score": round(float(face.score), 6),
+        "label": face.label,
+        "confidence": round(float(face.confidence), 6),
+        "probabilities": _round_all(face.probabilities),
+    }
 
 
 def _round_all(

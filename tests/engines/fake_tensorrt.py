@@ -140,8 +140,13 @@ def make_tensorrt(gpu: FakeGpu) -> Any:
             self.shapes: dict[str, list[int]] = {}
 
         def set_shape(self, name: str, *limits: Dims) -> None:
-            assert all(each[:] == limits[0][:] for each in limits)
-            self.shapes[name] = list(limits[0][:])
+            """The sizes are fixed, and the batch is from one, for which it is tuned, to the last
+            limit's."""
+            assert len(limits) == 3
+            assert limits[0][:] == limits[1][:]
+            assert limits[0][:][0] == 1
+            assert all(each[1:] == limits[0][1:] for each in limits)
+            self.shapes[name] = list(limits[2][:])
 
     class TimingCache:
         def __init__(self, data: bytes) -> None:
@@ -242,11 +247,15 @@ def make_tensorrt(gpu: FakeGpu) -> Any:
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             self._shapes[name] = tuple(shape)
-            return list(shape) == self._profile[name] and gpu.note("set_input_shape")
+            largest = self._profile[name]
+            fits = 1 <= shape[0] <= largest[0] and list(shape[1:]) == largest[1:]
+            return fits and gpu.note("set_input_shape")
 
         def get_tensor_shape(self, name: str) -> Dims:
             assert set(self._shapes) == {each.name for each in self._engine.inputs}
-            return Dims([max(1, size) for size in self._engine.get_tensor_shape(name)[:]])
+            rows = next(iter(self._shapes.values()))[0]
+            sizes = self._engine.get_tensor_shape(name)[:]
+            return Dims([size if size > 0 else rows for size in sizes])
 
         def set_tensor_address(self, name: str, address: int) -> bool:
             gpu.note("set_tensor_address")

@@ -1,4 +1,4 @@
-"""What the fusion network is shown: the faces of the last second, the newest voice, no more."""
+"""What the fusion network is shown: each face's last second, the newest voice, no more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.engines.embeddings import MAX_FACE_AGE_NS, MIN_GAP_NS, EmbeddingMemory
+from emotion_edge.engines.base import Arrays
+from emotion_edge.engines.embeddings import (
+    MAX_FACE_AGE_NS,
+    MIN_GAP_NS,
+    FaceMemory,
+    FusionInput,
+)
 
 MS = 1_000_000
 NUM_FACES = 4
@@ -19,13 +25,17 @@ SECOND_MS = MAX_FACE_AGE_NS / MS
 
 
 def embedding(value: float) -> NDArray[np.float32]:
-    return np.full((1, 256), value, np.float32)
+    return np.full(256, value, np.float32)
 
 
-def read_faces(memory: EmbeddingMemory, t_ms: float, num_faces: int = NUM_FACES) -> list[float]:
+def read_faces(memory: FaceMemory, t_ms: float, num_faces: int = NUM_FACES) -> list[float]:
     """Return the values of the unmasked faces, oldest first; the others must be zeros."""
-    feed = memory.feed(round(t_ms * MS), face=True, voice=False)
-    faces, mask = feed["faces"][0], feed["face_mask"][0]
+    feed = FusionInput(num_faces, 1).fill(round(t_ms * MS), [memory], voice=False)
+    return list_faces(feed, 0, num_faces)
+
+
+def list_faces(feed: Arrays, row: int, num_faces: int = NUM_FACES) -> list[float]:
+    faces, mask = feed["faces"][row], feed["face_mask"][row]
     assert faces.shape == (num_faces, 256)
     assert (faces == faces[:, :1]).all()
     assert not faces[mask == 0].any()
@@ -33,27 +43,28 @@ def read_faces(memory: EmbeddingMemory, t_ms: float, num_faces: int = NUM_FACES)
     return [float(face[0]) for face in faces[mask == 1]]
 
 
-def fill(memory: EmbeddingMemory, times_ms: list[float]) -> None:
+def fill(memory: FaceMemory, times_ms: list[float]) -> None:
     """Add a face at each time, whose value is the time."""
     for t_ms in times_ms:
-        memory.add_face(round(t_ms * MS), embedding(t_ms))
+        memory.add(round(t_ms * MS), embedding(t_ms))
 
 
-def test_memory_is_empty_at_first() -> None:
-    """All zeros, all masked."""
-    feed = EmbeddingMemory(NUM_FACES).feed(0, face=True, voice=False)
-    assert {name: array.shape for name, array in feed.items()} == {
-        "faces": (1, 4, 256),
-        "face_mask": (1, 4),
-        "voice": (1, 256),
-        "voice_mask": (1, 1),
-    }
-    assert all(array.dtype == np.float32 and not array.any() for array in feed.values())
+def test_input_is_empty_at_first() -> None:
+    """All zeros, all masked, a row for each face."""
+    for rows in (1, 2):
+        feed = FusionInput(NUM_FACES, 2).fill(0, [FaceMemory(NUM_FACES)] * rows, voice=False)
+        assert {name: array.shape for name, array in feed.items()} == {
+            "faces": (rows, 4, 256),
+            "face_mask": (rows, 4),
+            "voice": (rows, 256),
+            "voice_mask": (rows, 1),
+        }
+        assert all(array.dtype == np.float32 and not array.any() for array in feed.values())
 
 
 def test_newest_is_last_and_the_oldest_leaves() -> None:
     """The last `num_faces`, in order."""
-    memory = EmbeddingMemory(NUM_FACES)
+    memory = FaceMemory(NUM_FACES)
     seen = []
     for n in range(1, 7):
         fill(memory, [n * SPACING_MS])
@@ -72,7 +83,7 @@ def test_faces_span_the_second_at_any_rate(num_faces: int, fps: float, jitter: f
     longest_ms = max(b - a for a, b in itertools.pairwise(times_ms))
     resolution_ms = longest_ms + MIN_GAP_NS / MS * (fps > 50)
     spacing_ms = SECOND_MS / (num_faces - 1)
-    memory = EmbeddingMemory(num_faces)
+    memory = FaceMemory(num_faces)
     for t_ms in times_ms:
         fill(memory, [t_ms])
         held = read_faces(memory, t_ms, num_faces)
@@ -99,7 +110,7 @@ def test_faces_span_the_second_at_any_rate(num_faces: int, fps: float, jitter: f
 def test_faces_chosen(fps: int, ages_ms: list[int]) -> None:
     """Eight, each nearest to its point a seventh of a second before the next; all faces of a slow
     camera."""
-    memory = EmbeddingMemory(8)
+    memory = FaceMemory(8)
     fill(memory, [n * 1000 / fps for n in range(2 * fps + 1)])
     held = read_faces(memory, 2000, 8)
     assert [2000 - t_ms for t_ms in held] == pytest.approx(ages_ms, abs=0.5)
@@ -107,14 +118,14 @@ def test_faces_chosen(fps: int, ages_ms: list[int]) -> None:
 
 def test_timestamps_that_go_back_clear_the_faces() -> None:
     """They come from another camera."""
-    memory = EmbeddingMemory(NUM_FACES)
+    memory = FaceMemory(NUM_FACES)
     fill(memory, [5000, 5400, 1000, 1400])
     assert read_faces(memory, 1400) == [1000, 1400]
 
 
 def test_faces_expire() -> None:
     """After a second, one by one, and their rows are zeros."""
-    memory = EmbeddingMemory(NUM_FACES)
+    memory = FaceMemory(NUM_FACES)
     fill(memory, [0, 400, 800])
     assert read_faces(memory, 1000) == [0, 400, 800]
     assert read_faces(memory, 1000.001) == [400, 800]
@@ -125,80 +136,92 @@ def test_faces_expire() -> None:
 
 
 def test_cleared_faces() -> None:
-    """The next face is alone; the voice stays."""
-    memory = EmbeddingMemory(NUM_FACES)
+    """The next face is alone."""
+    memory = FaceMemory(NUM_FACES)
     fill(memory, [100, 400])
-    memory.set_voice(embedding(7))
-    memory.clear_faces()
+    memory.clear()
     assert read_faces(memory, 400) == []
     fill(memory, [433])
     assert read_faces(memory, 433) == [433]
-    assert memory.feed(433 * MS, face=True, voice=True)["voice"][0, 0] == 7
 
 
 def test_input_without_faces() -> None:
     """The stored faces stay for the next input."""
-    memory = EmbeddingMemory(NUM_FACES)
+    memory, fusion_input = FaceMemory(NUM_FACES), FusionInput(NUM_FACES, 1)
     fill(memory, [100, 400])
-    assert read_faces(memory, 400) == [100, 400]
-    feed = memory.feed(500 * MS, face=False, voice=True)
+    assert list_faces(fusion_input.fill(400 * MS, [memory], voice=False), 0) == [100, 400]
+    feed = fusion_input.fill(500 * MS, [None], voice=True)
     assert not feed["faces"].any()
     assert not feed["face_mask"].any()
-    assert read_faces(memory, 600) == [100, 400]
+    assert list_faces(fusion_input.fill(600 * MS, [memory], voice=False), 0) == [100, 400]
+
+
+def test_each_face_has_a_row() -> None:
+    """Its own memory, and the voice is only in the first row; a row that is not needed any more is
+    zeros."""
+    memories = [FaceMemory(NUM_FACES) for _ in range(3)]
+    for number, memory in enumerate(memories, 1):
+        memory.add(0, embedding(number))
+        memory.add(300 * MS, embedding(10 * number))
+    fusion_input = FusionInput(NUM_FACES, 3)
+    fusion_input.set_voice(embedding(7))
+    three = fusion_input.fill(300 * MS, memories, voice=True)
+    assert [list_faces(three, row) for row in range(3)] == [[1, 10], [2, 20], [3, 30]]
+    assert three["voice"][:, 0].tolist() == [7, 0, 0]
+    assert three["voice_mask"][:, 0].tolist() == [1, 0, 0]
+    two = fusion_input.fill(300 * MS, [None, memories[2]], voice=True)
+    assert [list_faces(two, row) for row in range(2)] == [[], [3, 30]]
+    assert not three["faces"][2].any()
+    assert fusion_input.fill(300 * MS, memories[:2], voice=True)["faces"] is two["faces"]
 
 
 def test_voice() -> None:
     """The newest one, masked on request."""
-    memory = EmbeddingMemory(NUM_FACES)
+    fusion_input = FusionInput(NUM_FACES, 1)
     for value in (1, 2):
-        memory.set_voice(embedding(value))
-    feed = memory.feed(0, face=True, voice=True)
+        fusion_input.set_voice(embedding(value))
+    feed = fusion_input.fill(0, [None], voice=True)
     assert feed["voice_mask"].tolist() == [[1]]
     assert (feed["voice"] == 2).all()
-    assert memory.feed(0, face=True, voice=False)["voice_mask"].tolist() == [[0]]
-
-
-def test_cleared_voice() -> None:
-    """Its row is zeros; the faces stay."""
-    memory = EmbeddingMemory(NUM_FACES)
-    fill(memory, [100])
-    memory.set_voice(embedding(7))
-    memory.clear_voice()
-    assert not memory.feed(100 * MS, face=True, voice=False)["voice"].any()
-    assert read_faces(memory, 100) == [100]
+    assert fusion_input.fill(0, [None], voice=False)["voice_mask"].tolist() == [[0]]
+    fusion_input.clear_voice()
+    assert not feed["voice"].any()
 
 
 def test_embeddings_are_copied() -> None:
     """Engines reuse their output buffers."""
-    memory = EmbeddingMemory(NUM_FACES)
+    memory, fusion_input = FaceMemory(NUM_FACES), FusionInput(NUM_FACES, 1)
     buffer = embedding(1)
-    memory.add_face(0, buffer)
-    memory.set_voice(buffer)
+    memory.add(0, buffer)
+    fusion_input.set_voice(buffer)
     buffer[:] = 9
-    feed = memory.feed(0, face=True, voice=True)
+    feed = fusion_input.fill(0, [memory], voice=True)
     assert feed["faces"][0, -1, 0] == 1
     assert feed["voice"][0, 0] == 1
 
 
-def test_wiped() -> None:
-    """No embedding is left."""
-    memory = EmbeddingMemory(NUM_FACES)
+@pytest.mark.parametrize("wipe", ["wipe", "clear_faces"])
+def test_wiped(wipe: str) -> None:
+    """No embedding is left in the input; `clear_faces` leaves the voice."""
+    memory, fusion_input = FaceMemory(NUM_FACES), FusionInput(NUM_FACES, 2)
     fill(memory, [0, 400])
-    memory.set_voice(embedding(3))
-    memory.wipe()
-    assert not any(array.any() for array in memory.feed(400 * MS, face=True, voice=False).values())
+    fusion_input.set_voice(embedding(3))
+    feed = fusion_input.fill(400 * MS, [memory, memory], voice=True)
+    getattr(fusion_input, wipe)()
+    assert not feed["faces"].any()
+    assert feed["voice"].any() == (wipe == "clear_faces")
 
 
 def test_no_allocation_per_frame() -> None:
     """Two seconds at 60 frames a second fill preallocated arrays."""
-    memory = EmbeddingMemory(64)
-    face = embedding(1)
+    memory, fusion_input = FaceMemory(64), FusionInput(64, 1)
+    face, rows = embedding(1), [memory]
     fill(memory, [n * 16.0 for n in range(60)])
     tracemalloc.start()
     try:
         for n in range(60, 180):
-            memory.add_face(n * 16 * MS, face)
-            memory.feed(n * 16 * MS, face=True, voice=True)
+            memory.add(n * 16 * MS, face)
+            fusion_input.fill(n * 16 * MS, rows, voice=True)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

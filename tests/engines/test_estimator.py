@@ -13,13 +13,8 @@ from numpy.typing import NDArray
 
 from emotion_edge.engines.base import Arrays, Engine
 from emotion_edge.engines.bundles import LABELS, FusionEntry, Level, Manifest, ModelEntry
-from emotion_edge.engines.estimator import (
-    Estimator,
-    Prediction,
-    calibrate,
-    calibrate_one,
-    fuse_late,
-)
+from emotion_edge.engines.estimator import Estimator, FacePrediction, Prediction
+from emotion_edge.engines.probabilities import calibrate, calibrate_one, fuse_late
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
 MS = 1_000_000
@@ -55,9 +50,10 @@ class FusionEngine:
 
     def infer(self, feed: Arrays) -> Arrays:
         self.feeds.append({name: array.copy() for name, array in feed.items()})
+        rows = len(feed["faces"])
         return {
-            "logits": np.array([self.logits], np.float32),
-            "weights": np.array([self.weights], np.float32),
+            "logits": np.array([self.logits] * rows, np.float32),
+            "weights": np.array([self.weights] * rows, np.float32),
         }
 
     def newest(self) -> tuple[list[float], list[float], float, float]:
@@ -65,6 +61,33 @@ class FusionEngine:
         feed = self.feeds[-1]
         faces, voice = feed["faces"][0, :, 0].tolist(), float(feed["voice"][0, 0])
         return faces, feed["face_mask"][0].tolist(), voice, float(feed["voice_mask"][0, 0])
+
+
+def make_manifest(
+    level: Level = LEVEL,
+    abstain_below: float = 0.0,
+    weights: tuple[float, float] = (0.5, 0.5),
+    temperatures: tuple[float, float] = (1.0, 1.0),
+    fusion: FusionEntry | None = None,
+) -> Manifest:
+    entries = zip(("face", "voice"), temperatures, weights, strict=True)
+    return Manifest(
+        format=1,
+        name="bench",
+        labels=list(LABELS),
+        image=ImageSpec(),
+        mel=MelSpec(),
+        levels=[level],
+        models={
+            name: ModelEntry(f"{name}.onnx", temperature, weight, [0.0] * 7)
+            for name, temperature, weight in entries
+        },
+        abstain_below=abstain_below,
+        files={},
+        metrics={},
+        provenance={},
+        fusion=fusion,
+    )
 
 
 class Bench:
@@ -80,25 +103,7 @@ class Bench:
         modalities: tuple[str, ...] = ("face", "voice"),
         fusion: FusionEntry | None = None,
     ) -> None:
-        manifest = Manifest(
-            format=1,
-            name="bench",
-            labels=list(LABELS),
-            image=ImageSpec(),
-            mel=MelSpec(),
-            levels=[level],
-            models={
-                name: ModelEntry(f"{name}.onnx", temperature, weight, [0.0] * 7)
-                for name, temperature, weight in zip(
-                    ("face", "voice"), temperatures, weights, strict=True
-                )
-            },
-            abstain_below=abstain_below,
-            files={},
-            metrics={},
-            provenance={},
-            fusion=fusion,
-        )
+        manifest = make_manifest(level, abstain_below, weights, temperatures, fusion)
         self.fusion = FusionEngine()
         networks = (*modalities, "fusion") if fusion else modalities
         self.engines = dict.fromkeys(networks, cast(Engine, self.fusion))
@@ -114,10 +119,20 @@ class Bench:
         """The prediction at `t_ms`; the voice counts only when it is due."""
         t_ns = round(t_ms * MS)
         if frame:
-            self.estimator.update_face(t_ns, face if "face" in self.engines else None)
+            outputs = face if "face" in self.engines else None
+            self.estimator.update_faces(t_ns, () if outputs is None else ("anna",), outputs)
         if self.estimator.is_voice_due(t_ns):
             self.estimator.update_voice(t_ns, voice)
         return self.estimator.estimate(t_ns)
+
+
+def list_stored(estimator: Estimator) -> list[NDArray[np.float32]]:
+    """All arrays with embeddings."""
+    fusion_input = estimator._fusion_input
+    assert fusion_input is not None
+    people = [*estimator._people.values(), *estimator._free]
+    rings = [person.memory._ring for person in people if person.memory is not None]
+    return [*fusion_input._arrays.values(), *rings]
 
 
 # One prediction
@@ -321,14 +336,133 @@ def test_faces_outlive_a_window_of_audio_alone() -> None:
 def test_faces_expire_without_frames_and_voice() -> None:
     """Their embeddings are overwritten, though the fusion network does not run."""
     bench = Bench(fusion=FUSION)
-    memory = bench.estimator._memory
-    assert memory is not None
+    fusion_input = bench.estimator._fusion_input
+    assert fusion_input is not None
+    faces = fusion_input._arrays["faces"]
     bench.step(0, make_outputs("happy", 1), voice=None)
-    faces = memory.feed(0, face=True, voice=False)["faces"]
-    for t_ms, count in ((1000, 1), (1001, 0)):
+    for t_ms, held in ((1000, True), (1001, False)):
         bench.step(t_ms, voice=None, frame=False)
-        assert faces.any() == bool(count)
-        assert memory.feed(0, face=True, voice=False)["face_mask"].sum() == count
+        assert faces.any() == held
+
+
+# Several faces
+
+
+class Crowd:
+    """An estimator of several faces."""
+
+    def __init__(self, fusion: FusionEntry | None = None, smoothing_s: float = 0.0) -> None:
+        self.bench = Bench(fusion=fusion, smoothing_s=smoothing_s)
+        manifest = make_manifest(fusion=fusion)
+        engines = self.bench.engines
+        self.estimator = Estimator(manifest, engines, LEVEL, smoothing_s, max_faces=3)
+
+    def step(
+        self, t_ms: float, faces: dict[str, Arrays], voice: Arrays | None = None
+    ) -> Prediction:
+        """The prediction at `t_ms` with the outputs of each face by its id, the main one first."""
+        t_ns = round(t_ms * MS)
+        outputs = None
+        if faces:
+            outputs = {
+                name: np.concatenate([face[name] for face in faces.values()])
+                for name in ("logits", "embedding")
+            }
+        self.estimator.update_faces(t_ns, list(faces), outputs)
+        if self.estimator.is_voice_due(t_ns):
+            self.estimator.update_voice(t_ns, voice)
+        return self.estimator.estimate(t_ns)
+
+
+def by_label(prediction: Prediction) -> dict[str, str | None]:
+    return {face.id: face.label for face in prediction.faces}
+
+
+def test_each_face_has_its_own_result() -> None:
+    """The main one is fused with the voice, and is the whole result; the others are without it."""
+    prediction = Crowd().step(0, {"anna": HAPPY, "ben": SAD}, make_outputs("fear", 0.0))
+    assert by_label(prediction) == {"anna": prediction.label, "ben": "sad"}
+    anna, ben = prediction.faces
+    assert anna == FacePrediction(
+        "anna", prediction.label, prediction.confidence, prediction.probabilities
+    )
+    assert prediction.weights == {"face": 0.5, "voice": 0.5}
+    assert ben.probabilities == pytest.approx(calibrate_one(make_logits("sad"), 1.0))
+    assert prediction.face == pytest.approx(calibrate_one(make_logits("happy"), 1.0))
+
+
+def test_one_call_of_the_fusion_network_for_all_faces() -> None:
+    """Each face in its own row with its own last second; the voice is only in the main one's."""
+    crowd = Crowd(FUSION)
+    for n in range(3):
+        faces = {"anna": make_outputs("happy", n + 1), "ben": make_outputs("sad", 10 * (n + 1))}
+        crowd.step(333 * n, faces, make_outputs("fear", 7))
+    assert len(crowd.bench.fusion.feeds) == 3
+    feed = crowd.bench.fusion.feeds[-1]
+    assert feed["faces"][:, :, 0].tolist() == [[0, 1, 2, 3], [0, 10, 20, 30]]
+    assert feed["voice_mask"].tolist() == [[1], [0]]
+    assert feed["voice"][:, 0].tolist() == [7, 0]
+
+
+def test_main_face_changes() -> None:
+    """The other person's memory and smoothing go with the face: nothing is mixed."""
+    crowd = Crowd(FUSION, smoothing_s=10.0)
+    fusion = crowd.bench.fusion
+    for n in range(3):
+        crowd.step(33 * n, {"anna": make_outputs("happy", 1), "ben": make_outputs("sad", 2)})
+    fusion.logits = make_logits("sad")
+    first = crowd.step(100, {"carl": make_outputs("sad", 3), "anna": make_outputs("happy", 1)})
+    assert fusion.feeds[-1]["faces"][:, :, 0].tolist() == [[0, 0, 0, 3], [0, 0, 1, 1]]
+    assert by_label(first) == {"carl": "sad", "anna": "fear"}
+    assert first.label == "sad", "not smoothed with what Anna showed"
+    back = crowd.step(133, {"anna": make_outputs("happy", 1)})
+    assert back.label == "fear", "smoothed with what she showed before"
+
+
+def test_one_face_after_another_is_not_mixed() -> None:
+    """Somebody leaves, and somebody else comes: neither embeddings nor smoothing are carried on.
+    The same person goes on."""
+    for name, label in (("ben", "sad"), ("anna", "fear")):
+        crowd = Crowd(FUSION, smoothing_s=10.0)
+        crowd.step(0, {"anna": make_outputs("happy", 1)})
+        crowd.step(33, {})
+        crowd.bench.fusion.logits = make_logits("sad")
+        prediction = crowd.step(66, {name: make_outputs("sad", 2)})
+        assert prediction.label == label
+        assert crowd.bench.fusion.feeds[-1]["faces"][0, :, 0].tolist() == [0, 0, 0, 2]
+
+
+def test_forgotten_face_is_overwritten() -> None:
+    """At once, also in the network's input, and the memory is used again: it does not grow."""
+    crowd = Crowd(FUSION)
+    stored = list_stored(crowd.estimator)
+    for n in range(20):
+        names = {f"{letter}{n}": make_outputs("sad", 5) for letter in "abc"}
+        crowd.step(33 * n, names)
+        assert {id(array) for array in list_stored(crowd.estimator)} == {
+            id(array) for array in stored
+        }
+    crowd.step(700, {"a19": make_outputs("sad", 5)})
+    assert sum(array.any() for array in stored[4:]) == 1
+    crowd.step(733, {})
+    assert not any(array.any() for array in stored if array.shape[-1] == 256)
+
+
+@pytest.mark.parametrize("bad", ["anna", "ben"])
+def test_face_with_non_finite_output(bad: str) -> None:
+    """It has no result; the other one has. The voice stays without the main face."""
+    crowd = Crowd(FUSION)
+    faces = {"anna": make_outputs("happy", 1), "ben": make_outputs("sad", 2)}
+    faces[bad] = make_outputs([np.nan] * 7, np.nan)
+    prediction = crowd.step(0, faces, make_outputs("fear", 7))
+    labels = {"anna": "fear", "ben": "fear", bad: None}
+    assert by_label(prediction) == labels
+    assert prediction.label == "fear"
+    assert (prediction.face is None) == (bad == "anna")
+    assert all(np.isfinite(array).all() for array in crowd.bench.fusion.feeds[-1].values())
+    silent = Crowd(FUSION).step(0, faces)
+    assert silent.label == (None if bad == "anna" else "fear")
+    assert by_label(silent) == labels
 
 
 # Outputs that are not finite
@@ -392,9 +526,8 @@ def test_wipe(fusion: FusionEntry | None) -> None:
     bench = Bench(fusion=fusion)
     bench.step(0, make_outputs("happy", 3), make_outputs("sad", 5))
     bench.estimator.wipe()
-    if bench.estimator._memory is not None:
-        feed = bench.estimator._memory.feed(0, face=True, voice=False)
-        assert not any(array.any() for array in feed.values())
+    if fusion is not None:
+        assert not any(array.any() for array in list_stored(bench.estimator))
     assert bench.step(33, face=None).abstained
 
 

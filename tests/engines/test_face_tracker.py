@@ -1,4 +1,4 @@
-"""One face, chosen and followed, with a box that stays still while the face does."""
+"""Faces followed: a box that stays still while the face does, and an id that stays its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emotion_edge.engines.face_detector import (
     YuNetDetector,
     open_detector,
 )
-from emotion_edge.engines.face_tracker import BoxSmoother, FaceBox, FaceTracker, choose_face
+from emotion_edge.engines.face_tracker import BoxSmoother, FaceBox, FaceTracker, sort_faces
 from emotion_edge.runtime.capture.demo import draw_face
 from emotion_edge.runtime.capture.media_file import MediaFile
 from emotion_edge.runtime.messages import VideoFrame
@@ -104,9 +104,9 @@ def test_largest_central_face_is_chosen() -> None:
     """Size and position count; the detector's score and order do not."""
     middle, corner = Detection(320, 180, 100, 0.1), Detection(60, 60, 110, 9.0)
     large = Detection(100, 100, 300, 0.1)
-    assert choose_face([corner, middle], 640, 360, None) is middle
-    assert choose_face([middle, corner], 640, 360, None) is middle
-    assert choose_face([middle, corner, large], 640, 360, None) is large
+    assert sort_faces([corner, middle], 640, 360, None)[0] is middle
+    assert sort_faces([middle, corner], 640, 360, None)[0] is middle
+    assert sort_faces([middle, corner, large], 640, 360, None)[0] is large
 
 
 def test_face_followed_is_not_left_for_a_little_better_one() -> None:
@@ -116,11 +116,11 @@ def test_face_followed_is_not_left_for_a_little_better_one() -> None:
     slightly_better = Detection(420, 180, 115, 1.0)
     better = Detection(420, 180, 150, 1.0)
     for order in ([left, right], [right, left]):
-        assert choose_face(order, 640, 360, box_at(left)) is left
-        assert choose_face(order, 640, 360, box_at(right)) is right
-    assert choose_face([left, slightly_better], 640, 360, None) is slightly_better
-    assert choose_face([left, slightly_better], 640, 360, box_at(left)) is left
-    assert choose_face([left, better], 640, 360, box_at(left)) is better
+        assert sort_faces(order, 640, 360, box_at(left))[0] is left
+        assert sort_faces(order, 640, 360, box_at(right))[0] is right
+    assert sort_faces([left, slightly_better], 640, 360, None)[0] is slightly_better
+    assert sort_faces([left, slightly_better], 640, 360, box_at(left))[0] is left
+    assert sort_faces([left, better], 640, 360, box_at(left))[0] is better
 
 
 # Detectors
@@ -142,8 +142,8 @@ def test_shipped_detector_detects_the_demo_face() -> None:
     detector = open_detector("")
     found = 0
     for n in range(40):
-        box = FaceTracker(detector, 0.7).track(make_frame(draw_face(n / 2)))
-        if box is not None:
+        boxes = FaceTracker(detector, 0.7).track(make_frame(draw_face(n / 2)))
+        for box in boxes:
             found += 1
             x, y, size = centre_and_side(box)
             assert (x, y) == pytest.approx((320, 185), abs=40)
@@ -163,10 +163,9 @@ def test_detectors_agree_on_a_real_face(shared_data: Path, name: str) -> None:
     for frame in MediaFile(clip).frames():
         if frame.index % 12:
             continue
-        shipped, yunet = (face_tracker.track(frame) for face_tracker in trackers)
-        assert yunet is not None
-        if shipped is not None:
-            off = centre_and_side(shipped) - centre_and_side(yunet)
+        shipped, (yunet,) = (face_tracker.track(frame) for face_tracker in trackers)
+        if shipped:
+            off = centre_and_side(shipped[0]) - centre_and_side(yunet)
             distances.append(np.abs(off).max() / yunet.size)
     assert len(distances) >= 7
     assert np.median(distances) < 0.12
@@ -190,7 +189,7 @@ def test_frames_without_a_face(detector: Detector, size: tuple[int, int]) -> Non
     noise = np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
     flat = [np.full((height, width, 3), level, np.uint8) for level in (0, 255)]
     for n, image in enumerate([*flat, noise]):
-        assert face_tracker.track(make_frame(image, n)) is None
+        assert face_tracker.track(make_frame(image, n)) == ()
 
 
 # The thread
@@ -218,15 +217,16 @@ def test_box_is_not_used_for_another_frame_size() -> None:
     face_tracker = FaceTracker(detector, 0.7)
     large = make_frame(np.zeros((720, 1280, 3), np.uint8))
     small = make_frame(np.zeros((120, 160, 3), np.uint8), STEP_NS, 1)
-    assert face_tracker.box_for(large) is None
-    box = face_tracker.track(large)
-    assert box is not None
-    assert face_tracker.box_for(large) == box
-    assert face_tracker.box_for(small) is None
+    assert face_tracker.faces_for(large) == ()
+    boxes = face_tracker.track(large)
+    assert len(boxes) == 1
+    assert face_tracker.faces_for(large) == boxes
+    assert face_tracker.faces_for(small) == ()
     detector.found = []
-    assert face_tracker.track(small) is None
+    assert face_tracker.track(small) == ()
     detector.found = [Detection(80, 60, 40, 1.0)]
-    assert face_tracker.track(small) == FaceBox(60, 40, 40, 1.0, STEP_NS)
+    (box,) = face_tracker.track(small)
+    assert box == FaceBox(60, 40, 40, 1.0, STEP_NS, 0.0, box.id)
 
 
 @pytest.mark.parametrize("lost_after_s", [0.7, 3.0])
@@ -237,12 +237,13 @@ def test_box_that_is_old_is_not_used(lost_after_s: float, period_ns: int) -> Non
     face_tracker = FaceTracker(Script([Detection(500, 300, 200, 1.0)]), lost_after_s)
     face_tracker.period_ns = period_ns
     image = np.zeros((720, 1280, 3), np.uint8)
-    box = face_tracker.track(make_frame(image))
+    boxes = face_tracker.track(make_frame(image))
+    assert boxes
     for age_ns in (-STEP_NS, 0, round(lost_after_s * 1e9), 10**9, period_ns):
-        assert face_tracker.box_for(make_frame(image, age_ns)) == box
+        assert face_tracker.faces_for(make_frame(image, age_ns)) == boxes
     life_ns = round(max(lost_after_s * 1e9, 1.5 * period_ns, 1e9)) + period_ns
     for age_ns in (life_ns + 1, 3600 * 10**9):
-        assert face_tracker.box_for(make_frame(image, age_ns)) is None
+        assert face_tracker.faces_for(make_frame(image, age_ns)) == ()
 
 
 @pytest.mark.parametrize(("search_s", "longest_s"), [(4, 8), (60, 10)])
@@ -252,10 +253,11 @@ def test_box_outlives_a_search_that_takes_seconds(search_s: int, longest_s: int)
     image = np.zeros((720, 1280, 3), np.uint8)
     period_ns, search_ns = face_tracker.period_ns, search_s * 10**9
     face_tracker.track(make_frame(image))
-    box = face_tracker.track(make_frame(image, search_ns))
+    boxes = face_tracker.track(make_frame(image, search_ns))
+    assert boxes
     life_ns = longest_s * 10**9 + period_ns
-    assert face_tracker.box_for(make_frame(image, search_ns + life_ns)) == box
-    assert face_tracker.box_for(make_frame(image, search_ns + life_ns + 1)) is None
+    assert face_tracker.faces_for(make_frame(image, search_ns + life_ns)) == boxes
+    assert face_tracker.faces_for(make_frame(image, search_ns + life_ns + 1)) == ()
 
 
 @pytest.mark.parametrize("found", [True, False])
@@ -275,8 +277,7 @@ def test_box_that_is_old_is_not_followed(found: bool) -> None:
     image = np.zeros((360, 640, 3), np.uint8)
     face_tracker.track(make_frame(image))
     detector.found = [left, slightly_better]
-    new = face_tracker.track(make_frame(image, later))
-    assert new is not None
+    new = face_tracker.track(make_frame(image, later))[0]
     assert new.x + new.size / 2 == slightly_better.x
 
 
@@ -288,3 +289,152 @@ def test_detector_gets_the_pixel_format(format_name: str) -> None:
         VideoFrame(0, 0, np.zeros((50, 50, 3), np.uint8), format=format_name)
     )
     assert detector.formats == [format_name]
+
+
+# Several faces
+
+PEOPLE_SIZE_PX = 100.0
+PATHS_S = 6
+"""Length of each path."""
+
+
+def walk_past(t_s: float) -> list[Detection]:
+    """Two people who cross in front of each other, one hidden while they overlap; one who stands;
+    all with the detectors' jitter."""
+    rng = np.random.default_rng(round(1000 * t_s))
+    right, left, stands = 100 + 150 * t_s, 1000 - 150 * t_s, 640.0
+    places = [(stands, 120.0, 90.0), (right, 450.0, PEOPLE_SIZE_PX)]
+    if abs(right - left) > 0.8 * PEOPLE_SIZE_PX:
+        places.append((left, 440.0, 95.0))
+    return [
+        Detection(*(np.array(place) + place[2] * rng.uniform(-0.02, 0.02, 3)), 1.0)
+        for place in places
+    ]
+
+
+def test_people_who_cross_keep_their_ids() -> None:
+    """Three identities in all, each on its own path to the end."""
+    detector = Script([])
+    face_tracker = FaceTracker(detector)
+    image = np.zeros((720, 1280, 3), np.uint8)
+    names: dict[str, set[str]] = {}
+    for n in range(8 * PATHS_S):
+        t_s = n / 8
+        detector.found = walk_past(t_s)
+        for box in face_tracker.track(make_frame(image, n * STEP_NS)):
+            if box.t_ns != n * STEP_NS:  # hidden at present
+                continue
+            x, y, _ = centre_and_side(box)
+            paths = {"stands": (640, 120), "right": (100 + 150 * t_s, 450)}
+            paths["left"] = (1000 - 150 * t_s, 440)
+            path = min(paths, key=lambda name: np.hypot(paths[name][0] - x, paths[name][1] - y))
+            if not 2.5 < t_s < 3.5:  # at one place, so the path is not known
+                names.setdefault(path, set()).add(box.id)
+    assert {path: len(ids) for path, ids in names.items()} == {"stands": 1, "right": 1, "left": 1}
+    assert len(set.union(*names.values())) == 3
+
+
+def test_ids_are_random_and_not_used_again() -> None:
+    """A face that was away for long is a new one; one that was missed for a moment is not."""
+    detector = Script([Detection(500, 300, 200, 1.0)])
+    image = np.zeros((720, 1280, 3), np.uint8)
+    ids = []
+    face_tracker = FaceTracker(detector)
+    for t_s in (0, 0.5, 2.4, 4.5, 6, 3600):
+        (box,) = face_tracker.track(make_frame(image, round(t_s * 1e9)))
+        ids.append(box.id)
+        detector.found = []
+        face_tracker.track(make_frame(image, round(t_s * 1e9) + 1))
+        detector.found = [Detection(500, 300, 200, 1.0)]
+    assert ids[0] == ids[1] == ids[2]
+    assert ids[3] == ids[4]
+    assert len(set(ids)) == 3
+    others = FaceTracker(detector).track(make_frame(image))
+    assert others[0].id not in ids
+    assert all(len(name) == 6 and name.isalpha() for name in (*ids, others[0].id))
+
+
+@pytest.mark.parametrize("max_faces", [1, 2, 4])
+def test_most_faces_followed(max_faces: int) -> None:
+    """The largest and most central ones, the main one first; a face followed is not given up for
+    one that is a little better."""
+    places = [(640, 360, 100), (300, 360, 90), (900, 360, 85), (200, 150, 60), (1100, 600, 50)]
+    detector = Script([Detection(x, y, size, 1.0) for x, y, size in reversed(places)])
+    face_tracker = FaceTracker(detector, max_faces=max_faces)
+    image = np.zeros((720, 1280, 3), np.uint8)
+    boxes = face_tracker.track(make_frame(image))
+    assert [box.size for box in boxes] == [100, 90, 85, 60][:max_faces]
+    last = places[max_faces - 1]
+    detector.found += [Detection(last[0], last[1] + 130, 1.1 * last[2], 1.0)]
+    again = face_tracker.track(make_frame(image, STEP_NS))
+    assert {box.id for box in again} == {box.id for box in boxes}
+
+
+def test_main_face_stays_while_it_is_missed() -> None:
+    """For a moment it is held and stays the main one; then another face is."""
+    anna, ben = Detection(640, 360, 200, 1.0), Detection(200, 360, 100, 1.0)
+    detector = Script([ben, anna])
+    face_tracker = FaceTracker(detector, 0.7)
+    image = np.zeros((720, 1280, 3), np.uint8)
+    first, second = face_tracker.track(make_frame(image))
+    detector.found = [ben]
+    held = face_tracker.track(make_frame(image, 5 * STEP_NS))
+    assert [box.id for box in held] == [first.id, second.id]
+    later = face_tracker.track(make_frame(image, 6 * STEP_NS))
+    assert [box.id for box in later] == [second.id]
+
+
+def test_face_that_jumps_leaves_nothing_behind() -> None:
+    """The only face moves too far for the tracker: it is followed, as another one."""
+    detector = Script([Detection(200, 360, 100, 1.0)])
+    face_tracker = FaceTracker(detector, 0.7)
+    image = np.zeros((720, 1280, 3), np.uint8)
+    (before,) = face_tracker.track(make_frame(image))
+    detector.found = [Detection(900, 360, 100, 1.0)]
+    (after,) = face_tracker.track(make_frame(image, STEP_NS))
+    assert (after.x, after.t_ns) == (850, STEP_NS)
+    assert after.id != before.id
+
+
+@pytest.mark.parametrize(
+    "other", [(330, 190, 100), (320, 180, 70), (345, 205, 60), (320, 180, 160)]
+)
+def test_face_framed_twice_is_one(other: tuple[float, float, float]) -> None:
+    """A detector may give two squares for one face; neighbours are two faces."""
+    face = Detection(320, 180, 100, 1.0)
+    image = np.zeros((360, 640, 3), np.uint8)
+    twice = Script([face, Detection(*other, 1.0)])
+    assert len(FaceTracker(twice).track(make_frame(image))) == 1
+    neighbours = Script([face, Detection(415, 180, 100, 1.0)])
+    assert len(FaceTracker(neighbours).track(make_frame(image))) == 2
+
+
+def test_timestamps_that_go_back_begin_anew() -> None:
+    """They come from another camera: neither boxes nor ids go on."""
+    detector = Script([Detection(500, 300, 200, 1.0)])
+    face_tracker = FaceTracker(detector)
+    image = np.zeros((720, 1280, 3), np.uint8)
+    (before,) = face_tracker.track(make_frame(image, 10**9))
+    (after,) = face_tracker.track(make_frame(image, 10**8))
+    assert after.id != before.id
+    assert after.t_ns == 10**8
+
+
+def test_roll_is_smoothed_on_the_circle() -> None:
+    """A steady head's roll stands still, at half a turn too; a head that turns is followed."""
+    rng = np.random.default_rng(2)
+    smoother = BoxSmoother(0.7)
+    rolls = []
+    for n in range(100):
+        roll = float(np.pi + rng.uniform(-0.05, 0.05))
+        face = Detection(100, 100, 50, 1.0, roll if roll < np.pi else roll - 2 * np.pi)
+        box = smoother.update(n * STEP_NS, face)
+        assert box is not None
+        rolls.append(box.roll % (2 * np.pi))
+    assert np.abs(np.diff(rolls[20:])).max() < 0.02
+    assert rolls[-1] == pytest.approx(np.pi, abs=0.03)
+    box = smoother.update(100 * STEP_NS, Detection(100, 100, 50, 1.0, -3.0))
+    turned = smoother.update(101 * STEP_NS, Detection(100, 100, 50, 1.0, -2.5))
+    assert turned is not None
+    assert turned.roll == pytest.approx(-2.5)
+    assert turned.x == 75

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_edge.engines.estimator import Smoother
+from emotion_edge.engines.probabilities import Smoother
 
 SECOND = 1_000_000_000
 FIRST = [1.0, 0.0, 0.0]

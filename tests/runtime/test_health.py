@@ -89,8 +89,22 @@ def test_health(configure: Callable[..., Config]) -> None:
 def test_dropped_frames_add_up(runtime: Runtime) -> None:
     """The health has the sum of the frames that each window dropped."""
     for _ in range(2):
-        runtime.process(Window(0, None, None, None, None, 0, 3, False), 0, 0, [])
+        runtime.process(Window(0, None, (), None, None, 0, 3, False), 0, 0, [])
     assert measure_health(runtime, 0, BOARD).drops["frames"] == 6
+
+
+@pytest.mark.parametrize(
+    ("since_s", "skew_ms"), [(0.0, 7.0), (2.0, 7.0), (2.1, 0.0), (3600.0, 0.0)]
+)
+def test_skew_is_of_a_recent_window(runtime: Runtime, since_s: float, skew_ms: float) -> None:
+    """It is 0 while no windows come, as before the first one."""
+    clock = runtime.clock
+    assert isinstance(clock, FakeClock)
+    assert measure_health(runtime, 0, BOARD).skew_ms == 0
+    now_ns = clock.now_ns()
+    runtime.process(Window(0, None, None, None, None, 7_000_000, 0, False), now_ns, now_ns, [])
+    clock.advance(round(since_s * SECOND))
+    assert measure_health(runtime, 0, BOARD).skew_ms == skew_ms
 
 
 def test_monitor_runs_twice_a_second_until_stopped(runtime: Runtime) -> None:
@@ -101,7 +115,7 @@ def test_monitor_runs_twice_a_second_until_stopped(runtime: Runtime) -> None:
     def poll(health: Health) -> None:
         seen.append(health)
         for _ in range(15):
-            runtime.process(Window(0, None, None, None, None, 0, 0, False), 0, 0, [])
+            runtime.process(Window(0, None, (), None, None, 0, 0, False), 0, 0, [])
         if len(seen) == 3:
             stop.set()
 
@@ -165,7 +179,7 @@ def test_overload_is_logged_once_a_minute(
 def test_late_frame_writes_a_trace(runtime: Runtime, tmp_path: Path) -> None:
     """A frame within the budget writes none."""
     monitor = make_monitor(runtime, trace_writer=TraceWriter(runtime.trace, tmp_path))
-    window = Window(0, None, None, None, None, 0, 0, False)
+    window = Window(0, None, (), None, None, 0, 0, False)
     now_ns = runtime.clock.now_ns()
     runtime.process(window, now_ns, now_ns, [])
     monitor.poll()
@@ -263,7 +277,7 @@ def test_only_a_progressing_run_is_marked_good(
     last = {"alive": 10**6, "hangs": 40, "hangs at once": 0}[kind]
     for number in range(240):  # two minutes
         if number < last:
-            runtime.process(Window(0, None, None, None, None, 0, 0, False), 0, 0, [])
+            runtime.process(Window(0, None, (), None, None, 0, 0, False), 0, 0, [])
             monitor.progress()
         clock.advance(PERIOD_NS)
         monitor.poll()

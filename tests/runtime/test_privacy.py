@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge import kernels
-from emotion_edge.engines.embeddings import EmbeddingMemory
+from emotion_edge.engines.embeddings import FaceMemory, FusionInput
 from emotion_edge.kernels.cpu.mel import StreamingLogMel
 from emotion_edge.kernels.cpu.preprocessor import CpuPreprocessor
 from emotion_edge.runtime import live as live_module
@@ -66,19 +66,16 @@ def walk(root: object) -> Iterator[Array]:
 
 
 def list_allowed(runtime: Runtime) -> list[Array]:
-    """Return the arrays that may stay: times, loads, masks of modalities, rows of the crop."""
+    """Return the arrays that may stay: times, loads, rows of the crop."""
     pipeline: Any = runtime.pipeline
     preprocessor = pipeline._preprocessor
     scaling = (*preprocessor._channel_rows, preprocessor._scaling)
     rows = (preprocessor._taps, preprocessor._weights, *scaling)
-    memory = pipeline._estimator._memory
-    masks = [] if memory is None else [memory._face_mask, memory._voice_mask]
     return [
         *walk(runtime.latency),
         *walk(runtime.trace),
         *walk(runtime.quality),
         *rows,
-        *masks,
     ]
 
 
@@ -176,7 +173,8 @@ def test_nothing_is_left_in_memory_after_a_live_run(live: Live) -> None:
         (CpuPreprocessor, "close"),
         (StreamingLogMel, "wipe"),
         (Synchroniser, "wipe"),
-        (EmbeddingMemory, "wipe"),
+        (FusionInput, "wipe"),
+        (FaceMemory, "clear"),
     ],
 )
 def test_each_wipe_is_needed(

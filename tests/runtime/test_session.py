@@ -11,13 +11,16 @@ import pytest
 
 import emotion_edge.engines
 import emotion_edge.kernels
-from emotion_edge.engines.base import EngineError, GpuHangsError
+from emotion_edge.engines.base import Arrays, EngineError, Feed, GpuHangsError
+from emotion_edge.engines.bundles import Level
+from emotion_edge.engines.null import NullEngine
 from emotion_edge.runtime import session
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
 from emotion_edge.runtime.config import Config, load_config
 from emotion_edge.runtime.messages import SourceError, Window
 from emotion_edge.runtime.quality import levels as quality_levels
-from emotion_edge.runtime.session import Runtime, open_runtime
+from emotion_edge.runtime.quality.levels import RunLevel
+from emotion_edge.runtime.session import Runtime, open_runtime, warm_up_several_faces
 
 from ..engines.fake_cuda import FakeGpu
 from ..engines.fake_tensorrt import use_fake_tensorrt
@@ -89,7 +92,7 @@ def test_gpu_that_hangs_ends_the_process(
 
     monkeypatch.setattr(session.os, "_exit", leave)
     config = load_config(None, ["engines.name=null"])
-    window = Window(0, None, None, None, None, 0, 0, False)
+    window = Window(0, None, (), None, None, 0, 0, False)
     with open_runtime(config, MonotonicClock()) as runtime:
         monkeypatch.setattr(runtime.pipeline, "estimate", hang)
         with pytest.raises(SystemExit) as left:
@@ -148,7 +151,7 @@ class SlowRun:
         woke_ns = round(woke_ms * MS)
         self._clock.advance(woke_ns - self._clock.now_ns())
         self.collector.on_publish = lambda _: self._clock.advance(round(publish_ms * MS))
-        window = Window(round(captured_ms * MS), None, None, None, None, 0, 0, False)
+        window = Window(round(captured_ms * MS), None, (), None, None, 0, 0, False)
         self.runtime.process(window, window.t_ns, woke_ns, [self.collector])
         return self.runtime.trace.rows()[-1].cause
 
@@ -192,3 +195,23 @@ def test_miss_caused_by_publishing_of_the_previous_frame(
     assert slow.process(1000, 1000, 58) is None
     assert slow.process(captured_ms, woke_ms, 1) == cause
     assert slow.runtime.latency.misses_by_cause[cause] == 1
+
+
+def test_every_number_of_faces_is_warm(configure: Callable[..., Config]) -> None:
+    """The face network has run on each number that a level allows, up to `faces.max`, at each
+    size, before the first frame."""
+    seen = set()
+
+    class Recording(NullEngine):
+        def infer(self, feed: Feed) -> Arrays:
+            seen.add(feed["image"].shape)
+            return super().infer(feed)
+
+    with open_runtime(configure("faces.max=3"), FakeClock(), controlled=True) as runtime:
+        engine = Recording(runtime.bundle.manifest, "face")
+        levels = [
+            RunLevel(level, {"face": engine})
+            for level in (Level("high", 64, faces=16), Level("low", 48, faces=2))
+        ]
+        warm_up_several_faces(levels, runtime.pipeline._preprocessor, 3)
+    assert seen == {(2, 3, 64, 64), (3, 3, 64, 64), (2, 3, 48, 48)}

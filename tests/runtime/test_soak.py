@@ -58,9 +58,9 @@ class Day:
         t_ns = self._clock.now_ns()
         frame = VideoFrame(t_ns, self.frames, FACE)
         self._runtime.face_tracker.track(frame) if self.frames % 200 == 0 else None
-        box = self._runtime.face_tracker.box_for(frame)
+        faces = self._runtime.face_tracker.faces_for(frame)
         voice_due = self._runtime.pipeline.is_voice_due(t_ns)
-        window = self._runtime.synchroniser.window(t_ns, frame, box, voice_due)
+        window = self._runtime.synchroniser.window(t_ns, frame, faces, voice_due)
         self._runtime.process(window, t_ns, t_ns, [self._sink])
         self.frames += 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emotion_edge.engines.estimator import calibrate
+from emotion_edge.engines.probabilities import calibrate
 from emotion_edge.training.metrics import (
     bootstrap_accuracy,
     calibration_error,

@@ -77,7 +77,9 @@ def load_pair(video: Path, voice: Path, detector: Detector, bundle: Bundle) -> E
         if frame.t_ns >= search_due_ns:
             tracker.track(frame)
             search_due_ns = frame.t_ns + tracker.period_ns
-        box = tracker.box_for(frame)
-        if box is not None:
-            faces.append(cut_face(t_s, image, (box.x, box.y, box.size, box.roll)))
+        boxes = tracker.faces_for(frame)
+        if boxes and boxes[0].trusted:
+            box = boxes[0]
+            place = box.x, box.y, box.size, box.roll
+            faces.append(cut_face(t_s, image, place, box.id))
     return ExampleMedia(tuple(faces), audio, first_s if video == voice else 0.0, tuple(times_s))

@@ -22,6 +22,8 @@ class Face:
     t_s: float
     image: Image
     box: Box
+    id: str = ""
+    """The same for one person while the tracker follows the face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Example:
     """Groups to score separately, such as {"sex": "female"}."""
 
 
-def cut_face(t_s: float, image: Image, box: Box) -> Face:
+def cut_face(t_s: float, image: Image, box: Box, face_id: str = "") -> Face:
     """Copy the face with a margin out of its image: the networks use no other part of it."""
     height, width = image.shape[:2]
     x, y, side, roll = box
@@ -63,7 +65,8 @@ def cut_face(t_s: float, image: Image, box: Box) -> Face:
     top = int(np.clip(np.floor(y - reach), 0, height - 1))
     right = int(np.clip(np.ceil(x + side + reach), left + 1, width))
     bottom = int(np.clip(np.ceil(y + side + reach), top + 1, height))
-    return Face(t_s, image[top:bottom, left:right].copy(), (x - left, y - top, side, roll))
+    image = image[top:bottom, left:right].copy()
+    return Face(t_s, image, (x - left, y - top, side, roll), face_id)
 
 
 def whole_face(t_s: float, gray: NDArray[np.uint8]) -> Face:

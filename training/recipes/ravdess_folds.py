@@ -22,7 +22,7 @@ from sklearn.ensemble import VotingClassifier
 from torch import nn
 
 from ...engines.bundles import LABELS
-from ...engines.estimator import calibrate
+from ...engines.probabilities import calibrate
 from ...engines.storage import atomic_write
 from ...kernels.spec import MelSpec
 from ..augment import add_noise

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...engines.bundles import LABELS
-from ...engines.estimator import calibrate
+from ...engines.probabilities import calibrate
 from ...kernels.spec import MelSpec
 from ..augment import make_noise_only, make_variants, mask_mel
 from ..data import EMOTIONS8, VoiceSet, mel_windows, open_mel, window_ends

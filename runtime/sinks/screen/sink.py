@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...clock import Clock, MonotonicClock
-from ...messages import Estimate, VideoFrame
+from ...messages import Estimate, FaceEstimate, VideoFrame
 from .display import Rect
 from .drm import Handle
 from .hotplug import POLL_NS, HotplugDisplay, OpenHandle
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 PREVIEW_PERIOD_NS = 200_000_000
 """Between two frames of the preview."""
+BOXES_NS = 500_000_000
+"""Boxes of an estimate this far from the frame are not drawn: the faces may be elsewhere."""
 STALE_NS = 2_000_000_000
 """An older preview is removed from the screen."""
 HANG_TIMEOUT_NS = 10_000_000_000
@@ -188,4 +190,8 @@ class ScreenSink:
         frame = self._newest_frame()
         if not width or frame is None or now_ns - frame.t_ns > STALE_NS:
             return view.show_preview(None)
-        return view.show_preview(scale_frame(frame, width, height))
+        newest = self._newest
+        faces: tuple[FaceEstimate, ...] = ()
+        if newest is not None and abs(frame.t_ns - newest[1].t_ns) <= BOXES_NS:
+            faces = newest[1].faces
+        return view.show_preview(scale_frame(frame, width, height, faces))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ....kernels.bgr_image import resize_to_bgr
 from ....kernels.pixels import image_size
-from ...messages import VideoFrame
+from ...messages import FaceEstimate, VideoFrame
 from . import layout
 from .display import Pixels, Rect
 from .scene import MESSAGES, MODALITIES, Scene, capitalise
@@ -177,14 +177,22 @@ class ScreenView:
         self.pixels[rect.y0 : rect.y1, rect.x0 : rect.x1] = color
 
 
-def scale_frame(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint32]:
+def scale_frame(
+    frame: VideoFrame, width: int, height: int, faces: Sequence[FaceEstimate] = ()
+) -> NDArray[np.uint32]:
     """Return the frame mirrored, as large as fits into width x height: uint32 (rows, columns).
 
-    Raises ValueError for an image of a wrong shape or type.
+    A square in the color of its label is drawn around each of the `faces`; the main one, which is
+    the first, has a thicker one. Raises ValueError for an image of a wrong shape or type.
     """
     rows, columns = image_size(frame.image, frame.format)
     scale = min(width / columns, height / rows)
     size = max(1, int(columns * scale)), max(1, int(rows * scale))
     small = resize_to_bgr(frame.image, frame.format, *size, cv2.INTER_AREA)
+    for number, face in reversed(list(enumerate(faces))):
+        x, y, side = (round(length * scale) for length in face.box)
+        accent = MUTED if face.label is None else ACCENTS.get(face.label, OTHER_ACCENT)
+        color = accent & 0xFF, accent >> 8 & 0xFF, accent >> 16
+        cv2.rectangle(small, (x, y), (x + side, y + side), color, 2 if number == 0 else 1)
     bgrx = cv2.cvtColor(cv2.flip(small, 1), cv2.COLOR_BGR2BGRA)
     return bgrx.view(np.uint32)[..., 0] & np.uint32(0xFFFFFF)

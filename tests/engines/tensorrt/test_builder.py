@@ -21,9 +21,10 @@ MB = 1 << 20
 
 
 def test_builder_options(builder: Builder, gpu: FakeGpu) -> None:
-    """Strongly typed, one profile per size, a quarter of the free memory as workspace."""
+    """Strongly typed, one profile per size for all faces of a level, a quarter of the free memory
+    as workspace."""
     builder.prepare()
-    assert gpu.options["profiles"] == [{"image": [1, 3, size, size]} for size in (64, 32)]
+    assert gpu.options["profiles"] == [{"image": [4, 3, size, size]} for size in (64, 32)]
     assert gpu.options["flags"] == 2  # 1 << STRONGLY_TYPED
     assert gpu.options["workspace"] == 1000 * MB
     assert gpu.options["builder_optimization_level"] == 3
@@ -36,7 +37,7 @@ def test_some_levels(builder: Builder, gpu: FakeGpu) -> None:
     """Another engine has their sizes and the best level's, which the golden input has."""
     all_levels = builder.prepare()
     builder.prepare(levels=("full",))
-    assert gpu.options["profiles"] == [{"image": [1, 3, 64, 64]}]
+    assert gpu.options["profiles"] == [{"image": [4, 3, 64, 64]}]
     assert gpu.num_builds == 2
     both = builder.prepare(levels=("low",))
     assert both == BuiltEngine(all_levels.data, all_levels.file, 0.0)

@@ -131,7 +131,7 @@ def test_outputs_are_reused(face: TensorRTEngine) -> None:
 
 def test_each_size_has_its_buffers(face: TensorRTEngine, bundle: Bundle) -> None:
     """Quality levels can alternate."""
-    assert face.shapes == ((1, 3, 64, 64), (1, 3, 32, 32))
+    assert face.shapes == ((4, 3, 64, 64), (4, 3, 32, 32))
     for seed, size in enumerate([64, 32, 64, 32, 32, 64]):
         assert_equals_onnx(face, bundle, {"image": make_image(seed, size)})
 
@@ -207,6 +207,28 @@ def test_wrong_thread(face: TensorRTEngine) -> None:
     """An EngineError instead of a crash in the driver."""
     with ThreadPoolExecutor() as pool, pytest.raises(EngineError, match="face fp32"):
         pool.submit(face.infer, {"image": make_image()}).result()
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4])
+def test_several_faces_are_one_run(
+    face: TensorRTEngine, bundle: Bundle, gpu: FakeGpu, rows: int
+) -> None:
+    """Each number of faces that a level allows is one launch of a graph of its own, and the
+    numbers may alternate."""
+    buffers = {count: OnDevice(gpu, (count, 3, 64, 64)) for count in (1, rows)}
+    for seed in range(3):
+        for count, buffer in buffers.items():
+            images = np.concatenate([make_image(10 * seed + n) for n in range(count)])
+            take_calls(gpu)
+            feed = {"image": buffer.write(images)}
+            assert_equals_onnx(face, bundle, feed, {"image": images})
+    assert take_calls(gpu).count("cuGraphLaunch") == 1
+
+
+def test_more_faces_than_a_level_has(face: TensorRTEngine, bundle: Bundle) -> None:
+    """They run row by row."""
+    images = np.concatenate([make_image(n) for n in range(5)])
+    assert_equals_onnx(face, bundle, {"image": images})
 
 
 def test_size_without_a_profile(face: TensorRTEngine) -> None:
@@ -292,7 +314,7 @@ def test_closed_engine(face: TensorRTEngine, gpu: FakeGpu) -> None:
     take_calls(gpu)
     face.close()
     face.close()
-    assert Counter(take_calls(gpu)) == {"cuGraphExecDestroy": 1, "free": 2, "cuEventDestroy_v2": 1}
+    assert Counter(take_calls(gpu)) == {"cuGraphExecDestroy": 1, "free": 8, "cuEventDestroy_v2": 1}
     assert gpu.graphs == {}
     with pytest.raises(EngineError, match="face fp32"):
         face.infer({"image": make_image()})
@@ -302,14 +324,14 @@ def test_engine_of_all_levels_serves_one(bundle: Bundle, gpu: FakeGpu) -> None:
     """A run at one level uses the engine of `emotion-edge build`, but not the reverse."""
     best, small = (BuildOptions((level.name,)) for level in bundle.manifest.levels)
     with open_tensorrt(bundle, "face", "fp32", best) as engine:
-        assert engine.shapes == ((1, 3, 64, 64),)
+        assert engine.shapes == ((4, 3, 64, 64),)
     with open_tensorrt(bundle, "face", "fp32") as engine:
-        assert engine.shapes == ((1, 3, 64, 64), (1, 3, 32, 32))
+        assert engine.shapes == ((4, 3, 64, 64), (4, 3, 32, 32))
     assert gpu.num_builds == 2
     for options in (best, small):
         with open_tensorrt(bundle, "face", "fp32", options) as engine:
             assert engine.build_seconds == 0
-            assert engine.shapes == ((1, 3, 64, 64), (1, 3, 32, 32))
+            assert engine.shapes == ((4, 3, 64, 64), (4, 3, 32, 32))
             assert engine.infer({"image": make_image(size=32)})["logits"].shape == (1, 7)
     assert gpu.num_builds == 2
     open_tensorrt(bundle, "face", "fp32", best, force=True).close()

@@ -67,7 +67,7 @@ def test_shipped_bundle(capsys: pytest.CaptureFixture[str], tmp_path: Path, cach
     levels = load_bundle(DEFAULT_BUNDLE).manifest.levels
     assert [row["name"] for row in figures["levels"]] == [level.name for level in levels]
     for level, row, entry in zip(levels, figures["levels"], stored["levels"], strict=True):
-        assert entry == {name: row[name] for name in ("name", *MS)}
+        assert entry == {name: row[name] for name in ("name", *MS, "more_face_ms")}
         assert find_row(lines, level.name)[1:4] == [f"{row[name]:.2f}" for name in MS]
         assert level.voice or row["voice_ms"] == 0
         assert row["full_ms"] == pytest.approx(sum(row[name] for name in MS), abs=1e-3)
@@ -86,7 +86,8 @@ def test_run_uses_the_stored_profile(
         preprocessor = CpuPreprocessor(manifest.image, manifest.mel)
         costs = profile_levels(ProfileSetup(runtime.bundle, runtime.levels, preprocessor, 0, clock))
     assert list(cache.iterdir()) == [file]
-    assert [asdict(cost) for cost in costs] == json.loads(file.read_bytes())["levels"]
+    stored = json.loads(file.read_bytes())["levels"]
+    assert [asdict(cost) for cost in costs] == [{**entry, "max_faces": 4} for entry in stored]
 
 
 def test_profile_is_always_measured_again(
@@ -197,6 +198,8 @@ def test_load_of_a_level() -> None:
     rows = figures(HIGH, slow, mute)
     assert [row["load_ms_per_s"] for row in rows] == [30 * 7 + 5 * 3, 4 * 7 + 4 * 3, 10 * 7]
     assert [row["full_ms"] for row in rows] == [10, 10, 7]
+    crowd = Level("crowd", 64), LevelCost("crowd", 1, 6, 3, 5, 3)
+    assert [row["full_faces_ms"] for row in figures(crowd, mute)] == [20, 7]
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,11 @@ class Room:
         t_ns = self.clock.now_ns()
         frame = VideoFrame(t_ns, self.frames, image)  # type: ignore[arg-type]
         runtime = self.runtime
-        box, voice_due = runtime.face_tracker.box_for(frame), runtime.pipeline.is_voice_due(t_ns)
-        window = runtime.synchroniser.window(t_ns, frame, box, voice_due)
+        faces, voice_due = (
+            runtime.face_tracker.faces_for(frame),
+            runtime.pipeline.is_voice_due(t_ns),
+        )
+        window = runtime.synchroniser.window(t_ns, frame, faces, voice_due)
         runtime.process(window, t_ns, t_ns, [self.sink])
         if self.frames % (FPS // 8) == 0:
             runtime.face_tracker.track(frame)
@@ -156,7 +159,7 @@ def test_voice_from_before_the_indicator_was_off(
     if closed:
         source = ReconnectingAudio("microphone", open_microphone, room.clock, waiting)
     run = LiveRun(configure("demo"), [])
-    run._capture_audio(source, indicator, room.runtime.synchroniser, alone=False)  # type: ignore[arg-type]
+    run._capture_audio(source, indicator, room.runtime.synchroniser)  # type: ignore[arg-type]
     before = [e for e in room.sink.estimates if e.t_ns < indicator.out_ns]
     after = room.sink.estimates[len(before) :]
     assert before[-1].voice is not None

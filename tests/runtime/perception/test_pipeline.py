@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from emotion_edge.engines.base import Arrays, TensorSpec
 from emotion_edge.engines.bundles import LABELS, FusionEntry, Level, Manifest, ModelEntry
 from emotion_edge.engines.face_tracker import FaceBox
+from emotion_edge.engines.speech_tracker import Speech, SpeechTracker
 from emotion_edge.kernels import Box
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.runtime.clock import FakeClock
@@ -19,7 +20,7 @@ from emotion_edge.runtime.messages import Estimate, VideoFrame, Window
 from emotion_edge.runtime.perception.pipeline import Pipeline
 
 MS = 1_000_000
-FACE_MS, VOICE_MS, FUSION_MS, CROP_MS, LEVELS_MS = 7, 11, 13, 2, 5
+FACE_MS, VOICE_MS, FUSION_MS, CROP_MS, SPEECH_MS = 7, 11, 13, 2, 5
 HAPPY = [0.0, 0, 0, 9, 0, 0, 0]
 SAD = [0.0, 0, 0, 0, 9, 0, 0]
 FEAR = [0.0, 0, 9, 0, 0, 0, 0]
@@ -39,16 +40,17 @@ class ScriptedEngine:
         self._clock = clock
         self._takes_ms = takes_ms
         self._buffers = {
-            "logits": np.zeros((1, len(LABELS)), np.float32),
-            "embedding": np.ones((1, 256), np.float32),
-            "weights": np.array([[0.25, 0.75]], np.float32),
+            "logits": np.zeros((4, len(LABELS)), np.float32),
+            "embedding": np.ones((4, 256), np.float32),
+            "weights": np.array([[0.25, 0.75]] * 4, np.float32),
         }
 
     def infer(self, feed: Arrays) -> Arrays:
         self.feeds.append(feed)
         self._clock.advance(self._takes_ms * MS)
-        self._buffers["logits"][0] = self.logits
-        return self._buffers
+        rows = len(next(iter(feed.values())))
+        self._buffers["logits"][:] = self.logits
+        return {name: array[:rows] for name, array in self._buffers.items()}
 
     def warm_up(self, feed: Arrays) -> None: ...
 
@@ -71,7 +73,6 @@ class ScriptedPreprocessor:
     spec = MelSpec()
 
     def __init__(self, clock: FakeClock) -> None:
-        self.loud_db = -20.0
         self.crops: list[tuple[list[Box], int, str]] = []
         self._clock = clock
 
@@ -85,8 +86,7 @@ class ScriptedPreprocessor:
         return 0
 
     def levels_db(self, end_column: int | None = None) -> NDArray[np.float32]:
-        self._clock.advance(LEVELS_MS * MS)
-        return np.where(np.arange(300) % 60 < 30, self.loud_db, -80.0).astype(np.float32)
+        return np.full(300, -20.0, np.float32)
 
     def window(self, end_column: int | None = None) -> tuple[Any, Any]:
         return np.full((1, 64, 300), end_column, np.float32), np.ones((1, 300), np.float32)
@@ -104,6 +104,18 @@ class ScriptedPreprocessor:
         return np.zeros((len(boxes), 3, size_px, size_px), np.float32)
 
 
+class ScriptedTracker:
+    """Says `speech` of every moment, and takes its time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.speech = Speech(0.9, True)
+        self._clock = clock
+
+    def find(self, sample: float) -> Speech:
+        self._clock.advance(SPEECH_MS * MS)
+        return self.speech
+
+
 class Bench:
     """A pipeline with all its parts in reach."""
 
@@ -113,6 +125,7 @@ class Bench:
         smoothing_s: float = 0.0,
         modalities: tuple[str, ...] = ("face", "voice"),
         fusion: FusionEntry | None = None,
+        max_faces: int = 1,
     ) -> None:
         models = {
             name: ModelEntry(f"{name}.onnx", 1.0, weight, [0.0] * 7)
@@ -137,6 +150,7 @@ class Bench:
         self.voice = ScriptedEngine(SAD, self.clock, VOICE_MS)
         self.fusion = ScriptedEngine(FEAR, self.clock, FUSION_MS)
         self.preprocessor = ScriptedPreprocessor(self.clock)
+        self.tracker = ScriptedTracker(self.clock)
         engines = {"face": self.face, "voice": self.voice, "fusion": self.fusion}
         networks = (*modalities, "fusion") if fusion else modalities
         self.pipeline = Pipeline(
@@ -146,10 +160,17 @@ class Bench:
             level,
             self.clock,
             smoothing_s,
+            max_faces=max_faces,
+            speech=cast(SpeechTracker, self.tracker),
         )
 
     def estimate(
-        self, t_ms: float, face: bool = True, audio: bool = True, frame: bool = True
+        self,
+        t_ms: float,
+        face: bool = True,
+        audio: bool = True,
+        frame: bool = True,
+        faces: tuple[FaceBox, ...] = (),
     ) -> Estimate:
         """The estimate for a frame captured at `t_ms`, received 1 ms later and synchronised 3 ms
         after that."""
@@ -157,9 +178,9 @@ class Bench:
         now_ns = self.clock.now_ns()
         self.clock.advance(4 * MS)
         image = VideoFrame(t_ns, round(t_ms), np.zeros((9, 9, 3), np.uint8)) if frame else None
-        box = FaceBox(1, 2, 3, 1.0, t_ns, roll=0.4) if face else None
+        boxes = faces or ((FaceBox(1, 2, 3, 1.0, t_ns, 0.4, "anna"),) if face else ())
         due = self.pipeline.is_voice_due(t_ns)
-        window = Window(t_ns, image, box, 0.0, 500 if audio else None, 5 * MS, 0, due)
+        window = Window(t_ns, image, boxes, 0.0, 500 if audio else None, 5 * MS, 0, due)
         return self.pipeline.estimate(window, now_ns, now_ns + MS)
 
 
@@ -200,12 +221,26 @@ def test_estimate_of_nothing() -> None:
 
 
 def test_silence_is_no_voice() -> None:
-    """Audio below the level does not reach the network."""
+    """Audio without enough speech does not reach the network."""
     bench = Bench()
-    bench.preprocessor.loud_db = -56.0
+    bench.tracker.speech = Speech(0.4, False)
     estimate = bench.estimate(0)
-    assert estimate.voice is None
+    assert (estimate.voice, estimate.voice_activity) == (None, 0.4)
     assert bench.voice.feeds == []
+
+
+@pytest.mark.parametrize("fusion", [None, FUSION])
+def test_voice_ends_with_the_speech(fusion: FusionEntry | None) -> None:
+    """At the next frame, long before the voice network is due again."""
+    bench = Bench(Level("slow", 64, voice_hop_ms=2000), fusion=fusion)
+    estimate = bench.estimate(0)
+    assert (estimate.voice is not None, estimate.voice_activity) == (True, 0.9)
+    bench.tracker.speech = Speech(0.2, False)
+    estimate = bench.estimate(33)
+    assert estimate.voice is None
+    if fusion is not None:
+        assert not bench.fusion.feeds[-1]["voice_mask"].any()
+    assert bench.estimate(66, face=False).label is None
 
 
 @pytest.mark.parametrize("modality", ["face", "voice"])
@@ -249,7 +284,7 @@ def test_probabilities_outlive_the_output_buffer() -> None:
     bench = Bench()
     voice = bench.estimate(0).voice
     bench.voice.logits = HAPPY
-    bench.voice.infer({})
+    bench.voice.infer(bench.voice.feeds[-1])
     assert bench.estimate(100).voice == voice
 
 
@@ -274,8 +309,8 @@ def test_non_finite_outputs_are_counted() -> None:
 @pytest.mark.parametrize(
     ("options", "stages_ms"),
     [
-        ({}, {"preprocess": CROP_MS + LEVELS_MS, "face": FACE_MS, "voice": VOICE_MS}),
-        ({"face": False}, {"preprocess": LEVELS_MS, "face": 0, "voice": VOICE_MS}),
+        ({}, {"preprocess": CROP_MS + SPEECH_MS, "face": FACE_MS, "voice": VOICE_MS}),
+        ({"face": False}, {"preprocess": SPEECH_MS, "face": 0, "voice": VOICE_MS}),
         ({"audio": False}, {"preprocess": CROP_MS, "face": FACE_MS, "voice": 0}),
         ({"face": False, "audio": False}, {"preprocess": 0, "face": 0, "voice": 0}),
     ],
@@ -316,3 +351,44 @@ def test_wipe() -> None:
     bench.estimate(0)
     bench.pipeline.wipe()
     assert bench.estimate(33, face=False).voice is None
+
+
+# Several faces
+
+
+def crowd(*names: str) -> tuple[FaceBox, ...]:
+    return tuple(FaceBox(10 * n, 20, 30, 0.5, 0, 0.1 * n, name) for n, name in enumerate(names))
+
+
+def test_all_faces_in_one_call_of_the_network() -> None:
+    """Each has its box, score and result in the estimate, the main one first."""
+    bench = Bench(max_faces=4)
+    estimate = bench.estimate(0, faces=crowd("anna", "ben", "carl"))
+    (feed,) = bench.face.feeds
+    assert feed["image"].shape == (3, 3, 64, 64)
+    assert [face.id for face in estimate.faces] == ["anna", "ben", "carl"]
+    assert [face.box for face in estimate.faces] == [(0, 20, 30), (10, 20, 30), (20, 20, 30)]
+    assert {face.score for face in estimate.faces} == {0.5}
+    main, *others = estimate.faces
+    assert main.label == estimate.label == "sad", "fused with the voice"
+    assert main.confidence == estimate.confidence
+    assert main.probabilities == estimate.probabilities
+    assert [face.label for face in others] == ["happy", "happy"]
+    assert others[0].probabilities == pytest.approx(estimate.face)
+
+
+@pytest.mark.parametrize(("max_faces", "of_level", "count"), [(4, 2, 2), (2, 4, 2), (1, 4, 1)])
+def test_most_faces(max_faces: int, of_level: int, count: int) -> None:
+    """The smaller of the two limits."""
+    bench = Bench(Level("high", 64, faces=of_level), max_faces=max_faces)
+    estimate = bench.estimate(0, faces=crowd("anna", "ben", "carl"))
+    assert [face.id for face in estimate.faces] == ["anna", "ben", "carl"][:count]
+    assert len(bench.face.feeds[0]["image"]) == count
+
+
+def test_no_faces_without_a_frame() -> None:
+    """An estimate from audio alone lists none."""
+    bench = Bench()
+    assert len(bench.estimate(0).faces) == 1
+    assert bench.estimate(33, frame=False).faces == ()
+    assert bench.estimate(66, face=False).faces == ()

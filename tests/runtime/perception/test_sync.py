@@ -42,7 +42,7 @@ def mel() -> StreamingLogMel:
 
 def test_no_audio_yet(mel: StreamingLogMel) -> None:
     """Frames before any audio have no window, no sample and no skew."""
-    window = make_synchroniser(mel).window(SECOND, None, None, voice_due=True, dropped_frames=2)
+    window = make_synchroniser(mel).window(SECOND, None, (), voice_due=True, dropped_frames=2)
     assert (window.audio_sample, window.end_column, window.skew_ns) == (None, None, 0)
     assert window.dropped_frames == 2
 

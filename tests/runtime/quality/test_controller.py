@@ -115,7 +115,7 @@ def test_frame_without_networks_does_not_change_the_slow_down() -> None:
     for number in range(3000):
         work_ms = 0.5 * math.exp(chance.gauss(0, 1))
         switch = controller.observe(
-            plant.t_ns + number * SECOND // 30, 0.5, work_ms, face=False, voice=False
+            plant.t_ns + number * SECOND // 30, 0.5, work_ms, faces=0, voice=False
         )
         assert switch is None
 
@@ -320,7 +320,7 @@ def test_steady_load_causes_no_oscillation(
     fits = [
         level
         for level, cost in enumerate(COSTS)
-        if (wait_ms + cost.full_ms * factor) * math.exp(3 * scatter) < 0.9 * BUDGET_MS
+        if (wait_ms + cost.full_ms() * factor) * math.exp(3 * scatter) < 0.9 * BUDGET_MS
     ]
     if fits:
         before, plant.misses = plant.frames, 0
@@ -330,3 +330,44 @@ def test_steady_load_causes_no_oscillation(
     if plant.controller.level:  # the hold time may be long
         plant.run(600)
     assert plant.controller.level == 0
+
+
+# Several faces
+
+CROWD_COSTS = [
+    LevelCost("high", 0.5, 10.0, 6.0, 9.0, 4),
+    LevelCost("low", 0.5, 10.0, 6.0, 9.0, 2),
+    LevelCost("minimal", 0.5, 2.0, 0.0, 2.0, 1),
+]
+
+
+def show_faces(controller: QualityController, t_s: float, present: int) -> str:
+    """The levels visited in a second with so many faces, the work exactly as measured."""
+    visited = [CROWD_COSTS[controller.level].name]
+    for n in range(30):
+        cost = CROWD_COSTS[controller.level]
+        faces, t_ns = min(present, cost.max_faces), round((t_s + n / 30) * SECOND)
+        work_ms = cost.expected_ms(faces, n % 6 == 0)
+        if controller.observe(t_ns, 0.5, work_ms, faces, n % 6 == 0, present) is not None:
+            visited.append(CROWD_COSTS[controller.level].name)
+    return " ".join(visited)
+
+
+def test_more_faces_step_down_and_fewer_step_up() -> None:
+    """Four faces do not fit the budget at the best level, two do. The level that runs on two of
+    them does not make it forget the others."""
+    controller = QualityController(CROWD_COSTS, BUDGET_MS)
+    assert show_faces(controller, 0, 1) == "high"
+    assert show_faces(controller, 1, 2) == "high"
+    assert show_faces(controller, 2, 4) == "high low"
+    for second in range(3, 63):
+        assert show_faces(controller, second, 4) == "low"
+    seconds = [show_faces(controller, second, 1) for second in range(63, 73)]
+    assert "low high" in seconds
+
+
+def test_cost_of_faces() -> None:
+    """Those beyond the limit of the level cost nothing."""
+    cost = CROWD_COSTS[1]
+    assert [cost.expected_ms(faces, False) for faces in (0, 1, 2, 3)] == [0.5, 10.5, 19.5, 19.5]
+    assert (cost.full_ms(), cost.full_ms(0), cost.full_ms(9)) == (16.5, 16.5, 25.5)

@@ -47,7 +47,7 @@ class SlowPreprocessor(CpuPreprocessor):
         device_ptr: int = 0,
     ) -> NDArray[np.float32]:
         if self.clock is not None:
-            self.clock.advance(CROP_MS * MS)
+            self.clock.advance(CROP_MS * len(boxes) * MS)
         return super().faces(image, boxes, size_px, pixel_format, device_ptr)
 
 
@@ -77,16 +77,29 @@ class Bench:
 def test_costs_are_exact(bundle: Bundle) -> None:
     """The costs are the durations of the parts, split as in `LevelCost`."""
     assert Bench(bundle).measure(HIGH, MEDIUM, SILENT) == (
-        LevelCost("high", CROP_MS, 8, VOICE_MS),
-        LevelCost("medium", CROP_MS, 6, VOICE_MS),
-        LevelCost("silent", CROP_MS, 6, 0),
+        LevelCost("high", CROP_MS, 8, VOICE_MS, CROP_MS, 4),
+        LevelCost("medium", CROP_MS, 6, VOICE_MS, CROP_MS, 4),
+        LevelCost("silent", CROP_MS, 6, 0, CROP_MS, 4),
     )
+
+
+def test_cost_of_more_faces(bundle: Bundle) -> None:
+    """All that they take longer, for each; nothing at a level of one face. Levels of one cost
+    share the measurement, and each has its own limit."""
+    two, one = Level("two", 64, faces=2), Level("one", 56, faces=1)
+    bench = Bench(bundle)
+    assert bench.measure(two, one) == (
+        LevelCost("two", CROP_MS, 8, VOICE_MS, CROP_MS, 2),
+        LevelCost("one", CROP_MS, 7, VOICE_MS, 0, 1),
+    )
+    costs = Bench(bundle).measure(Level("one", 64, faces=1), Level("all", 64, faces=16))
+    assert [(cost.more_face_ms, cost.max_faces) for cost in costs] == [(CROP_MS, 1), (CROP_MS, 16)]
 
 
 def test_voice_network_is_not_measured_for_levels_without_voice(bundle: Bundle) -> None:
     """It does not run at all."""
     bench = Bench(bundle)
-    assert bench.measure(SILENT) == (LevelCost("silent", CROP_MS, 6, 0),)
+    assert bench.measure(SILENT) == (LevelCost("silent", CROP_MS, 6, 0, CROP_MS, 4),)
     assert bench.voice.num_runs == 0
 
 
@@ -117,8 +130,8 @@ def test_bundle_with_one_network(bundle: Bundle, missing: str) -> None:
     """A missing network costs nothing."""
     bench = Bench(bundle)
     del bench.engines[missing]
-    without_face = LevelCost("high", 0.001, 0, VOICE_MS)
-    without_voice = LevelCost("high", CROP_MS, 8, 0)
+    without_face = LevelCost("high", 0.001, 0, VOICE_MS, 0, 4)
+    without_voice = LevelCost("high", CROP_MS, 8, 0, CROP_MS, 4)
     assert bench.measure(HIGH) == (without_face if missing == "face" else without_voice,)
 
 
@@ -139,7 +152,7 @@ def test_measurement_leaves_no_audio(bundle: Bundle, fails: bool) -> None:
 def test_disturbances_are_left_out(bundle: Bundle) -> None:
     """Two frames of three that take ten times as long do not change the cost."""
     (cost,) = Bench(bundle, lambda _, run: 8 if run % 3 == 0 else 80).measure(HIGH, seconds=5)
-    assert cost == LevelCost("high", CROP_MS, 8, VOICE_MS)
+    assert cost == LevelCost("high", CROP_MS, 8, VOICE_MS, CROP_MS, 4)
 
 
 def test_fast_outliers_are_left_out(bundle: Bundle) -> None:
@@ -159,7 +172,7 @@ def test_duration_of_the_measurement(bundle: Bundle) -> None:
     """It lasts `seconds` and the rest of the round."""
     bench = Bench(bundle)
     bench.measure(HIGH, MEDIUM, seconds=0.5)
-    round_ms = 2 * 2 * (2 * CROP_MS + VOICE_MS) + 4 * 8 + 4 * 6
+    round_ms = 2 * 2 * (2 * CROP_MS + VOICE_MS) + 2 * 4 * CROP_MS + 5 * 8 + 5 * 6
     assert 500 <= bench.clock.now_ns() / MS < 500 + round_ms
 
 
@@ -175,5 +188,5 @@ def test_a_clock_that_stands_still(bundle: Bundle) -> None:
     bench = Bench(bundle, lambda *_: 0)
     bench.preprocessor.clock = None
     (cost,) = bench.measure(SILENT)
-    assert cost == LevelCost("silent", 0.001, 0, 0)
+    assert cost == LevelCost("silent", 0.001, 0, 0, 0, 4)
     assert bench.face.num_runs == MAX_ROUNDS * FRAMES_PER_ROUND

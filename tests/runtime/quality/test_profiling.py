@@ -93,8 +93,8 @@ class Machine:
 
 def costs(slow_down: float = 1.0) -> tuple[LevelCost, ...]:
     return (
-        LevelCost("high", 0.001, 8 * slow_down, VOICE_MS * slow_down),
-        LevelCost("low", 0.001, 6 * slow_down, 0),
+        LevelCost("high", 0.001, 8 * slow_down, VOICE_MS * slow_down, 0, 4),
+        LevelCost("low", 0.001, 6 * slow_down, 0, 0, 4),
     )
 
 
@@ -127,8 +127,14 @@ def test_what_is_stored(machine: Machine) -> None:
     assert machine.file.name.startswith("levels-null-")
     assert machine.folder.stat().st_mode & 0o777 == 0o700
     stored = machine.stored
-    assert (stored["measured"], stored["format"]) == ("start", 1)
-    assert stored["levels"][1] == {"name": "low", "base_ms": 0.001, "face_ms": 6, "voice_ms": 0}
+    assert (stored["measured"], stored["format"]) == ("start", 2)
+    assert stored["levels"][1] == {
+        "name": "low",
+        "base_ms": 0.001,
+        "face_ms": 6,
+        "voice_ms": 0,
+        "more_face_ms": 0,
+    }
     assert stored["measured_of"]["cores_usable"] == str(len(os.sched_getaffinity(0)))
     assert "null fp32" in stored["measured_of"]["levels"]
 
@@ -253,7 +259,7 @@ LOW = cost(name="low")
     "fields",
     [
         {"key": "0" * 64},
-        {"format": 2},
+        {"format": 1},
         {"levels": [LOW, cost()]},
         {"levels": [cost()]},
         {"levels": []},

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion_edge.runtime.messages import SinkClosed
+from emotion_edge.runtime.messages import FaceEstimate, SinkClosed
 from emotion_edge.runtime.sinks.jsonl import JsonlSink, encode_estimate
 
 from ... import processes
@@ -56,6 +56,35 @@ def test_line_has_the_frozen_keys() -> None:
         ("latency_ms", 12.346),
         ("stages_ms", {"wait": 0.001, "face": 8.765}),
         ("level", "full"),
+        ("faces", []),
+        ("voice_activity", 0.0),
+    ]
+
+
+def test_faces_of_a_line() -> None:
+    """Each with its box in pixels and its own result, null where it abstained."""
+    anna = FaceEstimate(
+        "kqwxyz", (10.123, -3.0, 99.96), 0.9, "happy", 0.8, {"happy": 0.8, "sad": 0.2}
+    )
+    ben = FaceEstimate("abcdef", (300.0, 3.0, 80.0), np.float32(0.5), None, 0.0, {})
+    fields = json.loads(encode_estimate(replace(ESTIMATE, faces=(anna, ben))))
+    assert [list(face.items()) for face in fields["faces"]] == [
+        [
+            ("id", "kqwxyz"),
+            ("box", [10.1, -3.0, 100.0]),
+            ("score", 0.9),
+            ("label", "happy"),
+            ("confidence", 0.8),
+            ("probabilities", {"happy": 0.8, "sad": 0.2}),
+        ],
+        [
+            ("id", "abcdef"),
+            ("box", [300.0, 3.0, 80.0]),
+            ("score", 0.5),
+            ("label", None),
+            ("confidence", 0.0),
+            ("probabilities", {}),
+        ],
     ]
 
 

@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 
 from emotion_edge.kernels.pixels import PIXEL_FORMATS, find_format
 from emotion_edge.kernels.reference import to_rgb
-from emotion_edge.runtime.messages import VideoFrame
+from emotion_edge.runtime.messages import FaceEstimate, VideoFrame
 from emotion_edge.runtime.sinks.screen.display import Rect
 from emotion_edge.runtime.sinks.screen.layout import SMALL, Layout, find_unit, fit_notice, lay_out
 from emotion_edge.runtime.sinks.screen.scene import MESSAGES, Scene
-from emotion_edge.runtime.sinks.screen.view import ACCENTS, GROUND, TRACK, ScreenView, scale_frame
+from emotion_edge.runtime.sinks.screen.view import (
+    ACCENTS,
+    GROUND,
+    MUTED,
+    TRACK,
+    ScreenView,
+    scale_frame,
+)
 from emotion_edge.runtime.sinks.screen.widgets import ASCII, Typeface
 
 from ..estimates import FUSED, LABELS, NOTICE
@@ -271,6 +278,25 @@ def test_preview_of_every_format(pixel_format: str) -> None:
     for x, from_x in ((2, 60), (30, 3)):
         rgb = [int(small[12, x]) >> shift & 255 for shift in (16, 8, 0)]
         assert np.abs(np.array(rgb) - wanted[24, from_x]).max() < 3
+
+
+def test_faces_in_the_preview() -> None:
+    """A square around each, mirrored with the image, in the color of its label; the image of the
+    camera is not drawn on, and a face outside it does no harm."""
+    image = np.full((100, 200, 3), 10, np.uint8)
+    anna = FaceEstimate("anna", (20.0, 10.0, 40.0), 0.9, "happy", 0.8, {})
+    ben = FaceEstimate("ben", (120.0, 20.0, 60.0), 0.9, None, 0.0, {})
+    away = FaceEstimate("away", (-500.0, 900.0, 60.0), 0.9, "sad", 0.0, {})
+    for width in (200, 100):
+        small = scale_frame(VideoFrame(0, 0, image), width, 100, (anna, ben, away))
+        scale = width / 200
+        colors = {int(color) for color in np.unique(small)}
+        assert colors == {0x0A0A0A, ACCENTS["happy"], MUTED}
+        rows, columns = np.nonzero(small == ACCENTS["happy"])
+        left = width - 1 - columns.max()
+        assert (left, rows.min()) == pytest.approx((20 * scale, 10 * scale), abs=2)
+        assert columns.max() - columns.min() == pytest.approx(40 * scale, abs=3)
+    assert (image == 10).all()
 
 
 @pytest.mark.parametrize(
