@@ -72,7 +72,7 @@ class Engines(Section, frozen=True):
 
 class Face(Section, frozen=True):
     yunet_file: str = ""
-    """YuNet ONNX file of the face detector; empty: the bundle's, else OpenCV's Haar cascade."""
+    """YuNet ONNX file of the face detector; empty: the bundle's."""
     lost_after_s: Annotated[float, Meta(ge=0, le=60)] = 0.7
     """A face that is not detected for this long is dropped."""
 

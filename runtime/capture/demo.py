@@ -79,8 +79,8 @@ class Demo:
 def draw_face(t_s: float) -> NDArray[np.uint8]:
     """Return the image at `t_s`: uint8 (360, 640, 3) BGR.
 
-    The shading has the contrasts of a Haar cascade for faces: eye sockets and mouth are darker than
-    cheeks, forehead and the bridge of the nose.
+    The shading has the contrasts by which detectors know faces: eye sockets and mouth are darker
+    than cheeks, forehead and the bridge of the nose.
     """
     import cv2
 

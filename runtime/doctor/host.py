@@ -118,7 +118,7 @@ def check_opencv(installed: Collection[str] | None = None) -> Check:
     others = sorted({"opencv-python", "opencv-contrib-python"} & set(names))
     if others and "opencv-python-headless" in names:
         remove = f"pip uninstall {' '.join(others)}"
-        again = "pip install --force-reinstall --no-deps 'opencv-python-headless<5'"
+        again = "pip install --force-reinstall --no-deps opencv-python-headless"
         return Check("opencv", "warn", f"a GUI build is installed too: {remove}, then {again}")
     return Check("opencv", "ok", "one build")
 

@@ -254,6 +254,16 @@ def test_bundle_without_one_takes_the_shipped_one(
         assert opened._path == shipped.path / "face_detector.onnx"
 
 
+def test_shipped_bundle_without_one_is_named(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line with the folder and the setting that helps."""
+    monkeypatch.setattr("emotion_edge.engines.face_detector.DEFAULT_BUNDLE", bundle.path)
+    with pytest.raises(EngineError, match=r"face\.yunet_file") as error:
+        open_detector()
+    assert str(bundle.path) in str(error.value)
+
+
 def test_a_changed_detector_is_refused(bundle: Bundle) -> None:
     """Whose file is the listed one, but whose scores are not: the golden check names the field."""
     entry = add_detector(bundle).manifest.face_detector

@@ -1,4 +1,4 @@
-"""Face detectors: pixel formats, scale, and errors of files."""
+"""YuNet as face detector: pixel formats, tilt, and errors of files."""
 
 from __future__ import annotations
 
@@ -12,28 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.face_detector import HaarDetector, YuNetDetector, open_detector
+from emotion_edge.engines.face_detector import YuNetDetector, open_detector
 from emotion_edge.runtime.capture.demo import draw_face
-
-
-def test_rgb_and_bgr() -> None:
-    """RGB and BGR give the same face, a larger image the same face at its scale."""
-    image = draw_face(1.0)
-    bgr = HaarDetector().detect(image, "bgr8")
-    assert len(bgr) == 1
-    assert HaarDetector().detect(np.ascontiguousarray(image[..., ::-1]), "rgb8") == bgr
-    twice = np.ascontiguousarray(np.repeat(np.repeat(image, 2, axis=0), 2, axis=1))
-    (large,) = HaarDetector().detect(twice, "bgr8")
-    assert (large.x, large.y, large.size) == pytest.approx(
-        (2 * bgr[0].x, 2 * bgr[0].y, 2 * bgr[0].size), rel=0.05
-    )
-
-
-def test_channel_order_is_used() -> None:
-    """Another channel order gives another luma, so another face."""
-    image = draw_face(1.0)
-    image[..., 2] //= 4
-    assert HaarDetector().detect(image, "bgr8") != HaarDetector().detect(image, "rgb8")
 
 
 def to_yuv(bgr: NDArray[np.uint8], pixel_format: str, padding: int) -> NDArray[np.uint8]:
@@ -52,21 +32,6 @@ def to_yuv(bgr: NDArray[np.uint8], pixel_format: str, padding: int) -> NDArray[n
     memory[:, : rows.shape[1]] = rows
     strides = (memory.strides[0], *packed.strides[1:])
     return np.ndarray(packed.shape, np.uint8, buffer=memory, strides=strides)
-
-
-@pytest.mark.parametrize("padding", [0, 6])
-@pytest.mark.parametrize("pixel_format", ["yuyv", "nv12"])
-def test_camera_formats(pixel_format: str, padding: int) -> None:
-    """The face is detected at the same place as in BGR, also with padded rows."""
-    image = draw_face(1.0)
-    (expected,) = HaarDetector().detect(image, "bgr8")
-    raw = to_yuv(image, pixel_format, padding)
-    (face,) = HaarDetector().detect(raw, pixel_format)
-    assert (face.x, face.y, face.size) == pytest.approx(
-        (expected.x, expected.y, expected.size), rel=0.1
-    )
-    with pytest.raises(ValueError, match=pixel_format):
-        HaarDetector().detect(raw[:, :-1] if pixel_format == "nv12" else raw[..., 0], pixel_format)
 
 
 @pytest.fixture
@@ -140,10 +105,8 @@ def test_yunet_says_how_far_the_head_is_tilted(
     assert face.roll == pytest.approx(np.arctan2(15, 30))
 
 
-def test_no_file_means_haar(tmp_path: Path) -> None:
-    """An empty name selects Haar; a missing file is an error."""
-    assert isinstance(open_detector(), HaarDetector)
-    assert isinstance(open_detector(""), HaarDetector)
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    """The file of YuNet."""
     with pytest.raises(EngineError, match=r"yunet\.onnx"):
         open_detector(tmp_path / "yunet.onnx")
 
@@ -167,10 +130,12 @@ def test_not_a_yunet(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(error.value).strip()
 
 
-def test_gray_image_is_refused() -> None:
+def test_gray_image_is_refused(
+    recording_yunet: tuple[YuNetDetector, list[NDArray[np.uint8]]],
+) -> None:
     """The error has the pixel format and the shape."""
     with pytest.raises(ValueError, match=r"bgr8 .*uint8\[50, 50\]"):
-        HaarDetector().detect(np.zeros((50, 50), np.uint8), "bgr8")
+        recording_yunet[0].detect(np.zeros((50, 50), np.uint8), "bgr8")
 
 
 def test_engines_load_no_opencv() -> None:

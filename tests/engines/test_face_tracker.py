@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from emotion_edge.engines.face_detector import (
     Detection,
     Detector,
-    HaarDetector,
     YuNetDetector,
     open_detector,
 )
@@ -138,7 +137,7 @@ def centre_and_side(box: FaceBox) -> NDArray[np.float64]:
     return np.array([box.x + box.size / 2, box.y + box.size / 2, box.size])
 
 
-def test_haar_detects_the_demo_face() -> None:
+def test_shipped_detector_detects_the_demo_face() -> None:
     """The drawn face, through all its expressions, at its place."""
     detector = open_detector("")
     found = 0
@@ -158,24 +157,24 @@ def test_detectors_agree_on_a_real_face(shared_data: Path, name: str) -> None:
     clip = shared_data / "clips" / name
     if not clip.is_file():
         pytest.skip(f"no {clip}")
-    trackers = [FaceTracker(HaarDetector(), 1.0)]
+    trackers = [FaceTracker(open_detector(), 1.0)]
     trackers.append(FaceTracker(YuNetDetector(yunet_file(shared_data)), 1.0))
     distances = []
     for frame in MediaFile(clip).frames():
         if frame.index % 12:
             continue
-        haar, (yunet,) = (face_tracker.track(frame) for face_tracker in trackers)
-        if haar:
-            off = centre_and_side(haar[0]) - centre_and_side(yunet)
+        shipped, (yunet,) = (face_tracker.track(frame) for face_tracker in trackers)
+        if shipped:
+            off = centre_and_side(shipped[0]) - centre_and_side(yunet)
             distances.append(np.abs(off).max() / yunet.size)
     assert len(distances) >= 7
     assert np.median(distances) < 0.12
     assert max(distances) < 0.2
 
 
-@pytest.fixture(params=["haar", "yunet"])
+@pytest.fixture(params=["shipped", "yunet"])
 def detector(request: pytest.FixtureRequest) -> Detector:
-    if request.param == "haar":
+    if request.param == "shipped":
         return open_detector("")
     return open_detector(str(yunet_file(request.getfixturevalue("shared_data"))))
 

@@ -74,7 +74,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--yunet",
         metavar="FILE",
         default="",
-        help="YuNet face detector (default: OpenCV's cascade)",
+        help="YuNet face detector (default: the bundle's)",
     )
     parser.add_argument(
         "--network",

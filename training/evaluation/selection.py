@@ -31,7 +31,7 @@ class Selection:
     modality: str = ""
     """"" for the one with most examples."""
     yunet: str = ""
-    """File of a YuNet face detector; "" for OpenCV's cascade."""
+    """File of a YuNet face detector; "" for the bundle's detector."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.face_detector import (
     Detection,
-    HaarDetector,
 )
 from emotion_edge.engines.face_tracker import FaceTracker
 from emotion_edge.runtime.capture.demo import draw_face
@@ -114,14 +113,14 @@ def test_run_waits_without_delay_when_stopped() -> None:
 def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
     """OpenCV refuses one image: it is logged and the next one is searched."""
 
-    class BlackRefusing(HaarDetector):
+    class BlackRefusing(Script):
         def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
             if not image.any():
                 cv2.cvtColor(image[..., 0], cv2.COLOR_BGR2GRAY)
             return super().detect(image, pixel_format)
 
     clock, stop = FakeClock(), threading.Event()
-    face_tracker = FaceTracker(BlackRefusing(), 0.7)
+    face_tracker = FaceTracker(BlackRefusing([Detection(320, 185, 200, 1.0)]), 0.7)
     good = make_frame(draw_face(0.0), index=1)
     black = make_frame(np.zeros((50, 50, 3), np.uint8))
     frames = iter([black, good])
@@ -167,7 +166,7 @@ def test_network_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> 
 def test_searches_that_fail_for_long_do_not_flood(caplog: pytest.LogCaptureFixture) -> None:
     """A camera whose images OpenCV refuses costs one warning, not eight a second."""
 
-    class Broken(HaarDetector):
+    class Broken(Script):
         def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
             cv2.cvtColor(image[..., 0], cv2.COLOR_BGR2GRAY)
             return []
@@ -182,7 +181,7 @@ def test_searches_that_fail_for_long_do_not_flood(caplog: pytest.LogCaptureFixtu
             stop.set()
         return frame
 
-    FaceSearch(FaceTracker(Broken(), 0.7), FakeClock()).run(newest, stop)
+    FaceSearch(FaceTracker(Broken([]), 0.7), FakeClock()).run(newest, stop)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
