@@ -161,7 +161,7 @@ def test_network_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> 
     FaceSearch(face_tracker, FakeClock()).run(newest, stop)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "faces.onnx: out of memory" in caplog.text
-    assert face_tracker.box is not None
+    assert face_tracker.boxes
 
 
 def test_searches_that_fail_for_long_do_not_flood(caplog: pytest.LogCaptureFixture) -> None:
