@@ -148,19 +148,19 @@ def test_network_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> 
 
     stop = threading.Event()
     face_tracker = FaceTracker(Failing([Detection(50, 50, 20, 1.0)]), 0.7)
-    images = iter([np.zeros((100, 100, 3), np.uint8), np.ones((100, 100, 3), np.uint8)])
+    images = [np.zeros((100, 100, 3), np.uint8), np.ones((100, 100, 3), np.uint8)]
+    frames = iter([make_frame(image, index=index) for index, image in enumerate(images)])
 
     def newest() -> VideoFrame | None:
-        image = next(images, None)
-        if image is None:
+        frame = next(frames, None)
+        if frame is None:
             stop.set()
-            return None
-        return make_frame(image)
+        return frame
 
     FaceSearch(face_tracker, FakeClock()).run(newest, stop)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "faces.onnx: out of memory" in caplog.text
-    assert face_tracker.box is not None
+    assert face_tracker.boxes
 
 
 def test_searches_that_fail_for_long_do_not_flood(caplog: pytest.LogCaptureFixture) -> None:
