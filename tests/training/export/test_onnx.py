@@ -22,6 +22,7 @@ from emotion_edge.training.export.onnx import (
     finish_graph,
     infer_shapes,
     round_to_fp16,
+    shorten_names,
     simplify,
     store_weights_as_fp16,
 )
@@ -173,18 +174,17 @@ def test_exported(nets: dict[str, nn.Module], tmp_path: Path) -> None:
 
 
 def corrupt(name: str, value: float) -> Callable[[onnx.ModelProto], onnx.ModelProto]:
-    """Return a `finish_graph` that fills a bias of the graph with `value`."""
+    """Return a `finish_graph` that first fills a bias of the graph with `value`."""
 
-    def finish_and_corrupt(model: onnx.ModelProto) -> onnx.ModelProto:
-        finished = finish_graph(model)
-        for tensor in finished.graph.initializer:
+    def corrupt_and_finish(model: onnx.ModelProto) -> onnx.ModelProto:
+        for tensor in model.graph.initializer:
             if tensor.name.startswith(name):
                 values = onnx.numpy_helper.to_array(tensor)
                 wrong = np.full(values.shape, value, values.dtype)
                 tensor.CopyFrom(onnx.numpy_helper.from_array(wrong, tensor.name))
-        return finished
+        return finish_graph(model)
 
-    return finish_and_corrupt
+    return corrupt_and_finish
 
 
 @pytest.mark.parametrize(
@@ -296,6 +296,20 @@ def test_finish_graph(wasteful: onnx.ModelProto) -> None:
         np.testing.assert_allclose(
             run_model(finished, batch), run_model(wasteful, batch), rtol=1e-6
         )
+
+
+def test_names_inside_are_short(wasteful: onnx.ModelProto) -> None:
+    """Those of inputs, outputs and nodes stay, and so do the outputs and the known shapes."""
+    names = [node.name for node in wasteful.graph.node]
+    shorter = infer_shapes(wasteful)
+    shorten_names(shorter)
+    onnx.checker.check_model(shorter, full_check=True)
+    assert [node.name for node in shorter.graph.node] == names
+    tensors = {name for node in shorter.graph.node for name in (*node.input, *node.output)}
+    assert {len(name) for name in tensors - {"x", "y"}} == {1}
+    assert {value.name for value in shorter.graph.value_info} <= tensors
+    assert len(shorter.graph.value_info) > 2
+    np.testing.assert_array_equal(run_model(shorter, 2), run_model(wasteful, 2))
 
 
 def test_infer_shapes(wasteful: onnx.ModelProto) -> None:
