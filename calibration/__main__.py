@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 
 from ..engines.base import EngineError
 from ..engines.bundles import BundleError
+from ..training.command_line import run_command_line
 from ..training.errors import DatasetError, TrainingError
 from .commands import compare, folds, quantize, samples, sensitivity
 from .errors import CalibrationError
 
 COMMANDS = (samples, quantize, sensitivity, compare, folds)
 USER_ERRORS = (BundleError, CalibrationError, DatasetError, EngineError, TrainingError)
-EXIT_USER_ERROR = 2
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,14 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    args = build_parser().parse_args(argv)
-    try:
-        code: int = args.run(args)
-    except USER_ERRORS as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return EXIT_USER_ERROR
-    return code
+    return run_command_line(build_parser(), USER_ERRORS, argv)
 
 
 if __name__ == "__main__":

@@ -23,20 +23,9 @@ from ..training.evaluation import (
 )
 from ..training.metrics import score
 from .errors import CalibrationError
+from .options import Limits
 
 PRECISIONS = ("fp32", "fp16", "int8")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a lower precision may lose against FP32."""
-
-    accuracy_drop: float = 0.005
-    agreement: float = 0.98
-    """Smallest share of examples with the same predicted label."""
-    ece_rise: float = 0.02
-    bytes: int = 8_000_000
-    """Largest total of the files that a run at INT8 reads."""
 
 
 @dataclass(frozen=True, slots=True)

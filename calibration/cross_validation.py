@@ -39,7 +39,8 @@ from ..training.recipes import VoiceRecipe, build_voice
 from .accuracy_gate import Row, make_row
 from .divergence import compute_logits
 from .errors import CalibrationError
-from .recipe import CalibrationOptions, calibrate
+from .options import CalibrationOptions
+from .recipe import calibrate
 from .sample_lists import name_voice
 from .samples import Samples, check_samples
 

@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 
 from .divergence import Feeds, open_session, run_session
 from .errors import CalibrationError
+from .options import PLAIN_METHODS
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
-PLAIN_METHODS = ("mse", "percentile", "entropy", "minmax")
-"""Methods that use a tensor's histogram alone."""
-METHODS = ("auto", *PLAIN_METHODS, "answer")
 NUM_BINS = 4096
 NUM_STEPS = 127
 PERCENTILE = 99.99

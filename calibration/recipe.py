@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
-from pathlib import Path
 
 import onnx
 
 from .divergence import LogitDifference
+from .options import PLAIN_METHODS, CalibrationOptions
 from .quantize import quantize, read_network, serialize
-from .ranges import PLAIN_METHODS, Histogram, choose_range, collect_histograms, find_weighted
+from .ranges import Histogram, choose_range, collect_histograms, find_weighted
 from .samples import Samples
 from .sensitivity import (
     LayerSensitivity,
@@ -32,21 +31,6 @@ log = logging.getLogger(__name__)
 BATCH = 32
 NUM_SEARCHED = 256
 """Samples for the search over ranges and layers. Decisions are measured on all samples."""
-MIN_AGREEMENT = 0.985
-"""Smallest agreement with FP32 on the calibration samples. They are harder than live input: most
-are corrupted, and rare labels are as frequent as others."""
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationOptions:
-    """What a user chooses about calibration."""
-
-    method: str = "auto"
-    """One of `ranges.METHODS`. "auto" uses the plain method with the least divergence, and "answer"
-    where even that agrees too little."""
-    min_agreement: float = MIN_AGREEMENT
-    folder: Path | None = None
-    """Folder of the calibration tables; None to calibrate anew each time."""
 
 
 def calibrate(

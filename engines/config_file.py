@@ -6,6 +6,7 @@ that names the key, the value and the allowed values. Runtime and training have 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -42,14 +43,29 @@ def read_config_file(file: Path) -> Tree:
     return tree
 
 
-def apply_override(tree: Tree, setting: str) -> None:
-    """Set "a.b=value", the value in YAML, in `tree`. Raises ConfigError."""
+def list_texts(defaults: Section, prefix: str = "") -> Iterator[str]:
+    """Yield the names, such as "source.name", of the settings that are any text."""
+    types = get_type_hints(type(defaults))
+    for name in defaults.__struct_fields__:
+        value = getattr(defaults, name)
+        if isinstance(value, Section):
+            yield from list_texts(value, f"{prefix}{name}.")
+        elif types[name] is str:
+            yield prefix + name
+
+
+def apply_override(tree: Tree, setting: str, texts: Collection[str] = ()) -> None:
+    """Set "a.b=value" in `tree`, the value in YAML. Raises ConfigError.
+
+    A setting in `texts` takes its value as it is, because any name may be that of a file: in YAML,
+    "a: b #1.mp4" would be something else. Only a whole value in quotes loses them.
+    """
     path, equals, text = setting.partition("=")
     *parents, key = path.strip().split(".")
     if not equals or not all([*parents, key]):
         raise ConfigError(f"--set {setting!r}: wanted a.b=value")
     try:
-        value = _parse_yaml(text)
+        value = _unquote(text) if path.strip() in texts else _parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
     for parent in parents:
@@ -57,6 +73,11 @@ def apply_override(tree: Tree, setting: str) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"--set {setting!r}: {parent} is a value, not a section")
     tree[key] = value
+
+
+def quote(text: str) -> str:
+    """Quote any text as a YAML string."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def explain_problem(origin: str, tree: Tree, defaults: Section, message: str) -> str:
@@ -87,6 +108,19 @@ def explain_problem(origin: str, tree: Tree, defaults: Section, message: str) ->
         choices = get_args(get_type_hints(type(holder))[path.rpartition(".")[2]])
         return f"{origin}: {path} is {value!r}, allowed: {', '.join(map(str, choices))}"
     return f"{origin}: {path} is {value!r}: {problem[0].lower()}{problem[1:]}"
+
+
+def _unquote(text: str) -> str:
+    """Return a text without YAML's quotes; not by YAML, which refuses some characters of names."""
+    if len(text) > 1 and text[0] == text[-1] == "'":
+        inner = text[1:-1].replace("''", "'")
+        return inner if quote(inner) == text else text
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        try:
+            return str(yaml.load(text, Loader=yaml.BaseLoader))
+        except yaml.YAMLError:
+            pass
+    return text
 
 
 def _parse_yaml(text: str) -> Any:

@@ -89,8 +89,8 @@ class Estimator:
     """Turns network outputs into predictions. For one thread.
 
     For each moment call, in this order: `update_faces` if there is a frame, `update_voice` if
-    `is_voice_due`, then `estimate`. Each face has its own smoothing and its own stored embeddings.
-    The main one is fused with the voice.
+    `is_voice_due`, else `drop_voice` if there is no speech any more, then `estimate`. Each face has
+    its own smoothing and its own stored embeddings. The main one is fused with the voice.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Estimator:
     def estimate(self, t_ns: int) -> Prediction:
         """Fuse the main face of `t_ns`, if there is one, with the last voice while it is fresh."""
         if t_ns - self._voice_ns > MAX_VOICE_AGE_NS:
-            self._drop_voice()
+            self.drop_voice()
         voice = self._voice
         rows: list[_Row] = []
         for number, (face_id, person) in enumerate(self._people.items()):
@@ -235,7 +235,8 @@ class Estimator:
         if self._fusion_input is not None:
             self._fusion_input.wipe()
 
-    def _drop_voice(self) -> None:
+    def drop_voice(self) -> None:
+        """Forget the last voice: it is old, or its speaker is silent."""
         if self._voice is not None:
             self._voice = None
             if self._fusion_input is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.spec import MelSpec
 from .base import Arrays, Engine, EngineError
 from .bundles import EMBEDDING_SIZE, FUSION, NUM_GOLDEN_SCORES, Bundle, FusionEntry, Manifest
 
@@ -48,6 +49,11 @@ def golden_input(manifest: Manifest, network: str) -> dict[str, NDArray[np.float
         "mel": _sine(1, mel.num_mels, mel.num_frames),
         "mask": np.ones((1, mel.num_frames), np.float32),
     }
+
+
+def golden_mel(mel: MelSpec, columns: int) -> NDArray[np.float32]:
+    """Return the same formula as input of the voice-activity network: (1, num_mels, columns)."""
+    return _sine(1, mel.num_mels, columns)
 
 
 def _sine(*shape: int) -> NDArray[np.float32]:
@@ -101,6 +107,16 @@ def check_golden_scores(scores: NDArray[np.float32], golden: list[float], path: 
         raise EngineError(
             f"{path}: differs by {difference:.3g} from bundle.json face_detector.golden_scores for"
             f" the golden input, {DETECTOR_TOLERANCE} allowed"
+        )
+
+
+def check_golden_speech(speech: float, golden: float, path: Path) -> None:
+    """Compare the probability of speech in `golden_mel` with the golden one. Raises EngineError."""
+    difference = abs(speech - golden)
+    if not difference <= TOLERANCE:
+        raise EngineError(
+            f"{path}: differs by {difference:.3g} from bundle.json voice_activity.golden_speech for"
+            f" the golden input, {TOLERANCE} allowed"
         )
 
 

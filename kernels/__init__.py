@@ -2,8 +2,9 @@
 
 The door of the folder. `open_preprocessor` picks the backend: `cpu/` or `cuda/`, which nothing
 outside imports. Public modules beside it: `spec` (shape and scaling of a network's input), `pixels`
-(pixel formats), `bgr_image` (frames for OpenCV), `memory` (memory that CPU and GPU share),
-`reference` (the reference implementation). Importing this package loads neither Numba nor CUDA.
+(pixel formats), `bgr_image` (frames for OpenCV), `channel_mixer` (audio channels to one), `memory`
+(memory that CPU and GPU share), `reference` (the reference implementation). Importing this package
+loads neither Numba nor CUDA.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .channel_mixer import ChannelMixer
 from .cpu.cache import can_write, copy_readonly_cache
 from .cuda.device import DEVICE_NODES, PreprocessorError, has_gpu, is_simulated
 from .memory import DeviceArray, Tensor
@@ -25,6 +27,7 @@ __all__ = [
     "DEVICE_NODES",
     "PREPROCESSORS",
     "Box",
+    "ChannelMixer",
     "DeviceArray",
     "ImageSpec",
     "LogMel",
@@ -34,6 +37,7 @@ __all__ = [
     "Tensor",
     "can_write",
     "has_gpu",
+    "open_log_mel",
     "open_preprocessor",
 ]
 
@@ -54,6 +58,7 @@ class LogMel(Protocol):
     def push(self, samples: NDArray[np.float32]) -> int: ...
     def window(self, end_column: int | None = None) -> tuple[Any, Any]: ...
     def levels_db(self, end_column: int | None = None) -> NDArray[np.float32]: ...
+    def wipe(self) -> None: ...
 
 
 class Preprocessor(Protocol):
@@ -101,6 +106,7 @@ def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor
     if name not in PREPROCESSORS:
         raise ValueError(f"preprocessor {name!r} is not one of {', '.join(PREPROCESSORS)}")
     copy_readonly_cache()
+    ChannelMixer(1, mel.sample_rate_hz)  # compiles its kernel, before audio arrives
     # "auto" does not open Numba's simulator: no engine can read its simulated GPU memory.
     if name == "cuda" or (name == "auto" and has_gpu() and not is_simulated()):
         from .cuda.preprocessor import CudaPreprocessor
@@ -114,3 +120,12 @@ def open_preprocessor(name: str, image: ImageSpec, mel: MelSpec) -> Preprocessor
     from .cpu.preprocessor import CpuPreprocessor
 
     return CpuPreprocessor(image, mel)
+
+
+def open_log_mel(spec: MelSpec) -> LogMel:
+    """Open a log-mel on the CPU, for audio beside that of a preprocessor."""
+    copy_readonly_cache()
+    from .cpu.mel import StreamingLogMel, compile_push
+
+    compile_push()
+    return StreamingLogMel(spec)

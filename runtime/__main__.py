@@ -24,6 +24,9 @@ examples:
   emotion-edge run                              camera and microphone, else the demo
   emotion-edge run --source talk.mp4            play a file
   emotion-edge run --source talk.mp4 --pace max --output jsonl:talk.jsonl
+  emotion-edge run --source rtsp://camera/live  a network stream
+  ffmpeg ... | emotion-edge run --source -      a pipe
+  emotion-edge run --source none                a microphone alone
   emotion-edge run --set source.microphone=none --set output.smoothing_s=1
 
 An estimate describes the apparent expression, never what a person feels. No image and no audio is
@@ -80,7 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    from .capture import show_source
     from .live import LiveRun, StoppedDuringStart
+    from .messages import SourceError
     from .replay import run_replay
     from .sinks import SinkClosed, open_sinks
 
@@ -90,18 +95,27 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it would end a replay
         if args.pace == "max":
             try:
-                run_replay(config, sinks.publishers, args.seconds)
+                runtime = run_replay(config, sinks.publishers, args.seconds)
             except SinkClosed:
                 log.info("the reader of the output has closed it")
+                return 0
         else:
             live = LiveRun(config, sinks.publishers, workers=sinks.workers, screens=sinks.screens)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: live.stop())
             signal.signal(signal.SIGUSR1, lambda *_: live.request_trace())
             try:
-                live.run(args.seconds)
+                runtime = live.run(args.seconds)
             except StoppedDuringStart as stopped:
                 log.info("%s", stopped)
+                return 0
+            if not live.source_ended:
+                return 0
+    if args.seconds is None and not runtime.latency.count:
+        raise SourceError(
+            f"source {show_source(config.source.name)} ended before the first estimate, which needs"
+            " a frame or a quarter of a second of audio"
+        )
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import select
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from ..engines.base import EngineError
 from ..engines.bundles import BundleError
+from ..engines.config_file import quote
 from ..kernels import PreprocessorError
 from .config import Config, ConfigError, load_config
 from .messages import SourceError
@@ -30,7 +32,12 @@ ENVIRONMENT_ERRORS = (BundleError, SourceError, EngineError, PreprocessorError, 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `run` and `emotion-bench` share."""
-    parser.add_argument("--source", help="camera, /dev/videoN, demo or a file (default: auto)")
+    parser.add_argument(
+        "--source",
+        metavar="NAME",
+        help="camera, /dev/videoN, none (a microphone alone), demo, a file or FIFO, - (standard"
+        " input), or a URL: rtsp, rtsps, http, https, udp (default: auto)",
+    )
     add_config_arguments(parser)
     parser.add_argument("--seconds", metavar="N", type=positive, help="stop after this long")
 
@@ -69,11 +76,6 @@ def build_config(
     return load_config(args.config, settings)
 
 
-def quote(text: str) -> str:
-    """Quote any text as a YAML string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a command and return its exit code.
 
@@ -95,7 +97,7 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
             raise
         return 0
     except (ConfigError, *ENVIRONMENT_ERRORS) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(re.sub(r"\s*[\r\n]\s*", " ", str(error).strip()), file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ENVIRONMENT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -18,6 +18,7 @@ from ..engines.config_file import (
     Section,
     apply_override,
     explain_problem,
+    list_texts,
     read_config_file,
 )
 
@@ -27,10 +28,11 @@ __all__ = ["Config", "ConfigError", "load_config"]
 class Source(Section, frozen=True):
     name: str = "auto"
     """"auto" (a camera if there is one, else the demo), "camera", "/dev/videoN", "csi://N" (on a
-    Jetson), "demo", or the name of a file."""
+    Jetson), "none" (a microphone alone), "demo", the name of a file or FIFO, "-" (standard input),
+    or the URL of a stream: rtsp, rtsps, http, https, udp. No other source opens a connection."""
     microphone: str = "auto"
-    """Microphone beside a camera: "auto", "none", "default", an index or part of a device's
-    name."""
+    """Microphone beside a camera, or alone: "auto", "none", "default", an index or part of a
+    device's name."""
     microphone_chunk_ms: Annotated[float, Meta(ge=5, le=200)] = 10.0
     """Length of the audio blocks of the driver. Longer blocks lose less audio on a slow machine and
     add delay."""
@@ -42,6 +44,15 @@ class Source(Section, frozen=True):
     """Camera backend. "v4l2": raw frames without a library; "opencv": MJPEG, decoded; "jetson":
     jetson-utils, which csi://N always uses. "auto": v4l2 if the camera has raw frames at the
     requested rate, else opencv."""
+    rotate: Literal[0, 90, 180, 270] = 0
+    """Degrees to turn the picture clockwise, for a camera that is mounted sideways or upside down.
+    Any turn costs a copy of each frame."""
+    mirror: bool = False
+    """Exchange left and right of the picture, after `rotate`."""
+    video_track: Annotated[int, Meta(ge=-1, le=99)] = -1
+    """Video track of a file, counted from 0; -1: the default one, else the best that decodes."""
+    audio_track: Annotated[int, Meta(ge=-1, le=99)] = -1
+    """Audio track of a file, likewise."""
     loop: bool = False
     """Repeat a file from its start when it ends."""
 
@@ -72,8 +83,9 @@ class Faces(Section, frozen=True):
 
 
 class Voice(Section, frozen=True):
-    min_level_db: Annotated[float, Meta(ge=-100, le=0)] = -55.0
-    """Audio whose loud parts stay under this level (dB of full scale) counts as silence."""
+    min_level_db: Annotated[float, Meta(ge=-100, le=0)] = -100.0
+    """Speech whose loud parts stay under this level (dB of full scale) is not used, to leave out
+    people far away; -100: all speech is used."""
 
 
 class Sync(Section, frozen=True):
@@ -171,12 +183,13 @@ class Config(Section, frozen=True):
 
 
 def load_config(file: Path | None, settings: Sequence[str] = ()) -> Config:
-    """Read `file` (YAML) and override it with `settings` ("a.b=value", the value in YAML). Raises
-    ConfigError."""
+    """Read `file` (YAML) and override it with `settings` ("a.b=value", the value a text or YAML).
+    Raises ConfigError."""
     tree = read_config_file(file) if file is not None else {}
     origin = str(file) if file is not None else "configuration"
+    texts = frozenset(list_texts(Config()))
     for setting in settings:
-        apply_override(tree, setting)
+        apply_override(tree, setting, texts)
     try:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
@@ -186,5 +199,9 @@ def load_config(file: Path | None, settings: Sequence[str] = ()) -> Config:
             f"{origin}: profile is {config.profile!r}: refused. Reading emotions of people at work"
             " or in education is prohibited in the EU (AI Act, Regulation (EU) 2024/1689, Article"
             " 5(1)(f)), and this program is not made for it anywhere. Allowed: general"
+        )
+    if config.source.name == config.source.microphone == "none":
+        raise ConfigError(
+            f"{origin}: source.name and source.microphone are both 'none': nothing to read"
         )
     return config

@@ -14,9 +14,11 @@ LONGEST_QUIET_NS = 3_600_000_000_000
 class FaultLog:
     """The log of one fault. One thread writes; any thread may read `fault`.
 
-    The first `CAUSES_AT_ONCE` causes are logged at once. A later cause, or one that returns, is
-    logged only after a quiet time of 1 minute, then 2, 4 ... 60. So a fault whose cause alternates
-    at each attempt does not flood the log, and its newest line is at most an hour out of date.
+    The first `CAUSES_AT_ONCE` beginnings and causes are logged at once. A later one, or a cause
+    that returns, is logged only after a quiet time of 1 minute, then 2, 4 ... 60. So a fault that
+    comes and goes, or whose cause alternates at each attempt, does not flood the log, and its
+    newest line is at most an hour out of date. The end is logged if the fault was. After an hour
+    without a fault the next one is the first again.
     """
 
     def __init__(self, log: logging.Logger, over: str = "", clock: Clock | None = None) -> None:
@@ -28,6 +30,8 @@ class FaultLog:
         self._clock = clock or MonotonicClock()
         self._logged = ""
         self._causes: list[str] = []
+        """Of the beginnings and changes that were logged at once."""
+        self._ended_ns = 0
         self._due_ns = 0
         self._quiet_ns = FIRST_QUIET_NS
 
@@ -35,22 +39,25 @@ class FaultLog:
         """Set the fault to `fault`, its cause in one line, or "" for none. Called at each poll."""
         before, self.fault = self.fault, fault
         if fault and fault != self._logged:
-            if self._is_due(fault):
+            if self._is_due(fault, begins=not before):
                 self._logged = fault
-            else:
-                level = logging.DEBUG
-            self._log.log(level, "%s", fault)
+                self._log.log(level, "%s", fault)
+            elif fault != before:
+                self._log.debug("%s", fault)
         elif before and not fault:
             if self._over:
-                self._log.log(level, "%s", self._over)
+                self._log.log(level if self._logged else logging.DEBUG, "%s", self._over)
             self._logged = ""
+            self._ended_ns = self._clock.now_ns()
+
+    def _is_due(self, cause: str, begins: bool) -> bool:
+        """Return whether `cause` may be logged now, and start the next quiet time if so. `begins`:
+        there was no fault before."""
+        now_ns = self._clock.now_ns()
+        if begins and now_ns - self._ended_ns >= LONGEST_QUIET_NS:
             self._causes.clear()
             self._quiet_ns = FIRST_QUIET_NS
-
-    def _is_due(self, cause: str) -> bool:
-        """Return whether `cause` may be logged now, and start the next quiet time if so."""
-        now_ns = self._clock.now_ns()
-        if cause not in self._causes and len(self._causes) < CAUSES_AT_ONCE:
+        if (begins or cause not in self._causes) and len(self._causes) < CAUSES_AT_ONCE:
             self._causes.append(cause)
         elif now_ns < self._due_ns:
             return False

@@ -198,7 +198,7 @@ def measure_health(
             **{f"{network}_not_finite": count for network, count in non_finite.items()},
         },
         skipped=runtime.rate_limiter.skipped,
-        skew_ms=runtime.skew_ns / 1e6,
+        skew_ms=runtime.skew_ns(now_ns) / 1e6,
         drift_ppm=sync.audio_clock.drift_ppm,
         faults=faults,
         temperature_c=board.temperature_c,

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from ..engines.face_tracker import FaceTracker
 from .capture import Sources, WaitPolicy, open_sources
 from .clock import MonotonicClock
 from .config import Config, ConfigError
@@ -26,7 +25,14 @@ from .messages import (
     SinkClosed,
     VideoSource,
 )
-from .perception import AudioOnlyTimer, FrameRateLimiter, FrameRing, Synchroniser, run_face_tracker
+from .perception import (
+    EstimateTimer,
+    FaceSearch,
+    FrameRateLimiter,
+    FrameRing,
+    Synchroniser,
+    find_shown,
+)
 from .service import (
     HELPER_PRIORITY,
     Indicator,
@@ -80,9 +86,13 @@ class LiveRun:
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
+        self.source_ended = False
+        """The run ended with its source, not by `stop` and not at its time."""
         self._stop = threading.Event()
         self._stopping = False
         self._frames = FrameRing()
+        self._reading: set[str] = set()
+        """Threads whose source goes on. A video may end before its audio, or the reverse."""
         self._clock = MonotonicClock()
         self._failure: BaseException | None = None
         self._trace_writer: TraceWriter | None = None
@@ -100,7 +110,7 @@ class LiveRun:
             self._trace_writer.request()
 
     def run(self, seconds: float | None = None) -> Runtime:
-        """Run until the source ends, `stop`, or `seconds` after the first frame.
+        """Run until the source ends, `stop`, or `seconds` after the first frame or sample.
 
         Raises ConfigError, EngineError, SourceError, IndicatorError, StoppedDuringStart, and any
         error of a thread."""
@@ -122,15 +132,17 @@ class LiveRun:
                 for screen in self._screens:
                     screen.show_preview(self._frames.newest)
             stack.enter_context(gc_frozen(self._config.realtime.freeze))
+            search = FaceSearch(runtime.face_tracker, self._clock)
             threads: list[threading.Thread] = []
             try:
-                self._start_threads(runtime, sources, indicator, monitor, threads)
+                self._start_threads(runtime, search, sources, indicator, monitor, threads)
                 stack.enter_context(realtime_priority(self._config.realtime.priority))
                 watchdog.ready(indicator.fault or f"reading {sources.name}")
                 self._loop(
                     runtime,
+                    search,
                     monitor,
-                    lambda: not indicator.lit or sources.camera_is_reopening,
+                    lambda: not indicator.lit or sources.is_reopening,
                     seconds,
                 )
             except SinkClosed:
@@ -163,12 +175,11 @@ class LiveRun:
                 # `read` may have waited for hours: the indicator is checked after it.
                 if indicator.lit and rate_limiter.accepts(frame.t_ns):
                     self._frames.put(frame)
-        self._frames.end()
 
     def _capture_audio(
-        self, source: AudioSource, indicator: Indicator, synchroniser: Synchroniser, alone: bool
+        self, source: AudioSource, indicator: Indicator, synchroniser: Synchroniser
     ) -> None:
-        """Body of the thread that reads the microphone. `alone`: there is no camera."""
+        """Body of the thread that reads the microphone."""
         with realtime_priority(self._config.realtime.priority):
             while not self._stop.is_set():
                 chunk = source.read()
@@ -176,59 +187,67 @@ class LiveRun:
                     break
                 if indicator.lit:
                     synchroniser.add_audio(chunk)
-        if alone:
-            self._frames.end()
 
-    def _track_faces(self, face_tracker: FaceTracker) -> None:
+    def _search_faces(self, search: FaceSearch) -> None:
         """Body of the thread that searches faces in the newest frame."""
         with realtime_priority(self._config.realtime.priority, HELPER_PRIORITY) as realtime:
             if not realtime:
                 run_in_background()
-            run_face_tracker(face_tracker, self._frames.newest, self._clock, self._stop)
+            search.run(self._frames.newest, self._stop)
 
     def _loop(
         self,
         runtime: Runtime,
+        search: FaceSearch,
         monitor: Monitor,
         idle_expected: Callable[[], bool],
         seconds: float | None,
     ) -> None:
-        """Estimate and publish each newest frame. While frames are missing, estimate from audio.
+        """Estimate and publish each newest frame. While frames are missing, estimate from audio
+        and from the frame that is still shown.
 
         `idle_expected` returns whether there is a known reason for the absence of frames."""
         clock, synchroniser = self._clock, runtime.synchroniser
-        timer = AudioOnlyTimer(clock.now_ns())
-        end_ns: int | None = None
+        timer = EstimateTimer()
         while not self._stop.is_set():
             frame, dropped = self._frames.take(timer.find_wait_ns(clock.now_ns()) / 1e9)
             woke_ns = clock.now_ns()
-            if frame is None:
-                if self._frames.ended:
-                    return
+            if frame is not None:
+                t_ns = timer.time_frame(frame.t_ns, woke_ns, frame.shown_ns)
+                if t_ns is None:
+                    runtime.dropped_frames += dropped + 1
+                    continue
+                captured_ns = frame.t_ns
+            else:
                 if idle_expected():
                     monitor.progress()
-                if woke_ns < timer.due_ns:
-                    continue
-                timer.note_turn(woke_ns)
-                t_ns = synchroniser.newest_audio_ns()
-                if t_ns is None or woke_ns - t_ns > synchroniser.MAX_SKEW_NS:
-                    continue
-            else:
-                t_ns = frame.t_ns
-                timer.note_frame(t_ns, woke_ns)
-            if seconds is not None:
-                end_ns = end_ns or t_ns + round(seconds * 1e9)
-                if t_ns >= end_ns:
+                timer.note_audio(synchroniser.first_audio_ns())
+                ended = self._frames.ended  # read before the audio: nothing comes after it
+                audio_ns = synchroniser.fresh_audio_ns(woke_ns)
+                if ended and (audio_ns is None or audio_ns < timer.due_ns):
+                    self.source_ended = not self._stop.is_set()
                     return
+                if not ended and not timer.is_due(woke_ns):
+                    continue
+                t_ns = timer.time_turn(woke_ns, audio_ns)
+                if t_ns is None:
+                    continue
+                captured_ns = t_ns
+                frame = find_shown(self._frames.newest(), t_ns)
+            if seconds is not None and t_ns - timer.start_ns >= seconds * 1e9:
+                return
             voice_due = runtime.pipeline.is_voice_due(t_ns)
+            if frame is not None:
+                search.refresh(frame)
             faces = runtime.face_tracker.faces_for(frame) if frame is not None else ()
             window = synchroniser.window(t_ns, frame, faces, voice_due, dropped)
-            runtime.process(window, t_ns, woke_ns, self._sinks)
+            runtime.process(window, captured_ns, woke_ns, self._sinks)
             monitor.progress()
 
     def _start_threads(
         self,
         runtime: Runtime,
+        search: FaceSearch,
         sources: Sources,
         indicator: Indicator,
         monitor: Monitor,
@@ -239,20 +258,22 @@ class LiveRun:
         video, audio = sources.video, sources.audio
         if video is not None:
             bodies["video"] = lambda: self._capture_video(video, indicator, runtime.rate_limiter)
-            bodies["face-tracker"] = lambda: self._track_faces(runtime.face_tracker)
+            bodies["face-tracker"] = lambda: self._search_faces(search)
         if audio is not None:
-            bodies["audio"] = lambda: self._capture_audio(
-                audio, indicator, runtime.synchroniser, alone=video is None
-            )
+            bodies["audio"] = lambda: self._capture_audio(audio, indicator, runtime.synchroniser)
+        self._reading = {"video", "audio"} & bodies.keys()
         for name, body in bodies.items():
-            thread = threading.Thread(target=self._guard, args=(body,), name=name, daemon=True)
+            thread = threading.Thread(target=self._guard, args=(name, body), name=name, daemon=True)
             thread.start()
             threads.append(thread)
 
-    def _guard(self, body: Callable[[], None]) -> None:
+    def _guard(self, name: str, body: Callable[[], None]) -> None:
         """Run the body of a thread. Its error ends the run, and `run` raises it."""
         try:
             body()
+            self._reading.discard(name)
+            if not self._reading:
+                self._frames.end()
         except Exception as error:  # noqa: BLE001  `run` raises it
             if not self._stop.is_set():
                 self._failure = error
@@ -308,7 +329,7 @@ class LiveRun:
         self._trace_writer = TraceWriter(runtime.trace, Path(folder)) if folder else None
         components = Components(
             pollable=(indicator, StateDisk()),
-            devices=sources.devices,
+            devices=(*sources.devices, runtime.pipeline),
             workers=self._workers,
             displays=self._screens,
         )

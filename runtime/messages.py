@@ -31,6 +31,8 @@ class VideoFrame:
     """One of `kernels.pixels.PIXEL_FORMATS`: layout, and encoding and range of Y'CbCr."""
     device_ptr: int = 0
     """Address of the first byte of `image` for the GPU; 0 if it cannot read it."""
+    shown_ns: int = 0
+    """How long the source shows it; 0 if that is unknown, as with a camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,11 @@ class AudioChunk:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One frame and the audio that ends at its capture; audio alone while frames are missing."""
+    """One frame and the audio that ends at its capture. While frames are missing, audio alone, or
+    with a frame that is still shown."""
 
     t_ns: int
+    """Capture of the frame; a moment later if it came after an estimate of a later time."""
     frame: VideoFrame | None
     faces: tuple[FaceBox, ...]
     """The main face first."""
@@ -88,8 +92,9 @@ class Estimate:
     """The apparent emotion in one window."""
 
     t_ns: int
+    """As in the window. It increases strictly from one estimate to the next."""
     index: int
-    """`index` of the frame; of the newest frame if the estimate is from audio alone."""
+    """`index` of the frame; of the newest frame if the estimate is made without a new one."""
     label: str | None
     """The likeliest label; None if `abstained`."""
     confidence: float
@@ -106,7 +111,7 @@ class Estimate:
     skew_ns: int
     latency_us: float
     """Time from the capture of the frame until the estimate is ready, publishing excluded. Without
-    a frame: from the capture of the newest sample."""
+    a new frame: from the capture of the newest sample."""
     stages_us: dict[str, float]
     """Duration of each stage of `telemetry.STAGES`. All but "publish" add up to `latency_us`.
     "publish" is the duration of publishing the *previous* estimate, 0 for the first, because that
@@ -115,6 +120,8 @@ class Estimate:
     """Name of the quality level."""
     faces: tuple[FaceEstimate, ...] = ()
     """Each face, the main one first, whose result is that of the whole estimate."""
+    voice_activity: float = 0.0
+    """Probability of speech in the last moments, 0..1; 0 without audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +145,7 @@ class Health:
     skipped: int = 0
     """Frames skipped because the level has a lower frame rate than the camera."""
     skew_ms: float = 0.0
+    """Of the newest window; 0 without audio and while no windows come."""
     drift_ppm: float = 0.0
     """Deviation of the sound card's clock from CLOCK_MONOTONIC."""
     faults: tuple[str, ...] = ()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .capture import merge_events, open_media
+from .capture import Media, merge_events, open_media
 from .clock import MonotonicClock
 from .config import Config
 from .messages import AudioChunk, Sink, VideoFrame
-from .perception import AudioOnlyTimer
+from .perception import EstimateTimer, find_shown
 from .session import Runtime, open_runtime, report_build_progress
 
 
@@ -20,30 +20,18 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
     """Replay until the end of the media or for `seconds` of its time. Raises ConfigError,
     EngineError and SourceError. The clock only measures how long the work takes."""
     clock = MonotonicClock()
-    media = open_media(config.source.name)
+    media = open_media(config.source)
     with open_runtime(config, clock, report_build_progress) as runtime:
         end_ns = None if seconds is None else round(seconds * 1e9)
         track_due_ns = 0
-        timer = AudioOnlyTimer(0)
-        for event in _add_audio_only_turns(merge_events(media, to_last_frame=True), timer):
-            t_ns = event if isinstance(event, int) else event.t_ns
+        searched: VideoFrame | None = None
+        for t_ns, frame in _find_moments(media, runtime):
             if end_ns is not None and t_ns >= end_ns:
                 break
-            if isinstance(event, AudioChunk):
-                runtime.synchroniser.add_audio(event)
-                continue
-            frame = event if isinstance(event, VideoFrame) else None
-            if frame is None:
-                audio_ns = runtime.synchroniser.newest_audio_ns()
-                if audio_ns is None or t_ns - audio_ns > runtime.synchroniser.MAX_SKEW_NS:
-                    continue
-            elif runtime.rate_limiter.accepts(t_ns):
-                timer.note_frame(t_ns, t_ns)
-                if t_ns >= track_due_ns:
-                    runtime.face_tracker.track(frame)
-                    track_due_ns = t_ns + runtime.face_tracker.period_ns
-            else:
-                continue
+            if frame is not None and frame is not searched and t_ns >= track_due_ns:
+                searched = frame
+                runtime.face_tracker.track(frame)
+                track_due_ns = t_ns + runtime.face_tracker.period_ns
             now_ns = clock.now_ns()
             faces = runtime.face_tracker.faces_for(frame) if frame is not None else ()
             voice_due = runtime.pipeline.is_voice_due(t_ns)
@@ -52,12 +40,27 @@ def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = No
     return runtime
 
 
-def _add_audio_only_turns(
-    events: Iterator[VideoFrame | AudioChunk], timer: AudioOnlyTimer
-) -> Iterator[VideoFrame | AudioChunk | int]:
-    """Yield `events`, and between them each time at which `timer` wants an audio-only estimate."""
-    for event in events:
-        while event.t_ns > (due_ns := timer.due_ns):
-            yield due_ns
-            timer.note_turn(due_ns)
-        yield event
+def _find_moments(media: Media, runtime: Runtime) -> Iterator[tuple[int, VideoFrame | None]]:
+    """Yield the time of each estimate and the frame that is shown then, None without one. All
+    audio up to that time is in the synchroniser."""
+    timer, synchroniser = EstimateTimer(), runtime.synchroniser
+    timer.note_audio(0)
+    shown: VideoFrame | None = None
+
+    def find_turns(until_ns: int) -> Iterator[tuple[int, VideoFrame | None]]:
+        while timer.due_ns < until_ns:
+            audio_ns = synchroniser.fresh_audio_ns(timer.due_ns)
+            t_ns = timer.time_turn(timer.due_ns if audio_ns is not None else until_ns, audio_ns)
+            if t_ns is not None:
+                yield t_ns, find_shown(shown, t_ns)
+
+    for event in merge_events(media):
+        yield from find_turns(event.t_ns)
+        if isinstance(event, AudioChunk):
+            synchroniser.add_audio(event)
+        elif runtime.rate_limiter.accepts(event.t_ns):
+            shown = event
+            t_ns = timer.time_frame(event.t_ns, event.t_ns, event.shown_ns)
+            if t_ns is not None:
+                yield t_ns, event
+    yield from find_turns((synchroniser.newest_audio_ns() or 0) + 1)

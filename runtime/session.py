@@ -20,6 +20,7 @@ from ..engines.base import Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
 from ..engines.face_detector import find_min_label_score, open_detector
 from ..engines.face_tracker import FaceTracker
+from ..engines.speech_tracker import open_speech_tracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
@@ -51,6 +52,10 @@ EXTEND_TIMEOUT_S = 60
 seconds."""
 
 
+SKEW_LIFE_NS = 2_000_000_000
+"""A camera of one frame a second still shows its skew at each poll."""
+
+
 @dataclass(slots=True)
 class Runtime:
     """The state that a live run and a replay share. The main thread owns it."""
@@ -70,13 +75,13 @@ class Runtime:
     """None when `level` is configured, and in a replay."""
     level_switches: int = 0
     dropped_frames: int = 0
-    skew_ns: int = 0
-    """Skew of the newest window."""
     on_gpu: bool = False
     """The GPU preprocesses the frames."""
     capture_path: CapturePath | None = None
     """The capture path at the end of a live run; None before, and without a camera."""
     _level_index: int = 0
+    _skew_ns: int = 0
+    """Skew of the newest window."""
     _published_ns: tuple[int, int] = (0, 0)
     """Begin and end of the newest publishing."""
 
@@ -93,6 +98,10 @@ class Runtime:
         """Engine and precision of each network, such as "tensorrt fp16"."""
         engines = self.levels[self._level_index].engines
         return {network: f"{engine.name} {engine.precision}" for network, engine in engines.items()}
+
+    def skew_ns(self, now_ns: int) -> int:
+        """Return the skew of the newest window, 0 if that is long ago at `now_ns`."""
+        return self._skew_ns if now_ns - self._published_ns[1] <= SKEW_LIFE_NS else 0
 
     def use_level(self, index: int) -> None:
         """Switch to level `index` from the next frame on."""
@@ -126,12 +135,12 @@ class Runtime:
             estimate, captured_ns, woke_ns, window.dropped_frames, cause, publish_us=publish_us
         )
         self.dropped_frames += window.dropped_frames
-        self.skew_ns = window.skew_ns
+        self._skew_ns = window.skew_ns
         if self.quality is not None:
             stages_us = estimate.stages_us
             waited_us = stages_us["wait"] + stages_us["sync"]
             work_us = estimate.latency_us - waited_us
-            if window.frame is None:
+            if window.frame is None or captured_ns != window.frame.t_ns:
                 waited_us = 0.0  # it is the age of the newest audio, no delay
             switch = self.quality.observe(
                 now_ns,
@@ -186,6 +195,9 @@ def open_runtime(
                 run_level.engines[network].warm_up(inputs)
         warm_up_several_faces(levels, preprocessor, config.faces.max)
         best = levels[0]
+        speech = open_speech_tracker(bundle) if config.engines.name != "null" else None
+        if speech is not None:
+            stack.callback(speech.wipe)
         pipeline = Pipeline(
             manifest,
             best.engines,
@@ -195,9 +207,10 @@ def open_runtime(
             config.output.smoothing_s,
             config.voice.min_level_db,
             config.faces.max,
+            speech,
         )
         synchroniser = Synchroniser(
-            preprocessor.mel, config.sync.max_wait_ms if controlled else 0.0
+            preprocessor.mel, config.sync.max_wait_ms if controlled else 0.0, speech
         )
         runtime = Runtime(
             choice,

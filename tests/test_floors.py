@@ -138,6 +138,10 @@ MUST_NOT_IMPORT = {
     "runtime/capture": NETWORK,
     "runtime/sinks": NETWORK,
 }
+NETWORK_DOOR = "runtime/capture/stream_input.py"
+"""The one module of capture and sinks that lets FFmpeg open a connection: to the stream whose URL
+the configuration names, and to nothing else. It has no socket of its own."""
+PROTOCOLS = {"http", "https", "rtsp", "rtsps", "tcp", "tls", "udp", "rtp", "rtmp", "srt"}
 ENTRY_POINTS = ("runtime.cli", "runtime.doctor", "runtime.bench")
 """Folders of commands: only `runtime/__main__.py` imports them."""
 
@@ -187,6 +191,23 @@ def test_no_import_cycle() -> None:
     for folder, targets in folders.items():
         targets.discard(folder)
     assert find_cycle(folders) is None
+
+
+def test_only_a_named_stream_opens_a_connection() -> None:
+    """Every file is opened with FFmpeg's own list of permitted protocols, and one module's list has
+    those of a network."""
+    opens, permits = set(), set()
+    for path in list_modules("runtime/capture"):
+        name = path.relative_to(ROOT).as_posix()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) == "av.open":
+                opens.add(name)
+                assert "protocol_whitelist" in path.read_text()
+            text = getattr(node, "value", "") if isinstance(node, ast.Constant) else ""
+            if isinstance(text, str) and len(PROTOCOLS.intersection(text.split(","))) > 1:
+                permits.add(name)
+    assert NETWORK_DOOR in opens
+    assert permits == {NETWORK_DOOR}
 
 
 def test_folders_are_imported_by_their_doors() -> None:

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 
 from ..engines.base import EngineError
 from ..engines.bundles import BundleError
 from ..engines.config_file import ConfigError
-from .commands import default, evaluate, export, models, prepare, train, tune
+from .command_line import run_command_line
+from .commands import (
+    default,
+    evaluate,
+    export,
+    face_detector,
+    models,
+    prepare,
+    train,
+    tune,
+    voice_activity,
+)
 from .errors import DatasetError, TrainingError
 
-COMMANDS = (prepare, train, tune, models, evaluate, default, export)
+COMMANDS = (
+    prepare,
+    train,
+    tune,
+    models,
+    evaluate,
+    default,
+    export,
+    face_detector,
+    voice_activity,
+)
 USER_ERRORS = (BundleError, ConfigError, DatasetError, EngineError, TrainingError)
-EXIT_USER_ERROR = 2
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,14 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    args = build_parser().parse_args(argv)
-    try:
-        args.run(args)
-    except USER_ERRORS as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return EXIT_USER_ERROR
-    return 0
+    return run_command_line(build_parser(), USER_ERRORS, argv)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ class VoiceConfig(TrainConfig, frozen=True, tag="voice"):
     augmentation: VoiceAugmentation = VoiceAugmentation()
     num_epochs: Count = 120
     fold: Annotated[int, Meta(ge=0, le=3)] | None = None
-    """Train and validate on the actors of this fold; None trains on all actors without
+    """Train and validate on the actors of this fold; None trains on all actors found, without
     validation."""
     noise: str = ""
     """Folder of noise recordings, half of them for training; empty for synthetic noise."""

@@ -7,9 +7,11 @@ checkpoint of the run, then the weights (`TASK.pt`) and their origin (`TASK.json
 from __future__ import annotations
 
 import json
+import logging
 import math
+import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,6 @@ from ..kernels.spec import ImageSpec, MelSpec
 from .config import AnyConfig, FaceConfig, FusionConfig, VoiceConfig
 from .data import (
     EMOTIONS8,
-    TEST_FOLDS,
     FaceSet,
     FeatureCache,
     VoiceSet,
@@ -54,6 +55,7 @@ from .recipes import (
     Round,
     Speech,
     VoiceRecipe,
+    held_out_accuracy,
     prepare_speech,
     train_face,
     train_fusion,
@@ -71,6 +73,8 @@ class VoiceData:
 
 
 Data = FaceSet | VoiceData | Pairs
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ def prepare_data(config: AnyConfig) -> Data:
     for key in ("root", "out"):
         if not getattr(config, key):
             raise ConfigError(f"{key} is empty: give --{key} DIR")
+    check_writable(Path(config.out))
     if isinstance(config, FaceConfig):
         return load_ferplus(Path(config.root), "train", _open_cache(config))
     if isinstance(config, VoiceConfig):
@@ -163,23 +168,53 @@ def prepare_data(config: AnyConfig) -> Data:
     return _read_pairs(Path(config.root) / PAIRS)
 
 
+def check_writable(folder: Path) -> None:
+    """Make the folder of the results, before hours of training. Raises TrainingError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise TrainingError(f"--out {folder}: cannot be written: {error.strerror}") from error
+
+
 def _open_cache(config: AnyConfig) -> FeatureCache | None:
     return FeatureCache(Path(config.cache)) if config.cache else None
 
 
 def _read_voice_data(config: VoiceConfig) -> VoiceData:
-    if config.fold is None:
-        training = tuple(actor for fold in TEST_FOLDS for actor in fold)
-        validation: tuple[int, ...] = ()
-    else:
+    clips = find_voice_clips(Path(config.root))
+    found = sorted({clip.actor for clip in clips})
+    training: Sequence[int] = found
+    validation: Sequence[int] = ()
+    if config.fold is not None:
         training, validation, _ = split_actors(config.fold)
+        for purpose, actors in (("training", training), ("validation", validation)):
+            if not set(actors) & set(found):
+                raise DatasetError(
+                    f"{config.root}: fold {config.fold} takes actors {join_numbers(actors)} for"
+                    f" {purpose}, and there are only actors {join_numbers(found)}"
+                )
+    chosen = [clip for clip in clips if clip.actor in {*training, *validation}]
+    absent = {*training, *validation} - set(found)
+    if absent:
+        log.warning("%s: no recording of actors %s", config.root, join_numbers(absent))
+    log.info(
+        "training on actors %s; validation: %s",
+        join_numbers(set(training) & set(found)),
+        join_numbers(set(validation) & set(found)) or "none",
+    )
     spec = MelSpec()
     noise = Path(config.noise)
     noises = load_noises(noise, True, spec.sample_rate_hz) if config.noise else ()
-    clips = find_voice_clips(Path(config.root), (*training, *validation))
-    voices = load_voices(clips, spec, _open_cache(config))
+    voices = load_voices(chosen, spec, _open_cache(config))
     speech = prepare_speech(voices.select(training), noises, spec, voice_recipe(config))
     return VoiceData(speech, voices.select(validation) if validation else None)
+
+
+def join_numbers(numbers: Iterable[int]) -> str:
+    """Return the sorted numbers as text, such as "2, 5, 14"."""
+    return ", ".join(map(str, sorted(numbers)))
 
 
 def _read_pairs(path: Path) -> Pairs:
@@ -220,10 +255,15 @@ def train_network(
     out = Path(config.out)
     model: nn.Module
     if isinstance(config, FaceConfig) and isinstance(data, FaceSet):
-        model = train_face(data, out, face_recipe(config), ImageSpec(), options)
+        recipe = face_recipe(config)
+        model = train_face(data, out, recipe, ImageSpec(), options)
+        # The weights have changed since the last epoch's score: see `train_face`.
+        scores = [held_out_accuracy(model, data, recipe, ImageSpec())]
     elif isinstance(config, VoiceConfig) and isinstance(data, VoiceData):
-        recipe, checkpoint = voice_recipe(config), out / "voice.ckpt"
-        model = train_voice(data.training, MelSpec(), recipe, checkpoint, data.validation, options)
+        checkpoint = out / "voice.ckpt"
+        model = train_voice(
+            data.training, MelSpec(), voice_recipe(config), checkpoint, data.validation, options
+        )
     elif isinstance(config, FusionConfig) and isinstance(data, Pairs):
         labels = len(list_labels(config))
         model = train_fusion(data, labels, fusion_recipe(config), out / "fusion.ckpt", options)

@@ -6,22 +6,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...engines.bundles import Bundle, load_bundle
 from ...training.commands.evaluate import actor_list
-from ...training.evaluation import Selection
-from ..accuracy_gate import (
-    PRECISIONS,
-    Limits,
-    Row,
-    compare_precisions,
-    count_bytes,
-    find_violations,
-)
 from ..errors import CalibrationError
-from ..variants import record_precisions
+from ..options import Limits
 from .quantize import share
+
+if TYPE_CHECKING:
+    from ..accuracy_gate import Row
 
 EXIT_REFUSED = 1
 
@@ -68,6 +62,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ...training.evaluation import Selection
+    from ..accuracy_gate import PRECISIONS, compare_precisions, count_bytes, find_violations
+    from ..variants import record_precisions
+
     bundle = load_bundle(args.bundle)
     without_int8 = [
         name for name, model in bundle.manifest.models.items() if "int8" not in model.variants

@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.bundles import DEFAULT_BUNDLE, load_bundle
-from ..accuracy_gate import Limits, find_violations
-from ..cross_validation import ALL, compare_folds
-from ..recipe import CalibrationOptions
-from ..samples import load_samples
+from ..options import CalibrationOptions, Limits
 from .compare import EXIT_REFUSED, print_rows
 from .quantize import add_recipe_arguments
 
@@ -44,6 +41,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..accuracy_gate import find_violations
+    from ..cross_validation import ALL, compare_folds
+    from ..samples import load_samples
+
     rows = compare_folds(
         args.ravdess,
         args.work,

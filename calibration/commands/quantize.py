@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.bundles import load_bundle
-from ...training.export import check_replaceable
-from ..ranges import METHODS
-from ..recipe import MIN_AGREEMENT, CalibrationOptions, calibrate
-from ..samples import INPUTS, load_samples
-from ..variants import QuantizedNetwork, write_variants
+from ..options import METHODS, MIN_AGREEMENT, CalibrationOptions
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +58,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ...training.export import check_replaceable
+    from ..recipe import calibrate
+    from ..samples import INPUTS, load_samples
+    from ..variants import QuantizedNetwork, write_variants
+
     bundle = load_bundle(args.bundle)
     names = [name for name in INPUTS if name in bundle.manifest.models]
     samples = load_samples(args.samples, names)

@@ -7,17 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.bundles import DEFAULT_BUNDLE, load_bundle
-from ...training.data import (
-    TEST_FOLDS,
-    FeatureCache,
-    find_voice_clips,
-    load_ferplus,
-    load_noises,
-    load_voices,
-)
-from ..render import render_faces, render_voices
-from ..sample_lists import LISTS, read_list, select_faces, select_voices, write_list
-from ..samples import save_samples
+from ..errors import CalibrationError
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -42,19 +32,40 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="bundle whose input specs apply (default: the one that ships)",
     )
     parser.add_argument(
-        "--lists", metavar="DIR", type=Path, help="folder of face.txt and voice.txt"
+        "--lists",
+        metavar="DIR",
+        type=Path,
+        help="folder of face.txt and voice.txt (default: the lists that ship)",
     )
     parser.add_argument(
         "--choose",
         metavar="SEED",
         type=int,
-        help="first select new samples with this seed and write the lists",
+        help="first select new samples with this seed and write them to --lists",
     )
     parser.add_argument("--cache", metavar="DIR", type=Path, help="cache of decoded data sets")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.choose is not None and args.lists is None:
+        raise CalibrationError(
+            f"--choose {args.choose}: give --lists DIR, the folder to write face.txt and"
+            " voice.txt to"
+        )
+
+    from ...training.data import (
+        TEST_FOLDS,
+        FeatureCache,
+        find_voice_clips,
+        load_ferplus,
+        load_noises,
+        load_voices,
+    )
+    from ..render import render_faces, render_voices
+    from ..sample_lists import LISTS, read_list, select_faces, select_voices, write_list
+    from ..samples import save_samples
+
     manifest = load_bundle(args.bundle).manifest
     cache = FeatureCache(args.cache) if args.cache else None
     actors = [actor for fold in TEST_FOLDS for actor in fold]

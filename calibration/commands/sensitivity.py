@@ -6,13 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ...engines.bundles import load_bundle
+from ...engines.bundles import MODALITIES, load_bundle
 from ..errors import CalibrationError
-from ..quantize import read_network
-from ..ranges import PLAIN_METHODS, choose_range, collect_histograms, find_weighted
-from ..recipe import BATCH, NUM_SEARCHED
-from ..samples import INPUTS, load_samples
-from ..sensitivity import open_probe, rank_layers, search_ranges
+from ..options import PLAIN_METHODS
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -27,7 +23,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--samples", metavar="FILE", type=Path, required=True, help="file of the command samples"
     )
-    parser.add_argument("--network", choices=tuple(INPUTS), default="face")
+    parser.add_argument("--network", choices=MODALITIES, default="face")
     parser.add_argument("--method", choices=(*PLAIN_METHODS, "answer"), default="answer")
     parser.add_argument(
         "--top", metavar="N", type=int, default=20, help="number of layers to print (default: 20)"
@@ -36,6 +32,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..quantize import read_network
+    from ..ranges import choose_range, collect_histograms, find_weighted
+    from ..recipe import BATCH, NUM_SEARCHED
+    from ..samples import load_samples
+    from ..sensitivity import open_probe, rank_layers, search_ranges
+
     bundle = load_bundle(args.bundle)
     if args.network not in bundle.manifest.models:
         raise CalibrationError(f"{args.bundle}: holds no {args.network} network")

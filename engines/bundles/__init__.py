@@ -29,6 +29,7 @@ from .schema import (
     Manifest,
     ModelEntry,
     Variant,
+    VoiceActivityEntry,
 )
 from .selection import MAX_FAILED_STARTS, SHIPPED, SYSTEM_STATE, Selection, find_state_folder
 from .signature import PublicKey, load_private_key, load_public_key
@@ -64,6 +65,7 @@ __all__ = [
     "PublicKey",
     "Selection",
     "Variant",
+    "VoiceActivityEntry",
     "check_signature",
     "choose_bundle",
     "describe_bundle",

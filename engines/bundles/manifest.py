@@ -38,6 +38,7 @@ from .schema import (
     Level,
     Manifest,
     ModelEntry,
+    VoiceActivityEntry,
 )
 from .signature import SIGNATURE_BYTES, PublicKey
 
@@ -152,6 +153,8 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
         require(both, FUSION, manifest.fusion.file, "only beside models face and voice")
     if manifest.face_detector is not None:
         _check_face_detector(file, manifest.face_detector, manifest)
+    if manifest.voice_activity is not None:
+        _check_voice_activity(file, manifest.voice_activity, manifest)
     threshold = manifest.abstain_below
     require(0 <= threshold < 1, "abstain_below", threshold, "0 up to, not including, 1")
     count = len(manifest.files)
@@ -201,6 +204,18 @@ def _check_face_detector(file: Path, entry: FaceDetectorEntry, manifest: Manifes
     golden = entry.golden_scores
     good = len(golden) == NUM_GOLDEN_SCORES and all(0 <= score <= 1 for score in golden)
     require(good, "golden_scores", golden, f"{NUM_GOLDEN_SCORES} numbers, each 0 to 1")
+
+
+def _check_voice_activity(file: Path, entry: VoiceActivityEntry, manifest: Manifest) -> None:
+    def require(holds: bool, field: str, value: object, allowed: str) -> None:
+        _require(file, holds, f"voice_activity.{field}", value, allowed)
+
+    require(entry.file in manifest.files, "file", entry.file, "a name under files")
+    most = manifest.mel.num_frames
+    require(1 <= entry.columns <= most, "columns", entry.columns, f"1 to {most}")
+    for field in ("threshold", "golden_speech"):
+        value = getattr(entry, field)
+        require(0 <= value <= 1, field, value, "0 to 1")
 
 
 def _require(file: Path, holds: bool, field: str, value: object, allowed: str) -> None:

@@ -25,7 +25,7 @@ MAX_FACES = 16
 """Limit of `Level.faces`."""
 NUM_GOLDEN_SCORES = 8
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100
-SHARED_NETWORKS = ("face_detector",)
+SHARED_NETWORKS = ("face_detector", "voice_activity")
 """Fields of networks that a bundle may lack, and then takes from the bundle that ships."""
 MANIFEST = "bundle.json"
 SIGNATURE = "bundle.json.sig"
@@ -125,6 +125,18 @@ class FaceDetectorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """A face whose mean score is lower has a box and no label."""
 
 
+class VoiceActivityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The network that detects speech: input "mel" (1, num_mels, columns), output "speech" (1,)."""
+
+    file: str
+    columns: int
+    """Number of newest log-mel columns in its input."""
+    threshold: float
+    """Mean probability of speech from which the voice network may run."""
+    golden_speech: float
+    """Its output for `golden_mel`, on the machine that exported it."""
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`bundle.json`."""
 
@@ -143,6 +155,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     fusion: FusionEntry | None = None
     """Without it the class probabilities of face and voice are averaged."""
     face_detector: FaceDetectorEntry | None = None
+    """Without it that of the bundle that ships is used."""
+    voice_activity: VoiceActivityEntry | None = None
     """Without it that of the bundle that ships is used."""
 
     @property

@@ -1,8 +1,9 @@
 """Micro-benchmarks: the networks alone, and the accounting of a frame alone, back to back.
 
 In: the configuration of a run. Out: for each network, at each size and precision of the levels, the
-time of one inference, in the figures of TensorRT's trtexec; and the time that metrics, trace and
-quality controller take for a frame, with the calls of a run on objects of their own.
+time of one inference, in the figures of TensorRT's trtexec; the same for following speech; the time
+that metrics, trace and quality controller take for a frame, with the calls of a run on objects of
+their own.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 
 from ...engines.base import Engine, Feed
 from ...engines.bundles import FUSION, Bundle
+from ...engines.speech_tracker import STEP_COLUMNS, open_speech_tracker
 from ..config import Config
 from ..messages import Estimate
 from ..quality import LevelCost, QualityController, open_levels
@@ -48,6 +51,12 @@ def time_models(config: Config, bundle: Bundle) -> dict[str, dict[str, float]]:
                 name = f"{network}{size} {engine.precision}"
                 if name not in figures:
                     figures[name] = time_network(engine, feed)
+    speech = open_speech_tracker(bundle) if config.engines.name != "null" else None
+    if speech is not None:
+        samples = STEP_COLUMNS * speech.spec.hop
+        noise = np.random.default_rng(0).normal(0, 0.01, samples).astype(np.float32)
+        name = f"speech in {samples * 1000 // speech.spec.sample_rate_hz} ms of audio"
+        figures[name] = _time(partial(speech.push, noise), time.perf_counter_ns)
     return figures
 
 
@@ -55,14 +64,19 @@ def time_network(
     engine: Engine, feed: Feed, now_ns: Callable[[], int] = time.perf_counter_ns
 ) -> dict[str, float]:
     """Return figures in ms of one inference, handing over the outputs included."""
+    return _time(partial(engine.infer, feed), now_ns)
+
+
+def _time(run: Callable[[], object], now_ns: Callable[[], int]) -> dict[str, float]:
+    """Return figures in ms of one run."""
     begun_ns = now_ns()
     while now_ns() - begun_ns < WARM_UP_NS:
-        engine.infer(feed)
+        run()
     took_ms: list[float] = []
     begun_ns = last_ns = now_ns()
     while len(took_ms) < MAX_RUNS and last_ns - begun_ns < MAX_NS:
         before_ns = now_ns()
-        engine.infer(feed)
+        run()
         last_ns = now_ns()
         took_ms.append((last_ns - before_ns) / 1e6)
     return {

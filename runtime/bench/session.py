@@ -19,7 +19,7 @@ import psutil
 from msgspec.structs import replace
 
 from ..board import describe_machine
-from ..capture import Media, Playback, Sources, is_camera, open_media
+from ..capture import Media, Playback, Sources, is_camera, open_media, show_source
 from ..clock import MonotonicClock
 from ..config import Config, ConfigError
 from ..live import LiveRun
@@ -101,7 +101,7 @@ def run_session(session: Session) -> tuple[dict[str, Any], Trace]:
     report = {
         "format": FORMAT,
         "scenario": scenario.name,
-        "source": Path(config.source.name).name,
+        "source": Path(show_source(config.source.name)).name,
         "fps": fps,
         "seconds": session.seconds,
         **combine_repeats([run.figures for run in runs]),
@@ -168,7 +168,7 @@ def measure(
         runtime = live.run(WARM_UP_S + seconds)
     recording = recorder.finish(seconds)
     if not recording.frame_rows.size:
-        raise ConfigError(f"source {config.source.name}: no result in {seconds:g} s")
+        raise ConfigError(f"source {show_source(config.source.name)}: no result in {seconds:g} s")
     timed = scheduler.phases if scheduler is not None else phases
     figures = {
         "level": config.level or "auto",
@@ -196,7 +196,7 @@ def preload_media(
     with_faces = any(phase.faces is not None for phase in phases)
     # The images made of the frames need as much again.
     preloaded = PreloadedMedia(
-        open_media(name), MAX_PRELOAD_BYTES // 2 if with_faces else MAX_PRELOAD_BYTES
+        open_media(config.source), MAX_PRELOAD_BYTES // 2 if with_faces else MAX_PRELOAD_BYTES
     )
     if scenario.stages_media and not (preloaded.has_video and (preloaded.has_audio or with_faces)):
         needed = "video" if with_faces else "video and audio"

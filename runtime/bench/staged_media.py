@@ -85,7 +85,8 @@ class PreloadedMedia:
 class StagedMedia:
     """Media with `fps` frames per second, changed in each phase.
 
-    Removed frames have no number, as with a camera that is unplugged. Removed audio samples are
+    Removed frames have no number and the one before is not shown meanwhile, as with a camera that
+    is unplugged. Removed audio samples are
     counted, as with a microphone.
     """
 
@@ -118,7 +119,7 @@ class StagedMedia:
             phase = self._phase_at(t_ns)
             if phase.video:
                 image = self._change(frame.image, phase.faces)
-                yield replace(frame, t_ns=t_ns, index=index, image=image)
+                yield replace(frame, t_ns=t_ns, index=index, image=image, shown_ns=0)
                 index += 1
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from .audio_devices import list_microphones
-from .camera import CameraSettings, is_camera, list_cameras
+from .camera import CameraSettings, list_cameras
 from .camera_opener import CameraOpener
 from .opening import Sources, open_media, open_sources
 from .playback import Media, Playback, merge_events
 from .reconnect import WaitPolicy
+from .source_name import find_kind, find_path, is_camera, show_source
 
 __all__ = [
     "CameraOpener",
@@ -19,10 +20,13 @@ __all__ = [
     "Playback",
     "Sources",
     "WaitPolicy",
+    "find_kind",
+    "find_path",
     "is_camera",
     "list_cameras",
     "list_microphones",
     "merge_events",
     "open_media",
     "open_sources",
+    "show_source",
 ]

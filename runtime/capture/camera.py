@@ -81,11 +81,6 @@ class Camera(ABC):
         """Release the device. May be called again."""
 
 
-def is_camera(name: str) -> bool:
-    """Whether the source `name` is a device, which has no end and only its own speed."""
-    return name == "camera" or name.startswith(("/dev/", "csi://"))
-
-
 def list_cameras(folder: str = "/dev") -> list[str]:
     """Return the video devices that can capture, in the order of their numbers.
 

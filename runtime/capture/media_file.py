@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import AudioChunk, Float32, SourceError, VideoFrame
+from .media_container import MAX_PIXELS, check_file, explain_unreadable, open_container
+from .media_image import UPRIGHT, read_matrix, to_image, turn_upright
+from .media_packets import EncryptedError, PacketFaults, decode_track, duration_ns, time_ns
+from .media_timeline import AudioTimes, FrameTimes, Nearby, Repairs
+from .media_tracks import AUTO, list_candidates
 from .resampling import Resampler, split_chunks
+from .source_name import show_source
 
 _LOG = logging.getLogger(__name__)
 
-MAX_SIDE_PX = 4096
 _CHUNK_S = Fraction(1, 100)
-_GAP_S = 0.02
-"""Times that deviate more from the expected ones are a gap. Matroska rounds them to 1 ms."""
+_USUAL_FPS = 30
+_MAX_FPS = 240
+_STILL_NS = 24 * 3600 * 1_000_000_000
+"""A track of one frame shows it to the end, unless it states more than `_NOMINAL_NS`."""
+_NOMINAL_NS = 1_000_000_000
+"""A shorter duration of an only frame is the period of a frame rate that means nothing."""
 
 # Packets that are read at most to find out the length of a file.
 _MAX_SCAN = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """A track that is played."""
+
+    kind: str
+    number: int
+    """Among the tracks of its kind."""
+    start_ns: int
+    """Time of its first frame in the file."""
 
 
 class MediaFile:
@@ -39,22 +60,27 @@ class MediaFile:
 
     sample_rate_hz = 16_000
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(
+        self, path: str | Path, *, video_track: int = AUTO, audio_track: int = AUTO
+    ) -> None:
+        """`video_track`, `audio_track`: as in the configuration."""
         self.path = Path(path)
+        self._name = show_source(str(path))
         self.corrupt_packets = 0
         """Skipped packets that could not be decoded, in all iterators so far."""
         self.copies_per_frame = 2
         """Decoding and conversion to bgr8; a rotated video needs one more."""
-        _check_file(self.path)
-        video = self._first("video")
-        audio = self._first("audio")
-        self.has_video = video is not None
-        self.has_audio = audio is not None
-        if video is None and audio is None:
-            raise SourceError(f"{self.path} has neither video nor audio")
-        starts = [_time_s(frame) for frame in (video, audio) if frame is not None]
-        self._origin_s = min(starts)
-        self._audio_start_s = _time_s(audio) - self._origin_s if audio is not None else Fraction(0)
+        check_file(self.path)
+        self._problems: dict[str, str] = {}
+        self._video = self._choose("video", video_track)
+        self._audio = self._choose("audio", audio_track)
+        self.has_video = self._video is not None
+        self.has_audio = self._audio is not None
+        if self._video is None and self._audio is None:
+            raise self._unplayable()
+        for kind, problem in self._problems.items():
+            _LOG.warning("%s: playing without its %s, which %s", self._name, kind, problem)
+        self._origin_ns = min(t.start_ns for t in (self._video, self._audio) if t is not None)
         self._period: int | None = None
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
@@ -63,10 +89,10 @@ class MediaFile:
         shift_ns = 0
         while True:
             begin = index
-            for t_ns, image in self._decode_frames():
+            for t_ns, image, shown_ns in self._decode_frames():
                 if loop and t_ns >= self._period_ns():
                     break
-                yield VideoFrame(shift_ns + t_ns, index, image)
+                yield VideoFrame(shift_ns + t_ns, index, image, shown_ns=shown_ns)
                 index += 1
             if not loop or index == begin:
                 return
@@ -74,52 +100,55 @@ class MediaFile:
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
         """Yield the audio in chunks of 10 ms, shorter only before a gap and at the end."""
+        if self._audio is None:
+            return
         size = int(self.sample_rate_hz * _CHUNK_S)
-        start_ns = round(self._audio_start_s * 1_000_000_000)
+        start_ns = self._audio.start_ns - self._origin_ns
         pieces = self._loop_audio() if loop else self._decode_audio()
         for first, samples in split_chunks(pieces, size):
             t_ns = start_ns + first * 1_000_000_000 // self.sample_rate_hz
             yield AudioChunk(t_ns, first, samples)
 
-    def _decode_frames(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        last_ns = shift_ns = 0
-        step_ns = 1_000_000_000 // 30  # until two frames show the file's own
-        for count, frame in enumerate(self._decode("video")):
-            t_ns = last_ns + step_ns
-            if frame.pts is not None:
-                t_ns = shift_ns + round((_time_s(frame) - self._origin_s) * 1_000_000_000)
-            if count and t_ns <= last_ns:  # times of a corrupt file may go back, frames may not
-                shift_ns += last_ns + step_ns - t_ns
-                t_ns = last_ns + step_ns
-            if count:
-                step_ns = t_ns - last_ns
-            last_ns = t_ns
-            image = frame.to_ndarray(format="bgr24")
-            # Phones store portrait clips sideways, with the rotation (PyAV >= 14 reads it).
-            turns = round(getattr(frame, "rotation", 0) / 90) % 4
-            self.copies_per_frame = 3 if turns else 2
-            # Rows of an odd width are padded.
-            yield t_ns, np.ascontiguousarray(np.rot90(image, turns))
+    def _decode_frames(self) -> Iterator[tuple[int, NDArray[np.uint8], int]]:
+        """Yield (time since the start, image, how long it is shown)."""
+        if self._video is None:
+            return
+        with open_container(self.path) as container:
+            stream = self._stream(container, self._video)
+            is_still = container.format.name.endswith("_pipe") or container.format.name == "image2"
+            still = self.path if is_still else None
+            times = FrameTimes(_frame_period_ns(stream))
+            for frame, near in self._decode(container, self._video, times.repairs):
+                t_ns = times.place(time_ns(frame.pts, frame.time_base), near, duration_ns(frame))
+                matrix = read_matrix(frame, still)
+                self.copies_per_frame = 2 if matrix == UPRIGHT else 3
+                image = to_image(frame, stream.sample_aspect_ratio)
+                shown_ns = duration_ns(frame) or times.step_ns
+                only = times.repairs.frames == 1 and not near.ahead
+                if only and shown_ns <= _NOMINAL_NS:
+                    shown_ns = _STILL_NS
+                yield t_ns - self._origin_ns, turn_upright(image, matrix), shown_ns
 
     def _decode_audio(self) -> Iterator[tuple[int, Float32]]:
         """Yield (index of the first sample, samples). A jump of the index is a gap."""
+        if self._audio is None:
+            return
         resampler = Resampler(self.sample_rate_hz)
-        shift_s = -self._origin_s - self._audio_start_s  # from the file's times to the first sample
-        expected_s = Fraction(0)
+        times = AudioTimes()
         at = 0
-        for frame in self._decode("audio"):
-            off_s = _time_s(frame) + shift_s - expected_s if frame.pts is not None else Fraction(0)
-            if off_s < -_GAP_S:  # times of a corrupt file may go back, samples may not
-                shift_s -= off_s
-            elif off_s > _GAP_S:
-                yield at, resampler.flush()
-                expected_s += off_s
-                at = round(expected_s * self.sample_rate_hz)
-            expected_s += Fraction(frame.samples, frame.sample_rate)
-            samples = resampler.push(frame)
-            yield at, samples
-            at += samples.size
-        yield at, resampler.flush()
+        end_ns = self._audio.start_ns
+        with open_container(self.path) as container:
+            for frame, near in self._decode(container, self._audio, times.repairs):
+                length_ns = _length_ns(frame)
+                t_ns = times.place(time_ns(frame.pts, frame.time_base), near, length_ns)
+                if t_ns != end_ns:
+                    yield at, resampler.flush()
+                    at = round((t_ns - self._audio.start_ns) * self.sample_rate_hz / 1e9)
+                end_ns = t_ns + length_ns
+                samples = resampler.push(frame)
+                yield at, samples
+                at += samples.size
+            yield at, resampler.flush()
 
     def _loop_audio(self) -> Iterator[tuple[int, Float32]]:
         """Yield rounds of exactly one period: truncated, or padded with silence."""
@@ -142,111 +171,119 @@ class MediaFile:
     def _period_samples(self) -> int:
         """Return the length of one round of the loop, in whole samples."""
         if self._period is None:
-            with self._open() as container:
+            with open_container(self.path) as container:
                 # Without a stated duration the file must be read to its end.
                 if container.duration:
                     end_s = Fraction(container.duration, av.time_base)
                 else:
-                    end_s = _scan_end_s(container) - self._origin_s
+                    end_s = _scan_end_s(container) - Fraction(self._origin_ns, 1_000_000_000)
             self._period = max(1, round(end_s * self.sample_rate_hz))
         return self._period
 
-    def _open(self) -> Any:
-        try:
-            # The absolute path, because in "a:b.mp4" FFmpeg sees a protocol. Only files, because
-            # a playlist must not open a connection.
-            container = av.open(str(self.path.absolute()), options={"protocol_whitelist": "file"})
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise self._unreadable(getattr(error, "strerror", None) or error) from error
-        if container.format.name == "tty":  # FFmpeg renders a text file as video
-            container.close()
-            raise self._unreadable("a text file")
-        return container
+    def _choose(self, kind: str, wanted: int) -> _Track | None:
+        """Return the best track of `kind` of which a frame can be decoded."""
+        with open_container(self.path) as container:
+            candidates = list_candidates(container, kind, wanted, self._name)
+        for number in candidates:
+            faults = PacketFaults()
+            try:
+                start_ns = self._find_start(kind, number, faults)
+            except EncryptedError:
+                self._problems.setdefault(kind, "is encrypted")
+                continue
+            if start_ns is not None:
+                self._problems.pop(kind, None)
+                return _Track(kind, number, start_ns)
+            self._problems.setdefault(kind, faults.explain())
+        return None
 
-    def _unreadable(self, reason: object) -> SourceError:
-        return SourceError(f"{self.path} is not an audio or video file PyAV can read: {reason}")
-
-    def _first(self, kind: str) -> Any | None:
-        frames = self._decode(kind)
-        try:
-            return next(frames, None)
-        finally:
-            frames.close()
-
-    def _decode(self, kind: str) -> Any:
-        """Yield the first stream's decoded frames; corrupt packets are counted and skipped."""
-        with self._open() as container:
-            stream = _pick_stream(container, kind)
-            if stream is None:
-                return
+    def _find_start(self, kind: str, number: int, faults: PacketFaults) -> int | None:
+        """Return the time of a track's first frame, None if there is none."""
+        with open_container(self.path) as container:
+            stream = getattr(container.streams, kind)[number]
             if kind == "video":
                 self._check_size(stream.codec_context)
-                # Measured on a 1280x720 H.264 clip: one thread needs 7 ms of CPU per frame and
-                # 71 MB in all, two threads the same CPU and up to 9 MB more. Frames are decoded
-                # ahead, so the models need the second core more.
-                stream.thread_type = "NONE"
-                stream.codec_context.thread_count = 1
-            packets = container.demux(stream)
-            while True:
-                try:
-                    packet = next(packets, None)
-                except av.FFmpegError as error:
-                    self._count_corrupt(error)
-                    return
-                if packet is None:
-                    return
-                try:
-                    frames = packet.decode()
-                except av.FFmpegError as error:
-                    self._count_corrupt(error)
-                    continue
-                for frame in frames:
-                    if kind == "video":
-                        self._check_size(frame)
-                    yield frame
+                if stream.codec_context.width == 0:  # the limit of pixels, or no header
+                    faults.first_error = f"broken or over {MAX_PIXELS // 1_000_000} megapixels"
+            for frame, near in decode_track(container, stream, None, faults):
+                stated_ns = time_ns(frame.pts, frame.time_base)
+                if kind == "video":
+                    return FrameTimes(_frame_period_ns(stream)).place(stated_ns, near)
+                return AudioTimes().place(stated_ns, near, _length_ns(frame))
+        return None
 
-    def _count_corrupt(self, error: Exception) -> None:
-        if self.corrupt_packets == 0:
-            _LOG.warning("%s: skipping packets that cannot be decoded: %s", self.path, error)
-        self.corrupt_packets += 1
+    def _unplayable(self) -> SourceError:
+        if "is encrypted" in self._problems.values():
+            return SourceError(f"{self._name} is encrypted, and the program has no key")
+        if not self._problems:
+            return SourceError(f"{self._name} has neither video nor audio")
+        reasons = ", ".join(f"its {kind} {why}" for kind, why in self._problems.items())
+        return explain_unreadable(self.path, reasons)
+
+    def _stream(self, container: Any, track: _Track | None) -> Any:
+        return None if track is None else getattr(container.streams, track.kind)[track.number]
+
+    def _decode(
+        self, container: Any, track: _Track, repairs: Repairs
+    ) -> Iterator[tuple[Any, Nearby]]:
+        """Yield a track's frames. Corrupt packets are counted, and warned of at the first and at
+        the end, as are repaired timestamps."""
+        faults = PacketFaults()
+        stream = self._stream(container, track)
+        other = self._stream(container, self._audio if track.kind == "video" else self._video)
+        try:
+            for frame, near in decode_track(container, stream, other, faults):
+                self._note_corrupt(track, faults)
+                if track.kind == "video":
+                    self._check_size(frame)
+                yield frame, near
+        except EncryptedError:
+            _LOG.warning("%s: its %s is encrypted from here on", self._name, track.kind)
+        finally:
+            self._note_corrupt(track, faults)
+            if faults.corrupt > 1:
+                _LOG.warning(
+                    "%s: %d of %d %s packets could not be decoded",
+                    self._name,
+                    faults.corrupt,
+                    faults.packets,
+                    track.kind,
+                )
+            if faults.joins:
+                times = "once" if faults.joins == 1 else f"{faults.joins} times"
+                _LOG.warning("%s: %s timestamps start anew %s", self._name, track.kind, times)
+            if repaired := repairs.describe():
+                _LOG.warning("%s: %s timestamps repaired: %s", self._name, track.kind, repaired)
+
+    def _note_corrupt(self, track: _Track, faults: PacketFaults) -> None:
+        if faults.corrupt and not faults.noted:
+            _LOG.warning(
+                "%s: skipping %s packets that cannot be decoded: %s",
+                self._name,
+                track.kind,
+                faults.first_error,
+            )
+        self.corrupt_packets += faults.corrupt - faults.noted
+        faults.noted = faults.corrupt
 
     def _check_size(self, image: Any) -> None:
-        if max(image.width, image.height) > MAX_SIDE_PX:
+        if image.width * image.height > MAX_PIXELS:
             raise SourceError(
-                f"{self.path}: frames of {image.width}x{image.height} are too large, "
-                f"the limit is {MAX_SIDE_PX}x{MAX_SIDE_PX}"
+                f"{self._name}: frames of {image.width}x{image.height} are too large, "
+                f"the limit is {MAX_PIXELS // 1_000_000} megapixels"
             )
 
 
-def _check_file(path: Path) -> None:
-    try:
-        if not path.exists():
-            raise SourceError(f"{path}: no such file")
-        if path.is_dir():
-            raise SourceError(f"{path} is a folder, not a file")
-        if path.stat().st_size == 0 and path.is_file():
-            raise SourceError(f"{path} is empty")
-        with path.open("rb"):
-            pass
-    except SourceError:
-        raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise SourceError(f"{path} cannot be read: {error}") from error
+def _frame_period_ns(stream: Any) -> int:
+    """Return the time from one frame to the next, as the file states it."""
+    for rate in (stream.guessed_rate, stream.average_rate):
+        if rate and Fraction(1, 100) <= rate <= _MAX_FPS:
+            return round(1_000_000_000 / rate)
+    return 1_000_000_000 // _USUAL_FPS
 
 
-def _pick_stream(container: Any, kind: str) -> Any | None:
-    for stream in getattr(container.streams, kind):
-        # The cover of a music album is a "video" too. PyAV < 13 has no disposition.
-        disposition = getattr(stream, "disposition", None)
-        if disposition is not None and disposition & 0x400:
-            continue
-        if stream.codec_context is not None:
-            return stream
-    return None
-
-
-def _time_s(frame: Any) -> Fraction:
-    return Fraction(0) if frame.pts is None else frame.pts * Fraction(frame.time_base)
+def _length_ns(frame: Any) -> int:
+    return int(frame.samples) * 1_000_000_000 // int(frame.sample_rate)
 
 
 def _scan_end_s(container: Any) -> Fraction:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ...kernels.channel_mixer import ChannelMixer
 from ..clock import Clock
 from ..messages import AudioChunk, Float32, SourceError
 from .audio_devices import find_input, import_pyaudio, suppress_stderr
@@ -22,6 +23,8 @@ from .audio_devices import find_input, import_pyaudio, suppress_stderr
 _LOG = logging.getLogger(__name__)
 
 _SLOTS = 100  # buffers
+MAX_CHANNELS = 8
+"""A device with more is read as stereo."""
 _STALL_S = 1.0
 _POLL_S = 0.1
 """Interval between checks of a stream that delivers nothing."""
@@ -85,11 +88,12 @@ class Microphone:
         except BaseException:
             self.close()
             raise
+        self._mixer = ChannelMixer(self._channels, self._rate_hz)
         self._converter = None
-        if (self._rate_hz, self._channels) != (self.sample_rate_hz, 1):
+        if self._rate_hz != self.sample_rate_hz:
             from .resampling import ChunkResampler
 
-            self._converter = ChunkResampler(self._rate_hz, self._channels, self.sample_rate_hz)
+            self._converter = ChunkResampler(self._rate_hz, self.sample_rate_hz)
 
     def read(self) -> AudioChunk | None:
         """Return the next chunk, or None when closed."""
@@ -103,9 +107,10 @@ class Microphone:
                 self._lost += self._host_gap(t_ns)
             first = info.first + self._lost
             self._expected_ns = t_ns + info.frames * 1_000_000_000 // self._rate_hz
+            mono = self._mixer.mix(audio)
             if self._converter is None:
-                return AudioChunk(t_ns, first, audio.reshape(-1))
-            chunk = self._converter.push(first, t_ns, audio)
+                return AudioChunk(t_ns, first, mono)
+            chunk = self._converter.push(first, t_ns, mono)
             if chunk is not None:
                 return chunk
 
@@ -135,9 +140,12 @@ class Microphone:
     def _open(self, device: str | int | None) -> None:
         info = find_input(self._pa, device)
         self.name = str(info["name"])
-        own = (round(info["defaultSampleRate"]), max(1, min(2, int(info["maxInputChannels"]))))
+        own_hz, channels = round(info["defaultSampleRate"]), int(info["maxInputChannels"])
+        # A sound server offers 32 or more, all made of the one or two that the microphone has.
+        own = max(1, channels if channels <= MAX_CHANNELS else 2)
         reasons = []
-        for rate_hz, channels in dict.fromkeys(((self.sample_rate_hz, 1), own, (own[0], 1))):
+        formats = [(hz, count) for count in (own, 1) for hz in (self.sample_rate_hz, own_hz)]
+        for rate_hz, channels in dict.fromkeys(formats):
             self._rate_hz, self._channels = rate_hz, channels
             buffer = round(rate_hz * self._chunk_ms / 1e3)
             self._ring = np.zeros((_SLOTS, buffer, channels), np.float32)

@@ -1,29 +1,41 @@
 """Opens the sources that a run reads, by name.
 
 In: the configuration's `source` section. Out: a `Sources` pair, or for media a `Media`.
-A source is "camera" (the first that captures), a device ("/dev/video2", "csi://0"), "demo" or a
-file. A microphone is "default", an index or a part of a device's name. A device or file that is
-named must work, else SourceError. "auto" uses what exists and logs a warning when it falls back.
+A source is "camera" (the first that captures), a device ("/dev/video2", "csi://0"), "none" (a
+microphone alone), "demo", a file, "-" (standard input) or the URL of a stream. A microphone is
+"default", an index or a part of a device's name. What is named must work, else SourceError. "auto"
+uses what exists and logs a warning when it falls back.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..clock import Clock
+import msgspec
+
+from ..clock import Clock, MonotonicClock
 from ..config import Source
 from ..messages import AudioSource, Faultable, SourceError, VideoSource
-from .camera import CameraSettings, is_camera, list_cameras
+from .camera import CameraSettings, list_cameras
 from .camera_opener import CameraOpener
 from .playback import Media, Playback
 from .reconnect import FAIL_FAST, ReconnectingAudio, ReconnectingVideo, WaitPolicy
+from .source_name import find_kind, find_path, path_exists, show_source
+from .turning import Turn, TurnedMedia, TurnedVideo
+
+if TYPE_CHECKING:
+    from .live_stream import LiveStream
 
 _LOG = logging.getLogger(__name__)
 
-_ALLOWED = 'a source is "auto", "camera", a device (/dev/video0, csi://0), "demo" or a file'
+_ALLOWED = (
+    'a source is "auto", "camera", a device (/dev/video0, csi://0), "none", "demo",'
+    ' a file, "-" or a URL (rtsp, rtsps, http, https, udp)'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +45,25 @@ class Sources:
     video: VideoSource | None
     audio: AudioSource | None
     name: str
-    """The source in use: a camera's device, "demo" or the file."""
+    """The source in use, to be shown: a camera's device, "microphone", "demo" or the file."""
     camera: ReconnectingVideo | None = None
     """`video`, where it is a device that reconnects after a failure."""
     microphone: ReconnectingAudio | None = None
     """`audio`, likewise."""
+    stream: LiveStream | None = None
+    """The network stream that both are of, likewise."""
 
     @property
     def devices(self) -> tuple[Faultable, ...]:
-        return tuple(device for device in (self.camera, self.microphone) if device is not None)
+        devices = (self.camera, self.microphone, self.stream)
+        return tuple(device for device in devices if device is not None)
 
     @property
-    def camera_is_reopening(self) -> bool:
-        """Whether no frame comes for a known reason: the camera is being opened again."""
-        return self.camera is not None and self.camera.is_reopening
+    def is_reopening(self) -> bool:
+        """Whether nothing comes for a known reason: the camera, the network stream, or the
+        microphone where it is alone, is being opened again."""
+        device = self.stream or (self.camera if self.video is not None else self.microphone)
+        return device is not None and device.is_reopening
 
     def close(self) -> None:
         for source in (self.video, self.audio):
@@ -78,42 +95,120 @@ def open_sources(
         name = next(iter(list_cameras()), "demo")
         if name == "demo":
             _LOG.warning("no camera (no /dev/video* that captures): showing the demo instead")
-    if not is_camera(name):
-        playback = Playback(open_media(name), clock, loop=source.loop)
-        return Sources(playback.video, playback.audio, name)
+    kind = find_kind(name)
+    if kind == "none":
+        audio = _open_microphone(source, clock, replace(wait_policy, optional=False))
+        return Sources(None, audio, audio.name, microphone=audio)
+    if kind == "stream":
+        return _open_stream(source, clock, wait_policy)
+    if kind != "camera":
+        source = msgspec.structs.replace(source, name=name)
+        return _play(*_open_media(source, clock), source, clock)
     settings = CameraSettings(
         source.width_px, source.height_px, source.camera_fps, source.capture, for_gpu
     )
-    video = _open_camera(name, settings, clock, wait_policy)
+    camera = _open_camera(name, settings, clock, wait_policy)
+    turn = _find_turn(source)
+    video = camera if turn.is_none else TurnedVideo(camera, turn)
     if source.microphone == "none":
-        return Sources(video, None, name, camera=video)
+        return Sources(video, None, name, camera=camera)
     try:
-        audio = _open_microphone(source, clock, wait_policy)
+        optional = wait_policy.wait_for_first and source.microphone == "auto"
+        audio = _open_microphone(source, clock, replace(wait_policy, optional=optional))
     except SourceError as error:
         if source.microphone != "auto":
             video.close()
             raise
         _LOG.warning("continuing without a microphone: %s", error)
-        return Sources(video, None, name, camera=video)
-    return Sources(video, audio, name, camera=video, microphone=audio)
+        return Sources(video, None, name, camera=camera)
+    return Sources(video, audio, name, camera=camera, microphone=audio)
 
 
-def open_media(name: str) -> Media:
-    """Open "demo" or a file, for `merge_events` (as fast as possible) or a `Playback` (real time).
+def open_media(source: Source, clock: Clock | None = None) -> Media:
+    """Open "demo", a file, or what can be read once and has an end, for `merge_events` (as fast as
+    possible) or a `Playback` (real time).
 
     Raises SourceError.
     """
-    if name == "demo":
+    media, _ = _open_media(source, clock or MonotonicClock())
+    return _turn(media, source)
+
+
+def _play(
+    media: Media, interrupt: Callable[[], None] | None, source: Source, clock: Clock
+) -> Sources:
+    name = show_source(source.name)
+    if source.loop and interrupt is not None:
+        raise SourceError(f"source {name} can be read only once, and source.loop is true")
+    playback = Playback(_turn(media, source), clock, loop=source.loop, interrupt=interrupt)
+    return Sources(playback.video, playback.audio, name)
+
+
+def _turn(media: Media, source: Source) -> Media:
+    turn = _find_turn(source)
+    return media if turn.is_none else TurnedMedia(media, turn)
+
+
+def _find_turn(source: Source) -> Turn:
+    return Turn(source.rotate, source.mirror)
+
+
+def _open_media(source: Source, clock: Clock) -> tuple[Media, Callable[[], None] | None]:
+    """Return the media, and what interrupts a read of those that are read only once."""
+    name = source.name
+    kind = find_kind(name)
+    if kind == "demo":
         from .demo import Demo
 
-        return Demo()
-    if is_camera(name) or name == "auto":
-        raise SourceError(f"{name!r} cannot be replayed; give a file or demo")
-    if not Path(name).exists():
-        raise SourceError(f"source {name}: no such file ({_ALLOWED})")
+        return Demo(), None
+    shown, tracks = show_source(name), (source.video_track, source.audio_track)
+    if kind == "stream":
+        from .stream_input import is_finite, open_url
+        from .streamed_media import StreamedMedia
+
+        container = open_url(name)
+        if not is_finite(container):
+            container.close()
+            raise SourceError(f"source {shown} is live, it has only its own pace")
+        media = StreamedMedia(shown, lambda: container, tracks)
+        return media, media.interrupt
+    if kind not in ("file", "pipe"):
+        raise SourceError(f"{shown!r} cannot be replayed; give a file or demo")
+    path = find_path(name)
+    if kind == "pipe":
+        from .streamed_media import open_piped_media
+
+        media = open_piped_media(path, shown, clock, tracks)
+        return media, media.interrupt
+    if not (name and path_exists(path)):
+        raise SourceError(f"source {shown}: no such file ({_ALLOWED})")
     from .media_file import MediaFile
 
-    return MediaFile(name)
+    file = MediaFile(path, video_track=source.video_track, audio_track=source.audio_track)
+    return file, None
+
+
+def _open_stream(source: Source, clock: Clock, wait_policy: WaitPolicy) -> Sources:
+    """Open a network stream. One that has an end is played like a file, once."""
+    from .live_stream import LiveStream
+    from .stream_input import is_finite, open_url
+    from .streamed_media import StreamedMedia
+
+    name, container = show_source(source.name), None
+    try:
+        if wait_policy.capture_allowed():
+            container = open_url(source.name)
+    except SourceError:
+        if not wait_policy.wait_for_first:
+            raise
+    tracks = source.video_track, source.audio_track
+    if container is not None and is_finite(container):
+        media = StreamedMedia(name, lambda: container, tracks)
+        return _play(media, media.interrupt, source, clock)
+    stream = LiveStream(source.name, clock, wait_policy, container, tracks)
+    turn = _find_turn(source)
+    video = stream.video if turn.is_none else TurnedVideo(stream.video, turn)
+    return Sources(video, stream.audio, name, stream=stream)
 
 
 def _open_camera(
@@ -149,5 +244,5 @@ def _open_microphone(source: Source, clock: Clock, wait_policy: WaitPolicy) -> R
         f"microphone {name}" if device else "microphone",
         lambda: Microphone(clock, device=device, chunk_ms=source.microphone_chunk_ms),
         clock,
-        replace(wait_policy, optional=wait_policy.wait_for_first and name == "auto"),
+        wait_policy,
     )

@@ -21,6 +21,11 @@ from ..service import DEVICE_PRIORITY, realtime_priority, run_in_background
 _FRAMES_AHEAD = 4  # 11 MB at 1280x720; covers a decoder that is late by 100 ms
 _CHUNKS_AHEAD = 20  # 200 ms
 _JOIN_TIMEOUT_S = 2.0
+_LATE_NS = 100_000_000
+"""Data that come later than this were missing."""
+
+MAX_SHOWN_NS = 2_000_000_000
+"""A frame is shown until the next one, and at most so long unless the media state more."""
 
 PLAYBACK_CLOCK = "media time since the start, on the monotonic clock"
 
@@ -43,27 +48,39 @@ class Media(Protocol):
         """Yield the audio in chunks of 10 ms, `t_ns` in media time."""
 
 
-def merge_events(
-    media: Media, *, loop: bool = False, to_last_frame: bool = False
-) -> Iterator[VideoFrame | AudioChunk]:
-    """Yield frames and audio in time order. Audio that ends by a frame's time comes before it.
-
-    With `to_last_frame`, media that have frames end with the last of them.
-    """
-    frames = media.frames(loop=loop) if media.has_video else iter(())
+def merge_events(media: Media, *, loop: bool = False) -> Iterator[VideoFrame | AudioChunk]:
+    """Yield frames and audio in the order of their times. Audio that begins before a frame comes
+    before it, so that all audio up to the frame is known, as it is in real time."""
+    frames = _show_until_next(media.frames(loop=loop) if media.has_video else iter(()))
     chunks = media.chunks(loop=loop) if media.has_audio else iter(())
     frame = next(frames, None)
     for chunk in chunks:
-        end_ns = _end_ns(chunk, media.sample_rate_hz)
-        while frame is not None and frame.t_ns < end_ns:
+        while frame is not None and frame.t_ns <= chunk.t_ns:
             yield frame
             frame = next(frames, None)
-        if frame is None and to_last_frame and media.has_video:
-            return
         yield chunk
     if frame is not None:
         yield frame
         yield from frames
+
+
+def _show_until_next(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """Yield each of `frames` with the time that it is shown."""
+    frame = next(frames, None)
+    while frame is not None:
+        following = next(frames, None)
+        yield _show_until(frame, following)
+        frame = following
+
+
+def _show_until(frame: VideoFrame, following: VideoFrame | None) -> VideoFrame:
+    """Return `frame` with the time that it is shown: until `following`, but after a pause of the
+    camera or with a wrong timestamp no longer than `MAX_SHOWN_NS` or what the media state. Without
+    `following` it is what the media state. Media that state nothing play a camera."""
+    if following is None or frame.shown_ns == 0:
+        return frame
+    gap_ns = following.t_ns - frame.t_ns
+    return replace(frame, shown_ns=min(gap_ns, max(MAX_SHOWN_NS, frame.shown_ns)))
 
 
 class Playback:
@@ -74,10 +91,21 @@ class Playback:
     """
 
     def __init__(
-        self, media: Media, clock: Clock, *, loop: bool = False, background: bool = True
+        self,
+        media: Media,
+        clock: Clock,
+        *,
+        loop: bool = False,
+        background: bool = True,
+        interrupt: Callable[[], None] | None = None,
     ) -> None:
-        """`background`: decode at low priority. Without it, at the priority of a device."""
-        start = _Start(clock)
+        """`background`: decode at low priority. Without it, at the priority of a device.
+
+        `interrupt` is for media whose data may be missing for a while, such as a pipe's, and ends
+        the wait for them. Nothing is decoded here then, either track may be empty, and time stands
+        still while data are missing.
+        """
+        start = _Start(clock, interrupt is not None)
         self.video: PlayedVideo | None = None
         self.audio: PlayedAudio | None = None
         try:
@@ -87,7 +115,9 @@ class Playback:
                 self.audio = PlayedAudio(media, start, loop, background)
             for track in (self.video, self.audio):
                 if track is not None:
-                    track.wait_ready()
+                    track.interrupt = interrupt
+                    if interrupt is None:
+                        track.wait_ready()
         except SourceError:
             self.close()
             raise
@@ -107,15 +137,20 @@ class Playback:
 class _Start:
     """The time from which both tracks count: the first read of either."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, may_stand_still: bool) -> None:
         self.clock = clock
+        self._may_stand_still = may_stand_still
         self._lock = threading.Lock()
         self._t_ns: int | None = None
 
-    def t_ns(self) -> int:
+    def t_ns(self, due_ns: int) -> int:
+        """Return the time for an item that is due at `due_ns` of the media."""
         with self._lock:
+            now_ns = self.clock.now_ns()
             if self._t_ns is None:
-                self._t_ns = self.clock.now_ns()
+                self._t_ns = now_ns
+            elif self._may_stand_still and now_ns - self._t_ns - due_ns > _LATE_NS:
+                self._t_ns = now_ns - due_ns
             return self._t_ns
 
 
@@ -141,6 +176,8 @@ class _Track(Generic[Item]):
         self._ended = False
         self._error: Exception | None = None
         self._stop = threading.Event()
+        self.interrupt: Callable[[], None] | None = None
+        """Ends a wait of the decoder for data."""
         self._thread = threading.Thread(target=self._decode, name=name, daemon=True)
         self._thread.start()
 
@@ -162,13 +199,16 @@ class _Track(Generic[Item]):
                 return None
             item = self._queue.popleft()
             self._changed.notify_all()
-        start_ns = self._start.t_ns()
-        if self._start.clock.sleep_until_ns(start_ns + self._due_ns(item), self._stop):
+        due_ns = self._due_ns(item)
+        start_ns = self._start.t_ns(due_ns)
+        if self._start.clock.sleep_until_ns(start_ns + due_ns, self._stop):
             return None
-        return replace(item, t_ns=start_ns + item.t_ns)
+        return replace(self._complete(item), t_ns=start_ns + item.t_ns)
 
     def close(self) -> None:
         self._stop.set()
+        if self.interrupt is not None:
+            self.interrupt()
         with self._changed:
             self._changed.notify_all()
         self._thread.join(_JOIN_TIMEOUT_S)
@@ -179,6 +219,10 @@ class _Track(Generic[Item]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _complete(self, item: Item) -> Item:
+        """Return `item` with what is known of it once it is due."""
+        return item
 
     def _decode(self) -> None:
         try:
@@ -223,6 +267,11 @@ class PlayedVideo(_Track[VideoFrame]):
             "decode-video",
             background,
         )
+
+    def _complete(self, item: VideoFrame) -> VideoFrame:
+        with self._changed:
+            following = self._queue[0] if self._queue else None
+        return _show_until(item, following)
 
     @property
     def path(self) -> CapturePath:

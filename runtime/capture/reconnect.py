@@ -18,6 +18,7 @@ from ..messages import (
     AudioChunk,
     AudioSource,
     CapturePath,
+    Float32,
     SourceError,
     VideoFrame,
     VideoSource,
@@ -30,6 +31,11 @@ MAX_DELAY_NS = 5_000_000_000
 OPEN_TIMEOUT_NS = 30_000_000_000
 """A device that delivers nothing for this long after an attempt to open it hangs in its driver. The
 slowest cameras take a few seconds, and attempts are at most five seconds apart."""
+DEAD_S = 5.0
+"""A microphone whose samples have been constant for so long is dead or muted. The noise of a quiet
+room never is."""
+_DEAD_LEVEL = 1e-8
+"""Under the smallest step of 24 bits, and over what the DC filter leaves of a constant."""
 PAUSE_POLL_NS = 100_000_000
 """Interval between checks of whether capture is allowed again."""
 
@@ -185,6 +191,39 @@ class ReconnectingSource(Generic[Item]):
         return self._clock.sleep_until_ns(self._clock.now_ns() + delay_ns, self._stop)
 
 
+class FrameNumbers:
+    """Lets the frame index go on where it stopped before the source was opened again."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+        self._next_index: int | None = None
+
+    def renumber(self, frame: VideoFrame, first: bool) -> VideoFrame:
+        if first:
+            self._offset = 0 if self._next_index is None else self._next_index - frame.index
+        self._next_index = frame.index + self._offset + 1
+        return replace(frame, index=frame.index + self._offset) if self._offset else frame
+
+
+class SampleNumbers:
+    """Lets the sample index jump by the time that was lost until the source was opened again."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+        self._last: tuple[int, int, int] | None = None
+        """Time, first sample and number of samples of the last chunk."""
+
+    def renumber(self, chunk: AudioChunk, first: bool, sample_rate_hz: int) -> AudioChunk:
+        if first and self._last is not None:
+            last_ns, last_sample, last_size = self._last
+            samples = round((chunk.t_ns - last_ns) * sample_rate_hz / 1e9)
+            # A gap must be visible: at least one sample is missing, whatever the clocks say.
+            self._offset = last_sample + max(samples, last_size + 1) - chunk.first_sample
+        first_sample = chunk.first_sample + self._offset
+        self._last = chunk.t_ns, first_sample, chunk.samples.size
+        return replace(chunk, first_sample=first_sample) if self._offset else chunk
+
+
 class ReconnectingVideo(ReconnectingSource[VideoFrame]):
     """A VideoSource that is reopened; the frame index goes on where it stopped."""
 
@@ -195,26 +234,18 @@ class ReconnectingVideo(ReconnectingSource[VideoFrame]):
         clock: Clock,
         wait_policy: WaitPolicy = FAIL_FAST,
     ) -> None:
-        self._offset = 0
-        self._next_index: int | None = None
         self._camera: VideoSource | None = None
 
         def open_camera() -> VideoSource:
             self._camera = open_source()
             return self._camera
 
-        super().__init__(name, open_camera, clock, self._continue, wait_policy)
+        super().__init__(name, open_camera, clock, FrameNumbers().renumber, wait_policy)
 
     @property
     def path(self) -> CapturePath:
         """The path of the newest opening, also while the camera is away."""
         return _NEVER_OPENED if self._camera is None else self._camera.path
-
-    def _continue(self, frame: VideoFrame, first: bool) -> VideoFrame:
-        if first:
-            self._offset = 0 if self._next_index is None else self._next_index - frame.index
-        self._next_index = frame.index + self._offset + 1
-        return replace(frame, index=frame.index + self._offset) if self._offset else frame
 
 
 class ReconnectingAudio(ReconnectingSource[AudioChunk]):
@@ -228,9 +259,10 @@ class ReconnectingAudio(ReconnectingSource[AudioChunk]):
         wait_policy: WaitPolicy = FAIL_FAST,
     ) -> None:
         self.sample_rate_hz = 0
-        self._offset = 0
-        self._last: tuple[int, int, int] | None = None
-        """Time, first sample and number of samples of the last chunk."""
+        numbers = SampleNumbers()
+        self._num_constant = 0
+        """Samples since the last sound."""
+        self._signal = FaultLog(_LOG, f"{name} has a signal again", clock)
 
         def open_at_same_rate() -> AudioSource:
             source = open_source()
@@ -240,14 +272,23 @@ class ReconnectingAudio(ReconnectingSource[AudioChunk]):
             self.sample_rate_hz = source.sample_rate_hz
             return source
 
-        super().__init__(name, open_at_same_rate, clock, self._continue, wait_policy)
+        def renumber(chunk: AudioChunk, first: bool) -> AudioChunk:
+            self._note_signal(chunk.samples)
+            return numbers.renumber(chunk, first, self.sample_rate_hz)
 
-    def _continue(self, chunk: AudioChunk, first: bool) -> AudioChunk:
-        if first and self._last is not None:
-            last_ns, last_sample, last_size = self._last
-            samples = round((chunk.t_ns - last_ns) * self.sample_rate_hz / 1e9)
-            # A gap must be visible: at least one sample is missing, whatever the clocks say.
-            self._offset = last_sample + max(samples, last_size + 1) - chunk.first_sample
-        first_sample = chunk.first_sample + self._offset
-        self._last = chunk.t_ns, first_sample, chunk.samples.size
-        return replace(chunk, first_sample=first_sample) if self._offset else chunk
+        super().__init__(name, open_at_same_rate, clock, renumber, wait_policy)
+
+    @property
+    def fault(self) -> str:
+        """The present fault: the microphone is missing, or it is dead; "" for none."""
+        return super().fault or self._signal.fault
+
+    def _note_signal(self, samples: Float32) -> None:
+        """Set or end the fault of a microphone that delivers zeros or a constant."""
+        if max(samples.max(), -samples.min()) > _DEAD_LEVEL:
+            self._num_constant = 0
+        else:
+            self._num_constant += len(samples)
+        dead = self._num_constant >= DEAD_S * self.sample_rate_hz
+        fault = f"{self.name} delivers only zeros: it is muted or dead" if dead else ""
+        self._signal.log_transition(fault)

@@ -1,4 +1,5 @@
-"""Audio of any rate and layout to mono float32 at one rate, through FFmpeg's resampler."""
+"""Audio of any rate and layout to mono float32 at one rate: mixed by level, then resampled by
+FFmpeg."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
+from ...kernels.channel_mixer import ChannelMixer, to_float
 from ..messages import AudioChunk, Float32
 
 
@@ -21,59 +23,61 @@ class Resampler:
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._source: tuple[object, ...] | None = None
+        self._mixer: ChannelMixer | None = None
         self._inner: Any = None
 
     def push(self, frame: Any) -> Float32:
         """Return the samples that are ready after `frame`."""
-        source = (frame.sample_rate, frame.layout.name, frame.format.name)
+        num_channels = len(frame.layout.channels)
+        source = (frame.sample_rate, num_channels)
         parts: list[Float32] = []
-        if source != self._source:
+        if source != self._source or self._mixer is None:
             parts.append(self.flush())
-            # 32-bit integers: only for them does FFmpeg scale a downmix so that it cannot
-            # exceed full scale. With floats, two equal channels come out 1.41 times too loud.
-            self._inner = av.AudioResampler(format="s32", layout="mono", rate=self._rate_hz)
+            self._mixer = ChannelMixer(num_channels, frame.sample_rate)
             self._source = source
-        # The caller counts samples; a jump in the file's own times would disturb the filter.
-        frame.pts = None
-        parts.append(_join(self._inner.resample(frame)))
+        mixed = self._mixer.mix(to_float(frame.to_ndarray(), num_channels))
+        parts.append(self.resample(mixed, frame.sample_rate))
         return np.concatenate(parts)
+
+    def resample(self, mono: Float32, rate_hz: int) -> Float32:
+        """Return the samples that are ready after these of one channel."""
+        if self._inner is None:
+            self._inner = av.AudioResampler(format="flt", layout="mono", rate=self._rate_hz)
+        # Without a time: the caller counts samples, and a jump would disturb the filter.
+        frame = av.AudioFrame.from_ndarray(mono[None], format="flt", layout="mono")
+        frame.sample_rate = rate_hz
+        return _join(self._inner.resample(frame))
 
     def flush(self) -> Float32:
         """Return the samples that the filter holds back. The next frame starts anew."""
         if self._inner is None:
             return np.empty(0, np.float32)
         tail = _join(self._inner.resample(None))
-        self._inner = self._source = None
+        self._inner = None
         return tail
 
 
 class ChunkResampler:
-    """Resamples a device's audio to mono at another rate, with capture times."""
+    """Resamples a device's mono audio to another rate, with capture times."""
 
-    def __init__(self, rate_hz: int, channels: int, out_rate_hz: int) -> None:
+    def __init__(self, rate_hz: int, out_rate_hz: int) -> None:
         self._rate_hz, self._out_rate_hz = rate_hz, out_rate_hz
-        self._layout = "mono" if channels == 1 else "stereo"
         self._resampler = Resampler(out_rate_hz)
         self._next_in = -1
         self._begin_in = self._begin_out = self._out = 0
 
     def push(self, first: int, t_ns: int, audio: Float32) -> AudioChunk | None:
-        """Return the mono samples that are ready, or None while the filter fills.
+        """Return the samples that are ready, or None while the filter fills.
 
-        `audio`: float32 (n, channels). Its first sample has index `first` and was captured at
-        `t_ns`.
+        `audio`: float32 (n,). Its first sample has index `first` and was captured at `t_ns`.
         """
         if first != self._next_in:  # a gap: the filter must not join both sides
             self._resampler = Resampler(self._out_rate_hz)
             self._begin_in = first
             self._begin_out = round(first * self._out_rate_hz / self._rate_hz)
             self._out = 0
-        self._next_in = first + audio.shape[0]
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(audio.reshape(1, -1)), format="flt", layout=self._layout
-        )
-        frame.sample_rate = self._rate_hz
-        samples = self._resampler.push(frame)
+        self._next_in = first + len(audio)
+        samples = self._resampler.resample(audio, self._rate_hz)
         if not samples.size:
             return None
         # The first sample that is returned lies behind `first` by what the filter held back.
@@ -109,5 +113,4 @@ def split_chunks(pieces: Iterable[tuple[int, Float32]], size: int) -> Iterator[t
 def _join(frames: list[Any]) -> Float32:
     if not frames:
         return np.empty(0, np.float32)
-    whole = np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames])
-    return (whole * 2.0**-31).astype(np.float32)
+    return np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames])

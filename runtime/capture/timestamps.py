@@ -2,7 +2,8 @@
 
 `DriverTimestamps` checks a driver's timestamps, which are on our clock if they are right.
 `CaptureClock` maps the timestamps of a clock with an unknown zero, such as GStreamer's running
-time. `FrameCounter` numbers frames by their timestamps, where nothing else numbers them.
+time, `StreamClock` those of a network stream. `FrameCounter` numbers frames by their timestamps,
+where nothing else numbers them.
 A frame gets its driver's time if that is possible, else the time of its arrival.
 """
 
@@ -65,12 +66,12 @@ class DriverTimestamps:
         return self._last_ns
 
 
-class CaptureClock:
-    """Maps timestamps to CLOCK_MONOTONIC by the shortest recent delay.
+class ShortestDelay:
+    """The shortest recent delay between timestamps and the arrival of what they belong to.
 
     A frame arrives late by a delay that varies, and never early. So arrival minus timestamp is
     least for the frame that was delivered fastest. That minimum is the offset of the two clocks
-    plus the shortest delay, which cannot be told apart here: a mapped time is late by that delay.
+    plus the shortest delay, which cannot be told apart here.
     The minimum is over a sliding window. A late frame does not move it, and it follows drift.
     """
 
@@ -82,18 +83,30 @@ class CaptureClock:
         self._half_ns = window_ns // 2
         self._older = self._newer = _NEVER  # least delay in the previous and in this half
         self._half_end_ns = -_NEVER
+
+    def update(self, timestamp_ns: int, arrived_ns: int) -> int:
+        """Return the shortest delay, this one included."""
+        delay_ns = arrived_ns - timestamp_ns
+        if arrived_ns >= self._half_end_ns:
+            recent = arrived_ns < self._half_end_ns + self._half_ns
+            self._older = self._newer if recent else _NEVER
+            self._newer = delay_ns
+            self._half_end_ns = arrived_ns + self._half_ns
+        self._newer = min(self._newer, delay_ns)
+        return min(self._older, self._newer)
+
+
+class CaptureClock:
+    """Maps timestamps to CLOCK_MONOTONIC by the shortest recent delay. A mapped time is late by
+    that delay."""
+
+    def __init__(self, window_ns: int = ShortestDelay.WINDOW_NS) -> None:
+        self._delay = ShortestDelay(window_ns)
         self._last_ns = -_NEVER
 
     def to_monotonic(self, timestamp_ns: int, returned_ns: int) -> int:
         """Return the capture time: after the previous frame's, and not after `returned_ns`."""
-        delay_ns = returned_ns - timestamp_ns
-        if returned_ns >= self._half_end_ns:
-            recent = returned_ns < self._half_end_ns + self._half_ns
-            self._older = self._newer if recent else _NEVER
-            self._newer = delay_ns
-            self._half_end_ns = returned_ns + self._half_ns
-        self._newer = min(self._newer, delay_ns)
-        return self._advance(timestamp_ns + min(self._older, self._newer))
+        return self._advance(timestamp_ns + self._delay.update(timestamp_ns, returned_ns))
 
     def estimate_capture(self, returned_ns: int) -> int:
         """Return the time for a frame without a usable timestamp: that of its arrival."""
@@ -103,6 +116,42 @@ class CaptureClock:
         # A shorter delay moves the next frame back, but not before the last one.
         self._last_ns = max(t_ns, self._last_ns + 1)
         return self._last_ns
+
+
+class StreamClock:
+    """Maps the media time of a live stream's two tracks to CLOCK_MONOTONIC, both by one offset.
+
+    It is that of the track that takes longer: what is seen and heard at one time then comes
+    together, and the faster track is held back until its time. But pictures wait for sound at most
+    `MAX_APART_NS`.
+    """
+
+    MAX_APART_NS = 500_000_000
+
+    def __init__(self) -> None:
+        self._video, self._audio = ShortestDelay(), ShortestDelay()
+        self._video_ns: int | None = None
+        self._audio_ns: int | None = None
+        self._last_frame_ns = self._last_chunk_ns = -_NEVER
+
+    def time_frame(self, media_ns: int, arrived_ns: int) -> int:
+        """Return the time of a frame, later than that of the one before."""
+        self._video_ns = self._video.update(media_ns, arrived_ns)
+        self._last_frame_ns = max(media_ns + self._offset_ns(), self._last_frame_ns + 1)
+        return self._last_frame_ns
+
+    def time_chunk(self, media_ns: int, length_ns: int, arrived_ns: int) -> int:
+        """Return the time of the first sample of a chunk, which arrives after its last sample."""
+        self._audio_ns = self._audio.update(media_ns + length_ns, arrived_ns)
+        self._last_chunk_ns = max(media_ns + self._offset_ns(), self._last_chunk_ns + 1)
+        return self._last_chunk_ns
+
+    def _offset_ns(self) -> int:
+        known = [delay for delay in (self._video_ns, self._audio_ns) if delay is not None]
+        offset_ns = max(known)
+        if self._video_ns is not None:
+            offset_ns = min(offset_ns, self._video_ns + self.MAX_APART_NS)
+        return offset_ns
 
 
 class FrameCounter:

@@ -40,6 +40,7 @@ from .host import (
     check_python,
 )
 from .service import check_config, check_folders, check_service, check_user, is_running
+from .source import check_source
 
 
 def run_doctor(bundle: Path | None = None, config: Config | None = None) -> int:
@@ -86,10 +87,15 @@ def run_checks(
         cameras = list_cameras(str(sys_root / "dev"))
         return check_capture(reads_on_gpu(), cameras, config.indicator, sys_root)
 
+    def check_configured_source() -> Check:
+        may_connect = not (is_refused or is_running(sys_root))
+        return check_source(config.source, config.indicator, may_connect, sys_root)
+
     checks: dict[str, Callable[[], Check]] = {
         "python": check_python,
         "bundle": lambda: check_bundle(bundle, config),
         "camera": lambda: check_cameras(sys_root),
+        "source": check_configured_source,
         "microphone": lambda: check_microphone(sys_root),
         "screen": lambda: check_screen(sys_root),
         **{f"serial {port}": functools.partial(check_serial, port, sys_root) for port in ports},

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ..capture import show_source
 from ..config import ConfigError, load_config
 from ..service import SERVICE_CONFIG
 from .check import Check
@@ -193,7 +194,9 @@ def check_config(sys_root: Path = Path("/")) -> Check:
     except ConfigError as error:
         return Check("config", "fail", str(error))
     return Check(
-        "config", "ok", f"{file}: {config.source.name} to {', '.join(config.output.sinks)}"
+        "config",
+        "ok",
+        f"{file}: {show_source(config.source.name)} to {', '.join(config.output.sinks)}",
     )
 
 

@@ -1,4 +1,5 @@
-"""Face search beside the hot path, on a thread of its own.
+"""Face search beside the hot path, on a thread of its own. Only a slow camera's frames are searched
+on the hot path.
 
 In: the newest frame. Out: the box in the `FaceTracker`, which the main thread reads.
 """
@@ -20,6 +21,11 @@ from ..faults import FaultLog
 from ..messages import SourceError, VideoFrame
 
 log = logging.getLogger(__name__)
+
+SLOW_NS = 250_000_000
+"""Time between frames from which each frame is searched before its estimate."""
+MAX_SEARCH_NS = 20_000_000
+"""The longest search that an estimate waits for: with the networks it stays within the budget."""
 
 
 def open_yunet(yunet_file: str) -> Detector | None:
@@ -43,27 +49,58 @@ def one_opencv_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def run_face_tracker(
-    tracker: FaceTracker,
-    newest: Callable[[], VideoFrame | None],
-    clock: Clock,
-    stop: threading.Event,
-) -> None:
-    """Search the newest frame once every `tracker.period_ns` until `stop`. A search that fails is
+class FaceSearch:
+    """Searches frames, each once, and stores the result in the tracker. A search that fails is
     logged, and the next one goes on."""
-    faults = FaultLog(log, clock=clock)
-    due_ns = clock.now_ns()
-    searched = None
-    while not stop.is_set():
-        frame = newest()
-        if frame is not None and frame is not searched:
-            searched = frame
-            try:
-                tracker.track(frame)
-                faults.log_transition("")
-            except (cv2.error, EngineError) as error:
-                reason = error.err if isinstance(error, cv2.error) else error
-                faults.log_transition(f"face search failed: {reason}")
-        due_ns = max(due_ns + tracker.period_ns, clock.now_ns())
-        if clock.sleep_until_ns(due_ns, stop):
+
+    def __init__(self, tracker: FaceTracker, clock: Clock) -> None:
+        self._tracker = tracker
+        self._clock = clock
+        self._faults = FaultLog(log, clock=clock)
+        self._lock = threading.Lock()
+        self._searched: tuple[int, int] | None = None
+        """Time and index of the newest frame searched: the frame itself is not kept."""
+        self._took_ns = 0
+
+    def run(self, newest: Callable[[], VideoFrame | None], stop: threading.Event) -> None:
+        """Search the newest frame once every `tracker.period_ns` until `stop`. The body of the
+        search's own thread."""
+        due_ns = self._clock.now_ns()
+        while not stop.is_set():
+            frame = newest()
+            if frame is not None:
+                with self._lock:
+                    self._search(frame)
+            due_ns = max(due_ns + self._tracker.period_ns, self._clock.now_ns())
+            if self._clock.sleep_until_ns(due_ns, stop):
+                return
+
+    def refresh(self, frame: VideoFrame) -> None:
+        """Search `frame` in the calling thread if the newest search is long ago, as it is with each
+        frame of a slow camera: there the face would be elsewhere. So is the first frame of a file.
+        It is left to the search's own thread where it takes long."""
+        searched = self._searched
+        if searched is None:
+            is_due = frame.shown_ns > 0
+        else:
+            is_due = frame.t_ns - searched[0] >= max(SLOW_NS, self._tracker.period_ns)
+        if not is_due or self._took_ns > MAX_SEARCH_NS:
             return
+        if self._lock.acquire(timeout=MAX_SEARCH_NS / 1e9):
+            try:
+                self._search(frame)
+            finally:
+                self._lock.release()
+
+    def _search(self, frame: VideoFrame) -> None:
+        if (frame.t_ns, frame.index) == self._searched:
+            return
+        begun_ns = self._clock.now_ns()
+        try:
+            self._tracker.track(frame)
+            self._faults.log_transition("")
+        except (cv2.error, EngineError) as error:
+            reason = error.err if isinstance(error, cv2.error) else error
+            self._faults.log_transition(f"face search failed: {reason}")
+        self._searched = frame.t_ns, frame.index
+        self._took_ns = self._clock.now_ns() - begun_ns

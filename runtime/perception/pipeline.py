@@ -13,10 +13,11 @@ from ...engines.bundles import Level, Manifest
 from ...engines.estimator import Estimator, FacePrediction
 from ...engines.face_tracker import FaceBox
 from ...engines.probabilities import ClassProbabilities
+from ...engines.speech_tracker import SpeechTracker
 from ...kernels import Preprocessor
 from ..clock import Clock
 from ..messages import Estimate, FaceEstimate, Window
-from .vad import is_speech_like
+from .voice_gate import VoiceGate
 
 
 class Pipeline:
@@ -30,18 +31,19 @@ class Pipeline:
         level: Level,
         clock: Clock,
         smoothing_s: float = 0.5,
-        min_level_db: float = -55.0,
+        min_level_db: float = -100.0,
         max_faces: int = 1,
+        speech: SpeechTracker | None = None,
     ) -> None:
         """`engines` by network. Without "face" or "voice" that modality is always missing. Without
-        "fusion" class probabilities are averaged. `min_level_db` is for `is_speech_like`.
-        `max_faces` limits the faces in one frame, as the level does."""
+        "fusion" class probabilities are averaged. `max_faces` limits the faces in one frame, as the
+        level does. `speech` and `min_level_db` are for `VoiceGate`."""
         self.level = level
         self._labels = manifest.labels
         self._engines = engines
         self._preprocessor = preprocessor
         self._clock = clock
-        self._min_level_db = min_level_db
+        self._voice_gate = VoiceGate(preprocessor.mel, speech, min_level_db)
         self._estimator = Estimator(manifest, engines, level, smoothing_s, max_faces)
         self._max_faces = max_faces
         self.num_faces = 0
@@ -53,6 +55,11 @@ class Pipeline:
     def non_finite_outputs(self) -> Mapping[str, int]:
         """Outputs with a NaN or an infinity, by network. They are ignored."""
         return self._estimator.non_finite_outputs
+
+    @property
+    def fault(self) -> str:
+        """Why the voice is not used although there is speech; "" for no reason."""
+        return self._voice_gate.fault
 
     def use_level(self, level: Level, engines: Mapping[str, Engine]) -> None:
         """Switch the level from the next window on. `engines` are the same networks, at the level's
@@ -98,15 +105,18 @@ class Pipeline:
             if outputs is not None:
                 stages["face"] = timer.lap_us()
 
+        speech = self._voice_gate.check(window)
         if window.voice_due:
             outputs = None
-            if self._has_speech(window.end_column):
+            if speech.is_usable:
                 mel, mask = self._preprocessor.mel.window(window.end_column)
                 stages["preprocess"] += timer.lap_us()
                 outputs = self._engines["voice"].infer({"mel": mel, "mask": mask})
             estimator.update_voice(t_ns, outputs)
             if outputs is not None:
                 stages["voice"] = timer.lap_us()
+        elif not speech.is_usable:
+            estimator.drop_voice()
 
         prediction = estimator.estimate(t_ns)
         face, voice = self._name(prediction.face), self._name(prediction.voice)
@@ -131,6 +141,7 @@ class Pipeline:
             stages_us=stages,
             level=self.level.name,
             faces=self._list_faces(boxes, prediction.faces),
+            voice_activity=speech.activity,
         )
 
     def record_publish_time(self, took_us: float) -> None:
@@ -154,12 +165,6 @@ class Pipeline:
                 FaceEstimate(box.id, place, box.score, of.label, of.confidence, probabilities)
             )
         return tuple(faces)
-
-    def _has_speech(self, end_column: int | None) -> bool:
-        if end_column is None:
-            return False
-        levels_db = self._preprocessor.mel.levels_db(end_column)
-        return is_speech_like(levels_db, self._min_level_db)
 
     def _name(self, row: ClassProbabilities | None) -> dict[str, float] | None:
         return dict(zip(self._labels, row, strict=True)) if row else None

@@ -13,14 +13,17 @@ import numpy as np
 
 from ...engines.estimator import MAX_AUDIO_AGE_NS
 from ...engines.face_tracker import FaceBox
+from ...engines.speech_tracker import SpeechTracker
 from ...kernels import LogMel
 from ..messages import AudioChunk, VideoFrame, Window
 from .audio_clock import AudioClock, ClockLine
 from .buffers import AudioRing
+from .sample_feed import SampleFeed
 
 
 class Synchroniser:
-    """Feeds the streaming log-mel and finds the columns that end with a frame.
+    """Feeds the streaming log-mel and the speech tracker, and finds the columns that end with a
+    frame.
 
     The log-mel restarts after a gap in the audio, so no window mixes audio from before the gap with
     audio from after it. A gap of at most one hop is bridged with silence. Otherwise every window of
@@ -31,15 +34,18 @@ class Synchroniser:
 
     MAX_SKEW_NS = MAX_AUDIO_AGE_NS
 
-    def __init__(self, mel: LogMel, max_wait_ms: float) -> None:
+    def __init__(
+        self, mel: LogMel, max_wait_ms: float, speech: SpeechTracker | None = None
+    ) -> None:
         self._mel = mel
         self._max_wait_s = max_wait_ms / 1e3
         rate = mel.spec.sample_rate_hz
         self.ring = AudioRing(2 * rate)
         self.audio_clock = AudioClock(rate, mel.spec.hop)
-        self.overrun_samples = 0
-        self._begin = self.audio_clock.line.begin
-        self._scratch = np.zeros(self.ring.capacity, np.float32)
+        self._mel_feed = SampleFeed(mel, self.ring, self.audio_clock)
+        self._speech_feed: SampleFeed | None = None
+        if speech is not None:
+            self._speech_feed = SampleFeed(speech, self.ring, self.audio_clock)
 
     def add_audio(self, chunk: AudioChunk) -> None:
         """Store the next chunk of the source."""
@@ -47,6 +53,13 @@ class Synchroniser:
         if silence:
             chunk = replace(chunk, samples=np.pad(chunk.samples, (silence, 0)))
         self.ring.put(chunk)
+        if self._speech_feed is not None:  # after the ring, which the main thread may wait for
+            self._speech_feed.push_new()
+
+    @property
+    def overrun_samples(self) -> int:
+        """Samples that were overwritten before the log-mel got them."""
+        return self._mel_feed.overrun_samples
 
     def newest_audio_ns(self) -> int | None:
         """Return the capture time of the newest sample, None before the first."""
@@ -54,10 +67,21 @@ class Synchroniser:
             return None
         return round(self.audio_clock.time_of(self.ring.end_sample))
 
+    def first_audio_ns(self) -> int | None:
+        """Return the capture time of the first sample, None before it."""
+        return round(self.audio_clock.time_of(0)) if self.audio_clock.locked else None
+
+    def fresh_audio_ns(self, now_ns: int) -> int | None:
+        """Return the capture time of the newest sample, None if it is too old at `now_ns`."""
+        t_ns = self.newest_audio_ns()
+        return t_ns if t_ns is not None and now_ns - t_ns <= self.MAX_SKEW_NS else None
+
     def wipe(self) -> None:
         """Overwrite all audio with zeros."""
         self.ring.clear()
-        self._scratch.fill(0)
+        self._mel_feed.wipe()
+        if self._speech_feed is not None:
+            self._speech_feed.wipe()
 
     def window(
         self,
@@ -74,7 +98,7 @@ class Synchroniser:
             end_sample = self._end_of(self._end_column_at(t_ns, self.audio_clock.line))
             if self._is_live(end_sample):
                 self.ring.wait_for(end_sample, self._max_wait_s)
-        line = self._push_new_samples()
+        line = self._mel_feed.push_new()
         at = line.sample_at(t_ns)
         end_column = min(self._end_column_at(t_ns, line), self._mel.num_columns)
         skew_ns = round(t_ns - line.time_of(self._end_of(end_column)))
@@ -100,21 +124,3 @@ class Synchroniser:
         """Return the sample after the last one of the columns before `end_column`."""
         spec = self._mel.spec
         return (end_column - 1) * spec.hop + spec.window
-
-    def _push_new_samples(self) -> ClockLine:
-        """Push the samples since the last gap to the log-mel. Return the line that holds now."""
-        while True:
-            first, count = self.ring.read(self._mel.next_sample, self._scratch)
-            # Read after the samples: the clock gets a chunk before the ring does.
-            line = self.audio_clock.line
-            if line.begin == self._begin:
-                break
-            self._begin = line.begin
-            self._mel.restart(line.begin)
-        if first > self._mel.next_sample:
-            self.overrun_samples += first - self._mel.next_sample
-            self._mel.restart(first)
-        count = int(min(count, line.settled - first))
-        if count > 0:
-            self._mel.push(self._scratch[:count])
-        return line

@@ -36,7 +36,8 @@ def add_set_argument(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         dest="settings",
-        help="override one setting of the configuration; may be repeated",
+        help="override one setting of the configuration; may be repeated. A text is taken as it is,"
+        " anything else is YAML",
     )
 
 

@@ -100,6 +100,7 @@ def encode_estimate(estimate: Estimate) -> bytes:
         "stages_ms": _round_all(estimate.stages_us, scale=1e-3, digits=3),
         "level": estimate.level,
         "faces": [_list_fields(face) for face in estimate.faces],
+        "voice_activity": round(float(estimate.voice_activity), 3),
     }
     return msgspec.json.encode(fields) + b"\n"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from emotion_edge.calibration.accuracy_gate import (
-    Limits,
     Row,
     compare_precisions,
     count_bytes,
     find_violations,
 )
 from emotion_edge.calibration.errors import CalibrationError
+from emotion_edge.calibration.options import Limits
 from emotion_edge.calibration.recipe import CalibrationOptions, calibrate
 from emotion_edge.calibration.samples import Samples
 from emotion_edge.calibration.variants import QuantizedNetwork, write_variants

@@ -15,7 +15,8 @@ import torch
 from emotion_edge.calibration import cross_validation
 from emotion_edge.calibration.cross_validation import ALL, compare_folds
 from emotion_edge.calibration.errors import CalibrationError
-from emotion_edge.calibration.recipe import CalibrationOptions, calibrate
+from emotion_edge.calibration.options import CalibrationOptions
+from emotion_edge.calibration.recipe import calibrate
 from emotion_edge.calibration.samples import Samples
 from emotion_edge.engines.bundles.manifest import Bundle, Manifest
 from emotion_edge.training.data.ravdess import EMOTIONS8, TEST_FOLDS, split_actors

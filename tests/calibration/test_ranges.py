@@ -12,11 +12,10 @@ from onnx import TensorProto, helper
 
 from emotion_edge.calibration.divergence import compute_logits
 from emotion_edge.calibration.errors import CalibrationError
+from emotion_edge.calibration.options import METHODS, PLAIN_METHODS
 from emotion_edge.calibration.quantize import read_network
 from emotion_edge.calibration.ranges import (
-    METHODS,
     NUM_BINS,
-    PLAIN_METHODS,
     Histogram,
     candidate_thresholds,
     choose_range,

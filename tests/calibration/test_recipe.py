@@ -14,8 +14,8 @@ import pytest
 
 from emotion_edge.calibration.divergence import compare_logits, compute_logits
 from emotion_edge.calibration.errors import CalibrationError
-from emotion_edge.calibration.ranges import METHODS
-from emotion_edge.calibration.recipe import CalibrationOptions, calibrate
+from emotion_edge.calibration.options import METHODS, CalibrationOptions
+from emotion_edge.calibration.recipe import calibrate
 from emotion_edge.calibration.samples import Samples
 from emotion_edge.calibration.table import load_table, save_table
 

@@ -12,7 +12,8 @@ import pytest
 from emotion_edge.calibration import variants
 from emotion_edge.calibration.accuracy_gate import Row
 from emotion_edge.calibration.errors import CalibrationError
-from emotion_edge.calibration.recipe import CalibrationOptions, calibrate
+from emotion_edge.calibration.options import CalibrationOptions
+from emotion_edge.calibration.recipe import calibrate
 from emotion_edge.calibration.samples import Samples
 from emotion_edge.calibration.variants import QuantizedNetwork, record_precisions, write_variants
 from emotion_edge.engines import open_engine

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
+from msgspec import Meta
 
 from emotion_edge.engines.config_file import (
     ConfigError,
     Section,
     apply_override,
     explain_problem,
+    list_texts,
+    quote,
     read_config_file,
 )
 
 
 class Inner(Section, frozen=True):
     number: int = 1
+    kind: Literal["a", "b"] = "a"
+    file: Annotated[str, Meta(min_length=1)] = "x"
 
 
 class Outer(Section, frozen=True):
+    name: str = ""
     inner: Inner = Inner()
     list_of: tuple[Inner, ...] = (Inner(),)
 
@@ -42,6 +50,44 @@ def test_overrides() -> None:
     assert tree == {"a": {"b": "", "c": ["1", "2"]}, "d": {"e": {"f": "x=y"}}}
 
 
+NAMES = [
+    "a: b",
+    "x #1",
+    "[",
+    " two  words ",
+    "it's",
+    "'",
+    '"',
+    '"a" and "b"',
+    "'a' or 'b'",
+    "new\nline",
+    "- x",
+    "&a *b !c %d @e `f",
+    os.fsdecode(b"caf\xe9"),
+    "\x1b",
+]
+
+
+def test_texts_are_found() -> None:
+    """Not those of which only some are allowed."""
+    assert list(list_texts(Outer())) == ["name", "inner.file"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_text_is_not_yaml(name: str) -> None:
+    """A text is taken as it is; quotes around the whole are removed."""
+    tree: dict[str, Any] = {}
+    apply_override(tree, f"inner.file={name}", {"inner.file"})
+    apply_override(tree, f"name={quote(name)}", {"name"})
+    assert tree == {"inner": {"file": name}, "name": name}
+
+
+def test_text_in_double_quotes() -> None:
+    tree: dict[str, Any] = {}
+    apply_override(tree, r'name="a\tb: #1"', {"name"})
+    assert tree == {"name": "a\tb: #1"}
+
+
 @pytest.mark.parametrize("setting", ["a", "=1", "a.=1", ".a=1", "a..b=1", "a=[", "a.b.c=1"])
 def test_invalid_overrides(setting: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
@@ -54,11 +100,11 @@ def test_invalid_overrides(setting: str) -> None:
         ("Expected `int` - at `$.inner.number`", "x: inner.number is 'no': expected `int`"),
         (
             "Object contains unknown field `nmber` - at `$.inner`",
-            "x: unknown key inner.nmber, allowed: number",
+            "x: unknown key inner.nmber, allowed: number, kind, file",
         ),
         (
             "Object contains unknown field `n` - at `$.list_of[0]`",
-            "x: unknown key list_of[0].n, allowed: number",
+            "x: unknown key list_of[0].n, allowed: number, kind, file",
         ),
     ],
 )

@@ -157,6 +157,37 @@ def test_roll(degrees: float, squeeze: float) -> None:
         assert measure_roll(100 * face @ turn + 300, 100.0) == pytest.approx(angle, abs=0.15)
 
 
+class HalfRolls(DetectionNetwork):
+    """Finds one face wherever a bright line is, and only half of the line's tilt."""
+
+    def run(self, luma: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:  # type: ignore[override]
+        y, x = np.nonzero(luma[0, 0] > 120)
+        centre = np.array([x.mean(), y.mean()])
+        (_, axis) = np.linalg.eigh(np.cov(np.stack([x, y])))[1].T
+        angle = 0.5 * math.atan2(*(axis[::-1] * np.sign(axis[0])))
+        side = 1.3 * np.ptp(x - centre[0]) / abs(axis[0])
+        turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        landmarks = side * FRONTAL @ turn + centre
+        box = np.array([[*centre, side]], np.float32)
+        return np.array([0.9], np.float32), box, landmarks.reshape(1, 10).astype(np.float32)
+
+
+@pytest.mark.parametrize("degrees", [-50, -20, 0, 20, 50])
+def test_a_tilt_that_is_underestimated_is_measured_again(tmp_path: Path, degrees: float) -> None:
+    """On the face turned upright by the first estimate: half an angle becomes seven eighths."""
+    image = np.zeros((360, 640, 3), np.uint8)
+    line = np.arange(-50, 51, 0.25)
+    angle = math.radians(degrees)
+    for across in np.arange(-4, 4, 0.5):
+        x = 300 + line * math.cos(angle) - across * math.sin(angle)
+        y = 180 + line * math.sin(angle) + across * math.cos(angle)
+        image[y.round().astype(int), x.round().astype(int)] = 255
+    network = HalfRolls(write_spot_detector(tmp_path / "faces.onnx"), 0.5)
+    (face,) = network.detect(image, "bgr8")
+    assert face.roll == pytest.approx(angle, abs=0.14 + 0.01)
+    assert abs(face.roll) >= 0.7 * abs(angle)
+
+
 def test_landmarks_at_one_place_are_upright() -> None:
     """No angle can be told; none is made up."""
     assert measure_roll(np.zeros((5, 2), np.float32), 50.0) == 0.0

@@ -69,7 +69,7 @@ def test_same_as_the_file(device: Device, shared_data: Path, tmp_path: Path, nam
         ("180", "480"),
     )
     device.wait_ready(180)
-    both = (line for line in device.estimates(180) if line["face"] > 0 and line["voice"] > 0)
+    both = (line for line in device.estimates(360) if line["face"] > 0 and line["voice"] > 0)
     begin_ms = next(both)["t_ms"]
     settled = itertools.dropwhile(lambda line: line["t_ms"] < begin_ms + FULL_MS, both)
     lines = list(itertools.islice(settled, COUNT))

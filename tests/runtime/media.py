@@ -27,8 +27,10 @@ def write_video(
     video: str = "mpeg4",
     pixels: str = "yuv420p",
     audio: str = "aac",
+    shown_s: float = 0.0,
 ) -> Path:
-    """Encode `images` and audio `samples` (channels, n)."""
+    """Encode `images` and audio `samples` (channels, n). `shown_s`: of each image, as the file
+    states it; 0 leaves it to the codec."""
     with av.open(str(path), "w") as container:
         if images:
             stream: Any = container.add_stream(video, rate=30)
@@ -38,12 +40,16 @@ def write_video(
         if samples is not None:
             layout = {1: "mono", 2: "stereo"}[len(samples)]
             track: Any = container.add_stream(audio, rate=rate_hz, layout=layout)
+        packets: list[Any] = []
         for t_s, image in images:
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame.pts, frame.time_base = round(t_s * 1000), Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        if images:
-            container.mux(stream.encode(None))
+            packets += stream.encode(frame)
+        packets += stream.encode(None) if images else []
+        for packet in packets:
+            if shown_s:
+                packet.duration = round(shown_s / packet.time_base)
+            container.mux(packet)
         if samples is not None:
             context = track.codec_context
             to_codec = av.AudioResampler(context.format.name, layout, rate_hz)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import wave
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -188,6 +189,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2
         (["--set", "profile=workplace"], "Article 5(1)(f)"),
         (["--output", "jsonl:/none/out"], "/none/out"),
         (["--output", "null", "console", "x"], "'x'"),
+        (["--source", "none", "--set", "source.microphone=none"], "source.microphone"),
     ],
 )
 def test_usage_error_in_a_value(
@@ -203,7 +205,9 @@ def test_usage_error_in_a_value(
     [
         (["--source", "none.mp4"], "none.mp4"),
         (["--source", "/dev/video99"], "/dev/video99"),
-        (["--source", ""], "folder"),
+        (["--source", ""], "no such file"),
+        (["--source", "/dev"], "/dev"),
+        (["--source", "none", "--set", "source.microphone=x"], "none"),
         (["--set", "face.yunet_file=none.onnx"], "face.yunet_file"),
     ],
 )
@@ -213,6 +217,22 @@ def test_environment_errors(
     """Code 4, and one line that names the file: it may exist at the next start."""
     options = ["--source", "demo", "--output", "null", *null_engine, *arguments]
     assert names in refuse(capsys, *options, code=4)
+
+
+@pytest.mark.parametrize("pace", ["max", "real"])
+def test_file_without_an_estimate_is_an_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, null_engine: list[str], pace: str
+) -> None:
+    """A recording of one millisecond: code 4, and one line that names it."""
+    path = tmp_path / "short.wav"
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, 16_000, 0, "NONE", ""))
+        out.writeframes(bytes(32))
+    options = ["run", "--source", str(path), "--pace", pace, "--output", "null", *null_engine]
+    assert main(options) == 4
+    printed = capsys.readouterr()
+    assert "short.wav" in printed.err
+    assert len(printed.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -297,12 +317,23 @@ def test_usage_errors(capsys: pytest.CaptureFixture[str], arguments: list[str]) 
     assert "usage: emotion-edge" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["it's.mp4", "a: b.mp4", "1", "null", "[x]", "#.mp4", "~"])
+@pytest.mark.parametrize("name", ["it's.mp4", "a: b.mp4", "1", "null", "[x]", "#.mp4", "~.mp4"])
 def test_file_names_are_not_yaml(
     capsys: pytest.CaptureFixture[str], null_engine: list[str], name: str
 ) -> None:
     line = refuse(capsys, "--source", name, "--output", "null", *null_engine, code=4)
     assert f"source {name}:" in line
+
+
+@pytest.mark.parametrize("option", ["--source=", "--set=source.name="])
+def test_file_name_of_any_bytes(video_file: Path, null_engine: list[str], option: str) -> None:
+    """A name that is not UTF-8, of two lines and of what YAML would read as a mapping."""
+    name = os.fsencode(video_file.parent) + b"/-caf\xe9: new\nline #1.mp4"
+    video_file.rename(os.fsdecode(name))
+    options = [os.fsencode(option) + name, "--pace", "max", "--output", "jsonl:-", *null_engine]
+    done = subprocess.run([*RUN, *options], capture_output=True, timeout=TIMEOUT_S, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(done.stdout.splitlines()) == 18
 
 
 def test_settings_in_a_file(

@@ -31,12 +31,16 @@ def test_defaults() -> None:
             "height_px": 720,
             "camera_fps": 30.0,
             "capture": "auto",
+            "rotate": 0,
+            "mirror": False,
+            "video_track": -1,
+            "audio_track": -1,
             "loop": False,
         },
         "engines": {"name": "auto", "precision": "auto", "dla_core": -1, "num_threads": 0},
         "face": {"yunet_file": "", "lost_after_s": 0.7},
         "faces": {"max": 4},
-        "voice": {"min_level_db": -55.0},
+        "voice": {"min_level_db": -100.0},
         "sync": {"max_wait_ms": 5.0},
         "output": {"smoothing_s": 0.5, "sinks": ("console",)},
         "realtime": {"priority": True, "freeze": True},
@@ -118,7 +122,12 @@ def test_empty_file_is_all_defaults(tmp_path: Path, text: str) -> None:
         ("source.name=2024-01-01", "source.name", "2024-01-01"),
         ("source.name=a=b.mp4", "source.name", "a=b.mp4"),
         ("source.name='it''s: #1.mp4'", "source.name", "it's: #1.mp4"),
+        ("source.name=it's: #1.mp4", "source.name", "it's: #1.mp4"),
+        ("trace.folder={a: [b]", "trace.folder", "{a: [b]"),
         ("source.name=on", "source.name", "on"),
+        ("source.name=none", "source.name", "none"),
+        ("source.rotate=270", "source.rotate", 270),
+        ("source.mirror=true", "source.mirror", True),
         ("source.loop=true", "source.loop", True),
         ("source.loop=False", "source.loop", False),
         ("bundle=", "bundle", ""),
@@ -144,6 +153,13 @@ def test_valid_settings(setting: str, path: str, value: object) -> None:
         loaded = getattr(loaded, name)
     assert loaded == value
     assert type(loaded) is type(value)
+
+
+def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
+    """Neither a camera nor a microphone."""
+    message = refuse(None, "source.name=none", "source.microphone=none")
+    assert "source.microphone" in message
+    assert refuse(write(tmp_path, "source: {name: none, microphone: none}\n"))
 
 
 def refuse(file: Path | None, *settings: str) -> str:
@@ -186,7 +202,8 @@ def refuse(file: Path | None, *settings: str) -> str:
         ("engines.num_threads=65", ["engines.num_threads is '65'", "<= 64"]),
         ("output.sinks=console", ["output.sinks is 'console'", "array"]),
         ("output.sinks=[console, {a: b}]", ["output.sinks[1]", "'a': 'b'", "str"]),
-        ("source.name={a: 1}", ["source.name is {'a': '1'}", "str"]),
+        ("budget_ms={a: 1}", ["budget_ms is {'a': '1'}", "float"]),
+        ("source.rotate=45", ["source.rotate is '45'", "0, 90, 180, 270"]),
         ("source=demo", ["source is 'demo'", "object"]),
         ("source.name.x=3", ["source.name", "str"]),
         # the syntax of --set
@@ -194,7 +211,7 @@ def refuse(file: Path | None, *settings: str) -> str:
         ("=3", ["--set '=3'", "a.b=value"]),
         ("source..name=x", ["--set 'source..name=x'", "a.b=value"]),
         (".=x", ["--set '.=x'", "a.b=value"]),
-        ("source.name=[a", ["--set 'source.name=[a'", "YAML"]),
+        ("output.sinks=[a", ["--set 'output.sinks=[a'", "YAML"]),
     ],
 )
 def test_invalid_settings(setting: str, named: list[str]) -> None:

@@ -69,11 +69,36 @@ def test_cause_that_returns_is_logged_after_the_quiet_time(play: Play, stay_s: i
     assert play(["lost"] * 122) == ["lost"]
 
 
+@pytest.mark.parametrize("step_s", [0.5, 20.0, 200.0])
+def test_fault_that_comes_and_goes_does_not_flood(play: Play, step_s: float) -> None:
+    """The first times at once, later about once an hour, each with its end."""
+    episodes = round(24 * 3600 / 2 / step_s)
+    lines = play(["lost", ""] * episodes, step_s)
+    assert lines[: 2 * CAUSES_AT_ONCE] == ["lost", OVER] * CAUSES_AT_ONCE
+    assert lines == ["lost", OVER] * (len(lines) // 2)
+    assert len(lines) < 80
+
+
+def test_fault_that_comes_back_to_stay_is_logged(play: Play) -> None:
+    """After the quiet time, and so is its end."""
+    play(["lost", ""] * 10)
+    assert play(["lost"] * 122) == ["lost"]
+    assert play([""]) == [OVER]
+
+
+def test_fault_after_an_hour_without_is_logged_at_once(play: Play) -> None:
+    """As if it was the first one."""
+    play(["lost", ""] * 3600)
+    assert play(["lost", "gone", ""]) == []
+    play([""], 3600)
+    assert play(["lost", ""] * 10) == ["lost", OVER] * CAUSES_AT_ONCE
+
+
 def test_suppressed_lines_are_logged_as_debug(caplog: pytest.LogCaptureFixture) -> None:
     """Each transition is in the log at its DEBUG level."""
     faults = FaultLog(LOG, OVER, FakeClock())
     with caplog.at_level(logging.DEBUG, LOG.name):
-        for cause in ("lost", "gone", "lost"):
+        for cause in ("lost", "gone", "lost", "lost"):
             faults.log_transition(cause)
     levels = [record.levelno for record in caplog.records]
     assert levels == [logging.WARNING] * 2 + [logging.DEBUG]

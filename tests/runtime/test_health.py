@@ -93,6 +93,20 @@ def test_dropped_frames_add_up(runtime: Runtime) -> None:
     assert measure_health(runtime, 0, BOARD).drops["frames"] == 6
 
 
+@pytest.mark.parametrize(
+    ("since_s", "skew_ms"), [(0.0, 7.0), (2.0, 7.0), (2.1, 0.0), (3600.0, 0.0)]
+)
+def test_skew_is_of_a_recent_window(runtime: Runtime, since_s: float, skew_ms: float) -> None:
+    """It is 0 while no windows come, as before the first one."""
+    clock = runtime.clock
+    assert isinstance(clock, FakeClock)
+    assert measure_health(runtime, 0, BOARD).skew_ms == 0
+    now_ns = clock.now_ns()
+    runtime.process(Window(0, None, None, None, None, 7_000_000, 0, False), now_ns, now_ns, [])
+    clock.advance(round(since_s * SECOND))
+    assert measure_health(runtime, 0, BOARD).skew_ms == skew_ms
+
+
 def test_monitor_runs_twice_a_second_until_stopped(runtime: Runtime) -> None:
     """Each health has the frame rate since the one before."""
     stop = threading.Event()

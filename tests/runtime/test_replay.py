@@ -257,17 +257,77 @@ def test_odd_sizes(
 
 
 def test_variable_frame_rate(make_video: VideoMaker, replay: Callable[..., list[Estimate]]) -> None:
-    """Every frame at its own time, with the audio of that time; audio alone in the pauses that are
-    long for what went before."""
+    """Every frame at its own time, with the audio of that time. In the pauses that are long for
+    what went before there are estimates too, with the frame that is still shown."""
     times_s = [0.0, 0.033, 0.1, 0.45, 0.46, 0.7, 1.2, 1.9]
     images = [(t_s, draw_face(t_s)) for t_s in times_s]
     video_file = make_video("clip.mkv", images, voice_at(RATE, 2.0), audio="pcm_s16le")
     every = replay(video_file)
-    estimates = [e for e in every if e.face is not None]
-    assert [e.t_ns for e in estimates] == [round(t_s * SECOND) for t_s in times_s]
-    assert [e.t_ns / SECOND for e in every if e.face is None] == pytest.approx([0.35, 1.06, 1.725])
+    assert all(e.face is not None for e in every)
     assert all(abs(e.skew_ns) < 20_000_000 for e in every)
+    frames_ns = [round(t_s * SECOND) for t_s in times_s]
+    pauses = [(e.t_ns / SECOND, e.index) for e in every if e.t_ns not in frames_ns]
+    assert pauses == [(0.35, 2), (1.06, 5), (1.725, 6)]
+    estimates = [e for e in every if e.t_ns in frames_ns]
+    assert [e.t_ns for e in estimates] == frames_ns
     assert [e.voice is not None for e in estimates] == [False] * 5 + [True] * 3
+
+
+def test_audio_goes_on_after_the_last_frame(
+    make_video: VideoMaker, replay: Callable[..., list[Estimate]]
+) -> None:
+    """Four times a second to its end, without the face of a video that ended."""
+    video_file = make_video("clip.mp4", draw_video(1.0), voice_at(RATE, 4.0))
+    estimates = replay(video_file)
+    assert [e.index for e in estimates[:30]] == [*range(30)]
+    assert all(e.face is not None for e in estimates[:30])
+    alone = estimates[30:]
+    last_ns = estimates[29].t_ns
+    assert [e.t_ns - last_ns for e in alone] == [n * SECOND // 4 for n in range(1, len(alone) + 1)]
+    assert 4 * SECOND - SECOND // 4 < alone[-1].t_ns <= 4.1 * SECOND
+    assert all(e.face is None and e.voice is not None and e.index == 29 for e in alone)
+    assert all(0 <= e.skew_ns < 20_000_000 for e in alone)
+
+
+def test_audio_begins_before_the_first_frame(
+    make_video: VideoMaker, replay: Callable[..., list[Estimate]]
+) -> None:
+    """Four times a second from its beginning."""
+    images = [(1.6 + t_s, image) for t_s, image in draw_video(0.5)]
+    estimates = replay(make_video("clip.mkv", images, voice_at(RATE, 2.2), audio="pcm_s16le"))
+    assert [e.t_ns for e in estimates[:6]] == [n * SECOND // 4 for n in range(1, 7)]
+    assert all(e.face is None for e in estimates[:6])
+    assert all(e.voice is not None for e in estimates[2:])
+    assert [e.index for e in estimates[6:]] == [*range(15)]
+    assert all(e.face is not None for e in estimates[6:])
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mjpeg"])
+def test_one_image_and_speech(
+    make_video: VideoMaker, replay: Callable[..., list[Estimate]], codec: str
+) -> None:
+    """A still image, and a cover that is not marked as one, do not keep the audio from going on.
+    The image is shown to the end: the duration that is stated is that of a frame rate."""
+    pixels = {"mpeg4": "yuv420p", "mjpeg": "yuvj420p"}[codec]
+    image = [(0.0, draw_face(0.0))]
+    video_file = make_video("clip.mp4", image, voice_at(RATE, 4.0), video=codec, pixels=pixels)
+    estimates = replay(video_file)
+    assert [e.t_ns for e in estimates] == [n * SECOND // 4 for n in range(len(estimates))]
+    assert all(e.face is not None for e in estimates)
+    assert all(e.voice is not None for e in estimates[3:])
+    assert estimates[-1].t_ns >= 4 * SECOND - SECOND // 4
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.mov"])
+def test_face_of_a_still_image(
+    make_video: VideoMaker, replay: Callable[..., list[Estimate]], name: str
+) -> None:
+    """It is used as long as the file states that the image is shown."""
+    image = [(0.0, draw_face(0.0))]
+    video_file = make_video(name, image, voice_at(RATE, 5.0), shown_s=3.1)
+    estimates = replay(video_file)
+    assert [e.t_ns for e in estimates] == [n * SECOND // 4 for n in range(21)]
+    assert [e.face is not None for e in estimates] == [True] * 13 + [False] * 8
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", b"\0" * 5000])

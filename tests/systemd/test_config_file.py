@@ -56,7 +56,7 @@ def test_other_values_are_defaults() -> None:
     for section in ("screen", "serial"):
         for key, value in shipped[section].items():
             assert default[section][key] == value, key
-    for key in ("microphone", "width_px", "height_px", "camera_fps"):
+    for key in ("microphone", "width_px", "height_px", "camera_fps", "rotate", "mirror"):
         assert default["source"][key] == shipped["source"][key]
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.kernels.spec import ImageSpec
 from emotion_edge.training.config import (
     AnyConfig,
     FaceConfig,
@@ -27,6 +28,7 @@ from emotion_edge.training.data.ravdess import EMOTIONS8
 from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.launch import (
     TrainingResult,
+    VoiceData,
     face_recipe,
     fusion_recipe,
     list_labels,
@@ -37,9 +39,16 @@ from emotion_edge.training.launch import (
     voice_recipe,
 )
 from emotion_edge.training.loop.trainer import Schedule
-from emotion_edge.training.recipes.face import FaceRecipe, Round
+from emotion_edge.training.models.face import FaceNet
+from emotion_edge.training.recipes.face import (
+    FaceRecipe,
+    Round,
+    face_logits,
+    held_out_accuracy,
+    split_held_out,
+)
 from emotion_edge.training.recipes.fusion import FusionRecipe, Pairs
-from emotion_edge.training.recipes.voice import VoiceRecipe
+from emotion_edge.training.recipes.voice import Speech, VoiceRecipe
 
 
 def test_default_presets_are_the_recipes() -> None:
@@ -129,13 +138,13 @@ def test_labels() -> None:
     ("patience", "scores", "final"),
     [(0, [0.2, 0.7, 0.3], 0.3), (5, [0.2, 0.7, 0.3], 0.7), (5, [0.2, math.nan], 0.2), (0, [], 0.9)],
 )
-def test_score_is_that_of_the_weights(
+def test_score_is_that_of_the_epoch_kept(
     patience: int, scores: list[float], final: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The score of the best epoch with patience, else of the last one, in the last round."""
     model = nn.Linear(1, 1)
 
-    def train_face(*args: Any) -> nn.Module:
+    def train_voice(*args: Any) -> nn.Module:
         options = args[-1]
         for number in (1, 2):
             options.on_epoch(number, 0.9)
@@ -143,13 +152,33 @@ def test_score_is_that_of_the_weights(
             options.on_epoch(epoch, score)
         return model
 
-    monkeypatch.setattr("emotion_edge.training.launch.train_face", train_face)
-    config = load_config("toy-face", None, [f"learning.patience={patience}"])
-    faces = FaceSet(np.zeros((0, 48, 48)), np.zeros((0, 7)), np.zeros(0), skipped=0)
+    monkeypatch.setattr("emotion_edge.training.launch.train_voice", train_voice)
+    config = load_config("toy-voice", None, [f"learning.patience={patience}"])
+    data = VoiceData(cast("Speech", None), None)
     reported: list[tuple[int, float | None]] = []
-    trained = train_network(config, faces, on_epoch=lambda *report: reported.append(report))
+    trained = train_network(config, data, on_epoch=lambda *report: reported.append(report))
     assert trained == TrainingResult(model, final, 2 + len(scores))
     assert reported == list(enumerate([0.9, 0.9, *scores], start=1))
+
+
+def test_face_score_is_that_of_the_weights(tmp_path: Path) -> None:
+    """The label prior changes the logits after the last epoch, so a strong one changes the score
+    too. What is reported is the score of what is returned."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 0, 0, 3], 20)
+    images = (rng.integers(0, 80, (80, 48, 48)) + 20 * labels[:, None, None]).astype(np.uint8)
+    faces = FaceSet(images, np.eye(7, dtype=np.float32)[labels], labels, skipped=0)
+    settings = ["learning.batch_size=16", "rare_label_share=1", "compile_model=false"]
+    settings.append("rounds=[{stages: [{num_epochs: 1, sizes_px: [32]}]}]")
+    config = load_config("toy-face", None, [*settings, f"out={tmp_path}"])
+    assert isinstance(config, FaceConfig)
+    trained = train_network(config, faces)
+    recipe = face_recipe(config)
+    assert isinstance(trained.model, FaceNet)
+    assert trained.score == held_out_accuracy(trained.model, faces, recipe, ImageSpec())
+    _, held_out = split_held_out(faces, recipe.seed)
+    logits = face_logits(trained.model, images[held_out], 32, ImageSpec())
+    assert trained.score == (logits.argmax(axis=1) == labels[held_out]).mean()
 
 
 def test_data_of_another_network() -> None:

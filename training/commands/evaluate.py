@@ -10,6 +10,10 @@ from typing import Any
 from ...engines.bundles import PRECISIONS, load_bundle
 from ..errors import DatasetError
 
+VOICE_ACTIVITY = "voice_activity"
+DETECTION = "detection"
+DEFAULT_MIN_SCORE, DEFAULT_NUM_FACES = 0.5, 400
+
 
 def actor_list(text: str) -> list[int]:
     try:
@@ -30,10 +34,18 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="FER+ has faces: ROOT/SPLIT.zip and ROOT/SPLIT.csv. RAVDESS has voices"
         " (03-01-....wav or .flac), faces (videos 01-01-....mp4 and 02-01-....mp4), and both for"
         " fusion, in any folders under ROOT. A custom folder has ROOT/manifest.csv with the columns"
-        " file, label, subject, split.",
+        " file, label, subject, split. voice_activity takes speech from ROOT (RAVDESS, or any audio"
+        " files) and from espeak-ng if it is installed, and sounds without speech from --noise; it"
+        " leaves out what `voice-activity` trains on. detection scores a face detector on clips of"
+        " one person each and on composites of FER+ faces (ROOT) and --pictures, dark, tilted,"
+        " covered and small; YuNet says where the faces are.",
     )
     parser.add_argument("--bundle", metavar="DIR", type=Path, required=True)
-    parser.add_argument("--dataset", choices=("ravdess", "ferplus", "folder"), required=True)
+    parser.add_argument(
+        "--dataset",
+        choices=("ravdess", "ferplus", "folder", VOICE_ACTIVITY, DETECTION),
+        required=True,
+    )
     parser.add_argument("--root", metavar="DIR", type=Path, required=True)
     parser.add_argument(
         "--split",
@@ -64,6 +76,31 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         default="",
         help="YuNet face detector (default: OpenCV's cascade)",
     )
+    parser.add_argument(
+        "--network",
+        metavar="FILE",
+        type=Path,
+        help="ONNX file of a voice-activity network or face detector to score in place of the"
+        " bundle's",
+    )
+    detection = parser.add_argument_group("with --dataset detection")
+    detection.add_argument(
+        "--clips", metavar="DIR", type=Path, help="videos and pictures of one person each"
+    )
+    detection.add_argument("--pictures", metavar="DIR", type=Path, help="pictures without faces")
+    detection.add_argument("--teacher", metavar="FILE", type=Path, help="YuNet")
+    detection.add_argument(
+        "--min-score",
+        type=float,
+        default=DEFAULT_MIN_SCORE,
+        help=f"least score of a face for --network (default: {DEFAULT_MIN_SCORE})",
+    )
+    detection.add_argument(
+        "--faces",
+        type=int,
+        default=DEFAULT_NUM_FACES,
+        help=f"composites (default: {DEFAULT_NUM_FACES})",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, required=True)
     parser.add_argument("--report", metavar="DIR", type=Path, help="write plots and report.html")
     parser.add_argument(
@@ -76,7 +113,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--noise",
         metavar="DIR",
         type=Path,
-        help="noise recordings to add (default: white and pink noise)",
+        help="noise recordings to add (default: white and pink noise); with voice_activity: sounds"
+        " without speech, a folder per class",
     )
     parser.add_argument(
         "--impulse-responses",
@@ -95,11 +133,19 @@ def run(args: argparse.Namespace) -> None:
 
     if args.dataset == "ravdess" and args.split is not None:
         raise DatasetError(f"--split {args.split}: RAVDESS has no splits, choose --actors")
+    if args.seed < 0:
+        raise DatasetError(f"--seed {args.seed}: expected 0 or more")
+    if args.dataset == VOICE_ACTIVITY:
+        run_voice_activity(args)
+        return
     for option in ("noise", "impulse_responses"):
         if getattr(args, option) is not None and not args.robustness:
             raise DatasetError(f"--{option.replace('_', '-')}: only with --robustness")
-    if args.seed < 0:
-        raise DatasetError(f"--seed {args.seed}: expected 0 or more")
+    if args.dataset == DETECTION:
+        run_detection(args)
+        return
+    if args.network is not None:
+        raise DatasetError(f"--network: only with --dataset {VOICE_ACTIVITY} or {DETECTION}")
     metrics = evaluate_bundle(
         load_bundle(args.bundle),
         args.dataset,
@@ -115,10 +161,7 @@ def run(args: argparse.Namespace) -> None:
         else None,
         args.precision,
     )
-    try:
-        args.json.write_text(json.dumps(metrics, indent=2) + "\n")
-    except OSError as error:
-        raise DatasetError(f"--json {args.json}: {error.strerror}") from error
+    write_json(metrics, args.json)
     low, high = metrics["accuracy_ci95"]
     print(
         f"{args.dataset} {metrics['modality']}: accuracy {metrics['accuracy']:.3f}"
@@ -129,6 +172,57 @@ def run(args: argparse.Namespace) -> None:
     )
     if args.report is not None:
         write_page(metrics, args.report)
+
+
+def run_voice_activity(args: argparse.Namespace) -> None:
+    """Score voice activity and print a table."""
+    from ..evaluation.voice_activity import format_table
+    from ..evaluation.voice_activity_sets import score_voice_activity
+
+    if args.noise is None:
+        raise DatasetError(f"--dataset {VOICE_ACTIVITY} needs --noise, sounds without speech")
+    for option in ("modality", "level", "yunet", "robustness", "report", "impulse_responses"):
+        if getattr(args, option):
+            name = option.replace("_", "-")
+            raise DatasetError(f"--{name}: not with --dataset {VOICE_ACTIVITY}")
+    results = score_voice_activity(
+        load_bundle(args.bundle), args.root, args.noise, args.actors, args.network, args.seed
+    )
+    write_json(results, args.json)
+    print(format_table(results))
+
+
+def run_detection(args: argparse.Namespace) -> None:
+    """Score a face detector and print a table."""
+    from ..evaluation.detection import format_table, score_detector
+    from ..evaluation.detection_sources import load_sources, open_scored
+
+    for option in ("clips", "pictures", "teacher"):
+        if getattr(args, option) is None:
+            raise DatasetError(f"--dataset {DETECTION} needs --{option}")
+    for option in ("modality", "level", "actors", "robustness", "report"):
+        if getattr(args, option):
+            raise DatasetError(f"--{option}: not with --dataset {DETECTION}")
+    if not 0 < args.min_score < 1:
+        raise DatasetError(f"--min-score {args.min_score}: expected between 0 and 1")
+    if args.faces < 1:
+        raise DatasetError(f"--faces {args.faces}: expected 1 or more")
+    detector = open_scored(load_bundle(args.bundle), args.network, args.min_score, args.yunet)
+    split = args.split or "valid"
+    sources = load_sources(
+        args.root, split, args.clips, args.pictures, args.teacher, args.faces, args.seed
+    )
+    results = score_detector(detector, sources, args.seed)
+    write_json(results, args.json)
+    print(format_table(results))
+
+
+def write_json(metrics: dict[str, Any], path: Path) -> None:
+    """Write the metrics. Raises DatasetError when the file cannot be written."""
+    try:
+        path.write_text(json.dumps(metrics, indent=2) + "\n")
+    except OSError as error:
+        raise DatasetError(f"--json {path}: {error.strerror}") from error
 
 
 def write_page(metrics: dict[str, Any], folder: Path) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ..data.prepare import Part
 
 DATASETS = ("ravdess", "ferplus", "folder", "action-units")
+CACHE = Path("build/cache")
+"""Folder that `prepare` fills and `train` and `tune` read."""
 SPLITS = ("train", "valid", "test")
 
 
@@ -28,7 +30,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     prepare.add_argument("--dataset", choices=DATASETS, required=True)
     prepare.add_argument("--root", metavar="DIR", type=Path, required=True)
-    prepare.add_argument("--cache", metavar="DIR", type=Path, default=Path("build/cache"))
+    prepare.add_argument("--cache", metavar="DIR", type=Path, default=CACHE)
     prepare.add_argument("--split", choices=SPLITS, help="split of FER+ or a folder (default: all)")
     prepare.add_argument(
         "--actors", type=actor_list, help="actors of RAVDESS, for example 4,9 (default: all)"

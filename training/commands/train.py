@@ -10,6 +10,7 @@ import msgspec
 
 from ...engines.config_file import ConfigError
 from ..config import AnyConfig, VoiceConfig, load_config
+from .prepare import CACHE
 
 if TYPE_CHECKING:
     from ..models.count import Cost
@@ -31,10 +32,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", type=Path, help="folder of FER+ or RAVDESS")
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder of checkpoints and results")
     parser.add_argument(
-        "--cache", metavar="DIR", type=Path, help="cache filled by `emotion-train prepare`"
+        "--cache",
+        metavar="DIR",
+        type=Path,
+        help=f"cache filled by `emotion-train prepare` (default: {CACHE}, if it exists)",
     )
     parser.add_argument(
-        "--fold", type=int, choices=range(4), help="fold of RAVDESS (default: train on all actors)"
+        "--fold",
+        type=int,
+        choices=range(4),
+        help="fold of RAVDESS (default: train on all actors found, without validation)",
     )
 
 
@@ -44,6 +51,8 @@ def read_config(args: argparse.Namespace) -> AnyConfig:
     # Not like --set: a path need not be YAML.
     paths = {name: str(getattr(args, name)) for name in PATH_OPTIONS if getattr(args, name)}
     config = msgspec.structs.replace(config, **paths)
+    if not config.cache and CACHE.is_dir():
+        config = msgspec.structs.replace(config, cache=str(CACHE))
     if args.fold is not None:
         if not isinstance(config, VoiceConfig):
             raise ConfigError(f"--fold {args.fold}: only for task voice")
@@ -64,7 +73,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         " several GPUs or machines.",
     )
     add_settings(train)
-    train.add_argument("--init-from", metavar="FILE", type=Path, help="weights to start from")
+    train.add_argument(
+        "--init-from",
+        metavar="FILE",
+        type=Path,
+        help="weights to start from: a face or voice network, or torchvision's EfficientNet-B0",
+    )
     train.add_argument("--log-dir", metavar="DIR", type=Path, help="folder of TensorBoard curves")
     return train
 

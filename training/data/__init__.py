@@ -6,12 +6,23 @@ FER+ faces, RAVDESS recordings and videos, their action units, noise, and folder
 from .action_units import ActionUnits, load_action_units, pair
 from .cache import FeatureCache
 from .crops import CropSet, load_crops
+from .espeak import HELD_OUT_LANGUAGES, LANGUAGES, synthesise_speech
+from .face_labels import Teacher, load_people, load_pictures, load_tight_faces
+from .face_pictures import (
+    LABEL_SIZE,
+    FacePicture,
+    Gray,
+    Labels,
+    cut_picture,
+    move_label,
+    warp_picture,
+)
 from .faces import load_face_zip, read_faces
 from .ferplus import FaceSet, load_ferplus
 from .folder import FolderItem, load_folder
 from .images import read_image
 from .media import decode_audio, decode_frames
-from .noise import SUFFIXES, is_for_training, load_noises
+from .noise import SUFFIXES, TRAINING_SOUND_FOLDS, esc_fold, is_for_training, load_noises
 from .ravdess import (
     EMOTIONS8,
     TEST_FOLDS,
@@ -21,39 +32,64 @@ from .ravdess import (
     parse_clip,
     split_actors,
 )
+from .speech_sources import SpeechClip, list_audio_files, load_audio, mark_speech, remove_speech
+from .speech_teacher import SpeechTeacher
 from .voices import VoiceSet, load_voices
-from .windows import WINDOW_EVERY_S, mel_windows, open_mel, window_ends
+from .windows import WINDOW_EVERY_S, mel_columns, mel_windows, open_mel, window_ends
 
 __all__ = [
     "EMOTIONS8",
+    "HELD_OUT_LANGUAGES",
+    "LABEL_SIZE",
+    "LANGUAGES",
     "SUFFIXES",
     "TEST_FOLDS",
+    "TRAINING_SOUND_FOLDS",
     "WINDOW_EVERY_S",
     "ActionUnits",
     "Clip",
     "CropSet",
+    "FacePicture",
     "FaceSet",
     "FeatureCache",
     "FolderItem",
+    "Gray",
+    "Labels",
+    "SpeechClip",
+    "SpeechTeacher",
+    "Teacher",
     "VoiceSet",
+    "cut_picture",
     "decode_audio",
     "decode_frames",
+    "esc_fold",
     "find_video_clips",
     "find_voice_clips",
     "is_for_training",
+    "list_audio_files",
     "load_action_units",
+    "load_audio",
     "load_crops",
     "load_face_zip",
     "load_ferplus",
     "load_folder",
     "load_noises",
+    "load_people",
+    "load_pictures",
+    "load_tight_faces",
     "load_voices",
+    "mark_speech",
+    "mel_columns",
     "mel_windows",
+    "move_label",
     "open_mel",
     "pair",
     "parse_clip",
     "read_faces",
     "read_image",
+    "remove_speech",
     "split_actors",
+    "synthesise_speech",
+    "warp_picture",
     "window_ends",
 ]

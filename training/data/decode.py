@@ -37,6 +37,8 @@ class Source:
     """Index in `EMOTIONS8`; -1 for other data sets."""
     actor: int
     """Number of the RAVDESS actor, or a hash of the subject's name."""
+    copies: tuple[Path, ...] = ()
+    """Files to decode where `path` cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def clip_sources(clips: Sequence[Clip]) -> list[Source]:
             LABELS.index(clip.label),
             EMOTIONS8.index(clip.emotion),
             clip.actor,
+            clip.copies,
         )
         for clip in clips
     ]
@@ -107,7 +110,7 @@ def decode_each(
     seen: dict[tuple[int, int, bytes], Source] = {}
     for source in tqdm(sources, recipe.noun, leave=False, disable=None):
         try:
-            array = _decode(source.path, recipe, cache)
+            array = _decode_source(source, recipe, cache)
         except DatasetError as error:
             tally.problems.append(str(error))
             continue
@@ -133,6 +136,22 @@ def decode_all(
         reason = f": {tally.problems[0]}" if tally.problems else ""
         raise DatasetError(f"none of {len(sources)} {recipe.noun} can be decoded{reason}")
     return pairs, tally
+
+
+def _decode_source(source: Source, recipe: Recipe, cache: FeatureCache | None) -> NDArray[Any]:
+    """Decode the file, else the first of its copies that can be decoded. Raises the DatasetError of
+    the file."""
+    try:
+        return _decode(source.path, recipe, cache)
+    except DatasetError as error:
+        for copy in source.copies:
+            try:
+                array = _decode(copy, recipe, cache)
+            except DatasetError:
+                continue
+            log.warning("%s; its copy %s is used", error, copy)
+            return array
+        raise
 
 
 def _decode(path: Path, recipe: Recipe, cache: FeatureCache | None) -> NDArray[Any]:

@@ -4,7 +4,8 @@ In: a root folder and a split. Out: one `Row` per face of the table.
 
 1. `SPLIT.csv` (file, then the ten votes) beside `SPLIT.zip` with the images.
 2. As published (github.com/microsoft/FERPlus): `fer2013new.csv` (Usage, Image name, then the ten
-   votes), and FER2013's own table `fer2013.csv` (emotion, pixels, Usage) with the same rows.
+   votes), and FER2013's own table `fer2013.csv` (emotion, pixels, Usage) with the same rows, or
+   Kaggle's later copy of it, `icml_face_data.csv`.
 3. `fer2013new.csv` with the images in folders `FER2013Train`, `FER2013Valid`, `FER2013Test`.
 """
 
@@ -40,7 +41,8 @@ VOTES = (
 )
 SPLITS = ("train", "valid", "test")
 FACE_PX = 48
-VOTE_TABLE, PIXEL_TABLE = "fer2013new.csv", "fer2013.csv"
+VOTE_TABLE = "fer2013new.csv"
+PIXEL_TABLES = ("fer2013.csv", "icml_face_data.csv")
 _USAGE = {"train": "Training", "valid": "PublicTest", "test": "PrivateTest"}
 _FOLDER = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
 
@@ -70,7 +72,7 @@ class Layout:
 def has_split(root: Path, split: str) -> bool:
     """Whether the files of this split are present; they may still be invalid."""
     if (root / VOTE_TABLE).is_file():
-        return (root / PIXEL_TABLE).is_file() or (root / _FOLDER[split]).is_dir()
+        return _find_pixel_table(root) is not None or (root / _FOLDER[split]).is_dir()
     return (root / f"{split}.csv").is_file() and (root / f"{split}.zip").is_file()
 
 
@@ -82,22 +84,28 @@ def find_layout(root: Path, split: str) -> Layout:
         raise DatasetError(f"{root}: no such folder")
     votes = root / VOTE_TABLE
     if votes.is_file():
-        pixels, folder = root / PIXEL_TABLE, root / _FOLDER[split]
-        if pixels.is_file():
+        pixels, folder = _find_pixel_table(root), root / _FOLDER[split]
+        if pixels is not None:
             read = partial(_read_pixel_table, votes, pixels, split)
             return Layout(pixels, [votes, pixels], read)
         if folder.is_dir():
             files = [votes, *sorted(folder.glob("*.png"))]
             return Layout(folder, files, partial(_read_folder, votes, folder, split))
-        raise DatasetError(f"{votes}: needs {PIXEL_TABLE} or the folder {folder.name} beside it")
+        raise DatasetError(
+            f"{votes}: needs {PIXEL_TABLES[0]} or the folder {folder.name} beside it"
+        )
     table, archive = root / f"{split}.csv", root / f"{split}.zip"
     for path in (table, archive):
         if not path.is_file():
             raise DatasetError(
                 f"{path}: no such file (FER+ needs {split}.csv and {split}.zip, or {VOTE_TABLE}"
-                f" with {PIXEL_TABLE})"
+                f" with {PIXEL_TABLES[0]})"
             )
     return Layout(archive, [table, archive], partial(_read_archive, table, archive))
+
+
+def _find_pixel_table(root: Path) -> Path | None:
+    return next((root / name for name in PIXEL_TABLES if (root / name).is_file()), None)
 
 
 def _read_archive(table: Path, images: Path) -> Iterator[Row]:
@@ -150,15 +158,21 @@ TableRow = tuple[int, Mapping[str, str]]
 @contextmanager
 def _open_table(path: Path, columns: Sequence[str]) -> Iterator[Iterator[TableRow]]:
     """Yield rows with their line number, one at a time because FER2013's table has 290 MB. Missing
-    cells are empty."""
+    cells are empty, rows without any text are left out."""
     line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="")
-            missing = set(columns) - set(reader.fieldnames or ())
+            # Kaggle's table has spaces before the names.
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            missing = set(columns) - set(reader.fieldnames)
             if missing:
                 raise DatasetError(f"{path}: columns missing: {', '.join(sorted(missing))}")
-            yield ((line := reader.line_num, row) for row in reader)
+            yield (
+                (line := reader.line_num, row)
+                for row in reader
+                if any(isinstance(cell, str) and cell.strip() for cell in row.values())
+            )
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:

@@ -1,7 +1,9 @@
 """Custom data sets: a folder with `manifest.csv` of the columns file, label, subject, split.
 
 In: the folder. Out: one `FolderItem` per row; only the manifest is read. A subject may be in one
-split only, so that scores are of held-out people.
+split only, so that scores are of held-out people. Without the column `split` subjects are divided
+70/15/15 by a hash of their names. Without `subject` each file counts as a person of its own, with
+a warning.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal
+from typing import Literal, TextIO
 
 from ...engines.bundles import LABELS
 from ..errors import DatasetError
@@ -22,7 +25,27 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("file", "label", "subject", "split")
+NEEDED = ("file", "label")
 SPLITS = ("train", "valid", "test")
+SPLIT_NAMES = {
+    **{name: name for name in SPLITS},
+    "training": "train",
+    "val": "valid",
+    "validation": "valid",
+    "testing": "test",
+}
+"""Names of the splits in manifests, in lower case."""
+LABEL_NAMES = {
+    **{label: label for label in LABELS},
+    "anger": "angry",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprised": "surprise",
+    "calm": "neutral",
+}
+"""Names of the labels in manifests, in lower case."""
 Kind = Literal["picture", "sound", "video"]
 KINDS: dict[Kind, tuple[str, ...]] = {
     "picture": (".png", ".jpg", ".jpeg", ".webp", ".bmp"),
@@ -72,10 +95,16 @@ def read_manifest(root: Path) -> list[FolderItem]:
     split_of: dict[str, str] = {}
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = set(COLUMNS) - set(reader.fieldnames or ())
+            reader = _open_reader(file)
+            missing = set(NEEDED) - set(reader.fieldnames or ())
             if missing:
                 raise DatasetError(f"{table}: columns missing: {', '.join(sorted(missing))}")
+            if "subject" not in (reader.fieldnames or ()):
+                log.warning(
+                    "%s: no column subject: the same person may be in two splits, which makes"
+                    " scores too good",
+                    table,
+                )
             for row in reader:
                 where = f"{table} line {reader.line_num}"
                 item = _parse_row(root, where, row)
@@ -95,15 +124,33 @@ def read_manifest(root: Path) -> list[FolderItem]:
     return items
 
 
+def _open_reader(file: TextIO) -> csv.DictReader[str]:
+    """Open a table whose columns are separated as its first line says: by commas, semicolons or
+    tabs. Names of columns may have other letter cases and spaces around them."""
+    first = file.readline()
+    file.seek(0)
+    separator = max(",;\t", key=first.count)  # the comma when there is none
+    reader = csv.DictReader(file, delimiter=separator, skipinitialspace=True)
+    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+    return reader
+
+
 def _parse_row(root: Path, where: str, row: dict[str, str]) -> FolderItem:
-    cells = {column: (row[column] or "").strip() for column in COLUMNS}
+    cells = {column: (row[column] or "").strip() for column in COLUMNS if column in row}
     for column, cell in cells.items():
         if not cell:
             raise DatasetError(f"{where}: {column} is empty")
-    label = "neutral" if cells["label"] == "calm" else cells["label"]
-    for column, value, allowed in (("label", label, LABELS), ("split", cells["split"], SPLITS)):
-        if value not in allowed:
-            raise DatasetError(f"{where}: {column} is {value!r}, allowed: {', '.join(allowed)}")
+    subject = cells.get("subject", cells["file"])
+    split = cells.get("split") or choose_split(subject)
+    values = []
+    for column, value, names in (
+        ("label", cells["label"], LABEL_NAMES),
+        ("split", split, SPLIT_NAMES),
+    ):
+        if value.lower() not in names:
+            raise DatasetError(f"{where}: {column} is {value!r}, allowed: {', '.join(names)}")
+        values.append(names[value.lower()])
+    label, split = values
     path = _resolve(root, where, cells["file"])
     kind = next((kind for kind, ends in KINDS.items() if path.suffix.lower() in ends), None)
     if kind is None:
@@ -111,24 +158,44 @@ def _parse_row(root: Path, where: str, row: dict[str, str]) -> FolderItem:
         raise DatasetError(
             f"{where}: file is {cells['file']!r}, allowed: names that end in {known}"
         )
-    return FolderItem(path, label, cells["subject"], cells["split"], kind)
+    return FolderItem(path, label, subject, split, kind)
+
+
+def choose_split(subject: str) -> str:
+    """Return the split of a subject by a hash of the name: train 70 %, valid 15 %, test 15 %."""
+    digest = hashlib.blake2b(subject.encode(errors="surrogateescape"), digest_size=4).digest()
+    share = int.from_bytes(digest, "big") / 2**32
+    return "train" if share < 0.7 else "valid" if share < 0.85 else "test"
 
 
 def _resolve(root: Path, where: str, name: str) -> Path:
-    """Return the path of a file. Refuse names and links that lead out of `root`."""
+    """Return the path of a file. Refuse names and links that lead out of `root`.
+
+    A name with the separators of Windows, or in another Unicode normalization than the file's, is
+    that of the file.
+    """
     outside = (
         "\0" in name
         or PurePosixPath(name).is_absolute()
         or bool(PureWindowsPath(name).anchor)
         or ".." in PureWindowsPath(name).parts  # accepts both kinds of slash
     )
+    path = root / name
     try:
-        outside = outside or not (root / name).resolve().is_relative_to(root.resolve())
+        if not outside:
+            path = _find_file(root, name)
+            outside = not path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError) as error:  # a loop of links
         raise DatasetError(f"{where}: file is {name!r}: {error}") from error
     if outside:
         raise DatasetError(f"{where}: file is {name!r}, allowed: names of files inside {root}")
-    return root / name
+    return path
+
+
+def _find_file(root: Path, name: str) -> Path:
+    names = [name, name.replace("\\", "/")]
+    names += [unicodedata.normalize(form, names[1]) for form in ("NFC", "NFD")]
+    return next((root / each for each in names if (root / each).exists()), root / names[1])
 
 
 def drop_copies(items: Sequence[FolderItem]) -> tuple[list[FolderItem], list[str]]:

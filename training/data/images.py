@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
-from .media import MAX_SIDE_PX
+from .media import MAX_SIDE_PX, fit_size
 
 MAX_FACE_BYTES = 1 << 20
 MAX_IMAGE_BYTES = 64 << 20
@@ -45,7 +45,8 @@ def read_gray(archive: zipfile.ZipFile, name: str, size_px: int) -> NDArray[np.u
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read RGB (H, W, 3), rotated as its EXIF says. Raises DatasetError."""
+    """Read RGB (H, W, 3), rotated as its EXIF says, and shrunk to `MAX_SIDE_PX` if it is larger.
+    Raises DatasetError."""
     try:
         num_bytes = path.stat().st_size
         if not 0 < num_bytes <= MAX_IMAGE_BYTES:
@@ -54,6 +55,9 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     except (OSError, cv2.error) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "err", error)
         raise DatasetError(f"{path}: cannot be read: {reason}") from error
-    if image is None or max(image.shape) > MAX_SIDE_PX:
-        raise DatasetError(f"{path}: not an image of up to {MAX_SIDE_PX}x{MAX_SIDE_PX} pixels")
+    if image is None:
+        raise DatasetError(f"{path}: not an image that can be decoded")
+    height, width = image.shape[:2]
+    if max(height, width) > MAX_SIDE_PX:
+        image = cv2.resize(image, fit_size(width, height), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(image[..., ::-1], np.uint8)

@@ -21,14 +21,24 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".ogg", ".wav", ".flac", ".mp3")
 TRAINING_FOLDS = (1, 2)
+TRAINING_SOUND_FOLDS = (1, 2, 3)
+"""For voice activity, whose evaluation needs fewer sounds."""
 QUIETEST_RMS = 1e-4
 _ESC_NAME = re.compile(r"([1-5])-\d+-[A-Z]-\d+$")
+_ESC10_NAME = re.compile(r"([1-5])-\d+-[A-Z](-\d+)?$")
+"""The first release of ESC-10 names the class by the folder alone."""
 
 
 def is_for_training(path: Path, index: int) -> bool:
     """Whether a file is in the training half: ESC folds 1 and 2, or every second other file."""
     match = _ESC_NAME.match(path.stem)
     return int(match[1]) in TRAINING_FOLDS if match else index % 2 == 0
+
+
+def esc_fold(path: Path) -> int | None:
+    """Return the fold in a file name of ESC-50 or of either release of ESC-10; None for others."""
+    match = _ESC10_NAME.match(path.stem)
+    return int(match[1]) if match else None
 
 
 def load_noises(root: Path, training: bool, sample_rate_hz: int) -> list[NDArray[np.float32]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +42,9 @@ class Clip:
     statement: int
     repetition: int
     modality: Modality
+    copies: tuple[Path, ...] = ()
+    """Other files of the same recording, to use where `path` cannot be decoded. Archives unpacked
+    twice or only in part leave such files."""
 
     @property
     def label(self) -> str:
@@ -77,7 +80,7 @@ def find_voice_clips(root: Path, actors: Iterable[int] | None = None) -> list[Cl
     wanted = None if actors is None else set(actors)
     clips: dict[str, Clip] = {}
     for clip in _find_clips(root, "03", VOICE_SUFFIXES, wanted):
-        clips.setdefault(clip.recording_id, clip)
+        _add(clips, clip)
     return _require(clips, root, "speech recording (03-01-....wav or .flac)", wanted)
 
 
@@ -88,7 +91,7 @@ def find_video_clips(root: Path, actors: Iterable[int] | None = None) -> list[Cl
     clips: dict[str, Clip] = {}
     for code in ("01", "02"):
         for clip in _find_clips(root, code, VIDEO_SUFFIXES, wanted):
-            clips.setdefault(clip.recording_id, clip)
+            _add(clips, clip)
     return _require(clips, root, "speech video (01-01-....mp4 or 02-01-....mp4)", wanted)
 
 
@@ -101,6 +104,13 @@ def _find_clips(
         clip = parse_clip(path) if path.suffix.lower() in suffixes else None
         if clip is not None and (wanted is None or clip.actor in wanted):
             yield clip
+
+
+def _add(clips: dict[str, Clip], clip: Clip) -> None:
+    """Add a recording, or a copy of one."""
+    first = clips.setdefault(clip.recording_id, clip)
+    if first is not clip:
+        clips[clip.recording_id] = replace(first, copies=(*first.copies, clip.path))
 
 
 def _require(clips: dict[str, Clip], root: Path, noun: str, wanted: set[int] | None) -> list[Clip]:

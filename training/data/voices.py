@@ -12,13 +12,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...kernels.channel_mixer import DC_HZ
 from ...kernels.spec import MelSpec
+from ..errors import DatasetError
 from .cache import FeatureCache
 from .decode import Recipe, clip_sources, decode_all
 from .media import decode_audio
 from .ravdess import Clip
 
 _FULL_SCALE = 32768.0
+MIN_SECONDS = 0.1
+"""A shorter recording holds no syllable."""
+MIN_PEAK = 1e-3
+"""Of full scale (-60 dB): a recording that stays below is silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +59,22 @@ class VoiceSet:
 
 
 def audio_recipe(spec: MelSpec) -> Recipe:
-    """Decoder of a file -> int16 (n,) at the rate of `spec`."""
+    """Decoder of a file -> int16 (n,) at the rate of `spec`. It refuses silence and files that are
+    too short."""
 
     def decode(path: Path) -> NDArray[np.int16]:
         audio, _ = decode_audio(path, spec.sample_rate_hz)
+        seconds = len(audio) / spec.sample_rate_hz
+        if seconds < MIN_SECONDS:
+            raise DatasetError(f"{path}: {seconds:.3f} s of sound, at least {MIN_SECONDS} s wanted")
+        peak = float(np.ptp(audio)) / 2  # an offset of the sound card is no sound
+        if peak < MIN_PEAK:
+            raise DatasetError(f"{path}: silence: its peak is {peak:.1e} of full scale")
         scaled = np.round(audio * np.float32(_FULL_SCALE))
         return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
-    return Recipe("sounds", "recordings", {"sample_rate_hz": spec.sample_rate_hz}, decode)
+    settings = {"sample_rate_hz": spec.sample_rate_hz, "dc_hz": DC_HZ}
+    return Recipe("sounds", "recordings", settings, decode)
 
 
 def load_voices(

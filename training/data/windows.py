@@ -44,3 +44,15 @@ def mel_windows(
         windows.append(window[0].copy())
         masks.append(mask[0].copy())
     return np.stack(windows), np.stack(masks)
+
+
+def mel_columns(audio: NDArray[np.float32], mel: LogMel) -> NDArray[np.float32]:
+    """Compute all columns of a recording (n,) -> (num_mels, T)."""
+    mel.restart(0)
+    step = mel.spec.num_frames * mel.spec.hop
+    parts = []
+    for start in range(0, len(audio), step):
+        count = mel.push(audio[start : start + step])
+        window = mel.window()[0][0]
+        parts.append(window[:, window.shape[1] - count :].copy())
+    return np.concatenate(parts, axis=1)

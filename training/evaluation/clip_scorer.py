@@ -3,9 +3,9 @@
 In: the open networks of a bundle, and a clip's faces, frame times and audio. Out: a prediction for
 each frame, or four a second where a clip has no frames, and their mean.
 
-Differences from a live run: Every window counts as speech, because recordings of data sets are
-speech. Nothing is smoothed over time, because the mean over the clip does that. At every level each
-frame counts, and `load_pair` searches for the face at the best level's rate.
+The voice is read while there is speech, as on the device. Differences from a live run: Nothing is
+smoothed over time, because the mean over the clip does that. At every level each frame counts, and
+`load_pair` searches for the face at the best level's rate.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...engines.base import Arrays
 from ...engines.estimator import MAX_AUDIO_AGE_NS, Estimator, Prediction
+from ...engines.speech_tracker import ALL_SPEECH, NO_SPEECH, Speech
 from ..augment import Audio
 from ..data import WINDOW_EVERY_S
 from .material import ExampleMedia
@@ -50,8 +51,11 @@ def predict_clip(networks: Networks, media: ExampleMedia) -> Iterator[tuple[int,
         t_ns = round(t_s * 1e9)
         if faces is not None:
             estimator.update_faces(t_ns, *faces.read(t_ns))
+        speech = voice.advance(t_ns)
         if estimator.is_voice_due(t_ns):
-            estimator.update_voice(t_ns, voice.read(t_ns))
+            estimator.update_voice(t_ns, voice.read() if speech.is_usable else None)
+        elif not speech.is_usable:
+            estimator.drop_voice()
         yield t_ns, estimator.estimate(t_ns)
 
 
@@ -91,18 +95,27 @@ class _VoiceReader:
         self._begin_ns = round(audio_t_s * 1e9)
         self._pushed = 0
         networks.preprocessor.mel.restart(0)
+        if networks.speech is not None:
+            networks.speech.wipe()
 
-    def read(self, t_ns: int) -> Arrays | None:
-        """Outputs for the window that ends at `t_ns`, None without audio for one column."""
-        mel = self._networks.preprocessor.mel
+    def advance(self, t_ns: int) -> Speech:
+        """Take the audio up to `t_ns`. Return whether there is speech at its end."""
+        mel, tracker = self._networks.preprocessor.mel, self._networks.speech
         rate_hz = mel.spec.sample_rate_hz
         # One sample of grace for the rounding of times, as in `perception.Synchroniser`.
-        end = (t_ns - self._begin_ns) * rate_hz // 1_000_000_000 + 1
-        end = min(end, len(self._audio))
+        wanted = (t_ns - self._begin_ns) * rate_hz // 1_000_000_000 + 1
+        end = min(wanted, len(self._audio))
         end_ns = self._begin_ns + end * 1_000_000_000 // rate_hz
         if end < mel.spec.window or t_ns - end_ns >= MAX_AUDIO_AGE_NS:
-            return None
-        mel.push(self._audio[self._pushed : end])
-        self._pushed = end
-        window, mask = mel.window()
+            return NO_SPEECH
+        samples, self._pushed = self._audio[self._pushed : end], end
+        mel.push(samples)
+        if tracker is None:
+            return ALL_SPEECH
+        tracker.push(samples)
+        return tracker.find(wanted)
+
+    def read(self) -> Arrays:
+        """Return the outputs for the window that ends with the audio taken."""
+        window, mask = self._networks.preprocessor.mel.window()
         return self._networks.engines["voice"].infer({"mel": window, "mask": mask})

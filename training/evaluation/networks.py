@@ -19,6 +19,7 @@ from ...engines.base import Engine
 from ...engines.bundles import FUSION, Bundle, Level, Manifest
 from ...engines.golden import check_golden_output
 from ...engines.probabilities import calibrate
+from ...engines.speech_tracker import SpeechTracker, open_speech_tracker
 from ...engines.tensorrt import BuildOptions
 from ...kernels import Preprocessor, open_preprocessor
 from ..augment import Audio
@@ -52,6 +53,8 @@ class Networks:
     level: Level
     preprocessor: Preprocessor
     engines: Mapping[str, Engine]
+    speech: SpeechTracker | None = None
+    """Says when the voice may be read, as on the device. Without it, always."""
     newest_faces: list[tuple[Sequence[Face], FaceOutputs]] = field(default_factory=list)
     """At most one: the faces read last and their outputs. Most corruptions change only the audio
     or only the faces."""
@@ -65,6 +68,9 @@ def open_networks(
     manifest = bundle.manifest
     names = [modality] if modality != FUSION else list(manifest.networks)
     preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
+    # Recordings of one voice are scored whole. In clips it is heard when the device would hear it.
+    follows_speech = modality == FUSION and engine != "null"
+    speech = open_speech_tracker(bundle) if follows_speech else None
     with ExitStack() as stack:
         engines = {}
         for name in names:
@@ -79,7 +85,7 @@ def open_networks(
             engines[name] = stack.enter_context(opened)
             if opened.name != "null":
                 check_golden_output(opened, bundle, name)
-        yield Networks(manifest, level, preprocessor, engines)
+        yield Networks(manifest, level, preprocessor, engines, speech)
 
 
 def read_faces(networks: Networks, faces: Sequence[Face]) -> FaceOutputs:

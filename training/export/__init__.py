@@ -8,6 +8,7 @@ from .bundle import (
     put_in_place,
     write_bundle,
 )
+from .face_detector import export_detector
 from .onnx import export_onnx, store_weights_as_fp16
 from .provenance import ESC, FERPLUS, RAVDESS, describe_data_sets
 
@@ -19,6 +20,7 @@ __all__ = [
     "FusionNetwork",
     "check_replaceable",
     "describe_data_sets",
+    "export_detector",
     "export_onnx",
     "finish_bundle",
     "put_in_place",

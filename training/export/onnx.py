@@ -204,7 +204,9 @@ def _is_exact_in_fp16(values: np.ndarray[Any, Any]) -> bool:
 def _fuse_norms(layers: nn.Sequential) -> None:
     for i in range(len(layers) - 1):
         layer, norm = layers[i], layers[i + 1]
-        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        if isinstance(layer, nn.Conv1d | nn.Conv2d) and isinstance(
+            norm, nn.BatchNorm1d | nn.BatchNorm2d
+        ):
             layers[i], layers[i + 1] = fuse_conv_bn_eval(layer, norm), nn.Identity()
         elif isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
             layers[i], layers[i + 1] = fuse_linear_bn_eval(layer, norm), nn.Identity()

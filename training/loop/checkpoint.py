@@ -8,6 +8,7 @@ and only the same run can resume from it.
 from __future__ import annotations
 
 import io
+import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,10 @@ from torch import Tensor, nn
 from ...engines.storage import atomic_write
 from ..errors import CheckpointError
 
+log = logging.getLogger(__name__)
+
+FEATURES = "features."
+"""Prefix of the weights that networks of the same architecture share, whatever they classify."""
 FORMAT_VERSION = 2
 """Version 1 had no description of the run."""
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -93,8 +98,7 @@ def load_checkpoint(path: Path, run: Mapping[str, str]) -> dict[str, Any]:
 def load_weights(path: Path, model: nn.Module) -> None:
     """Load the weights of `path` into `model`: a state dictionary, or the averaged weights of a
     checkpoint. Raises CheckpointError when they do not fit."""
-    state = _read(path)
-    weights = state["ema"] if "format" in state and "ema" in state else state
+    weights = _read_weights(path)
     wanted = model.state_dict()
     for name in {**wanted, **weights}:
         have, want = _shape(weights.get(name)), _shape(wanted.get(name))
@@ -104,6 +108,37 @@ def load_weights(path: Path, model: nn.Module) -> None:
                 f" takes {want}"
             )
     model.load_state_dict(weights)
+
+
+def load_initial_weights(path: Path, model: nn.Module) -> None:
+    """Load weights to start a training from: those that `load_weights` takes, or those of a network
+    with the same "features", such as torchvision's EfficientNet-B0 trained on ImageNet.
+
+    Of the latter every weight of the same name and shape is loaded, and the others are logged.
+    Raises CheckpointError when the features differ or there are none.
+    """
+    weights, wanted = _read_weights(path), model.state_dict()
+    features = [name for name in wanted if name.startswith(FEATURES)]
+    fits = {name for name in wanted if _shape(weights.get(name)) == _shape(wanted[name])}
+    if not features or not fits.issuperset(features):
+        load_weights(path, model)
+        return
+    model.load_state_dict({name: weights[name] for name in fits}, strict=False)
+    left_out = [name for name in weights if name not in fits]
+    untouched = [name for name in wanted if name not in fits]
+    if left_out or untouched:
+        log.warning(
+            "%s: left out %s; %s start at random",
+            path,
+            ", ".join(left_out) or "nothing",
+            ", ".join(untouched) or "no weights",
+        )
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    state = _read(path)
+    weights = state["ema"] if "format" in state and "ema" in state else state
+    return dict(weights)
 
 
 def _shape(value: object) -> str:

@@ -3,8 +3,9 @@
 In: the environment that torchrun sets, and the GPUs of this machine. Out: this process's place in
 the group, its device, and collective operations that do nothing in a single process.
 
-Every process draws the same batches and trains on its own rows of them, so the weights do not
-depend on the number of processes.
+Every process draws the same batches and trains on its own rows of them, and batch normalization
+uses the whole batch. So the weights depend on the number of processes only by rounding, and by
+dropout and stochastic depth, which each process draws for its own rows.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import TrainingError
+from .batch_norm import synchronize_batch_norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,11 @@ def _leave_process_group() -> None:
 def wrap_data_parallel(
     model: nn.Module, process_group: ProcessGroup, device: torch.device
 ) -> nn.Module:
-    """Wrap `model` so that its gradients are averaged over the processes."""
+    """Wrap `model` so that its gradients are averaged over the processes, and let its batch
+    normalization see the batches of all."""
     if process_group.size == 1:
         return model
+    model = synchronize_batch_norm(model, device)
     ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids)
 

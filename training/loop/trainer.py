@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..errors import DivergedError, TrainingError
-from .checkpoint import describe_run, load_checkpoint, load_weights, save_checkpoint
+from .checkpoint import describe_run, load_checkpoint, load_initial_weights, save_checkpoint
 from .distributed import (
     ProcessGroup,
     average_over_processes,
@@ -155,7 +155,7 @@ def _load_checkpoint(
     if checkpoint is not None and checkpoint.exists():
         return load_checkpoint(checkpoint, run)
     if init_from is not None:
-        load_weights(init_from, model)
+        load_initial_weights(init_from, model)
     return None
 
 
@@ -241,7 +241,7 @@ def make_trainer(
 
     return Trainer(
         model,
-        torch.compile(forward, dynamic=False) if compile_model else forward,
+        compile_forward(forward) if compile_model else forward,
         deepcopy(model).eval(),
         make_optimizer(model, schedule),
         # Small gradients underflow in float16.
@@ -251,6 +251,26 @@ def make_trainer(
         process_group,
         device,
     )
+
+
+def compile_forward(forward: nn.Module) -> Callable[..., Any]:
+    """Compile `forward` at its first call. Where that fails, as on a machine without a C++
+    compiler, it stays uncompiled, with one warning."""
+    from torch._dynamo.exc import BackendCompilerFailed  # takes a second to import
+
+    current: Callable[..., Any] = torch.compile(forward, dynamic=False)
+
+    def call(*inputs: Any) -> Any:
+        nonlocal current
+        try:
+            return current(*inputs)
+        except BackendCompilerFailed as error:
+            reason = " ".join(str(error.inner_exception).split())[:200]
+            log.warning("the network is trained uncompiled, which is slower: %s", reason)
+            current = forward
+            return current(*inputs)
+
+    return call
 
 
 def train_epoch(trainer: Trainer, batches: Callable[[int], Iterable[Batch]]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ In: a `FaceSet`. Out: a `FaceNet`, and its predictions for faces and videos.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,6 +161,23 @@ def train_face(
     return model
 
 
+def held_out_accuracy(model: FaceNet, faces: FaceSet, recipe: FaceRecipe, spec: ImageSpec) -> float:
+    """Return the accuracy of a trained network on the faces that `train_face` held out; NaN without
+    such faces."""
+    _, held_out = split_held_out(faces, recipe.seed)
+    known = held_out[faces.labels[held_out] >= 0]
+    return _score(model, faces, known, recipe.rounds[-1], spec)
+
+
+def _score(
+    model: nn.Module, faces: FaceSet, index: NDArray[np.intp], last: Round, spec: ImageSpec
+) -> float:
+    if not len(index):
+        return math.nan
+    logits = face_logits(model, faces.images[index], min(last.sizes_px[-1]), spec)
+    return float((logits.argmax(axis=1) == faces.labels[index]).mean())
+
+
 def _train_round(
     model: FaceNet,
     faces: FaceSet,
@@ -191,8 +209,7 @@ def _train_round(
             )
 
     def accuracy(candidate: nn.Module) -> float:
-        logits = face_logits(candidate, faces.images[known], min(settings.sizes_px[-1]), spec)
-        return float((logits.argmax(axis=1) == faces.labels[known]).mean())
+        return _score(candidate, faces, known, settings, spec)
 
     checkpoint = out / f"face-round{number + 1}.ckpt"
     options = add_recipe_identity(options, recipe)

@@ -51,6 +51,12 @@ def refuse(capsys: Capture, *command: str, code: int = 2) -> str:
     return lines[0]
 
 
+def test_lists_that_ship_are_not_overwritten(tmp_path: Path, capsys: Capture) -> None:
+    """New lists are chosen only for a folder of one's own."""
+    line = refuse(capsys, "samples", "ferplus", "ravdess", str(tmp_path / "s"), "--choose", "1")
+    assert "--lists" in line
+
+
 @pytest.mark.parametrize("command", [*COMMANDS, ""])
 def test_help(command: str, capsys: Capture) -> None:
     """The program's help names all commands."""

@@ -22,6 +22,7 @@ from emotion_edge.engines.bundles.manifest import (
 )
 
 from ..conftest import fields_of
+from ..speech_network import add_voice_activity
 
 Json = dict[str, Any]
 
@@ -168,6 +169,27 @@ def test_fusion_network(fused: Bundle) -> None:
         plain.model_path("fusion")
     again = write_manifest(plain.path, fields_of(plain.manifest))
     assert "fusion" not in json.loads((again.path / MANIFEST).read_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("voice_activity", "file", value="x.onnx"), ["voice_activity.file is 'x.onnx'"]),
+        (put("voice_activity", "columns", value=0), ["voice_activity.columns is 0", "1 to 300"]),
+        (put("voice_activity", "columns", value=301), ["voice_activity.columns is 301"]),
+        (put("voice_activity", "threshold", value=1.5), ["voice_activity.threshold is 1.5"]),
+        (put("voice_activity", "golden_speech", value=-0.1), ["voice_activity.golden_speech"]),
+        (put("voice_activity", "color", value=1), ["color", "$.voice_activity"]),
+        (put("voice_activity", value={}), ["$.voice_activity", "file"]),
+    ],
+)
+def test_wrong_field_of_the_voice_activity(
+    bundle: Bundle, change: Callable[[Json], object], words: list[str]
+) -> None:
+    heard = add_voice_activity(bundle)
+    assert load_bundle(heard.path) == heard
+    assert "voice_activity" not in heard.manifest.networks
+    assert_refused(edit_manifest(heard, change).parent, *words)
 
 
 def test_other_files_of_a_bundle(bundle: Bundle) -> None:

@@ -170,7 +170,7 @@ def test_camera_is_not_preloaded(
     """It is opened as in any run, at its configured rate."""
 
     def open_camera(source: Source, *, clock: Clock, **_: object) -> Sources:
-        playback = Playback(open_media(str(clip)), clock, loop=True)
+        playback = Playback(open_media(Source(str(clip))), clock, loop=True)
         return Sources(playback.video, None, source.name)
 
     monkeypatch.setattr(live, "open_sources", open_camera)

@@ -12,6 +12,9 @@ from emotion_edge.runtime.bench import micro
 from emotion_edge.runtime.bench.micro import time_models, time_network
 from emotion_edge.runtime.config import load_config
 
+from ...engines.conftest import write_bundle_folder
+from ...engines.speech_network import add_voice_activity
+
 MS = 1_000_000
 
 
@@ -47,6 +50,16 @@ def test_quick_network() -> None:
 def test_slow_network_runs_for_a_second() -> None:
     engine: Any = Engine(300.0)
     assert time_network(engine, {}, engine.now_ns)["runs"] == 4
+
+
+def test_following_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a bundle that has the network: the time of one step."""
+    monkeypatch.setattr(micro, "WARM_UP_NS", 0)
+    monkeypatch.setattr(micro, "MAX_RUNS", 3)
+    bundle = add_voice_activity(write_bundle_folder(tmp_path / "tiny"))
+    config = load_config(None, [f"bundle='{bundle.path}'", "engines.name=onnx"])
+    models = time_models(config, bundle)
+    assert models["speech in 30 ms of audio"]["runs"] == 3
 
 
 def test_every_network_once(null_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

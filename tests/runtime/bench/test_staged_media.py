@@ -37,7 +37,7 @@ class Clip:
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
         for index in range(10_000 if loop else 3):
-            yield VideoFrame(index * 40_000_000, index, self.images[index % 3])
+            yield VideoFrame(index * 40_000_000, index, self.images[index % 3], shown_ns=40_000_000)
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
         for number in range(1000 if loop else 1):
@@ -61,6 +61,7 @@ def test_video_stops_and_resumes() -> None:
     # The warm-up of 1 s comes before the first phase.
     assert [frame.t_ns * 10 // SECOND for frame in frames] == [*range(20), *range(30, 35)]
     assert [frame.index for frame in frames] == list(range(25))
+    assert {frame.shown_ns for frame in frames} == {0}
 
 
 def test_audio_stops_and_resumes() -> None:

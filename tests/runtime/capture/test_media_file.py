@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 import wave
-from collections.abc import Callable, Iterator
-from fractions import Fraction
+from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
 from emotion_edge.runtime.capture.media_file import MediaFile
 from emotion_edge.runtime.capture.playback import merge_events
 from emotion_edge.runtime.capture.resampling import split_chunks
+from emotion_edge.runtime.capture.source_name import show_source
 from emotion_edge.runtime.messages import SourceError, VideoFrame
 
 MakeClip = Callable[..., Path]
@@ -154,54 +152,6 @@ def test_loop_truncates_audio_longer_than_the_video(
     assert np.abs(begins / 16000 - [0.05, 0.55, 1.05]).max() < 0.001
 
 
-@pytest.mark.parametrize(
-    ("starts_s", "firsts"),
-    [
-        ([0, 0.1, 0.2], [0, 1600, 3200]),
-        ([0, 0.1005, 0.1995], [0, 1600, 3200]),  # rounding
-        ([0, 0.1, 0.5], [0, 1600, 8000]),  # lost audio
-        ([5, 5.1, 0, 0.1], [0, 1600, 3200, 4800]),  # times that restart
-        ([5, 0, 0.4], [0, 1600, 8000]),  # and then lost audio
-    ],
-)
-def test_audio_times_only_go_forward(
-    make_clip: MakeClip,
-    monkeypatch: pytest.MonkeyPatch,
-    starts_s: list[float],
-    firsts: list[int],
-) -> None:
-    """A jump forward is a gap; jitter and a jump back are not."""
-    monkeypatch.setattr(MediaFile, "_decode", lambda self, kind: audio_frames(starts_s, kind))
-    chunks = list(MediaFile(make_clip("any.flac", video=None, audio="flac")).chunks())
-    assert {chunk.first_sample for chunk in chunks} == {
-        first + 160 * step for first in firsts for step in range(10)
-    }
-    assert all(chunk.t_ns == chunk.first_sample * 62_500 for chunk in chunks)
-
-
-def audio_frames(starts_s: list[float], kind: str) -> Iterator[av.AudioFrame]:
-    """Yield decoded audio of 100 ms at these times, and no video."""
-    for start_s in starts_s if kind == "audio" else []:
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.float32), "flt", "mono")
-        frame.sample_rate, frame.time_base = 16000, Fraction(1, 16000)
-        frame.pts = round(start_s * 16000)
-        yield frame
-
-
-def test_frame_times_never_go_back(make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file whose times restart goes on at its own rate; missing times are filled in."""
-
-    def images(self: MediaFile, kind: str) -> Iterator[av.VideoFrame]:
-        for pts in [100, 150, 200, 0, 50, None] if kind == "video" else []:
-            frame = av.VideoFrame.from_ndarray(np.zeros((4, 4, 3), np.uint8), format="bgr24")
-            frame.pts, frame.time_base = pts, Fraction(1, 1000)
-            yield frame
-
-    monkeypatch.setattr(MediaFile, "_decode", images)
-    frames = MediaFile(make_clip("any.mp4", audio=None)).frames()
-    assert [frame.t_ns // 1_000_000 for frame in frames] == [0, 50, 100, 150, 200, 250]
-
-
 def test_file_without_audio_or_video(make_clip: MakeClip) -> None:
     """A clip with only one of them plays that."""
     silent = MediaFile(make_clip("silent.mp4", audio=None))
@@ -210,21 +160,6 @@ def test_file_without_audio_or_video(make_clip: MakeClip) -> None:
     voice = MediaFile(make_clip("voice.flac", video=None, audio="flac"))
     assert (voice.has_video, voice.has_audio) == (False, True)
     assert len(list(merge_events(voice))) == 100
-
-
-def test_rotated_video_is_turned_upright(make_clip: MakeClip) -> None:
-    """A phone's portrait clip is stored sideways with a rotation matrix."""
-    if not hasattr(av.VideoFrame, "rotation"):
-        pytest.skip("this PyAV has no rotation")
-    path = make_clip("phone.mp4", audio=None)
-    data = bytearray(path.read_bytes())
-    at = data.index(b"tkhd") + 4 + 40
-    data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 180 << 16, 0, 1 << 30)
-    path.write_bytes(data)
-    media = MediaFile(path)
-    assert media.copies_per_frame == 2
-    assert next(media.frames()).image.shape == (320, 180, 3)
-    assert media.copies_per_frame == 3
 
 
 def test_truncated_file_plays_up_to_its_end(make_clip: MakeClip) -> None:
@@ -268,16 +203,13 @@ def test_unusable_files_are_named(tmp_path: Path, name: str, content: bytes | No
         path.write_bytes(content)
     with pytest.raises(SourceError) as error:
         MediaFile(path)
-    assert str(path) in str(error.value)
+    assert show_source(str(path)) in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_folder_and_unfinished_file_are_refused(tmp_path: Path, make_clip: MakeClip) -> None:
-    unfinished = make_clip("unfinished.mp4")
-    unfinished.write_bytes(unfinished.read_bytes()[:3000])
-    for path in (unfinished, tmp_path):
-        with pytest.raises(SourceError, match=path.name):
-            MediaFile(path)
+def test_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=tmp_path.name):
+        MediaFile(tmp_path)
 
 
 def test_zero_length_clip_is_refused(tmp_path: Path) -> None:
@@ -286,13 +218,6 @@ def test_zero_length_clip_is_refused(tmp_path: Path) -> None:
     with wave.open(str(path), "wb") as out:
         out.setparams((1, 2, 16000, 0, "NONE", ""))
     with pytest.raises(SourceError, match=r"zero\.wav"):
-        MediaFile(path)
-
-
-def test_too_large_video_is_refused(make_clip: MakeClip) -> None:
-    """Frames beyond 4096 pixels are refused before they are converted."""
-    path = make_clip("wide.mkv", video="mjpeg", pixels="yuvj420p", size=(4112, 16), audio=None)
-    with pytest.raises(SourceError, match=r"4112x16.*4096x4096"):
         MediaFile(path)
 
 

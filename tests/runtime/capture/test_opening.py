@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from emotion_edge.runtime.config import Source
 from emotion_edge.runtime.health import list_faults
 from emotion_edge.runtime.messages import AudioChunk, CapturePath, SourceError, VideoFrame
 
+from .media_samples import write_tracks
 from .reading import read_many, read_next
 
 MICROPHONE = "emotion_edge.runtime.capture.microphone.Microphone"
@@ -130,12 +132,73 @@ def test_file_without_video(make_clip: Callable[..., Path]) -> None:
         assert sources.audio is not None
 
 
-@pytest.mark.parametrize("name", ["camera", "auto", "/dev/video0", "csi://0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"caf\xe9.mkv",
+        b"new\nline.mkv",
+        b"two: parts #1.mkv",
+        b" spaces  .mkv",
+        b"-x.mkv",
+        b"{a: [b].mkv",
+        b"'quoted'",
+        b"it's.mkv",
+        b"50%d.mkv",
+        b"concat:a|b.mkv",
+        b"~.mkv",
+        b"ftp:x.mkv",
+    ],
+)
+def test_any_file_name(
+    make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    """A relative name is played, whatever its bytes are; a missing one is named in one line."""
+    clip = make_clip("clip.mkv", audio=None, seconds=0.2)
+    monkeypatch.chdir(clip.parent)
+    with pytest.raises(SourceError) as failure:
+        open_media(Source(os.fsdecode(name)))
+    assert str(failure.value).isprintable()
+    clip.rename(os.fsdecode(name))
+    with open_sources(Source(os.fsdecode(name)), clock=FakeClock()) as sources:
+        assert read_next(sources.video).image.shape == (180, 320, 3)
+        assert sources.name.isprintable()
+
+
+@pytest.mark.parametrize("name", ["", "nul\0", "x" * 5000])
+def test_impossible_file_name(name: str) -> None:
+    with pytest.raises(SourceError):
+        open_media(Source(name))
+
+
+@pytest.mark.usefixtures("pyaudio")
+def test_microphone_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a camera the microphone must exist; a run waits for it where it waits for devices."""
+    monkeypatch.setattr(MICROPHONE, lambda *a, **k: fake_microphone())
+    with open_sources(Source("none"), clock=FakeClock()) as sources:
+        assert sources.video is None
+        assert sources.name == "microphone"
+        assert read_next(sources.audio).samples.size == 1
+        assert sources.devices == (sources.microphone,)
+
+
+@pytest.mark.usefixtures("no_microphone")
+def test_microphone_alone_that_is_missing() -> None:
+    """It ends the run, or is a fault and a known reason for no result."""
+    clock = FakeClock()
+    with pytest.raises(SourceError, match="microphone"):
+        open_sources(Source("none"), clock=clock)
+    with open_sources(Source("none"), clock=clock, wait_policy=WAIT) as sources:
+        assert sources.is_reopening
+        clock.advance(60_000_000_000)
+        assert not sources.is_reopening
+
+
+@pytest.mark.parametrize("name", ["camera", "auto", "/dev/video0", "csi://0", "none"])
 def test_devices_cannot_be_replayed(name: str) -> None:
     """Only media can be read faster than real time."""
     with pytest.raises(SourceError, match=name):
-        open_media(name)
-    assert open_media("demo").has_audio
+        open_media(Source(name))
+    assert open_media(Source("demo")).has_audio
 
 
 def test_camera_settings_reach_the_opener(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,3 +379,13 @@ def test_missing_library_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None
         open_sources(Source("camera", "default"), clock=FakeClock(), wait_policy=WAIT)
     with open_sources(Source("camera"), clock=FakeClock(), wait_policy=WAIT) as sources:
         assert sources.audio is None
+
+
+def test_tracks_of_a_file_are_configured(tmp_path: Path) -> None:
+    """The configuration's track reaches the file."""
+    path = write_tracks(tmp_path / "a.mkv", [0.0, 0.5], [(64, 48), (96, 64)])
+    media = open_media(Source(name=str(path), video_track=1, audio_track=1))
+    assert next(media.frames()).image.shape == (64, 96, 3)
+    assert next(media.chunks()).samples.mean() == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(SourceError, match=r"source\.audio_track is 2"):
+        open_media(Source(name=str(path), audio_track=2))

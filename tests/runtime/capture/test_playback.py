@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -156,10 +157,46 @@ def test_close_ends_the_decoders(clock: FakeClock, background: bool) -> None:
     assert set(threading.enumerate()) <= before
 
 
-def test_merge_orders_finished_audio_before_the_frame() -> None:
+def test_merge_orders_audio_that_began_before_the_frame() -> None:
     """The audio of 30..40 ms comes before the frame of 40 ms, that of 40..50 ms after it."""
     events = [(type(event).__name__, event.t_ns // MS) for event in merge_events(FakeMedia())]
     at = events.index(("VideoFrame", 40))
     assert events[at - 1] == ("AudioChunk", 30)
     assert events[at + 1] == ("AudioChunk", 40)
     assert len(events) == 14
+
+
+def test_merge_plays_audio_and_frames_to_their_ends() -> None:
+    """Frames that begin late and audio that ends later, or the reverse."""
+    media = FakeMedia(period_ns=10 * MS)
+    assert [event.t_ns // MS for event in merge_events(media)][-4:] == [60, 70, 80, 90]
+    assert [event.t_ns // MS for event in merge_events(FakeMedia(period_ns=60 * MS))][-1] == 180
+
+
+class Slides(FakeMedia):
+    """Frames at 0, 0.5 and 5 s, which the file says to show for `stated_ns`."""
+
+    def __init__(self, stated_ns: int) -> None:
+        super().__init__(has_audio=False)
+        self.stated_ns = stated_ns
+
+    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+        for frame, t_ms in zip(super().frames(), (0, 500, 5000), strict=False):
+            yield replace(frame, t_ns=t_ms * MS, shown_ns=self.stated_ns)
+
+
+@pytest.mark.parametrize(
+    ("stated_ms", "shown_ms"),
+    [(0, [0, 0, 0]), (33, [500, 2000, 33]), (9000, [500, 4500, 9000])],
+)
+def test_frame_is_shown_until_the_next(
+    clock: FakeClock, stated_ms: int, shown_ms: list[int]
+) -> None:
+    """In a pause no longer than 2 s or what the file states, which alone counts for the last one.
+    A camera states nothing. In real time as in a replay."""
+    media = Slides(stated_ms * MS)
+    events = list(merge_events(media))
+    assert [event.shown_ns // MS for event in events if isinstance(event, VideoFrame)] == shown_ms
+    with play_video(media, clock) as video:
+        video._thread.join()  # all is decoded
+        assert [frame.shown_ns // MS for frame in read_many(video, 3)] == shown_ms

@@ -288,6 +288,39 @@ def test_microphone_with_another_rate_is_refused(clock: FakeClock) -> None:
 # Pauses and privacy
 
 
+class MutedMicrophone(FlakyMicrophone):
+    """Delivers a tone from chunk `from_chunk` to `to_chunk`, else zeros."""
+
+    def __init__(self, clock: FakeClock, from_chunk: int, to_chunk: int) -> None:
+        super().__init__(clock, 10_000)
+        self.from_chunk, self.to_chunk = from_chunk, to_chunk
+
+    def read(self) -> AudioChunk | None:
+        chunk = super().read()
+        if chunk is not None and self.from_chunk <= self.index - 1 < self.to_chunk:
+            chunk.samples[::2] = 1e-4
+        return chunk
+
+
+def test_microphone_that_delivers_only_zeros(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault after five seconds, logged once, until the first sound; a pause in speech is none."""
+    microphone = ReconnectingAudio("microphone", lambda: MutedMicrophone(clock, 700, 800), clock)
+    with caplog.at_level(logging.INFO):
+        read_many(microphone, 499)
+        assert microphone.fault == ""
+        read_many(microphone, 201)
+        assert "zeros" in microphone.fault
+        read_many(microphone, 1)
+        assert microphone.fault == ""
+        read_many(microphone, 598)
+        assert microphone.fault == ""
+        read_many(microphone, 10)
+        assert "zeros" in microphone.fault
+    assert len(caplog.records) == 3
+
+
 class DrivenCamera:
     """A camera whose driver fills buffers while it streams, read or not."""
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 
 import numpy as np
 import pytest
 
-from emotion_edge.runtime.capture.timestamps import CaptureClock, DriverTimestamps, FrameCounter
+from emotion_edge.runtime.capture.timestamps import (
+    CaptureClock,
+    DriverTimestamps,
+    FrameCounter,
+    StreamClock,
+)
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -185,3 +191,43 @@ def test_new_rate_is_learned() -> None:
     numbers = number_all([*bright, *dark])
     steps = np.diff(numbers).tolist()
     assert steps == [1] * 59 + [2] * 5 + [1] * 194
+
+
+# StreamClock
+
+
+def test_stream_has_its_own_cadence() -> None:
+    """Jitter of the arrival leaves the times alone, once a frame came fast."""
+    clock, rng = StreamClock(), np.random.default_rng(3)
+    times = []
+    for n in range(300):
+        jitter_ns = int(rng.integers(0, 60 * MS)) if n else 0
+        times.append(clock.time_frame(n * PERIOD, ORIGIN + n * PERIOD + jitter_ns))
+    assert set(np.diff(times)) == {PERIOD}
+    assert times[0] == ORIGIN
+
+
+@pytest.mark.parametrize(("later_ms", "wanted_ms"), [(120, 120), (-120, 0), (5000, 500)])
+def test_tracks_of_a_stream_share_a_clock(later_ms: int, wanted_ms: int) -> None:
+    """That of the slower track: then both come together. Pictures wait for half a second at most.
+    `later_ms`: how much later than the picture of the same instant the sound arrives."""
+    clock = StreamClock()
+    for n in range(100):
+        clock.time_frame(n * PERIOD, ORIGIN + n * PERIOD)
+        sound_ns = clock.time_chunk(
+            n * PERIOD - 10 * MS, 10 * MS, ORIGIN + n * PERIOD + later_ms * MS
+        )
+        frame_ns = clock.time_frame(n * PERIOD + 1, ORIGIN + n * PERIOD + 1)
+    assert frame_ns - sound_ns == 10 * MS + 1
+    assert frame_ns == ORIGIN + 99 * PERIOD + 1 + wanted_ms * MS
+
+
+def test_burst_at_the_start_of_a_stream() -> None:
+    """What the server had kept arrives at once: times go forward, and end at the newest."""
+    clock = StreamClock()
+    times = [clock.time_frame(n * PERIOD, ORIGIN + n) for n in range(60)]
+    assert all(before < after for before, after in itertools.pairwise(times))
+    assert times[-1] - (ORIGIN + 59) < 60
+    assert clock.time_frame(60 * PERIOD, ORIGIN + PERIOD) - times[-1] == pytest.approx(
+        PERIOD, abs=99
+    )

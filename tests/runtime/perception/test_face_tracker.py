@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from pathlib import Path
 
 import cv2
@@ -21,9 +22,9 @@ from emotion_edge.runtime.capture.demo import draw_face
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import SourceError, VideoFrame
 from emotion_edge.runtime.perception.face_tracker import (
+    FaceSearch,
     one_opencv_thread,
     open_yunet,
-    run_face_tracker,
 )
 
 STEP_NS = 125_000_000
@@ -80,11 +81,11 @@ def test_run_detects_once_per_frame_and_stops() -> None:
         return frames.get(len(asked_ns) // 2)
 
     face_tracker.period_ns = STEP_NS
-    run_face_tracker(face_tracker, newest, clock, stop)
+    FaceSearch(face_tracker, clock).run(newest, stop)
     assert asked_ns == [n * STEP_NS for n in range(10)]
     assert detector.seen == [1, 2, 3, 4]
     assert len(face_tracker.boxes) == 1
-    run_face_tracker(face_tracker, newest, clock, stop)
+    FaceSearch(face_tracker, clock).run(newest, stop)
     assert len(asked_ns) == 10
 
 
@@ -102,7 +103,7 @@ def test_run_waits_without_delay_when_stopped() -> None:
     face_tracker = FaceTracker(Script([]), 0.7)
     face_tracker.period_ns = 3_600 * 10**9
     thread = threading.Thread(
-        target=run_face_tracker, args=(face_tracker, newest, MonotonicClock(), stop)
+        target=FaceSearch(face_tracker, MonotonicClock()).run, args=(newest, stop)
     )
     thread.start()
     searched.wait()
@@ -132,7 +133,7 @@ def test_search_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> N
         return frame
 
     with caplog.at_level(logging.WARNING):
-        run_face_tracker(face_tracker, newest, clock, stop)
+        FaceSearch(face_tracker, clock).run(newest, stop)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert len(face_tracker.boxes) == 1
 
@@ -157,7 +158,7 @@ def test_network_that_fails_is_not_the_end(caplog: pytest.LogCaptureFixture) -> 
             return None
         return make_frame(image)
 
-    run_face_tracker(face_tracker, newest, FakeClock(), stop)
+    FaceSearch(face_tracker, FakeClock()).run(newest, stop)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "faces.onnx: out of memory" in caplog.text
     assert face_tracker.box is not None
@@ -181,8 +182,106 @@ def test_searches_that_fail_for_long_do_not_flood(caplog: pytest.LogCaptureFixtu
             stop.set()
         return frame
 
-    run_face_tracker(FaceTracker(Broken(), 0.7), newest, FakeClock(), stop)
+    FaceSearch(FaceTracker(Broken(), 0.7), FakeClock()).run(newest, stop)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+# The frames of a slow camera
+
+
+class SlowDetector(Script):
+    """A detector whose search takes `took_ns`."""
+
+    def __init__(self, clock: FakeClock, took_ns: int) -> None:
+        super().__init__([Detection(50, 50, 20, 1.0)])
+        self.clock, self.took_ns = clock, took_ns
+
+    def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
+        self.clock.advance(self.took_ns)
+        return super().detect(image, pixel_format)
+
+
+@pytest.mark.parametrize(("fps", "is_slow"), [(30, False), (5, False), (4, True), (1, True)])
+def test_frame_of_a_slow_camera_is_searched_at_once(fps: float, is_slow: bool) -> None:
+    """Its box is not that of the frame before. The first frame of a camera is left to the
+    thread."""
+    detector = Script([])
+    search = FaceSearch(FaceTracker(detector, 0.7), FakeClock())
+    at_once = []
+    for n in range(8):
+        frame = make_frame(np.zeros((100, 100, 3), np.uint8), round(n / fps * 1e9))
+        before = len(detector.seen)
+        search.refresh(frame)
+        at_once.append(len(detector.seen) > before)
+        search.run(lambda: frame, stopped_after(1))  # noqa: B023 - it is called at once
+        assert len(detector.seen) == n + 1
+    assert at_once == [False, *[is_slow] * 7]
+
+
+def test_search_keeps_no_frame() -> None:
+    """Its image shows a person, and its memory may be the camera's."""
+    search = FaceSearch(FaceTracker(Script([]), 0.7), FakeClock())
+    image = np.zeros((9, 9, 3), np.uint8)
+    held = weakref.ref(image)
+    search.refresh(VideoFrame(0, 0, image, shown_ns=1))
+    search.run(lambda: None, stopped_after(1))
+    del image
+    assert held() is None
+
+
+def stopped_after(count: int) -> threading.Event:
+    """An event that is set from the `count`th wait on."""
+
+    class Stop(threading.Event):
+        def is_set(self) -> bool:
+            nonlocal count
+            count -= 1
+            return count < 0
+
+    return Stop()
+
+
+@pytest.mark.parametrize(("shown_ms", "searched"), [(0, 0), (33, 1), (9000, 1)])
+def test_first_frame_of_a_file_is_searched_at_once(shown_ms: int, searched: int) -> None:
+    """A still image has no other. A file states how long the frame is shown."""
+    detector = Script([])
+    frame = VideoFrame(0, 0, np.zeros((9, 9, 3), np.uint8), shown_ns=shown_ms * 1_000_000)
+    FaceSearch(FaceTracker(detector, 0.7), FakeClock()).refresh(frame)
+    assert len(detector.seen) == searched
+
+
+@pytest.mark.parametrize(("took_ms", "searched"), [(20, 8), (21, 1)])
+def test_search_that_takes_long_is_left_to_the_thread(took_ms: int, searched: int) -> None:
+    """An estimate never waits for a starved detector a second time."""
+    clock = FakeClock()
+    detector = SlowDetector(clock, took_ms * 1_000_000)
+    search = FaceSearch(FaceTracker(detector, 0.7), clock)
+    image = np.zeros((100, 100, 3), np.uint8)
+    for n in range(8):
+        search.refresh(VideoFrame(n * 500_000_000, n, image, shown_ns=500_000_000))
+    assert len(detector.seen) == searched
+
+
+def test_estimate_does_not_wait_for_a_search_under_way() -> None:
+    """At most as long as a search may take."""
+    searching, release = threading.Event(), threading.Event()
+
+    class Stuck(Script):
+        def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
+            searching.set()
+            release.wait()
+            return super().detect(image, pixel_format)
+
+    detector = Stuck([])
+    search = FaceSearch(FaceTracker(detector, 0.7), FakeClock())
+    image = np.zeros((100, 100, 3), np.uint8)
+    thread = threading.Thread(target=search.run, args=(lambda: make_frame(image), stopped_after(1)))
+    thread.start()
+    searching.wait()
+    search.refresh(VideoFrame(0, 0, image, shown_ns=500_000_000))  # returns
+    release.set()
+    thread.join()
+    assert len(detector.seen) == 1
 
 
 def test_opencv_leaves_the_cores_alone() -> None:

@@ -159,7 +159,7 @@ def test_voice_from_before_the_indicator_was_off(
     if closed:
         source = ReconnectingAudio("microphone", open_microphone, room.clock, waiting)
     run = LiveRun(configure("demo"), [])
-    run._capture_audio(source, indicator, room.runtime.synchroniser, alone=False)  # type: ignore[arg-type]
+    run._capture_audio(source, indicator, room.runtime.synchroniser)  # type: ignore[arg-type]
     before = [e for e in room.sink.estimates if e.t_ns < indicator.out_ns]
     after = room.sink.estimates[len(before) :]
     assert before[-1].voice is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from emotion_edge.engines.base import Arrays, TensorSpec
 from emotion_edge.engines.bundles import LABELS, FusionEntry, Level, Manifest, ModelEntry
 from emotion_edge.engines.face_tracker import FaceBox
+from emotion_edge.engines.speech_tracker import Speech, SpeechTracker
 from emotion_edge.kernels import Box
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.runtime.clock import FakeClock
@@ -20,7 +21,7 @@ from emotion_edge.runtime.messages import Estimate, VideoFrame, Window
 from emotion_edge.runtime.perception.pipeline import Pipeline
 
 MS = 1_000_000
-FACE_MS, VOICE_MS, FUSION_MS, CROP_MS, LEVELS_MS = 7, 11, 13, 2, 5
+FACE_MS, VOICE_MS, FUSION_MS, CROP_MS, SPEECH_MS = 7, 11, 13, 2, 5
 HAPPY = [0.0, 0, 0, 9, 0, 0, 0]
 SAD = [0.0, 0, 0, 0, 9, 0, 0]
 FEAR = [0.0, 0, 9, 0, 0, 0, 0]
@@ -73,7 +74,6 @@ class ScriptedPreprocessor:
     spec = MelSpec()
 
     def __init__(self, clock: FakeClock) -> None:
-        self.loud_db = -20.0
         self.crops: list[tuple[list[Box], int, str]] = []
         self._clock = clock
 
@@ -87,8 +87,7 @@ class ScriptedPreprocessor:
         return 0
 
     def levels_db(self, end_column: int | None = None) -> NDArray[np.float32]:
-        self._clock.advance(LEVELS_MS * MS)
-        return np.where(np.arange(300) % 60 < 30, self.loud_db, -80.0).astype(np.float32)
+        return np.full(300, -20.0, np.float32)
 
     def window(self, end_column: int | None = None) -> tuple[Any, Any]:
         return np.full((1, 64, 300), end_column, np.float32), np.ones((1, 300), np.float32)
@@ -104,6 +103,18 @@ class ScriptedPreprocessor:
         self._clock.advance(CROP_MS * MS)
         self.crops.append((list(boxes), size_px, pixel_format))
         return np.zeros((len(boxes), 3, size_px, size_px), np.float32)
+
+
+class ScriptedTracker:
+    """Says `speech` of every moment, and takes its time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.speech = Speech(0.9, True)
+        self._clock = clock
+
+    def find(self, sample: float) -> Speech:
+        self._clock.advance(SPEECH_MS * MS)
+        return self.speech
 
 
 class Bench:
@@ -140,6 +151,7 @@ class Bench:
         self.voice = ScriptedEngine(SAD, self.clock, VOICE_MS)
         self.fusion = ScriptedEngine(FEAR, self.clock, FUSION_MS)
         self.preprocessor = ScriptedPreprocessor(self.clock)
+        self.tracker = ScriptedTracker(self.clock)
         engines = {"face": self.face, "voice": self.voice, "fusion": self.fusion}
         networks = (*modalities, "fusion") if fusion else modalities
         self.pipeline = Pipeline(
@@ -150,6 +162,7 @@ class Bench:
             self.clock,
             smoothing_s,
             max_faces=max_faces,
+            speech=cast(SpeechTracker, self.tracker),
         )
 
     def estimate(
@@ -209,12 +222,26 @@ def test_estimate_of_nothing() -> None:
 
 
 def test_silence_is_no_voice() -> None:
-    """Audio below the level does not reach the network."""
+    """Audio without enough speech does not reach the network."""
     bench = Bench()
-    bench.preprocessor.loud_db = -56.0
+    bench.tracker.speech = Speech(0.4, False)
     estimate = bench.estimate(0)
-    assert estimate.voice is None
+    assert (estimate.voice, estimate.voice_activity) == (None, 0.4)
     assert bench.voice.feeds == []
+
+
+@pytest.mark.parametrize("fusion", [None, FUSION])
+def test_voice_ends_with_the_speech(fusion: FusionEntry | None) -> None:
+    """At the next frame, long before the voice network is due again."""
+    bench = Bench(Level("slow", 64, voice_hop_ms=2000), fusion=fusion)
+    estimate = bench.estimate(0)
+    assert (estimate.voice is not None, estimate.voice_activity) == (True, 0.9)
+    bench.tracker.speech = Speech(0.2, False)
+    estimate = bench.estimate(33)
+    assert estimate.voice is None
+    if fusion is not None:
+        assert not bench.fusion.feeds[-1]["voice_mask"].any()
+    assert bench.estimate(66, face=False).label is None
 
 
 @pytest.mark.parametrize("modality", ["face", "voice"])
@@ -283,8 +310,8 @@ def test_non_finite_outputs_are_counted() -> None:
 @pytest.mark.parametrize(
     ("options", "stages_ms"),
     [
-        ({}, {"preprocess": CROP_MS + LEVELS_MS, "face": FACE_MS, "voice": VOICE_MS}),
-        ({"face": False}, {"preprocess": LEVELS_MS, "face": 0, "voice": VOICE_MS}),
+        ({}, {"preprocess": CROP_MS + SPEECH_MS, "face": FACE_MS, "voice": VOICE_MS}),
+        ({"face": False}, {"preprocess": SPEECH_MS, "face": 0, "voice": VOICE_MS}),
         ({"audio": False}, {"preprocess": CROP_MS, "face": FACE_MS, "voice": 0}),
         ({"face": False, "audio": False}, {"preprocess": 0, "face": 0, "voice": 0}),
     ],

@@ -57,6 +57,7 @@ def test_line_has_the_frozen_keys() -> None:
         ("stages_ms", {"wait": 0.001, "face": 8.765}),
         ("level", "full"),
         ("faces", []),
+        ("voice_activity", 0.0),
     ]
 
 

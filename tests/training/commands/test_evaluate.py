@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from emotion_edge.engines.base import Engine
@@ -111,6 +113,64 @@ def test_wrong_data_sets(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert named in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ([], "--clips"),
+        (["--clips", "c", "--pictures", "p"], "--teacher"),
+        (["--clips", "c", "--pictures", "p", "--teacher", "t", "--robustness"], "--robustness"),
+        (["--clips", "c", "--pictures", "p", "--teacher", "t", "--min-score", "2"], "--min-score"),
+        (["--clips", "c", "--pictures", "p", "--teacher", "t", "--faces", "0"], "--faces"),
+        (["--clips", "c", "--pictures", "p", "--teacher", "none.onnx"], "none.onnx"),
+    ],
+)
+def test_options_of_detection(
+    run: Run, tmp_path: Path, options: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2 and one line that names the option or the file."""
+    assert run("--root", str(tmp_path), "--dataset", "detection", *options) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert named in lines[0]
+
+
+def test_detection_prints_a_table(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With a teacher that labels every picture, and a detector that sees nothing."""
+    from emotion_edge.training.data import Teacher
+    from emotion_edge.training.evaluation import detection_sources
+
+    class Everywhere(Teacher):
+        def __init__(self, file: Path) -> None:
+            self.file = file
+
+        def label(self, bgr: np.ndarray, min_score: float) -> np.ndarray:
+            x, y = bgr.shape[1] / 2, bgr.shape[0] / 2
+            return np.array([x, y, y, x - 5, y, x + 5, y, x, y, x, y + 5, x, y + 5], np.float32)
+
+    class Blind:
+        def detect(self, image: np.ndarray, pixel_format: str) -> list[object]:
+            return []
+
+    monkeypatch.setattr(detection_sources, "Teacher", Everywhere)
+    monkeypatch.setattr(detection_sources, "open_detector", lambda *_: Blind())
+    for name in ("clips", "pictures"):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "a.png"), np.full((72, 128, 3), 90, np.uint8))
+    options = ["--clips", str(tmp_path / "clips"), "--pictures", str(tmp_path / "pictures")]
+    options += ["--teacher", "t", "--root", str(tmp_path), "--split", "train", "--faces", "2"]
+    assert run("--dataset", "detection", *options) == 0
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    assert results["conditions"]["roll 30 degrees"]["a.png"] == {"found": 0.0, "n": 1}
+    assert results["conditions"]["roll 30 degrees"]["composites"]["n"] == 2
+    assert results["false_boxes"]["pictures"] == 0
+    assert "roll 30 degrees" in capsys.readouterr().out
 
 
 def test_report_that_cannot_be_written(

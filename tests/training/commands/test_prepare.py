@@ -17,6 +17,7 @@ import pytest
 from emotion_edge.kernels.spec import MelSpec
 from emotion_edge.runtime.capture.demo import draw_face
 from emotion_edge.training.__main__ import main
+from emotion_edge.training.command_line import EXIT_INTERRUPTED
 from emotion_edge.training.data import voices
 from emotion_edge.training.data.action_units import UNITS
 from emotion_edge.training.data.cache import FeatureCache
@@ -114,8 +115,7 @@ def test_resumes_after_a_stop(
 
     with monkeypatch.context() as patched:
         patched.setattr(voices, "decode_audio", stop_at_the_third)
-        with pytest.raises(KeyboardInterrupt):
-            prepare("ravdess")
+        assert prepare("ravdess") == EXIT_INTERRUPTED
     assert prepare("ravdess") == 0
     assert "5 files, 2 from the cache; 2 usable" in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import torch
 
 from emotion_edge.engines.bundles.manifest import LABELS
 from emotion_edge.training.__main__ import main
+from emotion_edge.training.commands.train import read_config
 from emotion_edge.training.config import load_config
-from emotion_edge.training.launch import make_network
+from emotion_edge.training.launch import VoiceData, make_network, prepare_data
+
+from ..wav_files import write_noise
 
 
 def test_voice(ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,12 +99,71 @@ def test_fusion(tmp_path: Path) -> None:
         (["--preset", "fusion-channel", "--root", "x", "--out", "y"], "x/pairs.npz"),
     ],
 )
-def test_usage_errors(args: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors(
+    args: list[str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Exit code 2 and one line that names the option or file."""
+    monkeypatch.chdir(tmp_path)
     assert main(["train", *args]) == 2
     error = capsys.readouterr().err
     assert named in error
     assert error.count("\n") == 1
+
+
+def test_out_that_cannot_be_written(
+    ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused before anything is decoded."""
+    (tmp_path / "file").touch()
+    args = ["train", "--preset", "toy-voice", "--root", str(ravdess_root), "--cache"]
+    assert main([*args, str(tmp_path / "c"), "--out", str(tmp_path / "file" / "x")]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_cache_of_prepare_is_used(
+    ravdess_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both commands take the same folder without --cache."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["prepare", "--dataset", "ravdess", "--root", str(ravdess_root)]) == 0
+    args = argparse.Namespace(preset="toy-voice", config=None, set=[], fold=None)
+    paths = {"root": ravdess_root, "out": tmp_path / "out", "cache": None}
+    assert Path(read_config(argparse.Namespace(**vars(args), **paths)).cache).is_dir()
+    paths["cache"] = tmp_path / "other"
+    assert read_config(argparse.Namespace(**vars(args), **paths)).cache == str(tmp_path / "other")
+
+
+@pytest.mark.parametrize("fold", [1, 3])
+def test_people_that_a_fold_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fold: int
+) -> None:
+    """With six actors no fold can be trained as published: the actors are named at once."""
+    for actor in range(2, 8):
+        write_noise(tmp_path / f"03-01-03-01-01-01-{actor:02}.wav", actor)
+    args = ["train", "--preset", "toy-voice", "--root", str(tmp_path), "--out", str(tmp_path)]
+    code = main([*args, "--fold", str(fold), "--set", "learning.batch_size=2"])
+    if fold == 1:  # its validation actors 10, 11, 12, 18 are absent
+        assert code == 2
+        assert "10, 11, 12" in capsys.readouterr().err
+    else:
+        assert code == 0
+
+
+def test_without_a_fold_all_actors_train(tmp_path: Path, ravdess_root: Path) -> None:
+    """Also actor 1, who is in no fold."""
+    write_noise(tmp_path / "03-01-03-01-01-01-01.wav")
+    for file in ravdess_root.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    config = load_config("toy-voice", None, [f"root={tmp_path}", f"out={tmp_path / 'out'}"])
+    data = prepare_data(config)
+    assert isinstance(data, VoiceData)
+    assert len(data.training.targets) == 41
+    assert data.validation is None
 
 
 def test_checkpoint_of_other_settings(

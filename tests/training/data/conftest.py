@@ -26,8 +26,11 @@ def write_video(
     rate: int = 25,
     audio: NDArray[np.float32] | None = None,
     audio_from_s: float = 0.0,
+    aspect: Fraction | None = None,
+    title: str = "",
 ) -> Path:
-    """Write BGR frames (by default a drawn face), and mono audio at 16 kHz that starts later."""
+    """Write BGR frames (by default a drawn face) of pixels of `aspect`, and mono audio at 16 kHz
+    that starts later."""
     path.parent.mkdir(parents=True, exist_ok=True)
     images = [draw_face(n / rate) for n in range(25)] if frames is None else frames
     with av.open(str(path), "w") as container:
@@ -35,6 +38,10 @@ def write_video(
         video.height, video.width = images[0].shape[:2]
         video.pix_fmt = "yuv420p"
         video.codec_context.bit_rate = 4_000_000
+        if aspect is not None:
+            video.codec_context.sample_aspect_ratio = aspect
+        if title:
+            container.metadata["title"] = title
         track: Any = (
             container.add_stream("pcm_s16le", rate=16_000, layout="mono")
             if (audio is not None)

@@ -44,7 +44,7 @@ def pixels(seed: int) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def publish(tmp_path: Path) -> Write:
-    """A function (faces, "tables" or "folders") -> root in that layout."""
+    """A function (faces, "tables", "kaggle" or "folders") -> root in that layout."""
 
     def write(faces: Sequence[Face] = FACES, layout: str = "tables") -> Path:
         with (tmp_path / "fer2013new.csv").open("w", newline="") as file:
@@ -59,6 +59,13 @@ def publish(tmp_path: Path) -> Write:
                 for face in faces:
                     text = " ".join(map(str, pixels(face.seed).ravel()))
                     table.writerow([0, text, face.usage])
+        elif layout == "kaggle":  # its copy has spaces in the header and another order
+            with (tmp_path / "icml_face_data.csv").open("w", newline="") as file:
+                file.write("emotion, Usage, pixels\r\n")
+                table = csv.writer(file)
+                for face in faces:
+                    table.writerow([0, face.usage, " ".join(map(str, pixels(face.seed).ravel()))])
+                file.write("\r\n,,\r\n")
         else:
             for face in faces:
                 folder = tmp_path / FOLDERS[face.usage]
@@ -70,7 +77,7 @@ def publish(tmp_path: Path) -> Write:
     return write
 
 
-@pytest.mark.parametrize("layout", ["tables", "folders"])
+@pytest.mark.parametrize("layout", ["tables", "kaggle", "folders"])
 def test_published_layouts(publish: Write, layout: str) -> None:
     """Each split has pixels and votes of the same row; rows without a name are skipped."""
     root = publish(layout=layout)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion_edge.training.data.noise import is_for_training, load_noises
+from emotion_edge.training.data.noise import esc_fold, is_for_training, load_noises
 from emotion_edge.training.errors import DatasetError
 
 from ..wav_files import write_noise, write_wav
@@ -38,3 +38,12 @@ def test_nothing_there(tmp_path: Path) -> None:
     for root in (tmp_path / "none", tmp_path):
         with pytest.raises(DatasetError, match=f"{root}: "):
             load_noises(root, True, 16_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "fold"),
+    [("1-100032-A-0.wav", 1), ("4-182395-A.ogg", 4), ("5-1-B.ogg", 5), ("dog.wav", None)],
+)
+def test_fold_of_both_releases_of_esc(name: str, fold: int | None) -> None:
+    """ESC-50's names end with the class, those of the first ESC-10 do not."""
+    assert esc_fold(Path(name)) == fold

@@ -7,7 +7,7 @@ import pytest
 
 from emotion_edge.kernels import reference
 from emotion_edge.kernels.spec import MelSpec
-from emotion_edge.training.data.windows import mel_windows, open_mel, window_ends
+from emotion_edge.training.data.windows import mel_columns, mel_windows, open_mel, window_ends
 
 SPEC = MelSpec()
 
@@ -40,3 +40,13 @@ def test_mel_windows_are_those_of_the_reference() -> None:
     _, short = mel_windows(audio[:16_000], [16_000], open_mel(SPEC))
     assert short.sum() == reference.num_columns(16_000, SPEC) == 98
     assert short[0, -98:].all()
+
+
+def test_all_columns_are_those_of_one_pass() -> None:
+    """A recording of several windows' length, after another one."""
+    mel = open_mel(SPEC)
+    audio = np.random.default_rng(1).uniform(-0.5, 0.5, 120_000).astype(np.float32)
+    mel_columns(audio[:5_000], mel)
+    columns = mel_columns(audio, mel)
+    assert columns.shape == (64, reference.num_columns(len(audio), SPEC))
+    np.testing.assert_allclose(columns, reference.log_mel(audio, SPEC), atol=1e-3)

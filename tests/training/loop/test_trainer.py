@@ -457,3 +457,27 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     model = fit(make_model(1), make_batches, schedule, tmp_path / "net.ckpt", validate)
     assert next(model.parameters()).device.type == "cpu"
     assert validate(model) > 0.9
+
+
+def test_network_that_cannot_be_compiled(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a machine without a C++ compiler: one warning, and the weights of uncompiled training.
+
+    The compiler's absence is simulated, because torch remembers one that it has found.
+    """
+
+    def broken_backend(*_: object) -> None:
+        raise RuntimeError("no working compiler")
+
+    compile_network = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda model, **_: compile_network(model, backend=broken_backend)
+    )
+    trained = fit(make_model(0), make_batches, SCHEDULE, compile_model=True)
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "no working compiler" in warnings[0].getMessage()
+    expected = fit(make_model(0), make_batches, SCHEDULE)
+    for name, value in expected.state_dict().items():
+        assert torch.equal(value, trained.state_dict()[name]), name

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import pytest
 import torch
 
+from emotion_edge.training.errors import CheckpointError
+from emotion_edge.training.loop.checkpoint import load_initial_weights
 from emotion_edge.training.models.efficientnet import MBConv, efficientnet_b0_features
+from emotion_edge.training.models.face import FaceNet
 
 # Table 1 of Tan & Le 2019, as torchvision counts it:
 # (expand, kernel, input channels, output channels, layers) of stages 1-7.
@@ -88,3 +94,49 @@ def test_stochastic_depth() -> None:
         assert torch.allclose(residual, 2 * branch[0], atol=1e-6) or not residual.any()
         block.eval()
         assert torch.allclose(block(x), x + branch, atol=1e-6)
+
+
+def make_published_weights() -> dict[str, torch.Tensor]:
+    """A file like torchvision's, with made-up values: all of its names and shapes."""
+    shapes = {f"features.{name}": shape for name, shape in list_published_shapes().items()}
+    shapes |= {"classifier.1.weight": (1000, 1280), "classifier.1.bias": (1000,)}
+    return {name: torch.rand(shape) for name, shape in shapes.items()}
+
+
+def test_published_weights_start_a_face_network(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The features are loaded. What is left out, and what starts at random, is said once."""
+    weights = make_published_weights()
+    torch.save(weights, tmp_path / "efficientnet_b0.pth")
+    model = FaceNet()
+    before = model.classifier.weight.clone()
+    with caplog.at_level(logging.WARNING):
+        load_initial_weights(tmp_path / "efficientnet_b0.pth", model)
+    for name, value in model.features.state_dict().items():
+        torch.testing.assert_close(value, weights[f"features.{name}"].to(value.dtype))
+    assert torch.equal(model.classifier.weight, before)
+    (record,) = caplog.records
+    for name in ("classifier.1.weight", "classifier.1.bias", "embedding.weight"):
+        assert name in record.getMessage()
+
+
+@pytest.mark.parametrize("spoilt", ["features.8.0.weight", "features.0.1.running_mean"])
+def test_features_of_another_network_are_refused(tmp_path: Path, spoilt: str) -> None:
+    """One wrong shape is enough, and no weight is changed."""
+    weights = make_published_weights()
+    weights[spoilt] = torch.zeros(3)
+    torch.save(weights, tmp_path / "other.pth")
+    model = FaceNet()
+    before = model.features[0][0].weight.clone()
+    with pytest.raises(CheckpointError, match=spoilt):
+        load_initial_weights(tmp_path / "other.pth", model)
+    assert torch.equal(model.features[0][0].weight, before)
+
+
+def test_other_labels_keep_the_embedding(tmp_path: Path) -> None:
+    """A face network of eight labels starts one of seven."""
+    given, model = FaceNet(8), FaceNet(7)
+    torch.save(given.state_dict(), tmp_path / "face8.pt")
+    load_initial_weights(tmp_path / "face8.pt", model)
+    assert torch.equal(model.embedding.weight, given.embedding.weight)
