@@ -29,7 +29,7 @@ class GateRule:
     --dataset voice_activity`.
     """
 
-    memory_s: float = 0.25
+    memory_s: float = 0.2
     """Time constant of the mean speech probability."""
     open_above: float = 0.65
     """Mean from which on the voice may be used. From silence, certain speech reaches 0.65 in 1.05

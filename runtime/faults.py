@@ -29,8 +29,9 @@ class FaultLog:
         self._over = over
         self._clock = clock or MonotonicClock()
         self._logged = ""
-        self._causes: list[str] = []
-        """Of the beginnings and changes that were logged at once."""
+        self._causes: list[tuple[str, int]] = []
+        """Of the beginnings and changes that were logged at once, with the level: a reader of
+        warnings has not seen what was logged as information."""
         self._ended_ns = 0
         self._due_ns = 0
         self._quiet_ns = FIRST_QUIET_NS
@@ -39,7 +40,7 @@ class FaultLog:
         """Set the fault to `fault`, its cause in one line, or "" for none. Called at each poll."""
         before, self.fault = self.fault, fault
         if fault and fault != self._logged:
-            if self._is_due(fault, begins=not before):
+            if self._is_due((fault, level), begins=not before):
                 self._logged = fault
                 self._log.log(level, "%s", fault)
             elif fault != before:
@@ -50,7 +51,7 @@ class FaultLog:
             self._logged = ""
             self._ended_ns = self._clock.now_ns()
 
-    def _is_due(self, cause: str, begins: bool) -> bool:
+    def _is_due(self, cause: tuple[str, int], begins: bool) -> bool:
         """Return whether `cause` may be logged now, and start the next quiet time if so. `begins`:
         there was no fault before."""
         now_ns = self._clock.now_ns()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..messages import AudioChunk, Float32, SourceError, VideoFrame
 from .media_container import MAX_PIXELS, check_file, explain_unreadable, open_container
-from .media_image import UPRIGHT, read_matrix, to_image, turn_upright
+from .media_image import UPRIGHT, MatrixReader, to_image, turn_upright
 from .media_packets import EncryptedError, PacketFaults, decode_track, duration_ns, time_ns
 from .media_timeline import AudioTimes, FrameTimes, Nearby, Repairs
 from .media_tracks import AUTO, list_candidates
@@ -116,11 +116,11 @@ class MediaFile:
         with open_container(self.path) as container:
             stream = self._stream(container, self._video)
             is_still = container.format.name.endswith("_pipe") or container.format.name == "image2"
-            still = self.path if is_still else None
+            matrices = MatrixReader(self.path if is_still else None)
             times = FrameTimes(_frame_period_ns(stream))
             for frame, near in self._decode(container, self._video, times.repairs):
                 t_ns = times.place(time_ns(frame.pts, frame.time_base), near, duration_ns(frame))
-                matrix = read_matrix(frame, still)
+                matrix = matrices.read(frame)
                 self.copies_per_frame = 2 if matrix == UPRIGHT else 3
                 image = to_image(frame, stream.sample_aspect_ratio)
                 shown_ns = duration_ns(frame) or times.step_ns

@@ -77,9 +77,27 @@ def turn_upright(image: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)  # rows of an odd width are padded
 
 
-def read_matrix(frame: Any, still: Path | None = None) -> Matrix:
-    """Return how a frame is to be shown: turned by multiples of 90 degrees, flipped or not.
-    `still`: the file, where it is a single image."""
+class MatrixReader:
+    """Reads how the frames of one track are to be shown."""
+
+    def __init__(self, still: Path | None = None) -> None:
+        """`still`: the file, where it is a single image."""
+        self._still = still
+        self._rotation: float | None = None
+        self._matrix = UPRIGHT
+
+    def read(self, frame: Any) -> Matrix:
+        """Return how a frame is to be shown: turned by multiples of 90 degrees, flipped or not."""
+        # A frame whose side data were read refers to itself, so it stays until a garbage
+        # collection: in a file of 720p that would hold 300 MB.
+        rotation = getattr(frame, "rotation", 0)  # PyAV < 14 does not read it
+        if rotation != self._rotation:
+            self._rotation = rotation
+            self._matrix = _read_matrix(frame, self._still)
+        return self._matrix
+
+
+def _read_matrix(frame: Any, still: Path | None) -> Matrix:
     try:
         entries = [each for each in frame.side_data if each.type.name == "DISPLAYMATRIX"]
     except ValueError:  # PyAV 18 does not know the kind of an image's EXIF
@@ -93,7 +111,7 @@ def read_matrix(frame: Any, still: Path | None = None) -> Matrix:
 
 
 def _from_rotation(frame: Any) -> Matrix:
-    # Degrees counterclockwise. PyAV < 14 does not read it.
+    # Degrees counterclockwise.
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
     return (UPRIGHT, (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))[turns]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ from .turning import Turn, TurnedMedia, TurnedVideo
 
 if TYPE_CHECKING:
     from .live_stream import LiveStream
+    from .streamed_media import StreamedMedia
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class Sources:
     """`video`, where it is a device that reconnects after a failure."""
     microphone: ReconnectingAudio | None = None
     """`audio`, likewise."""
-    stream: LiveStream | None = None
-    """The network stream that both are of, likewise."""
+    stream: LiveStream | StreamedMedia | None = None
+    """The network stream or pipe that both are of, likewise."""
 
     @property
     def devices(self) -> tuple[Faultable, ...]:
@@ -61,7 +61,7 @@ class Sources:
     @property
     def is_reopening(self) -> bool:
         """Whether nothing comes for a known reason: the camera, the network stream, or the
-        microphone where it is alone, is being opened again."""
+        microphone where it is alone, is being opened again, or a pipe has no data."""
         device = self.stream or (self.camera if self.video is not None else self.microphone)
         return device is not None and device.is_reopening
 
@@ -134,14 +134,13 @@ def open_media(source: Source, clock: Clock | None = None) -> Media:
     return _turn(media, source)
 
 
-def _play(
-    media: Media, interrupt: Callable[[], None] | None, source: Source, clock: Clock
-) -> Sources:
+def _play(media: Media, read_once: StreamedMedia | None, source: Source, clock: Clock) -> Sources:
     name = show_source(source.name)
-    if source.loop and interrupt is not None:
+    if source.loop and read_once is not None:
         raise SourceError(f"source {name} can be read only once, and source.loop is true")
+    interrupt = None if read_once is None else read_once.interrupt
     playback = Playback(_turn(media, source), clock, loop=source.loop, interrupt=interrupt)
-    return Sources(playback.video, playback.audio, name)
+    return Sources(playback.video, playback.audio, name, stream=read_once)
 
 
 def _turn(media: Media, source: Source) -> Media:
@@ -153,8 +152,8 @@ def _find_turn(source: Source) -> Turn:
     return Turn(source.rotate, source.mirror)
 
 
-def _open_media(source: Source, clock: Clock) -> tuple[Media, Callable[[], None] | None]:
-    """Return the media, and what interrupts a read of those that are read only once."""
+def _open_media(source: Source, clock: Clock) -> tuple[Media, StreamedMedia | None]:
+    """Return the media, and them again where they are read only once."""
     name = source.name
     kind = find_kind(name)
     if kind == "demo":
@@ -171,7 +170,7 @@ def _open_media(source: Source, clock: Clock) -> tuple[Media, Callable[[], None]
             container.close()
             raise SourceError(f"source {shown} is live, it has only its own pace")
         media = StreamedMedia(shown, lambda: container, tracks)
-        return media, media.interrupt
+        return media, media
     if kind not in ("file", "pipe"):
         raise SourceError(f"{shown!r} cannot be replayed; give a file or demo")
     path = find_path(name)
@@ -179,7 +178,7 @@ def _open_media(source: Source, clock: Clock) -> tuple[Media, Callable[[], None]
         from .streamed_media import open_piped_media
 
         media = open_piped_media(path, shown, clock, tracks)
-        return media, media.interrupt
+        return media, media
     if not (name and path_exists(path)):
         raise SourceError(f"source {shown}: no such file ({_ALLOWED})")
     from .media_file import MediaFile
@@ -204,7 +203,7 @@ def _open_stream(source: Source, clock: Clock, wait_policy: WaitPolicy) -> Sourc
     tracks = source.video_track, source.audio_track
     if container is not None and is_finite(container):
         media = StreamedMedia(name, lambda: container, tracks)
-        return _play(media, media.interrupt, source, clock)
+        return _play(media, media, source, clock)
     stream = LiveStream(source.name, clock, wait_policy, container, tracks)
     turn = _find_turn(source)
     video = stream.video if turn.is_none else TurnedVideo(stream.video, turn)

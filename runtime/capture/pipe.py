@@ -41,9 +41,16 @@ class PipeReader:
         self._poll.register(self._file, select.POLLIN)
         self._waits = FaultLog(_LOG, f"source {name} delivers", clock)
         self._failure: BaseException | None = None
+        self.is_waiting = False
+        """Whether a read waits for data now."""
         self.head = b""
         """The first bytes."""
         self.num_bytes = 0
+
+    @property
+    def fault(self) -> str:
+        """That it waits for data, once it has done so for a while; "" else."""
+        return self._waits.fault
 
     @property
     def is_interrupted(self) -> bool:
@@ -81,7 +88,8 @@ class PipeReader:
     def _read(self, size: int) -> bytes:
         begin_ns = self._clock.now_ns()
         while not self._stop.is_set():
-            if self._poll.poll(_POLL_MS):
+            self.is_waiting = not self._poll.poll(_POLL_MS)
+            if not self.is_waiting:
                 self._waits.log_transition("")
                 with contextlib.suppress(BlockingIOError):  # another process took the data
                     return os.read(self._file, size)

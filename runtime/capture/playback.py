@@ -38,8 +38,10 @@ class Media(Protocol):
     sample_rate_hz: int
     has_video: bool
     has_audio: bool
-    copies_per_frame: int
-    """Times the CPU writes a whole frame before it is delivered."""
+
+    @property
+    def copies_per_frame(self) -> int:
+        """Times the CPU writes a whole frame before it is delivered."""
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
         """Yield the frames, `t_ns` in media time."""

@@ -18,7 +18,7 @@ import av
 import numpy as np
 
 from ..messages import AudioChunk, SourceError, VideoFrame
-from .media_image import read_matrix, to_image, turn_upright
+from .media_image import MatrixReader, to_image, turn_upright
 from .media_packets import duration_ns, is_encrypted, time_ns
 from .media_tracks import list_candidates
 from .resampling import Resampler
@@ -43,37 +43,35 @@ class StreamDecoder:
     def __init__(self, container: Any, name: str, tracks: tuple[int, int]) -> None:
         """`name` is for messages. `tracks`: the configured video and audio track.
 
-        Raises SourceError for a track that does not exist.
+        Raises SourceError for a track that does not exist, or without any.
         """
         self.corrupt_packets = 0
         self.failure = ""
         """Why the stream ended before its end."""
         self._container = container
         self._name = name
+        self._matrices = MatrixReader()
         self._origin_ns: int | None = None
         if container.start_time is not None:
             self._origin_ns = container.start_time * 1_000_000_000 // av.time_base
         self._video = _pick_track(container, "video", tracks[0], name)
         self._audio = _pick_track(container, "audio", tracks[1], name)
         streams = [track for track in (self._video, self._audio) if track is not None]
+        if not streams:  # such as a cover alone, or subtitles
+            container.close()
+            raise SourceError(f"source {name} has neither video nor audio")
         if self._video is not None:
             self._video.thread_type = "NONE"  # more threads would delay each frame
             self._video.codec_context.thread_count = 1
+        self._streams = streams
         self._packets = container.demux(streams)
+        self._flushing = False
         self._held: dict[int, deque[Any]] = {track.index: deque() for track in streams}
         self._held_bytes = 0
         self._changed = threading.Condition()
         self._is_reading = self._ended = False
         self._frames = _FrameTimes()
         self._samples = _SampleTimes()
-
-    @property
-    def has_video(self) -> bool:
-        return self._video is not None
-
-    @property
-    def has_audio(self) -> bool:
-        return self._audio is not None
 
     def close(self) -> None:
         """Close the container, which no thread reads any more."""
@@ -100,10 +98,18 @@ class StreamDecoder:
         yield from self._samples.flush()
 
     def _demux(self) -> Any | None:
-        try:
-            return next(self._packets, None)
-        except (av.FFmpegError, OSError) as error:
-            raise SourceError(f"source {self._name}: {explain(error)}") from None
+        while True:
+            try:
+                packet = next(self._packets, None)
+            except (av.FFmpegError, OSError) as error:
+                raise SourceError(f"source {self._name}: {explain(error)}") from None
+            except IndexError:  # PyAV 18: a track that begins later
+                if self._flushing:
+                    return None
+                self._packets = self._container.demux(self._streams)
+                continue
+            self._flushing = packet is not None and not packet.size
+            return packet
 
     def _take(self, track: Any | None) -> Iterator[Any]:
         """Yield the packets of one track; those of the other one are held for it."""
@@ -157,10 +163,11 @@ class StreamDecoder:
             return []
 
     def _decode_video(self, packet: Any) -> Iterator[VideoFrame]:
+        assert self._video is not None
         for frame in self._decode(packet):
             t_ns = self._frames.place(self._time_ns(frame))
             image = to_image(frame, self._video.sample_aspect_ratio)
-            image = turn_upright(image, read_matrix(frame))
+            image = turn_upright(image, self._matrices.read(frame))
             yield VideoFrame(t_ns, self._frames.count - 1, image, shown_ns=duration_ns(frame))
 
     def _decode_audio(self, packet: Any) -> Iterator[AudioChunk]:

@@ -83,7 +83,8 @@ def explain_pipe(reader: PipeReader, error: object = "") -> str:
             "an MP4 or MOV file whose index is at its end cannot be read from a pipe: give the"
             " file's name, or write it with -movflags +faststart"
         )
-    return f"no audio or video that PyAV can read from a pipe: {explain(error)}"
+    reason = error if isinstance(error, str) else explain(error)
+    return f"no audio or video that PyAV can read from a pipe: {reason}"
 
 
 def is_finite(container: Any) -> bool:

@@ -37,27 +37,33 @@ class StreamedMedia:
         name: str,
         open_container: Callable[[], Any],
         tracks: tuple[int, int],
-        *,
-        interrupt: Callable[[], None] = lambda: None,
-        explain_nothing: Callable[[], str] = lambda: "no picture and no sound can be decoded",
-        raise_failure: Callable[[], None] = lambda: None,
-        release: Callable[[], None] = lambda: None,
+        pipe: PipeReader | None = None,
     ) -> None:
-        """`tracks`: as of `StreamDecoder`. `interrupt` ends a read that waits for data;
-        `raise_failure` raises what ended the data other than their end; `release` is called after
-        the last read."""
-        self.interrupt = interrupt
+        """`tracks`: as of `StreamDecoder`. `pipe`: what the container reads, closed at the end."""
         self._name = name
+        self._pipe = pipe
         self._open_container = open_container
         self._tracks = tracks
-        self._explain_nothing = explain_nothing
-        self._raise_failure = raise_failure
-        self._release = release
         self._lock = threading.Lock()
         self._decoder: StreamDecoder | None = None
         self._error: SourceError | None = None
         self._unfinished = 2
         self._delivered = False
+
+    @property
+    def fault(self) -> str:
+        """The present fault, "" for none."""
+        return "" if self._pipe is None else self._pipe.fault
+
+    @property
+    def is_reopening(self) -> bool:
+        """Whether nothing comes for a known reason: the pipe has no data."""
+        return self._pipe is not None and self._pipe.is_waiting
+
+    def interrupt(self) -> None:
+        """End a read that waits for the data of a pipe."""
+        if self._pipe is not None:
+            self._pipe.interrupt()
 
     def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
         """Yield the frames once. Raises SourceError."""
@@ -76,11 +82,15 @@ class StreamedMedia:
                 yield item
         finally:
             is_last = self._finish()
-        self._raise_failure()
+        if self._pipe is not None:
+            self._pipe.raise_failure()
         if not is_last:
             return
         if not self._delivered:
-            raise SourceError(f"source {self._name}: {self._explain_nothing()}")
+            reason = "nothing can be decoded"
+            if self._pipe is not None:
+                reason = explain_pipe(self._pipe, reason)
+            raise SourceError(f"source {self._name}: {reason}")
         if self._decoder is not None and self._decoder.failure:
             _LOG.warning("%s; it ends here", self._decoder.failure)
 
@@ -104,22 +114,15 @@ class StreamedMedia:
                 return False
             if self._decoder is not None:
                 self._decoder.close()
-            self._release()
+            if self._pipe is not None:
+                self._pipe.close()
             return True
 
 
 def open_piped_media(path: Path, name: str, clock: Clock, tracks: tuple[int, int]) -> StreamedMedia:
     """Return the media of a FIFO or of standard input. Raises SourceError."""
     reader = PipeReader(path, name, clock)
-    return StreamedMedia(
-        name,
-        lambda: open_pipe(reader, name),
-        tracks,
-        interrupt=reader.interrupt,
-        explain_nothing=lambda: explain_pipe(reader, "nothing can be decoded"),
-        raise_failure=reader.raise_failure,
-        release=reader.close,
-    )
+    return StreamedMedia(name, lambda: open_pipe(reader, name), tracks, reader)
 
 
 def _split(decoder: StreamDecoder) -> Iterator[AudioChunk]:

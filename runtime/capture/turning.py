@@ -124,4 +124,5 @@ def _separate_yuyv(image: Bytes) -> tuple[Bytes, Bytes]:
     pairs = image[:height].reshape(height, -1, 4)
     chroma = np.ascontiguousarray(pairs[:, :, 1::2])
     means = cv2.addWeighted(chroma[0::2], 0.5, chroma[1::2], 0.5, 0)
-    return cv2.extractChannel(image[:height], 0), np.asarray(means, np.uint8)
+    luma = cv2.extractChannel(image[:height], 0)
+    return np.asarray(luma, np.uint8), np.asarray(means, np.uint8)

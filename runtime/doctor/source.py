@@ -52,8 +52,9 @@ def _check_stream(
     sys_root: Path,
     open_url: Callable[[str], Any] | None,
 ) -> Check:
-    if open_url is None:
-        from ..capture.stream_input import open_url
+    from ..capture import stream_input
+
+    open_url = open_url or stream_input.open_url
     try:
         with open_indicator(indicator, (), sys_root) as light:
             light.turn_on()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -334,6 +335,41 @@ def test_file_name_of_any_bytes(video_file: Path, null_engine: list[str], option
     done = subprocess.run([*RUN, *options], capture_output=True, timeout=TIMEOUT_S, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert len(done.stdout.splitlines()) == 18
+
+
+@pytest.mark.parametrize("pace", ["max", "real"])
+def test_standard_input(video_file: Path, null_engine: list[str], pace: str) -> None:
+    """A pipe is read forward; a file is that file, also if its index is at its end."""
+    options = ["--source", "-", "--pace", pace, "--output", "jsonl:-", *null_engine]
+    with video_file.open("rb") as file:
+        for source in ({"stdin": file}, {"input": video_file.read_bytes()}):
+            done = subprocess.run(
+                [*RUN, *options], capture_output=True, timeout=TIMEOUT_S, check=False, **source
+            )
+            assert (done.returncode, done.stderr) == (0, b"")
+            assert json.loads(done.stdout.splitlines()[-1])["index"] == 17
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "closed", "terminal"])
+def test_standard_input_that_cannot_be_played(null_engine: list[str], kind: str) -> None:
+    """One line, and nothing hangs."""
+    options = ["--source", "-", "--pace", "max", "--output", "null", *null_engine]
+    command = [*RUN, *options]
+    main_end, terminal = pty.openpty()
+    try:
+        source: dict[str, Any] = {"input": b"no film" * 100 if kind == "text" else b""}
+        if kind == "terminal":
+            source = {"stdin": terminal}
+        if kind == "closed":
+            source, command = {}, ["sh", "-c", 'exec "$@" <&-', "sh", *command]
+        done = subprocess.run(
+            command, capture_output=True, timeout=TIMEOUT_S, check=False, **source
+        )
+    finally:
+        os.close(main_end)
+        os.close(terminal)
+    assert done.returncode == 4
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_settings_in_a_file(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import logging
+import os
 import socket
 import sys
 import threading
@@ -20,7 +21,7 @@ import pytest
 
 from emotion_edge.runtime import health
 from emotion_edge.runtime import live as live_module
-from emotion_edge.runtime.capture import Sources, microphone
+from emotion_edge.runtime.capture import Sources, microphone, pipe
 from emotion_edge.runtime.capture.reconnect import ReconnectingAudio, ReconnectingVideo
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import Config, ConfigError
@@ -341,6 +342,26 @@ def test_microphone_alone(
     assert {estimate.face for estimate in collector.estimates} == {None}
     times = [estimate.t_ns for estimate in collector.estimates]
     assert times == sorted(times)
+
+
+@pytest.mark.usefixtures("no_thread_left")
+def test_fifo_without_a_writer(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run waits for a known reason, shows it as a fault, and can be stopped."""
+    monkeypatch.setattr(pipe, "WAIT_NS", 0)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    faults: list[str] = []
+
+    def on_health(state: Health) -> None:
+        faults.extend(state.faults)
+        if state.faults:
+            run.stop()
+
+    run = LiveRun(configure(fifo), [], on_health=on_health)
+    run.run()
+    assert str(fifo) in faults[0]
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -98,8 +98,8 @@ def draw_shapes(size: int, rng: np.random.Generator) -> Gray:
             end = (centre[0] + axes[0], centre[1] + axes[1])
             cv2.rectangle(image, centre, end, tint, -1)
         elif kind == 2:
-            end = tuple(int(v) for v in rng.uniform(0, size, 2))
-            cv2.line(image, centre, end, tint, int(rng.integers(1, 6)), cv2.LINE_AA)
+            x, y = (int(v) for v in rng.uniform(0, size, 2))
+            cv2.line(image, centre, (x, y), tint, int(rng.integers(1, 6)), cv2.LINE_AA)
         else:
             _draw_dial(image, centre, axes[0], rng)
     return image

@@ -33,7 +33,7 @@ class ExposureSpec:
 
 def expose(image: Gray, spec: ExposureSpec, rng: np.random.Generator) -> Gray:
     """Return `image` under other light."""
-    light = image.astype(np.float32)
+    light: NDArray[np.floating] = image.astype(np.float32)
     height, width = image.shape
     if rng.random() < 0.3:
         light = 255 * (light / 255) ** np.float32(np.exp(rng.uniform(-0.6, 0.6)))

@@ -265,7 +265,8 @@ def _light_from_behind(image: Gray, labels: Sequence[Labels], rng: np.random.Gen
 def _degrade(image: Gray, spec: FaceSceneSpec, rng: np.random.Generator) -> Gray:
     """Blur and compress some scenes."""
     if rng.random() < spec.blur:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.8)))
+        blurred = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.8)))
+        image = np.asarray(blurred, np.uint8)
     if rng.random() < spec.jpeg:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 90))]
         _, data = cv2.imencode(".jpg", image, quality)

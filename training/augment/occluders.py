@@ -103,7 +103,7 @@ def cover_half(
     if rng.random() < 0.5:
         fill = np.full_like(face, int(rng.integers(0, 256)))
     else:
-        fill = cv2.resize(texture, face.shape[::-1])
+        fill = np.asarray(cv2.resize(texture, face.shape[::-1]), np.uint8)
     alpha = mask.astype(np.float32) / 255
     face[:] = (face * (1 - alpha) + fill * alpha).astype(np.uint8)
 

@@ -36,7 +36,7 @@ def make_mask(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.ui
         cv2.ellipse(mask, centre, axes, 0, 0, 360, 255, -1, cv2.LINE_AA)
         mask[[0, -1]] = mask[:, [0, -1]] = 0
     soft = rng.uniform(0.005, 0.08) * width
-    return cv2.GaussianBlur(mask, (0, 0), max(0.3, soft))
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), max(0.3, soft)), np.uint8)
 
 
 def blend(
@@ -121,11 +121,10 @@ def make_decoy(
     kind = rng.random()
     if kind < 0.4:
         texture = make_texture(backgrounds, rng)
-        return cv2.resize(texture, (PATCH_PX, PATCH_PX), interpolation=cv2.INTER_AREA)
-    face = faces[int(rng.integers(len(faces)))].image
-    face = cv2.resize(face, (PATCH_PX, PATCH_PX), interpolation=cv2.INTER_AREA)
+        return _resize(texture)
+    face = _resize(faces[int(rng.integers(len(faces)))].image)
     if kind < 0.55:  # only its light
-        return cv2.GaussianBlur(face, (0, 0), float(rng.uniform(6, 12)))
+        return _blur(face, float(rng.uniform(6, 12)))
     parts = int(rng.choice([2, 3, 4, 6]))
     side = PATCH_PX // parts
     blocks = face.reshape(parts, side, parts, side).swapaxes(1, 2).reshape(-1, side, side)
@@ -133,8 +132,17 @@ def make_decoy(
     mixed = blocks[order].reshape(parts, parts, side, side).swapaxes(1, 2)
     scrambled = np.ascontiguousarray(mixed.reshape(PATCH_PX, PATCH_PX))
     if rng.random() < 0.5:
-        scrambled = cv2.GaussianBlur(scrambled, (0, 0), float(rng.uniform(0.4, 1.5)))
+        scrambled = _blur(scrambled, float(rng.uniform(0.4, 1.5)))
     return scrambled
+
+
+def _resize(image: Gray) -> Gray:
+    size = (PATCH_PX, PATCH_PX)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _blur(image: Gray, deviation_px: float) -> Gray:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), deviation_px), np.uint8)
 
 
 def _derange(count: int, rng: np.random.Generator) -> NDArray[np.intp]:

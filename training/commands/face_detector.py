@@ -69,10 +69,10 @@ def run(args: argparse.Namespace) -> None:
     import msgspec
 
     from ...engines.detection_network import DetectionNetwork, describe_detection_network
+    from ..augment import FaceSceneMaterial
     from ..data import (
         FacePicture,
         FeatureCache,
-        SceneMaterial,
         Teacher,
         load_people,
         load_pictures,
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     for folder, times in args.people:
         people += list(chain.from_iterable(load_people(folder, teacher).values())) * times
     faces = load_tight_faces(args.ferplus, "train", teacher, FeatureCache(args.work))
-    material = SceneMaterial(faces, people, load_pictures(args.pictures))
+    material = FaceSceneMaterial(faces, people, load_pictures(args.pictures))
     model = train_detector(material, args.work, recipe)
     export_detector(model, args.out)
     false = count_false(DetectionNetwork(args.out, LEAST_MIN_SCORE), load_pictures(args.choose))

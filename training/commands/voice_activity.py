@@ -16,8 +16,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="train the network that tells speech from other sounds",
         description="Mix speech (RAVDESS, espeak-ng in many languages, further folders) with sounds"
         " (ESC's folds 1 to 3, synthetic ones, further folders), mark the speech with Silero's"
-        " detector, train on it, and write the ONNX file. A repeated start resumes. Actors"
-        " 2, 5, 14, 15, 16 of RAVDESS and ESC's other folds are kept apart for `evaluate"
+        " detector, train on it, write the ONNX file, and print its entry for bundle.json. A"
+        " repeated start resumes. Actors 2, 5, 14, 15, 16 of RAVDESS and ESC's other folds are kept"
+        " apart for `evaluate"
         " --dataset voice_activity`.",
     )
     parser.add_argument(
@@ -53,8 +54,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
+    import msgspec
+
     from ...kernels.spec import MelSpec
-    from ..export.voice_activity import export_voice_activity
+    from ..export.voice_activity import describe_entry, export_voice_activity
     from ..recipes.voice_activity import VoiceActivityRecipe, train_voice_activity
     from ..recipes.voice_activity_data import VoiceActivitySources, prepare_scenes
 
@@ -62,7 +65,10 @@ def run(args: argparse.Namespace) -> None:
     if args.epochs is not None:
         recipe = replace(recipe, num_epochs=args.epochs)
     sources = VoiceActivitySources(args.teacher, args.ravdess, args.noise, args.speech, args.sounds)
-    scenes, validation = prepare_scenes(sources, recipe, MelSpec(), args.work)
+    spec = MelSpec()
+    scenes, validation = prepare_scenes(sources, recipe, spec, args.work)
     model = train_voice_activity(scenes, recipe, args.work / "network.ckpt", validation)
     exported = export_voice_activity(model, validation.columns[:NUM_REAL], args.out)
     print(f"{args.out}: {exported.describe()}")
+    entry = msgspec.json.encode(describe_entry(args.out, spec)).decode()
+    print(f'for bundle.json: "voice_activity": {entry}')

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,7 +51,7 @@ class Teacher:
     def label(self, bgr: NDArray[np.uint8], min_score: float) -> Labels | None:
         """Return the label of the surest face in a picture, None without one."""
         self._net.setInputSize(bgr.shape[1::-1])
-        _, rows = self._net.detect(bgr)
+        rows: Any = self._net.detect(bgr)[1]  # None without a face, which the stubs do not say
         if rows is None:
             return None
         row = rows[np.argmax(rows[:, 14])]
@@ -66,7 +67,8 @@ def label_tight_face(teacher: Teacher, image: Gray) -> FacePicture | None:
     enlarged = cv2.resize(image, (TIGHT_PX, TIGHT_PX), interpolation=cv2.INTER_CUBIC)
     border = (TIGHT_BORDER_PX,) * 4
     padded = cv2.copyMakeBorder(enlarged, *border, cv2.BORDER_REPLICATE)
-    label = teacher.label(cv2.cvtColor(padded, cv2.COLOR_GRAY2BGR), MIN_TIGHT_SCORE)
+    bgr = np.asarray(cv2.cvtColor(padded, cv2.COLOR_GRAY2BGR), np.uint8)
+    label = teacher.label(bgr, MIN_TIGHT_SCORE)
     if label is None:
         return None
     label[[0, 1, *range(3, LABEL_SIZE)]] -= TIGHT_BORDER_PX
@@ -131,8 +133,9 @@ def load_pictures(root: Path, max_side_px: int = 800) -> list[Gray]:
             continue
         factor = max_side_px / max(image.shape)
         if factor < 1:
-            image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        pictures.append(np.asarray(image, np.uint8))
+            size = round(image.shape[1] * factor), round(image.shape[0] * factor)
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        pictures.append(image)
     if not pictures:
         raise DatasetError(f"{root}: no picture")
     return pictures
@@ -150,9 +153,8 @@ def _read_bgr(path: Path, every_s: float) -> Iterator[NDArray[np.uint8]]:
         for _, frame in decode_frames(path, every_s):
             height, width = frame.shape[:2]
             size = PERSON_WIDTH_PX, round(height * PERSON_WIDTH_PX / width)
-            yield cv2.resize(
-                np.ascontiguousarray(frame[..., ::-1]), size, interpolation=cv2.INTER_AREA
-            )
+            bgr = np.ascontiguousarray(frame[..., ::-1])
+            yield np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
         return
     image = _decode(path, cv2.IMREAD_COLOR)
     if image is None:

@@ -57,7 +57,7 @@ def warp_picture(
     if shrink < 0.7:
         height, width = image.shape
         small = max(2, round(width * shrink)), max(2, round(height * shrink))
-        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
         factors = np.array([width / small[0], height / small[1]])
         linear = matrix[:, :2] * factors
         # Pixel centres: column c of the small picture is (c + 0.5) * factor - 0.5 of the large.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ COMPOSITE_SHARE = 0.22
 class DetectionSources:
     """What a detector is scored on."""
 
-    frames: dict[str, Sequence[FacePicture]]
+    frames: Mapping[str, Sequence[FacePicture]]
     """Pictures with surroundings by name of the clip."""
     faces: Sequence[FacePicture]
     """Tight faces for composites."""

@@ -93,15 +93,15 @@ def squeeze(factor: float) -> Change:
     return change
 
 
-def shrink(share: float) -> Change:
+def resize_face(share: float) -> Change:
     """Return a change after which the face is `share` of the picture's width, in a background."""
 
     def change(picture: FacePicture, chance: Chance) -> FacePicture:
         height, width = picture.image.shape
-        factor = share * width / float(picture.label[2])
-        half = np.array([width * factor, height * factor]) / 2
-        low, high = half, np.array([width, height]) - half
-        centre = chance.rng.uniform(np.minimum(low, high), np.maximum(low, high))
+        side = share * width
+        margins = np.minimum(side * 0.6, np.array([width, height]) / 2)
+        centre = chance.rng.uniform(margins, np.array([width, height]) - margins)
+        factor = side / float(picture.label[2])
         return _zoom(picture, factor, centre, chance.background)
 
     return change
@@ -143,8 +143,10 @@ CONDITIONS = (
     FaceCondition("roll 45 degrees", 0.95, roll(45)),
     FaceCondition("sunglasses", 0.90, wear_sunglasses),
     FaceCondition("half covered", 0.95, cover),
-    FaceCondition("side 8 % of the width", 0.98, shrink(0.08)),
-    FaceCondition("side 5 % of the width", 0.90, shrink(0.05)),
+    FaceCondition("side 50 % of the width", 0.98, resize_face(0.5)),
+    FaceCondition("side 40 % of the width", 0.98, resize_face(0.4)),
+    FaceCondition("side 8 % of the width", 0.98, resize_face(0.08)),
+    FaceCondition("side 5 % of the width", 0.90, resize_face(0.05)),
     FaceCondition("contrast x0.1", 0.90, flatten(0.1)),
     FaceCondition("squeezed x0.5", 0.98, squeeze(0.5)),
     FaceCondition("backlit", 0.98, light_from_behind),
@@ -178,10 +180,10 @@ def _zoom(
     background: Gray,
     mask: Gray | None = None,
 ) -> FacePicture:
-    """Scale a picture and place its centre in the background, of the same or another size."""
+    """Scale a picture and place the centre of its face in the background, of another size maybe."""
     height, width = picture.image.shape
     matrix = np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]])
-    matrix[:, 2] = centre - factor * np.array([width, height]) / 2
+    matrix[:, 2] = centre - factor * picture.label[:2]
     size = background.shape[::-1]
     if mask is None:
         mask = np.full((height, width), 255, np.uint8)

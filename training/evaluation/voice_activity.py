@@ -81,7 +81,7 @@ def trace_usage(audio: Audio, tracker: SpeechTracker) -> NDArray[np.bool_]:
     for step in range(num_steps):
         end = step_end(step, tracker)
         tracker.push(audio[done:end])
-        used[step] = tracker.find(end).is_enough
+        used[step] = tracker.find(end).is_usable
         done = end
     return used
 

@@ -1,4 +1,5 @@
-"""Export of the voice-activity network: one ONNX file that gives a probability."""
+"""Export of the voice-activity network: one ONNX file that gives a probability, and the entry of
+`bundle.json` that describes it."""
 
 from __future__ import annotations
 
@@ -7,7 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engines.voice_activity import MEL, SPEECH
+from ...engines.bundles import VoiceActivityEntry
+from ...engines.golden import golden_mel
+from ...engines.voice_activity import MEL, SPEECH, GateRule, VoiceActivityDetector
+from ...kernels.spec import MelSpec
 from ..models import NUM_COLUMNS, LastProbability, VoiceActivityNet
 from .onnx import Exported, export_onnx
 
@@ -19,3 +23,11 @@ def export_voice_activity(
     (N, num_mels, T)."""
     ends = columns[..., -NUM_COLUMNS:].astype(np.float32)
     return export_onnx(LastProbability(model), {MEL: ends[:1]}, path, [{MEL: ends}], [SPEECH])
+
+
+def describe_entry(path: Path, spec: MelSpec) -> VoiceActivityEntry:
+    """Return the entry `voice_activity` for a bundle that holds the file `path`."""
+    with VoiceActivityDetector(path) as detector:
+        columns = detector.num_columns
+        golden = detector.probability(golden_mel(spec, columns))
+    return VoiceActivityEntry(path.name, columns, GateRule().open_above, golden)

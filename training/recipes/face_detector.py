@@ -54,9 +54,13 @@ class DetectorRound:
     num_epochs: int
     peak_lr: float
     score_weight: float = 2.0
-    landmark_weight: float = 12.0
-    """Weights of parts of the loss, beside `BOX_WEIGHT`. Without much weight on the landmarks the
-    network does not learn how far a head is tilted."""
+    landmark_weight: float = 40.0
+    """Weights of parts of the loss, beside `BOX_WEIGHT`."""
+    hard_share: float = 0.15
+    """Share of scenes on such a background."""
+    landmark_beta: float = 0.25
+    """Error up to which the loss of landmarks is quadratic, in sides. With a small one the network
+    predicts the median, an upright head, until it is sure of the tilt, and stays there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +72,9 @@ class DetectorRecipe(FitRecipe):
     clip_norm: float = 5.0
     ema_decay: float = 0.998
     rounds: tuple[DetectorRound, ...] = (
-        DetectorRound(12, 4e-3, score_weight=1.0, landmark_weight=4.0),
-        DetectorRound(44, 2.5e-3),
-        DetectorRound(12, 1e-3),
+        DetectorRound(12, 4e-3, score_weight=1.0, landmark_weight=4.0, landmark_beta=0.05),
+        DetectorRound(34, 4e-3),
+        DetectorRound(20, 1.5e-3, hard_share=0.35),
     )
     scenes_per_epoch: int = 4800
     sizes_px: tuple[int, ...] = (160, 160, 160, 224, 320)
@@ -128,9 +132,7 @@ def _describe_cells(
     return centres, low_side, high_side, reach
 
 
-def detection_loss(
-    found: Predictions, labels: Tensor, score_weight: float = 1.0, landmark_weight: float = 1.0
-) -> Tensor:
+def detection_loss(found: Predictions, labels: Tensor, weights: DetectorRound) -> Tensor:
     """Return the loss: quality focal loss of the score (Li et al. 2020, arXiv:2006.04388), distance
     IoU of the square (Zheng et al. 2020, arXiv:1911.08287), smooth L1 of the landmarks."""
     targets = assign_cells(labels, *found.size_px)
@@ -147,12 +149,14 @@ def detection_loss(
     side = wanted[:, 2:3]
     away = (found.landmarks[positive] - wanted[:, 3:]) / side
     landmark = (
-        functional.smooth_l1_loss(away, torch.zeros_like(away), beta=0.05, reduction="none")
+        functional.smooth_l1_loss(
+            away, torch.zeros_like(away), beta=weights.landmark_beta, reduction="none"
+        )
         .mean(1)
         .sum()
         / num_faces
     )
-    return score_weight * score + BOX_WEIGHT * box + landmark_weight * landmark
+    return weights.score_weight * score + BOX_WEIGHT * box + weights.landmark_weight * landmark
 
 
 def _compare_squares(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,7 +216,8 @@ def train_detector(
             hard = mine_backgrounds(model, material.backgrounds)
             log.info("round %d: %d backgrounds look like faces", number + 1, len(hard))
             material = replace(material, hard_backgrounds=hard)
-        rendered = (material, scene or FaceSceneSpec(), exposure or ExposureSpec(), recipe)
+        spec = replace(scene or FaceSceneSpec(), hard=settings.hard_share)
+        rendered = (material, spec, exposure or ExposureSpec(), recipe)
         model = _train_round(model, out, number, settings, rendered, options)
     return model
 
@@ -241,7 +246,7 @@ def _train_round(
             yield (images.float(),), labels
 
     def loss(found: Predictions, labels: Tensor) -> Tensor:
-        return detection_loss(found, labels, settings.score_weight, settings.landmark_weight)
+        return detection_loss(found, labels, settings)
 
     options = add_recipe_identity(options, recipe)
     if number > 0:  # starts from the previous round

@@ -102,6 +102,7 @@ def write_tracks(
         for track, level in zip(audios, levels, strict=True):
             for step in range(10):
                 samples = np.full((1, 640), round(level * 32767), np.int16)
+                samples[:, ::2] *= -1  # DC would be blocked
                 block = av.AudioFrame.from_ndarray(samples, "s16", "mono")
                 block.sample_rate, block.pts, block.time_base = RATE, 640 * step, Fraction(1, RATE)
                 packets += track.encode(block)

@@ -82,7 +82,7 @@ def test_file_of_a_server_is_played_like_a_file(http: Server, name: str) -> None
     assert http.requests == [f"/{name}"]
     clock = FakeClock()
     with open_stream(url, clock) as sources:
-        assert sources.stream is None
+        assert not sources.is_reopening
         video = sources.video
         assert video is not None
         times = [frame.t_ns for frame in iter(video.read, None)]

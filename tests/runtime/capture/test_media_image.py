@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 import zlib
 from fractions import Fraction
@@ -19,8 +20,10 @@ from emotion_edge.runtime.messages import SourceError
 from .media_samples import encode_frames
 
 
-def write_shape(path: Path, size: tuple[int, int], aspect: Fraction | None = None) -> Path:
-    """Write three frames whose left upper quarter is red, right upper green, left lower blue."""
+def write_shape(
+    path: Path, size: tuple[int, int], aspect: Fraction | None = None, *, count: int = 3
+) -> Path:
+    """Write frames whose left upper quarter is red, right upper green, left lower blue."""
     width, height = size
     image = np.zeros((height, width, 3), np.uint8)
     image[: height // 2, : width // 2, 2] = 255
@@ -32,7 +35,7 @@ def write_shape(path: Path, size: tuple[int, int], aspect: Fraction | None = Non
         stream.codec_context.bit_rate = 2_000_000
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
-        for n in range(3):
+        for n in range(count):
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame.pts, frame.time_base = n, Fraction(1, 25)
             container.mux(stream.encode(frame))
@@ -150,3 +153,16 @@ def test_images_beyond_100_megapixels_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(SourceError, match=r"huge\.png.*100 megapixels"):
         MediaFile(path)
+
+
+def test_frames_are_freed_at_once(tmp_path: Path) -> None:
+    """Without a garbage collection: each holds megabytes."""
+    path = write_shape(tmp_path / "a.mp4", (64, 48), count=60)
+    gc.disable()
+    try:
+        frames = MediaFile(path).frames()
+        alive = [sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()) for _ in frames]
+    finally:
+        gc.enable()
+    assert len(alive) == 60
+    assert max(alive) - alive[0] <= 5

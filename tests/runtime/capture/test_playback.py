@@ -200,3 +200,31 @@ def test_frame_is_shown_until_the_next(
     with play_video(media, clock) as video:
         video._thread.join()  # all is decoded
         assert [frame.shown_ns // MS for frame in read_many(video, 3)] == shown_ms
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_time_stands_still_while_data_are_missing(clock: FakeClock, waits: bool) -> None:
+    """Only of media that wait for data; a close ends their wait."""
+    ended = threading.Event()
+    interrupt = ended.set if waits else None
+    with Playback(FakeMedia(has_audio=False), clock, interrupt=interrupt) as playback:
+        assert read_next(playback.video).t_ns == START_NS
+        clock.advance(5_000 * MS)
+        late_ns = 5_000 * MS - 40 * MS if waits else 0
+        for index in (1, 2, 3):
+            assert read_next(playback.video).t_ns == START_NS + late_ns + index * 40 * MS
+    assert ended.is_set() == waits
+
+
+@pytest.mark.usefixtures("no_thread_left")
+def test_waiting_media_are_not_awaited(clock: FakeClock) -> None:
+    """To open them takes no time, and a close ends the wait for their first item."""
+    ended = threading.Event()
+
+    class Pipe(FakeMedia):
+        def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+            ended.wait()
+            yield from super().frames(loop=loop)
+
+    with Playback(Pipe(has_audio=False), clock, interrupt=ended.set):
+        pass

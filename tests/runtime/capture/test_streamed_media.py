@@ -175,9 +175,17 @@ class FakePoll:
 def test_wait_is_said_once(fifo: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And its end."""
     reader = PipeReader(fifo, "fifo", HastyClock())
-    reader._poll = FakePoll(2 * WAIT_NS // 1_000_000_000)  # type: ignore[assignment]
+    faults: list[str] = []
+
+    def write() -> None:
+        assert reader.is_waiting
+        faults.append(reader.fault)
+
+    reader._poll = FakePoll(2 * WAIT_NS // 1_000_000_000, write)  # type: ignore[assignment]
     with caplog.at_level(logging.WARNING):
         assert reader.read(100) == b""
+    assert "fifo" in faults[0]
+    assert (reader.is_waiting, reader.fault) == (False, "")
     reader.close()
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     assert "fifo" in caplog.messages[0]

@@ -11,8 +11,8 @@ import pytest
 from emotion_edge.training.data import (
     FACE,
     FacePicture,
+    FaceSceneMaterial,
     FaceSceneSpec,
-    SceneMaterial,
     render_face_scene,
 )
 
@@ -41,17 +41,17 @@ def draw_face() -> FacePicture:
 
 
 @pytest.fixture
-def material() -> SceneMaterial:
+def material() -> FaceSceneMaterial:
     gray = np.full((200, 300), 100, np.uint8)
     face = draw_face()
     padded = cv2.copyMakeBorder(face.image, 40, 40, 40, 40, cv2.BORDER_CONSTANT, value=100)
     label = face.label.copy()
     label[[0, 1, *range(3, 13)]] += 40
-    return SceneMaterial([face], [FacePicture(padded, label, True)], [gray])
+    return FaceSceneMaterial([face], [FacePicture(padded, label, True)], [gray])
 
 
 @pytest.mark.parametrize("frame", [0.0, 1.0])
-def test_labels_lie_on_the_faces(material: SceneMaterial, frame: float) -> None:
+def test_labels_lie_on_the_faces(material: FaceSceneMaterial, frame: float) -> None:
     """At each landmark is a bright spot."""
     rng = np.random.default_rng(1)
     count = bright = 0
@@ -71,7 +71,7 @@ def test_labels_lie_on_the_faces(material: SceneMaterial, frame: float) -> None:
     assert bright > 0.9 * count  # a tight mask may cut one off
 
 
-def test_the_same_random_numbers_give_the_same_scene(material: SceneMaterial) -> None:
+def test_the_same_random_numbers_give_the_same_scene(material: FaceSceneMaterial) -> None:
     first, second = (
         render_face_scene(material, FaceSceneSpec(), np.random.default_rng(5)) for _ in range(2)
     )
@@ -79,13 +79,13 @@ def test_the_same_random_numbers_give_the_same_scene(material: SceneMaterial) ->
     assert (first.labels == second.labels).all()
 
 
-def test_empty_scenes_have_no_labels(material: SceneMaterial) -> None:
+def test_empty_scenes_have_no_labels(material: FaceSceneMaterial) -> None:
     rng = np.random.default_rng(0)
     spec = replace(FaceSceneSpec(), empty=1.0)
     assert not any(render_face_scene(material, spec, rng).labels.any() for _ in range(20))
 
 
-def test_scenes_of_any_kind_have_their_size(material: SceneMaterial) -> None:
+def test_scenes_of_any_kind_have_their_size(material: FaceSceneMaterial) -> None:
     rng = np.random.default_rng(0)
     for size in (96, 160):
         spec = replace(FaceSceneSpec(), size_px=size, drawn=0.5, decoys=0.9, backlight=0.5)
@@ -96,7 +96,7 @@ def test_scenes_of_any_kind_have_their_size(material: SceneMaterial) -> None:
             assert scene.labels.shape == (spec.max_faces, 14)
 
 
-def test_hard_backgrounds_are_used(material: SceneMaterial) -> None:
+def test_hard_backgrounds_are_used(material: FaceSceneMaterial) -> None:
     hard = np.full((100, 100), 37, np.uint8)
     spec = replace(PLAIN, empty=1.0, hard=0.5)
     rng = np.random.default_rng(0)

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emotion_edge.engines.golden import golden_mel
 from emotion_edge.engines.voice_activity import VoiceActivityDetector
+from emotion_edge.kernels.spec import MelSpec
 from emotion_edge.training.__main__ import main
 from emotion_edge.training.models import NUM_COLUMNS
 from emotion_edge.training.recipes import voice_activity
@@ -71,6 +73,12 @@ def test_train_and_score(
     with VoiceActivityDetector(Path(folders["--out"])) as detector:
         assert detector.num_columns == NUM_COLUMNS
         assert 0.0 < detector.probability(np.zeros((1, 64, 300), np.float32)) < 1.0
+        golden = detector.probability(golden_mel(MelSpec(), NUM_COLUMNS))
+    entry = json.loads(capsys.readouterr().out.partition('"voice_activity": ')[2])
+    assert entry["file"] == "out.onnx"
+    assert entry["columns"] == NUM_COLUMNS
+    assert entry["golden_speech"] == pytest.approx(golden)
+    assert 0.0 < entry["threshold"] < 1.0
     report = tmp_path / "report.json"
     options = ["--bundle", str(null_bundle), "--json", str(report), "--network", folders["--out"]]
     options += ["--root", folders["--ravdess"], "--noise", folders["--noise"]]

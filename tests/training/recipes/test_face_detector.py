@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from emotion_edge.training.data import FacePicture, SceneMaterial
+from emotion_edge.training.augment import FaceSceneMaterial
+from emotion_edge.training.data import FacePicture
 from emotion_edge.training.models import FaceDetectorNet, Predictions
 from emotion_edge.training.recipes import DetectorRecipe, DetectorRound, train_detector
 from emotion_edge.training.recipes.face_detector import (
@@ -64,6 +65,7 @@ def test_cells_under_an_ignored_face_do_not_count() -> None:
 def test_a_perfect_prediction_costs_less() -> None:
     labels = make_labels((44, 44, 20, 1))
     targets = assign_cells(labels, SIZE, SIZE)
+    weights = DetectorRound(1, 1e-3)
     net = FaceDetectorNet()
     found = net(torch.zeros(1, 1, SIZE, SIZE))
     perfect = found._replace(
@@ -71,17 +73,17 @@ def test_a_perfect_prediction_costs_less() -> None:
         boxes=torch.where(targets.is_face[..., None], targets.labels[..., :3], found.boxes),
         landmarks=torch.where(targets.is_face[..., None], targets.labels[..., 3:], found.landmarks),
     )
-    assert float(detection_loss(perfect, labels).detach()) == pytest.approx(0.0, abs=1e-3)
-    assert float(detection_loss(found, labels).detach()) > 1
+    assert float(detection_loss(perfect, labels, weights).detach()) == pytest.approx(0.0, abs=1e-3)
+    assert float(detection_loss(found, labels, weights).detach()) > 1
 
 
-def draw_material() -> SceneMaterial:
+def draw_material() -> FaceSceneMaterial:
     image = np.full((48, 48), 170, np.uint8)
     label = np.array([24, 25, 46, 15, 19, 33, 19, 24, 28, 18, 37, 31, 37], np.float32)
     for x, y in label[3:].reshape(5, 2):
         cv2.circle(image, (int(x), int(y)), 3, 20, -1)
     background = np.random.default_rng(0).integers(0, 255, (120, 160), dtype=np.uint8)
-    return SceneMaterial([FacePicture(image, label)], [], [background])
+    return FaceSceneMaterial([FacePicture(image, label)], [], [background])
 
 
 def test_a_short_run_learns_and_resumes(tmp_path: Path) -> None:
