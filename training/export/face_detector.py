@@ -24,8 +24,9 @@ OUTPUTS = ("scores", "boxes", "landmarks")
 TRACE_SIZE = (192, 320)
 """Rows and columns while tracing."""
 COMPARED_SIZES = ((192, 320), (256, 320), (320, 192), (64, 64))
-MAX_DIFFERENCE = {"scores": 1e-3, "boxes": 0.05, "landmarks": 0.05}
-"""Largest allowed difference between the file and torch; boxes and landmarks in pixels."""
+MAX_DIFFERENCE = {"scores": 0.02, "boxes": 0.05, "landmarks": 0.05}
+"""Largest allowed difference between the file and torch; boxes and landmarks in pixels. Which of
+two cells with the same score is the last to vote may differ."""
 MAX_BYTES = 300_000
 
 
