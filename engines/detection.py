@@ -21,6 +21,16 @@ class Detection(NamedTuple):
     positive clockwise as seen (y points down)."""
 
 
+class TrackingScores(NamedTuple):
+    """Scores of detections that decide what a tracker does with them; 0 where scores are no
+    probabilities."""
+
+    begin: float = 0.0
+    """A face is followed from its first detection with this score on. Later ones may score less."""
+    label: float = 0.0
+    """A face whose mean score is lower is not trusted: it gets no label."""
+
+
 class Detector(Protocol):
     """A face detector for one thread."""
 

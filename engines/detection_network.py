@@ -8,6 +8,7 @@ left, eye on the right, nose, mouth corners), all in pixels of its input.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from pathlib import Path
@@ -20,13 +21,16 @@ from numpy.typing import NDArray
 from ..kernels.pixels import find_format, image_size
 from .base import EngineError
 from .bundles import FaceDetectorEntry
-from .detection import Detection
+from .detection import Detection, TrackingScores
 from .golden import check_golden_scores, golden_luma, pick_golden_scores
 
 MAX_WIDTH_PX, MAX_HEIGHT_PX = 448, 640
 """Images are reduced to fit: a face of a twentieth of a camera's width has 22 pixels then. The
 height limits the work for tall images."""
 STRIDE_PX = 32
+KEEP_SHARE = 0.6
+"""Share of the least score from which a face that is followed already counts as detected again: a
+head that turns away scores less for a moment."""
 MAX_OVERLAP = 0.35
 """Of two squares with a larger intersection over union only the more probable one is a face."""
 MAX_CANDIDATES = 300
@@ -55,8 +59,7 @@ class DetectionNetwork:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._path, self._min_score = path, min_score
-        self.min_label_score = min_label_score
-        """As in `FaceDetectorEntry`."""
+        self._min_label_score = min_label_score
         try:
             model = path.read_bytes()
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -71,6 +74,17 @@ class DetectionNetwork:
                 f"{path}: no face detector: its inputs are {inputs} and its outputs"
                 f" {sorted(outputs)}, wanted: image and {', '.join(_SIZES)}"
             )
+
+    def for_tracking(self) -> DetectionNetwork:
+        """Return the same detector for a tracker, which needs `tracking_scores`: it gives faces
+        from `KEEP_SHARE` of the least score on."""
+        lenient = copy.copy(self)
+        lenient._min_score *= KEEP_SHARE
+        return lenient
+
+    @property
+    def tracking_scores(self) -> TrackingScores:
+        return TrackingScores(self._min_score, self._min_label_score)
 
     def detect(self, image: NDArray[np.uint8], pixel_format: str) -> list[Detection]:
         """As in `Detector`. Raises also EngineError, for outputs that are no detections."""

@@ -18,8 +18,9 @@ from .base import EngineError
 from .bundles import DEFAULT_BUNDLE, Bundle, load_bundle
 from .detection import Detection, Detector
 from .detection_network import DetectionNetwork, measure_roll, open_detection_network
+from .face_tracker import LOST_AFTER_S, MAX_FACES, FaceTracker
 
-__all__ = ["Detection", "Detector", "YuNetDetector", "open_detector"]
+__all__ = ["Detection", "Detector", "YuNetDetector", "make_face_tracker", "open_detector"]
 
 
 def open_detector(yunet_file: str | Path = "", bundle: Bundle | None = None) -> Detector:
@@ -35,9 +36,14 @@ def open_detector(yunet_file: str | Path = "", bundle: Bundle | None = None) -> 
     return open_detection_network(bundle.path, entry)
 
 
-def find_min_label_score(detector: Detector) -> float:
-    """Return the score under which a face has no label; 0 where scores are no probabilities."""
-    return detector.min_label_score if isinstance(detector, DetectionNetwork) else 0.0
+def make_face_tracker(
+    detector: Detector, lost_after_s: float = LOST_AFTER_S, max_faces: int = MAX_FACES
+) -> FaceTracker:
+    """Make a tracker of the faces that `detector` finds."""
+    if isinstance(detector, DetectionNetwork):
+        scores = detector.tracking_scores
+        return FaceTracker(detector.for_tracking(), lost_after_s, max_faces, scores)
+    return FaceTracker(detector, lost_after_s, max_faces)
 
 
 class YuNetDetector:

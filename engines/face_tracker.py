@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from ..kernels.pixels import image_size
-from .detection import Detection, Detector
+from .detection import Detection, Detector, TrackingScores
 from .face_matching import drop_overlaps, match_faces, rank_face
 from .tracked_face import BoxSmoother, FaceBox, Frame, TrackedFace
 
@@ -39,15 +39,15 @@ class FaceTracker:
         detector: Detector,
         lost_after_s: float = LOST_AFTER_S,
         max_faces: int = MAX_FACES,
-        min_label_score: float = 0.0,
+        scores: TrackingScores | None = None,
     ) -> None:
-        """A face whose mean score is under `min_label_score` is not trusted."""
+        """`scores` are those of the detector, if its scores are probabilities."""
         self.period_ns = 125_000_000
         """Time from one search to the next; may be changed at any moment."""
         self._detector = detector
         self._lost_after_s = lost_after_s
         self._max_faces = max_faces
-        self._min_label_score = min_label_score
+        self._scores = scores or TrackingScores()
         self._tracks: list[TrackedFace] = []
         """The main face first."""
         self._lost: list[TrackedFace] = []
@@ -92,7 +92,10 @@ class FaceTracker:
         self._drop_lost(t_ns)
         detections = self._detector.detect(frame.image, frame.format)
         main = self._tracks[0].smoother.box if self._tracks else None
-        faces = drop_overlaps(sort_faces(detections, width, height, main))
+        faces = sort_faces(detections, width, height, main)
+        # First the certain ones: a doubtful square must not hide a face.
+        faces.sort(key=lambda face: face.score < self._scores.begin)
+        faces = drop_overlaps(faces)
         self._follow(frame, faces, width, height)
         for track in known:
             if track not in self._tracks and track not in self._lost:
@@ -123,11 +126,13 @@ class FaceTracker:
         known = [*before, *self._lost]
         matches = match_faces([track.expect(t_ns) for track in known], faces)
         by_face = {found: known[index] for index, found in matches}
-        seen = [
-            by_face.get(found) or TrackedFace(self._lost_after_s, self._min_label_score)
-            for found in range(len(faces))
-        ]
-        for track, face in zip(seen, faces, strict=True):
+        seen = []
+        for found, face in enumerate(faces):
+            track = by_face.get(found)
+            if face.score < self._scores.begin and track not in before:
+                continue
+            track = track or TrackedFace(self._lost_after_s, self._scores.label)
+            seen.append(track)
             track.update(t_ns, face, self.period_ns)
             track.check_liveness(frame, self._scene.moves)
         self._lost = [track for track in self._lost if track not in seen]

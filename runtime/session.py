@@ -18,7 +18,7 @@ import numpy as np
 
 from ..engines.base import Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
-from ..engines.face_detector import find_min_label_score, open_detector
+from ..engines.face_detector import make_face_tracker, open_detector
 from ..engines.face_tracker import FaceTracker
 from ..engines.speech_tracker import open_speech_tracker
 from ..kernels import Preprocessor, open_preprocessor
@@ -217,12 +217,7 @@ def open_runtime(
             levels,
             pipeline,
             synchroniser,
-            FaceTracker(
-                detector,
-                config.face.lost_after_s,
-                config.faces.max,
-                find_min_label_score(detector),
-            ),
+            make_face_tracker(detector, config.face.lost_after_s, config.faces.max),
             LatencyLog(config.budget_ms),
             Trace([run_level.level.name for run_level in levels]),
             clock,

@@ -88,6 +88,20 @@ def test_every_size(detector: DetectionNetwork, width: int, height: int) -> None
     ]
 
 
+def test_tracker_gets_doubtful_faces_too(tmp_path: Path) -> None:
+    """From 0.6 of the least score on, which the tracker knows. The detector itself does not."""
+    image = make_spot(320, 192, "bgr8", 160, 96, 40) // 2
+    path = write_spot_detector(tmp_path / "faces.onnx")
+    (face,) = DetectionNetwork(path, 0.01).detect(image, "bgr8")
+    score = face.score
+    assert 0.2 < score < 0.8
+    detector = DetectionNetwork(path, score * 1.2, 0.9)
+    assert detector.detect(image, "bgr8") == []
+    assert detector.for_tracking().detect(image, "bgr8") == [face]
+    assert detector.tracking_scores == (score * 1.2, 0.9)
+    assert DetectionNetwork(path, score * 1.25 / 0.6).for_tracking().detect(image, "bgr8") == []
+
+
 def test_unusual_memory_layouts(detector: DetectionNetwork) -> None:
     """Read-only, mirrored, padded rows."""
     image = make_spot(400, 300, "bgr8", 250, 100, 20)

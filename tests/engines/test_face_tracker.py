@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from emotion_edge.engines.detection import TrackingScores
 from emotion_edge.engines.face_detector import (
     Detection,
     Detector,
@@ -445,7 +446,7 @@ def test_face_with_a_low_score_is_not_trusted() -> None:
     scored low once stays trusted."""
     sure, unsure = Detection(200, 360, 80, 0.9), Detection(640, 360, 300, 0.55)
     detector = Script([unsure, sure])
-    face_tracker = FaceTracker(detector, min_label_score=0.6)
+    face_tracker = FaceTracker(detector, scores=TrackingScores(label=0.6))
     image = np.zeros((720, 1280, 3), np.uint8)
     for n, score in enumerate((0.9, 0.5, 0.9)):
         detector.found = [unsure, sure._replace(score=score)]
@@ -455,3 +456,32 @@ def test_face_with_a_low_score_is_not_trusted() -> None:
         detector.found = [unsure._replace(score=0.8), sure]
         boxes = face_tracker.track(make_frame(image, n * STEP_NS))
     assert [(box.size, box.trusted) for box in boxes] == [(300, True), (80, True)]
+
+
+def test_doubtful_detection_continues_a_face_and_begins_none() -> None:
+    """A head that turns away scores less; what never scored well is no face. A face that was lost
+    is not found again by a doubtful detection."""
+    sure, doubtful = Detection(300, 200, 90, 0.8), Detection(304, 201, 90, 0.4)
+    elsewhere = Detection(600, 400, 120, 0.4)
+    detector = Script([doubtful, elsewhere])
+    face_tracker = FaceTracker(detector, 0.7, scores=TrackingScores(begin=0.5))
+    image = np.zeros((720, 1280, 3), np.uint8)
+    assert face_tracker.track(make_frame(image)) == ()
+    detector.found = [sure, elsewhere]
+    (first,) = face_tracker.track(make_frame(image, STEP_NS))
+    detector.found = [doubtful, elsewhere]
+    for step in range(2, 20):
+        (box,) = face_tracker.track(make_frame(image, step * STEP_NS))
+        assert (box.id, box.t_ns) == (first.id, step * STEP_NS)
+    detector.found = []
+    face_tracker.track(make_frame(image, 28 * STEP_NS))
+    detector.found = [doubtful]
+    assert face_tracker.track(make_frame(image, 29 * STEP_NS)) == ()
+
+
+def test_doubtful_square_hides_no_face() -> None:
+    """Even if it is larger."""
+    detector = Script([Detection(300, 200, 200, 0.4), Detection(300, 200, 90, 0.8)])
+    face_tracker = FaceTracker(detector, 0.7, scores=TrackingScores(begin=0.5))
+    (box,) = face_tracker.track(make_frame(np.zeros((720, 1280, 3), np.uint8)))
+    assert box.size == 90

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engines.bundles import Bundle
-from ...engines.face_detector import Detector, find_min_label_score
-from ...engines.face_tracker import FaceTracker
+from ...engines.face_detector import Detector, make_face_tracker
 from ..data import decode_audio, decode_frames, read_faces, read_image
 from ..errors import DatasetError
 from .material import ExampleMedia, Face, cut_face
@@ -66,7 +65,7 @@ def load_pair(video: Path, voice: Path, detector: Detector, bundle: Bundle) -> E
     the audio of `voice`. The two may be one file; two files of one recording begin at the same
     moment."""
     audio, first_s = decode_audio(voice, bundle.manifest.mel.sample_rate_hz)
-    tracker = FaceTracker(detector, min_label_score=find_min_label_score(detector))
+    tracker = make_face_tracker(detector)
     tracker.period_ns = round(1e9 / bundle.manifest.levels[0].face_find_hz)
     search_due_ns = 0
     times_s: list[float] = []

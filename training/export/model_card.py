@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...engines.bundles import Manifest, ModelEntry
+from ...engines.bundles import SHARED_NETWORKS, Manifest, ModelEntry
 from ..data import EMOTIONS8
 from .card_tables import escape, make_cell, render_metrics, render_table
 
@@ -35,8 +35,8 @@ LIMITS = """\
   evidence of what a person feels (Barrett et al. 2019).
 - Accuracy is lower for faces that are turned away, covered, in low light or smaller than the
   network's input, and the output does not indicate it.
-- Laughter, crying, singing, music, and noise with the rhythm of speech may be detected as a voice.
-  With two people talking, the voice may not be that of the face.
+- Singing, sneezes and single barks may be detected as a voice. With two people talking, the voice
+  may not be that of the main face.
 - Nothing is known about age, sex, skin or culture unless a table above shows it.
 """
 LIMITS_OF = {
@@ -125,6 +125,13 @@ def _describe_networks(manifest: Manifest) -> Iterator[str]:
             )
             title = f"{name}, {precision}"
             rows.append((title, variant.file, inputs, outputs, parameters, num_bytes))
+    for name in SHARED_NETWORKS:
+        entry = getattr(manifest, name)
+        if entry is not None:
+            size = sizes.get(name, {}) if isinstance(sizes, Mapping) else {}
+            cells = [make_cell(size.get(key)) or "" for key in ("parameters", "bytes")]
+            title = name.replace("_", " ")
+            rows.append((title, entry.file, *_describe_shared(manifest, name), *cells))
     head = ("network", "file", "input", "output", "parameters", "bytes")
     yield from render_table(head, rows)
     yield f"Labels: {', '.join(manifest.labels)}."
@@ -150,6 +157,15 @@ def _describe_io(manifest: Manifest, name: str) -> tuple[str, str]:
     num_faces = manifest.fusion.num_faces if manifest.fusion else 0
     inputs = f"embeddings of {num_faces} faces and of the voice"
     return inputs, f"{len(manifest.labels)} logits, the weight of each modality"
+
+
+def _describe_shared(manifest: Manifest, name: str) -> tuple[str, str]:
+    """Return descriptions of the input and the output of a network that says where a face or when
+    a voice is."""
+    if manifest.voice_activity is not None and name == "voice_activity":
+        size = f"{manifest.mel.num_mels} × {manifest.voice_activity.columns}"
+        return f"the newest log-mel, {size}", "probability of speech"
+    return "brightness of the frame, reduced", "squares and landmarks of faces, scores"
 
 
 def _describe_data(data_sets: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -186,6 +202,8 @@ def _render_export(export: Any) -> Iterator[str]:
     yield ""
     rows = []
     for name, result in export.items():
+        if "onnx_difference" not in result:
+            continue
         differences = [
             make_cell((result.get(key) or {}).get("logits"))
             for key in ("onnx_difference", "rounding_difference")

@@ -107,7 +107,6 @@ def test_missing_folder_is_named(
         ([], "--noise"),
         (["--noise", "N", "--report", "R"], "--report"),
         (["--noise", "N", "--robustness"], "--robustness"),
-        (["--noise", "N"], "--network"),
     ],
 )
 def test_evaluate_names_the_option(

@@ -173,6 +173,7 @@ def test_copy_of_a_broken_recording_is_used(
     (tmp_path / name).write_bytes(b"RIFF")
     whole = make_audio_file(f"audio_speech_actors_01-24/{name}", 1)
     voices = load_voices(find_voice_clips(tmp_path), SPEC)
-    np.testing.assert_array_equal(voices.audio_clips[0], decode_audio(whole, 16_000)[0])
+    samples, _ = decode_audio(whole, 16_000)
+    np.testing.assert_allclose(voices.audio_clips[0], samples, atol=1 / 32_768)
     assert (voices.skipped, voices.duplicates) == (0, 0)
     assert str(tmp_path / name) in caplog.text
