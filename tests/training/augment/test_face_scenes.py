@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_edge.training.data import (
+from emotion_edge.training.augment import (
     FACE,
-    FacePicture,
     FaceSceneMaterial,
     FaceSceneSpec,
     render_face_scene,
 )
+from emotion_edge.training.data import FacePicture
 
 PLAIN = FaceSceneSpec(
     empty=0.0,
