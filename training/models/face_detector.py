@@ -17,7 +17,7 @@ from torch.nn import functional
 STRIDES = (8, 16, 32)
 NUM_LANDMARKS = 5
 NUM_OUTPUTS = 1 + 3 + 2 * NUM_LANDMARKS
-NUM_VOTES, MAX_VOTERS, MIN_VOTE_OVERLAP = 6, 100, 0.45
+NUM_VOTES, MAX_VOTERS, MIN_VOTE_OVERLAP = 6, 128, 0.45
 MAX_LOG_SIDE = 4.0
 """No face is wider than e⁴ strides."""
 
@@ -171,7 +171,7 @@ class FaceDetectorGraph(nn.Module):
         agree = shared >= MIN_VOTE_OVERLAP * (areas[:, None] + areas[None] - shared)
         votes = torch.where(agree, ranked[None], torch.zeros_like(shared))
         values, voters = torch.topk(votes, NUM_VOTES, dim=1)
-        scores = torch.zeros_like(single).scatter(0, order, values.mean(1))
+        scores = (single / NUM_VOTES).scatter(0, order, values.mean(1))
         weights = (values / values.sum(1, keepdim=True))[..., None]
         outputs = [scores]
         for each in (boxes, found.landmarks[0]):
