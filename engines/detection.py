@@ -28,7 +28,8 @@ class TrackingScores(NamedTuple):
     begin: float = 0.0
     """A face is followed from its first detection with this score on. Later ones may score less."""
     label: float = 0.0
-    """A face whose mean score is lower is not trusted: it gets no label."""
+    """A face that has not yet reached this score is not trusted: it gets no label. One that has
+    keeps it: a head that turns away scores less."""
 
 
 class Detector(Protocol):

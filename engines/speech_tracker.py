@@ -39,6 +39,7 @@ class Detector(Protocol):
     @property
     def num_columns(self) -> int: ...
     def probability(self, mel: NDArray[np.float32]) -> float: ...
+    def wipe(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class SpeechTracker:
     def wipe(self) -> None:
         """Forget all audio and what was computed from it."""
         self._mel.wipe()
+        self._detector.wipe()
         self.restart(0)
         self._bandwidth.reset()
         for array in (self._activity, self._is_usable, self._is_narrow):

@@ -18,8 +18,6 @@ from .detection import Detection
 from .face_matching import Expected
 
 ID_LETTERS = 6
-SCORE_GAIN = 0.25
-"""Weight of the newest score in the mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class TrackedFace:
 
     def __init__(self, lost_after_s: float, min_label_score: float = 0.0) -> None:
         self._min_label_score = min_label_score
-        self._mean_score: float | None = None
+        self._best_score = 0.0
         face_id = "".join(secrets.choice(string.ascii_lowercase) for _ in range(ID_LETTERS))
         self.smoother = BoxSmoother(lost_after_s, face_id)
         from .liveness import LivenessCheck  # needs OpenCV
@@ -80,7 +78,7 @@ class TrackedFace:
     def box(self) -> FaceBox:
         """Its box, which it has while it is not lost."""
         assert self.smoother.box is not None
-        is_sure = (self._mean_score or 0.0) >= self._min_label_score
+        is_sure = self._best_score >= self._min_label_score
         return replace(self.smoother.box, trusted=is_sure and not self.liveness.is_picture)
 
     def check_liveness(self, frame: Frame, scene_moves: bool) -> None:
@@ -107,8 +105,7 @@ class TrackedFace:
             x, y = face.x - self.newest.x, face.y - self.newest.y
             speed_x, speed_y = self._speed
             self._speed = (speed_x + x / elapsed_s) / 2, (speed_y + y / elapsed_s) / 2
-        mean = face.score if self._mean_score is None else self._mean_score
-        self._mean_score = mean + SCORE_GAIN * (face.score - mean)
+        self._best_score = max(self._best_score, face.score)
         self.seen_ns = t_ns
         self.detected = True
         self.newest = Expected(face.x, face.y, face.size, 0.0)

@@ -123,6 +123,11 @@ class VoiceActivityDetector:
         self._mel[...] = mel[:, :, mel.shape[2] - self.num_columns :]
         return float(self._engine.infer(self._feed)[SPEECH][0])
 
+    def wipe(self) -> None:
+        """Overwrite the columns of the last call, and drop its result."""
+        self._mel.fill(0)
+        self._engine.close()  # the next call makes the buffers of the result anew
+
     def close(self) -> None:
         """Free the network."""
         self._engine.close()

@@ -122,7 +122,7 @@ class FaceDetectorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     golden_scores: list[float]
     """`NUM_GOLDEN_SCORES` of its scores for `golden_luma`, on the machine that exported it."""
     min_label_score: float = 0.0
-    """A face whose mean score is lower has a box and no label."""
+    """A face that has not yet reached this score has a box and no label."""
 
 
 class VoiceActivityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,14 +19,16 @@ log = logging.getLogger(__name__)
 
 NARROW_BAND = "the audio is narrow-band (nothing above 4 kHz): the voice is not used"
 NO_LIMIT_DB = -100.0
+MIN_COLUMNS, SILENCE_DB = 50, -55.0
+"""Without a speech tracker: half a second of audio that is no silence counts as speech."""
 
 
 class VoiceGate:
     """Follows one stream of windows. For one thread; any thread may read `fault`."""
 
     def __init__(self, mel: LogMel, speech: SpeechTracker | None, min_level_db: float) -> None:
-        """Without `speech` all audio counts as speech. With it, speech whose loud parts stay under
-        `min_level_db` does not count."""
+        """Speech whose loud parts stay under `min_level_db` does not count. Without `speech`, which
+        only the null engine lacks, all audio but silence is speech."""
         self._mel = mel
         self._speech = speech
         self._min_level_db = min_level_db
@@ -42,7 +44,9 @@ class VoiceGate:
         if window.end_column is None or window.audio_sample is None:
             return NO_SPEECH
         if self._speech is None:
-            return ALL_SPEECH
+            levels_db = self._mel.levels_db(window.end_column)
+            heard = len(levels_db) >= MIN_COLUMNS and is_loud(levels_db, SILENCE_DB)
+            return ALL_SPEECH if heard else NO_SPEECH
         speech = self._speech.find(window.audio_sample)
         self._faults.log_transition(NARROW_BAND if speech.narrow_band else "")
         if speech.is_usable and self._min_level_db > NO_LIMIT_DB:

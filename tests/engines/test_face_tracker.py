@@ -442,8 +442,8 @@ def test_roll_is_smoothed_on_the_circle() -> None:
 
 
 def test_face_with_a_low_score_is_not_trusted() -> None:
-    """A face whose scores are low on average comes after all others, however large; one that is
-    scored low once stays trusted."""
+    """A face that never scored well comes after all others, however large; one that did stays
+    trusted."""
     sure, unsure = Detection(200, 360, 80, 0.9), Detection(640, 360, 300, 0.55)
     detector = Script([unsure, sure])
     face_tracker = FaceTracker(detector, scores=TrackingScores(label=0.6))

@@ -42,6 +42,8 @@ class Loudness:
         self.runs += 1
         return float(mel[0, :, -STEP_COLUMNS:].mean() > 0)
 
+    def wipe(self) -> None: ...
+
 
 def make_noise(*seconds: float) -> Audio:
     """Silence and loud white noise in turns, each for its seconds."""

@@ -32,7 +32,8 @@ from .. import processes
 
 KEYS = [
     *("t_ns", "index", "label", "confidence", "probabilities", "modalities", "face", "voice"),
-    *("abstained", "skew_ms", "latency_ms", "stages_ms", "level"),
+    *("abstained", "skew_ms", "latency_ms", "stages_ms", "level", "faces"),
+    "voice_activity",
 ]
 STAGES = ["wait", "sync", "preprocess", "face", "voice", "fusion", "publish"]
 RUN = (sys.executable, "-m", "emotion_edge.runtime", "run")

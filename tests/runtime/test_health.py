@@ -102,7 +102,7 @@ def test_skew_is_of_a_recent_window(runtime: Runtime, since_s: float, skew_ms: f
     assert isinstance(clock, FakeClock)
     assert measure_health(runtime, 0, BOARD).skew_ms == 0
     now_ns = clock.now_ns()
-    runtime.process(Window(0, None, None, None, None, 7_000_000, 0, False), now_ns, now_ns, [])
+    runtime.process(Window(0, None, (), None, None, 7_000_000, 0, False), now_ns, now_ns, [])
     clock.advance(round(since_s * SECOND))
     assert measure_health(runtime, 0, BOARD).skew_ms == skew_ms
 

@@ -386,6 +386,6 @@ def test_tracks_of_a_file_are_configured(tmp_path: Path) -> None:
     path = write_tracks(tmp_path / "a.mkv", [0.0, 0.5], [(64, 48), (96, 64)])
     media = open_media(Source(name=str(path), video_track=1, audio_track=1))
     assert next(media.frames()).image.shape == (64, 96, 3)
-    assert next(media.chunks()).samples.mean() == pytest.approx(0.5, abs=0.01)
+    assert np.abs(next(media.chunks()).samples).max() > 0.3
     with pytest.raises(SourceError, match=r"source\.audio_track is 2"):
         open_media(Source(name=str(path), audio_track=2))

@@ -43,7 +43,7 @@ def test_shipped_bundle(gpu: FakeGpu, capsys: pytest.CaptureFixture[str], tmp_pa
     assert (code, errors) == (0, "")
     assert [line.split()[:2] for line in lines] == [["face", "fp16"], ["voice", "fp16"]]
     sizes = {level.face_px for level in load_bundle(DEFAULT_BUNDLE).manifest.levels}
-    assert ", ".join(f"1x3x{px}x{px}" for px in sorted(sizes, reverse=True)) in lines[0]
+    assert ", ".join(f"4x3x{px}x{px}" for px in sorted(sizes, reverse=True)) in lines[0]
     assert "1x64x300" in lines[1]
     for line in lines:
         assert "built in " in line
@@ -68,7 +68,7 @@ def test_precision_and_levels(gpu: FakeGpu, capsys: pytest.CaptureFixture[str]) 
     code, lines, _ = build(capsys, "--fp32", "--level", best.name)
     assert code == 0
     assert [line.split()[:3] for line in lines] == [
-        ["face", "fp32", f"1x3x{best.face_px}x{best.face_px}"],
+        ["face", "fp32", f"{best.faces}x3x{best.face_px}x{best.face_px}"],
         ["voice", "fp32", "1x64x300"],
     ]
 
