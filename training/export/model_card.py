@@ -35,8 +35,8 @@ LIMITS = """\
   evidence of what a person feels (Barrett et al. 2019).
 - Accuracy is lower for faces that are turned away, covered, in low light or smaller than the
   network's input, and the output does not indicate it.
-- Singing, sneezes and single barks may be detected as a voice. With two people talking, the voice
-  may not be that of the main face.
+- Singing, sneezes, single barks and noise with the rhythm of speech may be detected as a voice.
+  With two people talking, the voice may not be that of the main face.
 - Nothing is known about age, sex, skin or culture unless a table above shows it.
 """
 LIMITS_OF = {
@@ -202,7 +202,7 @@ def _render_export(export: Any) -> Iterator[str]:
     yield ""
     rows = []
     for name, result in export.items():
-        if "onnx_difference" not in result:
+        if name in SHARED_NETWORKS:  # they have no logits
             continue
         differences = [
             make_cell((result.get(key) or {}).get("logits"))

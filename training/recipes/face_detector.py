@@ -58,6 +58,8 @@ class DetectorRound:
     """Weights of parts of the loss, beside `BOX_WEIGHT`."""
     hard_share: float = 0.15
     """Share of scenes on such a background."""
+    scene: FaceSceneSpec | None = None
+    """Scenes of this round; None: those of the run."""
     landmark_beta: float = 0.25
     """Error up to which the loss of landmarks is quadratic, in sides. With a small one the network
     predicts the median, an upright head, until it is sure of the tilt, and stays there."""
@@ -75,6 +77,13 @@ class DetectorRecipe(FitRecipe):
         DetectorRound(12, 4e-3, score_weight=1.0, landmark_weight=4.0, landmark_beta=0.05),
         DetectorRound(34, 4e-3),
         DetectorRound(20, 1.5e-3, hard_share=0.35),
+        # More of what the network missed after three rounds.
+        DetectorRound(
+            30,
+            2.5e-3,
+            hard_share=0.25,
+            scene=FaceSceneSpec(small=0.30, cover=0.32, squeeze=0.35),
+        ),
     )
     scenes_per_epoch: int = 4800
     sizes_px: tuple[int, ...] = (160, 160, 160, 224, 320)
@@ -216,7 +225,7 @@ def train_detector(
             hard = mine_backgrounds(model, material.backgrounds)
             log.info("round %d: %d backgrounds look like faces", number + 1, len(hard))
             material = replace(material, hard_backgrounds=hard)
-        spec = replace(scene or FaceSceneSpec(), hard=settings.hard_share)
+        spec = replace(settings.scene or scene or FaceSceneSpec(), hard=settings.hard_share)
         rendered = (material, spec, exposure or ExposureSpec(), recipe)
         model = _train_round(model, out, number, settings, rendered, options)
     return model
