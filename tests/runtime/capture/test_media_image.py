@@ -161,7 +161,7 @@ def test_frames_are_freed_at_once(tmp_path: Path) -> None:
     gc.disable()
     try:
         frames = MediaFile(path).frames()
-        alive = [sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()) for _ in frames]
+        alive = [sum(type(each) is av.VideoFrame for each in gc.get_objects()) for _ in frames]
     finally:
         gc.enable()
     assert len(alive) == 60
