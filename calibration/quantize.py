@@ -18,7 +18,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from ..engines.tensorrt import QDQ_OPSET, store_weights_as_fp32
-from ..training.export import shorten_names, store_weights_as_fp16
+from ..training.export import store_weights_as_fp16, strip_names
 from .errors import CalibrationError
 from .ranges import WEIGHTED, find_weighted
 
@@ -122,13 +122,10 @@ def _keep_exact_for_other_consumers(model: onnx.ModelProto, layers: Collection[s
 
 def serialize(model: onnx.ModelProto) -> bytes:
     """Serialize a network, with the remaining FP32 weights in FP16 where that is lossless, and
-    without what only a further quantization would read: names of nodes and shapes inside."""
+    without what only a further quantization would read."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     store_weights_as_fp16(copy)
-    shorten_names(copy)
-    for node in copy.graph.node:
-        node.name = ""
-    del copy.graph.value_info[:]
+    strip_names(copy)
     onnx.checker.check_model(copy, full_check=True)
     return bytes(copy.SerializeToString(deterministic=True))

@@ -9,7 +9,7 @@ from .bundle import (
     write_bundle,
 )
 from .face_detector import export_detector
-from .onnx import export_onnx, shorten_names, store_weights_as_fp16
+from .onnx import export_onnx, store_weights_as_fp16, strip_names
 from .provenance import ESC, FERPLUS, RAVDESS, describe_data_sets
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "export_onnx",
     "finish_bundle",
     "put_in_place",
-    "shorten_names",
     "store_weights_as_fp16",
+    "strip_names",
     "write_bundle",
 ]

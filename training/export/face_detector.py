@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..models import FaceDetectorGraph, FaceDetectorNet
-from .onnx import OPSET, ExportError, finish_graph, round_to_fp16
+from .onnx import OPSET, ExportError, finish_graph, round_to_fp16, strip_names
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,9 @@ def export_detector(model: FaceDetectorNet, path: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
-    onnx.save(finish_graph(onnx.load(str(path))), str(path))
+    finished = finish_graph(onnx.load(str(path)))
+    strip_names(finished)
+    onnx.save(finished, str(path))
     num_bytes = path.stat().st_size
     if num_bytes > MAX_BYTES:
         raise ExportError(f"{path.name}: {num_bytes} bytes, allowed: {MAX_BYTES}")

@@ -214,6 +214,15 @@ def shorten_names(model: onnx.ModelProto) -> None:
             value.name = short[value.name]
 
 
+def strip_names(model: onnx.ModelProto) -> None:
+    """Remove what only a quantization of the network would read, in place: names of nodes, shapes
+    inside, and long names of tensors."""
+    shorten_names(model)
+    for node in model.graph.node:
+        node.name = ""
+    del model.graph.value_info[:]
+
+
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy with the shape of every intermediate value."""
     del model.graph.value_info[:]

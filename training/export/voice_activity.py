@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from ...engines.bundles import VoiceActivityEntry
@@ -13,7 +15,7 @@ from ...engines.golden import golden_mel
 from ...engines.voice_activity import MEL, SPEECH, GateRule, VoiceActivityDetector
 from ...kernels.spec import MelSpec
 from ..models import NUM_COLUMNS, LastProbability, VoiceActivityNet
-from .onnx import Exported, export_onnx
+from .onnx import Exported, export_onnx, strip_names
 
 
 def export_voice_activity(
@@ -22,7 +24,11 @@ def export_voice_activity(
     """Write the network to `path`, and compare the file with torch on the ends of scenes, log-mel
     (N, num_mels, T)."""
     ends = columns[..., -NUM_COLUMNS:].astype(np.float32)
-    return export_onnx(LastProbability(model), {MEL: ends[:1]}, path, [{MEL: ends}], [SPEECH])
+    exported = export_onnx(LastProbability(model), {MEL: ends[:1]}, path, [{MEL: ends}], [SPEECH])
+    network = onnx.load(str(path))
+    strip_names(network)
+    onnx.save(network, str(path))
+    return replace(exported, num_bytes=path.stat().st_size)
 
 
 def describe_entry(path: Path, spec: MelSpec) -> VoiceActivityEntry:
