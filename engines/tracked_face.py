@@ -82,7 +82,8 @@ class TrackedFace:
         return replace(self.smoother.box, trusted=is_sure and not self.liveness.is_picture)
 
     def check_liveness(self, frame: Frame, scene_moves: bool) -> None:
-        square = self.box.x, self.box.y, self.box.size
+        box = self.box
+        square = box.x, box.y, box.size
         self.liveness.update(frame.t_ns, frame.image, frame.format, square, scene_moves)
 
     def is_shown(self, t_ns: int, period_ns: int) -> bool:

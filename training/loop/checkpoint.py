@@ -98,16 +98,7 @@ def load_checkpoint(path: Path, run: Mapping[str, str]) -> dict[str, Any]:
 def load_weights(path: Path, model: nn.Module) -> None:
     """Load the weights of `path` into `model`: a state dictionary, or the averaged weights of a
     checkpoint. Raises CheckpointError when they do not fit."""
-    weights = _read_weights(path)
-    wanted = model.state_dict()
-    for name in {**wanted, **weights}:
-        have, want = _shape(weights.get(name)), _shape(wanted.get(name))
-        if have != want:
-            raise CheckpointError(
-                f"{path}: weights of another network: {name} is {have}, {type(model).__name__}"
-                f" takes {want}"
-            )
-    model.load_state_dict(weights)
+    _load_all(path, _read_weights(path), model)
 
 
 def load_initial_weights(path: Path, model: nn.Module) -> None:
@@ -121,7 +112,7 @@ def load_initial_weights(path: Path, model: nn.Module) -> None:
     features = [name for name in wanted if name.startswith(FEATURES)]
     fits = {name for name in wanted if _shape(weights.get(name)) == _shape(wanted[name])}
     if not features or not fits.issuperset(features):
-        load_weights(path, model)
+        _load_all(path, weights, model)
         return
     model.load_state_dict({name: weights[name] for name in fits}, strict=False)
     left_out = [name for name in weights if name not in fits]
@@ -133,6 +124,18 @@ def load_initial_weights(path: Path, model: nn.Module) -> None:
             ", ".join(left_out) or "nothing",
             ", ".join(untouched) or "no weights",
         )
+
+
+def _load_all(path: Path, weights: dict[str, Any], model: nn.Module) -> None:
+    wanted = model.state_dict()
+    for name in {**wanted, **weights}:
+        have, want = _shape(weights.get(name)), _shape(wanted.get(name))
+        if have != want:
+            raise CheckpointError(
+                f"{path}: weights of another network: {name} is {have}, {type(model).__name__}"
+                f" takes {want}"
+            )
+    model.load_state_dict(weights)
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
