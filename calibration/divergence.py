@@ -32,7 +32,7 @@ def open_session(model: bytes, name: str) -> ort.InferenceSession:
     """Open a network on the CPU. Raises CalibrationError when ONNX Runtime refuses it."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = os.cpu_count() or 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # it raises what it would print, and quotes the file raw
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a family without a common base

@@ -13,13 +13,21 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import yaml
 
+from .plain_text import make_plain, show_value
+
 MAX_CONFIG_BYTES = 1 << 20
+MAX_DEPTH = 20
+"""Of values in values, several times what any configuration has."""
 
 Tree = dict[str, Any]
 
 
 class ConfigError(ValueError):
     """An invalid setting or input of the user, in one line."""
+
+    def __init__(self, text: str) -> None:
+        """Make the text plain: a configuration may hold anything."""
+        super().__init__(make_plain(text))
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,12 +38,14 @@ def read_config_file(file: Path) -> Tree:
     """Read a YAML file; an empty one is an empty tree. Raises ConfigError."""
     try:
         if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{file}: over {MAX_CONFIG_BYTES} bytes, that is no configuration")
+            raise ConfigError(f"over {MAX_CONFIG_BYTES} bytes, that is no configuration")
         tree = _parse_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{file}: not YAML: {_explain_syntax(error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
     if tree in (None, ""):
         return {}
     if not isinstance(tree, dict):
@@ -68,6 +78,8 @@ def apply_override(tree: Tree, setting: str, texts: Collection[str] = ()) -> Non
         value = _unquote(text) if path.strip() in texts else _parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
+    except ConfigError as error:
+        raise ConfigError(f"--set {setting!r}: {error}") from error
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
@@ -106,8 +118,9 @@ def explain_problem(origin: str, tree: Tree, defaults: Section, message: str) ->
         return f"{origin}: unknown key {'.'.join(filter(None, [path, name]))}, allowed: {allowed}"
     if "enum value" in problem:
         choices = get_args(get_type_hints(type(holder))[path.rpartition(".")[2]])
-        return f"{origin}: {path} is {value!r}, allowed: {', '.join(map(str, choices))}"
-    return f"{origin}: {path} is {value!r}: {problem[0].lower()}{problem[1:]}"
+        allowed = ", ".join(map(str, choices))
+        return f"{origin}: {path} is {show_value(value)}, allowed: {allowed}"
+    return f"{origin}: {path} is {show_value(value)}: {problem[0].lower()}{problem[1:]}"
 
 
 def _unquote(text: str) -> str:
@@ -117,7 +130,7 @@ def _unquote(text: str) -> str:
         return inner if quote(inner) == text else text
     if len(text) > 1 and text[0] == text[-1] == '"':
         try:
-            return str(yaml.load(text, Loader=yaml.BaseLoader))
+            return str(yaml.load(text, Loader=yaml.BaseLoader))  # one string
         except yaml.YAMLError:
             pass
     return text
@@ -127,5 +140,53 @@ def _parse_yaml(text: str) -> Any:
     """Parse every value as a string, which its field converts. YAML's own types would turn the
     engine "null" into None, a source `on` into True, and 1e-4 into a string but 1.0e-4 into a
     number."""
-    value = yaml.load(text, Loader=yaml.BaseLoader)
+    value = yaml.load(text, Loader=_Loader)
     return "" if value is None else value
+
+
+class _Loader(yaml.BaseLoader):
+    """Refuses what costs more than its text: aliases, which grow to gigabytes, and depth. Of two
+    equal keys YAML would take the last in silence."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise ConfigError(f"line {_line(event)}: *{event.anchor}: aliases are not allowed")
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            line = _line(self.peek_event())
+            raise ConfigError(f"line {line}: deeper than {MAX_DEPTH} values in each other")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise ConfigError(f"line {_line(key_node)}: a key is {show_value(key)}, not a text")
+            if key in keys:
+                raise ConfigError(f"line {_line(key_node)}: {key} is set twice")
+            keys.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _explain_syntax(error: Exception) -> str:
+    """Return the fault and its line, without the line: the file may be another one, with secrets in
+    it."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"a character that is not allowed at position {error.position}"
+    return type(error).__name__
+
+
+def _line(place: yaml.Event | yaml.Node) -> int:
+    return int(place.start_mark.line) + 1

@@ -57,7 +57,7 @@ class DetectionNetwork:
         """Open the ONNX file. Raises EngineError when it is none, or another network."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # it raises what it would print, and quotes the file raw
         self._path, self._min_score = path, min_score
         self._min_label_score = min_label_score
         try:

@@ -39,7 +39,7 @@ class OnnxEngine:
         options = ort.SessionOptions()
         options.intra_op_num_threads = num_threads or max(1, (os.cpu_count() or 1) // 2)
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # it raises what it would print, and quotes the file raw
         # Threads that spin between runs would occupy the cores that capture and decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

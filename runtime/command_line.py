@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import select
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from ..engines.base import EngineError
 from ..engines.bundles import BundleError
 from ..engines.config_file import quote
+from ..engines.plain_text import log_to_stderr, make_plain
 from ..kernels import PreprocessorError
 from .config import Config, ConfigError, load_config
 from .messages import SourceError
@@ -85,9 +85,10 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
     """
     level = os.environ.get("EMOTION_EDGE_LOG", "WARNING").upper()
     if not isinstance(logging.getLevelName(level), int):
-        print(f"EMOTION_EDGE_LOG is {level}, allowed: DEBUG, INFO, WARNING, ERROR", file=sys.stderr)
+        text = f"EMOTION_EDGE_LOG is {level}, allowed: DEBUG, INFO, WARNING, ERROR"
+        print(make_plain(text), file=sys.stderr)
         return EXIT_USAGE
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr(level, "%(levelname)s %(name)s: %(message)s")
     try:
         code = command(args)
         sys.stdout.flush()
@@ -97,7 +98,7 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
             raise
         return 0
     except (ConfigError, *ENVIRONMENT_ERRORS) as error:
-        print(re.sub(r"\s*[\r\n]\s*", " ", str(error).strip()), file=sys.stderr)
+        print(make_plain(str(error)), file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ENVIRONMENT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -20,6 +20,7 @@ from ..engines.base import Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
 from ..engines.face_detector import make_face_tracker, open_detector
 from ..engines.face_tracker import FaceTracker
+from ..engines.plain_text import make_plain
 from ..engines.speech_tracker import open_speech_tracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
@@ -165,7 +166,7 @@ class Runtime:
 def exit_immediately(reason: str) -> NoReturn:
     """Exit with `EXIT_GPU_HANGS` and free nothing, since freeing would hang too; systemd restarts
     the service."""
-    print(reason, file=sys.stderr, flush=True)
+    print(make_plain(reason), file=sys.stderr, flush=True)
     os._exit(EXIT_GPU_HANGS)
 
 

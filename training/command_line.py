@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
+
+from ..engines.plain_text import log_to_stderr, make_plain
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -25,12 +26,12 @@ def run_command_line(
     line on stderr, Ctrl-C `EXIT_INTERRUPTED`. Every other exception is a bug and keeps its
     traceback.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    log_to_stderr("INFO", "%(asctime)s %(message)s")
     args = parser.parse_args(argv)
     try:
         return args.run(args) or 0
     except user_errors as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(make_plain(str(error)), file=sys.stderr)
         return EXIT_USER_ERROR
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ...kernels.spec import ImageSpec, MelSpec
+from ..plain_text import make_plain
 
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 MODALITIES = ("face", "voice")
@@ -36,8 +37,8 @@ class BundleError(ValueError):
     """A bundle that must not be used: one line with the file, the field and the fault."""
 
     def __init__(self, text: str) -> None:
-        """Replace unprintable characters: an untrusted bundle may hold terminal escapes."""
-        super().__init__("".join(letter if letter.isprintable() else "?" for letter in text))
+        """Make the text plain: an untrusted bundle may hold terminal escapes."""
+        super().__init__(make_plain(text))
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from ...engines.plain_text import escape
+
 STDIN_PATH = Path("/dev/stdin")
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")
 """Schemes of the streams that a run reads when they are named."""
@@ -77,7 +79,7 @@ def show_source(name: str) -> str:
     password nor query is shown."""
     if is_url(name):
         name = _mask_url(name)
-    return "".join(letter if letter.isprintable() else _escape(letter) for letter in name)
+    return escape(name)
 
 
 def _mask_url(url: str) -> str:
@@ -91,13 +93,6 @@ def _mask_url(url: str) -> str:
     hidden_user = f"{_HIDDEN}@" if users else ""
     hidden_query = mark + _HIDDEN if mark else ""
     return f"{scheme}://{hidden_user}{address}{hidden_query}"
-
-
-def _escape(letter: str) -> str:
-    code = ord(letter)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return letter.encode("unicode_escape").decode()
 
 
 def path_exists(path: Path) -> bool:

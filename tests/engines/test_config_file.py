@@ -41,6 +41,55 @@ def test_every_value_is_a_string(tmp_path: Path) -> None:
     assert read_config_file(file) == {}
 
 
+ALIASES = "a: &a [x, x]\n" + "".join(f"{name}: &{name} [*a, *a]\n" for name in "bcdefgh")
+REFUSED = {
+    "an alias": (ALIASES, "line 2"),
+    "depth": ("level: " + "[" * 10_000, "line 1"),
+    "a key that is set twice": ("profile: workplace\nb: 1\nprofile: general\n", "line 3"),
+    "the same in a section": ("a:\n  b: 1\n  b: 2\n", "line 3"),
+    "a key that is a list": ("? [a]\n: 1\n", "line 1"),
+    "an escape of a terminal": ("\x1b[31m: 1", "position 0"),
+    "no YAML": ("root:$y$secret:1:\n\tdaemon: 2\n", "line 2"),
+    "other bytes": ("caf\xe9: 1", "byte 3"),
+    "a list": ("[1, 2]", "list"),
+}
+
+
+@pytest.mark.parametrize(("text", "place"), REFUSED.values(), ids=REFUSED)
+def test_refused(tmp_path: Path, text: str, place: str) -> None:
+    """One short line names the file and the place, and quotes nothing: it may be another file."""
+    file = tmp_path / "a.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError) as caught:
+        read_config_file(file)
+    line = str(caught.value)
+    assert str(file) in line
+    assert place in line
+    assert len(line) < 300
+    assert line.isprintable()
+    assert "secret" not in line
+
+
+def test_refused_value_of_an_override() -> None:
+    """Values of --set are YAML too."""
+    for text in ("[" * 10_000, "{b: 1, b: 2}", "[&a x, *a]"):
+        with pytest.raises(ConfigError, match="--set"):
+            apply_override({}, f"inner={text}")
+
+
+def test_long_values_are_cut() -> None:
+    """The rule that they break is still there."""
+    tree: dict[str, Any] = {"inner": {"number": "x" * 1_000_000}}
+    message = "Expected `int`, got `str` - at `$.inner.number`"
+    explained = explain_problem("a.yaml", tree, Outer(), message)
+    assert len(explained) < 300
+    assert "inner.number" in explained
+    assert "`int`" in explained
+    line = str(ConfigError(f"--set {'y' * 1_000_000!r}: wanted a.b=value"))
+    assert len(line) < 1100
+    assert line.endswith("wanted a.b=value")
+
+
 def test_overrides() -> None:
     """Values are replaced, and missing sections created."""
     tree = {"a": {"b": "1"}}
