@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundles.manifest import LABELS, Bundle, load_bundle
+from emotion_edge.engines.bundles import LABELS
+from emotion_edge.engines.bundles.manifest import Bundle, load_bundle
 from emotion_edge.engines.golden import check_golden_output
 from emotion_edge.engines.onnx_runtime import OnnxEngine
 from emotion_edge.training.__main__ import main
