@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engines.bundles import LABELS
 from ..engines.face_tracker import FaceBox
 from .board import BoardStatus
 
@@ -122,6 +123,8 @@ class Estimate:
     """Each face, the main one first, whose result is that of the whole estimate."""
     voice_activity: float = 0.0
     """Probability of speech in the last moments, 0..1; 0 without audio."""
+    labels: tuple[str, ...] = LABELS
+    """All labels of the bundle, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
