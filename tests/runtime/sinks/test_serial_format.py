@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotion_edge.engines.bundles import LABELS
+from emotion_edge.engines.bundles import LABELS, are_labels
 from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.sinks.serial_format import (
     encode_frame,
@@ -84,9 +84,7 @@ any_estimate = st.builds(
 
 
 any_labels = st.lists(
-    st.text(min_size=1, max_size=32).filter(
-        lambda name: name == name.strip() and name.isprintable()
-    ),
+    st.text(min_size=1, max_size=32).filter(lambda name: are_labels([name, "-"])),
     min_size=2,
     max_size=32,
     unique=True,
