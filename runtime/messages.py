@@ -247,7 +247,10 @@ class FaultDisplay(Protocol):
 
 
 class Screen(CameraIndicator, FaultDisplay, Protocol):
-    """A display that can also show a preview of the camera."""
+    """A display that can also show the bundle's labels before the first estimate, and a preview of
+    the camera."""
+
+    def show_labels(self, labels: tuple[str, ...]) -> None: ...
 
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None: ...
 
