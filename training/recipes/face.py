@@ -20,14 +20,11 @@ from torch.nn import functional as F
 from ...engines.probabilities import calibrate
 from ...kernels.spec import ImageSpec
 from ..augment import compress_faces, jitter_faces, scale_pixels
-from ..data import CropSet, FaceSet
+from ..data import CropSet, FaceSet, hold_out
 from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
 from ..models import FaceNet, fold_luma
 
 log = logging.getLogger(__name__)
-
-NUM_HELD_OUT = 2_000
-"""Faces held out from training, for validation and for the temperature."""
 
 RARE_LABEL_SHARE = 0.25
 """Correction for label frequency: 0 none, 1 full. Chosen on held-out faces: accuracy and mean
@@ -71,9 +68,7 @@ class FaceRecipe(FitRecipe):
 
 def split_held_out(faces: FaceSet, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the indices of the training faces and of the held-out faces."""
-    order = np.random.default_rng(seed).permutation(len(faces.labels))
-    num_held_out = min(NUM_HELD_OUT, len(order) // 5)
-    return order[num_held_out:], order[:num_held_out]
+    return hold_out(len(faces.labels), seed)
 
 
 def sampling_weights(votes: NDArray[np.float32]) -> NDArray[np.float64]:
