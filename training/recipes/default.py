@@ -21,6 +21,7 @@ from ...engines.bundles import LABELS, Bundle, Level
 from ...engines.probabilities import calibrate
 from ...kernels.spec import ImageSpec, MelSpec
 from ..data import (
+    EMOTION_GROUPS,
     TEST_FOLDS,
     FaceSet,
     FeatureCache,
@@ -39,7 +40,7 @@ from ..evaluation import evaluate_bundle
 from ..export import ESC, FERPLUS, RAVDESS, FusionNetwork, describe_data_sets, write_bundle
 from ..loop import load_weights, save_weights
 from ..metrics import fit_temperature
-from ..models import NUM_FACES, AttentionFusion, FaceNet, MirrorAveraged, SevenLabelVoice, VoiceNet
+from ..models import NUM_FACES, AttentionFusion, FaceNet, MergedLabels, MirrorAveraged, VoiceNet
 from .face import (
     FaceRecipe,
     VideoPredictions,
@@ -127,6 +128,8 @@ def train_default(
         recipes.fusion,
         work,
     )
+    emotions = voice.classifier.out_features == len(EMOTION_GROUPS)
+    groups = EMOTION_GROUPS if emotions else tuple(range(len(LABELS)))
     network = attach_heads(
         fusion,
         face.classifier,
@@ -134,9 +137,10 @@ def train_default(
         temperatures["face"],
         temperatures["voice"],
         FACE_DOUBT,
+        voice_groups=groups,
     )
     metrics: dict[str, Any] = {"ravdess_folds": summarize_folds(folds)}
-    networks = {"face": MirrorAveraged(face), "voice": SevenLabelVoice(voice)}
+    networks = {"face": MirrorAveraged(face), "voice": MergedLabels(voice, groups)}
     provenance = _describe_recipes(face_recipe, recipes, num_seeds, sources)
     real_inputs = _real_inputs(face, faces, face_recipe, voice, fold_data)
 

@@ -26,9 +26,9 @@ from ...engines.probabilities import calibrate
 from ...engines.storage import atomic_write
 from ...kernels.spec import MelSpec
 from ..augment import add_noise
-from ..data import EMOTIONS8, TEST_FOLDS, ActionUnits, VoiceSet, pair, split_actors
+from ..data import EMOTION_GROUPS, EMOTIONS8, TEST_FOLDS, ActionUnits, VoiceSet, pair, split_actors
 from ..metrics import fit_temperature, score, summarize
-from ..models import merge_calm
+from ..models import merge_logits
 from .action_units import UnitsRecipe, predict_units, train_units
 from .face import VideoPredictions
 from .fusion import FusionRecipe, Pairs, fuse_pairs, train_fusion
@@ -185,7 +185,8 @@ def log_probabilities(
 ) -> NDArray[np.float32]:
     """Calibrate logits of eight emotions (..., 8) -> log-probabilities of seven or eight labels."""
     scores = torch.from_numpy(logits)
-    scores = merge_calm(scores) if label_set == "seven" else scores
+    if label_set == "seven" and logits.shape[-1] == len(EMOTION_GROUPS):
+        scores = merge_logits(scores, EMOTION_GROUPS, len(LABELS))
     return np.asarray(torch.log_softmax(scores / temperature, dim=-1).numpy())
 
 
