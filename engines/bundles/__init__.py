@@ -10,6 +10,7 @@ from .manifest import (
     write_manifest,
 )
 from .schema import (
+    ALLOWED_LABELS,
     EMBEDDING_SIZE,
     FUSION,
     LABELS,
@@ -30,6 +31,7 @@ from .schema import (
     ModelEntry,
     Variant,
     VoiceActivityEntry,
+    are_labels,
 )
 from .selection import MAX_FAILED_STARTS, SHIPPED, SYSTEM_STATE, Selection, find_state_folder
 from .signature import PublicKey, load_private_key, load_public_key
@@ -37,6 +39,7 @@ from .startup import BundleChoice, choose_bundle, describe_bundle
 from .store import BundleStore
 
 __all__ = [
+    "ALLOWED_LABELS",
     "DEFAULT_BUNDLE",
     "EMBEDDING_SIZE",
     "FUSION",
@@ -66,6 +69,7 @@ __all__ = [
     "Selection",
     "Variant",
     "VoiceActivityEntry",
+    "are_labels",
     "check_signature",
     "choose_bundle",
     "describe_bundle",

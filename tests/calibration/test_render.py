@@ -20,7 +20,8 @@ from emotion_edge.calibration.sample_lists import (
     name_face,
     name_voice,
 )
-from emotion_edge.engines.bundles.manifest import LABELS, Level, Manifest
+from emotion_edge.engines.bundles import LABELS
+from emotion_edge.engines.bundles.manifest import Level, Manifest
 from emotion_edge.kernels import open_preprocessor
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.training.data.ferplus import FaceSet

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.kernels.spec import ImageSpec
 from emotion_edge.training.config import (
     AnyConfig,
