@@ -4,6 +4,7 @@ from .archive import open_archive, open_bundle_source
 from .manifest import (
     DEFAULT_BUNDLE,
     Bundle,
+    check_levels,
     check_signature,
     extend_bundle,
     load_bundle,
@@ -70,6 +71,7 @@ __all__ = [
     "Variant",
     "VoiceActivityEntry",
     "are_labels",
+    "check_levels",
     "check_signature",
     "choose_bundle",
     "describe_bundle",
