@@ -169,14 +169,15 @@ def prepare_data(config: AnyConfig) -> Data:
     return _read_pairs(Path(config.root) / PAIRS)
 
 
-def check_writable(folder: Path) -> None:
-    """Make the folder of the results, before hours of training. Raises TrainingError."""
+def check_writable(folder: Path, option: str = "--out") -> None:
+    """Make the folder of the results, before hours of training. Raises TrainingError, which names
+    the `option` or key that gave the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise TrainingError(f"--out {folder}: cannot be written: {error.strerror}") from error
+        raise TrainingError(f"{option} {folder}: cannot be written: {error.strerror}") from error
 
 
 def _open_cache(config: AnyConfig) -> FeatureCache | None:

@@ -3,18 +3,24 @@
 `evaluate.py` puts these together.
 """
 
-from .evaluate import choose_level, evaluate_bundle, evaluate_examples
+from .evaluate import choose_level, evaluate_bundle, evaluate_examples, score_examples
 from .examples import find_examples
+from .material import Example, ExampleMedia, whole_face
 from .networks import open_networks
 from .robustness import CLEAN
-from .selection import Selection
+from .selection import ExampleSet, Selection
 
 __all__ = [
     "CLEAN",
+    "Example",
+    "ExampleMedia",
+    "ExampleSet",
     "Selection",
     "choose_level",
     "evaluate_bundle",
     "evaluate_examples",
     "find_examples",
     "open_networks",
+    "score_examples",
+    "whole_face",
 ]

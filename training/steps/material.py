@@ -21,6 +21,7 @@ from ..data.folds import Fold
 from ..recipe_file import Recipe
 from ..recipes import Speech, prepare_speech, split_held_out
 from .settings import make_voice_recipe
+from .work_folder import hash_content
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,21 @@ class Material:
     """Empty for synthetic noise."""
     heldout_noises: Sequence[Audio]
     """Other noises, for the folds; empty for no evaluation in noise."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all examples."""
+        faces, voices, units = self.corpus.faces, self.corpus.voices, self.corpus.units
+        parts: list[object] = []
+        if faces is not None:
+            parts += [faces.images, faces.votes, faces.labels, faces.people, faces.splits]
+            parts += [faces.recordings]
+        if voices is not None:
+            parts += [voices.audio_clips, voices.fine_labels, voices.groups, voices.people]
+            parts += [voices.splits, voices.recordings]
+        if units is not None:
+            parts += [units.values, units.emotions, units.recording_ids]
+        return hash_content(*parts)
 
     @property
     def faces(self) -> FaceExamples:

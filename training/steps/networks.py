@@ -1,14 +1,14 @@
 """The face and the voice network of a division, trained once.
 
-In: the material and a division. Out: `TrainedNetwork`; its weights, settings and learning curve stay
-in the work folder.
+In: the material and a division. Out: `TrainedNetwork`; its weights, settings and learning curve
+stay in the work folder.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from ..recipes import (
     train_voice,
 )
 from .material import Division, Material
+from .progress import Progress
 from .settings import make_face_recipe, make_voice_recipe
 from .work_folder import hash_content, hash_file, keep_result, name_result
 
@@ -51,15 +52,15 @@ class TrainedNetwork:
 
 
 def train_division(
-    material: Material, division: Division, work: Path, report: Callable[[str], None]
+    material: Material, division: Division, work: Path, progress: Progress
 ) -> dict[str, TrainedNetwork]:
     """Train the networks of a division that the recipe has, or load them: by modality."""
     networks = {}
     if material.recipe.face is not None and division.faces is not None:
-        report(f"face network, {division.name}")
+        progress.begin(f"face network, {division.name}")
         networks["face"] = get_face_network(material, division, work)
     if material.recipe.voice is not None and division.voices is not None:
-        report(f"voice network, {division.name}")
+        progress.begin(f"voice network, {division.name}")
         networks["voice"] = get_voice_network(material, division, work)
     return networks
 
