@@ -23,6 +23,7 @@ from .folder import FolderItem, load_folder
 from .images import read_image
 from .media import decode_audio, decode_frames
 from .noise import SUFFIXES, TRAINING_SOUND_FOLDS, esc_fold, is_for_training, load_noises
+from .people import list_spellings, name_actor, name_subject
 from .ravdess import (
     EMOTIONS8,
     TEST_FOLDS,
@@ -67,6 +68,7 @@ __all__ = [
     "find_voice_clips",
     "is_for_training",
     "list_audio_files",
+    "list_spellings",
     "load_action_units",
     "load_audio",
     "load_crops",
@@ -82,6 +84,8 @@ __all__ = [
     "mel_columns",
     "mel_windows",
     "move_label",
+    "name_actor",
+    "name_subject",
     "open_mel",
     "pair",
     "parse_clip",

@@ -10,7 +10,16 @@ from .bundle import (
 )
 from .face_detector import export_detector
 from .onnx import export_onnx, store_weights_as_fp16, strip_names
-from .provenance import ESC, FERPLUS, RAVDESS, describe_data_sets
+from .provenance import (
+    ESC,
+    FERPLUS,
+    RAVDESS,
+    add_people,
+    count_people,
+    describe_data_sets,
+    describe_people,
+    find_overlap,
+)
 
 __all__ = [
     "ESC",
@@ -18,10 +27,14 @@ __all__ = [
     "GOLDEN_PLACES",
     "RAVDESS",
     "FusionNetwork",
+    "add_people",
     "check_replaceable",
+    "count_people",
     "describe_data_sets",
+    "describe_people",
     "export_detector",
     "export_onnx",
+    "find_overlap",
     "finish_bundle",
     "put_in_place",
     "store_weights_as_fp16",
