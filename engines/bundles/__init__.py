@@ -4,6 +4,7 @@ from .archive import open_archive, open_bundle_source
 from .manifest import (
     DEFAULT_BUNDLE,
     Bundle,
+    check_levels,
     check_signature,
     extend_bundle,
     load_bundle,
@@ -66,6 +67,7 @@ __all__ = [
     "Selection",
     "Variant",
     "VoiceActivityEntry",
+    "check_levels",
     "check_signature",
     "choose_bundle",
     "describe_bundle",

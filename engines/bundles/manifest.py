@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,13 +137,7 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
         _require(file, holds, field, value, allowed)
 
     require(tuple(manifest.labels) == LABELS, "labels", manifest.labels, ", ".join(LABELS))
-    require(bool(manifest.levels), "levels", manifest.levels, "at least one level")
-    names = [level.name for level in manifest.levels]
-    require(len(set(names)) == len(names), "levels", names, "each name once")
-    printable = all(name and name.isprintable() for name in names)
-    require(printable, "levels", names, "printable names")
-    for level in manifest.levels:
-        _check_level(file, level)
+    check_levels(file, manifest.levels)
     known = set(manifest.models) <= set(MODALITIES) and bool(manifest.models)
     require(known, "models", sorted(manifest.models), " and/or ".join(MODALITIES))
     for name, network in manifest.networks.items():
@@ -221,6 +215,17 @@ def _check_voice_activity(file: Path, entry: VoiceActivityEntry, manifest: Manif
 def _require(file: Path, holds: bool, field: str, value: object, allowed: str) -> None:
     if not holds:
         raise BundleError(f"{file}: {field} is {value!r}, allowed: {allowed}")
+
+
+def check_levels(file: Path, levels: Sequence[Level]) -> None:
+    """Check the quality levels of a bundle; `file` names it in a BundleError."""
+    _require(file, bool(levels), "levels", list(levels), "at least one level")
+    names = [level.name for level in levels]
+    _require(file, len(set(names)) == len(names), "levels", names, "each name once")
+    printable = all(name and name.isprintable() for name in names)
+    _require(file, printable, "levels", names, "printable names")
+    for level in levels:
+        _check_level(file, level)
 
 
 def _check_level(file: Path, level: Level) -> None:

@@ -5,8 +5,10 @@ FER+ faces, RAVDESS recordings and videos, their action units, noise, and folder
 
 from .action_units import ActionUnits, load_action_units, pair
 from .cache import FeatureCache
+from .corpus import list_corpus, load_corpus
 from .crops import CropSet, load_crops
 from .espeak import HELD_OUT_LANGUAGES, LANGUAGES, synthesise_speech
+from .examples import Corpus, FaceExamples, VoiceExamples, select_fold
 from .face_labels import Teacher, load_people, load_pictures, load_tight_faces
 from .face_pictures import (
     LABEL_SIZE,
@@ -20,7 +22,9 @@ from .face_pictures import (
 from .faces import load_face_zip, read_faces
 from .ferplus import FaceSet, load_ferplus
 from .folder import FolderItem, load_folder
+from .folds import Fold, make_folds
 from .images import read_image
+from .label_names import LabelNames
 from .media import decode_audio, decode_frames
 from .noise import SUFFIXES, TRAINING_SOUND_FOLDS, esc_fold, is_for_training, load_noises
 from .people import list_spellings, name_actor, name_subject
@@ -49,16 +53,21 @@ __all__ = [
     "WINDOW_EVERY_S",
     "ActionUnits",
     "Clip",
+    "Corpus",
     "CropSet",
+    "FaceExamples",
     "FacePicture",
     "FaceSet",
     "FeatureCache",
+    "Fold",
     "FolderItem",
     "Gray",
+    "LabelNames",
     "Labels",
     "SpeechClip",
     "SpeechTeacher",
     "Teacher",
+    "VoiceExamples",
     "VoiceSet",
     "cut_picture",
     "decode_audio",
@@ -68,9 +77,11 @@ __all__ = [
     "find_voice_clips",
     "is_for_training",
     "list_audio_files",
+    "list_corpus",
     "list_spellings",
     "load_action_units",
     "load_audio",
+    "load_corpus",
     "load_crops",
     "load_face_zip",
     "load_ferplus",
@@ -80,6 +91,7 @@ __all__ = [
     "load_pictures",
     "load_tight_faces",
     "load_voices",
+    "make_folds",
     "mark_speech",
     "mel_columns",
     "mel_windows",
@@ -92,6 +104,7 @@ __all__ = [
     "read_faces",
     "read_image",
     "remove_speech",
+    "select_fold",
     "split_actors",
     "synthesise_speech",
     "warp_picture",
