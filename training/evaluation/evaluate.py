@@ -21,6 +21,7 @@ from ..errors import DatasetError
 from ..metrics import bootstrap_accuracy, score, score_groups, score_subjects
 from .acoustics import AcousticConditions, load_acoustic_conditions
 from .examples import find_examples
+from .known_people import note_people
 from .material import Example, ExampleMedia
 from .networks import BATCH_SIZE, Networks, open_networks
 from .robustness import CLEAN, Condition, evaluate_noise, list_conditions
@@ -139,7 +140,7 @@ def score_examples(
         "engines": engine_names,
         "precisions": precisions,
         "protocol": chosen.protocol,
-        "notes": [*_note_training_subjects(bundle, chosen.modality, metrics)],
+        "notes": note_people(bundle.manifest, chosen.modality, results[0].examples),
         **(
             {}
             if robustness is None
@@ -235,22 +236,3 @@ def _list_rows(
             }
         )
     return rows
-
-
-def _note_training_subjects(bundle: Bundle, modality: str, metrics: dict[str, Any]) -> list[str]:
-    """Yield a warning when the bundle's provenance lists people it is scored on."""
-    names = bundle.manifest.networks if modality == FUSION else (modality,)
-    trained: set[str] = set()
-    for name in names:
-        origin = bundle.manifest.provenance.get(name)
-        actors = origin.get("actors") if isinstance(origin, dict) else None
-        trained |= {str(actor) for actor in actors} if isinstance(actors, list) else set()
-    seen = sorted(trained & set(metrics["subjects"]), key=lambda name: (len(name), name))
-    if not seen:
-        return []
-    note = (
-        f"The bundle was trained on {len(seen)} of the {len(metrics['subjects'])} people scored"
-        f" here ({', '.join(seen)}): these metrics do not show how it does on others."
-    )
-    log.warning("%s", note)
-    return [note]

@@ -216,9 +216,7 @@ def _draw(num: int, rng: np.random.Generator) -> NDArray[np.intp]:
     return np.sort(rng.permutation(num)[:NUM_REAL])
 
 
-def _draw_windows(
-    material: Material, rng: np.random.Generator
-) -> dict[str, NDArray[np.float32]]:
+def _draw_windows(material: Material, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
     clips = [material.voices.audio_clips[i] for i in _draw(len(material.voices.labels), rng)]
     mel = open_mel(material.recipe.mel)
     pairs = [mel_windows(audio, [len(audio)], mel) for audio in clips]

@@ -22,8 +22,8 @@ from ..export import copy_bundle
 from ..launch import check_writable
 from ..recipe_file import Recipe, dump_recipe
 from .bundling import choose, export_draft, finish_draft, score_draft
-from .fusing import TrainedFusion, get_fusion
-from .judging import Judgement, judge_division
+from .fusing import get_fusion
+from .judging import judge_division
 from .material import SHIPS, Division, Material, list_divisions, prepare_material
 from .networks import TrainedNetwork, train_division
 from .progress import Progress
