@@ -17,6 +17,8 @@ ModelT = TypeVar("ModelT", bound="nn.Module")
 
 NETWORKS = (*MODALITIES, FUSION)
 FUSIONS = ("attention", "channel")
+ABSTAIN_BELOW = 0.3
+"""Twice the confidence of chance, with seven labels."""
 
 
 def named_temperature(text: str) -> tuple[str, float]:
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         raise CheckpointError("--fusion needs two networks: give --face and --voice as well")
     from ...kernels.spec import ImageSpec, MelSpec
     from ..export.bundle import FusionNetwork, write_bundle
-    from ..recipes.default import ABSTAIN_BELOW, LEVELS
+    from ..recipe_file import LEVELS
 
     temperatures = {**dict.fromkeys(given, 1.0), **dict(args.temperature)}
     models: dict[str, nn.Module] = {}

@@ -27,6 +27,7 @@ from .images import read_image
 from .label_names import LabelNames
 from .media import decode_audio, decode_frames
 from .noise import SUFFIXES, TRAINING_SOUND_FOLDS, esc_fold, is_for_training, load_noises
+from .people import list_spellings, name_actor, name_subject
 from .ravdess import (
     EMOTION_GROUPS,
     EMOTIONS8,
@@ -82,6 +83,7 @@ __all__ = [
     "is_for_training",
     "list_audio_files",
     "list_corpus",
+    "list_spellings",
     "load_action_units",
     "load_audio",
     "load_corpus",
@@ -99,6 +101,8 @@ __all__ = [
     "mel_columns",
     "mel_windows",
     "move_label",
+    "name_actor",
+    "name_subject",
     "open_mel",
     "pair",
     "parse_clip",

@@ -15,7 +15,16 @@ import numpy as np
 
 from ...engines.bundles import FUSION, Bundle
 from ...engines.face_detector import Detector, open_detector
-from ..data import OPTIONAL_VOTES, VOTES, FaceSet, FolderItem, LabelNames, load_ferplus, load_folder
+from ..data import (
+    OPTIONAL_VOTES,
+    VOTES,
+    FaceSet,
+    FolderItem,
+    LabelNames,
+    load_ferplus,
+    load_folder,
+    name_subject,
+)
 from ..errors import DatasetError
 from .loading import load_audio, load_image, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face
@@ -101,6 +110,7 @@ def find_files(selection: Selection, bundle: Bundle) -> ExampleSet:
             names.labels.index(item.label),
             item.subject,
             partial(_load_item, item, modality, detector, bundle),
+            person=name_subject(selection.root, item.subject),
         )
         for item in by_modality[modality]
     ]

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from ...engines.bundles import FUSION, Bundle
 from ...engines.face_detector import open_detector
-from ..data import Clip, LabelNames, find_video_clips, find_voice_clips, load_face_zip, parse_clip
+from ..data import (
+    Clip,
+    LabelNames,
+    find_video_clips,
+    find_voice_clips,
+    load_face_zip,
+    name_actor,
+    parse_clip,
+)
 from ..errors import DatasetError
 from .loading import FACE_EVERY_S, load_audio, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face
@@ -137,6 +145,7 @@ def _describe(clip: Clip, names: LabelNames, load: Callable[[], ExampleMedia]) -
             "statement": str(clip.statement),
             "acted emotion": clip.emotion,
         },
+        name_actor(clip.actor),
     )
 
 
