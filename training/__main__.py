@@ -16,6 +16,7 @@ from .commands import (
     export,
     face_detector,
     models,
+    new,
     prepare,
     train,
     tune,
@@ -24,6 +25,7 @@ from .commands import (
 from .errors import DatasetError, TrainingError
 
 COMMANDS = (
+    new,
     prepare,
     train,
     tune,
