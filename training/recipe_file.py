@@ -8,6 +8,7 @@ with the splits of the data instead of folds. Relative paths are relative to the
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,13 @@ import yaml
 from msgspec import Meta
 
 from ..engines.bundles import LABELS, BundleError, Level, check_levels
-from ..engines.config_file import ConfigError, Section, explain_problem, read_config_file
+from ..engines.config_file import (
+    ConfigError,
+    Section,
+    apply_override,
+    explain_problem,
+    read_config_file,
+)
 from ..kernels.spec import ImageSpec, MelSpec
 from .config import (
     Count,
@@ -122,6 +129,10 @@ class FusionSection(Section, frozen=True):
     learning: FusionOptimizer = FusionOptimizer()
     num_epochs: Count = 40
     modality_dropout: Annotated[float, Meta(ge=0, le=0.5)] = 0.15
+    face_doubt: Annotated[float, Meta(ge=0.1, le=10)] | None = None
+    """Factor of the face's temperature when a voice is present (attention). A talking face looks
+    neutral most of the time. None for 3 where the faces of the training are pictures, 1 where they
+    are frames of films of talking people."""
 
 
 class Recipe(Section, frozen=True, kw_only=True):
@@ -145,6 +156,9 @@ class Recipe(Section, frozen=True, kw_only=True):
     """None for the average of both modalities."""
     precision: tuple[Literal["int8"], ...] = ("int8",)
     """Variants of the networks beside FP32."""
+    abstain_below: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    """Confidence below which there is no label. None for the one below which 2 % of the right
+    answers about the validation people are."""
     seeds: Seeds = 1
     """Repetitions of each fold."""
     out: Text = "bundle"
@@ -175,6 +189,8 @@ COMMENTS = {
     "merge them.",
     "fusion": "attention, channel, or null for the average of face and voice.",
     "precision": "Variants beside FP32: [int8] or [].",
+    "abstain_below": "Confidence below which there is no label; null to choose it on the validation"
+    "\npeople.",
     "seeds": "Repetitions of each fold.",
     "out": "The bundle. Relative paths are relative to this file.",
     "work": "What the steps leave for each other; may be deleted at any time.",
@@ -182,10 +198,12 @@ COMMENTS = {
 """A comment for each key of the file."""
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe, and join its paths with the folder of the file. Raises ConfigError,
-    also for data that is missing."""
+def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe, overridden by `settings` ("a.b=value", the value in YAML), and join
+    its paths with the folder of the file. Raises ConfigError, also for data that is missing."""
     tree = read_config_file(path)
+    for setting in settings:
+        apply_override(tree, setting)
     for key in ("face", "voice", "fusion"):
         if tree.get(key) == "":  # `face:` without a value is YAML's null
             tree[key] = "null"

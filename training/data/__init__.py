@@ -27,7 +27,9 @@ from .images import read_image
 from .label_names import LabelNames
 from .media import decode_audio, decode_frames
 from .noise import SUFFIXES, TRAINING_SOUND_FOLDS, esc_fold, is_for_training, load_noises
+from .people import list_spellings, name_actor, name_subject
 from .ravdess import (
+    EMOTION_GROUPS,
     EMOTIONS8,
     TEST_FOLDS,
     Clip,
@@ -43,6 +45,7 @@ from .windows import WINDOW_EVERY_S, mel_columns, mel_windows, open_mel, window_
 
 __all__ = [
     "EMOTIONS8",
+    "EMOTION_GROUPS",
     "HELD_OUT_LANGUAGES",
     "LABEL_SIZE",
     "LANGUAGES",
@@ -78,6 +81,7 @@ __all__ = [
     "is_for_training",
     "list_audio_files",
     "list_corpus",
+    "list_spellings",
     "load_action_units",
     "load_audio",
     "load_corpus",
@@ -95,6 +99,8 @@ __all__ = [
     "mel_columns",
     "mel_windows",
     "move_label",
+    "name_actor",
+    "name_subject",
     "open_mel",
     "pair",
     "parse_clip",

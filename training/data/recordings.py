@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DatasetError
-from .folds import RAVDESS, name_actor, split_of_actor
+from .folds import RAVDESS, split_of_actor
 from .label_names import LabelNames
 from .media_files import Listing, MediaFile
+from .people import name_actor
 from .ravdess import EMOTIONS8, Clip, find_video_clips, find_voice_clips
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...engines.bundles import FUSION, LABELS, Bundle
 from ...engines.face_detector import Detector, open_detector
-from ..data import FaceSet, FolderItem, load_ferplus, load_folder
+from ..data import FaceSet, FolderItem, load_ferplus, load_folder, name_subject
 from ..errors import DatasetError
 from .loading import load_audio, load_image, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face
@@ -86,6 +86,7 @@ def find_files(selection: Selection, bundle: Bundle) -> ExampleSet:
             LABELS.index(item.label),
             item.subject,
             partial(_load_item, item, modality, detector, bundle),
+            person=name_subject(selection.root, item.subject),
         )
         for item in by_modality[modality]
     ]

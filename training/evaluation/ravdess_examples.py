@@ -11,7 +11,14 @@ from pathlib import Path
 
 from ...engines.bundles import FUSION, LABELS, Bundle
 from ...engines.face_detector import open_detector
-from ..data import Clip, find_video_clips, find_voice_clips, load_face_zip, parse_clip
+from ..data import (
+    Clip,
+    find_video_clips,
+    find_voice_clips,
+    load_face_zip,
+    name_actor,
+    parse_clip,
+)
 from ..errors import DatasetError
 from .loading import FACE_EVERY_S, load_audio, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face
@@ -108,6 +115,7 @@ def _describe(clip: Clip, load: Callable[[], ExampleMedia]) -> Example:
             "statement": str(clip.statement),
             "acted emotion": clip.emotion,
         },
+        name_actor(clip.actor),
     )
 
 
