@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from ...engines.bundles import FUSION, LABELS, Bundle
+from ...engines.bundles import FUSION, Bundle
 from ...engines.face_detector import Detector, open_detector
 from ..data import FaceSet, FolderItem, load_ferplus, load_folder, name_subject
 from ..errors import DatasetError
@@ -47,7 +47,7 @@ def find_examples(selection: Selection, bundle: Bundle) -> ExampleSet:
 def find_faces(selection: Selection, bundle: Bundle) -> ExampleSet:
     """Return the faces of FER+ on whose label most voters agreed. The image is the face, edge to
     edge."""
-    faces = load_ferplus(selection.root, selection.split)
+    faces = load_ferplus(selection.root, selection.split, names=selection.names(bundle))
     agreed = np.flatnonzero(faces.labels >= 0)
     if not len(agreed):
         raise DatasetError(f"{selection.root}: voters agreed on no face of {selection.split}")
@@ -73,7 +73,8 @@ def _load_face(faces: FaceSet, index: int) -> ExampleMedia:
 def find_files(selection: Selection, bundle: Bundle) -> ExampleSet:
     """Return the examples of a folder with a manifest: images have a face, recordings a voice,
     videos both."""
-    items = load_folder(selection.root, selection.split)
+    names = selection.names(bundle)
+    items = load_folder(selection.root, selection.split, names)
     by_modality: dict[str, list[FolderItem]] = defaultdict(list)
     for item in items:
         for modality in MODALITIES_OF_KIND[item.kind]:
@@ -83,7 +84,7 @@ def find_files(selection: Selection, bundle: Bundle) -> ExampleSet:
     examples = [
         Example(
             str(item.path),
-            LABELS.index(item.label),
+            names.labels.index(item.label),
             item.subject,
             partial(_load_item, item, modality, detector, bundle),
             person=name_subject(selection.root, item.subject),
