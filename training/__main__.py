@@ -16,6 +16,7 @@ from .commands import (
     export,
     face_detector,
     models,
+    new,
     prepare,
     toy,
     train,
@@ -25,6 +26,7 @@ from .commands import (
 from .errors import DatasetError, TrainingError
 
 COMMANDS = (
+    new,
     toy,
     all_steps,
     prepare,
