@@ -122,6 +122,10 @@ class FusionSection(Section, frozen=True):
     learning: FusionOptimizer = FusionOptimizer()
     num_epochs: Count = 40
     modality_dropout: Annotated[float, Meta(ge=0, le=0.5)] = 0.15
+    face_doubt: Annotated[float, Meta(ge=0.1, le=10)] | None = None
+    """Factor of the face's temperature when a voice is present (attention). A talking face looks
+    neutral most of the time. None for 3 where the faces of the training are pictures, 1 where they
+    are frames of films of talking people."""
 
 
 class Recipe(Section, frozen=True, kw_only=True):
@@ -145,6 +149,9 @@ class Recipe(Section, frozen=True, kw_only=True):
     """None for the average of both modalities."""
     precision: tuple[Literal["int8"], ...] = ("int8",)
     """Variants of the networks beside FP32."""
+    abstain_below: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    """Confidence below which there is no label. None for the one below which 2 % of the right
+    answers about the validation people are."""
     seeds: Seeds = 1
     """Repetitions of each fold."""
     out: Text = "bundle"
@@ -175,6 +182,8 @@ COMMENTS = {
     "merge them.",
     "fusion": "attention, channel, or null for the average of face and voice.",
     "precision": "Variants beside FP32: [int8] or [].",
+    "abstain_below": "Confidence below which there is no label; null to choose it on the validation"
+    "\npeople.",
     "seeds": "Repetitions of each fold.",
     "out": "The bundle. Relative paths are relative to this file.",
     "work": "What the steps leave for each other; may be deleted at any time.",

@@ -11,6 +11,7 @@ from .manifest import (
     write_manifest,
 )
 from .schema import (
+    ALLOWED_LABELS,
     EMBEDDING_SIZE,
     FUSION,
     LABELS,
@@ -31,6 +32,7 @@ from .schema import (
     ModelEntry,
     Variant,
     VoiceActivityEntry,
+    are_labels,
 )
 from .selection import MAX_FAILED_STARTS, SHIPPED, SYSTEM_STATE, Selection, find_state_folder
 from .signature import PublicKey, load_private_key, load_public_key
@@ -38,6 +40,7 @@ from .startup import BundleChoice, choose_bundle, describe_bundle
 from .store import BundleStore
 
 __all__ = [
+    "ALLOWED_LABELS",
     "DEFAULT_BUNDLE",
     "EMBEDDING_SIZE",
     "FUSION",
@@ -67,6 +70,7 @@ __all__ = [
     "Selection",
     "Variant",
     "VoiceActivityEntry",
+    "are_labels",
     "check_levels",
     "check_signature",
     "choose_bundle",

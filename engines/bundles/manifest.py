@@ -18,8 +18,8 @@ import msgspec
 
 from ...kernels.spec import MAX_FACE_PX, MIN_FACE_PX
 from .schema import (
+    ALLOWED_LABELS,
     FUSION,
-    LABELS,
     MANIFEST,
     MAX_FACES,
     MAX_FUSION_FACES,
@@ -39,6 +39,7 @@ from .schema import (
     Manifest,
     ModelEntry,
     VoiceActivityEntry,
+    are_labels,
 )
 from .signature import SIGNATURE_BYTES, PublicKey
 
@@ -136,7 +137,7 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
     def require(holds: bool, field: str, value: object, allowed: str) -> None:
         _require(file, holds, field, value, allowed)
 
-    require(tuple(manifest.labels) == LABELS, "labels", manifest.labels, ", ".join(LABELS))
+    require(are_labels(manifest.labels), "labels", manifest.labels, ALLOWED_LABELS)
     check_levels(file, manifest.levels)
     known = set(manifest.models) <= set(MODALITIES) and bool(manifest.models)
     require(known, "models", sorted(manifest.models), " and/or ".join(MODALITIES))
@@ -171,7 +172,7 @@ def _check_network(
     temperature = network.temperature
     in_range = MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE
     require(in_range, "temperature", temperature, f"{MIN_TEMPERATURE} to {MAX_TEMPERATURE}")
-    require_golden("golden_logits", network.golden_logits, len(LABELS))
+    require_golden("golden_logits", network.golden_logits, len(manifest.labels))
     if isinstance(network, FusionEntry):
         count = network.num_faces
         require(1 <= count <= MAX_FUSION_FACES, "num_faces", count, f"1 to {MAX_FUSION_FACES}")
@@ -184,7 +185,7 @@ def _check_network(
         field = f"variants.{precision}"
         listed = variant.file in manifest.files
         require(listed, f"{field}.file", variant.file, "a name under files")
-        require_golden(f"{field}.golden_logits", variant.golden_logits, len(LABELS))
+        require_golden(f"{field}.golden_logits", variant.golden_logits, len(manifest.labels))
 
 
 def _check_face_detector(file: Path, entry: FaceDetectorEntry, manifest: Manifest) -> None:

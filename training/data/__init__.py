@@ -29,6 +29,7 @@ from .media import decode_audio, decode_frames
 from .noise import SUFFIXES, TRAINING_SOUND_FOLDS, esc_fold, is_for_training, load_noises
 from .people import list_spellings, name_actor, name_subject
 from .ravdess import (
+    EMOTION_GROUPS,
     EMOTIONS8,
     TEST_FOLDS,
     Clip,
@@ -44,6 +45,7 @@ from .windows import WINDOW_EVERY_S, mel_columns, mel_windows, open_mel, window_
 
 __all__ = [
     "EMOTIONS8",
+    "EMOTION_GROUPS",
     "HELD_OUT_LANGUAGES",
     "LABEL_SIZE",
     "LANGUAGES",

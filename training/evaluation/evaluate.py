@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ...engines.bundles import FUSION, LABELS, Bundle, Level
+from ...engines.bundles import FUSION, Bundle, Level
 from ..errors import DatasetError
 from ..metrics import bootstrap_accuracy, score, score_groups, score_subjects
 from .acoustics import AcousticConditions, load_acoustic_conditions
@@ -56,13 +56,13 @@ class ConditionResult:
             self.probabilities.append(probabilities)
             self.examples.append(example)
 
-    def score(self) -> dict[str, Any]:
+    def score(self, labels: Sequence[str]) -> dict[str, Any]:
         """Compute the metrics; at least one example is needed."""
         probabilities = np.stack(self.probabilities)
         targets = np.array([example.label for example in self.examples])
         subjects = [example.subject for example in self.examples]
         return {
-            **score(probabilities, targets, LABELS),
+            **score(probabilities, targets, labels),
             **score_subjects(probabilities, targets, subjects),
             **score_groups(probabilities, targets, [example.groups for example in self.examples]),
             **bootstrap_accuracy(probabilities, targets, subjects),
@@ -88,9 +88,25 @@ def evaluate_bundle(
     has "robustness", `SUMMARY_METRICS` under each condition with "clean" first, and "noise_only",
     see `evaluate_noise`. Raises DatasetError.
     """
-    chosen_level = choose_level(bundle, level)
+    choose_level(bundle, level)  # an unknown one is named before the examples are searched for
     selection = Selection(dataset, root, split, actors, modality, yunet)
     chosen = find_examples(selection, bundle)
+    figures = score_examples(bundle, chosen, level, engine, robustness, precision)
+    return {**figures, "dataset": dataset}
+
+
+def score_examples(
+    bundle: Bundle,
+    chosen: ExampleSet,
+    level: str = "",
+    engine: str = "auto",
+    robustness: RobustnessOptions | None = None,
+    precision: str = "auto",
+) -> dict[str, Any]:
+    """Return what `evaluate_bundle` does, for examples that have been found. Raises
+    DatasetError."""
+    chosen_level = choose_level(bundle, level)
+    labels = bundle.manifest.labels
     sample_rate_hz = bundle.manifest.mel.sample_rate_hz
     conditions, acoustics = [CLEAN], None
     if robustness is not None:
@@ -106,15 +122,14 @@ def evaluate_bundle(
         precisions = {name: opened.precision for name, opened in networks.engines.items()}
     num_skipped = len(chosen.examples) - len(results[0].examples)
     if not results[0].examples:
-        raise DatasetError(f"{root}: no face or voice in all {num_skipped} examples")
-    metrics = results[0].score()
+        raise DatasetError(f"no face or voice in all {num_skipped} examples: {chosen.protocol}")
+    metrics = results[0].score(labels)
     per_class = metrics["per_class"].items()
     absent = [label for label, values in per_class if not values["support"]]
     if absent:
-        log.warning("%s: no example of %s: left out of the means", root, ", ".join(absent))
+        log.warning("no example of %s: left out of the means", ", ".join(absent))
     return {
         **metrics,
-        "dataset": dataset,
         "modality": chosen.modality,
         **chosen.scope,
         "level": chosen_level.name,
@@ -129,7 +144,7 @@ def evaluate_bundle(
         **(
             {}
             if robustness is None
-            else {"robustness": _list_rows(conditions, results), **noise_only}
+            else {"robustness": _list_rows(conditions, results, labels), **noise_only}
         ),
     }
 
@@ -204,14 +219,14 @@ def _evaluate_noise_only(
 
 
 def _list_rows(
-    conditions: Sequence[Condition], results: Sequence[ConditionResult]
+    conditions: Sequence[Condition], results: Sequence[ConditionResult], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
     rows = []
     for condition, result in zip(conditions, results, strict=True):
         if not result.examples:
             log.warning("%s %g: no example left", condition.name, condition.strength)
             continue
-        metrics = result.score()
+        metrics = result.score(labels)
         rows.append(
             {
                 "condition": condition.name,

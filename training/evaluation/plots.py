@@ -7,7 +7,7 @@ also gets lighter in grey print.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ MAX_NAME = 18
 Metrics = Mapping[str, Any]
 
 
-def plot_all(metrics: Metrics) -> dict[str, bytes]:
-    """Return PNG files by name without suffix. Plots without metrics are left out."""
+def plot_all(metrics: Metrics, names: Collection[str] = ()) -> dict[str, bytes]:
+    """Return PNG files by name without suffix: all, or those of `names`. Plots without metrics are
+    left out."""
     plots: dict[str, tuple[bool, Callable[[Metrics], Figure]]] = {
         "confusion": (True, plot_confusion),
         "recall": (True, plot_recall),
@@ -38,10 +39,14 @@ def plot_all(metrics: Metrics) -> dict[str, bytes]:
         f"{metrics['modality']} on {metrics['dataset']}, n {metrics['n']};"
         f" bundle {metrics['bundle_name']} {metrics['bundle'][:12]}"
     )
-    return {name: _encode(draw(metrics), caption) for name, (shown, draw) in plots.items() if shown}
+    return {
+        name: encode_figure(draw(metrics), caption)
+        for name, (shown, draw) in plots.items()
+        if shown and (not names or name in names)
+    }
 
 
-def _encode(figure: Figure, caption: str) -> bytes:
+def encode_figure(figure: Figure, caption: str) -> bytes:
     """Return a PNG file. Its `caption` describes it where it stands alone."""
     figure.suptitle(caption, fontsize=8, color=GREY)
     file = io.BytesIO()
@@ -211,3 +216,26 @@ def plot_robustness(metrics: Metrics) -> Figure:
 def _put_legend_below(figure: Figure, axes: Any, num_columns: int) -> None:
     """Place the legend outside, where it covers no bar."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=num_columns)
+
+
+def plot_curves(networks: Sequence[tuple[str, Metrics]]) -> Figure:
+    """Plot loss and validation accuracy over the epochs of each network: (name, {"loss": …,
+    "validation": …})."""
+    num_columns = min(3, len(networks))
+    num_rows = -(-len(networks) // num_columns)
+    figure = Figure(figsize=(4.0 * num_columns, 0.6 + 2.8 * num_rows), layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, squeeze=False)
+    for axes in grid.flat[len(networks) :]:
+        axes.set_visible(False)
+    for axes, (name, curves) in zip(grid.flat, networks, strict=False):
+        epochs = range(1, len(curves["loss"]) + 1)
+        axes.plot(epochs, curves["loss"], "-", color=BLUE, label="loss")
+        axes.set(title=name, xlabel="epoch", ylabel="loss", ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        scores = [(n, 100 * one) for n, one in enumerate(curves["validation"], 1) if one is not None]
+        if scores:
+            right = axes.twinx()
+            right.plot(*zip(*scores, strict=True), "--", color=ORANGE)
+            right.set(ylabel="validation accuracy, % (dashed)", ylim=(0, 102))
+            right.yaxis.label.set_color(ORANGE)
+    return figure

@@ -14,21 +14,25 @@ from .provenance import (
     ESC,
     FERPLUS,
     RAVDESS,
+    DataSet,
     add_people,
     count_people,
     describe_data_sets,
     describe_people,
     find_overlap,
 )
+from .rewrite import copy_bundle, rewrite_bundle
 
 __all__ = [
     "ESC",
     "FERPLUS",
     "GOLDEN_PLACES",
     "RAVDESS",
+    "DataSet",
     "FusionNetwork",
     "add_people",
     "check_replaceable",
+    "copy_bundle",
     "count_people",
     "describe_data_sets",
     "describe_people",
@@ -37,6 +41,7 @@ __all__ = [
     "find_overlap",
     "finish_bundle",
     "put_in_place",
+    "rewrite_bundle",
     "store_weights_as_fp16",
     "strip_names",
     "write_bundle",

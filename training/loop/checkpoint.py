@@ -95,6 +95,13 @@ def load_checkpoint(path: Path, run: Mapping[str, str]) -> dict[str, Any]:
     return state
 
 
+def read_curves(path: Path) -> dict[str, list[float | None]]:
+    """Return the loss and the validation score of each epoch of a checkpoint. Raises
+    CheckpointError."""
+    state = _read(path)
+    return {"loss": state.get("losses", []), "validation": state.get("scores", [])}
+
+
 def load_weights(path: Path, model: nn.Module) -> None:
     """Load the weights of `path` into `model`: a state dictionary, or the averaged weights of a
     checkpoint. Raises CheckpointError when they do not fit."""

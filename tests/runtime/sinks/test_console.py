@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.runtime.messages import Estimate, SinkClosed
 from emotion_edge.runtime.sinks.console import NOTICE, ConsoleSink, draw_estimate
 

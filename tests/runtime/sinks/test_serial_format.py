@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.sinks.serial_format import encode_frame, encode_line, stuff_bytes
 

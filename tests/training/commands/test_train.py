@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.training.__main__ import main
 from emotion_edge.training.commands.train import read_config
 from emotion_edge.training.config import load_config

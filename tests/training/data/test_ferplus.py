@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.training.data.ferplus import (
     VOTES,
     label_from_votes,

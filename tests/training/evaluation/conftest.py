@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.engines.bundles.manifest import (
-    LABELS,
     Bundle,
     FusionEntry,
     Level,

@@ -11,7 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundles.manifest import LABELS, Bundle, load_bundle, write_manifest
+from emotion_edge.engines.bundles import LABELS
+from emotion_edge.engines.bundles.manifest import Bundle, load_bundle, write_manifest
 from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.evaluation.evaluate import RobustnessOptions, evaluate_bundle
 from emotion_edge.training.export import describe_people

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.bundles.manifest import LABELS, Bundle
+from emotion_edge.engines.bundles import LABELS
+from emotion_edge.engines.bundles.manifest import Bundle
 from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.evaluation.examples import find_examples
 from emotion_edge.training.evaluation.material import Example
