@@ -11,11 +11,13 @@ from ..engines.bundles import BundleError
 from ..engines.config_file import ConfigError
 from .command_line import run_command_line
 from .commands import (
+    all_steps,
     evaluate,
     export,
     face_detector,
     models,
     prepare,
+    toy,
     train,
     tune,
     voice_activity,
@@ -23,6 +25,8 @@ from .commands import (
 from .errors import DatasetError, TrainingError
 
 COMMANDS = (
+    toy,
+    all_steps,
     prepare,
     train,
     tune,

@@ -30,6 +30,7 @@ from .data import (
     FaceSet,
     FeatureCache,
     find_voice_clips,
+    hold_out,
     load_ferplus,
     load_noises,
     load_voices,
@@ -57,7 +58,6 @@ from .recipes import (
     VoiceRecipe,
     held_out_accuracy,
     prepare_speech,
-    split_held_out,
     train_face,
     train_fusion,
     train_voice,
@@ -263,7 +263,7 @@ def train_network(
     model: nn.Module
     if isinstance(config, FaceConfig) and isinstance(data, FaceSet):
         recipe = face_recipe(config)
-        parts = split_held_out(len(data.labels), recipe.seed)
+        parts = hold_out(len(data.labels), recipe.seed)
         model = train_face(data, parts, out, recipe, ImageSpec(), options)
         # The weights have changed since the last epoch's score: see `train_face`.
         scores = [held_out_accuracy(model, data, parts[1], recipe, ImageSpec())]

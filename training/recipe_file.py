@@ -8,6 +8,7 @@ with the splits of the data instead of folds. Relative paths are relative to the
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,13 @@ import yaml
 from msgspec import Meta
 
 from ..engines.bundles import LABELS, BundleError, Level, check_levels
-from ..engines.config_file import ConfigError, Section, explain_problem, read_config_file
+from ..engines.config_file import (
+    ConfigError,
+    Section,
+    apply_override,
+    explain_problem,
+    read_config_file,
+)
 from ..kernels.spec import ImageSpec, MelSpec
 from .config import (
     Count,
@@ -191,10 +198,12 @@ COMMENTS = {
 """A comment for each key of the file."""
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe, and join its paths with the folder of the file. Raises ConfigError,
-    also for data that is missing."""
+def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe, overridden by `settings` ("a.b=value", the value in YAML), and join
+    its paths with the folder of the file. Raises ConfigError, also for data that is missing."""
     tree = read_config_file(path)
+    for setting in settings:
+        apply_override(tree, setting)
     for key in ("face", "voice", "fusion"):
         if tree.get(key) == "":  # `face:` without a value is YAML's null
             tree[key] = "null"

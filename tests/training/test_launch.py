@@ -23,7 +23,7 @@ from emotion_edge.training.config import (
     list_presets,
     load_config,
 )
-from emotion_edge.training.data.ferplus import FaceSet
+from emotion_edge.training.data.ferplus import FaceSet, hold_out
 from emotion_edge.training.data.ravdess import EMOTIONS8
 from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.launch import (
@@ -45,7 +45,6 @@ from emotion_edge.training.recipes.face import (
     Round,
     face_logits,
     held_out_accuracy,
-    split_held_out,
 )
 from emotion_edge.training.recipes.fusion import FusionRecipe, Pairs
 from emotion_edge.training.recipes.voice import Speech, VoiceRecipe
@@ -175,7 +174,7 @@ def test_face_score_is_that_of_the_weights(tmp_path: Path) -> None:
     trained = train_network(config, faces)
     recipe = face_recipe(config)
     assert isinstance(trained.model, FaceNet)
-    _, held_out = split_held_out(len(faces.labels), recipe.seed)
+    _, held_out = hold_out(len(faces.labels), recipe.seed)
     assert trained.score == held_out_accuracy(trained.model, faces, held_out, recipe, ImageSpec())
     logits = face_logits(trained.model, images[held_out], 32, ImageSpec())
     assert trained.score == (logits.argmax(axis=1) == labels[held_out]).mean()

@@ -20,7 +20,7 @@ from .face_pictures import (
     warp_picture,
 )
 from .faces import load_face_zip, read_faces
-from .ferplus import FaceSet, load_ferplus
+from .ferplus import FaceSet, hold_out, load_ferplus
 from .folder import FolderItem, load_folder
 from .folds import Fold, make_folds
 from .images import read_image
@@ -77,6 +77,7 @@ __all__ = [
     "esc_fold",
     "find_video_clips",
     "find_voice_clips",
+    "hold_out",
     "is_for_training",
     "list_audio_files",
     "list_corpus",

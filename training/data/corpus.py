@@ -6,58 +6,78 @@ anything is trained.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ...engines.face_detector import open_detector
 from ..errors import DatasetError
 from ..recipe_file import DataSection, Recipe
+from .action_units import ActionUnits, find_unit_table, load_action_units
 from .cache import FeatureCache
+from .corpus_checks import Roll, check_people, check_roll
 from .crops import image_recipe, video_recipe
 from .examples import Corpus, FaceExamples, VoiceExamples, select_fold
+from .ferplus import hold_out, load_ferplus
+from .ferplus_files import has_split
+from .folds import Fold, make_folds
 from .label_names import LabelNames
 from .media_files import Listing, MediaFile, decode_files, list_folder
-from .ravdess import EMOTIONS8
-from .voices import audio_recipe, to_float_audio
+from .merging import Pixels, make_faces, make_voices, merge_faces
+from .recordings import list_ravdess
+from .voices import audio_recipe
 
 __all__ = ["Corpus", "FaceExamples", "VoiceExamples", "list_corpus", "load_corpus", "select_fold"]
 
-log = logging.getLogger(__name__)
+FACE_SEED = 0
+"""Of the choice of the faces that FER+ holds out, the same for all runs."""
 
 
 def load_corpus(recipe: Recipe, cache: FeatureCache | None) -> Corpus:
-    """Load all data sets of a recipe. Raises DatasetError."""
+    """Load all data sets of a recipe. Raises DatasetError, also for people or content in two
+    splits, and for labels or people that are missing.
+
+    Files are listed and checked first, so that a mistake is named before hours of decoding.
+    """
     listing = list_corpus(recipe)
     skipped = list(listing.skipped)
-    faces, voices = None, None
-    num_files = len(listing.faces) * bool(recipe.face) + len(listing.voices) * bool(recipe.voice)
-    with tqdm(total=num_files, unit="file", leave=False, disable=None) as progress:
-        if recipe.voice is not None and listing.voices:
-            usable, problems = decode_files(
-                listing.voices, audio_recipe(recipe.mel), cache, progress
-            )
-            voices = _make_voices(recipe, usable)
+    ferplus = _load_ferplus(recipe, cache, skipped)
+    folds = _check_listing(recipe, listing, ferplus)
+    face_files = listing.faces if recipe.face else []
+    voice_files = listing.voices if recipe.voice else []
+    voices = None
+    with tqdm(
+        total=len(face_files) + len(voice_files), unit="file", leave=False, disable=None
+    ) as progress:
+        if voice_files:
+            sounds, problems = decode_files(voice_files, audio_recipe(recipe.mel), cache, progress)
             skipped += problems
-        if recipe.face is not None and listing.faces:
-            usable, problems = _decode_faces(listing.faces, cache, progress)
-            faces = _make_faces(recipe, usable)
-            skipped += problems
-    return Corpus(recipe.labels, faces, voices, tuple(skipped))
+            voices = make_voices(recipe, sounds)
+        crops, problems = _decode_faces(face_files, cache, progress)
+        skipped += problems
+    faces = merge_faces([*ferplus, *make_faces(recipe, crops)])
+    corpus = Corpus(recipe.labels, faces, voices, tuple(skipped), _load_units(recipe), folds)
+    _check_examples(recipe, corpus)
+    return corpus
 
 
 def list_corpus(recipe: Recipe) -> Listing:
-    """List the files of all data sets. Raises DatasetError."""
+    """List the files of all data sets but FER+, which has archives. Raises DatasetError."""
+    _check_roots(recipe.data)
+    by_fold = recipe.people.protocol == "folds"
     listing = Listing()
+    ravdess = []
     for section, prefix in zip(recipe.data, name_data(recipe.data), strict=True):
         names = LabelNames(recipe.labels, section.map)
         if section.kind == "folder":
-            listing.extend(list_folder(Path(section.root), prefix, names))
+            listing.extend(list_folder(Path(section.root), prefix, names, by_fold))
+        elif section.kind == "ravdess":
+            ravdess.append((Path(section.root), names))
+    if ravdess:
+        listing.extend(list_ravdess(ravdess, by_fold))
     return listing
 
 
@@ -76,81 +96,126 @@ def name_data(sections: Sequence[DataSection]) -> list[str]:
     return names
 
 
+def _check_roots(sections: Sequence[DataSection]) -> None:
+    """Refuse one folder as data sets of two kinds, whose people would have two names each."""
+    kind_of: dict[Path, str] = {}
+    for section in sections:
+        kind = kind_of.setdefault(Path(section.root).resolve(), section.kind)
+        if kind != section.kind and "action_units" not in (kind, section.kind):
+            raise DatasetError(
+                f"data has {section.root} as {kind} and as {section.kind}, allowed: one kind per"
+                " folder, because its people would have two names"
+            )
+
+
+def _load_ferplus(
+    recipe: Recipe, cache: FeatureCache | None, skipped: list[str]
+) -> list[FaceExamples]:
+    """Load each FER+ of a recipe: its split `train`, of which some faces are held out to validate
+    on, and `valid` to test on. The faces are in the order in which `hold_out` draws them."""
+    parts = []
+    for section in recipe.data if recipe.face else ():
+        if section.kind != "ferplus":
+            continue
+        root, names = Path(section.root), LabelNames(recipe.labels, section.map)
+        faces = load_ferplus(root, "train", cache, names)
+        training, held_out = hold_out(len(faces.labels), FACE_SEED)
+        order = np.concatenate([training, held_out])
+        splits = ["train"] * len(training) + ["valid"] * len(held_out)
+        images, votes, labels = faces.images[order], faces.votes[order], faces.labels[order]
+        skipped += [f"{root} train: {name}: cannot be read" for name in faces.unreadable]
+        if has_split(root, "valid"):
+            scored = load_ferplus(root, "valid", cache, names)
+            images = np.concatenate([images, scored.images])
+            votes = np.concatenate([votes, scored.votes])
+            labels = np.concatenate([labels, scored.labels])
+            splits += ["test"] * len(scored.labels)
+            skipped += [f"{root} valid: {name}: cannot be read" for name in scored.unreadable]
+        nobody = ("",) * len(labels)
+        parts.append(FaceExamples(images, votes, labels, nobody, tuple(splits), nobody))
+    return parts
+
+
+def _load_units(recipe: Recipe) -> ActionUnits | None:
+    """Load the table of action units, with the recipe's labels."""
+    sections = [section for section in recipe.data if section.kind == "action_units"]
+    if not sections:
+        return None
+    if len(sections) > 1:
+        raise DatasetError(f"data has {len(sections)} tables of action units, allowed: one")
+    names = LabelNames(recipe.labels, sections[0].map)
+    return load_action_units(find_unit_table(Path(sections[0].root)), names)
+
+
+def _check_listing(
+    recipe: Recipe, listing: Listing, ferplus: Sequence[FaceExamples]
+) -> tuple[Fold, ...]:
+    """Check labels and people before anything is decoded -> the folds."""
+    rolls = []
+    if recipe.face is not None:
+        faces = listing.faces
+        rolls.append(
+            Roll(
+                "face",
+                [
+                    *(file.label for file in faces),
+                    *(i for part in ferplus for i in part.labels.tolist()),
+                ],
+                [*(file.person for file in faces), *(p for part in ferplus for p in part.people)],
+                [*(file.split for file in faces), *(s for part in ferplus for s in part.splits)],
+            )
+        )
+    if recipe.voice is not None:
+        voices = listing.voices
+        rolls.append(
+            Roll(
+                "voice",
+                [file.label for file in voices],
+                [file.person for file in voices],
+                [file.split for file in voices],
+            )
+        )
+    for roll in rolls:
+        if not roll.people:
+            raise DatasetError(f"the data has no {roll.noun}: {roll.noun}: null trains without")
+    check_people(rolls)
+    folds: tuple[Fold, ...] = ()
+    if recipe.people.protocol == "folds":
+        folds = make_folds({person for roll in rolls for person in roll.people})
+    for roll in rolls:
+        check_roll(roll, recipe.labels, folds, 0)
+    return folds
+
+
+def _check_examples(recipe: Recipe, corpus: Corpus) -> None:
+    """Check what could be decoded."""
+    for noun, examples, section in (
+        ("face", corpus.faces, recipe.face),
+        ("voice", corpus.voices, recipe.voice),
+    ):
+        if section is None:
+            continue
+        if examples is None:
+            raise DatasetError(f"no {noun} can be decoded: {corpus.skipped[-1]}")
+        roll = Roll(noun, examples.labels.tolist(), examples.people, examples.splits)
+        try:
+            check_roll(roll, corpus.labels, corpus.folds, section.learning.batch_size)
+        except DatasetError as error:
+            if not corpus.skipped:
+                raise
+            raise DatasetError(
+                f"{error}; {len(corpus.skipped)} files are skipped, such as {corpus.skipped[0]}"
+            ) from error
+
+
 def _decode_faces(
     files: Sequence[MediaFile], cache: FeatureCache | None, progress: tqdm[Any]
-) -> tuple[list[tuple[MediaFile, NDArray[Any]]], list[str]]:
+) -> tuple[list[tuple[MediaFile, Pixels]], list[str]]:
+    if not files:
+        return [], []
     detector = open_detector()
     films = [file for file in files if file.kind == "video"]
     pictures = [file for file in files if file.kind == "picture"]
     usable, problems = decode_files(films, video_recipe(detector), cache, progress)
     more, others = decode_files(pictures, image_recipe(detector), cache, progress)
     return usable + more, problems + others
-
-
-def _make_faces(
-    recipe: Recipe, usable: Sequence[tuple[MediaFile, NDArray[np.uint8]]]
-) -> FaceExamples:
-    """Make an example of each different frame of a film, and of each picture."""
-    images: list[NDArray[np.uint8]] = []
-    owners: list[MediaFile] = []
-    for file, crops in usable:
-        # A short film has the same frame several times.
-        frames = [crops[i] for i in range(len(crops)) if i == 0 or (crops[i] != crops[i - 1]).any()]
-        images += frames
-        owners += [file] * len(frames)
-    if not images:
-        raise DatasetError("no face can be decoded")
-    labels = np.array([file.label for file in owners], np.int64)
-    return FaceExamples(
-        np.stack(images),
-        np.eye(len(recipe.labels), dtype=np.float32)[labels],
-        labels,
-        tuple(file.person for file in owners),
-        tuple(file.split for file in owners),
-        tuple(file.recording for file in owners),
-    )
-
-
-def _make_voices(
-    recipe: Recipe, usable: Sequence[tuple[MediaFile, NDArray[np.int16]]]
-) -> VoiceExamples:
-    if not usable:
-        raise DatasetError("no recording can be decoded")
-    files = [file for file, _ in usable]
-    fine_names, groups = name_fine_labels(recipe, files)
-    labels = np.array([file.label for file in files], np.int64)
-    fine = (
-        labels
-        if fine_names == recipe.labels
-        else np.array([fine_names.index(file.name) for file in files], np.int64)
-    )
-    return VoiceExamples(
-        [to_float_audio(pcm) for _, pcm in usable],
-        labels,
-        tuple(file.person for file in files),
-        tuple(file.split for file in files),
-        tuple(file.recording for file in files),
-        fine,
-        fine_names,
-        groups,
-    )
-
-
-def name_fine_labels(
-    recipe: Recipe, files: Sequence[MediaFile]
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the names that the voice network tells apart, and the label of each: the data's own
-    names, those of RAVDESS in their published order, or the labels where each has only one name."""
-    alone = (recipe.labels, tuple(range(len(recipe.labels))))
-    if recipe.voice is None or not recipe.voice.fine_labels:
-        return alone
-    found = {file.name: file.label for file in files}
-    order = {name: EMOTIONS8.index(name) if name in EMOTIONS8 else len(EMOTIONS8) for name in found}
-    names = sorted(found, key=lambda name: (order[name], found[name], name))
-    label_of = {name: found[name] for name in names}
-    label_of |= {
-        label: index for index, label in enumerate(recipe.labels) if index not in label_of.values()
-    }
-    if len(label_of) == len(recipe.labels):
-        return alone
-    return tuple(label_of), tuple(label_of.values())

@@ -114,19 +114,12 @@ def select_fold(corpus: Corpus, number: int) -> Corpus:
 
     Faces of nobody known keep their split: no fold tests on them.
     """
-    split_of = corpus.folds[number].splits
-
-    def divide(people: Sequence[str], splits: Sequence[str]) -> tuple[str, ...]:
-        return tuple(
-            split if person == "" else split_of.get(person, "")
-            for person, split in zip(people, splits, strict=True)
-        )
-
+    fold = corpus.folds[number]
     faces, voices = corpus.faces, corpus.voices
     if faces is not None:
-        faces = replace(faces, splits=divide(faces.people, faces.splits))
+        faces = replace(faces, splits=fold.divide(faces.people, faces.splits))
         faces = faces.select(~faces.in_split(""))
     if voices is not None:
-        voices = replace(voices, splits=divide(voices.people, voices.splits))
+        voices = replace(voices, splits=fold.divide(voices.people, voices.splits))
         voices = voices.select(~voices.in_split(""))
     return replace(corpus, faces=faces, voices=voices)

@@ -7,7 +7,7 @@ dealt out by a hash of their names.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import DatasetError
@@ -30,6 +30,14 @@ class Fold:
     def people(self, split: str) -> tuple[str, ...]:
         """Return the sorted people of a split."""
         return tuple(sorted(person for person, own in self.splits.items() if own == split))
+
+    def divide(self, people: Sequence[str], splits: Sequence[str]) -> tuple[str, ...]:
+        """Return the split of each example: "" for people who are not in the fold, and the
+        example's own of `splits` where nobody knows the person."""
+        return tuple(
+            self.splits.get(person, "") if person else split
+            for person, split in zip(people, splits, strict=True)
+        )
 
 
 def name_actor(actor: int) -> str:

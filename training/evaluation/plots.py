@@ -232,7 +232,9 @@ def plot_curves(networks: Sequence[tuple[str, Metrics]]) -> Figure:
         axes.plot(epochs, curves["loss"], "-", color=BLUE, label="loss")
         axes.set(title=name, xlabel="epoch", ylabel="loss", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        scores = [(n, 100 * one) for n, one in enumerate(curves["validation"], 1) if one is not None]
+        scores = [
+            (n, 100 * one) for n, one in enumerate(curves["validation"], 1) if one is not None
+        ]
         if scores:
             right = axes.twinx()
             right.plot(*zip(*scores, strict=True), "--", color=ORANGE)

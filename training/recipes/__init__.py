@@ -7,7 +7,6 @@ from .face import (
     face_logits,
     held_out_accuracy,
     prepare_faces,
-    split_held_out,
     train_face,
 )
 from .face_detector import DetectorRecipe, DetectorRound, train_detector
@@ -56,7 +55,6 @@ __all__ = [
     "predict_windows",
     "prepare_faces",
     "prepare_speech",
-    "split_held_out",
     "train_detector",
     "train_face",
     "train_fusion",

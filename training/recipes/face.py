@@ -25,9 +25,6 @@ from ..models import FaceNet, fold_luma
 
 log = logging.getLogger(__name__)
 
-NUM_HELD_OUT = 2_000
-"""Faces held out from training, for validation and for the temperature."""
-
 RARE_LABEL_SHARE = 0.25
 """Correction for label frequency: 0 none, 1 full. Chosen on held-out faces: accuracy and mean
 recall are 85.4 and 72.6 % with 0, 84.9 and 75.1 with 0.25, 83.6 and 80.0 with 0.5."""
@@ -85,14 +82,6 @@ class FaceRecipe(FitRecipe):
     """Stochastic depth of the last block."""
     rare_label_share: float = RARE_LABEL_SHARE
     compile_model: bool = True
-
-
-def split_held_out(num_faces: int, seed: int) -> tuple[Indices, Indices]:
-    """Return the indices of the training faces and of the held-out faces, where nobody knows who is
-    who."""
-    order = np.random.default_rng(seed).permutation(num_faces)
-    num_held_out = min(NUM_HELD_OUT, num_faces // 5)
-    return order[num_held_out:], order[:num_held_out]
 
 
 def sampling_weights(votes: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.label_names import LabelNames
+from ..data import name_actor
 from ..models import FaceNet, VoiceNet
 from ..recipes import Pairs
 from .fold_scores import refine, score_all, score_fusions, score_noise
@@ -26,7 +26,6 @@ from .opinions import (
     UNITS,
     VOICE,
     Split,
-    has_units,
     judge_faces,
     judge_units,
     judge_voices,
@@ -135,11 +134,28 @@ def _ask(
         split[FACE] = judge_faces(model, material, getattr(division.faces, part))
     if VOICE in networks and division.voices is not None:
         split[VOICE] = judge_voices(networks[VOICE].model, material, getattr(division.voices, part))
-    names = LabelNames(material.recipe.labels)
-    if division.fold is not None and has_units(material.corpus.units, names):
+    if (
+        division.fold is not None
+        and material.corpus.units is not None
+        and _are_complete(material, division)
+    ):
         people = division.fold.people
         split[UNITS] = judge_units(material, people("train"), people(part), division.seed)
     return {source: each for source, each in split.items() if len(each.targets)}
+
+
+def _are_complete(material: Material, division: Division) -> bool:
+    """Whether the people who train have action units of every label."""
+    units, fold = material.corpus.units, division.fold
+    assert units is not None
+    assert fold is not None
+    people = fold.people("train")
+    labels = {
+        label
+        for label, actor in zip(units.labels.tolist(), units.actors.tolist(), strict=True)
+        if name_actor(actor) in people
+    }
+    return labels == set(range(len(material.recipe.labels)))
 
 
 def _list_pairs(

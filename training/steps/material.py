@@ -15,11 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engines.config_file import ConfigError
-from ..data import FeatureCache, load_noises
-from ..data.corpus import Corpus, FaceExamples, VoiceExamples, load_corpus
-from ..data.folds import Fold
+from ..data import (
+    Corpus,
+    FaceExamples,
+    FeatureCache,
+    Fold,
+    VoiceExamples,
+    load_corpus,
+    load_noises,
+)
 from ..recipe_file import Recipe
-from ..recipes import Speech, prepare_speech, split_held_out
+from ..recipes import Speech, prepare_speech
 from .settings import make_voice_recipe
 from .work_folder import hash_content
 
@@ -112,7 +118,7 @@ def prepare_material(recipe: Recipe) -> Material:
             " or channel with split: channel attention reads embeddings, and those of the folds'"
             " networks differ from those of the networks that ship"
         )
-    if recipe.noise is None:
+    if not recipe.noise:
         return Material(recipe, corpus, (), ())
     rate_hz = recipe.mel.sample_rate_hz
     training, heldout = (load_noises(Path(recipe.noise), part, rate_hz) for part in (True, False))
@@ -137,32 +143,13 @@ def _divide(corpus: Corpus, name: str, seed: int, fold: Fold | None) -> Division
     return Division(
         name,
         seed,
-        None if faces is None else _hold_out(faces, _find_parts(faces, fold)),
+        None if faces is None else _find_parts(faces, fold),
         None if voices is None else _find_parts(voices, fold),
         fold,
     )
 
 
 def _find_parts(examples: FaceExamples | VoiceExamples, fold: Fold | None) -> Parts:
-    splits = np.array(examples.splits)
-    if fold is not None:
-        own = [fold.splits.get(person, "") for person in examples.people]
-        known = np.array([person != "" for person in examples.people], bool)
-        splits = np.where(known, own, splits)
+    own = fold.divide(examples.people, examples.splits) if fold else examples.splits
+    splits = np.array(own)
     return Parts(*(np.flatnonzero(splits == name) for name in ("train", "valid", "test")))
-
-
-def _hold_out(faces: FaceExamples, parts: Parts) -> Parts:
-    """Give faces of nobody known, such as those of FER+, a validation part where their `valid` is
-    all there is to test: it is then tested, and a part of `train` validates."""
-    unknown = np.array([person == "" for person in faces.people], bool)
-    if not unknown[parts.valid].any() or unknown[parts.test].any():
-        return parts
-    valid, train = parts.valid, parts.train
-    own = train[unknown[train]]
-    kept, held_out = split_held_out(len(own), seed=0)
-    return Parts(
-        np.sort(np.concatenate([train[~unknown[train]], own[kept]])),
-        np.sort(np.concatenate([valid[~unknown[valid]], own[held_out]])),
-        np.sort(np.concatenate([parts.test, valid[unknown[valid]]])),
-    )

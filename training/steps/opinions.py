@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...engines.probabilities import calibrate
-from ..data import EMOTIONS8, ActionUnits
-from ..data.folds import name_actor
-from ..data.label_names import LabelNames
+from ..data import name_actor
 from ..metrics import fit_temperature
 from ..models import FaceNet, MirrorAveraged, merge_logits
 from ..recipes import UnitsRecipe, predict_units, predict_windows, prepare_faces, train_units
@@ -142,14 +140,15 @@ def judge_units(
     material: Material, train: Sequence[str], people: Sequence[str], seed: int
 ) -> Opinions:
     """Train a classifier of action units on the people `train`, and run it on those of `people`."""
-    units, names = material.corpus.units, LabelNames(material.recipe.labels)
+    units = material.corpus.units
     assert units is not None
-    groups, columns = _group_emotions(names)
+    label_of = dict(zip(units.emotions.tolist(), units.labels.tolist(), strict=True))
+    columns = sorted(label_of)
+    groups = tuple(label_of[column] for column in columns)
     persons = np.array([name_actor(actor) for actor in units.actors.tolist()])
-    known = np.isin(units.emotions, columns)
-    rows = np.flatnonzero(np.isin(persons, train) & known)
+    rows = np.flatnonzero(np.isin(persons, train))
     model = train_units(units, rows, UnitsRecipe(seed=seed))
-    chosen = np.flatnonzero(np.isin(persons, people) & known)
+    chosen = np.flatnonzero(np.isin(persons, people))
     logits = predict_units(model, units.values[chosen])[:, columns]
     emotion = {column: place for place, column in enumerate(columns)}
     fine = np.array([emotion[value] for value in units.emotions[chosen].tolist()], np.int64)
@@ -163,18 +162,6 @@ def judge_units(
         tuple(persons[chosen].tolist()),
         fine if len(groups) > len(material.recipe.labels) else None,
     )
-
-
-def _group_emotions(names: LabelNames) -> tuple[tuple[int, ...], list[int]]:
-    """Return the label of each RAVDESS emotion that has one, and the emotions' indices."""
-    found = [(names.find(name), i) for i, name in enumerate(EMOTIONS8)]
-    known = [(names.labels.index(label), i) for label, i in found if label]
-    return tuple(label for label, _ in known), [i for _, i in known]
-
-
-def has_units(units: ActionUnits | None, names: LabelNames) -> bool:
-    """Whether there are action units of every label."""
-    return units is not None and set(_group_emotions(names)[0]) == set(range(len(names.labels)))
 
 
 def _join(parts: Sequence[torch.Tensor], width: int) -> Float32:

@@ -77,7 +77,7 @@ def _list_data_sets(recipe: Recipe, names: list[str]) -> list[dict[str, Any]]:
     for section in recipe.data:
         if section.kind != "action_units":
             used[_describe_data(section)] = _list_uses(section, names)
-    if recipe.noise is not None and VOICE in names:
+    if recipe.noise and VOICE in names:
         used[_describe_noise(Path(recipe.noise))] = [VOICE]
     return describe_data_sets({data: uses for data, uses in used.items() if uses})
 

@@ -29,12 +29,14 @@ RECORDING_S = 1.0
 NUM_PICTURES = 4
 NUM_RECORDINGS = 2
 """Of each person and expression; each also has one film."""
+FILM = "film.mp4"
+"""A film of someone else, to try a bundle on."""
 DEMO_S = 4.0
-"""Length of the film to try a bundle on."""
+"""Its length."""
 
 
 def write_folder(root: Path) -> None:
-    """Write a folder with `manifest.csv` of ten people, and `film.mp4` of another one."""
+    """Write a folder with `manifest.csv` of ten people, and `FILM` of another one."""
     rows = []
     for number, split in enumerate(SPLIT_OF):
         person, rng = make_person(number), np.random.default_rng([3, number])
@@ -53,7 +55,7 @@ def write_folder(root: Path) -> None:
         table = csv.writer(file)
         table.writerow(("file", "label", "subject", "split"))
         table.writerows(rows)
-    write_film(root / "film.mp4", len(SPLIT_OF), list(EXPRESSIONS), DEMO_S)
+    write_film(root / FILM, len(SPLIT_OF), list(EXPRESSIONS), DEMO_S)
 
 
 def write_ravdess(root: Path, actors: Sequence[int], films: bool = True) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from emotion_edge.kernels import reference
 from emotion_edge.kernels.spec import ImageSpec
-from emotion_edge.training.data.ferplus import load_ferplus
+from emotion_edge.training.data.ferplus import hold_out, load_ferplus
 from emotion_edge.training.models.face import BT601_LUMA, FaceNet
 from emotion_edge.training.recipes.face import (
     FaceRecipe,
@@ -20,7 +20,6 @@ from emotion_edge.training.recipes.face import (
     face_logits,
     prepare_faces,
     sampling_weights,
-    split_held_out,
     train_face,
 )
 
@@ -45,11 +44,11 @@ def test_faces_are_prepared_as_on_the_device(size_px: int) -> None:
 
 def test_held_out_faces() -> None:
     """A fifth at most, never in training, equal for equal seeds."""
-    training, held_out = split_held_out(100, seed=3)
+    training, held_out = hold_out(100, seed=3)
     assert len(held_out) == 20
     assert sorted([*training, *held_out]) == list(range(100))
-    np.testing.assert_array_equal(split_held_out(100, seed=3)[1], held_out)
-    assert not np.array_equal(split_held_out(100, seed=4)[1], held_out)
+    np.testing.assert_array_equal(hold_out(100, seed=3)[1], held_out)
+    assert not np.array_equal(hold_out(100, seed=4)[1], held_out)
 
 
 def test_rare_labels_are_drawn_more_often() -> None:
@@ -80,7 +79,7 @@ def test_train_face(write_ferplus: Callable[..., Path], tmp_path: Path) -> None:
         f"{i}.png": {"happiness": 10} if i % 2 else {"sadness": 6, "neutral": 4} for i in range(12)
     }
     faces = load_ferplus(write_ferplus(rows), "train")
-    parts = split_held_out(len(faces.labels), 0)
+    parts = hold_out(len(faces.labels), 0)
     first = train_face(faces, parts, tmp_path / "a", TINY_FACE, ImageSpec())
     assert (tmp_path / "a" / "face-round2.ckpt").is_file()
     kernel = first.features[0][0].weight  # type: ignore[index]
