@@ -96,7 +96,7 @@ def get_face_network(material: Material, division: Division, work: Path) -> Trai
             "face",
             recipe.labels,
             settings={"dropout": settings.dropout, "max_drop": settings.max_drop},
-            sizes_px=settings.sizes_px,
+            sizes_px=settings.trained_px,
             image=recipe.image,
         )
         return _finish(folder, description, model, score, rounds) | {
