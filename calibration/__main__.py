@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from ..engines.base import EngineError
 from ..engines.bundles import BundleError
+from ..engines.config_file import ConfigError
 from ..training.command_line import run_command_line
 from ..training.errors import DatasetError, TrainingError
-from .commands import compare, folds, quantize, samples, sensitivity
+from .commands import compare, folds, quantize, recipe, samples, sensitivity
 from .errors import CalibrationError
 
-COMMANDS = (samples, quantize, sensitivity, compare, folds)
-USER_ERRORS = (BundleError, CalibrationError, DatasetError, EngineError, TrainingError)
+COMMANDS = (recipe, samples, quantize, sensitivity, compare, folds)
+USER_ERRORS = (BundleError, CalibrationError, ConfigError, DatasetError, EngineError, TrainingError)
 
 
 def build_parser() -> argparse.ArgumentParser:

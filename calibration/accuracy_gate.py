@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from ..engines.bundles import LABELS, Bundle
 from ..training.evaluation import (
     CLEAN,
+    ExampleSet,
     Selection,
     choose_level,
     evaluate_examples,
     find_examples,
+    note_people,
     open_networks,
 )
 from ..training.metrics import score
@@ -26,6 +28,8 @@ from .errors import CalibrationError
 from .options import Limits
 
 PRECISIONS = ("fp32", "fp16", "int8")
+ROUNDING = 1e-9
+"""A difference that is exactly at a limit may be rounded to more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,32 @@ class Row:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What the accuracy gate has found."""
+
+    rows: list[Row]
+    violations: list[str]
+    """One line for each violated limit; empty: INT8 may ship."""
+    notes: list[str]
+    """What the rows do not show."""
+
+
+def run_gate(
+    bundle: Bundle, example_sets: Sequence[ExampleSet], limits: Limits, level: str = ""
+) -> GateResult:
+    """Compare FP32, FP16 and INT8 on each set of examples.
+
+    Raises CalibrationError, DatasetError, EngineError.
+    """
+    rows: list[Row] = []
+    notes: list[str] = []
+    for examples in example_sets:
+        rows += compare_examples(bundle, examples, PRECISIONS, level)
+        notes += note_people(bundle.manifest, examples.modality, examples.examples)
+    return GateResult(rows, list(find_violations(rows, limits)), notes)
+
+
 def compare_precisions(
     bundle: Bundle, selection: Selection, precisions: Sequence[str] = PRECISIONS, level: str = ""
 ) -> list[Row]:
@@ -54,16 +84,24 @@ def compare_precisions(
 
     Raises CalibrationError, DatasetError, EngineError.
     """
-    examples = find_examples(selection, bundle)
+    return compare_examples(bundle, find_examples(selection, bundle), precisions, level)
+
+
+def compare_examples(
+    bundle: Bundle, examples: ExampleSet, precisions: Sequence[str] = PRECISIONS, level: str = ""
+) -> list[Row]:
+    """Evaluate a network at each precision on examples, FP32 first. Raises as above."""
     rows: list[Row] = []
     baseline = None
+    labels = bundle.manifest.labels
     for precision in precisions:
         with open_networks(
             bundle, examples.modality, "onnx", choose_level(bundle, level), precision
         ) as networks:
             (results,) = evaluate_examples(networks, examples, [CLEAN], seed=0)
         if not results.examples:
-            raise CalibrationError(f"{selection.root}: holds no example that can be evaluated")
+            names = ", ".join(example.name for example in examples.examples[:1])
+            raise CalibrationError(f"{names or examples.protocol}: no example can be evaluated")
         predictions = dict(
             zip((e.name for e in results.examples), results.probabilities, strict=True)
         )
@@ -81,6 +119,7 @@ def compare_precisions(
                 targets,
                 float(agreement),
                 num_bytes,
+                labels,
             )
         )
     return rows
@@ -93,9 +132,10 @@ def make_row(
     targets: NDArray[np.int64],
     agreement: float,
     num_bytes: int,
+    labels: Sequence[str] = LABELS,
 ) -> Row:
-    """Score class probabilities (N, 7) against the labels `targets` (N,)."""
-    metrics = score(probabilities, targets, LABELS)
+    """Score class probabilities (N, L) against the labels `targets` (N,)."""
+    metrics = score(probabilities, targets, labels)
     return Row(
         network,
         precision,
@@ -109,22 +149,29 @@ def make_row(
 
 
 def find_violations(rows: Sequence[Row], limits: Limits) -> Iterator[str]:
-    """Yield one line for each limit that a precision violates."""
+    """Yield one line for each limit that a precision violates.
+
+    Among few examples a single one weighs more than a limit: it may change in any case.
+    """
     by_network: dict[str, Row] = {}
     for row in rows:
         fp32_row = by_network.setdefault(row.network, row)
         where = f"{row.network} {row.precision}"
-        if fp32_row.accuracy - row.accuracy > limits.accuracy_drop:
+        one = 1 / row.n
+        drop = max(limits.accuracy_drop, one)
+        if fp32_row.accuracy - row.accuracy > drop + ROUNDING:
             yield (
                 f"{where}: accuracy {row.accuracy:.4f}, {fp32_row.precision} has"
-                f" {fp32_row.accuracy:.4f}: the drop must be at most {limits.accuracy_drop:g}"
+                f" {fp32_row.accuracy:.4f}: the drop must be at most {drop:g}"
             )
-        if row.agreement < limits.agreement:
-            yield f"{where}: agreement {row.agreement:.4f} must be at least {limits.agreement:g}"
-        if row.ece - fp32_row.ece > limits.ece_rise:
+        agreement = min(limits.agreement, 1 - one)
+        if row.agreement < agreement - ROUNDING:
+            yield f"{where}: agreement {row.agreement:.4f} must be at least {agreement:g}"
+        rise = max(limits.ece_rise, 2 * one)
+        if row.ece - fp32_row.ece > rise + ROUNDING:
             yield (
                 f"{where}: calibration error {row.ece:.4f}, {fp32_row.precision} has"
-                f" {fp32_row.ece:.4f}: the rise must be at most {limits.ece_rise:g}"
+                f" {fp32_row.ece:.4f}: the rise must be at most {rise:g}"
             )
 
 

@@ -1,8 +1,8 @@
-"""Rendering of the calibration samples: list entries and data sets in, network input out.
+"""Rendering of the calibration samples: list entries and examples in, network input out.
 
 Each entry's face or recording is found by its id, corrupted by its condition, and passed through
-the device's preprocessing. Randomness is seeded by the entry alone, so the same lists give the same
-bytes.
+the device's preprocessing. Randomness is seeded by the entry alone, so the same entries give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Container, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..engines.bundles import Manifest
 from ..kernels import Box, Preprocessor, open_preprocessor
+from ..kernels.spec import ImageSpec, MelSpec
 from ..training.augment import (
     add_noise,
     blur_image,
@@ -26,13 +28,14 @@ from ..training.augment import (
     occlude_image,
     reverberate,
 )
-from ..training.data import FaceSet, VoiceSet, mel_windows, window_ends
+from ..training.data import mel_windows, window_ends
 from .errors import CalibrationError
-from .sample_lists import SampleEntry, name_face, name_voice
+from .sample_lists import BLANKS, SampleEntry
 from .samples import Samples, check_samples
 
-MARGIN = 8
-"""Pixels around a face of 48, repeated from its edge, for blur and the border of the box."""
+MARGIN_SHARE = 6
+"""Sides of a face per pixel of margin around it, which repeats the face's edge, for blur and the
+border of the box: 8 px for a face of 48."""
 QUIET_GAIN = 0.05
 """Amplitude factor of the condition "quiet"."""
 SHORT_S = 1.2
@@ -42,46 +45,67 @@ Image = NDArray[np.uint8]
 Audio = NDArray[np.float32]
 
 
-def render_faces(entries: Sequence[SampleEntry], faces: FaceSet, manifest: Manifest) -> Samples:
-    """Render faces at the best level's size. Raises CalibrationError for ids not in `faces`."""
-    images = {name_face(image): image for image in faces.images}
-    _require([e.id for e in entries if e.id.startswith("ferplus/")], images, "FER+ train")
-    preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
-    size_px = manifest.levels[0].face_px
+class InputSpecs(NamedTuple):
+    """What the networks read."""
+
+    image: ImageSpec
+    mel: MelSpec
+    face_px: int
+    """Side of a face at the best level."""
+
+
+def read_specs(manifest: Manifest) -> InputSpecs:
+    """Return the inputs of a bundle's networks."""
+    return InputSpecs(manifest.image, manifest.mel, manifest.levels[0].face_px)
+
+
+def render_faces(
+    entries: Sequence[SampleEntry],
+    images: Mapping[str, Image],
+    specs: InputSpecs,
+    origin: str = "FER+ train",
+) -> Samples:
+    """Render the grey faces `images` (H, H), by id. Raises CalibrationError for ids not in it,
+    naming their `origin`."""
+    _require([e.id for e in entries if not e.id.startswith("blank/")], images, origin)
+    preprocessor = open_preprocessor("cpu", specs.image, specs.mel)
     rows = []
     for entry in entries:
         rng = _entry_rng(entry)
         gray = images[entry.id] if entry.id in images else _make_blank(entry.id, rng)
-        color = np.repeat(np.pad(gray, MARGIN, mode="edge")[..., None], 3, axis=2)
-        box = (float(MARGIN), float(MARGIN), float(len(gray)), 0.0)
+        margin = len(gray) // MARGIN_SHARE
+        color = np.repeat(np.pad(gray, margin, mode="edge")[..., None], 3, axis=2)
+        box = (float(margin), float(margin), float(len(gray)), 0.0)
         image = _corrupt_face(color, box, entry, rng)
-        rows.append(np.array(preprocessor.faces(image, [box], size_px, "rgb8")))
-    samples = Samples(tuple(e.id for e in entries), {"image": np.concatenate(rows)})
+        rows.append(np.array(preprocessor.faces(image, [box], specs.face_px, "rgb8")))
+    inputs = {"image": np.concatenate(rows)}
+    samples = Samples(tuple(e.id for e in entries), inputs, tuple(e.person for e in entries))
     check_samples(samples, "face", "face list")
     return samples
 
 
 def render_voices(
-    entries: Sequence[SampleEntry], voices: VoiceSet, noises: Sequence[Audio], manifest: Manifest
+    entries: Sequence[SampleEntry],
+    clips: Mapping[str, Audio],
+    noises: Sequence[Audio],
+    specs: InputSpecs,
+    origin: str = "RAVDESS",
 ) -> Samples:
-    """Render one window of each voice. Raises CalibrationError for ids not in `voices`.
+    """Render one window of each of the recordings `clips`, by id. Raises CalibrationError for ids
+    not in it, naming their `origin`.
 
     `noises` are the noise recordings of the training split.
     """
-    clips = {
-        name_voice(int(actor), name): audio
-        for actor, name, audio in zip(voices.actors, voices.names, voices.audio_clips, strict=True)
-    }
-    _require([e.id for e in entries if e.id.startswith("ravdess/")], clips, "RAVDESS")
-    preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
+    spoken = [e.id for e in entries if not e.id.startswith(("noise/", "silence/"))]
+    _require(spoken, clips, origin)
+    preprocessor = open_preprocessor("cpu", specs.image, specs.mel)
     mels, masks = [], []
     for entry in entries:
-        rng = _entry_rng(entry)
-        mel, mask = _render_voice(entry, clips, noises, preprocessor, rng)
+        mel, mask = _render_voice(entry, clips, noises, preprocessor, _entry_rng(entry))
         mels.append(mel)
         masks.append(mask)
     inputs = {"mel": np.concatenate(mels), "mask": np.concatenate(masks)}
-    samples = Samples(tuple(e.id for e in entries), inputs)
+    samples = Samples(tuple(e.id for e in entries), inputs, tuple(e.person for e in entries))
     check_samples(samples, "voice", "voice list")
     return samples
 
@@ -110,7 +134,7 @@ def _make_blank(name: str, rng: np.random.Generator) -> Image:
         return np.tile(np.linspace(0, 255, 48).astype(np.uint8), (48, 1))
     levels = {"blank/black": 0, "blank/grey": 128, "blank/white": 255}
     if name not in levels:
-        raise CalibrationError(f"face list: {name} is neither a FER+ face nor a known blank")
+        raise CalibrationError(f"face list: {name}: unknown blank, allowed: {', '.join(BLANKS)}")
     return np.full(size, levels[name], np.uint8)
 
 
@@ -154,10 +178,8 @@ def _render_voice(
     elif entry.id.startswith("noise/"):
         noise = draw_noise(noises, rate_hz, rng)
         audio = np.resize(noise, spec.window_samples) * np.float32(rng.uniform(0.05, 1.0))
-    elif entry.id in clips:
-        audio = _corrupt_voice(clips[entry.id], entry, noises, rate_hz, rng)
     else:
-        raise CalibrationError(f"voice list: {entry.id} is neither RAVDESS nor noise nor silence")
+        audio = _corrupt_voice(clips[entry.id], entry, noises, rate_hz, rng)
     ends = window_ends(len(audio), spec)
     mel, mask = mel_windows(audio, [int(rng.choice(ends))], preprocessor.mel)
     return mel, mask

@@ -1,6 +1,7 @@
 """The lists of the calibration set: data sets in, list entries out, read from and written to files.
 
-There is a committed list for each network. A face's id is a hash of its pixels, so both layouts of
+There is a committed list for each network of the bundle that ships; `corpus_samples` chooses those
+of other data. A face's id is a hash of its pixels, so both layouts of
 FER+ give the same id. A recording's id is its file name.
 
 | list | id | condition |
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..training.data import FaceSet, VoiceSet
 from .errors import CalibrationError
+from .samples import name_person
 
 LISTS = Path(__file__).parent / "lists"
 FACE_CONDITIONS = ("plain", "dark2", "dark4", "blur2", "jpeg20", "covered25", "half", "plain")
@@ -38,6 +40,8 @@ class SampleEntry:
 
     id: str
     condition: str
+    person: str = ""
+    """Who the example shows, "" where nobody knows."""
 
 
 def name_face(pixels: NDArray[np.uint8]) -> str:
@@ -48,6 +52,19 @@ def name_face(pixels: NDArray[np.uint8]) -> str:
 def name_voice(actor: int, name: str) -> str:
     """Return the id of a RAVDESS recording."""
     return f"ravdess/{actor:02d}/{name}"
+
+
+def index_faces(faces: FaceSet) -> dict[str, NDArray[np.uint8]]:
+    """Return the images by id."""
+    return {name_face(image): image for image in faces.images}
+
+
+def index_voices(voices: VoiceSet) -> dict[str, NDArray[np.float32]]:
+    """Return the recordings by id."""
+    return {
+        name_voice(int(actor), name): audio
+        for actor, name, audio in zip(voices.actors, voices.names, voices.audio_clips, strict=True)
+    }
 
 
 def read_list(file: Path) -> list[SampleEntry]:
@@ -61,7 +78,7 @@ def read_list(file: Path) -> list[SampleEntry]:
         parts = line.split(" ")
         if len(parts) != 2 or not all(parts):
             raise CalibrationError(f"{file} line {number}: {line!r} must be: ID CONDITION")
-        entries.append(SampleEntry(*parts))
+        entries.append(SampleEntry(*parts, name_person(parts[0])))
     if not entries:
         raise CalibrationError(f"{file}: is empty")
     return entries
@@ -86,7 +103,7 @@ def select_faces(faces: FaceSet, seed: int) -> list[SampleEntry]:
     ]
     names = [name_face(faces.images[index]) for index in indices]
     blanks = [SampleEntry(f"blank/{name}", "plain") for name in BLANKS]
-    return [*_shuffle(_assign_conditions(names, FACE_CONDITIONS), rng), *blanks]
+    return [*shuffle(_assign_conditions(names, FACE_CONDITIONS), rng), *blanks]
 
 
 def select_voices(voices: VoiceSet, seed: int) -> list[SampleEntry]:
@@ -99,24 +116,27 @@ def select_voices(voices: VoiceSet, seed: int) -> list[SampleEntry]:
     for actor in sorted(set(voices.actors.tolist())):
         own = rng.permutation(np.flatnonzero(voices.actors == actor))
         by_emotion = [own[voices.emotions[own] == e] for e in range(8)]
-        spread = [i for row in _interleave(by_emotion) for i in row][:NUM_PER_ACTOR]
+        spread = [i for row in interleave(by_emotion) for i in row][:NUM_PER_ACTOR]
         # Shuffled, so that no condition goes to one emotion only.
         names += [name_voice(actor, voices.names[i]) for i in rng.permutation(spread)]
     quiet = [SampleEntry(f"noise/{n}", "plain") for n in range(NUM_NOISES)]
     quiet += [SampleEntry(f"silence/{n}", "plain") for n in range(NUM_SILENCES)]
-    return [*_shuffle(_assign_conditions(names, VOICE_CONDITIONS), rng), *quiet]
+    return [*shuffle(_assign_conditions(names, VOICE_CONDITIONS), rng), *quiet]
 
 
-def _interleave(groups: Sequence[NDArray[np.intp]]) -> Iterator[list[int]]:
+def interleave(groups: Sequence[Sequence[int] | NDArray[np.intp]]) -> Iterator[list[int]]:
     """Yield the first element of each group, then the second of each, …"""
     for place in range(max(map(len, groups), default=0)):
         yield [int(group[place]) for group in groups if place < len(group)]
 
 
 def _assign_conditions(names: Sequence[str], conditions: Sequence[str]) -> list[SampleEntry]:
-    return [SampleEntry(name, conditions[i % len(conditions)]) for i, name in enumerate(names)]
+    return [
+        SampleEntry(name, conditions[i % len(conditions)], name_person(name))
+        for i, name in enumerate(names)
+    ]
 
 
-def _shuffle(entries: list[SampleEntry], rng: np.random.Generator) -> list[SampleEntry]:
+def shuffle(entries: list[SampleEntry], rng: np.random.Generator) -> list[SampleEntry]:
     """Shuffle, so that any first part is spread over labels and conditions too."""
     return [entries[i] for i in rng.permutation(len(entries))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -44,10 +45,12 @@ class Samples:
 
     ids: tuple[str, ...]
     inputs: Mapping[str, Float32]
+    people: tuple[str, ...] = ()
+    """Who each sample shows, "" where nobody knows; empty where nobody is known."""
 
     @property
     def sha256(self) -> str:
-        """Hash of every id and number."""
+        """Hash of every id and number; `people` change nothing."""
         digest = hashlib.sha256("\n".join(self.ids).encode())
         for name in sorted(self.inputs):
             digest.update(np.ascontiguousarray(self.inputs[name]).tobytes())
@@ -67,7 +70,19 @@ class Samples:
         return Samples(
             tuple(self.ids[i] for i in indices),
             {name: values[indices] for name, values in self.inputs.items()},
+            tuple(self.people[i] for i in indices) if self.people else (),
         )
+
+
+def name_person(sample_id: str) -> str:
+    """Return the actor whom the sample of a list shows, as `training.data` names people; "" for
+    faces of FER+ and for samples without a person."""
+    match = re.match(r"ravdess/(\d+)/", sample_id)
+    return f"ravdess:{match[1]}" if match else ""
+
+
+def _read_texts(values: NDArray[np.generic]) -> tuple[str, ...]:
+    return tuple(str(value) for value in np.atleast_1d(values))
 
 
 def check_samples(samples: Samples, network: str, origin: str) -> None:
@@ -75,6 +90,10 @@ def check_samples(samples: Samples, network: str, origin: str) -> None:
     if len(samples.ids) < MIN_SAMPLES:
         raise CalibrationError(
             f"{origin}: {len(samples.ids)} {network} samples, {MIN_SAMPLES} are needed"
+        )
+    if samples.people and len(samples.people) != len(samples.ids):
+        raise CalibrationError(
+            f"{origin}: {len(samples.people)} people of {len(samples.ids)} {network} samples"
         )
     for name, values in samples.inputs.items():
         where = f"{origin}: {network} {name}"
@@ -96,6 +115,8 @@ def save_samples(file: Path, samples: Mapping[str, Samples]) -> None:
     arrays: dict[str, NDArray[np.generic]] = {}
     for network, of_network in samples.items():
         arrays[f"{network}.ids"] = np.array(of_network.ids, np.str_)
+        if any(of_network.people):
+            arrays[f"{network}.people"] = np.array(of_network.people, np.str_)
         for name, values in of_network.inputs.items():
             arrays[f"{network}.{name}"] = values
     content = io.BytesIO()
@@ -117,9 +138,11 @@ def load_samples(file: Path, networks: Sequence[str] = tuple(INPUTS)) -> dict[st
             raise CalibrationError(f"{file}: not calibration samples: not a complete .npz file")
         with np.load(file, allow_pickle=False) as arrays:
             for network in networks:
-                ids = tuple(str(name) for name in np.atleast_1d(arrays[f"{network}.ids"]))
+                ids = _read_texts(arrays[f"{network}.ids"])
                 inputs = {name: arrays[f"{network}.{name}"] for name in INPUTS[network]}
-                samples[network] = Samples(ids, inputs)
+                people = f"{network}.people"
+                named = _read_texts(arrays[people]) if people in arrays else ()
+                samples[network] = Samples(ids, inputs, named or tuple(map(name_person, ids)))
     except OSError as error:
         raise CalibrationError(f"{file}: cannot be read: {error.strerror or error}") from error
     except CalibrationError:

@@ -18,7 +18,13 @@ import msgspec
 from ..engines.bundles import Bundle, Manifest, ModelEntry, Variant
 from ..engines.golden import golden_input
 from ..engines.onnx_runtime import OnnxEngine
-from ..training.export import GOLDEN_PLACES, check_replaceable, finish_bundle, put_in_place
+from ..training.export import (
+    GOLDEN_PLACES,
+    add_people,
+    check_replaceable,
+    finish_bundle,
+    put_in_place,
+)
 from .accuracy_gate import Row
 from .errors import CalibrationError
 
@@ -35,6 +41,8 @@ class QuantizedNetwork:
     """How it was quantized, for the bundle's provenance."""
     metrics: Mapping[str, Any]
     """How it compares with FP32, for the bundle's metrics."""
+    people: Sequence[str] = ()
+    """Who the samples show, for the bundle's provenance."""
 
 
 def write_variants(
@@ -56,21 +64,31 @@ def write_variants(
             name: {"bytes": len(network.data), **network.metrics}
             for name, network in networks.items()
         }
+        provenance = {
+            **manifest.provenance,
+            INT8: {**manifest.provenance.get(INT8, {}), **origins},
+        }
+        people = {name: network.people for name, network in networks.items() if network.people}
         return msgspec.structs.replace(
             manifest,
             models=models,
-            provenance={
-                **manifest.provenance,
-                INT8: {**manifest.provenance.get(INT8, {}), **origins},
-            },
+            provenance=add_people(provenance, "calibration", people) if people else provenance,
             metrics={**manifest.metrics, INT8: {**manifest.metrics.get(INT8, {}), **metrics}},
         )
 
     return _rewrite(bundle, folder, add)
 
 
-def record_precisions(bundle: Bundle, rows: Sequence[Row], protocol: str) -> Bundle:
-    """Record the rows of `compare` in the bundle's metrics and model card.
+def record_precisions(
+    bundle: Bundle,
+    rows: Sequence[Row],
+    protocol: str,
+    notes: Sequence[str] = (),
+    folder: Path | None = None,
+) -> Bundle:
+    """Record the rows of the accuracy gate, and `notes` on them, in metrics and model card.
+
+    The bundle is written to `folder`, without one in its own place.
 
     Raises as `write_variants`.
     """
@@ -80,14 +98,14 @@ def record_precisions(bundle: Bundle, rows: Sequence[Row], protocol: str) -> Bun
         values |= {"agreement": row.agreement, "n": row.n}
         rounded = {key: round(value, 4) for key, value in values.items()}
         metrics.setdefault(row.network, {})[row.precision] = rounded
-    precisions = {"protocol": protocol, **metrics}
+    precisions = {"protocol": protocol, **({"notes": list(notes)} if notes else {}), **metrics}
 
     def add(manifest: Manifest, _: Path) -> Manifest:
         return msgspec.structs.replace(
             manifest, metrics={**manifest.metrics, "precisions": precisions}
         )
 
-    return _rewrite(bundle, bundle.path, add)
+    return _rewrite(bundle, folder or bundle.path, add)
 
 
 def _rewrite(bundle: Bundle, folder: Path, change: Callable[[Manifest, Path], Manifest]) -> Bundle:

@@ -101,23 +101,26 @@ def explain_problem(origin: str, tree: Tree, defaults: Section, message: str) ->
     path = location.strip("`").removeprefix("$").strip(".")
     value: Any = tree
     section: Any = defaults
-    holder = defaults
+    holder: msgspec.Struct = defaults
     for key in filter(None, path.split(".")):
         name, _, index = key.partition("[")
         value = value.get(name) if isinstance(value, dict) else value
         if isinstance(value, list) and index:
             value = value[int(index.rstrip("]"))]
         section = getattr(section, name, section)
-        if isinstance(section, tuple) and section and isinstance(section[0], Section):
+        if isinstance(section, tuple) and section and isinstance(section[0], msgspec.Struct):
             section = section[0]  # all have one type
-        if isinstance(section, Section):
+        if isinstance(section, msgspec.Struct):
             holder = section
     if "unknown field" in problem:
         name = problem.split("`")[1]
         allowed = ", ".join(section.__struct_fields__)
         return f"{origin}: unknown key {'.'.join(filter(None, [path, name]))}, allowed: {allowed}"
     if "enum value" in problem:
-        choices = get_args(get_type_hints(type(holder))[path.rpartition(".")[2]])
+        name, _, index = path.rpartition(".")[2].partition("[")
+        choices = get_args(get_type_hints(type(holder))[name])
+        if index:
+            choices = get_args(choices[0])
         allowed = ", ".join(map(str, choices))
         return f"{origin}: {path} is {show_value(value)}, allowed: {allowed}"
     return f"{origin}: {path} is {show_value(value)}: {problem[0].lower()}{problem[1:]}"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import Arrays, Feed, TensorSpec, require_host_array
-from .bundles import EMBEDDING_SIZE, FUSION, LABELS, MODALITIES, Manifest
+from .bundles import EMBEDDING_SIZE, FUSION, MODALITIES, Manifest
 
 
 class NullEngine:
@@ -23,8 +23,9 @@ class NullEngine:
 
     def __init__(self, manifest: Manifest, network: str) -> None:
         self._network = network
+        self._num_labels = len(manifest.labels)
         self.inputs = _list_inputs(manifest, network)
-        logits = TensorSpec("logits", (None, len(LABELS)))
+        logits = TensorSpec("logits", (None, self._num_labels))
         self.outputs: tuple[TensorSpec, ...] = (
             (logits, TensorSpec("weights", (None, len(MODALITIES))))
             if network == FUSION
@@ -34,13 +35,13 @@ class NullEngine:
     def infer(self, feed: Feed) -> Arrays:
         arrays = {spec.name: require_host_array("null", spec, feed) for spec in self.inputs}
         if self._network == FUSION:
-            return _fuse(arrays)
+            return _fuse(arrays, self._num_labels)
         array = arrays[self.inputs[0].name]
         flat = array.reshape(len(array), -1)
-        slices = np.array_split(flat, len(LABELS), axis=1)
+        slices = np.array_split(flat, self._num_labels, axis=1)
         logits = np.stack([part.mean(axis=1) for part in slices], axis=1).astype(np.float32)
         embedding = np.zeros((len(array), EMBEDDING_SIZE), np.float32)
-        embedding[:, : len(LABELS)] = logits
+        embedding[:, : self._num_labels] = logits
         return {"embedding": embedding, "logits": logits}
 
     def warm_up(self, feed: Feed) -> None:
@@ -72,9 +73,8 @@ def _list_inputs(manifest: Manifest, network: str) -> tuple[TensorSpec, ...]:
     )
 
 
-def _fuse(feed: Arrays) -> dict[str, NDArray[np.float32]]:
+def _fuse(feed: Arrays, count: int) -> dict[str, NDArray[np.float32]]:
     """Average the faces present, then face and voice."""
-    count = len(LABELS)
     face_mask, voice_mask = feed["face_mask"], feed["voice_mask"]
     faces = (feed["faces"][:, :, :count] * face_mask[:, :, None]).sum(axis=1)
     faces /= np.maximum(face_mask.sum(axis=1, keepdims=True), 1)

@@ -1,7 +1,7 @@
 """Class probabilities: calibration of logits, late fusion, smoothing over time.
 
-Those of one moment are lists of seven floats. NumPy would cost more than the arithmetic on so few
-numbers, because a network's run leaves none of NumPy's code in the caches.
+Those of one moment are lists of floats, one for each label. NumPy would cost more than the
+arithmetic on so few numbers, because a network's run leaves none of its code in the caches.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Smoother:
 
 
 def calibrate(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Return the softmax of logits (..., 7) / temperature, for many rows at once."""
+    """Return the softmax of logits (..., L) / temperature, for many rows at once."""
     scaled = logits.astype(np.float64) / temperature
     raised = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))

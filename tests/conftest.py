@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from emotion_edge.engines.bundles.manifest import LABELS, Level, ModelEntry, write_manifest
+from emotion_edge.engines.bundles import LABELS
+from emotion_edge.engines.bundles.manifest import Level, ModelEntry, write_manifest
 from emotion_edge.kernels import has_gpu
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 
@@ -52,18 +53,18 @@ def shared_data() -> Path:
     pytest.skip(f"no real data in {' or '.join(map(str, folders))}; set EMOTION_EDGE_DATA")
 
 
-def write_null_bundle(folder: Path) -> Path:
+def write_null_bundle(folder: Path, labels: Sequence[str] = LABELS) -> Path:
     """Write a bundle for the null engine, which does not read the files of the networks."""
     folder.mkdir(parents=True, exist_ok=True)
     models = {}
     for name in ("face", "voice"):
         (folder / f"{name}.onnx").write_bytes(b"no network")
-        models[name] = ModelEntry(f"{name}.onnx", 1.0, 0.5, [0.0] * len(LABELS))
+        models[name] = ModelEntry(f"{name}.onnx", 1.0, 0.5, [0.0] * len(labels))
     write_manifest(
         folder,
         {
             "name": "null",
-            "labels": list(LABELS),
+            "labels": list(labels),
             "image": ImageSpec(),
             "mel": MelSpec(),
             "levels": [Level("high", 64), Level("low", 48, voice=False)],

@@ -11,12 +11,14 @@ from ..engines.bundles import BundleError
 from ..engines.config_file import ConfigError
 from .command_line import run_command_line
 from .commands import (
-    default,
+    all_steps,
     evaluate,
     export,
     face_detector,
     models,
+    new,
     prepare,
+    toy,
     train,
     tune,
     voice_activity,
@@ -24,12 +26,14 @@ from .commands import (
 from .errors import DatasetError, TrainingError
 
 COMMANDS = (
+    toy,
+    new,
+    all_steps,
     prepare,
     train,
     tune,
     models,
     evaluate,
-    default,
     export,
     face_detector,
     voice_activity,

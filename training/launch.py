@@ -26,31 +26,31 @@ from ..engines.config_file import ConfigError
 from ..kernels.spec import ImageSpec, MelSpec
 from .config import AnyConfig, FaceConfig, FusionConfig, VoiceConfig
 from .data import (
+    EMOTION_GROUPS,
     EMOTIONS8,
     FaceSet,
     FeatureCache,
-    VoiceSet,
     find_voice_clips,
+    hold_out,
     load_ferplus,
     load_noises,
     load_voices,
     split_actors,
 )
 from .errors import DatasetError, TrainingError
-from .loop import RunOptions, save_weights
+from .loop import RunOptions
 from .models import (
     EMBEDDING_SIZE,
     NUM_FACES,
     AttentionFusion,
     ChannelFusion,
-    FaceNet,
-    VoiceNet,
     count_cost,
 )
 from .recipes import (
     PAIRS,
     FaceRecipe,
     FusionRecipe,
+    HeldOutSpeech,
     Pairs,
     Round,
     Speech,
@@ -61,6 +61,7 @@ from .recipes import (
     train_fusion,
     train_voice,
 )
+from .stored_network import NetworkDescription, build_network, save_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class VoiceData:
     """Recordings for training and validation of a voice network."""
 
     training: Speech
-    validation: VoiceSet | None
+    validation: HeldOutSpeech | None
     """The validation actors of the fold; None when all actors are for training."""
 
 
@@ -134,18 +135,29 @@ def _shared(config: AnyConfig) -> dict[str, Any]:
     return {**msgspec.structs.asdict(config.learning), "seed": config.seed}
 
 
+def describe_network(config: AnyConfig) -> NetworkDescription:
+    """Return what rebuilds the network of a configuration."""
+    if isinstance(config, FaceConfig):
+        settings = msgspec.structs.asdict(config.network)
+        sizes_px = face_recipe(config).trained_px
+        return NetworkDescription("face", LABELS, settings=settings, sizes_px=sizes_px)
+    if isinstance(config, VoiceConfig):
+        settings = msgspec.structs.asdict(config.network)
+        return NetworkDescription("voice", LABELS, EMOTIONS8, EMOTION_GROUPS, settings)
+    return NetworkDescription("fusion", LABELS, settings={"kind": config.kind})
+
+
 def make_network(config: AnyConfig) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """Build the untrained network as the device runs it, and the inputs of one example."""
     if isinstance(config, FaceConfig):
         size_px = max(config.rounds[-1].stages[-1].sizes_px)
-        face = FaceNet(**msgspec.structs.asdict(config.network))
+        face = build_network(describe_network(config))
         return face, (torch.zeros(1, 3, size_px, size_px),)
     if isinstance(config, VoiceConfig):
-        spec = MelSpec()
+        description = describe_network(config)
+        spec = description.mel
         window = torch.zeros(1, spec.num_mels, spec.num_frames)
-        network = msgspec.structs.asdict(config.network)
-        voice = VoiceNet(len(EMOTIONS8), spec.num_mels, **network)
-        return voice, (window, torch.ones(1, spec.num_frames))
+        return build_network(description), (window, torch.ones(1, spec.num_frames))
     kind = AttentionFusion if config.kind == "attention" else ChannelFusion
     faces, voice_embedding = (
         torch.zeros(1, NUM_FACES, EMBEDDING_SIZE),
@@ -168,14 +180,15 @@ def prepare_data(config: AnyConfig) -> Data:
     return _read_pairs(Path(config.root) / PAIRS)
 
 
-def check_writable(folder: Path) -> None:
-    """Make the folder of the results, before hours of training. Raises TrainingError."""
+def check_writable(folder: Path, option: str = "--out") -> None:
+    """Make the folder of the results, before hours of training. Raises TrainingError, which names
+    the `option` or key that gave the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise TrainingError(f"--out {folder}: cannot be written: {error.strerror}") from error
+        raise TrainingError(f"{option} {folder}: cannot be written: {error.strerror}") from error
 
 
 def _open_cache(config: AnyConfig) -> FeatureCache | None:
@@ -208,8 +221,13 @@ def _read_voice_data(config: VoiceConfig) -> VoiceData:
     noise = Path(config.noise)
     noises = load_noises(noise, True, spec.sample_rate_hz) if config.noise else ()
     voices = load_voices(chosen, spec, _open_cache(config))
-    speech = prepare_speech(voices.select(training), noises, spec, voice_recipe(config))
-    return VoiceData(speech, voices.select(validation) if validation else None)
+    own = voices.select(training)
+    speech = prepare_speech(
+        own.audio_clips, own.emotions, len(EMOTIONS8), noises, spec, voice_recipe(config)
+    )
+    others = voices.select(validation)
+    held_out = HeldOutSpeech(others.audio_clips, others.emotions) if validation else None
+    return VoiceData(speech, held_out)
 
 
 def join_numbers(numbers: Iterable[int]) -> str:
@@ -256,9 +274,10 @@ def train_network(
     model: nn.Module
     if isinstance(config, FaceConfig) and isinstance(data, FaceSet):
         recipe = face_recipe(config)
-        model = train_face(data, out, recipe, ImageSpec(), options)
+        parts = hold_out(len(data.labels), recipe.seed)
+        model = train_face(data, parts, out, recipe, ImageSpec(), options)
         # The weights have changed since the last epoch's score: see `train_face`.
-        scores = [held_out_accuracy(model, data, recipe, ImageSpec())]
+        scores = [held_out_accuracy(model, data, parts[1], recipe, ImageSpec())]
     elif isinstance(config, VoiceConfig) and isinstance(data, VoiceData):
         checkpoint = out / "voice.ckpt"
         model = train_voice(
@@ -276,7 +295,8 @@ def train_network(
 
 def list_labels(config: AnyConfig) -> tuple[str, ...]:
     """Return the label of each output of the network."""
-    return EMOTIONS8 if isinstance(config, VoiceConfig) else tuple(LABELS)
+    description = describe_network(config)
+    return description.outputs or description.labels
 
 
 def save_result(config: AnyConfig, trained: TrainingResult) -> Path:
@@ -293,7 +313,7 @@ def save_result(config: AnyConfig, trained: TrainingResult) -> Path:
         "num_flops": cost.num_flops,
         "torch": str(torch.__version__),
     }
-    save_weights(weights, trained.model)
+    save_network(weights, trained.model, describe_network(config))
     try:
         weights.with_suffix(".json").write_text(json.dumps(origin, indent=2) + "\n")
     except OSError as error:

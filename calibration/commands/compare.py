@@ -15,7 +15,8 @@ from ..options import Limits
 from .quantize import share
 
 if TYPE_CHECKING:
-    from ..accuracy_gate import Row
+    from ...training.evaluation import ExampleSet
+    from ..accuracy_gate import GateResult, Row
 
 EXIT_REFUSED = 1
 
@@ -31,6 +32,15 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--bundle", metavar="DIR", type=Path, required=True, help="bundle to check")
     parser.add_argument(
         "--ferplus", metavar="DIR", type=Path, help="evaluate faces on --split of FER+"
+    )
+    parser.add_argument(
+        "--folder", metavar="DIR", type=Path, help="evaluate on --split of a folder with a manifest"
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="FILE",
+        type=Path,
+        help="evaluate on the validation people of a recipe's data",
     )
     parser.add_argument("--split", choices=("valid", "test"), default="valid")
     parser.add_argument("--ravdess", metavar="DIR", type=Path, help="evaluate voices on RAVDESS")
@@ -62,8 +72,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ...training.evaluation import Selection
-    from ..accuracy_gate import PRECISIONS, compare_precisions, count_bytes, find_violations
+    from ..accuracy_gate import count_bytes, run_gate
     from ..variants import record_precisions
 
     bundle = load_bundle(args.bundle)
@@ -75,37 +84,63 @@ def run(args: argparse.Namespace) -> int:
             f"{args.bundle}: no int8 variant of the {without_int8[0]} network: run"
             " emotion-calibrate quantize"
         )
+    example_sets = _find_example_sets(args, bundle)
+    limits = Limits(args.max_drop, args.min_agreement, args.max_ece_rise, args.max_bytes)
+    gate = run_gate(bundle, example_sets, limits, args.level)
+    print_rows(gate.rows)
+    sizes = {name: count_bytes(bundle, name) for name in ("fp32", "int8")}
+    print(", ".join(f"{name} networks {size} bytes" for name, size in sizes.items()))
+    if sizes["int8"] > limits.bytes:
+        gate.violations.append(f"int8: {sizes['int8']} bytes must be at most {limits.bytes}")
+    if args.json is not None:
+        write_report(args.json, bundle, gate, sizes)
+    if args.record:
+        protocols = "; ".join(examples.protocol for examples in example_sets)
+        level = f"level {args.level or 'best'}: {protocols}"
+        record_precisions(bundle, gate.rows, level, gate.notes)
+    for line in gate.violations:
+        print(f"refused: {line}", file=sys.stderr)
+    return EXIT_REFUSED if gate.violations else 0
+
+
+def _find_example_sets(args: argparse.Namespace, bundle: Bundle) -> list[ExampleSet]:
+    """Return the examples of each data set that the options name."""
+    from ...training.data import load_folder
+    from ...training.evaluation import Selection, find_examples
+
+    names = list(bundle.manifest.models)
     selections = []
     if args.ferplus is not None:
         selections.append(Selection("ferplus", args.ferplus, args.split, None, "face", ""))
     if args.ravdess is not None:
         selections.append(Selection("ravdess", args.ravdess, "valid", args.actors, "voice", ""))
-    if not selections:
-        raise CalibrationError("no data set to compare on: give --ferplus, --ravdess or both")
-    rows = []
+    if args.folder is not None:
+        kinds = {item.kind for item in load_folder(args.folder, args.split)}
+        selections += [
+            Selection("folder", args.folder, args.split, None, name, "")
+            for name, other in (("face", "sound"), ("voice", "picture"))
+            if name in names and kinds - {other}
+        ]
     for selection in selections:
-        model = bundle.manifest.models.get(selection.modality)
-        if model is None:
+        if selection.modality not in names:
             raise CalibrationError(f"{args.bundle}: holds no {selection.modality} network")
-        rows += compare_precisions(bundle, selection, PRECISIONS, args.level)
-    print_rows(rows)
-    limits = Limits(args.max_drop, args.min_agreement, args.max_ece_rise, args.max_bytes)
-    violations = list(find_violations(rows, limits))
-    sizes = {name: count_bytes(bundle, name) for name in ("fp32", "int8")}
-    print(", ".join(f"{name} networks {size} bytes" for name, size in sizes.items()))
-    if sizes["int8"] > limits.bytes:
-        violations.append(f"int8: {sizes['int8']} bytes must be at most {limits.bytes}")
-    if args.json is not None:
-        _write_report(args.json, bundle, rows, sizes, violations)
-    if args.record:
-        data_sets = [f"FER+ {args.split}"] if args.ferplus is not None else []
-        if args.ravdess is not None:
-            people = "all actors" if args.actors is None else f"actors {args.actors}"
-            data_sets.append(f"RAVDESS, {people}")
-        record_precisions(bundle, rows, f"level {args.level or 'best'}: {'; '.join(data_sets)}")
-    for line in violations:
-        print(f"refused: {line}", file=sys.stderr)
-    return EXIT_REFUSED if violations else 0
+    example_sets = [find_examples(selection, bundle) for selection in selections]
+    if args.recipe is not None:
+        example_sets += _find_recipe_examples(args.recipe, bundle)
+    if not example_sets:
+        raise CalibrationError(
+            "no data set to compare on: give --ferplus, --ravdess, --folder or --recipe"
+        )
+    return example_sets
+
+
+def _find_recipe_examples(file: Path, bundle: Bundle) -> list[ExampleSet]:
+    from ...training.data import FeatureCache, load_corpus
+    from ...training.recipe_file import load_recipe
+    from ..corpus_gate import list_gate_examples
+
+    recipe = load_recipe(file)
+    return list_gate_examples(bundle, load_corpus(recipe, FeatureCache(recipe.cache)))
 
 
 def print_rows(rows: list[Row]) -> None:
@@ -118,14 +153,14 @@ def print_rows(rows: list[Row]) -> None:
         )
 
 
-def _write_report(
-    file: Path, bundle: Bundle, rows: list[Row], sizes: dict[str, int], violations: list[str]
-) -> None:
+def write_report(file: Path, bundle: Bundle, gate: GateResult, sizes: dict[str, int]) -> None:
+    """Write the results of the gate. Raises CalibrationError."""
     report = {
         "bundle": bundle.sha256,
-        "rows": [row.describe() for row in rows],
+        "rows": [row.describe() for row in gate.rows],
         "bytes": sizes,
-        "refused": violations,
+        "refused": gate.violations,
+        "notes": gate.notes,
     }
     try:
         file.write_text(json.dumps(report, indent=2) + "\n")

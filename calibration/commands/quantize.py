@@ -58,36 +58,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ...training.export import check_replaceable
-    from ..recipe import calibrate
-    from ..samples import INPUTS, load_samples
-    from ..variants import QuantizedNetwork, write_variants
+    from ..quantized_bundle import list_quantizable, quantize_bundle
+    from ..samples import load_samples
 
     bundle = load_bundle(args.bundle)
-    names = [name for name in INPUTS if name in bundle.manifest.models]
-    samples = load_samples(args.samples, names)
-    check_replaceable(args.out.resolve())  # before minutes of calibration, not after
+    samples = load_samples(args.samples, list_quantizable(bundle))
     options = CalibrationOptions(args.method, args.min_agreement, args.tables)
-    networks = {}
-    for name in names:
-        data = bundle.model_path(name).read_bytes()
-        temperature = bundle.manifest.models[name].temperature
-        quantized, table = calibrate(data, name, samples[name], temperature, options)
-        origin = (
-            f"{len(samples[name].ids)} samples of training people (sha256 {table.key.samples}),"
-            f" ranges by {table.used}, {len(table.excluded)} layers kept in FP16"
-        )
-        metrics = {
-            "agreement_on_samples": round(table.agreement, 4),
-            "divergence_on_samples": round(table.divergence, 5),
-            "spared_layers": table.excluded,
-        }
-        networks[name] = QuantizedNetwork(quantized, origin, metrics)
-        print(
-            f"{name}: {len(data)} -> {len(quantized)} bytes, ranges by {table.used},"
-            f" {len(table.excluded)} layers kept in FP16,"
-            f" agreement {table.agreement:.4f} on the samples"
-        )
-    written = write_variants(bundle, args.out, networks)
+    written = quantize_bundle(bundle, samples, args.out, options)
     print(f"{written.path}: bundle {written.sha256[:16]}")
     return 0

@@ -4,12 +4,14 @@ from .archive import open_archive, open_bundle_source
 from .manifest import (
     DEFAULT_BUNDLE,
     Bundle,
+    check_levels,
     check_signature,
     extend_bundle,
     load_bundle,
     write_manifest,
 )
 from .schema import (
+    ALLOWED_LABELS,
     EMBEDDING_SIZE,
     FUSION,
     LABELS,
@@ -30,6 +32,7 @@ from .schema import (
     ModelEntry,
     Variant,
     VoiceActivityEntry,
+    are_labels,
 )
 from .selection import MAX_FAILED_STARTS, SHIPPED, SYSTEM_STATE, Selection, find_state_folder
 from .signature import PublicKey, load_private_key, load_public_key
@@ -37,6 +40,7 @@ from .startup import BundleChoice, choose_bundle, describe_bundle
 from .store import BundleStore
 
 __all__ = [
+    "ALLOWED_LABELS",
     "DEFAULT_BUNDLE",
     "EMBEDDING_SIZE",
     "FUSION",
@@ -66,6 +70,8 @@ __all__ = [
     "Selection",
     "Variant",
     "VoiceActivityEntry",
+    "are_labels",
+    "check_levels",
     "check_signature",
     "choose_bundle",
     "describe_bundle",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ import msgspec
 
 from ...kernels.spec import MAX_FACE_PX, MIN_FACE_PX
 from .schema import (
+    ALLOWED_LABELS,
     FUSION,
-    LABELS,
     MANIFEST,
     MAX_FACES,
     MAX_FUSION_FACES,
@@ -39,6 +39,7 @@ from .schema import (
     Manifest,
     ModelEntry,
     VoiceActivityEntry,
+    are_labels,
 )
 from .signature import SIGNATURE_BYTES, PublicKey
 
@@ -136,14 +137,8 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
     def require(holds: bool, field: str, value: object, allowed: str) -> None:
         _require(file, holds, field, value, allowed)
 
-    require(tuple(manifest.labels) == LABELS, "labels", manifest.labels, ", ".join(LABELS))
-    require(bool(manifest.levels), "levels", manifest.levels, "at least one level")
-    names = [level.name for level in manifest.levels]
-    require(len(set(names)) == len(names), "levels", names, "each name once")
-    printable = all(name and name.isprintable() for name in names)
-    require(printable, "levels", names, "printable names")
-    for level in manifest.levels:
-        _check_level(file, level)
+    require(are_labels(manifest.labels), "labels", manifest.labels, ALLOWED_LABELS)
+    check_levels(file, manifest.levels)
     known = set(manifest.models) <= set(MODALITIES) and bool(manifest.models)
     require(known, "models", sorted(manifest.models), " and/or ".join(MODALITIES))
     for name, network in manifest.networks.items():
@@ -177,7 +172,7 @@ def _check_network(
     temperature = network.temperature
     in_range = MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE
     require(in_range, "temperature", temperature, f"{MIN_TEMPERATURE} to {MAX_TEMPERATURE}")
-    require_golden("golden_logits", network.golden_logits, len(LABELS))
+    require_golden("golden_logits", network.golden_logits, len(manifest.labels))
     if isinstance(network, FusionEntry):
         count = network.num_faces
         require(1 <= count <= MAX_FUSION_FACES, "num_faces", count, f"1 to {MAX_FUSION_FACES}")
@@ -190,7 +185,7 @@ def _check_network(
         field = f"variants.{precision}"
         listed = variant.file in manifest.files
         require(listed, f"{field}.file", variant.file, "a name under files")
-        require_golden(f"{field}.golden_logits", variant.golden_logits, len(LABELS))
+        require_golden(f"{field}.golden_logits", variant.golden_logits, len(manifest.labels))
 
 
 def _check_face_detector(file: Path, entry: FaceDetectorEntry, manifest: Manifest) -> None:
@@ -221,6 +216,17 @@ def _check_voice_activity(file: Path, entry: VoiceActivityEntry, manifest: Manif
 def _require(file: Path, holds: bool, field: str, value: object, allowed: str) -> None:
     if not holds:
         raise BundleError(f"{file}: {field} is {value!r}, allowed: {allowed}")
+
+
+def check_levels(file: Path, levels: Sequence[Level]) -> None:
+    """Check the quality levels of a bundle; `file` names it in a BundleError."""
+    _require(file, bool(levels), "levels", list(levels), "at least one level")
+    names = [level.name for level in levels]
+    _require(file, len(set(names)) == len(names), "levels", names, "each name once")
+    printable = all(name and name.isprintable() for name in names)
+    _require(file, printable, "levels", names, "printable names")
+    for level in levels:
+        _check_level(file, level)
 
 
 def _check_level(file: Path, level: Level) -> None:

@@ -6,6 +6,7 @@ Out: immutable structs without a file behind them. Values are checked by `manife
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +15,12 @@ from ...kernels.spec import ImageSpec, MelSpec
 from ..plain_text import make_plain
 
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""Those of the bundle that ships; another bundle may have others, see `are_labels`."""
+MIN_LABELS, MAX_LABELS, MAX_LABEL_CHARACTERS = 2, 32, 32
+ALLOWED_LABELS = (
+    f"{MIN_LABELS} to {MAX_LABELS} different printable names of at most {MAX_LABEL_CHARACTERS}"
+    " characters, without spaces at their ends"
+)
 MODALITIES = ("face", "voice")
 FUSION = "fusion"
 """Name of the third network, which reads the embeddings of both modalities."""
@@ -39,6 +46,14 @@ class BundleError(ValueError):
     def __init__(self, text: str) -> None:
         """Make the text plain: an untrusted bundle may hold terminal escapes."""
         super().__init__(make_plain(text))
+
+
+def are_labels(names: Sequence[str]) -> bool:
+    """Return whether a bundle may have these labels: they are `ALLOWED_LABELS`."""
+    return MIN_LABELS <= len(names) == len(set(names)) <= MAX_LABELS and all(
+        name and name == name.strip() and name.isprintable() and len(name) <= MAX_LABEL_CHARACTERS
+        for name in names
+    )
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,8 +114,8 @@ class FusionEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The network that fuses face and voice embeddings.
 
     Inputs "faces" (N, num_faces, 256), newest last, "face_mask" (N, num_faces), "voice" (N, 256)
-    and "voice_mask" (N, 1), masks 1 where an embedding is present; outputs "logits" (N, 7) and
-    "weights" (N, 2) of face and voice.
+    and "voice_mask" (N, 1), masks 1 where an embedding is present; outputs "logits" (N, L) of the
+    labels and "weights" (N, 2) of face and voice.
     """
 
     file: str
@@ -144,6 +159,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     format: int
     name: str
     labels: list[str]
+    """In the order of the logits, see `are_labels`."""
     image: ImageSpec
     mel: MelSpec
     levels: list[Level]

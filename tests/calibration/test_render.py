@@ -11,16 +11,17 @@ import pytest
 from numpy.typing import NDArray
 
 from emotion_edge.calibration.errors import CalibrationError
-from emotion_edge.calibration.render import render_faces, render_voices
+from emotion_edge.calibration.render import InputSpecs, render_faces, render_voices
 from emotion_edge.calibration.sample_lists import (
     BLANKS,
     FACE_CONDITIONS,
     VOICE_CONDITIONS,
     SampleEntry,
+    index_faces,
+    index_voices,
     name_face,
     name_voice,
 )
-from emotion_edge.engines.bundles.manifest import LABELS, Level, Manifest
 from emotion_edge.kernels import open_preprocessor
 from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.training.data.ferplus import FaceSet
@@ -34,9 +35,8 @@ Float32 = NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def manifest() -> Manifest:
-    levels = [Level("full", 48), Level("low", 32)]
-    return Manifest(1, "toy", list(LABELS), ImageSpec(), MelSpec(), levels, {}, 0.3, {}, {}, {})
+def specs() -> InputSpecs:
+    return InputSpecs(ImageSpec(), MelSpec(), 48)
 
 
 @pytest.fixture(scope="module")
@@ -78,26 +78,26 @@ def by_id(ids: Sequence[str], values: Float32) -> dict[str, Float32]:
     return dict(zip(ids, values, strict=True))
 
 
-def test_plain_face_is_the_device_input(faces: FaceSet, manifest: Manifest) -> None:
+def test_plain_face_is_the_device_input(faces: FaceSet, specs: InputSpecs) -> None:
     """The gray image in three channels, its edge repeated, cropped and scaled by the preprocessor
     at the best level's size."""
-    samples = render_faces(face_entries(faces), faces, manifest)
+    samples = render_faces(face_entries(faces), index_faces(faces), specs)
     assert samples.inputs["image"].shape == (NUM, 3, 48, 48)
     assert samples.ids == tuple(name_face(image) for image in faces.images)
-    preprocessor = open_preprocessor("cpu", manifest.image, manifest.mel)
+    preprocessor = open_preprocessor("cpu", specs.image, specs.mel)
     for row, image in zip(samples.inputs["image"], faces.images, strict=True):
         color = np.repeat(np.pad(image, 8, mode="edge")[..., None], 3, axis=2)
         expected = preprocessor.faces(color, [(8.0, 8.0, 48.0, 0.0)], 48, "rgb8")
         np.testing.assert_array_equal(row, np.asarray(expected)[0])
 
 
-def test_plain_voice_is_the_device_input(voices: VoiceSet, manifest: Manifest) -> None:
+def test_plain_voice_is_the_device_input(voices: VoiceSet, specs: InputSpecs) -> None:
     """Exactly one of the windows on which the recording is evaluated."""
-    samples = render_voices(voice_entries(voices), voices, [], manifest)
+    samples = render_voices(voice_entries(voices), index_voices(voices), [], specs)
     assert samples.inputs["mel"].shape == (NUM, 64, 300)
     assert samples.inputs["mask"].shape == (NUM, 300)
-    spec = manifest.mel
-    preprocessor = open_preprocessor("cpu", manifest.image, spec)
+    spec = specs.mel
+    preprocessor = open_preprocessor("cpu", specs.image, spec)
     chosen = set()
     for i, audio in enumerate(voices.audio_clips):
         ends = []
@@ -112,10 +112,12 @@ def test_plain_voice_is_the_device_input(voices: VoiceSet, manifest: Manifest) -
 
 
 @pytest.mark.parametrize("condition", CORRUPTED_FACES)
-def test_every_condition_changes_a_face(faces: FaceSet, manifest: Manifest, condition: str) -> None:
+def test_every_condition_changes_a_face(faces: FaceSet, specs: InputSpecs, condition: str) -> None:
     """Each image changes visibly."""
-    plain = render_faces(face_entries(faces), faces, manifest).inputs["image"]
-    corrupted = render_faces(face_entries(faces, condition), faces, manifest).inputs["image"]
+    plain = render_faces(face_entries(faces), index_faces(faces), specs).inputs["image"]
+    corrupted = render_faces(face_entries(faces, condition), index_faces(faces), specs).inputs[
+        "image"
+    ]
     assert (np.abs(plain - corrupted).max(axis=(1, 2, 3)) > 0.05).all()
     if condition in ("dark2", "dark4", "half"):
         assert (corrupted.mean(axis=(1, 2, 3)) < plain.mean(axis=(1, 2, 3)) - 0.1).all()
@@ -123,12 +125,14 @@ def test_every_condition_changes_a_face(faces: FaceSet, manifest: Manifest, cond
 
 @pytest.mark.parametrize("condition", CORRUPTED_VOICES)
 def test_every_condition_changes_a_voice(
-    voices: VoiceSet, manifest: Manifest, condition: str
+    voices: VoiceSet, specs: InputSpecs, condition: str
 ) -> None:
     """Each window differs from all plain windows of its recording."""
-    corrupted = render_voices(voice_entries(voices, condition), voices, [], manifest).inputs
-    spec = manifest.mel
-    preprocessor = open_preprocessor("cpu", manifest.image, spec)
+    corrupted = render_voices(
+        voice_entries(voices, condition), index_voices(voices), [], specs
+    ).inputs
+    spec = specs.mel
+    preprocessor = open_preprocessor("cpu", specs.image, spec)
     for mel, mask, audio in zip(
         corrupted["mel"], corrupted["mask"], voices.audio_clips, strict=True
     ):
@@ -142,7 +146,7 @@ def test_every_condition_changes_a_voice(
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_order_of_the_list_changes_no_sample(
-    faces: FaceSet, voices: VoiceSet, manifest: Manifest, reverse: bool
+    faces: FaceSet, voices: VoiceSet, specs: InputSpecs, reverse: bool
 ) -> None:
     """Randomness depends on the entry: a part of the list, or its reverse, gives the same."""
     step = -1 if reverse else 1
@@ -150,7 +154,8 @@ def test_order_of_the_list_changes_no_sample(
         entries = face_entries(faces, condition)
         entries += [SampleEntry("blank/noise", "plain"), SampleEntry("blank/dark-noise", "plain")]
         whole, part = (
-            render_faces(chosen, faces, manifest) for chosen in (entries, entries[4:][::step])
+            render_faces(chosen, index_faces(faces), specs)
+            for chosen in (entries, entries[4:][::step])
         )
         full = by_id(whole.ids, whole.inputs["image"])
         for name, image in by_id(part.ids, part.inputs["image"]).items():
@@ -161,17 +166,18 @@ def test_order_of_the_list_changes_no_sample(
     ]
     noises = [np.random.default_rng(i).normal(0, 0.1, 50_000).astype(np.float32) for i in (1, 2)]
     whole, part = (
-        render_voices(chosen, voices, noises, manifest) for chosen in (entries, entries[5:][::step])
+        render_voices(chosen, index_voices(voices), noises, specs)
+        for chosen in (entries, entries[5:][::step])
     )
     full = by_id(whole.ids, whole.inputs["mel"])
     for name, mel in by_id(part.ids, part.inputs["mel"]).items():
         np.testing.assert_array_equal(mel, full[name])
 
 
-def test_blanks(faces: FaceSet, manifest: Manifest) -> None:
+def test_blanks(faces: FaceSet, specs: InputSpecs) -> None:
     """All blanks differ; black, grey and white are uniform."""
     entries = [SampleEntry(f"blank/{name}", "plain") for name in BLANKS] + face_entries(faces)
-    images = render_faces(entries, faces, manifest).inputs["image"]
+    images = render_faces(entries, index_faces(faces), specs).inputs["image"]
     blanks = dict(zip(BLANKS, images, strict=False))
     assert len({image.tobytes() for image in blanks.values()}) == len(BLANKS)
     for name in ("black", "grey", "white"):
@@ -180,11 +186,11 @@ def test_blanks(faces: FaceSet, manifest: Manifest) -> None:
     assert blanks["dark-noise"].mean() < blanks["noise"].mean()
 
 
-def test_noise_and_silence(voices: VoiceSet, manifest: Manifest) -> None:
+def test_noise_and_silence(voices: VoiceSet, specs: InputSpecs) -> None:
     """Noise of the recordings fills the window, silence is far quieter, all samples differ."""
     noises = [np.random.default_rng(3).normal(0, 0.1, 20_000).astype(np.float32)]
     quiet = [SampleEntry(f"{kind}/{i}", "plain") for kind in ("noise", "silence") for i in range(8)]
-    samples = render_voices(quiet, voices, noises, manifest)
+    samples = render_voices(quiet, index_voices(voices), noises, specs)
     mel = samples.inputs["mel"]
     assert samples.inputs["mask"].all()
     assert len({window.tobytes() for window in mel}) == 16
@@ -193,50 +199,50 @@ def test_noise_and_silence(voices: VoiceSet, manifest: Manifest) -> None:
 
 @pytest.mark.parametrize("num", [1, 3])
 def test_ids_that_the_data_lacks(
-    faces: FaceSet, voices: VoiceSet, manifest: Manifest, num: int
+    faces: FaceSet, voices: VoiceSet, specs: InputSpecs, num: int
 ) -> None:
     """How many of how many, and one of them by its id."""
     lost = [SampleEntry(f"ferplus/{i:016x}", "plain") for i in range(num)]
     with pytest.raises(CalibrationError, match=rf"FER.* {num} of the {NUM + num} .*{lost[0].id}:"):
-        render_faces([*face_entries(faces), *lost], faces, manifest)
+        render_faces([*face_entries(faces), *lost], index_faces(faces), specs)
     lost = [SampleEntry(f"ravdess/24/03-{i}", "plain") for i in range(num)]
     with pytest.raises(CalibrationError, match=rf"RAV.* {num} of the {NUM + num} .*{lost[0].id}:"):
-        render_voices([*voice_entries(voices), *lost], voices, [], manifest)
+        render_voices([*voice_entries(voices), *lost], index_voices(voices), [], specs)
 
 
 @pytest.mark.parametrize(
     "condition", ["foggy", "dark", "darkest", "blurx", "jpegs", "jpeg", "covered", "", "snr10"]
 )
-def test_unknown_condition_of_a_face(faces: FaceSet, manifest: Manifest, condition: str) -> None:
+def test_unknown_condition_of_a_face(faces: FaceSet, specs: InputSpecs, condition: str) -> None:
     """The condition and its sample are named."""
     entries = face_entries(faces)
     entries[3] = replace(entries[3], condition=condition)
     with pytest.raises(CalibrationError, match=rf"{re.escape(entries[3].id)}: .*{condition}$"):
-        render_faces(entries, faces, manifest)
+        render_faces(entries, index_faces(faces), specs)
 
 
 @pytest.mark.parametrize("condition", ["shouted", "snr", "snrx", "rooms", "dark2"])
-def test_unknown_condition_of_a_voice(voices: VoiceSet, manifest: Manifest, condition: str) -> None:
+def test_unknown_condition_of_a_voice(voices: VoiceSet, specs: InputSpecs, condition: str) -> None:
     """The condition and its sample are named."""
     entries = voice_entries(voices)
     entries[3] = replace(entries[3], condition=condition)
     with pytest.raises(CalibrationError, match=rf"{re.escape(entries[3].id)}: .*{condition}$"):
-        render_voices(entries, voices, [], manifest)
+        render_voices(entries, index_voices(voices), [], specs)
 
 
-def test_unknown_kinds_of_ids(faces: FaceSet, voices: VoiceSet, manifest: Manifest) -> None:
+def test_unknown_kinds_of_ids(faces: FaceSet, voices: VoiceSet, specs: InputSpecs) -> None:
     """Neither of the data set nor a blank, noise or silence: the id is named."""
     with pytest.raises(CalibrationError, match="blank/pink"):
-        render_faces([SampleEntry("blank/pink", "plain")], faces, manifest)
+        render_faces([SampleEntry("blank/pink", "plain")], index_faces(faces), specs)
     with pytest.raises(CalibrationError, match="cremad/1"):
-        render_voices([SampleEntry("cremad/1", "plain")], voices, [], manifest)
+        render_voices([SampleEntry("cremad/1", "plain")], index_voices(voices), [], specs)
 
 
-def test_too_few_samples(faces: FaceSet, voices: VoiceSet, manifest: Manifest) -> None:
+def test_too_few_samples(faces: FaceSet, voices: VoiceSet, specs: InputSpecs) -> None:
     """A list of three, or one with the same sample 20 times."""
     with pytest.raises(CalibrationError, match="3 face samples"):
-        render_faces(face_entries(faces)[:3], faces, manifest)
+        render_faces(face_entries(faces)[:3], index_faces(faces), specs)
     with pytest.raises(CalibrationError, match="3 voice samples"):
-        render_voices(voice_entries(voices)[:3], voices, [], manifest)
+        render_voices(voice_entries(voices)[:3], index_voices(voices), [], specs)
     with pytest.raises(CalibrationError, match="20 face samples"):
-        render_faces([SampleEntry("blank/black", "plain")] * 20, faces, manifest)
+        render_faces([SampleEntry("blank/black", "plain")] * 20, index_faces(faces), specs)

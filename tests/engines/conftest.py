@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,9 @@ def write_network(path: Path, modality: str, num_labels: int = len(LABELS), seed
     return path
 
 
-def write_fusion_network(path: Path) -> Path:
+def write_fusion_network(path: Path, num_labels: int) -> Path:
     """Write a network: logits from the mean of the masked embeddings; weights are the masks."""
     rng = np.random.default_rng(11)
-    num_labels = len(LABELS)
 
     def tensor(name: str, *shape: int) -> object:
         return helper.make_tensor_value_info(name, FLOAT, ["batch", *shape])
@@ -116,14 +116,14 @@ def fields_of(manifest: Manifest) -> dict[str, Any]:
     return {name: getattr(manifest, name) for name in names}
 
 
-def write_bundle_folder(folder: Path) -> Bundle:
+def write_bundle_folder(folder: Path, labels: Sequence[str] = LABELS) -> Bundle:
     """Write a valid bundle of both networks."""
     folder.mkdir(exist_ok=True)
     image, mel, levels = ImageSpec(), MelSpec(), [Level("full", 64), Level("low", 32, voice=False)]
-    draft = Manifest(1, "tiny", list(LABELS), image, mel, levels, {}, 0.3, {}, {}, {})
+    draft = Manifest(1, "tiny", list(labels), image, mel, levels, {}, 0.3, {}, {}, {})
     models = {}
     for modality in ("face", "voice"):
-        path = write_network(folder / f"{modality}.onnx", modality)
+        path = write_network(folder / f"{modality}.onnx", modality, len(labels))
         with OnnxEngine(path, num_threads=1) as engine:
             logits = engine.infer(golden_input(draft, modality))["logits"][0]
         models[modality] = ModelEntry(path.name, 1.5, 0.5, [float(value) for value in logits])
@@ -132,7 +132,7 @@ def write_bundle_folder(folder: Path) -> Bundle:
 
 def add_fusion(bundle: Bundle) -> Bundle:
     """Add a fusion network to a bundle."""
-    path = write_fusion_network(bundle.path / "fusion.onnx")
+    path = write_fusion_network(bundle.path / "fusion.onnx", len(bundle.manifest.labels))
     entry = FusionEntry(path.name, NUM_FACES, 1.3, [], [])
     manifest = msgspec.structs.replace(bundle.manifest, fusion=entry)
     with OnnxEngine(path, num_threads=1) as engine:
@@ -147,7 +147,8 @@ def add_fusion(bundle: Bundle) -> Bundle:
 
 def add_variant(bundle: Bundle, modality: str = "face") -> Bundle:
     """Add an "INT8" variant to a bundle: another network, with other outputs."""
-    path = write_network(bundle.path / f"{modality}.int8.onnx", modality, seed=8)
+    num_labels = len(bundle.manifest.labels)
+    path = write_network(bundle.path / f"{modality}.int8.onnx", modality, num_labels, seed=8)
     with OnnxEngine(path, num_threads=1) as engine:
         logits = engine.infer(golden_input(bundle.manifest, modality))["logits"][0].tolist()
     models = dict(bundle.manifest.models)

@@ -17,14 +17,9 @@ from pathlib import Path
 import msgspec
 
 from emotion_edge.engines.base import null_reporter
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.engines.bundles.archive import open_archive, open_bundle_source
-from emotion_edge.engines.bundles.manifest import (
-    LABELS,
-    Level,
-    ModelEntry,
-    load_bundle,
-    write_manifest,
-)
+from emotion_edge.engines.bundles.manifest import Level, ModelEntry, load_bundle, write_manifest
 from emotion_edge.engines.bundles.selection import Selection
 from emotion_edge.engines.bundles.startup import BundleChoice, choose_bundle
 from emotion_edge.engines.bundles.store import BundleStore

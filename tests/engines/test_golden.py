@@ -15,6 +15,8 @@ from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, MODALITIES, Bu
 from emotion_edge.engines.golden import INT8_TOLERANCE, TOLERANCE, check_golden_output, golden_input
 from emotion_edge.engines.null import NullEngine
 
+from .conftest import add_fusion, add_variant, write_bundle_folder
+
 MAX_BUNDLE_BYTES = 16_000_000
 
 
@@ -40,6 +42,21 @@ def test_golden_input_is_a_formula(bundle: Bundle, modality: str) -> None:
     assert all(np.abs(np.diff(array, axis=axis)).max() > 0.01 for axis in range(1, array.ndim))
     for key in feed:
         np.testing.assert_array_equal(feed[key], again[key])
+
+
+@pytest.mark.parametrize("num_labels", [2, 12, 32])
+def test_other_labels(tmp_path: Path, num_labels: int) -> None:
+    """Every network at every precision gives as many logits, as the manifest says; so does the null
+    engine, which tells the labels apart."""
+    labels = [f"state {n}" for n in range(num_labels)]
+    bundle = load_bundle(add_variant(add_fusion(write_bundle_folder(tmp_path, labels))).path)
+    assert bundle.manifest.labels == labels
+    for network, precision in (("face", "int8"), *((n, "fp32") for n in bundle.manifest.networks)):
+        with open_engine("onnx", bundle, network, precision=precision) as engine:
+            check_golden_output(engine, bundle, network)
+        logits = NullEngine(bundle.manifest, network).infer(golden_input(bundle.manifest, network))
+        assert logits["logits"].shape == (1, num_labels)
+        assert len(np.unique(logits["logits"])) == num_labels
 
 
 def test_golden_input_of_the_fusion(fused: Bundle) -> None:

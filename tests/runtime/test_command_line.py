@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.bundles.manifest import LABELS, BundleError
+from emotion_edge.engines.bundles import LABELS
+from emotion_edge.engines.bundles.manifest import BundleError
 from emotion_edge.kernels import PreprocessorError
 from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.capture.demo import draw_face

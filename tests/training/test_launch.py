@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.kernels.spec import ImageSpec
 from emotion_edge.training.config import (
     AnyConfig,
@@ -23,12 +23,13 @@ from emotion_edge.training.config import (
     list_presets,
     load_config,
 )
-from emotion_edge.training.data.ferplus import FaceSet
+from emotion_edge.training.data.ferplus import FaceSet, hold_out
 from emotion_edge.training.data.ravdess import EMOTIONS8
 from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.launch import (
     TrainingResult,
     VoiceData,
+    describe_network,
     face_recipe,
     fusion_recipe,
     list_labels,
@@ -45,10 +46,10 @@ from emotion_edge.training.recipes.face import (
     Round,
     face_logits,
     held_out_accuracy,
-    split_held_out,
 )
 from emotion_edge.training.recipes.fusion import FusionRecipe, Pairs
 from emotion_edge.training.recipes.voice import Speech, VoiceRecipe
+from emotion_edge.training.stored_network import build_network, load_network
 
 
 def test_default_presets_are_the_recipes() -> None:
@@ -175,8 +176,8 @@ def test_face_score_is_that_of_the_weights(tmp_path: Path) -> None:
     trained = train_network(config, faces)
     recipe = face_recipe(config)
     assert isinstance(trained.model, FaceNet)
-    assert trained.score == held_out_accuracy(trained.model, faces, recipe, ImageSpec())
-    _, held_out = split_held_out(faces, recipe.seed)
+    _, held_out = hold_out(len(faces.labels), recipe.seed)
+    assert trained.score == held_out_accuracy(trained.model, faces, held_out, recipe, ImageSpec())
     logits = face_logits(trained.model, images[held_out], 32, ImageSpec())
     assert trained.score == (logits.argmax(axis=1) == labels[held_out]).mean()
 
@@ -216,10 +217,23 @@ def test_result_is_written_atomically(tmp_path: Path) -> None:
     config = load_config("toy-voice", None, [f"out={tmp_path / 'new'}"])
     model, inputs = make_network(config)
     path = save_result(config, TrainingResult(model, 0.5, 2))
-    again, _ = make_network(config)
-    again.load_state_dict(torch.load(path, weights_only=True))
+    again, _ = load_network(path, "voice")
     assert torch.equal(again.eval()(*inputs)[1], model.eval()(*inputs)[1])
     assert sorted(file.name for file in path.parent.iterdir()) == ["voice.json", "voice.pt"]
+
+
+@pytest.mark.parametrize("preset", list_presets())
+def test_description_rebuilds_the_network(preset: str) -> None:
+    """The network of every preset, with as many outputs as it has labels."""
+    config = load_config(preset)
+    description = describe_network(config)
+    model, _ = make_network(config)
+    if description.task != "fusion":
+        rebuilt = build_network(description)
+        assert {k: v.shape for k, v in rebuilt.state_dict().items()} == {
+            k: v.shape for k, v in model.state_dict().items()
+        }
+    assert len(description.outputs or description.labels) == len(list_labels(config))
 
 
 def test_cache_is_used(write_ferplus: Callable[..., Path], tmp_path: Path) -> None:

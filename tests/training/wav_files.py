@@ -22,8 +22,12 @@ def write_wav(
     return path
 
 
-def write_noise(path: Path, seed: int = 0, seconds: float = 0.2, rate_hz: int = 16_000) -> Path:
-    """Write mono noise; equal seeds give equal samples."""
+def make_noise(seed: int = 0, seconds: float = 0.2, rate_hz: int = 16_000) -> NDArray[np.int16]:
+    """Make mono noise; equal seeds give equal samples."""
     rng = np.random.default_rng(seed)
-    samples = rng.integers(-9_000, 9_000, round(seconds * rate_hz), np.int16)
-    return write_wav(path, samples, rate_hz)
+    return rng.integers(-9_000, 9_000, round(seconds * rate_hz), np.int16)
+
+
+def write_noise(path: Path, seed: int = 0, seconds: float = 0.2, rate_hz: int = 16_000) -> Path:
+    """Write the noise of `make_noise`."""
+    return write_wav(path, make_noise(seed, seconds, rate_hz), rate_hz)

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engines.bundles import LABELS
 from ..errors import DatasetError
+from .label_names import LabelNames
 from .ravdess import EMOTIONS8, Clip, parse_clip
 from .voices import VoiceSet
 
+TABLE = "openface_au_mean.csv"
+"""Name of the table in a folder."""
 _BOTH = "01 02 04 05 06 07 09 10 12 14 15 17 20 23 25 26 45"
 INTENSITIES = tuple(f"AU{unit}_r" for unit in _BOTH.split())
 """0 to 5 (Baltrusaitis et al. 2018, doi:10.1109/FG.2018.00019)."""
@@ -43,16 +45,24 @@ class ActionUnits:
     emotions: NDArray[np.int64]
     """(N,), index in `ravdess.EMOTIONS8`."""
     labels: NDArray[np.int64]
-    """(N,), index in the product's seven `LABELS`."""
+    """(N,), index in the labels."""
     actors: NDArray[np.int64]
     """(N,)."""
 
 
-def load_action_units(path: Path) -> ActionUnits:
+def find_unit_table(root: Path) -> Path:
+    """Return the table itself, or that in a folder."""
+    return root / TABLE if root.is_dir() else root
+
+
+def load_action_units(path: Path, names: LabelNames | None = None) -> ActionUnits:
     """Read the table; its columns may be in any order.
 
-    Raises DatasetError, naming line and column, unless each recording has one row of finite values.
+    `names` are by default those of the product's seven labels; recordings that they leave out are
+    not returned. Raises DatasetError, naming line and column, unless each recording has one row of
+    finite values.
     """
+    names = names or LabelNames()
     clips: dict[str, Clip] = {}
     values: list[list[float]] = []
     if not path.is_file():
@@ -79,13 +89,21 @@ def load_action_units(path: Path) -> ActionUnits:
         raise DatasetError(f"{path}: not a table of action units: {error}") from error
     if not values:
         raise DatasetError(f"{path}: no clip")
-    rows = clips.values()
+    label_of = {emotion: names.find(emotion) for emotion in EMOTIONS8}
+    unknown = {clip.emotion for clip in clips.values() if label_of[clip.emotion] is None}
+    if unknown:
+        raise DatasetError(
+            f"{path}: clips have the labels {', '.join(sorted(unknown))}, allowed:"
+            f" {names.describe()}"
+        )
+    kept = [index for index, clip in enumerate(clips.values()) if label_of[clip.emotion]]
+    rows = [clip for clip in clips.values() if label_of[clip.emotion]]
     return ActionUnits(
         list(UNITS),
-        list(clips),
-        np.array(values, np.float32),
+        [clip.recording_id for clip in rows],
+        np.array(values, np.float32)[kept],
         np.array([EMOTIONS8.index(clip.emotion) for clip in rows], np.int64),
-        np.array([LABELS.index(clip.label) for clip in rows], np.int64),
+        np.array([names.labels.index(label_of[clip.emotion] or "") for clip in rows], np.int64),
         np.array([clip.actor for clip in rows], np.int64),
     )
 

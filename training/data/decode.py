@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -39,6 +39,26 @@ class Source:
     """Number of the RAVDESS actor, or a hash of the subject's name."""
     copies: tuple[Path, ...] = ()
     """Files to decode where `path` cannot be."""
+
+    @property
+    def category(self) -> tuple[int, int]:
+        """Label and emotion."""
+        return self.label, self.emotion
+
+
+class Decodable(Protocol):
+    """What a decoder needs to know of a file."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def copies(self) -> tuple[Path, ...]: ...
+    @property
+    def category(self) -> Hashable:
+        """Of two files with one content and category the second is skipped."""
+
+
+S = TypeVar("S", bound=Decodable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +123,29 @@ def hash_subject(subject: str) -> int:
 
 
 def decode_each(
-    sources: Sequence[Source], recipe: Recipe, cache: FeatureCache | None, tally: Tally
-) -> Iterator[tuple[Source, NDArray[Any]]]:
+    sources: Sequence[S],
+    recipe: Recipe,
+    cache: FeatureCache | None,
+    tally: Tally,
+    progress: Any = None,
+) -> Iterator[tuple[S, NDArray[Any]]]:
     """Yield each source with its array. Files that cannot be decoded, and the second of two files
-    with equal arrays and labels, are noted in `tally` and skipped."""
-    seen: dict[tuple[int, int, bytes], Source] = {}
-    for source in tqdm(sources, recipe.noun, leave=False, disable=None):
+    with equal arrays and category, are noted in `tally` and skipped.
+
+    `progress` is a bar of tqdm that several calls share.
+    """
+    seen: dict[tuple[Hashable, bytes], S] = {}
+    for source in sources if progress else tqdm(sources, recipe.noun, leave=False, disable=None):
+        if progress is not None:
+            progress.set_description(recipe.noun, refresh=False)
+            progress.update()
         try:
             array = _decode_source(source, recipe, cache)
         except DatasetError as error:
             tally.problems.append(str(error))
             continue
         digest = hashlib.blake2b(array.tobytes()).digest()
-        first = seen.setdefault((source.label, source.emotion, digest), source)
+        first = seen.setdefault((source.category, digest), source)
         if first is not source:
             tally.duplicates.append(f"{source.path}: same content as {first.path}")
             continue
@@ -138,7 +168,7 @@ def decode_all(
     return pairs, tally
 
 
-def _decode_source(source: Source, recipe: Recipe, cache: FeatureCache | None) -> NDArray[Any]:
+def _decode_source(source: Decodable, recipe: Recipe, cache: FeatureCache | None) -> NDArray[Any]:
     """Decode the file, else the first of its copies that can be decoded. Raises the DatasetError of
     the file."""
     try:

@@ -13,13 +13,14 @@ import hashlib
 import logging
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, TextIO
 
-from ...engines.bundles import LABELS
 from ..errors import DatasetError
+from .label_names import LabelNames, canonical_name
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +36,6 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 """Names of the splits in manifests, in lower case."""
-LABEL_NAMES = {
-    **{label: label for label in LABELS},
-    "anger": "angry",
-    "disgusted": "disgust",
-    "fearful": "fear",
-    "happiness": "happy",
-    "sadness": "sad",
-    "surprised": "surprise",
-    "calm": "neutral",
-}
-"""Names of the labels in manifests, in lower case."""
 Kind = Literal["picture", "sound", "video"]
 KINDS: dict[Kind, tuple[str, ...]] = {
     "picture": (".png", ".jpg", ".jpeg", ".webp", ".bmp"),
@@ -60,21 +50,26 @@ class FolderItem:
 
     path: Path
     label: str
-    """One of the product's `LABELS`."""
+    """One of the labels of the recipe or bundle."""
     subject: str
     split: str
     """One of `SPLITS`."""
     kind: Kind
+    name: str = field(default="", compare=False)
+    """The manifest's own name of the label, by `canonical_name`."""
 
 
-def load_folder(root: Path, split: str | None = None) -> list[FolderItem]:
+def load_folder(
+    root: Path, split: str | None = None, names: LabelNames | None = None
+) -> list[FolderItem]:
     """Load the items of one split, or of all, without copies of files.
 
-    Raises DatasetError for an invalid manifest. Files are not decoded here.
+    `names` are by default those of the product's seven labels. Raises DatasetError for an invalid
+    manifest. Files are not decoded here.
     """
     if split is not None and split not in SPLITS:
         raise DatasetError(f"split {split!r}, allowed: {', '.join(SPLITS)}")
-    items, copies = drop_copies(read_manifest(root))
+    items, copies = drop_copies(read_manifest(root, names))
     for line in copies:
         log.warning("skipped: %s", line)
     chosen = [item for item in items if split in (None, item.split)]
@@ -83,45 +78,67 @@ def load_folder(root: Path, split: str | None = None) -> list[FolderItem]:
     return chosen
 
 
-def read_manifest(root: Path) -> list[FolderItem]:
-    """Read all rows, copies included. Raises DatasetError."""
+def read_manifest(root: Path, names: LabelNames | None = None) -> list[FolderItem]:
+    """Read all rows, copies included, without those whose label `names` leaves out. Raises
+    DatasetError."""
+    names = names or LabelNames()
+    items: list[FolderItem] = []
+    line_of: dict[Path, int] = {}
+    split_of: dict[str, str] = {}
+    with _open_table(root) as (table, reader):
+        if "subject" not in (reader.fieldnames or ()):
+            log.warning(
+                "%s: no column subject: the same person may be in two splits, which makes scores"
+                " too good",
+                table,
+            )
+        for row in reader:
+            where = f"{table} line {reader.line_num}"
+            item = _parse_row(root, where, row, names)
+            first = line_of.setdefault(item.path, reader.line_num)
+            if first != reader.line_num:
+                raise DatasetError(f"{where}: file {row['file']!r} is already in line {first}")
+            if split_of.setdefault(item.subject, item.split) != item.split:
+                raise DatasetError(
+                    f"{where}: subject {item.subject!r} is in {split_of[item.subject]} and in"
+                    f" {item.split}, allowed: one split per subject"
+                )
+            if item.label:
+                items.append(item)
+    if not items:
+        raise DatasetError(f"{root / MANIFEST}: names no file")
+    return items
+
+
+def read_label_names(root: Path) -> list[str]:
+    """Return the names of labels in the manifest, each once. Raises DatasetError."""
+    with _open_table(root) as (_, reader):
+        return list(dict.fromkeys((row["label"] or "").strip() for row in reader))
+
+
+def has_split_column(root: Path) -> bool:
+    """Whether the manifest states the splits. Raises DatasetError."""
+    with _open_table(root) as (_, reader):
+        return "split" in (reader.fieldnames or ())
+
+
+@contextmanager
+def _open_table(root: Path) -> Iterator[tuple[Path, csv.DictReader[str]]]:
+    """Open the manifest of a folder. Errors of the table become DatasetErrors."""
     table = root / MANIFEST
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     if not table.is_file():
         raise DatasetError(f"{table}: no such file (expected: a table of {', '.join(COLUMNS)})")
-    items: list[FolderItem] = []
-    line_of: dict[Path, int] = {}
-    split_of: dict[str, str] = {}
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = _open_reader(file)
             missing = set(NEEDED) - set(reader.fieldnames or ())
             if missing:
                 raise DatasetError(f"{table}: columns missing: {', '.join(sorted(missing))}")
-            if "subject" not in (reader.fieldnames or ()):
-                log.warning(
-                    "%s: no column subject: the same person may be in two splits, which makes"
-                    " scores too good",
-                    table,
-                )
-            for row in reader:
-                where = f"{table} line {reader.line_num}"
-                item = _parse_row(root, where, row)
-                first = line_of.setdefault(item.path, reader.line_num)
-                if first != reader.line_num:
-                    raise DatasetError(f"{where}: file {row['file']!r} is already in line {first}")
-                if split_of.setdefault(item.subject, item.split) != item.split:
-                    raise DatasetError(
-                        f"{where}: subject {item.subject!r} is in {split_of[item.subject]} and in"
-                        f" {item.split}, allowed: one split per subject"
-                    )
-                items.append(item)
+            yield table, reader
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise DatasetError(f"{table}: not a readable table: {error}") from error
-    if not items:
-        raise DatasetError(f"{table}: names no file")
-    return items
 
 
 def _open_reader(file: TextIO) -> csv.DictReader[str]:
@@ -135,22 +152,19 @@ def _open_reader(file: TextIO) -> csv.DictReader[str]:
     return reader
 
 
-def _parse_row(root: Path, where: str, row: dict[str, str]) -> FolderItem:
+def _parse_row(root: Path, where: str, row: dict[str, str], names: LabelNames) -> FolderItem:
     cells = {column: (row[column] or "").strip() for column in COLUMNS if column in row}
     for column, cell in cells.items():
         if not cell:
             raise DatasetError(f"{where}: {column} is empty")
     subject = cells.get("subject", cells["file"])
-    split = cells.get("split") or choose_split(subject)
-    values = []
-    for column, value, names in (
-        ("label", cells["label"], LABEL_NAMES),
-        ("split", split, SPLIT_NAMES),
-    ):
-        if value.lower() not in names:
-            raise DatasetError(f"{where}: {column} is {value!r}, allowed: {', '.join(names)}")
-        values.append(names[value.lower()])
-    label, split = values
+    label = names.find(cells["label"])
+    if label is None:
+        raise DatasetError(f"{where}: label is {cells['label']!r}, allowed: {names.describe()}")
+    named_split = cells.get("split") or choose_split(subject)
+    split = SPLIT_NAMES.get(named_split.lower())
+    if split is None:
+        raise DatasetError(f"{where}: split is {named_split!r}, allowed: {', '.join(SPLIT_NAMES)}")
     path = _resolve(root, where, cells["file"])
     kind = next((kind for kind, ends in KINDS.items() if path.suffix.lower() in ends), None)
     if kind is None:
@@ -158,7 +172,7 @@ def _parse_row(root: Path, where: str, row: dict[str, str]) -> FolderItem:
         raise DatasetError(
             f"{where}: file is {cells['file']!r}, allowed: names that end in {known}"
         )
-    return FolderItem(path, label, subject, split, kind)
+    return FolderItem(path, label, subject, split, kind, canonical_name(cells["label"]))
 
 
 def choose_split(subject: str) -> str:

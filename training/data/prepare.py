@@ -16,7 +16,7 @@ from ...engines.bundles import LABELS
 from ...engines.face_detector import open_detector
 from ...kernels.spec import MelSpec
 from ..errors import DatasetError
-from .action_units import load_action_units
+from .action_units import find_unit_table, load_action_units
 from .cache import FeatureCache
 from .crops import image_recipe, video_recipe
 from .decode import Recipe, Source, Tally, clip_sources, decode_each, folder_sources
@@ -25,8 +25,6 @@ from .ferplus_files import SPLITS, has_split
 from .folder import MANIFEST, drop_copies, read_manifest
 from .ravdess import Clip, find_video_clips, find_voice_clips
 from .voices import audio_recipe
-
-ACTION_UNIT_TABLE = "openface_au_mean.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +144,6 @@ def prepare_ferplus(root: Path, split: str | None, cache: FeatureCache) -> Itera
 def prepare_action_units(root: Path) -> Iterable[Part]:
     """Check the table, a file or `openface_au_mean.csv` in a folder; it is not cached. Raises
     DatasetError."""
-    units = load_action_units(root / ACTION_UNIT_TABLE if root.is_dir() else root)
+    units = load_action_units(find_unit_table(root))
     num = len(units.recording_ids)
     yield Part("action units", num, 0, num, 0, 0, _count_labels(units.labels))

@@ -77,6 +77,11 @@ def audio_recipe(spec: MelSpec) -> Recipe:
     return Recipe("sounds", "recordings", settings, decode)
 
 
+def to_float_audio(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Convert the result of `audio_recipe` -> (n,) in -1..1."""
+    return pcm.astype(np.float32) / np.float32(_FULL_SCALE)
+
+
 def load_voices(
     clips: Sequence[Clip], spec: MelSpec, cache: FeatureCache | None = None
 ) -> VoiceSet:
@@ -87,7 +92,7 @@ def load_voices(
     """
     pairs, tally = decode_all(clip_sources(clips), audio_recipe(spec), cache)
     return VoiceSet(
-        [pcm.astype(np.float32) / np.float32(_FULL_SCALE) for _, pcm in pairs],
+        [to_float_audio(pcm) for _, pcm in pairs],
         np.array([source.label for source, _ in pairs], np.int64),
         np.array([source.emotion for source, _ in pairs], np.int64),
         np.array([source.actor for source, _ in pairs], np.int64),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ...engines.bundles import FUSION, LABELS, Bundle, Level
+from ...engines.bundles import FUSION, Bundle, Level
 from ..errors import DatasetError
 from ..metrics import bootstrap_accuracy, score, score_groups, score_subjects
 from .acoustics import AcousticConditions, load_acoustic_conditions
 from .examples import find_examples
+from .known_people import note_people
 from .material import Example, ExampleMedia
 from .networks import BATCH_SIZE, Networks, open_networks
 from .robustness import CLEAN, Condition, evaluate_noise, list_conditions
@@ -55,13 +56,13 @@ class ConditionResult:
             self.probabilities.append(probabilities)
             self.examples.append(example)
 
-    def score(self) -> dict[str, Any]:
+    def score(self, labels: Sequence[str]) -> dict[str, Any]:
         """Compute the metrics; at least one example is needed."""
         probabilities = np.stack(self.probabilities)
         targets = np.array([example.label for example in self.examples])
         subjects = [example.subject for example in self.examples]
         return {
-            **score(probabilities, targets, LABELS),
+            **score(probabilities, targets, labels),
             **score_subjects(probabilities, targets, subjects),
             **score_groups(probabilities, targets, [example.groups for example in self.examples]),
             **bootstrap_accuracy(probabilities, targets, subjects),
@@ -80,16 +81,35 @@ def evaluate_bundle(
     yunet: str = "",
     robustness: RobustnessOptions | None = None,
     precision: str = "auto",
+    label_map: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of `training.metrics`, and how they were measured.
 
-    `modality` "" chooses the one with most examples in `root`. With `robustness` the result also
-    has "robustness", `SUMMARY_METRICS` under each condition with "clean" first, and "noise_only",
-    see `evaluate_noise`. Raises DatasetError.
+    `label_map` gives names of the data a label of the bundle, as `map` of a recipe. `modality` ""
+    chooses the one with most examples in `root`. With `robustness` the result also has
+    "robustness", `SUMMARY_METRICS` under each condition with "clean" first, and "noise_only", see
+    `evaluate_noise`. Raises DatasetError.
     """
-    chosen_level = choose_level(bundle, level)
-    selection = Selection(dataset, root, split, actors, modality, yunet)
+    choose_level(bundle, level)  # an unknown one is named before the examples are searched for
+    selection = Selection(dataset, root, split, actors, modality, yunet, label_map or {})
     chosen = find_examples(selection, bundle)
+    chosen = replace(chosen, origin=f"{root}: ")
+    figures = score_examples(bundle, chosen, level, engine, robustness, precision)
+    return {**figures, "dataset": dataset}
+
+
+def score_examples(
+    bundle: Bundle,
+    chosen: ExampleSet,
+    level: str = "",
+    engine: str = "auto",
+    robustness: RobustnessOptions | None = None,
+    precision: str = "auto",
+) -> dict[str, Any]:
+    """Return what `evaluate_bundle` does, for examples that have been found. Raises
+    DatasetError."""
+    chosen_level = choose_level(bundle, level)
+    labels = bundle.manifest.labels
     sample_rate_hz = bundle.manifest.mel.sample_rate_hz
     conditions, acoustics = [CLEAN], None
     if robustness is not None:
@@ -105,15 +125,14 @@ def evaluate_bundle(
         precisions = {name: opened.precision for name, opened in networks.engines.items()}
     num_skipped = len(chosen.examples) - len(results[0].examples)
     if not results[0].examples:
-        raise DatasetError(f"{root}: no face or voice in all {num_skipped} examples")
-    metrics = results[0].score()
+        raise DatasetError(f"{chosen.origin}no face or voice in all {num_skipped} examples")
+    metrics = results[0].score(labels)
     per_class = metrics["per_class"].items()
     absent = [label for label, values in per_class if not values["support"]]
     if absent:
-        log.warning("%s: no example of %s: left out of the means", root, ", ".join(absent))
+        log.warning("no example of %s: left out of the means", ", ".join(absent))
     return {
         **metrics,
-        "dataset": dataset,
         "modality": chosen.modality,
         **chosen.scope,
         "level": chosen_level.name,
@@ -124,11 +143,11 @@ def evaluate_bundle(
         "engines": engine_names,
         "precisions": precisions,
         "protocol": chosen.protocol,
-        "notes": [*_note_training_subjects(bundle, chosen.modality, metrics)],
+        "notes": note_people(bundle.manifest, chosen.modality, results[0].examples),
         **(
             {}
             if robustness is None
-            else {"robustness": _list_rows(conditions, results), **noise_only}
+            else {"robustness": _list_rows(conditions, results, labels), **noise_only}
         ),
     }
 
@@ -203,14 +222,14 @@ def _evaluate_noise_only(
 
 
 def _list_rows(
-    conditions: Sequence[Condition], results: Sequence[ConditionResult]
+    conditions: Sequence[Condition], results: Sequence[ConditionResult], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
     rows = []
     for condition, result in zip(conditions, results, strict=True):
         if not result.examples:
             log.warning("%s %g: no example left", condition.name, condition.strength)
             continue
-        metrics = result.score()
+        metrics = result.score(labels)
         rows.append(
             {
                 "condition": condition.name,
@@ -220,22 +239,3 @@ def _list_rows(
             }
         )
     return rows
-
-
-def _note_training_subjects(bundle: Bundle, modality: str, metrics: dict[str, Any]) -> list[str]:
-    """Yield a warning when the bundle's provenance lists people it is scored on."""
-    names = bundle.manifest.networks if modality == FUSION else (modality,)
-    trained: set[str] = set()
-    for name in names:
-        origin = bundle.manifest.provenance.get(name)
-        actors = origin.get("actors") if isinstance(origin, dict) else None
-        trained |= {str(actor) for actor in actors} if isinstance(actors, list) else set()
-    seen = sorted(trained & set(metrics["subjects"]), key=lambda name: (len(name), name))
-    if not seen:
-        return []
-    note = (
-        f"The bundle was trained on {len(seen)} of the {len(metrics['subjects'])} people scored"
-        f" here ({', '.join(seen)}): these metrics do not show how it does on others."
-    )
-    log.warning("%s", note)
-    return [note]

@@ -46,12 +46,14 @@ class Example:
 
     name: str
     label: int
-    """Index in `engines.bundles.LABELS`."""
+    """Index in the labels of the bundle."""
     subject: str
-    """Name of the person, "" when unknown."""
+    """Name of the person in the data set, "" when unknown."""
     load: Callable[[], ExampleMedia]
     groups: Mapping[str, str] = field(default_factory=dict)
     """Groups to score separately, such as {"sex": "female"}."""
+    person: str = ""
+    """Name of the person in the provenance of bundles, "" when unknown."""
 
 
 def cut_face(t_s: float, image: Image, box: Box, face_id: str = "") -> Face:

@@ -7,7 +7,7 @@ also gets lighter in grey print.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,17 @@ BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#
 DPI = 150
 MAX_BARS = 40
 """Of more people than this the 20 worst and the 20 best are plotted."""
+NUM_ROOMY = 7
+"""Labels that fit into the usual width of a plot."""
 MAX_NAME = 18
 """Letters of a person's name on an axis."""
 
 Metrics = Mapping[str, Any]
 
 
-def plot_all(metrics: Metrics) -> dict[str, bytes]:
-    """Return PNG files by name without suffix. Plots without metrics are left out."""
+def plot_all(metrics: Metrics, names: Collection[str] = ()) -> dict[str, bytes]:
+    """Return PNG files by name without suffix: all, or those of `names`. Plots without metrics are
+    left out."""
     plots: dict[str, tuple[bool, Callable[[Metrics], Figure]]] = {
         "confusion": (True, plot_confusion),
         "recall": (True, plot_recall),
@@ -38,10 +41,14 @@ def plot_all(metrics: Metrics) -> dict[str, bytes]:
         f"{metrics['modality']} on {metrics['dataset']}, n {metrics['n']};"
         f" bundle {metrics['bundle_name']} {metrics['bundle'][:12]}"
     )
-    return {name: _encode(draw(metrics), caption) for name, (shown, draw) in plots.items() if shown}
+    return {
+        name: encode_figure(draw(metrics), caption)
+        for name, (shown, draw) in plots.items()
+        if shown and (not names or name in names)
+    }
 
 
-def _encode(figure: Figure, caption: str) -> bytes:
+def encode_figure(figure: Figure, caption: str) -> bytes:
     """Return a PNG file. Its `caption` describes it where it stands alone."""
     figure.suptitle(caption, fontsize=8, color=GREY)
     file = io.BytesIO()
@@ -56,7 +63,8 @@ def plot_confusion(metrics: Metrics) -> Figure:
     support = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(support, 1)
     labels = metrics["labels"]
-    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
+    more = max(0, len(confusion) - NUM_ROOMY)
+    figure = Figure(figsize=(6.4 + 0.5 * more, 5.4 + 0.4 * more), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(100 * share, cmap="viridis", vmin=0, vmax=100)
     for row, column in np.argwhere(confusion):
@@ -80,7 +88,8 @@ def plot_confusion(metrics: Metrics) -> Figure:
 def plot_recall(metrics: Metrics) -> Figure:
     """Plot recall and precision of each label."""
     per_class = metrics["per_class"]
-    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    more = max(0, len(per_class) - NUM_ROOMY)
+    figure = Figure(figsize=(7.2 + 0.7 * more, 4.0), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(per_class))
     kinds = (("recall", BLUE, "", -0.2), ("precision", ORANGE, "//", 0.2))
@@ -93,7 +102,7 @@ def plot_recall(metrics: Metrics) -> Figure:
             axes.text(place + shift, height + 1, text, ha="center", va="bottom", fontsize=8)
     axes.axhline(100 * metrics["uar"], color=GREY, ls="--", label="mean recall (UAR)")
     names = [f"{label}\n(n {values['support']})" for label, values in per_class.items()]
-    axes.set_xticks(places, names)
+    axes.set_xticks(places, names, rotation=35 if more else 0)
     axes.set(title="Recall and precision of each label", ylabel="%", ylim=(0, 112))
     axes.set_yticks(range(0, 101, 20))
     _put_legend_below(figure, axes, 3)
@@ -211,3 +220,28 @@ def plot_robustness(metrics: Metrics) -> Figure:
 def _put_legend_below(figure: Figure, axes: Any, num_columns: int) -> None:
     """Place the legend outside, where it covers no bar."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=num_columns)
+
+
+def plot_curves(networks: Sequence[tuple[str, Metrics]]) -> Figure:
+    """Plot loss and validation accuracy over the epochs of each network: (name, {"loss": …,
+    "validation": …})."""
+    num_columns = min(3, len(networks))
+    num_rows = -(-len(networks) // num_columns)
+    figure = Figure(figsize=(4.0 * num_columns, 0.6 + 2.8 * num_rows), layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, squeeze=False)
+    for axes in grid.flat[len(networks) :]:
+        axes.set_visible(False)
+    for axes, (name, curves) in zip(grid.flat, networks, strict=False):
+        epochs = range(1, len(curves["loss"]) + 1)
+        axes.plot(epochs, curves["loss"], "-", color=BLUE, label="loss")
+        axes.set(title=name, xlabel="epoch", ylabel="loss", ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        scores = [
+            (n, 100 * one) for n, one in enumerate(curves["validation"], 1) if one is not None
+        ]
+        if scores:
+            right = axes.twinx()
+            right.plot(*zip(*scores, strict=True), "--", color=ORANGE)
+            right.set(ylabel="validation accuracy, % (dashed)", ylim=(0, 102))
+            right.yaxis.label.set_color(ORANGE)
+    return figure

@@ -10,20 +10,38 @@ from .bundle import (
 )
 from .face_detector import export_detector
 from .onnx import export_onnx, store_weights_as_fp16, strip_names
-from .provenance import ESC, FERPLUS, RAVDESS, describe_data_sets
+from .provenance import (
+    ESC,
+    FERPLUS,
+    RAVDESS,
+    DataSet,
+    add_people,
+    count_people,
+    describe_data_sets,
+    describe_people,
+    find_overlap,
+)
+from .rewrite import copy_bundle, rewrite_bundle
 
 __all__ = [
     "ESC",
     "FERPLUS",
     "GOLDEN_PLACES",
     "RAVDESS",
+    "DataSet",
     "FusionNetwork",
+    "add_people",
     "check_replaceable",
+    "copy_bundle",
+    "count_people",
     "describe_data_sets",
+    "describe_people",
     "export_detector",
     "export_onnx",
+    "find_overlap",
     "finish_bundle",
     "put_in_place",
+    "rewrite_bundle",
     "store_weights_as_fp16",
     "strip_names",
     "write_bundle",

@@ -134,7 +134,7 @@ def _describe_networks(manifest: Manifest) -> Iterator[str]:
             rows.append((title, entry.file, *_describe_shared(manifest, name), *cells))
     head = ("network", "file", "input", "output", "parameters", "bytes")
     yield from render_table(head, rows)
-    yield f"Labels: {', '.join(manifest.labels)}."
+    yield f"Labels: {', '.join(map(escape, manifest.labels))}."
     yield f"Below a confidence of {manifest.abstain_below:g} there is no label."
     if manifest.fusion is None and len(manifest.models) > 1:
         weights = ", ".join(

@@ -1,10 +1,12 @@
-"""Provenance of a bundle: data sets with their licences, versions, and the commit of the code.
+"""Provenance of a bundle: data sets with their licences, people, versions, and the code's commit.
 
-Out: plain mappings for the bundle's `provenance`, without host names and absolute paths.
+Out: plain mappings for the bundle's `provenance`, without host names and absolute paths. People are
+named as `data` names them ("ravdess:01"), or by a hash of a salt and the name.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -13,9 +15,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...engines.bundles import FUSION, Manifest
+from ..data import list_spellings, name_actor
+
 CHECKOUT = Path(__file__).parent.parent.parent
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxslim", "numpy")
 GIT_TIMEOUT_S = 10
+
+PEOPLE, SALT = "people", "people_salt"
+"""Entries of the provenance."""
+ROLES = ("training", "validation", "calibration")
+"""What people of a bundle were used for. Validation: early stopping, temperatures, fusion weights;
+calibration: INT8."""
+HASH_PREFIX = "sha256:"
+HASH_DIGITS = 16
+MAX_LISTED_PEOPLE = 4_000
+"""A longer list is replaced by its length, because a manifest is limited in size."""
+
+People = Mapping[str, Mapping[str, Iterable[str]]]
+"""Names by network and role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,100 @@ def list_data_sets(networks: Iterable[str]) -> list[dict[str, Any]]:
 def describe_data_sets(used: Mapping[DataSet, Sequence[str]]) -> list[dict[str, Any]]:
     """Return the entry "data_sets": each data set with the networks trained on it."""
     return [{**asdict(data_set), "networks": list(names)} for data_set, names in used.items()]
+
+
+def describe_people(people: People, salt: str = "") -> dict[str, Any]:
+    """Return the entries `PEOPLE` and, with a `salt`, `SALT` of a provenance.
+
+    With a salt the names are hashed: who knows a name can find out whether it is among them. The
+    name "", of people whom nobody knows, is left out.
+    """
+    described: dict[str, dict[str, Any]] = {}
+    for network, by_role in people.items():
+        described[network] = {}
+        for role, names in by_role.items():
+            known = sorted({_hash_name(name, salt) for name in names if name})
+            described[network][role] = known if len(known) <= MAX_LISTED_PEOPLE else len(known)
+    return {PEOPLE: described, **({SALT: salt} if salt else {})}
+
+
+def add_people(
+    provenance: Mapping[str, Any], role: str, people: Mapping[str, Iterable[str]]
+) -> dict[str, Any]:
+    """Return `provenance` with the `people` of each network in `role`, hashed where the others are.
+    Those that were there in the same role are replaced."""
+    salt = str(provenance.get(SALT, ""))
+    added = describe_people({network: {role: names} for network, names in people.items()}, salt)
+    merged = {name: dict(by_role) for name, by_role in _read_people(provenance).items()}
+    for network, by_role in added[PEOPLE].items():
+        merged[network] = {**merged.get(network, {}), **by_role}
+    return {**provenance, PEOPLE: merged}
+
+
+def find_overlap(manifest: Manifest, people: Iterable[str], network: str) -> dict[str, list[str]]:
+    """Return those of `people` that the bundle has used for `network`, by role.
+
+    A person counts in the first of `ROLES` only. "fusion" stands for every network of the bundle.
+    """
+    salt = str(manifest.provenance.get(SALT, ""))
+    stored_as = {
+        name: {_hash_name(each, salt) for each in list_spellings(name)} for name in people if name
+    }
+    names = [*manifest.networks, FUSION] if network == FUSION else [network]
+    overlap = {}
+    for role in ROLES:
+        used: set[str] = set()
+        for name in names:
+            used |= _list_used(manifest.provenance, name, role)
+        found = [name for name, spellings in stored_as.items() if spellings & used]
+        for name in found:
+            del stored_as[name]
+        if found:
+            overlap[role] = found
+    return overlap
+
+
+def count_people(provenance: Mapping[str, Any], network: str) -> dict[str, int]:
+    """Return the number of people in each role that is recorded for a network."""
+    recorded = _read_people(provenance).get(network, {})
+    sizes = {role: recorded.get(role) for role in ROLES if role in recorded}
+    counts = {
+        role: value if isinstance(value, int) else len(value)
+        for role, value in sizes.items()
+        if isinstance(value, int | list)
+    }
+    trained = _list_actors(provenance, network)
+    return {"training": len(trained), **counts} if trained else counts
+
+
+def _hash_name(name: str, salt: str) -> str:
+    if not salt:
+        return name
+    return HASH_PREFIX + hashlib.sha256(f"{salt}{name}".encode()).hexdigest()[:HASH_DIGITS]
+
+
+def _read_people(provenance: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the entry `PEOPLE`; anything unexpected in it is ignored."""
+    people = provenance.get(PEOPLE)
+    if not isinstance(people, Mapping):
+        return {}
+    return {name: value for name, value in people.items() if isinstance(value, Mapping)}
+
+
+def _list_used(provenance: Mapping[str, Any], network: str, role: str) -> set[str]:
+    stored = _read_people(provenance).get(network, {}).get(role)
+    used = {str(name) for name in stored} if isinstance(stored, list) else set()
+    return used | (_list_actors(provenance, network) if role == ROLES[0] else set())
+
+
+def _list_actors(provenance: Mapping[str, Any], network: str) -> set[str]:
+    """Return the actors of RAVDESS that older bundles list among the settings of a network."""
+    settings = provenance.get(network)
+    actors = settings.get("actors") if isinstance(settings, Mapping) else None
+    if not isinstance(actors, list):
+        return set()
+    salt = str(provenance.get(SALT, ""))
+    return {_hash_name(name_actor(actor), salt) for actor in actors if isinstance(actor, int)}
 
 
 def list_versions() -> dict[str, str]:

@@ -130,6 +130,7 @@ def fit(
             except DivergedError as error:
                 raise DivergedError(f"{error}; {last_good}") from error
             trainer.epoch += 1
+            trainer.losses.append(loss)
             score = validate_epoch(trainer, validate)
             trainer.scores.append(score)
             if not process_group.is_main:
@@ -186,6 +187,8 @@ class Trainer:
     """Number of finished epochs."""
     scores: list[float | None] = field(default_factory=list)
     """Validation score after each epoch."""
+    losses: list[float] = field(default_factory=list)
+    """Mean loss of each epoch."""
     best_score: float = -math.inf
     best_epoch: int = 0
     best: dict[str, Tensor] | None = None
@@ -206,6 +209,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "scores": self.scores,
+            "losses": self.losses,
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
             "best": self.best,
@@ -218,6 +222,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.scores = state["epoch"], state["scores"]
+        self.losses = state.get("losses", [])
         self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
         self.best = state["best"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.engines.bundles.manifest import (
-    LABELS,
     MANIFEST,
     MAX_FILES,
     MAX_MANIFEST_BYTES,
@@ -84,8 +84,14 @@ def test_bundle_may_hold_one_network(bundle: Bundle) -> None:
     [
         (put("format", value=0), ["format is 0"]),
         (lambda fields: (fields.clear(), fields.update(format=2, color=1)), ["format is 2"]),
-        (put("labels", value=[*LABELS[1:], LABELS[0]]), ["labels is", "'angry'"]),
-        (put("labels", value=list(LABELS[:6])), ["labels is"]),
+        (put("labels", value=["yes"]), ["labels is ['yes']", "2 to 32"]),
+        (put("labels", value=[f"n{n}" for n in range(33)]), ["labels is"]),
+        (put("labels", value=[*LABELS[:6], "sad"]), ["labels is"]),
+        (put("labels", value=[*LABELS[:6], ""]), ["labels is"]),
+        (put("labels", value=[*LABELS[:6], " calm"]), ["labels is"]),
+        (put("labels", value=[*LABELS[:6], "ca\x1blm"]), ["labels is"]),
+        (put("labels", value=[*LABELS[:6], "x" * 33]), ["labels is"]),
+        (put("labels", value=[*LABELS, "calm"]), ["models.face.golden_logits", "8 numbers"]),
         (put("labels", value="angry"), ["$.labels"]),
         (put("levels", value=[]), ["levels is []"]),
         (put("levels", 1, "name", value="full"), ["levels is ['full', 'full']"]),

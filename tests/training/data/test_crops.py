@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.engines.face_detector import open_detector
 from emotion_edge.kernels import Box, reference
 from emotion_edge.kernels.spec import ImageSpec

@@ -10,15 +10,18 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.training.data.ferplus import (
     VOTES,
+    find_vote_labels,
     label_from_votes,
     load_ferplus,
 )
+from emotion_edge.training.data.label_names import LabelNames
 from emotion_edge.training.errors import DatasetError
 
 WriteFerplus = Callable[..., Path]
+VOTE_LABELS = find_vote_labels(LabelNames())
 HEADER = b"file," + ",".join(VOTES).encode()
 
 
@@ -47,7 +50,7 @@ def test_label_from_votes(
     votes: dict[str, int], label: str | None, shares: dict[str, float]
 ) -> None:
     """The rule of Barsoum et al. for the product's labels."""
-    distribution, index = label_from_votes(count_votes(**votes))
+    distribution, index = label_from_votes(count_votes(**votes), VOTE_LABELS, len(LABELS))
     assert distribution is not None
     assert index == (LABELS.index(label) if label else -1)
     want = np.array([shares.get(name, 0.0) for name in LABELS])
@@ -66,7 +69,22 @@ def test_label_from_votes(
 )
 def test_no_vote_left(votes: dict[str, int]) -> None:
     """Faces without a vote for one of the seven labels have no distribution."""
-    assert label_from_votes(count_votes(**votes)) == (None, -1)
+    assert label_from_votes(count_votes(**votes), VOTE_LABELS, len(LABELS)) == (None, -1)
+
+
+def test_labels_of_a_recipe() -> None:
+    """Contempt may be a label, several votes may share one; a vote without a label is named."""
+    names = LabelNames(("joy", "contempt"), {"happiness": "joy", "surprise": "joy", "fear": ""})
+    with pytest.raises(
+        DatasetError, match="FER\\+ has the labels neutral, sadness, anger, disgust"
+    ):
+        find_vote_labels(names)
+    left_out = dict.fromkeys(("neutral", "sad", "angry", "disgust"), "")
+    labels = find_vote_labels(LabelNames(names.labels, {**names.map, **left_out}))
+    votes = count_votes(happiness=4, surprise=3, contempt=3, fear=2)
+    distribution, index = label_from_votes(votes, labels, 2)
+    np.testing.assert_allclose(distribution, [0.7, 0.3], rtol=1e-6)
+    assert index == 0
 
 
 def test_good_split(write_ferplus: WriteFerplus) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.training.data.cache import FeatureCache
 from emotion_edge.training.data.ferplus import VOTES, load_ferplus
 from emotion_edge.training.data.ferplus_files import has_split

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.training.data.folder import SPLITS, FolderItem, drop_copies, load_folder
 from emotion_edge.training.errors import DatasetError
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.kernels.spec import MelSpec
 from emotion_edge.training.data.media import decode_audio
 from emotion_edge.training.data.ravdess import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.kernels.spec import MelSpec
 from emotion_edge.training.data.cache import FeatureCache
 from emotion_edge.training.data.decode import folder_sources

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_edge.engines.bundles.manifest import LABELS
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.training.evaluation import plots
 from emotion_edge.training.evaluation.plots import plot_all
 from emotion_edge.training.evaluation.report import write_report

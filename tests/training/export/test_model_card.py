@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.engines.bundles.manifest import (
     DEFAULT_BUNDLE,
-    LABELS,
     FusionEntry,
     Level,
     Manifest,

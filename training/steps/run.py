@@ -1,0 +1,181 @@
+"""A recipe from its data to the bundle, step by step.
+
+In: a recipe file. Out: the bundle and a report. Every step leaves its result in the work folder, so
+that a second call goes on where the first one ended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...engines.bundles import Bundle, load_bundle
+from ...engines.storage import atomic_write
+from ..errors import TrainingError
+from ..export import copy_bundle
+from ..launch import check_writable
+from ..recipe_file import Recipe, dump_recipe
+from .bundling import choose, export_draft, finish_draft, score_draft
+from .fusing import get_fusion
+from .judging import judge_division
+from .material import SHIPS, Division, Material, list_divisions, prepare_material
+from .networks import TrainedNetwork, train_division
+from .progress import Progress
+from .report import ReportContent, write_report
+from .work_folder import hash_content, keep_result, name_result
+
+log = logging.getLogger(__name__)
+
+STEPS = ("prepare", "train", "evaluate", "export")
+"""Where a run may end; the last one writes the bundle."""
+NUM_OTHER_STEPS = 5
+"""Data, fusion, export, evaluation, bundle."""
+REPORT = "report.html"
+INT8_TIMEOUT_S = 24 * 3600
+EXIT_REFUSED = 1
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run has come to."""
+
+    material: Material
+    bundle: Bundle | None = None
+    report: Path | None = None
+    scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    int8: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_recipe(recipe: Recipe, until: str = STEPS[-1]) -> Outcome:
+    """Do the steps up to `until`. Raises ConfigError, DatasetError, TrainingError, BundleError and
+    EngineError, and leaves what is done in the work folder."""
+    work = Path(recipe.work)
+    check_writable(work, "work")
+    progress = Progress(1)
+    try:
+        progress.begin("data")
+        material = prepare_material(recipe)
+        divisions = list_divisions(material)
+        outcome = Outcome(material)
+        if until == "prepare":
+            return outcome
+        progress.num_steps = _count_steps(recipe, divisions)
+        networks = {each.name: train_division(material, each, work, progress) for each in divisions}
+        if until == "train":
+            return outcome
+        _finish(outcome, divisions, networks, work, progress, until)
+    finally:
+        progress.close()
+    return outcome
+
+
+def _count_steps(recipe: Recipe, divisions: Sequence[Division]) -> int:
+    per_division = (recipe.face is not None) + (recipe.voice is not None) + 1
+    return per_division * len(divisions) + NUM_OTHER_STEPS + ("int8" in recipe.precision)
+
+
+def _finish(
+    outcome: Outcome,
+    divisions: Sequence[Division],
+    networks: Mapping[str, Mapping[str, TrainedNetwork]],
+    work: Path,
+    progress: Progress,
+    until: str,
+) -> None:
+    material = outcome.material
+    recipe, ships = material.recipe, networks[SHIPS]
+    judgements = []
+    for division in divisions:
+        progress.begin(f"judge {division.name}")
+        judgements.append(judge_division(material, division, networks[division.name], work))
+    progress.begin("fusion network")
+    held_out = judgements[:-1] if material.corpus.folds else judgements[-1:]
+    choices = choose(material, list(ships), judgements)
+    fusion = get_fusion(material, ships, held_out, choices.temperatures, work)
+    progress.begin("export")
+    draft = export_draft(material, ships, fusion, choices, work)
+    progress.begin("evaluate")
+    outcome.scores = score_draft(draft, material, divisions[-1], work)
+    progress.begin("bundle")
+    finished = finish_draft(
+        draft,
+        material,
+        divisions,
+        ships,
+        fusion,
+        judgements,
+        choices,
+        outcome.scores,
+        work,
+    )
+    if until == STEPS[-1] and "int8" in recipe.precision:
+        progress.begin("INT8 and its accuracy gate")
+        finished, outcome.int8 = quantize(finished, recipe, material, work)
+    if until == STEPS[-1]:
+        outcome.bundle = _deliver(finished, Path(recipe.out))
+    progress.end()
+    trained = [network for own in networks.values() for network in own.values()]
+    content = ReportContent(
+        material,
+        finished,
+        trained,
+        fusion,
+        judgements,
+        choices,
+        outcome.scores,
+        outcome.int8,
+        progress.timings,
+    )
+    outcome.report = write_report(content, work / REPORT)
+
+
+def quantize(
+    bundle: Bundle, recipe: Recipe, material: Material, work: Path
+) -> tuple[Bundle, Mapping[str, Any]]:
+    """Write the bundle with INT8 networks, if the accuracy gate allows it, else return it as it is.
+
+    Return the gate's results too. `emotion-calibrate` does it: calibration is a floor above
+    training. Raises TrainingError.
+    """
+    key = hash_content("int8", bundle.sha256, material.digest, recipe.int8)
+    folder = name_result(work, "int8", key)
+    target, results = folder / recipe.name, folder / "gate.json"
+
+    def make() -> dict[str, Any]:
+        file = folder / "recipe.yaml"
+        atomic_write(file, dump_recipe(recipe).encode())
+        package = (__package__ or "").rpartition(".training")[0]
+        command = [sys.executable, "-m", f"{package}.calibration", "recipe", str(file)]
+        command += ["--bundle", str(bundle.path), "--out", str(target), "--json", str(results)]
+        command += ["--tables", str(folder / "tables"), "--method", recipe.int8.method]
+        command += ["--min-agreement", str(recipe.int8.min_agreement)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=INT8_TIMEOUT_S, check=False
+        )
+        problems = done.stderr.strip().splitlines()
+        if done.returncode not in (0, EXIT_REFUSED) or not results.is_file():
+            raise TrainingError(f"INT8: {problems[-1] if problems else done.returncode}")
+        refused = done.returncode == EXIT_REFUSED
+        return {"refused": refused, "gate": json.loads(results.read_bytes())}
+
+    facts = keep_result(folder, make)
+    if facts["refused"]:
+        for line in facts["gate"]["refused"]:
+            log.warning("INT8 is left out: %s", line)
+        return bundle, facts
+    return load_bundle(target), facts
+
+
+def _deliver(bundle: Bundle, out: Path) -> Bundle:
+    """Put the bundle in its place, unless it is there."""
+    if (out / "bundle.json").is_file():
+        current = load_bundle(out)
+        if current.sha256 == bundle.sha256:
+            return current
+    return copy_bundle(bundle, out)
