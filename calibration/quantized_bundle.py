@@ -33,7 +33,7 @@ def quantize_bundle(
         raise CalibrationError(f"{bundle.path}: no samples for its {missing[0]} network")
     networks = {}
     for name in names:
-        data = bundle.model_path(name).read_bytes()
+        data = bundle.read_model(name)
         temperature = bundle.manifest.models[name].temperature
         quantized, table = calibrate(data, name, samples[name], temperature, options)
         origin = (

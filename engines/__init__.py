@@ -66,10 +66,9 @@ def open_engine(
 def _open_onnx(bundle: Bundle, network: str, num_threads: int, precision: str) -> Engine:
     from .onnx_runtime import OnnxEngine
 
-    path = bundle.model_path(network, precision)
-    model = None
+    path, model = bundle.model_path(network, precision), bundle.read_model(network, precision)
     if precision == "fp16":
-        model = convert_model(path.read_bytes(), path, precision)
+        model = convert_model(model, path, precision)
     return OnnxEngine(path, num_threads, precision, model)
 
 

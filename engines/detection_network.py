@@ -53,15 +53,22 @@ Float32 = NDArray[np.float32]
 class DetectionNetwork:
     """A `Detector`, for one thread."""
 
-    def __init__(self, path: Path, min_score: float, min_label_score: float = 0.0) -> None:
-        """Open the ONNX file. Raises EngineError when it is none, or another network."""
+    def __init__(
+        self,
+        path: Path,
+        min_score: float,
+        min_label_score: float = 0.0,
+        model: bytes | None = None,
+    ) -> None:
+        """Open the ONNX file, or the bytes `model`, which `path` then names. Raises EngineError
+        when it is none, or another network."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # it raises what it would print, and quotes the file raw
         self._path, self._min_score = path, min_score
         self._min_label_score = min_label_score
         try:
-            model = path.read_bytes()
+            model = path.read_bytes() if model is None else model
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(f"{path}: ONNX Runtime cannot open it: {error}") from error
@@ -136,11 +143,15 @@ class DetectionNetwork:
         return scores, boxes, landmarks
 
 
-def open_detection_network(folder: Path, entry: FaceDetectorEntry) -> DetectionNetwork:
-    """Open and verify the face detector of a bundle. Raises EngineError."""
-    network = DetectionNetwork(folder / entry.file, entry.min_score, entry.min_label_score)
+def open_detection_network(
+    folder: Path, entry: FaceDetectorEntry, model: bytes | None = None
+) -> DetectionNetwork:
+    """Open and verify the face detector of a bundle: its file, or the bytes `model` of it. Raises
+    EngineError."""
+    path = folder / entry.file
+    network = DetectionNetwork(path, entry.min_score, entry.min_label_score, model)
     scores, _, _ = network.run(golden_luma())
-    check_golden_scores(scores, entry.golden_scores, folder / entry.file)
+    check_golden_scores(scores, entry.golden_scores, path)
     return network
 
 

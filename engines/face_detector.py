@@ -33,7 +33,7 @@ def open_detector(yunet_file: str | Path = "", bundle: Bundle | None = None) -> 
     entry = bundle.manifest.face_detector
     if entry is None:
         raise EngineError(f"{bundle.path}: has no face detector; face.yunet_file may name a YuNet")
-    return open_detection_network(bundle.path, entry)
+    return open_detection_network(bundle.path, entry, bundle.read(entry.file))
 
 
 def make_face_tracker(

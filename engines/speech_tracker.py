@@ -146,7 +146,7 @@ def open_speech_tracker(bundle: Bundle) -> SpeechTracker:
     if entry is None:
         raise EngineError(f"{bundle.path}: no network for speech (voice_activity in bundle.json)")
     path = bundle.path / entry.file
-    detector = VoiceActivityDetector(path)
+    detector = VoiceActivityDetector(path, bundle.read(entry.file))
     if (detector.num_mels, detector.num_columns) != (mel.num_mels, entry.columns):
         raise EngineError(
             f"{path}: reads {detector.num_mels} mels x {detector.num_columns} columns, bundle.json"

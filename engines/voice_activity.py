@@ -92,9 +92,10 @@ class VoiceActivityDetector:
     `probability` allocates nothing. A context manager, for one thread.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the ONNX file. Raises EngineError when it is none, or another network."""
-        self._engine = OnnxEngine(path, num_threads=1)
+    def __init__(self, path: Path, model: bytes | None = None) -> None:
+        """Open the ONNX file, or the bytes `model`, which `path` then names. Raises EngineError
+        when it is none, or another network."""
+        self._engine = OnnxEngine(path, num_threads=1, model=model)
         shapes = {spec.name: spec.shape for spec in self._engine.inputs}
         outputs = [spec.name for spec in self._engine.outputs]
         shape = shapes.get(MEL, ())

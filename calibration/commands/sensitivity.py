@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.network not in bundle.manifest.models:
         raise CalibrationError(f"{args.bundle}: holds no {args.network} network")
     samples = load_samples(args.samples, [args.network])[args.network]
-    data = bundle.model_path(args.network).read_bytes()
+    data = bundle.read_model(args.network)
     model = read_network(data, args.network)
     temperature = bundle.manifest.models[args.network].temperature
     probe = open_probe(model, samples.batches(BATCH, NUM_SEARCHED), temperature)

@@ -70,6 +70,16 @@ class Bundle:
             return self.path / entry.at(precision).file
         return self.path / entry.file
 
+    def read_model(self, network: str, precision: str = "fp32") -> bytes:
+        """Return the content of `model_path`, as `read` does."""
+        return self.read(self.model_path(network, precision).name)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file of the manifest, verified anew: the file may have been
+        replaced since the bundle was loaded, and what was verified must be what runs. Raises
+        BundleError."""
+        return _read_verified(self.path, name, self.manifest.files[name])
+
 
 class _Format(msgspec.Struct, frozen=True):
     """The field that is checked first: another format may have other fields."""
@@ -89,7 +99,7 @@ def load_bundle(path: Path, public_key: PublicKey | None = None) -> Bundle:
             check_signature(path, data, public_key)
         manifest = parse_manifest(data, file)
         for name, entry in manifest.files.items():
-            _check_file(path, name, entry)
+            _read_verified(path, name, entry)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
     return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
@@ -248,7 +258,7 @@ def _check_level(file: Path, level: Level) -> None:
     require(known, "precision", level.precision, ", ".join(PRECISIONS))
 
 
-def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
+def _read_verified(folder: Path, name: str, entry: FileEntry) -> bytes:
     file = folder / name
     if file.is_symlink() or not file.is_file():
         raise BundleError(f"{file}: listed in {MANIFEST} under files.{name}, but no such file")
@@ -259,6 +269,7 @@ def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
         )
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise BundleError(f"{file}: changed: its hash is not files.{name}.sha256 of {MANIFEST}")
+    return data
 
 
 def _describe_file(file: Path) -> FileEntry:

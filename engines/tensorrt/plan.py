@@ -43,6 +43,9 @@ class EnginePlan:
     network: str
     precision: str
     file: Path
+    """For messages."""
+    model: bytes
+    """Its content, as it was verified."""
     profiles: tuple[Shapes, ...]
     max_rows: tuple[int, ...]
     """Largest batch at each profile: the most faces of a level of that size."""
@@ -54,7 +57,8 @@ class EnginePlan:
 
 
 def plan_engine(bundle: Bundle, network: str, precision: str, options: BuildOptions) -> EnginePlan:
-    """Plan the engine of "face" or "voice" at a precision that the bundle has."""
+    """Plan the engine of "face" or "voice" at a precision that the bundle has. Raises
+    BundleError."""
     manifest = bundle.manifest
     profiles, max_rows = _list_profiles(manifest, network, options.levels)
     return EnginePlan(
@@ -62,6 +66,7 @@ def plan_engine(bundle: Bundle, network: str, precision: str, options: BuildOpti
         network,
         precision,
         bundle.model_path(network, precision),
+        bundle.read_model(network, precision),
         profiles,
         max_rows,
         options.dla_core,
@@ -87,7 +92,7 @@ def _list_profiles(
 
 def read_model(plan: EnginePlan) -> bytes:
     """Return the ONNX for the builder. Raises EngineError."""
-    return convert_model(_read(plan.file), plan.file, plan.precision)
+    return convert_model(plan.model, plan.file, plan.precision)
 
 
 def convert_model(model: bytes, file: Path, precision: str) -> bytes:
@@ -118,7 +123,7 @@ def list_key_parts(plan: EnginePlan, gpu: Gpu, tensorrt: str, l4t: str) -> dict[
         for shapes, rows in zip(plan.profiles, plan.max_rows, strict=True)
     ]
     return {
-        "onnx": hashlib.sha256(_read(plan.file)).hexdigest(),
+        "onnx": hashlib.sha256(plan.model).hexdigest(),
         "conversion": hashlib.sha256(_read(CONVERSION)).hexdigest() if is_converted else "",
         "precision": plan.precision,
         "tensorrt": tensorrt,

@@ -116,6 +116,12 @@ def fields_of(manifest: Manifest) -> dict[str, Any]:
     return {name: getattr(manifest, name) for name in names}
 
 
+def replace_network(bundle: Bundle, network: str, data: bytes) -> Bundle:
+    """Write another file of a network, and the manifest for it."""
+    bundle.model_path(network).write_bytes(data)
+    return write_manifest(bundle.path, fields_of(bundle.manifest))
+
+
 def write_bundle_folder(folder: Path, labels: Sequence[str] = LABELS) -> Bundle:
     """Write a valid bundle of both networks."""
     folder.mkdir(exist_ok=True)

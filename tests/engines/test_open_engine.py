@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,14 @@ import pytest
 import emotion_edge.engines
 from emotion_edge.engines import open_engine
 from emotion_edge.engines.base import EngineError
-from emotion_edge.engines.bundles.manifest import Bundle
+from emotion_edge.engines.bundles import DEFAULT_BUNDLE, Bundle, BundleError, load_bundle
+from emotion_edge.engines.face_detector import open_detector
 from emotion_edge.engines.golden import check_golden_output
 from emotion_edge.engines.onnx_runtime import OnnxEngine
+from emotion_edge.engines.speech_tracker import open_speech_tracker
+from emotion_edge.engines.tensorrt.plan import BuildOptions, plan_engine
 
+from .conftest import replace_network
 from .fake_cuda import FakeGpu
 
 
@@ -102,6 +108,31 @@ def test_int8_that_the_bundle_lacks(bundle: Bundle, name: str) -> None:
 
 def test_fp16_of_an_invalid_network(bundle: Bundle) -> None:
     """The error has the file."""
-    Path(bundle.model_path("face")).write_bytes(b"no network")
+    bundle = replace_network(bundle, "face", b"no network")
     with pytest.raises(EngineError, match=r"face\.onnx"):
         open_engine("onnx", bundle, "face", precision="fp16")
+
+
+def test_what_was_verified_is_what_runs(tmp_path: Path) -> None:
+    """A file that is replaced after the bundle was loaded is refused, by each part that reads
+    one."""
+    shutil.copytree(DEFAULT_BUNDLE, tmp_path / "b")
+    bundle = load_bundle(tmp_path / "b")
+    options = BuildOptions()
+    readers: dict[str, Callable[[], object]] = {
+        "face.onnx": lambda: open_engine("onnx", bundle, "face"),
+        "voice.onnx": lambda: open_engine("onnx", bundle, "voice", precision="fp16"),
+        "face_int8.onnx": lambda: plan_engine(bundle, "face", "int8", options),
+        "fusion.onnx": lambda: open_engine("onnx", bundle, "fusion"),
+        "face_detector.onnx": lambda: open_detector("", bundle),
+        "voice_activity.onnx": lambda: open_speech_tracker(bundle),
+    }
+    named = {name for name in bundle.manifest.files if name.endswith(".onnx")}
+    assert named - readers.keys() == {"voice_int8.onnx"}  # as face_int8.onnx
+    for name, read in readers.items():
+        file = bundle.path / name
+        other = file.with_name("other")
+        other.write_bytes(file.read_bytes() + b"\x00")
+        other.replace(file)
+        with pytest.raises(BundleError, match=name):
+            read()

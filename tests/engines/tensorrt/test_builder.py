@@ -15,6 +15,7 @@ from emotion_edge.engines.tensorrt.builder import BuiltEngine
 from emotion_edge.engines.tensorrt.cache import EngineCache
 
 from ..building import Builder
+from ..conftest import replace_network
 from ..fake_cuda import FakeGpu
 
 MB = 1 << 20
@@ -99,8 +100,8 @@ def test_network_is_part_of_the_key(builder: Builder, gpu: FakeGpu) -> None:
     """Another precision, or another file of the same name, builds another engine."""
     builder.prepare("face", "fp32")
     builder.prepare("face", "fp16")
-    path = builder.bundle.model_path("face")
-    path.write_bytes(path.read_bytes() + b"\x7a\x00")  # an unknown field
+    longer = builder.bundle.read_model("face") + b"\x7a\x00"  # an unknown field
+    builder.bundle = replace_network(builder.bundle, "face", longer)
     builder.prepare("face", "fp32")
     assert gpu.num_builds == 3
 
@@ -161,7 +162,7 @@ def test_too_little_memory(builder: Builder, gpu: FakeGpu) -> None:
 
 def test_network_with_other_inputs(builder: Builder, bundle: Bundle) -> None:
     """A voice network in place of the face network is refused before the build."""
-    bundle.model_path("face").write_bytes(bundle.model_path("voice").read_bytes())
+    builder.bundle = replace_network(bundle, "face", bundle.read_model("voice"))
     builder.refuse(r"face\.onnx: .*mask, mel.*image")
 
 
