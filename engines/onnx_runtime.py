@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from .base import Arrays, EngineError, Feed, TensorSpec, require_host_array
+from .cpus import count_cpus
 
 WARM_UP_RUNS = 3
 _DTYPES = {"tensor(float)": "float32"}
@@ -37,7 +37,7 @@ class OnnxEngine:
         """
         self.precision = precision
         options = ort.SessionOptions()
-        options.intra_op_num_threads = num_threads or max(1, (os.cpu_count() or 1) // 2)
+        options.intra_op_num_threads = num_threads or max(1, count_cpus() // 2)
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # it raises what it would print, and quotes the file raw
         # Threads that spin between runs would occupy the cores that capture and decode.

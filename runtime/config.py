@@ -67,7 +67,7 @@ class Engines(Section, frozen=True):
     dla_core: Annotated[int, Meta(ge=-1, le=7)] = -1
     """TensorRT: the deep-learning accelerator (DLA) to use, if the board has one; -1: the GPU."""
     num_threads: Annotated[int, Meta(ge=0, le=64)] = 0
-    """CPU threads of each network; 0: half of the cores."""
+    """CPU threads of each network; 0: half of the cores that this process may use."""
 
 
 class Face(Section, frozen=True):
