@@ -15,6 +15,7 @@ from emotion_edge.engines.bundles import LABELS
 from emotion_edge.engines.bundles.manifest import Bundle, load_bundle, write_manifest
 from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.evaluation.evaluate import RobustnessOptions, evaluate_bundle
+from emotion_edge.training.export import describe_people
 
 CODES = ("01", "03", "05")
 
@@ -66,6 +67,15 @@ def test_metrics_and_their_protocol(bundle: Bundle, recordings: Path) -> None:
     assert "robustness" not in metrics
 
 
+def test_other_labels(write_bundle: Callable[..., Bundle], recordings: Path) -> None:
+    """The figures are of the bundle's labels."""
+    bundle = write_bundle(labels=("angry", "calm", "happy"))
+    metrics = evaluate(bundle, recordings)
+    assert metrics["labels"] == ["angry", "calm", "happy"]
+    assert np.array(metrics["confusion"]).shape == (3, 3)
+    assert (metrics["n"], metrics["skipped"]) == (6, 3)
+
+
 def test_files_that_cannot_be_read_are_named_and_counted(
     bundle: Bundle, recordings: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,24 +113,62 @@ def test_unknown_level_is_an_error(bundle: Bundle, recordings: Path) -> None:
         evaluate(bundle, recordings, level="huge")
 
 
-def test_training_subjects_are_reported(
-    tmp_path: Path, bundle: Bundle, recordings: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The bundle lists the people it was trained on: a score on them has a warning."""
+PEOPLE = {
+    "voice": {"training": ["ravdess:03", "ravdess:11"], "validation": ["ravdess:10"]},
+    "face": {"training": ["ravdess:02"]},
+}
+
+
+def retell(folder: Path, bundle: Bundle, provenance: dict[str, Any]) -> Bundle:
+    """Write the bundle with another provenance."""
     fields = {name: getattr(bundle.manifest, name) for name in bundle.manifest.__struct_fields__}
     del fields["format"], fields["files"]
-    folder = tmp_path / "trained"
     folder.mkdir()
     for name in ("face", "voice"):
         (folder / f"{name}.onnx").write_bytes(b"no network")
-    origin = {"voice": {"actors": [3, 10, 11]}, "face": "somewhere"}
-    trained = write_manifest(folder, {**fields, "provenance": origin})
-    (note,) = evaluate(trained, recordings)["notes"]
-    assert "2 of the 3" in note
-    assert "(3, 10)" in note
-    assert note in caplog.text
+    return write_manifest(folder, {**fields, "provenance": provenance})
+
+
+@pytest.mark.parametrize(
+    ("provenance", "named"),
+    [
+        ({"voice": {"actors": [3, 10, 11]}, "face": "somewhere"}, ["2 of the 3", "(3, 10)"]),
+        (describe_people(PEOPLE), ["1 of the 3", "(3)", "1 of the 3", "(10)"]),
+        (describe_people(PEOPLE, "salt"), ["1 of the 3", "(3)", "1 of the 3", "(10)"]),
+    ],
+    ids=["old bundle", "people", "hashed people"],
+)
+def test_known_people_are_reported(
+    provenance: dict[str, Any],
+    named: list[str],
+    tmp_path: Path,
+    bundle: Bundle,
+    recordings: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A score on people whom the bundle was trained or validated on has a warning for each."""
+    trained = retell(tmp_path / "trained", bundle, provenance)
+    notes = evaluate(trained, recordings)["notes"]
+    assert len(notes) == len(named) // 2
+    text = " ".join(notes)
+    for words in named:
+        assert words in text
+        text = text.split(words, 1)[1]
+    assert all(note in caplog.text for note in notes)
     assert evaluate(trained, recordings, actors=[2])["notes"] == []
     assert evaluate(bundle, recordings)["notes"] == []
+
+
+def test_known_subjects_of_a_folder(tmp_path: Path, bundle: Bundle, recordings: Path) -> None:
+    """Those of a folder with a manifest as well."""
+    lines = [f"{path.name},happy,{path.stem[-2:]}" for path in sorted(recordings.glob("*.wav"))]
+    rows = [f"{line},valid" for line in lines]
+    (recordings / "manifest.csv").write_text("\n".join(["file,label,subject,split", *rows]))
+    people = {"voice": {"training": ["recordings:02", "other:03"]}}
+    trained = retell(tmp_path / "trained", bundle, describe_people(people))
+    (note,) = evaluate_bundle(trained, "folder", recordings, engine="null")["notes"]
+    assert "1 of the 3" in note
+    assert "(02)" in note
 
 
 def test_robustness_repeats_the_evaluation(bundle: Bundle, recordings: Path) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
-import msgspec
 import numpy as np
 import pytest
 
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles import LABELS
 from emotion_edge.engines.bundles.manifest import Bundle
+from emotion_edge.training.data.folder import choose_split
 from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.evaluation.examples import find_examples
 from emotion_edge.training.evaluation.material import Example
@@ -170,6 +170,43 @@ def test_ferplus_faces(write_ferplus: Callable[..., Path], bundle: Bundle) -> No
         find_examples(Selection("ferplus", root, "train", actors=[1]), bundle)
 
 
+def names_of(examples: Sequence[Example], labels: Sequence[str]) -> list[str]:
+    return [labels[example.label] for example in examples]
+
+
+@middle
+def test_other_labels(
+    tmp_path: Path,
+    recordings_folder: Path,
+    write_ferplus: Callable[..., Path],
+    write_bundle: Callable[..., Bundle],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Labels are found by name; those that the bundle lacks are left out, counted and named in one
+    line; a bundle with calm keeps it apart."""
+    labels = ("surprise", "happiness", "calm")
+    bundle = write_bundle(labels=labels)
+    chosen = find_examples(select(recordings_folder, modality="voice"), bundle)
+    assert sorted(names_of(chosen.examples, labels)) == ["calm", "happiness"]
+    assert chosen.skipped == 1
+    (line,) = caplog.messages
+    assert "angry" in line
+    assert "neutral" not in chosen.protocol
+    caplog.clear()
+    votes = {"a.png": {"happiness": 10}, "b.png": {"anger": 10}, "c.png": {"surprise": 9}}
+    chosen = find_examples(Selection("ferplus", write_ferplus(votes), "train"), bundle)
+    assert names_of(chosen.examples, labels) == ["happiness", "surprise"]
+    assert chosen.skipped == 1
+    (line,) = (message for message in caplog.messages if "anger" in message)
+    assert "happiness," not in line.partition(" are ")[0]
+    (tmp_path / "manifest.csv").write_text("file,label,subject\na.png,surprise,ann\n")
+    split = choose_split("ann")
+    (example,) = find_examples(Selection("folder", tmp_path, split), bundle).examples
+    assert names_of([example], labels) == ["surprise"]
+    with pytest.raises(DatasetError, match="yes, no"):
+        find_examples(select(recordings_folder), write_bundle(labels=("yes", "no")))
+
+
 @middle
 def test_folder_with_a_manifest(tmp_path: Path, write_video: WriteVideo, bundle: Bundle) -> None:
     """Images have a face, recordings a voice, videos both; the subject is the manifest's."""
@@ -205,43 +242,29 @@ def test_folder_with_a_manifest(tmp_path: Path, write_video: WriteVideo, bundle:
         find_examples(Selection("folder", tmp_path, "test"), bundle)
 
 
-@pytest.fixture
-def other_bundle(bundle: Bundle) -> Bundle:
-    """A bundle for two labels, one of which is no name of the product's."""
-    manifest = msgspec.structs.replace(bundle.manifest, labels=["bored", "happy"])
-    return dataclasses.replace(bundle, manifest=manifest)
-
-
-REST = dict.fromkeys(("calm", "neutral", "sad", "fear", "disgust", "surprise"), "")
-
-
-def test_labels_of_the_bundle(
+def test_map_of_names(
     tmp_path: Path,
-    other_bundle: Bundle,
     recordings_folder: Path,
     write_ferplus: Callable[..., Path],
+    write_bundle: Callable[..., Bundle],
 ) -> None:
-    """All data sets have them; a map gives names a label or leaves them out."""
+    """It gives names of all data sets a label, or leaves them out."""
+    bundle = write_bundle(labels=("bored", "happy"))
     rows = ("1.wav,Bored,ann,valid", "2.wav,happiness,bob,valid", "3.wav,odd,bob,valid")
     for row in rows:
         (tmp_path / row[:5]).write_text(row)
     (tmp_path / "manifest.csv").write_text("\n".join(("file,label,subject,split", *rows)))
     folder = Selection("folder", tmp_path, modality="voice", label_map={"odd": ""})
-    examples = find_examples(folder, other_bundle).examples
-    assert [example.label for example in examples] == [0, 1]
+    assert [example.label for example in find_examples(folder, bundle).examples] == [0, 1]
     with pytest.raises(DatasetError, match="line 4: label is 'odd', allowed: bored, happy"):
-        find_examples(Selection("folder", tmp_path), other_bundle)
-
-    ravdess = select(recordings_folder, modality="voice", label_map={**REST, "anger": "bored"})
-    chosen = find_examples(ravdess, other_bundle)
+        find_examples(Selection("folder", tmp_path), bundle)
+    ravdess = select(recordings_folder, modality="voice", label_map={"anger": "bored", "calm": ""})
+    chosen = find_examples(ravdess, bundle)
     assert {e.groups["acted emotion"]: e.label for e in chosen.examples} == {"angry": 0, "happy": 1}
-    assert "angry counts as bored; neutral is left out;" in chosen.protocol
-    with pytest.raises(DatasetError, match="neutral, calm, sad, angry, fear, disgust, surprise"):
-        find_examples(select(recordings_folder), other_bundle)
-
+    assert " angry counts as bored;" in chosen.protocol
     root = write_ferplus({"a.png": {"happiness": 9}, "b.png": {"anger": 9}, "c.png": {"fear": 9}})
-    faces = Selection("ferplus", root, "train", label_map={**REST, "angry": "bored"})
-    assert [e.label for e in find_examples(faces, other_bundle).examples] == [1, 0]
+    faces = Selection("ferplus", root, "train", label_map={"angry": "bored", "fear": "bored"})
+    assert [e.label for e in find_examples(faces, bundle).examples] == [1, 0, 0]
     wrong = dataclasses.replace(faces, label_map={"angry": "sad"})
     with pytest.raises(DatasetError, match=r"map\.angry is 'sad', allowed: .* bored, happy"):
-        find_examples(wrong, other_bundle)
+        find_examples(wrong, bundle)

@@ -6,15 +6,23 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from emotion_edge.engines.bundles import DEFAULT_BUNDLE, Manifest, load_bundle
 from emotion_edge.training.export import provenance
 from emotion_edge.training.export.provenance import (
     ESC,
+    MAX_LISTED_PEOPLE,
     RAVDESS,
+    add_people,
+    count_people,
     describe_data_sets,
     describe_origin,
+    describe_people,
+    find_overlap,
     list_data_sets,
     list_versions,
     read_commit,
@@ -108,3 +116,76 @@ def test_describe_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert describe_origin({"data_sets": []}, ["voice"])["data_sets"] == []
     monkeypatch.setattr(provenance, "read_commit", lambda root: None)
     assert "commit" not in describe_origin({}, ["voice"])
+
+
+PEOPLE = {
+    "face": {"training": ["mine:ann", "mine:bob", ""], "validation": ["mine:cid"]},
+    "voice": {"training": ["ravdess:02"], "validation": ["mine:ann"]},
+}
+
+
+def with_provenance(provenance: dict[str, Any]) -> Manifest:
+    return msgspec.structs.replace(load_bundle(DEFAULT_BUNDLE).manifest, provenance=provenance)
+
+
+@pytest.mark.parametrize("salt", ["", "a1b2"])
+def test_people_are_found_again(salt: str) -> None:
+    """By role and network, plain or hashed; each in the first role only; nobody unknown."""
+    described = describe_people(PEOPLE, salt)
+    assert ("ann" in str(described)) == (not salt)
+    described = add_people(described, "calibration", {"face": ["mine:ann", "mine:dan"]})
+    manifest = with_provenance(described)
+    everybody = ["mine:ann", "mine:bob", "mine:cid", "mine:dan", "ravdess:02", "other:ann", ""]
+    assert find_overlap(manifest, everybody, "face") == {
+        "training": ["mine:ann", "mine:bob"],
+        "validation": ["mine:cid"],
+        "calibration": ["mine:dan"],
+    }
+    assert find_overlap(manifest, everybody, "voice") == {
+        "training": ["ravdess:02"],
+        "validation": ["mine:ann"],
+    }
+    assert find_overlap(manifest, everybody, "fusion") == {
+        "training": ["mine:ann", "mine:bob", "ravdess:02"],
+        "validation": ["mine:cid"],
+        "calibration": ["mine:dan"],
+    }
+    assert count_people(described, "face") == {"training": 2, "validation": 1, "calibration": 2}
+    assert count_people(described, "fusion") == {}
+
+
+@pytest.mark.parametrize("salt", ["", "a1b2"])
+def test_people_of_a_folder_elsewhere(salt: str) -> None:
+    """A folder has the name of its path or any end of it; another folder has other people."""
+    manifest = with_provenance(describe_people({"face": {"training": ["a/mine:ann"]}}, salt))
+    for found in ("/data/a/mine:ann", "a/mine:ann"):
+        assert find_overlap(manifest, [found], "face") == {"training": [found]}
+    for other in ("/data/b/mine:ann", "mine:ann", "/data/a/mine:bob"):
+        assert find_overlap(manifest, [other], "face") == {}
+
+
+def test_more_people_than_a_manifest_takes() -> None:
+    """Their number is kept."""
+    names = [f"mine:{i}" for i in range(MAX_LISTED_PEOPLE + 1)]
+    described = describe_people({"face": {"training": names}})
+    assert described["people"]["face"]["training"] == len(names)
+    assert count_people(described, "face") == {"training": len(names)}
+    assert find_overlap(with_provenance(described), names, "face") == {}
+
+
+def test_people_of_the_bundle_that_ships() -> None:
+    """It lists the actors of its voice network among the settings."""
+    manifest = load_bundle(DEFAULT_BUNDLE).manifest
+    assert find_overlap(manifest, ["ravdess:01", "ravdess:02"], "voice") == {
+        "training": ["ravdess:02"]
+    }
+    assert find_overlap(manifest, ["ravdess:02"], "face") == {}
+    assert count_people(manifest.provenance, "voice") == {"training": 20}
+
+
+@pytest.mark.parametrize("people", [None, [], {"face": 3}, {"face": {"training": "mine:ann"}}])
+def test_unusual_people(people: Any) -> None:
+    """Anything unexpected in a bundle is ignored."""
+    provenance = {"people": people, "voice": {"actors": ["x", None]}}
+    for network in ("face", "voice", "fusion"):
+        assert find_overlap(with_provenance(provenance), ["mine:ann"], network) == {}
