@@ -27,6 +27,7 @@ from ..kernels.spec import ImageSpec, MelSpec
 from .config import AnyConfig, FaceConfig, FusionConfig, VoiceConfig
 from .data import (
     EMOTIONS8,
+    MANIFEST,
     FaceSet,
     FeatureCache,
     find_voice_clips,
@@ -161,6 +162,11 @@ def prepare_data(config: AnyConfig) -> Data:
     for key in ("root", "out"):
         if not getattr(config, key):
             raise ConfigError(f"{key} is empty: give --{key} DIR")
+    if (Path(config.root) / MANIFEST).is_file():
+        raise ConfigError(
+            f"root is {config.root!r}, a folder with {MANIFEST}: `emotion-train new {config.root}`"
+            " writes its recipe, and `emotion-train all recipe.yaml` trains it"
+        )
     check_writable(Path(config.out))
     if isinstance(config, FaceConfig):
         return load_ferplus(Path(config.root), "train", _open_cache(config))

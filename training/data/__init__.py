@@ -21,7 +21,7 @@ from .face_pictures import (
 )
 from .faces import load_face_zip, read_faces
 from .ferplus import OPTIONAL_VOTES, VOTES, FaceSet, hold_out, load_ferplus
-from .folder import FolderItem, load_folder
+from .folder import MANIFEST, FolderItem, load_folder
 from .folds import Fold, make_folds
 from .images import read_image
 from .label_names import LabelNames
@@ -49,6 +49,7 @@ __all__ = [
     "HELD_OUT_LANGUAGES",
     "LABEL_SIZE",
     "LANGUAGES",
+    "MANIFEST",
     "OPTIONAL_VOTES",
     "SUFFIXES",
     "TEST_FOLDS",

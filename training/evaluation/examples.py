@@ -60,9 +60,9 @@ def find_examples(selection: Selection, bundle: Bundle) -> ExampleSet:
 def find_faces(selection: Selection, bundle: Bundle) -> ExampleSet:
     """Return the faces of FER+ on whose label most voters agreed. The image is the face, edge to
     edge."""
-    labels = tuple(bundle.manifest.labels)
-    without = [vote for vote in VOTES if LabelNames(labels).find(vote) is None]
-    names = LabelNames(labels, dict.fromkeys(without, ""))
+    names = selection.names(bundle)
+    without = [vote for vote in VOTES if names.find(vote) is None]
+    names = LabelNames(names.labels, {**names.map, **dict.fromkeys(without, "")})
     faces = load_ferplus(selection.root, selection.split, names=names)
     agreed = np.flatnonzero(faces.labels >= 0)
     if set(without) - set(OPTIONAL_VOTES):
@@ -70,7 +70,7 @@ def find_faces(selection: Selection, bundle: Bundle) -> ExampleSet:
             "%s: faces of %s are left out: the bundle's labels are %s",
             selection.root,
             ", ".join(without),
-            ", ".join(labels),
+            ", ".join(names.labels),
         )
     if not len(agreed):
         raise DatasetError(f"{selection.root}: voters agreed on no face of {selection.split}")
@@ -96,7 +96,7 @@ def _load_face(faces: FaceSet, index: int) -> ExampleMedia:
 def find_files(selection: Selection, bundle: Bundle) -> ExampleSet:
     """Return the examples of a folder with a manifest: images have a face, recordings a voice,
     videos both."""
-    names = LabelNames(tuple(bundle.manifest.labels))
+    names = selection.names(bundle)
     items = load_folder(selection.root, selection.split, names)
     by_modality: dict[str, list[FolderItem]] = defaultdict(list)
     for item in items:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ...engines.bundles import FUSION, Bundle
 from ...engines.face_detector import open_detector
 from ..data import (
+    EMOTIONS8,
     Clip,
     LabelNames,
     find_video_clips,
@@ -43,7 +44,7 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
     root, actors = selection.root, selection.actors
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
-    names = LabelNames(tuple(bundle.manifest.labels))
+    names = selection.names(bundle)
     recordings = _find(find_voice_clips, root, actors)
     videos = _find(find_video_clips, root, actors)
     unknown = {
@@ -109,16 +110,22 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
                 )
                 for video, voice in pairs.values()
             ]
-    calm = names.find("calm") == "neutral"
+    others = [f" {name} counts as {label};" for name, label in _list_renamed(names)]
     return ExampleSet(
         examples,
         modality,
         {"actors": "all" if actors is None else list(actors)},
         f"RAVDESS speech, actors {'all' if actors is None else ', '.join(map(str, actors))};"
-        f"{' calm counts as neutral;' if calm else ''} {PROTOCOLS[modality]}. Acted emotions: the"
-        " label is what the actor was asked to show.",
+        f"{''.join(others)} {PROTOCOLS[modality]}. Acted emotions: the label is what the actor was"
+        " asked to show.",
         len(unknown),
     )
+
+
+def _list_renamed(names: LabelNames) -> list[tuple[str, str]]:
+    """Return the emotions that count as another label."""
+    found = [(emotion, names.find(emotion)) for emotion in EMOTIONS8]
+    return [(emotion, label) for emotion, label in found if label and label != emotion]
 
 
 def _find(

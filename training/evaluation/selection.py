@@ -6,11 +6,12 @@ In: command-line options, and the examples of a data set by modality. Out: `Exam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...engines.bundles import FUSION, Bundle
+from ..data import LabelNames
 from ..errors import DatasetError
 from .material import Example
 
@@ -32,6 +33,20 @@ class Selection:
     """"" for the one with most examples."""
     yunet: str = ""
     """File of a YuNet face detector; "" for the bundle's detector."""
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    """The data's names of labels -> those of the bundle, as `map` of a recipe."""
+
+    def names(self, bundle: Bundle) -> LabelNames:
+        """Return how names of the data stand for labels of the bundle. Raises DatasetError for a
+        map to a label that the bundle lacks."""
+        labels = tuple(bundle.manifest.labels)
+        for name, label in self.label_map.items():
+            if label and label not in labels:
+                raise DatasetError(
+                    f"map.{name} is {label!r}, allowed: the labels of {bundle.path},"
+                    f" {', '.join(labels)}"
+                )
+        return LabelNames(labels, self.label_map)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,8 @@ class ExampleSet:
     """What is needed to repeat the measurement, and what it does not show."""
     skipped: int = 0
     """Number of examples left out before any was loaded."""
+    origin: str = ""
+    """Beginning of messages, such as the folder and a colon."""
 
 
 def choose_modality(selection: Selection, bundle: Bundle, examples: Mapping[str, Sized]) -> str:

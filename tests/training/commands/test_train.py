@@ -52,6 +52,20 @@ def test_voice_without_a_fold(ravdess_root: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "voice.json").read_text())["validation"] is None
 
 
+@pytest.mark.parametrize("preset", ["toy-face", "toy-voice"])
+def test_folder_with_a_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], preset: str
+) -> None:
+    """Its people have splits, which only a recipe knows: one line names the commands."""
+    write_noise(tmp_path / "03-01-03-01-01-01-02.wav")
+    (tmp_path / "manifest.csv").write_text("file,label\n03-01-03-01-01-01-02.wav,happy\n")
+    args = ["train", "--preset", preset, "--root", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(args) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"emotion-train new {tmp_path}" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_face(ferplus_root: Path, tmp_path: Path) -> None:
     """Training at almost zero rate ends with the initial weights of --init-from."""
     out = tmp_path / "out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -239,3 +240,31 @@ def test_folder_with_a_manifest(tmp_path: Path, write_video: WriteVideo, bundle:
         by_name["dark.png"].load()
     with pytest.raises(DatasetError, match="test"):
         find_examples(Selection("folder", tmp_path, "test"), bundle)
+
+
+def test_map_of_names(
+    tmp_path: Path,
+    recordings_folder: Path,
+    write_ferplus: Callable[..., Path],
+    write_bundle: Callable[..., Bundle],
+) -> None:
+    """It gives names of all data sets a label, or leaves them out."""
+    bundle = write_bundle(labels=("bored", "happy"))
+    rows = ("1.wav,Bored,ann,valid", "2.wav,happiness,bob,valid", "3.wav,odd,bob,valid")
+    for row in rows:
+        (tmp_path / row[:5]).write_text(row)
+    (tmp_path / "manifest.csv").write_text("\n".join(("file,label,subject,split", *rows)))
+    folder = Selection("folder", tmp_path, modality="voice", label_map={"odd": ""})
+    assert [example.label for example in find_examples(folder, bundle).examples] == [0, 1]
+    with pytest.raises(DatasetError, match="line 4: label is 'odd', allowed: bored, happy"):
+        find_examples(Selection("folder", tmp_path), bundle)
+    ravdess = select(recordings_folder, modality="voice", label_map={"anger": "bored", "calm": ""})
+    chosen = find_examples(ravdess, bundle)
+    assert {e.groups["acted emotion"]: e.label for e in chosen.examples} == {"angry": 0, "happy": 1}
+    assert " angry counts as bored;" in chosen.protocol
+    root = write_ferplus({"a.png": {"happiness": 9}, "b.png": {"anger": 9}, "c.png": {"fear": 9}})
+    faces = Selection("ferplus", root, "train", label_map={"angry": "bored", "fear": "bored"})
+    assert [e.label for e in find_examples(faces, bundle).examples] == [1, 0, 0]
+    wrong = dataclasses.replace(faces, label_map={"angry": "sad"})
+    with pytest.raises(DatasetError, match=r"map\.angry is 'sad', allowed: .* bored, happy"):
+        find_examples(wrong, bundle)
