@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.bundles import FUSION, Manifest
-from ..data import list_spellings, name_actor
+from ..data import SUFFIXES, esc_fold, list_spellings, name_actor
 
 CHECKOUT = Path(__file__).parent.parent.parent
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxslim", "numpy")
@@ -61,6 +61,8 @@ ESC = DataSet(
     "ESC-10 CC BY 3.0, the rest of ESC-50 CC BY-NC 3.0",
     "noise: Piczak 2015, doi:10.1145/2733373.2806390",
 )
+OWN = "not stated: ask whose data it is"
+"""Licence of data that is not published."""
 DATA_SETS_OF: Mapping[str, tuple[DataSet, ...]] = {
     "face": (FERPLUS,),
     "voice": (RAVDESS,),
@@ -95,6 +97,15 @@ def list_data_sets(networks: Iterable[str]) -> list[dict[str, Any]]:
 def describe_data_sets(used: Mapping[DataSet, Sequence[str]]) -> list[dict[str, Any]]:
     """Return the entry "data_sets": each data set with the networks trained on it."""
     return [{**asdict(data_set), "networks": list(names)} for data_set, names in used.items()]
+
+
+def describe_noise(root: Path) -> DataSet:
+    """Describe a folder of noise recordings."""
+    files = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    first = next(files, None)
+    if first is not None and esc_fold(first) is not None:
+        return ESC
+    return DataSet(root.name, OWN, "noise: a folder of recordings")
 
 
 def describe_people(people: People, salt: str = "") -> dict[str, Any]:
