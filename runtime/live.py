@@ -122,6 +122,8 @@ class LiveRun:
             indicator = stack.enter_context(open_indicator(self._config.indicator, self._screens))
             runtime = stack.enter_context(self._open_runtime(watchdog))
             stack.enter_context(decide_trial(runtime))
+            for screen in self._screens:
+                screen.show_labels(tuple(runtime.bundle.manifest.labels))
             self._turn_on(indicator)
             sources = stack.enter_context(self._open_sources(runtime.on_gpu, indicator))
             monitor = stack.enter_context(self._open_monitor(runtime, watchdog, sources, indicator))

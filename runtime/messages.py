@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engines.bundles import LABELS
 from ..engines.face_tracker import FaceBox
 from .board import BoardStatus
 
@@ -122,6 +123,8 @@ class Estimate:
     """Each face, the main one first, whose result is that of the whole estimate."""
     voice_activity: float = 0.0
     """Probability of speech in the last moments, 0..1; 0 without audio."""
+    labels: tuple[str, ...] = LABELS
+    """All labels of the bundle, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +247,10 @@ class FaultDisplay(Protocol):
 
 
 class Screen(CameraIndicator, FaultDisplay, Protocol):
-    """A display that can also show a preview of the camera."""
+    """A display that can also show the bundle's labels before the first estimate, and a preview of
+    the camera."""
+
+    def show_labels(self, labels: tuple[str, ...]) -> None: ...
 
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None: ...
 

@@ -16,6 +16,7 @@ from .commands import (
     export,
     face_detector,
     models,
+    new,
     prepare,
     toy,
     train,
@@ -26,6 +27,7 @@ from .errors import DatasetError, TrainingError
 
 COMMANDS = (
     toy,
+    new,
     all_steps,
     prepare,
     train,

@@ -235,6 +235,21 @@ def dump_recipe(recipe: Recipe) -> str:
     return "\n".join(parts)
 
 
+def move_recipe(recipe: Recipe, folder: Path) -> Recipe:
+    """Return the recipe with the paths of its data as a file in `folder` writes them: relative to
+    it where they are inside, else absolute."""
+
+    def shorten(text: str) -> str:
+        path, base = Path(text).resolve(), folder.resolve()
+        return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+
+    data = tuple(
+        msgspec.structs.replace(section, root=shorten(section.root)) for section in recipe.data
+    )
+    noise = shorten(recipe.noise) if recipe.noise else ""
+    return msgspec.structs.replace(recipe, data=data, noise=noise)
+
+
 def check_recipe(recipe: Recipe, origin: str) -> None:
     """Check what single values do not show: labels, maps, levels and that the data exists.
 

@@ -39,7 +39,7 @@ class Pipeline:
         "fusion" class probabilities are averaged. `max_faces` limits the faces in one frame, as the
         level does. `speech` and `min_level_db` are for `VoiceGate`."""
         self.level = level
-        self._labels = manifest.labels
+        self._labels = tuple(manifest.labels)
         self._engines = engines
         self._preprocessor = preprocessor
         self._clock = clock
@@ -142,6 +142,7 @@ class Pipeline:
             level=self.level.name,
             faces=self._list_faces(boxes, prediction.faces),
             voice_activity=speech.activity,
+            labels=self._labels,
         )
 
     def record_publish_time(self, took_us: float) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
@@ -17,7 +18,10 @@ from ..messages import Estimate, SinkClosed
 NOTICE = "apparent emotion - not what a person feels; nothing is recorded or sent"
 NAME_WIDTH = 10
 BAR_WIDTH = 16
-COLUMN_WIDTH = BAR_WIDTH + 7
+NUMBER_WIDTH = 7
+NUM_COLUMNS = 3
+MAX_ROWS = 16
+"""Of more labels the likeliest are shown, so that the table fits on a terminal of 24 lines."""
 REFRESH_HZ = 8
 FPS_WINDOW = 60
 """Number of estimates over which the rate is measured."""
@@ -110,17 +114,27 @@ def draw_estimate(estimate: Estimate, fps: float, budget_ms: float) -> Text:
     holds the interpreter lock that the pipeline needs.
     """
     late = estimate.latency_us / 1e3 > budget_ms
+    labels = list(estimate.probabilities)
+    name_width = max([NAME_WIDTH, *(cell_len(label) + 1 for label in labels)])
+    # Long names take their room from the bars.
+    bar_width = BAR_WIDTH - -(-(name_width - NAME_WIDTH) // NUM_COLUMNS)
+    likeliest = sorted(labels, key=lambda label: estimate.probabilities[label])[-MAX_ROWS:]
     table = Text(no_wrap=True)
     table.append(f"{describe_result(estimate)}\n", "yellow" if estimate.abstained else "bold green")
     for heading in ("", "fused", "face", "voice"):
-        table.append(heading.ljust(COLUMN_WIDTH if heading else NAME_WIDTH))
+        table.append(heading.ljust(bar_width + NUMBER_WIDTH if heading else name_width))
     table.append("\n")
     for label, probability in estimate.probabilities.items():
-        table.append(label.ljust(NAME_WIDTH), "bold" if label == estimate.label else "")
-        _append_bar(table, probability, "green")
-        _append_bar(table, (estimate.face or {}).get(label), "cyan")
-        _append_bar(table, (estimate.voice or {}).get(label), "magenta")
+        if label not in likeliest:
+            continue
+        name = label + " " * (name_width - cell_len(label))
+        table.append(name, "bold" if label == estimate.label else "")
+        _append_bar(table, probability, bar_width, "green")
+        _append_bar(table, (estimate.face or {}).get(label), bar_width, "cyan")
+        _append_bar(table, (estimate.voice or {}).get(label), bar_width, "magenta")
         table.append("\n")
+    if len(labels) > MAX_ROWS:
+        table.append(f"and {len(labels) - MAX_ROWS} less likely labels\n", "dim")
     table.append(f"{describe_speed(estimate, fps, budget_ms)}\n", "red" if late else "dim")
     return table.append(NOTICE, "dim")
 
@@ -147,11 +161,11 @@ def describe_speed(estimate: Estimate, fps: float, budget_ms: float | None) -> s
     )
 
 
-def _append_bar(table: Text, probability: float | None, style: str) -> None:
+def _append_bar(table: Text, probability: float | None, width: int, style: str) -> None:
     if probability is None:
-        table.append("-".ljust(COLUMN_WIDTH), "dim")
+        table.append("-".ljust(width + NUMBER_WIDTH), "dim")
         return
     # A faulty network gives NaN: an empty bar with the number "nan".
     share = min(max(probability, 0.0), 1.0) if math.isfinite(probability) else 0.0
-    table.append(("█" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH, "·"), style)
-    table.append(f" {probability:.0%}".ljust(COLUMN_WIDTH - BAR_WIDTH))
+    table.append(("█" * round(share * width)).ljust(width, "·"), style)
+    table.append(f" {probability:.0%}".ljust(NUMBER_WIDTH))

@@ -1,5 +1,8 @@
 """Writes the newest estimate to a serial port at a limited rate, as JSON or a binary frame.
 
+Names of labels other than those of the bundle that ships come before the first estimate and again
+every few seconds.
+
 The port may be missing, be unplugged or block at any moment. After a failure it is closed
 immediately, because an adapter whose port is still open comes back under another name. It is opened
 again by its path after 0.5 s, then 1, 2, 4 and 5 s.
@@ -20,10 +23,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...engines.bundles import LABELS
 from .. import config
 from ..faults import FaultLog
 from ..messages import Estimate
-from .serial_format import ENCODERS, ENDS
+from .serial_format import ENCODERS, ENDS, NAME_ENCODERS
 
 if TYPE_CHECKING:
     from serial import Serial
@@ -41,6 +45,9 @@ STALE_S = 2.0
 """An older estimate is not sent."""
 YIELD_S = 0.01
 CLOSE_TIMEOUT_S = 2.0
+NAMES_EVERY_S = 5.0
+NAMES_SHARE = 0.25
+"""The names take at most this share of the time; on a slow line they come less often."""
 BITS_PER_BYTE = 10
 """A start bit, eight data bits, a stop bit."""
 PORT_ERRORS = (OSError, ValueError, termios.error)
@@ -69,6 +76,9 @@ class SerialSink:
         self._settings = settings
         self._end = ENDS[settings.format]
         self._encode = ENCODERS[settings.format]
+        self._names: tuple[str, ...] = LABELS
+        """The labels that the line's reader knows."""
+        self._names_due_s = 0.0
         self._newest: tuple[float, Estimate] | None = None
         """The time of its publication in seconds, and the estimate."""
         self._fresh = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -146,6 +156,7 @@ class SerialSink:
         """Send until the port fails (one of `PORT_ERRORS`) or the sink is closed (_Stopped)."""
         self._works_since_s = time.monotonic()
         self._write(port, self._end)  # ends a line that was cut off before
+        self._names = LABELS
         while True:
             ready = self._wait(port, fresh=True, timeout_s=SETTLE_S if self.fault else None)
             began_s = time.monotonic()
@@ -159,12 +170,24 @@ class SerialSink:
             published_s, estimate = newest
             if began_s - published_s > STALE_S:
                 continue
-            data = self._encode(estimate)
+            data = self._encode_names(estimate.labels, began_s) + self._encode(estimate)
             self._write(port, data)
             # No more than a slow line can carry, or the system would queue it.
-            busy_s = len(data) * BITS_PER_BYTE / self._settings.baud
+            busy_s = self._busy_s(data)
             due_s = began_s + max(1 / self._settings.max_hz, busy_s)
             self._wait(port, timeout_s=max(0.0, due_s - time.monotonic()))
+
+    def _encode_names(self, labels: tuple[str, ...], now_s: float) -> bytes:
+        """Return the names of the labels if they are due, else nothing."""
+        if labels == LABELS or (labels == self._names and now_s < self._names_due_s):
+            return b""
+        data = NAME_ENCODERS[self._settings.format](labels)
+        self._names = labels
+        self._names_due_s = now_s + max(NAMES_EVERY_S, self._busy_s(data) / NAMES_SHARE)
+        return data
+
+    def _busy_s(self, data: bytes) -> float:
+        return len(data) * BITS_PER_BYTE / self._settings.baud
 
     def _write(self, port: int, data: bytes) -> None:
         """Write all of `data`. Not by pyserial, which keeps a core busy while a line blocks."""

@@ -1,4 +1,4 @@
-"""`emotion-train prepare`: decode a data set into the cache."""
+"""`emotion-train prepare`: decode a recipe's data, or one data set, into the cache."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..errors import DatasetError
 from .evaluate import actor_list
 
 if TYPE_CHECKING:
+    from ..data.cache import FeatureCache
     from ..data.prepare import Part
 
 DATASETS = ("ravdess", "ferplus", "folder", "action-units")
@@ -21,16 +22,20 @@ SPLITS = ("train", "valid", "test")
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     prepare: argparse.ArgumentParser = commands.add_parser(
         "prepare",
-        help="decode a data set into the cache and count its files",
-        description="RAVDESS: clips anywhere under ROOT, by their published names. FER+:"
+        help="decode a recipe's data, or one data set, into the cache",
+        description="With RECIPE: check and decode all of its data, into WORK/cache. Without: one"
+        " data set. RAVDESS: clips anywhere under ROOT, by their published names. FER+:"
         " ROOT/SPLIT.zip and ROOT/SPLIT.csv, or fer2013new.csv with fer2013.csv. A custom folder:"
         " ROOT/manifest.csv with the columns file, label, subject, split. Action units: OpenFace's"
         " table. Unusable files are named and skipped. An interrupted run can be repeated, and the"
         " cache may be deleted at any time.",
     )
-    prepare.add_argument("--dataset", choices=DATASETS, required=True)
-    prepare.add_argument("--root", metavar="DIR", type=Path, required=True)
-    prepare.add_argument("--cache", metavar="DIR", type=Path, default=CACHE)
+    prepare.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help="recipe.yaml")
+    prepare.add_argument("--dataset", choices=DATASETS)
+    prepare.add_argument("--root", metavar="DIR", type=Path)
+    prepare.add_argument(
+        "--cache", metavar="DIR", type=Path, help=f"default: {CACHE}, or that of the recipe"
+    )
     prepare.add_argument("--split", choices=SPLITS, help="split of FER+ or a folder (default: all)")
     prepare.add_argument(
         "--actors", type=actor_list, help="actors of RAVDESS, for example 4,9 (default: all)"
@@ -39,18 +44,62 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..data import prepare
-    from ..data.cache import FeatureCache
-
+    given = [name for name in ("dataset", "root", "split", "actors") if getattr(args, name)]
+    if args.recipe is not None:
+        if given:
+            raise DatasetError(f"--{given[0]}: not with a recipe, which names its data")
+        prepare_recipe(args.recipe, args.cache)
+        return
+    if args.dataset is None or args.root is None:
+        raise DatasetError("prepare: wanted a recipe, or --dataset and --root")
     if args.split is not None and args.dataset not in ("ferplus", "folder"):
         raise DatasetError(f"--split {args.split}: only for FER+ and folders")
     if args.actors is not None and args.dataset != "ravdess":
         raise DatasetError("--actors: only for RAVDESS")
+    prepare_data_set(args)
+
+
+def prepare_recipe(path: Path, folder: Path | None) -> None:
+    """Decode all data of a recipe, and print what it holds."""
+    from ..data import load_corpus
+    from ..data.corpus import call_roll
+    from ..data.corpus_checks import describe_roll
+    from ..recipe_file import load_recipe
+
+    recipe = load_recipe(path)
+    cache = open_cache(folder or recipe.cache)
+    corpus = load_corpus(recipe, cache)
+    for examples in (corpus.faces, corpus.voices):
+        if examples is not None:
+            print("\n".join(describe_roll(call_roll(examples), corpus.labels)))
+    if corpus.units is not None:
+        print(f"action units: {len(corpus.units.recording_ids)} recordings")
+    for number, fold in enumerate(corpus.folds):
+        counts = (f"{name} {len(fold.people(name))}" for name in SPLITS)
+        print(f"fold {number}: {', '.join(counts)} people")
+    print(f"{len(corpus.skipped)} files skipped")
+    for line in corpus.skipped:
+        print(f"  {line}")
+    if cache.write_error:
+        raise DatasetError(cache.write_error)
+
+
+def open_cache(folder: Path) -> FeatureCache:
+    """Make the folder of the cache. Raises DatasetError."""
+    from ..data.cache import FeatureCache
+
     try:
-        args.cache.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DatasetError(f"--cache {args.cache}: {error.strerror}") from error
-    cache = FeatureCache(args.cache)
+        raise DatasetError(f"--cache {folder}: {error.strerror}") from error
+    return FeatureCache(folder)
+
+
+def prepare_data_set(args: argparse.Namespace) -> None:
+    """Decode one data set, and print its files."""
+    from ..data import prepare
+
+    cache = open_cache(args.cache or CACHE)
     parts = {
         "ravdess": lambda: prepare.prepare_ravdess(args.root, args.actors, cache),
         "ferplus": lambda: prepare.prepare_ferplus(args.root, args.split, cache),

@@ -20,7 +20,7 @@ from .face_pictures import (
     warp_picture,
 )
 from .faces import load_face_zip, read_faces
-from .ferplus import FaceSet, hold_out, load_ferplus
+from .ferplus import OPTIONAL_VOTES, VOTES, FaceSet, hold_out, load_ferplus
 from .folder import FolderItem, load_folder
 from .folds import Fold, make_folds
 from .images import read_image
@@ -49,9 +49,11 @@ __all__ = [
     "HELD_OUT_LANGUAGES",
     "LABEL_SIZE",
     "LANGUAGES",
+    "OPTIONAL_VOTES",
     "SUFFIXES",
     "TEST_FOLDS",
     "TRAINING_SOUND_FOLDS",
+    "VOTES",
     "WINDOW_EVERY_S",
     "ActionUnits",
     "Clip",

@@ -6,6 +6,7 @@ anything is trained.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from ..errors import DatasetError
 from ..recipe_file import DataSection, Recipe
 from .action_units import ActionUnits, find_unit_table, load_action_units
 from .cache import FeatureCache
-from .corpus_checks import Roll, check_people, check_roll
+from .corpus_checks import Roll, check_roll, check_rolls, join_rolls, roll_files
 from .crops import image_recipe, video_recipe
 from .examples import Corpus, FaceExamples, VoiceExamples, select_fold
 from .ferplus import hold_out, load_ferplus
 from .ferplus_files import has_split
-from .folds import Fold, make_folds
+from .folds import RAVDESS
 from .label_names import LabelNames
 from .media_files import Listing, MediaFile, decode_files, list_folder
 from .merging import Pixels, make_faces, make_voices, merge_faces
@@ -31,6 +32,8 @@ from .recordings import list_ravdess
 from .voices import audio_recipe
 
 __all__ = ["Corpus", "FaceExamples", "VoiceExamples", "list_corpus", "load_corpus", "select_fold"]
+
+log = logging.getLogger(__name__)
 
 FACE_SEED = 0
 """Of the choice of the faces that FER+ holds out, the same for all runs."""
@@ -43,9 +46,12 @@ def load_corpus(recipe: Recipe, cache: FeatureCache | None) -> Corpus:
     Files are listed and checked first, so that a mistake is named before hours of decoding.
     """
     listing = list_corpus(recipe)
+    for note in listing.notes:
+        log.info("%s", note)
     skipped = list(listing.skipped)
     ferplus = _load_ferplus(recipe, cache, skipped)
-    folds = _check_listing(recipe, listing, ferplus)
+    rolls = _roll_call(recipe, listing, ferplus)
+    folds = check_rolls(rolls, recipe.labels, recipe.people.protocol)
     face_files = listing.faces if recipe.face else []
     voice_files = listing.voices if recipe.voice else []
     voices = None
@@ -66,12 +72,19 @@ def load_corpus(recipe: Recipe, cache: FeatureCache | None) -> Corpus:
 
 def list_corpus(recipe: Recipe) -> Listing:
     """List the files of all data sets but FER+, which has archives. Raises DatasetError."""
-    _check_roots(recipe.data)
     by_fold = recipe.people.protocol == "folds"
     listing = Listing()
     ravdess = []
+    kind_of: dict[Path, str] = {}
     for section, prefix in zip(recipe.data, name_data(recipe.data), strict=True):
         names = LabelNames(recipe.labels, section.map)
+        if section.kind in ("folder", "ravdess"):
+            kind = kind_of.setdefault(Path(section.root).resolve(), section.kind)
+            if kind != section.kind:
+                raise DatasetError(
+                    f"data has {section.root} as {kind} and as {section.kind}, allowed: one of"
+                    " them, because its people would have two names"
+                )
         if section.kind == "folder":
             listing.extend(list_folder(Path(section.root), prefix, names, by_fold))
         elif section.kind == "ravdess":
@@ -89,23 +102,11 @@ def name_data(sections: Sequence[DataSection]) -> list[str]:
     names = []
     for root in roots:
         others = [other for other in roots if other != root]
-        depth = 1
+        depth = 1 + (root.name == RAVDESS.rstrip(":"))  # not the prefix of its actors
         while any(other.parts[-depth:] == root.parts[-depth:] for other in others):
             depth += 1
         names.append("/".join(root.parts[-depth:]))
     return names
-
-
-def _check_roots(sections: Sequence[DataSection]) -> None:
-    """Refuse one folder as data sets of two kinds, whose people would have two names each."""
-    kind_of: dict[Path, str] = {}
-    for section in sections:
-        kind = kind_of.setdefault(Path(section.root).resolve(), section.kind)
-        if kind != section.kind and "action_units" not in (kind, section.kind):
-            raise DatasetError(
-                f"data has {section.root} as {kind} and as {section.kind}, allowed: one kind per"
-                " folder, because its people would have two names"
-            )
 
 
 def _load_ferplus(
@@ -147,44 +148,22 @@ def _load_units(recipe: Recipe) -> ActionUnits | None:
     return load_action_units(find_unit_table(Path(sections[0].root)), names)
 
 
-def _check_listing(
-    recipe: Recipe, listing: Listing, ferplus: Sequence[FaceExamples]
-) -> tuple[Fold, ...]:
-    """Check labels and people before anything is decoded -> the folds."""
+def _roll_call(recipe: Recipe, listing: Listing, ferplus: Sequence[FaceExamples]) -> list[Roll]:
+    """Return a roll of each modality."""
     rolls = []
     if recipe.face is not None:
-        faces = listing.faces
         rolls.append(
-            Roll(
-                "face",
-                [
-                    *(file.label for file in faces),
-                    *(i for part in ferplus for i in part.labels.tolist()),
-                ],
-                [*(file.person for file in faces), *(p for part in ferplus for p in part.people)],
-                [*(file.split for file in faces), *(s for part in ferplus for s in part.splits)],
-            )
+            join_rolls("face", [roll_files("face", listing.faces), *map(call_roll, ferplus)])
         )
     if recipe.voice is not None:
-        voices = listing.voices
-        rolls.append(
-            Roll(
-                "voice",
-                [file.label for file in voices],
-                [file.person for file in voices],
-                [file.split for file in voices],
-            )
-        )
-    for roll in rolls:
-        if not roll.people:
-            raise DatasetError(f"the data has no {roll.noun}: {roll.noun}: null trains without")
-    check_people(rolls)
-    folds: tuple[Fold, ...] = ()
-    if recipe.people.protocol == "folds":
-        folds = make_folds({person for roll in rolls for person in roll.people})
-    for roll in rolls:
-        check_roll(roll, recipe.labels, folds, 0)
-    return folds
+        rolls.append(roll_files("voice", listing.voices))
+    return rolls
+
+
+def call_roll(examples: FaceExamples | VoiceExamples) -> Roll:
+    """Return the roll of decoded examples."""
+    noun = "face" if isinstance(examples, FaceExamples) else "voice"
+    return Roll(noun, examples.labels.tolist(), examples.people, examples.splits)
 
 
 def _check_examples(recipe: Recipe, corpus: Corpus) -> None:
@@ -197,9 +176,10 @@ def _check_examples(recipe: Recipe, corpus: Corpus) -> None:
             continue
         if examples is None:
             raise DatasetError(f"no {noun} can be decoded: {corpus.skipped[-1]}")
-        roll = Roll(noun, examples.labels.tolist(), examples.people, examples.splits)
         try:
-            check_roll(roll, corpus.labels, corpus.folds, section.learning.batch_size)
+            check_roll(
+                call_roll(examples), corpus.labels, corpus.folds, section.learning.batch_size
+            )
         except DatasetError as error:
             if not corpus.skipped:
                 raise

@@ -6,13 +6,16 @@ missing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import DatasetError
-from .folds import RAVDESS, Fold, split_of_actor
+from .folder import SPLITS
+from .folds import RAVDESS, Fold, make_folds, split_of_actor
+from .media_files import MediaFile
 
 PURPOSES = {"train": "training", "valid": "validation"}
 MAX_NAMED = 8
@@ -28,6 +31,40 @@ class Roll:
     """Index of each example's label, -1 for none."""
     people: Sequence[str]
     splits: Sequence[str]
+
+
+def roll_files(noun: str, files: Sequence[MediaFile]) -> Roll:
+    """Return the roll of files that are not decoded yet."""
+    return Roll(
+        noun,
+        [file.label for file in files],
+        [file.person for file in files],
+        [file.split for file in files],
+    )
+
+
+def join_rolls(noun: str, rolls: Sequence[Roll]) -> Roll:
+    """Join the rolls of several data sets."""
+    return Roll(
+        noun,
+        [label for roll in rolls for label in roll.labels],
+        [person for roll in rolls for person in roll.people],
+        [split for roll in rolls for split in roll.splits],
+    )
+
+
+def check_rolls(rolls: Sequence[Roll], labels: Sequence[str], protocol: str) -> tuple[Fold, ...]:
+    """Check the people and labels of all modalities -> the folds of the protocol `folds`."""
+    for roll in rolls:
+        if not roll.people:
+            raise DatasetError(f"the data has no {roll.noun}: {roll.noun}: null trains without")
+    check_people(rolls)
+    folds: tuple[Fold, ...] = ()
+    if protocol == "folds":
+        folds = make_folds({person for roll in rolls for person in roll.people})
+    for roll in rolls:
+        check_roll(roll, labels, folds, 0)
+    return folds
 
 
 def check_people(rolls: Iterable[Roll]) -> None:
@@ -87,6 +124,20 @@ def _check_split(
             f"{len(chosen)} {roll.noun}s for {purpose}{where}, and {roll.noun}.learning.batch_size"
             f" is {batch_size}: allowed: at most {len(chosen)}"
         )
+
+
+def describe_roll(roll: Roll, labels: Sequence[str]) -> list[str]:
+    """Return the counts of a modality as lines."""
+    splits, counts = Counter(roll.splits), Counter(roll.labels)
+    people = len({person for person in roll.people if person})
+    shares = ", ".join(f"{split} {splits[split]}" for split in SPLITS)
+    named = [f"{label} {counts[index]}" for index, label in enumerate(labels)]
+    if counts[-1]:
+        named.append(f"without a majority {counts[-1]}")
+    return [
+        f"{roll.noun}: {len(roll.labels)} examples of {people or 'unknown'} people: {shares}",
+        f"  {', '.join(named)}",
+    ]
 
 
 def _describe(roll: Roll) -> str:

@@ -13,7 +13,8 @@ import hashlib
 import logging
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, TextIO
@@ -81,44 +82,63 @@ def read_manifest(root: Path, names: LabelNames | None = None) -> list[FolderIte
     """Read all rows, copies included, without those whose label `names` leaves out. Raises
     DatasetError."""
     names = names or LabelNames()
+    items: list[FolderItem] = []
+    line_of: dict[Path, int] = {}
+    split_of: dict[str, str] = {}
+    with _open_table(root) as (table, reader):
+        if "subject" not in (reader.fieldnames or ()):
+            log.warning(
+                "%s: no column subject: the same person may be in two splits, which makes scores"
+                " too good",
+                table,
+            )
+        for row in reader:
+            where = f"{table} line {reader.line_num}"
+            item = _parse_row(root, where, row, names)
+            first = line_of.setdefault(item.path, reader.line_num)
+            if first != reader.line_num:
+                raise DatasetError(f"{where}: file {row['file']!r} is already in line {first}")
+            if split_of.setdefault(item.subject, item.split) != item.split:
+                raise DatasetError(
+                    f"{where}: subject {item.subject!r} is in {split_of[item.subject]} and in"
+                    f" {item.split}, allowed: one split per subject"
+                )
+            if item.label:
+                items.append(item)
+    if not items:
+        raise DatasetError(f"{root / MANIFEST}: names no file")
+    return items
+
+
+def read_label_names(root: Path) -> list[str]:
+    """Return the names of labels in the manifest, each once. Raises DatasetError."""
+    with _open_table(root) as (_, reader):
+        return list(dict.fromkeys((row["label"] or "").strip() for row in reader))
+
+
+def has_split_column(root: Path) -> bool:
+    """Whether the manifest states the splits. Raises DatasetError."""
+    with _open_table(root) as (_, reader):
+        return "split" in (reader.fieldnames or ())
+
+
+@contextmanager
+def _open_table(root: Path) -> Iterator[tuple[Path, csv.DictReader[str]]]:
+    """Open the manifest of a folder. Errors of the table become DatasetErrors."""
     table = root / MANIFEST
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     if not table.is_file():
         raise DatasetError(f"{table}: no such file (expected: a table of {', '.join(COLUMNS)})")
-    items: list[FolderItem] = []
-    line_of: dict[Path, int] = {}
-    split_of: dict[str, str] = {}
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = _open_reader(file)
             missing = set(NEEDED) - set(reader.fieldnames or ())
             if missing:
                 raise DatasetError(f"{table}: columns missing: {', '.join(sorted(missing))}")
-            if "subject" not in (reader.fieldnames or ()):
-                log.warning(
-                    "%s: no column subject: the same person may be in two splits, which makes"
-                    " scores too good",
-                    table,
-                )
-            for row in reader:
-                where = f"{table} line {reader.line_num}"
-                item = _parse_row(root, where, row, names)
-                first = line_of.setdefault(item.path, reader.line_num)
-                if first != reader.line_num:
-                    raise DatasetError(f"{where}: file {row['file']!r} is already in line {first}")
-                if split_of.setdefault(item.subject, item.split) != item.split:
-                    raise DatasetError(
-                        f"{where}: subject {item.subject!r} is in {split_of[item.subject]} and in"
-                        f" {item.split}, allowed: one split per subject"
-                    )
-                if item.label:
-                    items.append(item)
+            yield table, reader
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise DatasetError(f"{table}: not a readable table: {error}") from error
-    if not items:
-        raise DatasetError(f"{table}: names no file")
-    return items
 
 
 def _open_reader(file: TextIO) -> csv.DictReader[str]:

@@ -52,12 +52,15 @@ class Listing:
     voices: list[MediaFile] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     """One line for each file that is left out."""
+    notes: list[str] = field(default_factory=list)
+    """What else there is to know of the data."""
 
     def extend(self, other: Listing) -> None:
         """Add the files of another data set."""
         self.faces += other.faces
         self.voices += other.voices
         self.skipped += other.skipped
+        self.notes += other.notes
 
 
 def list_folder(root: Path, prefix: str, names: LabelNames, by_fold: bool) -> Listing:

@@ -6,20 +6,15 @@ In: one or more roots, such as those of the archives with the films and with the
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DatasetError
-from .folds import name_actor, split_of_actor
+from .folds import RAVDESS, name_actor, split_of_actor
 from .label_names import LabelNames
 from .media_files import Listing, MediaFile
 from .ravdess import EMOTIONS8, Clip, find_video_clips, find_voice_clips
-
-log = logging.getLogger(__name__)
-
-PREFIX = "ravdess"
 
 
 def list_ravdess(roots: Sequence[tuple[Path, LabelNames]], by_fold: bool) -> Listing:
@@ -60,7 +55,7 @@ def list_ravdess(roots: Sequence[tuple[Path, LabelNames]], by_fold: bool) -> Lis
             copies = (*first.copies, film.path, *film.copies)
             voices[recording] = replace(first, copies=copies)
     listing = Listing(list(faces.values()), list(voices.values()))
-    _describe_actors({file.person for file in listing.faces + listing.voices})
+    listing.notes = _describe_actors({file.person for file in listing.faces + listing.voices})
     return listing
 
 
@@ -91,7 +86,7 @@ def _add(
     """Add a recording, or copies of it."""
     if clip.emotion not in labels:
         return
-    person, recording = name_actor(clip.actor), f"{PREFIX}:{clip.recording_id}"
+    person, recording = name_actor(clip.actor), RAVDESS + clip.recording_id
     file = MediaFile(
         clip.path,
         "sound" if clip.modality == "voice" else "video",
@@ -107,12 +102,13 @@ def _add(
         files[recording] = replace(first, copies=(*first.copies, clip.path, *clip.copies))
 
 
-def _describe_actors(found: Collection[str]) -> None:
-    """Log which actors are missing, and which are in no fold."""
+def _describe_actors(found: Collection[str]) -> list[str]:
+    """Say which actors are missing, and which are in no fold."""
     in_folds = split_of_actor(0)
-    for text, people in (
-        ("RAVDESS: no recording of %s", set(in_folds) - set(found)),
-        ("RAVDESS: %s are in no fold: they are tested, not trained on", set(found) - set(in_folds)),
-    ):
-        if people:
-            log.info(text, ", ".join(sorted(people)))
+    missing, outside = set(in_folds) - set(found), set(found) - set(in_folds)
+    lines = []
+    if missing:
+        lines.append(f"no recording of {', '.join(sorted(missing))}")
+    if outside:
+        lines.append(f"tested, never trained on: {', '.join(sorted(outside))}")
+    return lines

@@ -29,7 +29,7 @@ faces of a clip count and not only those of its last second."""
 
 
 def score_clip(networks: Networks, media: ExampleMedia) -> NDArray[np.float64]:
-    """Return the probabilities (K, 7) of the predictions that count; those without face and voice
+    """Return the probabilities (K, L) of the predictions that count; those without face and voice
     are left out."""
     predictions = list(predict_clip(networks, media))
     first_ns = 0

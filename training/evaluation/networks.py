@@ -40,9 +40,9 @@ class FaceOutputs:
     embeddings: Float32
     """(K, 256)."""
     logits: Float32
-    """(K, 7)."""
+    """(K, L)."""
     probabilities: Float64
-    """(K, 7), calibrated."""
+    """(K, L), calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def read_faces_cached(networks: Networks, faces: Sequence[Face]) -> FaceOutputs:
 
 
 def read_voice(networks: Networks, audio: Audio) -> Float64:
-    """Return the voice network's class probabilities (K, 7) on each window of a recording; no rows
+    """Return the voice network's class probabilities (K, L) on each window of a recording; no rows
     when the audio is too short for one column."""
     spec = networks.manifest.mel
     if len(audio) < spec.window:

@@ -5,14 +5,16 @@ In: a selection and the bundle to score. Out: examples.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ...engines.bundles import FUSION, LABELS, Bundle
+from ...engines.bundles import FUSION, Bundle
 from ...engines.face_detector import open_detector
 from ..data import (
     Clip,
+    LabelNames,
     find_video_clips,
     find_voice_clips,
     load_face_zip,
@@ -23,6 +25,8 @@ from ..errors import DatasetError
 from .loading import FACE_EVERY_S, load_audio, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face
 from .selection import ExampleSet, Selection, choose_modality
+
+log = logging.getLogger(__name__)
 
 ARCHIVES = "faces_*.zip"
 """Faces cut out of videos: a folder per clip. Read only where there are no videos."""
@@ -39,8 +43,17 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
     root, actors = selection.root, selection.actors
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
+    names = LabelNames(tuple(bundle.manifest.labels))
     recordings = _find(find_voice_clips, root, actors)
     videos = _find(find_video_clips, root, actors)
+    unknown = {
+        recording_id: clip.emotion
+        for recording_id, clip in {**recordings, **videos}.items()
+        if not names.find(clip.emotion)
+    }
+    for recording_id in unknown:
+        recordings.pop(recording_id, None)
+        videos.pop(recording_id, None)
     voices = {
         **{recording_id: clip for recording_id, clip in videos.items() if clip.modality == "both"},
         **recordings,
@@ -50,7 +63,19 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
         for recording_id, clip in videos.items()
         if clip.modality == "both" or recording_id in recordings
     }
-    archived = {} if videos else dict(_find_archived(root, actors))
+    archived = {} if videos else dict(_find_archived(root, actors, names, unknown))
+    if unknown:
+        log.warning(
+            "%s: %d recordings of %s are left out: the bundle's labels are %s",
+            root,
+            len(unknown),
+            ", ".join(sorted(set(unknown.values()))),
+            ", ".join(names.labels),
+        )
+    if unknown and not (voices or videos or archived):
+        raise DatasetError(
+            f"{root}: no recording with one of the bundle's labels {', '.join(names.labels)}"
+        )
     if not (voices or videos or archived):
         raise DatasetError(
             f"{root}: no RAVDESS speech (03-01-....wav or .flac, 01-01-....mp4, 02-01-....mp4,"
@@ -65,7 +90,8 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
     rate_hz = bundle.manifest.mel.sample_rate_hz
     if modality == "voice":
         examples = [
-            _describe(clip, partial(load_audio, clip.path, rate_hz)) for clip in voices.values()
+            _describe(clip, names, partial(load_audio, clip.path, rate_hz))
+            for clip in voices.values()
         ]
     elif modality == "face" and archived:
         examples = list(archived.values())
@@ -73,21 +99,25 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
         detector = open_detector(selection.yunet, bundle)
         if modality == "face":
             examples = [
-                _describe(clip, partial(load_video, clip.path, detector))
+                _describe(clip, names, partial(load_video, clip.path, detector))
                 for clip in videos.values()
             ]
         else:
             examples = [
-                _describe(video, partial(load_pair, video.path, voice.path, detector, bundle))
+                _describe(
+                    video, names, partial(load_pair, video.path, voice.path, detector, bundle)
+                )
                 for video, voice in pairs.values()
             ]
+    calm = names.find("calm") == "neutral"
     return ExampleSet(
         examples,
         modality,
         {"actors": "all" if actors is None else list(actors)},
-        f"RAVDESS speech, actors {'all' if actors is None else ', '.join(map(str, actors))}; calm"
-        f" counts as neutral; {PROTOCOLS[modality]}. Acted emotions: the label is what the actor"
-        " was asked to show.",
+        f"RAVDESS speech, actors {'all' if actors is None else ', '.join(map(str, actors))};"
+        f"{' calm counts as neutral;' if calm else ''} {PROTOCOLS[modality]}. Acted emotions: the"
+        " label is what the actor was asked to show.",
+        len(unknown),
     )
 
 
@@ -103,10 +133,10 @@ def _find(
         return {}
 
 
-def _describe(clip: Clip, load: Callable[[], ExampleMedia]) -> Example:
+def _describe(clip: Clip, names: LabelNames, load: Callable[[], ExampleMedia]) -> Example:
     return Example(
         str(clip.path),
-        LABELS.index(clip.label),
+        names.labels.index(names.find(clip.emotion) or ""),
         str(clip.actor),
         load,
         {
@@ -119,11 +149,17 @@ def _describe(clip: Clip, load: Callable[[], ExampleMedia]) -> Example:
     )
 
 
-def _find_archived(root: Path, actors: Sequence[int] | None) -> Iterator[tuple[str, Example]]:
+def _find_archived(
+    root: Path, actors: Sequence[int] | None, names: LabelNames, unknown: dict[str, str]
+) -> Iterator[tuple[str, Example]]:
+    """Yield recordings and their faces. Those whose emotion has no label are added to `unknown`."""
     for archive in sorted(root.rglob(ARCHIVES)):
         for name, images in load_face_zip(archive):
             clip = parse_clip(archive / name)
             if clip is None or (actors is not None and clip.actor not in actors):
                 continue
+            if not names.find(clip.emotion):
+                unknown[clip.recording_id] = clip.emotion
+                continue
             faces = tuple(whole_face(i * FACE_EVERY_S, image) for i, image in enumerate(images))
-            yield clip.recording_id, _describe(clip, partial(ExampleMedia, faces))
+            yield clip.recording_id, _describe(clip, names, partial(ExampleMedia, faces))

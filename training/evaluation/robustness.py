@@ -138,9 +138,9 @@ def _on_faces(change: Callable[[Face, np.random.Generator], Face]) -> Corruption
 def evaluate_noise(networks: Networks, acoustics: AcousticConditions) -> list[dict[str, Any]]:
     """Score the voice network on noise without speech. Return a row for each kind of noise.
 
-    A row has the mean of the highest probability, the mean entropy in nats (at most ln 7 = 1.95),
-    and the share of windows whose highest probability is under the bundle's `abstain_below`. On the
-    device the speech detector comes before the network.
+    A row has the mean of the highest probability, the mean entropy in nats (at most the logarithm
+    of the number of labels, 1.95 of seven), and the share of windows whose highest probability is
+    under the bundle's `abstain_below`. On the device the speech detector comes before the network.
     """
     rows = []
     for name, noises in acoustics.noises.items():

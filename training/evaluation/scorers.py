@@ -1,6 +1,6 @@
 """Scores examples of one modality: the mean of what the networks give over each example.
 
-In: open networks and examples as captured. Out: class probabilities (7,) of each example, or None
+In: open networks and examples as captured. Out: class probabilities (L,) of each example, or None
 where it holds no face or no audio.
 """
 
@@ -47,7 +47,7 @@ SCORERS = {"face": score_faces, "voice": score_voices, FUSION: score_clips}
 
 
 def average(rows: Float64) -> Float64 | None:
-    """Return the mean (7,) of the rows (K, 7) that are finite; None when there are none. The device
+    """Return the mean (L,) of the rows (K, L) that are finite; None when there are none. The device
     ignores a NaN as well."""
     finite = rows[np.isfinite(rows).all(axis=1)]
     return finite.mean(axis=0) if len(finite) else None

@@ -6,19 +6,29 @@ spare space goes between the parts. The lengths below are pixels of the design.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .display import Rect
-from .widgets import MIN_SIZE_PX, Typeface
+from .widgets import MIN_SIZE_PX, Typeface, measure_widest
 
 MARGIN = 64
 SMALL, NAMES, CONFIDENCE, MESSAGE, HEADLINE = 24, 30, 56, 68, 128
+MIN_NAMES, MIN_HEADLINE = 18, 64
+"""Sizes under which a long name is shortened, or has a headline smaller than those of others."""
 CAP = 0.7
 """Height of a capital letter, relative to the font size."""
 LONG_NOTICE = 18
 MAX_PITCH = 84
 """Largest distance from one bar to the next."""
 MAX_NOTICE_LINES = 8
+MAX_SINGLE = 12
+"""Most bars in one column."""
+MIN_BARS = 5
+"""Fewer bars are not as high as headline, confidence and weights beside them."""
+NAME_WIDTHS, NARROW_NAME_WIDTHS = (150, 250), (120, 150)
+"""Least and most of the names' width, beside bars in one column and in two."""
+NUMBER_WIDTH, NARROW_NUMBER_WIDTH, COLUMN_GAP = 96, 62, 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +64,23 @@ class Layout:
     notice: tuple[Rect, ...]
 
 
+def measure_names(names: Sequence[str]) -> float:
+    """Return the width of the widest name of a bar in pixels of the design."""
+    return measure_widest(NAMES, names)
+
+
 def lay_out(
-    width: int, height: int, num_bars: int, num_notice_lines: int, notice_px: int, *, preview: bool
+    width: int,
+    height: int,
+    num_bars: int,
+    names_px: float,
+    num_notice_lines: int,
+    notice_px: int,
+    *,
+    preview: bool,
 ) -> Layout:
-    """Lay out a screen. `notice_px` is the font size of the notice, see `fit_notice`."""
+    """Lay out a screen. `names_px` is that of `measure_names`, `notice_px` is the font size of the
+    notice, see `fit_notice`."""
     portrait = height > width
     unit = find_unit(width, height)
 
@@ -89,13 +112,19 @@ def lay_out(
         preview_px = px(236) if preview else 0
         weights_y = foot - weights_px
         bars_y = headline_y + px(236)
-        rows = _stack(bar_columns, bars_y, weights_y - preview_px - px(24), num_bars, unit, 150)
+        bars_foot = weights_y - preview_px - px(24)
+        rows = _stack_bars(bar_columns, bars_y, bars_foot, num_bars, unit, names_px)
         preview_box = Rect(x0, weights_y - preview_px, x1, weights_y - px(16))
     else:
-        rows = _stack(bar_columns, top, foot, num_bars, unit, 150)
+        rows = _stack_bars(bar_columns, top, foot, num_bars, unit, names_px)
         # The headline is level with the first name, the last weight with the last bar.
+        last = max(row.middle for row in rows)
         headline_y = rows[0].middle - px(70 - CAP / 2 * (HEADLINE - NAMES))
-        weights_y = rows[-1].middle + weight_pitch // 2 - weights_px
+        weights_y = last + weight_pitch // 2 - weights_px
+        if num_bars < MIN_BARS:  # higher than the bars, and level with their middle
+            short_px = headline_y + px(140) + px(72) - weights_y
+            headline_y -= (short_px + 1) // 2
+            weights_y += short_px // 2
         preview_box = Rect(x0 + px(190), headline_y + px(152), x1, weights_y + caption_px - px(12))
     headline = Rect(x0, headline_y, x1, headline_y + px(140))
     if not preview or preview_box.y1 - preview_box.y0 < px(60):
@@ -117,7 +146,7 @@ def lay_out(
             weights_y + weights_px,
             2,
             unit,
-            150 if portrait else 96,
+            (150 if portrait else 96, NUMBER_WIDTH),
         ),
         bars=rows,
         fault=fault,
@@ -145,10 +174,30 @@ def fit_notice(notice: str, small: Typeface, width: int, height: int) -> tuple[T
     return smaller, smaller.wrap(notice, room_px, MAX_NOTICE_LINES)
 
 
-def _stack(
-    columns: tuple[int, int], y0: int, y1: int, count: int, unit: float, name: int
+def _stack_bars(
+    columns: tuple[int, int], y0: int, y1: int, count: int, unit: float, names_px: float
 ) -> tuple[Row, ...]:
-    """Return rows one below the other, spread over the height. `name` is the width of the names."""
+    """Return the rows of the labels, in two columns if there are many."""
+    if count <= MAX_SINGLE:
+        least, most = NAME_WIDTHS
+        widths = round(min(max(names_px + 16, least), most)), NUMBER_WIDTH
+        return _stack(columns, y0, y1, count, unit, widths)
+    least, most = NARROW_NAME_WIDTHS
+    widths = round(min(max(names_px * MIN_NAMES / NAMES + 10, least), most)), NARROW_NUMBER_WIDTH
+    x0, x1 = columns
+    gap = round(COLUMN_GAP * unit)
+    half = (x1 - x0 - gap) // 2
+    per_column = (count + 1) // 2
+    left = _stack((x0, x0 + half), y0, y1, per_column, unit, widths)
+    right = _stack((x1 - half, x1), y0, y1, per_column, unit, widths)
+    return (*left, *right[: count - per_column])
+
+
+def _stack(
+    columns: tuple[int, int], y0: int, y1: int, count: int, unit: float, widths: tuple[int, int]
+) -> tuple[Row, ...]:
+    """Return rows one below the other, spread over the height. `widths` are those of names and
+    numbers."""
     pitch = min((y1 - y0) // max(1, count), round(MAX_PITCH * unit))
     y0 += (y1 - y0 - pitch * count) // 2
     left, right = columns
@@ -157,8 +206,8 @@ def _stack(
     for n in range(count):
         top = y0 + n * pitch
         middle = top + pitch // 2
-        name_x1 = left + round(name * unit)
-        number_x0 = right - round(96 * unit)
+        name_x1 = left + round(widths[0] * unit)
+        number_x0 = right - round(widths[1] * unit)
         bar_y0 = middle - thick // 2
         rows.append(
             Row(

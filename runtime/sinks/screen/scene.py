@@ -38,9 +38,12 @@ class Scene:
     """The highlighted label."""
     confidence: str = ""
     shares: Mapping[str, float] = field(default_factory=dict)
-    """Length of the bar of each label and modality, 0..1."""
+    """Length of the bar of each label, 0..1."""
     percents: Mapping[str, str] = field(default_factory=dict)
     """The numbers beside the bars."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Length of the bar of each modality; a label may have the same name."""
+    weight_percents: Mapping[str, str] = field(default_factory=dict)
     speed: str = ""
     late: bool = False
     camera_on: bool = False
@@ -58,11 +61,13 @@ class SceneBuilder:
         self._estimate: Estimate | None = None
         self._arrived_ns = 0
         self._camera_on = False
-        self._eased = dict.fromkeys((*labels, *MODALITIES), 0.0)
+        self._eased = dict.fromkeys(labels, 0.0)
+        self._eased_weights = dict.fromkeys(MODALITIES, 0.0)
         self._eased_ns = 0
         self._numbers_ns: int | None = None
         self._numbers_of: str | None = None
         self._percents: dict[str, str] = {}
+        self._weight_percents: dict[str, str] = {}
         self._confidence = ""
         self._speed_ns: int | None = None
         self._speed = ""
@@ -70,12 +75,16 @@ class SceneBuilder:
         self._last_count: tuple[int, int] | None = None
         self._fault = ""
 
+    def set_labels(self, labels: tuple[str, ...]) -> None:
+        """Set the labels of the bundle, each of which has a bar."""
+        if labels != self.labels:
+            self.labels = labels
+            self._eased = dict.fromkeys(labels, 0.0)
+            self._numbers_ns = None
+
     def set_estimate(self, estimate: Estimate, count: int, now_ns: int) -> None:
         """Set the newest estimate, the `count`-th of the run."""
-        if estimate.probabilities and tuple(estimate.probabilities) != self.labels:
-            self.labels = tuple(estimate.probabilities)
-            self._eased = dict.fromkeys((*self.labels, *MODALITIES), 0.0)
-            self._numbers_ns = None
+        self.set_labels(estimate.labels)
         if now_ns - self._arrived_ns > STALE_AFTER_NS:
             self._last_count = None  # the pause is not part of the rate
         self._estimate = estimate
@@ -99,7 +108,7 @@ class SceneBuilder:
         headline, label = describe(estimate)
         shares = dict(estimate.probabilities) if estimate else {}
         weights = dict(estimate.modalities) if estimate and estimate.probabilities else {}
-        self._ease({**shares, **{name: weights.get(name, 0.0) for name in MODALITIES}}, now_ns)
+        self._ease(shares, weights, now_ns)
         self._refresh_numbers(headline, estimate, shares, weights, now_ns)
         return Scene(
             headline=headline,
@@ -107,22 +116,25 @@ class SceneBuilder:
             confidence=self._confidence if label else "",
             shares=dict(self._eased),
             percents=self._percents,
+            weights=dict(self._eased_weights),
+            weight_percents=self._weight_percents,
             speed=self._speed if estimate else "",
             late=self._late,
             camera_on=self._camera_on,
             fault=self._fault,
         )
 
-    def _ease(self, targets: Mapping[str, float], now_ns: int) -> None:
+    def _ease(self, shares: Mapping[str, float], weights: Mapping[str, float], now_ns: int) -> None:
         step = 1 - math.exp(-max(0, now_ns - self._eased_ns) / EASE_NS)
         self._eased_ns = now_ns
         self.settled = True
-        for name, value in self._eased.items():
-            target = clamp_share(targets.get(name, 0.0))
-            value += (target - value) * step  # noqa: PLW2901 - the value of this name
-            arrived = abs(target - value) <= SETTLED
-            self._eased[name] = target if arrived else value
-            self.settled = self.settled and arrived
+        for eased, targets in ((self._eased, shares), (self._eased_weights, weights)):
+            for name, value in eased.items():
+                target = clamp_share(targets.get(name, 0.0))
+                value += (target - value) * step  # noqa: PLW2901 - the value of this name
+                arrived = abs(target - value) <= SETTLED
+                eased[name] = target if arrived else value
+                self.settled = self.settled and arrived
 
     def _refresh_numbers(
         self,
@@ -136,7 +148,8 @@ class SceneBuilder:
         if fresh and headline == self._numbers_of:
             return
         self._numbers_ns, self._numbers_of = now_ns, headline
-        self._percents = {name: percent(share) for name, share in {**shares, **weights}.items()}
+        self._percents = {name: percent(share) for name, share in shares.items()}
+        self._weight_percents = {name: percent(share) for name, share in weights.items()}
         self._confidence = percent(estimate.confidence) if estimate else ""
 
     def _measure_speed(self, estimate: Estimate, count: int) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from ...clock import Clock, MonotonicClock
 from ...messages import Estimate, FaceEstimate, VideoFrame
+from .accents import ACCENTS
 from .display import Rect
 from .drm import Handle
 from .hotplug import POLL_NS, HotplugDisplay, OpenHandle
 from .scene import TICK_NS, SceneBuilder
-from .view import ACCENTS, ScreenView, scale_frame
+from .view import ScreenView, scale_frame
 from .widgets import check_pillow
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class ScreenSink:
         self._display = HotplugDisplay(card, sys_root, open_handle)
         self._clock = clock or MonotonicClock()
         self._notice = notice
-        self._scene_builder = SceneBuilder(tuple(ACCENTS), budget_ms)
+        self._labels = tuple(ACCENTS)
+        self._scene_builder = SceneBuilder(self._labels, budget_ms)
         self._view: ScreenView | None = None
         self._newest: tuple[int, Estimate] | None = None
         self._drawn_count = 0
@@ -106,6 +108,11 @@ class ScreenSink:
             self._camera_on = on
             self._wake.set()
 
+    def show_labels(self, labels: tuple[str, ...]) -> None:
+        """Show a bar for each of the bundle's labels, before the first estimate."""
+        self._labels = labels
+        self._wake.set()
+
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None:
         """Start to show the camera's frames: the sink's thread calls `newest` for them."""
         self._newest_frame = newest
@@ -147,6 +154,8 @@ class ScreenSink:
         if newest is not None and newest[0] != self._drawn_count:
             self._drawn_count, estimate = newest
             self._scene_builder.set_estimate(estimate, self._drawn_count, now_ns)
+        elif newest is None:
+            self._scene_builder.set_labels(self._labels)
         self._scene_builder.set_faults(self._faults)
         camera_on = self._camera_on
         self._scene_builder.set_camera_on(camera_on)
@@ -194,4 +203,4 @@ class ScreenSink:
         faces: tuple[FaceEstimate, ...] = ()
         if newest is not None and abs(frame.t_ns - newest[1].t_ns) <= BOXES_NS:
             faces = newest[1].faces
-        return view.show_preview(scale_frame(frame, width, height, faces))
+        return view.show_preview(scale_frame(frame, width, height, faces, view.accents))

@@ -1,13 +1,13 @@
 """The view for a public screen: scenes in, pixels and the rectangles that changed out.
 
-It is quiet, and legible from 3 m: one large word, seven bars, the weights of face and voice, and
-always the notice. Only the estimated label has a color. A preview is a camera's frame of any pixel
-format, scaled down and mirrored.
+It is quiet, and legible from 3 m: one large word, a bar for each label (in two columns where there
+are many), the weights of face and voice, and always the notice. Only the estimated label has a
+color. A preview is a camera's frame of any pixel format, scaled down and mirrored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from ....kernels.bgr_image import resize_to_bgr
 from ....kernels.pixels import image_size
 from ...messages import FaceEstimate, VideoFrame
 from . import layout
+from .accents import ACCENTS, choose_accents
 from .display import Pixels, Rect
 from .scene import MESSAGES, MODALITIES, Scene, capitalise
 from .widgets import (
@@ -35,18 +36,11 @@ from .widgets import (
 GROUND, TRACK, MUTED = 0x0D1117, 0x1C232D, 0x5C6979
 TEXT, DIM = 0xF0F3F6, 0x9BA7B4
 AMBER, GREEN = 0xF2B84B, 0x3CCB7F
-ACCENTS = {
-    "angry": 0xEE6A5F,
-    "disgust": 0x9BBF5B,
-    "fear": 0xA68BE8,
-    "happy": 0xF5C04E,
-    "sad": 0x62A5E6,
-    "surprise": 0xF0924F,
-    "neutral": 0xB9C4D0,
-}
-"""The default bundle's labels. Each color has a contrast of at least 5:1 to the ground."""
-OTHER_ACCENT = 0x4DB8A8
 NUMBERS = DIGITS + " %-"
+
+
+_RowMarks = tuple[TextMark, BarMark, TextMark]
+"""Name, bar and number."""
 
 
 class ScreenView:
@@ -67,6 +61,7 @@ class ScreenView:
         """
         self.size = width, height
         self.labels = tuple(labels)
+        self.accents = choose_accents(labels)
         self.has_preview = preview
         self.pixels: Pixels = np.full((height, width), GROUND, np.uint32)
         unit = layout.find_unit(width, height)
@@ -74,8 +69,9 @@ class ScreenView:
             max(MIN_SIZE_PX, round(layout.SMALL * unit)), characters="".join({*ASCII, *notice})
         )
         face, lines = layout.fit_notice(notice, self._small, width, height)
+        names_px = layout.measure_names([capitalise(name) for name in labels])
         place = layout.lay_out(
-            width, height, len(labels), len(lines), face.size_px, preview=preview
+            width, height, len(labels), names_px, len(lines), face.size_px, preview=preview
         )
         self.preview_box = clip(place.preview, full_rect(self.pixels))
         self._preview_extent = Rect(0, 0, 0, 0)
@@ -89,21 +85,31 @@ class ScreenView:
 
     def draw(self, scene: Scene) -> list[Rect]:
         """Draw the scene. Return the rectangles that changed."""
-        accent = TEXT if scene.label is None else ACCENTS.get(scene.label, OTHER_ACCENT)
-        message = self._message if scene.headline in MESSAGES else None
-        color = DIM if message else accent
-        changed = self._headline.show(scene.headline, color, message)
+        accent = TEXT if scene.label is None else self.accents.get(scene.label, TEXT)
+        color = DIM if scene.label is None else accent
+        face = self._message if scene.label is None else self._large.get(scene.label)
+        changed = self._headline.show(scene.headline, color, face)
         changed += self._confidence.show(scene.confidence, TEXT)
         changed += self._dot.show(scene.camera_on)
         changed += self._camera.show("Camera on" if scene.camera_on else "", TEXT)
         changed += self._speed.show(scene.speed, AMBER if scene.late else DIM)
         changed += self._fault.show(capitalise(scene.fault), AMBER)
-        for name, (label, bar, number) in self._rows.items():
-            highlighted = name == scene.label
-            changed += label.show(capitalise(name), TEXT if highlighted else DIM)
-            changed += bar.show(scene.shares.get(name, 0.0), accent if highlighted else MUTED)
-            changed += number.show(scene.percents.get(name, ""), TEXT if highlighted else DIM)
+        for name, row in zip(self.labels, self._rows, strict=True):
+            share, percent = scene.shares.get(name, 0.0), scene.percents.get(name, "")
+            changed += self._draw_row(row, name, share, percent, name == scene.label, accent)
+        for name, row in zip(MODALITIES, self._weight_rows, strict=True):
+            weight, percent = scene.weights.get(name, 0.0), scene.weight_percents.get(name, "")
+            changed += self._draw_row(row, name, weight, percent, False, accent)
         return changed
+
+    def _draw_row(
+        self, row: _RowMarks, name: str, share: float, percent: str, bright: bool, accent: int
+    ) -> list[Rect]:
+        label, bar, number = row
+        color = TEXT if bright else DIM
+        changed = label.show(capitalise(name), color)
+        changed += bar.show(share, accent if bright else MUTED)
+        return changed + number.show(percent, color)
 
     def show_preview(self, image: NDArray[np.uint32] | None) -> list[Rect]:
         """Draw `image` (rows, columns) into the lower right corner of `preview_box`, which it fits;
@@ -131,24 +137,37 @@ class ScreenView:
         def scale(size: float) -> int:
             return max(MIN_SIZE_PX, round(size * place.unit))
 
-        def make_large(size: float, words: Sequence[str]) -> Typeface:
-            width_px = place.headline.x1 - place.headline.x0
-            return Typeface(fit_size(scale(size), words, width_px), words)
+        width_px = place.headline.x1 - place.headline.x0
+
+        def fit(size: float, words: Sequence[str]) -> int:
+            return fit_size(scale(size), words, width_px)
 
         names = [capitalise(name) for name in self.labels]
-        self._large = make_large(layout.HEADLINE, names)
-        self._message = make_large(layout.MESSAGE, MESSAGES)
+        # Of one size, unless a long name would make all others small.
+        common_px = max(fit(layout.HEADLINE, names), scale(layout.MIN_HEADLINE))
+        sizes = {
+            name: min(common_px, max(scale(layout.SMALL), fit(layout.HEADLINE, [word])))
+            for name, word in zip(self.labels, names, strict=True)
+        }
+        faces = {
+            size: Typeface(size, [capitalise(n) for n in sizes if sizes[n] == size])
+            for size in set(sizes.values())
+        }
+        self._large = {name: faces[size] for name, size in sizes.items()}
+        self._message = Typeface(fit(layout.MESSAGE, MESSAGES), MESSAGES)
         self._middle = Typeface(scale(layout.CONFIDENCE), characters=NUMBERS)
         modalities = [capitalise(name) for name in MODALITIES]
         size_px = scale(layout.NAMES)
         for row, words in ((place.bars[0], names), (place.weights[0], modalities)):
             height_px, width_px = row.name.y1 - row.name.y0, row.name.x1 - row.name.x0
             size_px = min(size_px, max(MIN_SIZE_PX, height_px * 7 // 10))
-            size_px = fit_size(size_px, words, width_px)
+            # A longer name is shortened.
+            least_px = min(size_px, max(MIN_SIZE_PX, scale(layout.MIN_NAMES)))
+            size_px = max(least_px, fit_size(size_px, words, width_px))
         self._names = Typeface(size_px, [*names, *modalities], NUMBERS)
 
     def _make_marks(self, place: layout.Layout) -> None:
-        self._headline = self._text(self._large, place.headline)
+        self._headline = self._text(self._message, place.headline)
         self._confidence = self._text(self._middle, place.confidence)
         dot = max(4, round(16 * place.unit))
         x0, y0, x1, y1 = place.camera
@@ -159,16 +178,17 @@ class ScreenView:
         self._camera = self._text(self._small, Rect(after, y0, x1, y1))
         self._speed = TextMark(self.pixels, self._small, place.speed, GROUND, "right")
         self._fault = self._text(self._small, place.fault)
-        self._rows = {
-            name: (
-                self._text(self._names, row.name),
-                BarMark(self.pixels, row.bar, GROUND, TRACK),
-                TextMark(self.pixels, self._names, row.number, GROUND, "right"),
-            )
-            for name, row in zip(
-                (*self.labels, *MODALITIES), (*place.bars, *place.weights), strict=True
-            )
-        }
+        self._rows, self._weight_rows = (
+            [
+                (
+                    self._text(self._names, row.name),
+                    BarMark(self.pixels, row.bar, GROUND, TRACK),
+                    TextMark(self.pixels, self._names, row.number, GROUND, "right"),
+                )
+                for row in rows
+            ]
+            for rows in (place.bars, place.weights)
+        )
 
     def _text(self, face: Typeface, box: Rect) -> TextMark:
         return TextMark(self.pixels, face, box, GROUND)
@@ -178,7 +198,11 @@ class ScreenView:
 
 
 def scale_frame(
-    frame: VideoFrame, width: int, height: int, faces: Sequence[FaceEstimate] = ()
+    frame: VideoFrame,
+    width: int,
+    height: int,
+    faces: Sequence[FaceEstimate] = (),
+    accents: Mapping[str, int] = ACCENTS,
 ) -> NDArray[np.uint32]:
     """Return the frame mirrored, as large as fits into width x height: uint32 (rows, columns).
 
@@ -191,7 +215,7 @@ def scale_frame(
     small = resize_to_bgr(frame.image, frame.format, *size, cv2.INTER_AREA)
     for number, face in reversed(list(enumerate(faces))):
         x, y, side = (round(length * scale) for length in face.box)
-        accent = MUTED if face.label is None else ACCENTS.get(face.label, OTHER_ACCENT)
+        accent = MUTED if face.label is None else accents.get(face.label, TEXT)
         color = accent & 0xFF, accent >> 8 & 0xFF, accent >> 16
         cv2.rectangle(small, (x, y), (x + side, y + side), color, 2 if number == 0 else 1)
     bgrx = cv2.cvtColor(cv2.flip(small, 1), cv2.COLOR_BGR2BGRA)

@@ -53,12 +53,17 @@ def check_pillow() -> None:
         ) from error
 
 
-def fit_size(size_px: int, words: Iterable[str], width_px: int) -> int:
-    """Return `size_px`, or the largest smaller size at which every word fits into `width_px`."""
+def measure_widest(size_px: int, words: Iterable[str]) -> float:
+    """Return the width of the widest word."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(size_px)
-    widest_px = max(font.getlength(word) for word in words)
+    return float(max(font.getlength(word) for word in words))
+
+
+def fit_size(size_px: int, words: Iterable[str], width_px: int) -> int:
+    """Return `size_px`, or the largest smaller size at which every word fits into `width_px`."""
+    widest_px = measure_widest(size_px, words)
     return max(MIN_SIZE_PX, int(size_px * min(1.0, width_px / widest_px)))
 
 

@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from emotion_edge.engines.bundles import LABELS
@@ -47,6 +48,30 @@ def test_missing_modality(name: str) -> None:
     _, lines = draw(replace(ESTIMATE, **{name: None}))
     assert f"no {name}" in lines[0]
     assert lines[5].split().count("-") == 1
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("calm", "tense"), ("x" * 32, "日本" * 8), tuple(f"state {n}" for n in range(32))],
+    ids=["few", "long", "many"],
+)
+def test_other_labels(labels: tuple[str, ...]) -> None:
+    """Every line fits into 80 columns, and the columns are straight; of many labels the likeliest
+    are shown, in the bundle's order, on a terminal of 24 lines."""
+    shares = {label: 0.01 * n for n, label in enumerate(labels)}
+    _, lines = draw(
+        replace(
+            ESTIMATE, label=labels[-1], labels=labels, probabilities=shares, face=shares, voice=None
+        )
+    )
+    assert all(cell_len(line) <= 80 for line in lines[:-1])
+    assert len(lines) <= 23
+    shown = [line for line in lines if "·" in line]
+    bars = [min(line.find(sign) % len(line) for sign in "█·") for line in shown]
+    starts = {cell_len(line[:bar]) for line, bar in zip(shown, bars, strict=True)}
+    assert starts == {lines[1].index("fused")}
+    wanted = [f" {shares[label]:.0%} " for label in labels[-16:]]
+    assert all(number in line for number, line in zip(wanted, shown, strict=True))
 
 
 def test_abstention_shows_no_label() -> None:

@@ -13,6 +13,7 @@ import tty
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotion_edge.engines.bundles import LABELS
+from emotion_edge.engines.bundles import LABELS, are_labels
 from emotion_edge.runtime.messages import Estimate
-from emotion_edge.runtime.sinks.serial_format import encode_frame, encode_line, stuff_bytes
+from emotion_edge.runtime.sinks.serial_format import (
+    encode_frame,
+    encode_line,
+    encode_name_frames,
+    encode_names_line,
+    stuff_bytes,
+)
 
 from . import estimates
 from .estimates import FUSED, NOTHING
@@ -30,6 +37,13 @@ from .estimates import FUSED, NOTHING
 READER = Path(__file__).parents[3] / "scripts/read_serial"
 ESTIMATE = replace(estimates.ESTIMATE, t_ns=1_234_567_890, index=7, confidence=0.81234567)
 Decode = Callable[[bytes], dict[str, Any] | None]
+OPTIMISTS = ("hopeful", "Très gai", "日本")
+THREE = replace(
+    ESTIMATE,
+    label="Très gai",
+    labels=OPTIMISTS,
+    probabilities=dict(zip(OPTIMISTS, (0.1, 0.8, 0.1), strict=True)),
+)
 
 needs_reader = pytest.mark.skipif(
     not READER.exists(), reason="the scripts are not part of the installed package"
@@ -37,8 +51,14 @@ needs_reader = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def decode_frame() -> Decode:
-    decode: Decode = runpy.run_path(str(READER))["decode_frame"]
+def make_reader() -> Callable[[], Any]:
+    reader: Callable[[], Any] = runpy.run_path(str(READER))["FrameReader"]
+    return reader
+
+
+@pytest.fixture(scope="module")
+def decode_frame(make_reader: Callable[[], Any]) -> Decode:
+    decode: Decode = make_reader().decode
     return decode
 
 
@@ -61,6 +81,27 @@ any_estimate = st.builds(
     share,
     share,
 )
+
+
+any_labels = st.lists(
+    st.text(min_size=1, max_size=32).filter(lambda name: are_labels([name, "-"])),
+    min_size=2,
+    max_size=32,
+    unique=True,
+).map(tuple)
+
+
+@st.composite
+def other_estimates(draw: st.DrawFn) -> Estimate:
+    """An estimate of a bundle with any other labels."""
+    labels = draw(any_labels.filter(lambda names: names != LABELS))
+    shares = draw(st.lists(share, min_size=len(labels), max_size=len(labels)))
+    return replace(
+        draw(any_estimate),
+        labels=labels,
+        label=draw(st.sampled_from((None, *labels))),
+        probabilities=dict(zip(labels, shares, strict=True)),
+    )
 
 
 def test_line_has_the_frozen_keys() -> None:
@@ -151,6 +192,76 @@ def test_reader_decodes_every_field(decode_frame: Decode, estimate: Estimate) ->
     assert numbers == pytest.approx(expected, abs=0.000_051)
 
 
+@given(other_estimates())
+def test_sizes_with_other_labels(estimate: Estimate) -> None:
+    """The sizes for which a reader may reserve memory, and no end within a line or frame."""
+    labels = estimate.labels
+    for data, end, most in (
+        (encode_line(estimate), b"\n", 600),
+        (encode_names_line(labels), b"\n", 4300),
+        (encode_frame(estimate), b"\0", 138),
+        *((frame + b"\0", b"\0", 138) for frame in encode_name_frames(labels)[:-1].split(b"\0")),
+    ):
+        assert len(data) <= most
+        assert data.index(end) == len(data) - 1
+    assert len(encode_name_frames(labels)[:-1].split(b"\0")) == len(labels)
+
+
+@needs_reader
+@given(estimate=other_estimates(), order=st.randoms(use_true_random=False))
+def test_reader_learns_other_labels(
+    make_reader: Callable[[], Any], estimate: Estimate, order: Random
+) -> None:
+    """An estimate is skipped until all names have come, in any order; then every field is read, and
+    names that come again change nothing."""
+    decode = make_reader().decode
+    names = encode_name_frames(estimate.labels)[:-1].split(b"\0")
+    order.shuffle(names)
+    frame = encode_frame(estimate)[:-1]
+    for name in names[:-1]:
+        assert decode(name) is None
+        assert decode(frame) is None
+    assert decode(names[-1]) == json.loads(encode_names_line(estimate.labels))
+    assert decode(names[0]) is None
+    fields = decode(frame)
+    assert fields is not None
+    assert fields["label"] == estimate.label
+    assert fields["t_ms"] == estimate.t_ns // 1_000_000 % 2**32
+    numbers = [fields["confidence"], *fields["probabilities"], fields["face"], fields["voice"]]
+    wanted = [estimate.confidence, *estimate.probabilities.values(), *estimate.modalities.values()]
+    assert numbers == pytest.approx(wanted, abs=0.000_051)
+
+
+@needs_reader
+def test_reader_at_a_change_of_the_bundle(make_reader: Callable[[], Any]) -> None:
+    """After an update the labels are others: no estimate gets the names of the bundle before."""
+    decode = make_reader().decode
+    for name in encode_name_frames(("yes", "no", "maybe"))[:-1].split(b"\0"):
+        decode(name)
+    assert decode(encode_frame(THREE)[:-1]) is None
+    for name in encode_name_frames(OPTIMISTS)[:-1].split(b"\0"):
+        decode(name)
+    fields = decode(encode_frame(THREE)[:-1])
+    assert (fields["label"], fields["probabilities"]) == ("Très gai", [0.1, 0.8, 0.1])
+    assert decode(encode_frame(ESTIMATE)[:-1])["label"] == "happy"
+
+
+def test_other_labels_have_the_frozen_bytes() -> None:
+    """Version 2 by hand; the seven labels in another order are other labels too."""
+    table = binascii.crc_hqx("hopeful\0Très gai\0日本\0".encode(), 0xFFFF).to_bytes(2, "little")
+    fields = (
+        bytes.fromhex("0200") + table + bytes.fromhex("03017b00d2040000bb1f581bb80be803401fe803")
+    )
+    crc = binascii.crc_hqx(fields, 0xFFFF).to_bytes(2, "little")
+    assert encode_frame(THREE) == stuff_bytes(fields + crc) + b"\0"
+    name = bytes.fromhex("0201") + table + bytes.fromhex("0300") + b"hopeful"
+    crc = binascii.crc_hqx(name, 0xFFFF).to_bytes(2, "little")
+    assert encode_name_frames(OPTIMISTS).startswith(stuff_bytes(name + crc) + b"\0")
+    turned = replace(ESTIMATE, labels=LABELS[::-1])
+    assert len(encode_frame(turned)) != len(encode_frame(ESTIMATE))
+    assert json.loads(encode_line(turned))["probabilities"] == list(FUSED.values())[::-1]
+
+
 @needs_reader
 @settings(derandomize=True)  # one corruption in 65536 passes a CRC of 16 bits
 @given(estimate=any_estimate, bit=st.integers(0, 31 * 8 - 1))
@@ -173,7 +284,7 @@ def test_reader_refuses_noise(decode_frame: Decode, data: bytes) -> None:
 @needs_reader
 def test_reader_refuses_another_version(decode_frame: Decode) -> None:
     """A later format may give the same bytes another meaning."""
-    fields = bytes([2, *bytes(27)])
+    fields = bytes([3, *bytes(27)])
     crc = binascii.crc_hqx(fields, 0xFFFF).to_bytes(2, "little")
     assert decode_frame(stuff_bytes(fields + crc)) is None
     first = bytes([1, *bytes(27)])

@@ -14,17 +14,19 @@ import termios
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.runtime import config
 from emotion_edge.runtime.messages import Estimate
 from emotion_edge.runtime.sinks import serial_line
+from emotion_edge.runtime.sinks.serial_format import ENDS
 from emotion_edge.runtime.sinks.serial_line import SerialSink
 
 from .estimates import ESTIMATE
@@ -139,6 +141,55 @@ def test_frames_are_received(line: Line) -> None:
         sink.publish(make_estimate(10))  # a line feed, which a terminal could translate
         assert line.read_until(b"\0") == b""
         assert len(line.read_until(b"\0")) == 31
+
+
+@pytest.mark.parametrize("form", ["json", "binary"])
+def test_names_of_other_labels(
+    line: Line, monkeypatch: pytest.MonkeyPatch, form: Literal["json", "binary"]
+) -> None:
+    """They come before the first estimate, again when they are due, and after another bundle's
+    first estimate; the seven labels never."""
+    monkeypatch.setattr(SerialSink, "_wait", skip_pauses(SerialSink._wait))
+    now_s = 100.0
+    monkeypatch.setattr(serial_line, "time", types.SimpleNamespace(monotonic=lambda: now_s))
+    end = ENDS[form]
+    others = ("yes", "no")
+    three = ("a", "b", "c")
+
+    def publish(labels: tuple[str, ...]) -> None:
+        shares = dict.fromkeys(labels, 0.5)
+        sink.publish(replace(ESTIMATE, labels=labels, label=labels[0], probabilities=shares))
+
+    def read_kinds(count: int) -> list[bool]:
+        """Whether each of the next frames or lines has a name."""
+        found = [line.read_until(end) for _ in range(count)]
+        if form == "json":
+            return ["labels" in json.loads(text) for text in found]
+        return [text[1:3] == b"\x02\x01" for text in found]
+
+    with SerialSink(str(line.port), config.Serial(4_000_000, form, 240)) as sink:
+        num_names = 1 if form == "json" else len(others)
+        publish(LABELS)
+        assert line.read_until(end) == b""
+        assert read_kinds(1) == [False]
+        publish(others)
+        assert read_kinds(num_names + 1) == [True] * num_names + [False]
+        publish(others)
+        assert read_kinds(1) == [False]
+        now_s += serial_line.NAMES_EVERY_S
+        publish(others)
+        assert read_kinds(num_names + 1) == [True] * num_names + [False]
+        publish(three)
+        assert read_kinds(1) == [True]
+
+
+def skip_pauses(wait: Callable[..., bool]) -> Callable[..., bool]:
+    """The sink's `_wait`, which does not wait between two estimates."""
+
+    def run(self: SerialSink, port: int | None, **options: Any) -> bool:
+        return list(options) != ["timeout_s"] and wait(self, port, **options)
+
+    return run
 
 
 def test_newest_estimate_wins(line: Line) -> None:

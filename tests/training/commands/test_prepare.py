@@ -249,3 +249,37 @@ def test_help_is_quick() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=500
     )
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_recipe(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All data of a recipe is checked and decoded, once; the cache is the recipe's own."""
+    rows = []
+    for number, (person, split) in enumerate((("ann", "train"), ("bob", "valid"))):
+        for label in ("joy", "sad"):
+            name = f"{person}{label}.wav"
+            write_noise(root / name, 2 * number + (label == "joy"))
+            rows.append(f"{name},{label},{person},{split}")
+    (root / "broken.wav").write_bytes(b"broken")
+    lines = ["file,label,subject,split", *rows, "broken.wav,sad,cid,test"]
+    (root / "manifest.csv").write_text("\n".join(lines))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "labels: [joy, sad]\ndata: [{kind: folder, root: data}]\nface: null\n"
+        "voice: {learning: {batch_size: 2}}\n"
+    )
+    assert main(["prepare", str(recipe)]) == 0
+    first = capsys.readouterr().out
+    assert "voice: 4 examples of 2 people: train 2, valid 2, test 0" in first
+    assert "joy 2, sad 2" in first
+    assert "broken.wav: " in first
+    assert len(list((tmp_path / "work" / "cache").rglob("*.npz"))) == 4
+    monkeypatch.setattr(voices, "decode_audio", lambda path, _: pytest.fail(str(path)))
+    (root / "broken.wav").unlink()
+    lines.pop()
+    (root / "manifest.csv").write_text("\n".join(lines))
+    assert main(["prepare", str(recipe)]) == 0
+    assert "0 files skipped" in capsys.readouterr().out
+    assert main(["prepare", str(recipe), "--root", str(root)]) == 2
+    assert main(["prepare", "--root", str(root)]) == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -46,21 +46,22 @@ def bundle(null_bundle: Path) -> Bundle:
 
 @pytest.fixture
 def write_bundle(tmp_path: Path) -> Callable[..., Bundle]:
-    """A function (modalities, fusion, provenance) -> a bundle for the null engine."""
+    """A function (modalities, fusion, provenance, labels) -> a bundle for the null engine."""
 
     def write(
         modalities: tuple[str, ...] = ("face", "voice"),
         fusion: bool = False,
         provenance: dict[str, Any] | None = None,
+        labels: Sequence[str] = LABELS,
     ) -> Bundle:
         folder = tmp_path / "other"
         folder.mkdir(exist_ok=True)
         for name in (*modalities, "fusion"):
             (folder / f"{name}.onnx").write_bytes(b"no network")
-        golden = [0.0] * len(LABELS)
+        golden = [0.0] * len(labels)
         fields: dict[str, Any] = {
             "name": "other",
-            "labels": list(LABELS),
+            "labels": list(labels),
             "image": ImageSpec(),
             "mel": MelSpec(),
             "levels": [Level("high", 64)],

@@ -67,6 +67,15 @@ def test_metrics_and_their_protocol(bundle: Bundle, recordings: Path) -> None:
     assert "robustness" not in metrics
 
 
+def test_other_labels(write_bundle: Callable[..., Bundle], recordings: Path) -> None:
+    """The figures are of the bundle's labels."""
+    bundle = write_bundle(labels=("angry", "calm", "happy"))
+    metrics = evaluate(bundle, recordings)
+    assert metrics["labels"] == ["angry", "calm", "happy"]
+    assert np.array(metrics["confusion"]).shape == (3, 3)
+    assert (metrics["n"], metrics["skipped"]) == (6, 3)
+
+
 def test_files_that_cannot_be_read_are_named_and_counted(
     bundle: Bundle, recordings: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

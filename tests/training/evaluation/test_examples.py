@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,7 @@ import pytest
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles import LABELS
 from emotion_edge.engines.bundles.manifest import Bundle
+from emotion_edge.training.data.folder import choose_split
 from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.evaluation.examples import find_examples
 from emotion_edge.training.evaluation.material import Example
@@ -166,6 +167,43 @@ def test_ferplus_faces(write_ferplus: Callable[..., Path], bundle: Bundle) -> No
         find_examples(Selection("ferplus", root, "train", modality="voice"), bundle)
     with pytest.raises(DatasetError, match="--actors"):
         find_examples(Selection("ferplus", root, "train", actors=[1]), bundle)
+
+
+def names_of(examples: Sequence[Example], labels: Sequence[str]) -> list[str]:
+    return [labels[example.label] for example in examples]
+
+
+@middle
+def test_other_labels(
+    tmp_path: Path,
+    recordings_folder: Path,
+    write_ferplus: Callable[..., Path],
+    write_bundle: Callable[..., Bundle],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Labels are found by name; those that the bundle lacks are left out, counted and named in one
+    line; a bundle with calm keeps it apart."""
+    labels = ("surprise", "happiness", "calm")
+    bundle = write_bundle(labels=labels)
+    chosen = find_examples(select(recordings_folder, modality="voice"), bundle)
+    assert sorted(names_of(chosen.examples, labels)) == ["calm", "happiness"]
+    assert chosen.skipped == 1
+    (line,) = caplog.messages
+    assert "angry" in line
+    assert "neutral" not in chosen.protocol
+    caplog.clear()
+    votes = {"a.png": {"happiness": 10}, "b.png": {"anger": 10}, "c.png": {"surprise": 9}}
+    chosen = find_examples(Selection("ferplus", write_ferplus(votes), "train"), bundle)
+    assert names_of(chosen.examples, labels) == ["happiness", "surprise"]
+    assert chosen.skipped == 1
+    (line,) = (message for message in caplog.messages if "anger" in message)
+    assert "happiness," not in line.partition(" are ")[0]
+    (tmp_path / "manifest.csv").write_text("file,label,subject\na.png,surprise,ann\n")
+    split = choose_split("ann")
+    (example,) = find_examples(Selection("folder", tmp_path, split), bundle).examples
+    assert names_of([example], labels) == ["surprise"]
+    with pytest.raises(DatasetError, match="yes, no"):
+        find_examples(select(recordings_folder), write_bundle(labels=("yes", "no")))
 
 
 @middle

@@ -63,9 +63,10 @@ def test_estimate() -> None:
     builder = make()
     scene = run(builder, ESTIMATE, 1.5)[-1]
     assert (scene.headline, scene.label, scene.confidence) == ("Happy", "happy", "81 %")
-    assert scene.shares == pytest.approx({**FUSED, "face": 0.7, "voice": 0.3})
+    assert scene.shares == pytest.approx(FUSED)
+    assert scene.weights == pytest.approx({"face": 0.7, "voice": 0.3})
     assert scene.percents["happy"] == "81 %"
-    assert (scene.percents["face"], scene.percents["voice"]) == ("70 %", "30 %")
+    assert (scene.weight_percents["face"], scene.weight_percents["voice"]) == ("70 %", "30 %")
     assert (scene.speed, scene.late) == ("30 fps   12 ms", False)
     assert builder.settled
 
@@ -149,13 +150,22 @@ def test_estimates_stop() -> None:
 
 
 def test_other_labels() -> None:
-    """Those of another bundle are used from its first estimate on."""
+    """Those of another bundle are used from its first estimate on, even if it has none of them; one
+    may be called as a modality."""
     builder = make()
-    other = replace(ESTIMATE, label="calm", probabilities={"calm": 0.75, "tense": 0.25})
+    nothing = replace(estimates.NOTHING, labels=("calm", "face"))
+    assert set(run(builder, nothing, 0.1)[-1].shares) == {"calm", "face"}
+    other = replace(
+        ESTIMATE,
+        label="calm",
+        labels=("calm", "face"),
+        probabilities={"calm": 0.75, "face": 0.25},
+    )
     scene = run(builder, other, 1.5)[-1]
-    assert builder.labels == ("calm", "tense")
+    assert builder.labels == ("calm", "face")
     assert (scene.headline, scene.percents["calm"]) == ("Calm", "75 %")
-    assert set(scene.shares) == {"calm", "tense", "face", "voice"}
+    assert scene.shares == pytest.approx({"calm": 0.75, "face": 0.25})
+    assert scene.weights == pytest.approx({"face": 0.7, "voice": 0.3})
 
 
 def test_invalid_numbers() -> None:

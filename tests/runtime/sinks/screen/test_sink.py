@@ -15,7 +15,8 @@ import pytest
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.messages import VideoFrame
 from emotion_edge.runtime.sinks.screen import drm_uapi as abi
-from emotion_edge.runtime.sinks.screen.layout import SMALL, lay_out
+from emotion_edge.runtime.sinks.screen.accents import ACCENTS
+from emotion_edge.runtime.sinks.screen.layout import SMALL, lay_out, measure_names
 from emotion_edge.runtime.sinks.screen.scene import STALE_AFTER_NS, Scene
 from emotion_edge.runtime.sinks.screen.sink import (
     HANG_TIMEOUT_NS,
@@ -23,7 +24,7 @@ from emotion_edge.runtime.sinks.screen.sink import (
     STALE_NS,
     ScreenSink,
 )
-from emotion_edge.runtime.sinks.screen.view import ACCENTS, GREEN, ScreenView
+from emotion_edge.runtime.sinks.screen.view import GREEN, ScreenView
 
 from ..estimates import ESTIMATE, FRAME_NS, NOTICE
 from .fake_card import FakeCard, FakeHandle, make_mode
@@ -177,13 +178,21 @@ def test_faults(kiosk: Kiosk) -> None:
     assert wait_for(lambda: np.array_equal(kiosk.card.shown, plain))  # type: ignore[arg-type]
 
 
-def test_other_labels(kiosk: Kiosk) -> None:
-    """A new view is made for the labels of another bundle."""
-    other = replace(ESTIMATE, label="calm", probabilities={"calm": 0.75, "tense": 0.25})
+@pytest.mark.parametrize("early", [False, True])
+def test_other_labels(kiosk: Kiosk, early: bool) -> None:
+    """A new view is made for the labels of another bundle, even before its first estimate."""
+    labels = ("calm", "tense")
+    other = replace(
+        ESTIMATE, label="calm", labels=labels, probabilities={"calm": 0.75, "tense": 0.25}
+    )
     assert wait_for(lambda: kiosk.sink.showing)
-    kiosk.sink.publish(other)
-    view = ScreenView(1280, 720, NOTICE, ("calm", "tense"))
-    x0, y0, x1, y1 = lay_out(1280, 720, 2, 1, SMALL, preview=False).bars[1].name
+    if early:
+        kiosk.sink.show_labels(labels)
+    else:
+        kiosk.sink.publish(other)
+    view = ScreenView(1280, 720, NOTICE, labels)
+    place = lay_out(1280, 720, 2, measure_names(labels), 1, SMALL, preview=False)
+    x0, y0, x1, y1 = place.bars[1].name
     name = view.pixels[y0:y1, x0:x1]
 
     def shows_name() -> bool:

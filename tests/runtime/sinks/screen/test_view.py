@@ -14,11 +14,18 @@ from numpy.typing import NDArray
 from emotion_edge.kernels.pixels import PIXEL_FORMATS, find_format
 from emotion_edge.kernels.reference import to_rgb
 from emotion_edge.runtime.messages import FaceEstimate, VideoFrame
+from emotion_edge.runtime.sinks.screen.accents import ACCENTS, choose_accents
 from emotion_edge.runtime.sinks.screen.display import Rect
-from emotion_edge.runtime.sinks.screen.layout import SMALL, Layout, find_unit, fit_notice, lay_out
+from emotion_edge.runtime.sinks.screen.layout import (
+    SMALL,
+    Layout,
+    find_unit,
+    fit_notice,
+    lay_out,
+    measure_names,
+)
 from emotion_edge.runtime.sinks.screen.scene import MESSAGES, Scene
 from emotion_edge.runtime.sinks.screen.view import (
-    ACCENTS,
     GROUND,
     MUTED,
     TRACK,
@@ -31,12 +38,22 @@ from ..estimates import FUSED, LABELS, NOTICE
 
 SIZES = ((1280, 720), (1920, 1080), (800, 480), (720, 1280), (480, 800), (1024, 768), (1920, 480))
 TINY = ((64, 64), (64, 256), (320, 200))
+OTHERS = (
+    ("calm", "face"),
+    ("yes", "no", "passive-aggressive resignation (x)"),
+    tuple(f"disappointment {n}" for n in range(12)),
+    tuple(f"state {n}" for n in range(31)),
+    ("w" * 32, *(f"embarrassment {n}" for n in range(31))),
+)
+"""Labels of other bundles."""
 HAPPY = Scene(
     headline="Happy",
     label="happy",
     confidence="81 %",
-    shares={**FUSED, "face": 0.7, "voice": 0.3},
+    shares=FUSED,
     percents={name: f"{share:.0%}" for name, share in FUSED.items()},
+    weights={"face": 0.7, "voice": 0.3},
+    weight_percents={"face": "70%", "voice": "30%"},
     speed="30 fps   12 ms",
     camera_on=True,
 )
@@ -49,7 +66,8 @@ def random_scene(rng: random.Random) -> Scene:
         headline=label.capitalize() if label else rng.choice(MESSAGES),
         label=label,
         confidence=f"{rng.randrange(101)} %" if label else "",
-        shares={**shares, "face": rng.random(), "voice": rng.random()},
+        shares=shares,
+        weights={"face": rng.random(), "voice": rng.random()},
         percents={name: f"{share:.0%}".replace("%", " %") for name, share in shares.items()},
         speed=rng.choice(["", "30 fps   12 ms", "7 fps   133 ms"]),
         late=rng.random() < 0.5,
@@ -109,18 +127,25 @@ def test_invisible_change_is_not_drawn() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("with_preview", [False, True])
-def test_nothing_overlaps(size: tuple[int, int], with_preview: bool) -> None:
+@pytest.mark.parametrize("labels", [LABELS, *OTHERS], ids=len)
+def test_nothing_overlaps(
+    size: tuple[int, int], with_preview: bool, labels: tuple[str, ...]
+) -> None:
     """No part of the layout overlaps another one or the border, in any common size."""
-    place = arrange(size, NOTICE, with_preview)
+    place = arrange(size, NOTICE, with_preview, labels)
+    assert len(place.bars) == len(labels)
     rects = list_rects(place)
     covered(rects, size[::-1])
     for a, b in itertools.combinations(rects, 2):
         assert a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0, (a, b)
 
 
-def arrange(size: tuple[int, int], notice: str, with_preview: bool) -> Layout:
+def arrange(
+    size: tuple[int, int], notice: str, with_preview: bool, labels: tuple[str, ...] = LABELS
+) -> Layout:
     face, lines = fit_notice(notice, small_face(size), *size)
-    return lay_out(*size, len(LABELS), len(lines), face.size_px, preview=with_preview)
+    names_px = measure_names(labels)
+    return lay_out(*size, len(labels), names_px, len(lines), face.size_px, preview=with_preview)
 
 
 def small_face(size: tuple[int, int]) -> Typeface:
@@ -209,17 +234,35 @@ def test_accents_have_contrast() -> None:
         linear = [t / 12.92 if t <= 0.04045 else ((t + 0.055) / 1.055) ** 2.4 for t in tones]
         return sum(weight * t for weight, t in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
-    for accent in ACCENTS.values():
+    colors = choose_accents(OTHERS[-1])
+    assert len(set(colors.values())) == len(OTHERS[-1])
+    assert choose_accents(LABELS) == ACCENTS
+    assert choose_accents(["calm", "Happy"])["Happy"] == ACCENTS["happy"]
+    for accent in (*ACCENTS.values(), *colors.values(), *choose_accents(["a", "b"]).values()):
         assert (luminance(accent) + 0.05) / (luminance(GROUND) + 0.05) > 5
 
 
-def test_other_labels() -> None:
-    """Few, many and long ones."""
-    for labels in (("yes",), tuple(f"label{n}" for n in range(20)), ("w" * 60, "b")):
-        view = ScreenView(1280, 720, NOTICE, labels)
-        label = labels[0]
-        scene = Scene(headline=label.capitalize(), label=label, shares={label: 0.5})
-        covered(view.draw(scene), view.pixels.shape)
+@pytest.mark.parametrize("labels", OTHERS, ids=len)
+@pytest.mark.parametrize("size", [(1280, 720), (720, 1280)])
+def test_other_labels(labels: tuple[str, ...], size: tuple[int, int]) -> None:
+    """Few, many and long names: names are at least 9 px high, the headline 11 (a row of w), and
+    each has a bar that shows its share; a label called as a modality has its own."""
+    view = ScreenView(*size, NOTICE, labels)
+    place = arrange(size, NOTICE, False, labels)
+    for label, row in zip(labels, place.bars, strict=True):
+        view.draw(Scene())
+        x0, y0, x1, y1 = row.bar
+        assert not (view.pixels[y0:y1, x0:x1] == view.accents[label]).any()
+        covered(view.draw(Scene(label, label, shares={label: 1.0})), view.pixels.shape)
+        assert (view.pixels[y0:y1, x0:x1] == view.accents[label]).mean() > 0.8
+        x0, y0, x1, y1 = row.name
+        ink = np.flatnonzero((view.pixels[y0:y1, x0:x1] != GROUND).any(axis=1))
+        assert ink[-1] - ink[0] >= 9
+    headline = place.headline
+    view.draw(Scene(labels[0], labels[0]))
+    rows = slice(headline.y0, headline.y1)
+    inked = (view.pixels[rows, headline.x0 : headline.x1] == view.accents[labels[0]]).any(axis=1)
+    assert inked.sum() >= 11
 
 
 def test_bar_ends() -> None:
