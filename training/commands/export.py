@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,8 @@ from ..errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import nn
+
+log = logging.getLogger(__name__)
 
 ModelT = TypeVar("ModelT", bound="nn.Module")
 
@@ -66,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     if FUSION in given and len(given) < len(NETWORKS):
         raise CheckpointError("--fusion needs two networks: give --face and --voice as well")
     from ...kernels.spec import ImageSpec, MelSpec
-    from ..export.bundle import FusionNetwork, write_bundle
+    from ..export import FusionNetwork, describe_training, read_origin, write_bundle
     from ..recipe_file import LEVELS
 
     temperatures = {**dict.fromkeys(given, 1.0), **dict(args.temperature)}
@@ -79,6 +82,8 @@ def run(args: argparse.Namespace) -> None:
     if FUSION in given:
         network = _load_fusion(given[FUSION], args.fusion_network, models, temperatures)
         fusion = FusionNetwork(network, temperatures[FUSION])
+    training = describe_training({name: read_origin(path) for name, path in given.items()})
+    not_calibrated = [name for name in given if name not in dict(args.temperature)]
     bundle = write_bundle(
         args.out,
         models,
@@ -89,13 +94,16 @@ def run(args: argparse.Namespace) -> None:
         MelSpec(),
         ABSTAIN_BELOW,
         {},
-        {
-            "recipe": "emotion-train export",
-            "not_calibrated": [name for name in given if name not in dict(args.temperature)],
-        },
+        {"recipe": "emotion-train export", "not_calibrated": not_calibrated, **training},
         fusion=fusion,
     )
     print(f"{bundle.path}: {bundle.sha256}")
+    if not_calibrated:
+        log.warning(
+            "not calibrated: %s: confidence does not say how often an answer is right; give"
+            " --temperature, or let `emotion-train all` calibrate the bundle of a recipe",
+            ", ".join(not_calibrated),
+        )
 
 
 def _load_face(path: Path) -> nn.Module:

@@ -24,6 +24,7 @@ from .provenance import (
     find_overlap,
 )
 from .rewrite import copy_bundle, rewrite_bundle
+from .weights_origin import describe_training, read_origin
 
 __all__ = [
     "ESC",
@@ -40,11 +41,13 @@ __all__ = [
     "describe_data_sets",
     "describe_noise",
     "describe_people",
+    "describe_training",
     "export_detector",
     "export_onnx",
     "find_overlap",
     "finish_bundle",
     "put_in_place",
+    "read_origin",
     "rewrite_bundle",
     "store_weights_as_fp16",
     "strip_names",

@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).parent.parent.parent
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxslim", "numpy")
 GIT_TIMEOUT_S = 10
 
-PEOPLE, SALT = "people", "people_salt"
+PEOPLE, SALT, NOT_CALIBRATED = "people", "people_salt", "not_calibrated"
 """Entries of the provenance."""
 ROLES = ("training", "validation", "calibration")
 """What people of a bundle were used for. Validation: early stopping, temperatures, fusion weights;
@@ -63,35 +63,15 @@ ESC = DataSet(
 )
 OWN = "not stated: ask whose data it is"
 """Licence of data that is not published."""
-DATA_SETS_OF: Mapping[str, tuple[DataSet, ...]] = {
-    "face": (FERPLUS,),
-    "voice": (RAVDESS,),
-    "fusion": (RAVDESS,),
-}
-"""Data sets of each network, unless a recipe gives others."""
 
 
-def describe_origin(given: Mapping[str, Any], networks: Iterable[str]) -> dict[str, Any]:
-    """Complete the entries of a recipe, `given`, by data sets, versions and commit.
+def describe_origin(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the entries of a recipe, `given`, by versions and commit.
 
     Entries of `given` are not overwritten. "commit" is missing outside of a checkout.
     """
     commit = read_commit(CHECKOUT)
-    return {
-        "data_sets": list_data_sets(networks),
-        "versions": list_versions(),
-        **({"commit": commit} if commit else {}),
-        **given,
-    }
-
-
-def list_data_sets(networks: Iterable[str]) -> list[dict[str, Any]]:
-    """Describe the data sets of `networks`, each one once."""
-    used: dict[DataSet, list[str]] = {}
-    for network in networks:
-        for data_set in DATA_SETS_OF[network]:
-            used.setdefault(data_set, []).append(network)
-    return describe_data_sets(used)
+    return {"versions": list_versions(), **({"commit": commit} if commit else {}), **given}
 
 
 def describe_data_sets(used: Mapping[DataSet, Sequence[str]]) -> list[dict[str, Any]]:
