@@ -26,8 +26,8 @@ from .commands import (
 from .errors import DatasetError, TrainingError
 
 COMMANDS = (
-    toy,
     new,
+    toy,
     all_steps,
     prepare,
     train,

@@ -27,6 +27,7 @@ from ..engines.config_file import ConfigError
 from ..kernels.spec import ImageSpec, MelSpec
 from .config import AnyConfig, FaceConfig, FusionConfig, VoiceConfig
 from .data import (
+    EMOTION_GROUPS,
     EMOTIONS8,
     FaceSet,
     FeatureCache,
@@ -41,14 +42,12 @@ from .data import (
 )
 from .errors import DatasetError, TrainingError
 from .export import FERPLUS, RAVDESS, describe_noise
-from .loop import RunOptions, save_weights
+from .loop import RunOptions
 from .models import (
     EMBEDDING_SIZE,
     NUM_FACES,
     AttentionFusion,
     ChannelFusion,
-    FaceNet,
-    VoiceNet,
     count_cost,
 )
 from .recipes import (
@@ -67,6 +66,7 @@ from .recipes import (
     train_fusion,
     train_voice,
 )
+from .stored_network import NetworkDescription, build_network, save_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +144,30 @@ def _shared(config: AnyConfig) -> dict[str, Any]:
     return {**msgspec.structs.asdict(config.learning), "seed": config.seed}
 
 
+def describe_network(config: AnyConfig) -> NetworkDescription:
+    """Return what rebuilds the network of a configuration."""
+    if isinstance(config, FaceConfig):
+        stages = [stage for section in config.rounds for stage in section.stages]
+        sizes_px = sorted({size for stage in stages for size in stage.sizes_px})
+        settings = msgspec.structs.asdict(config.network)
+        return NetworkDescription("face", LABELS, settings=settings, sizes_px=tuple(sizes_px))
+    if isinstance(config, VoiceConfig):
+        settings = msgspec.structs.asdict(config.network)
+        return NetworkDescription("voice", LABELS, EMOTIONS8, EMOTION_GROUPS, settings)
+    return NetworkDescription("fusion", LABELS, settings={"kind": config.kind})
+
+
 def make_network(config: AnyConfig) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """Build the untrained network as the device runs it, and the inputs of one example."""
     if isinstance(config, FaceConfig):
         size_px = max(config.rounds[-1].stages[-1].sizes_px)
-        face = FaceNet(**msgspec.structs.asdict(config.network))
+        face = build_network(describe_network(config))
         return face, (torch.zeros(1, 3, size_px, size_px),)
     if isinstance(config, VoiceConfig):
-        spec = MelSpec()
+        description = describe_network(config)
+        spec = description.mel
         window = torch.zeros(1, spec.num_mels, spec.num_frames)
-        network = msgspec.structs.asdict(config.network)
-        voice = VoiceNet(len(EMOTIONS8), spec.num_mels, **network)
-        return voice, (window, torch.ones(1, spec.num_frames))
+        return build_network(description), (window, torch.ones(1, spec.num_frames))
     kind = AttentionFusion if config.kind == "attention" else ChannelFusion
     faces, voice_embedding = (
         torch.zeros(1, NUM_FACES, EMBEDDING_SIZE),
@@ -324,7 +336,8 @@ def train_network(
 
 def list_labels(config: AnyConfig) -> tuple[str, ...]:
     """Return the label of each output of the network."""
-    return EMOTIONS8 if isinstance(config, VoiceConfig) else tuple(LABELS)
+    description = describe_network(config)
+    return description.outputs or description.labels
 
 
 def _describe_data(config: AnyConfig) -> list[dict[str, str]]:
@@ -352,7 +365,7 @@ def save_result(config: AnyConfig, trained: TrainingResult) -> Path:
         "num_flops": cost.num_flops,
         "torch": str(torch.__version__),
     }
-    save_weights(weights, trained.model)
+    save_network(weights, trained.model, describe_network(config))
     try:
         weights.with_suffix(".json").write_text(json.dumps(origin, indent=2) + "\n")
     except OSError as error:

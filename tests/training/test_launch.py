@@ -28,6 +28,7 @@ from emotion_edge.training.errors import DatasetError
 from emotion_edge.training.launch import (
     TrainingResult,
     VoiceData,
+    describe_network,
     face_recipe,
     fusion_recipe,
     list_labels,
@@ -52,6 +53,7 @@ from emotion_edge.training.recipes.voice import (
     VoiceRecipe,
     held_out_voice_accuracy,
 )
+from emotion_edge.training.stored_network import build_network, load_network
 
 
 def test_default_presets_are_the_recipes() -> None:
@@ -259,10 +261,23 @@ def test_result_is_written_atomically(tmp_path: Path) -> None:
     config = load_config("toy-voice", None, [f"out={tmp_path / 'new'}"])
     model, inputs = make_network(config)
     path = save_result(config, TrainingResult(model, 0.5, 2))
-    again, _ = make_network(config)
-    again.load_state_dict(torch.load(path, weights_only=True))
+    again, _ = load_network(path, "voice")
     assert torch.equal(again.eval()(*inputs)[1], model.eval()(*inputs)[1])
     assert sorted(file.name for file in path.parent.iterdir()) == ["voice.json", "voice.pt"]
+
+
+@pytest.mark.parametrize("preset", list_presets())
+def test_description_rebuilds_the_network(preset: str) -> None:
+    """The network of every preset, with as many outputs as it has labels."""
+    config = load_config(preset)
+    description = describe_network(config)
+    model, _ = make_network(config)
+    if description.task != "fusion":
+        rebuilt = build_network(description)
+        assert {k: v.shape for k, v in rebuilt.state_dict().items()} == {
+            k: v.shape for k, v in model.state_dict().items()
+        }
+    assert len(description.outputs or description.labels) == len(list_labels(config))
 
 
 def test_cache_is_used(write_ferplus: Callable[..., Path], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         required=True,
     )
     parser.add_argument("--root", metavar="DIR", type=Path, required=True)
+    parser.add_argument(
+        "--recipe",
+        metavar="FILE",
+        type=Path,
+        help="recipe whose `map` gives names of the data a label of the bundle",
+    )
     parser.add_argument(
         "--split",
         choices=("train", "valid", "test"),
@@ -160,6 +167,7 @@ def run(args: argparse.Namespace) -> None:
         if args.robustness
         else None,
         args.precision,
+        read_map(args.recipe, args.dataset, args.root),
     )
     write_json(metrics, args.json)
     low, high = metrics["accuracy_ci95"]
@@ -174,6 +182,24 @@ def run(args: argparse.Namespace) -> None:
         write_page(metrics, args.report)
 
 
+def read_map(recipe: Path | None, dataset: str, root: Path) -> Mapping[str, str]:
+    """Return the `map` of the recipe's data set in the folder `root`, else of the only one of its
+    kind. Raises DatasetError when there is none or one of several."""
+    if recipe is None:
+        return {}
+    from ..recipe_file import load_recipe
+
+    sections = [section for section in load_recipe(recipe).data if section.kind == dataset]
+    here = [each for each in sections if Path(each.root).resolve() == root.resolve()]
+    found = here[:1] or sections
+    if len(found) != 1:
+        raise DatasetError(
+            f"--recipe {recipe}: has {len(found)} data sets of the kind {dataset}, and none in"
+            f" {root}, allowed: one"
+        )
+    return found[0].map
+
+
 def run_voice_activity(args: argparse.Namespace) -> None:
     """Score voice activity and print a table."""
     from ..evaluation.voice_activity import format_table
@@ -181,7 +207,8 @@ def run_voice_activity(args: argparse.Namespace) -> None:
 
     if args.noise is None:
         raise DatasetError(f"--dataset {VOICE_ACTIVITY} needs --noise, sounds without speech")
-    for option in ("modality", "level", "yunet", "robustness", "report", "impulse_responses"):
+    wrong = ("modality", "level", "yunet", "robustness", "report", "impulse_responses", "recipe")
+    for option in wrong:
         if getattr(args, option):
             name = option.replace("_", "-")
             raise DatasetError(f"--{name}: not with --dataset {VOICE_ACTIVITY}")
@@ -200,7 +227,7 @@ def run_detection(args: argparse.Namespace) -> None:
     for option in ("clips", "pictures", "teacher"):
         if getattr(args, option) is None:
             raise DatasetError(f"--dataset {DETECTION} needs --{option}")
-    for option in ("modality", "level", "actors", "robustness", "report"):
+    for option in ("modality", "level", "actors", "robustness", "report", "recipe"):
         if getattr(args, option):
             raise DatasetError(f"--{option}: not with --dataset {DETECTION}")
     if not 0 < args.min_score < 1:

@@ -31,6 +31,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         " cache may be deleted at any time.",
     )
     prepare.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help="recipe.yaml")
+    prepare.add_argument(
+        "--set", metavar="A.B=VALUE", action="append", default=[], help="set a key of the recipe"
+    )
     prepare.add_argument("--dataset", choices=DATASETS)
     prepare.add_argument("--root", metavar="DIR", type=Path)
     prepare.add_argument(
@@ -48,8 +51,10 @@ def run(args: argparse.Namespace) -> None:
     if args.recipe is not None:
         if given:
             raise DatasetError(f"--{given[0]}: not with a recipe, which names its data")
-        prepare_recipe(args.recipe, args.cache)
+        prepare_recipe(args.recipe, args.set, args.cache)
         return
+    if args.set:
+        raise DatasetError("--set: only with a recipe")
     if args.dataset is None or args.root is None:
         raise DatasetError("prepare: wanted a recipe, or --dataset and --root")
     if args.split is not None and args.dataset not in ("ferplus", "folder"):
@@ -59,14 +64,14 @@ def run(args: argparse.Namespace) -> None:
     prepare_data_set(args)
 
 
-def prepare_recipe(path: Path, folder: Path | None) -> None:
+def prepare_recipe(path: Path, settings: list[str], folder: Path | None) -> None:
     """Decode all data of a recipe, and print what it holds."""
     from ..data import load_corpus
     from ..data.corpus import call_roll
     from ..data.corpus_checks import describe_roll
     from ..recipe_file import load_recipe
 
-    recipe = load_recipe(path)
+    recipe = load_recipe(path, settings)
     cache = open_cache(folder or recipe.cache)
     corpus = load_corpus(recipe, cache)
     for examples in (corpus.faces, corpus.voices):

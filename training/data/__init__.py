@@ -38,6 +38,7 @@ from .ravdess import (
     parse_clip,
     split_actors,
 )
+from .recordings import find_emotion_labels
 from .speech_sources import SpeechClip, list_audio_files, load_audio, mark_speech, remove_speech
 from .speech_teacher import SpeechTeacher
 from .voices import VoiceSet, load_voices
@@ -77,6 +78,7 @@ __all__ = [
     "decode_audio",
     "decode_frames",
     "esc_fold",
+    "find_emotion_labels",
     "find_video_clips",
     "find_voice_clips",
     "hold_out",

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import DatasetError
+from .people import name_actor
 from .ravdess import TEST_FOLDS, split_actors
 
 NUM_FOLDS = len(TEST_FOLDS)
@@ -38,11 +39,6 @@ class Fold:
             self.splits.get(person, "") if person else split
             for person, split in zip(people, splits, strict=True)
         )
-
-
-def name_actor(actor: int) -> str:
-    """Return the person of an actor of RAVDESS, such as "ravdess:07"."""
-    return f"{RAVDESS}{actor:02d}"
 
 
 def split_of_actor(fold: int) -> dict[str, str]:

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DatasetError
-from .folds import RAVDESS, name_actor, split_of_actor
+from .folds import RAVDESS, split_of_actor
 from .label_names import LabelNames
 from .media_files import Listing, MediaFile
+from .people import name_actor
 from .ravdess import EMOTIONS8, Clip, find_video_clips, find_voice_clips
 
 
@@ -33,7 +34,7 @@ def list_ravdess(roots: Sequence[tuple[Path, LabelNames]], by_fold: bool) -> Lis
     voices: dict[str, MediaFile] = {}
     from_films: dict[str, MediaFile] = {}
     for root, names in roots:
-        labels = _find_labels(root, names)
+        labels = find_emotion_labels(root, names)
         recordings = _find(find_voice_clips, root)
         films = _find(find_video_clips, root)
         if not recordings and not films:
@@ -59,8 +60,9 @@ def list_ravdess(roots: Sequence[tuple[Path, LabelNames]], by_fold: bool) -> Lis
     return listing
 
 
-def _find_labels(root: Path, names: LabelNames) -> dict[str, int]:
-    """Return the label of each emotion that is not left out."""
+def find_emotion_labels(root: Path, names: LabelNames) -> dict[str, int]:
+    """Return the index of the label of each emotion that is not left out. Raises DatasetError for
+    an emotion without a label; `root` names it there."""
     found = {emotion: names.find(emotion) for emotion in EMOTIONS8}
     unknown = [emotion for emotion, label in found.items() if label is None]
     if unknown:

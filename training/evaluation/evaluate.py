@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +81,19 @@ def evaluate_bundle(
     yunet: str = "",
     robustness: RobustnessOptions | None = None,
     precision: str = "auto",
+    label_map: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of `training.metrics`, and how they were measured.
 
-    `modality` "" chooses the one with most examples in `root`. With `robustness` the result also
-    has "robustness", `SUMMARY_METRICS` under each condition with "clean" first, and "noise_only",
-    see `evaluate_noise`. Raises DatasetError.
+    `label_map` gives names of the data a label of the bundle, as `map` of a recipe. `modality` ""
+    chooses the one with most examples in `root`. With `robustness` the result also has
+    "robustness", `SUMMARY_METRICS` under each condition with "clean" first, and "noise_only", see
+    `evaluate_noise`. Raises DatasetError.
     """
     choose_level(bundle, level)  # an unknown one is named before the examples are searched for
-    selection = Selection(dataset, root, split, actors, modality, yunet)
+    selection = Selection(dataset, root, split, actors, modality, yunet, label_map or {})
     chosen = find_examples(selection, bundle)
+    chosen = replace(chosen, origin=f"{root}: ")
     figures = score_examples(bundle, chosen, level, engine, robustness, precision)
     return {**figures, "dataset": dataset}
 
@@ -122,7 +125,7 @@ def score_examples(
         precisions = {name: opened.precision for name, opened in networks.engines.items()}
     num_skipped = len(chosen.examples) - len(results[0].examples)
     if not results[0].examples:
-        raise DatasetError(f"no face or voice in all {num_skipped} examples: {chosen.protocol}")
+        raise DatasetError(f"{chosen.origin}no face or voice in all {num_skipped} examples")
     metrics = results[0].score(labels)
     per_class = metrics["per_class"].items()
     absent = [label for label, values in per_class if not values["support"]]

@@ -5,14 +5,18 @@ In: command-line options, and the examples of a data set by modality. Out: `Exam
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...engines.bundles import FUSION, Bundle
+from ..data import LabelNames
 from ..errors import DatasetError
 from .material import Example
+
+log = logging.getLogger(__name__)
 
 MODALITIES = (FUSION, "voice", "face")
 """Of two modalities with equally many examples the first is scored."""
@@ -32,6 +36,35 @@ class Selection:
     """"" for the one with most examples."""
     yunet: str = ""
     """File of a YuNet face detector; "" for the bundle's detector."""
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    """The data's names of labels -> those of the bundle, as `map` of a recipe."""
+
+    def names(self, bundle: Bundle) -> LabelNames:
+        """Return how names of the data stand for labels of the bundle. Raises DatasetError for a
+        map to a label that the bundle lacks."""
+        labels = tuple(bundle.manifest.labels)
+        for name, label in self.label_map.items():
+            if label and label not in labels:
+                raise DatasetError(
+                    f"map.{name} is {label!r}, allowed: the labels of {bundle.path},"
+                    f" {', '.join(labels)}"
+                )
+        return LabelNames(labels, self.label_map)
+
+
+def leave_out_unknown(selection: Selection, bundle: Bundle, known: Sequence[str]) -> LabelNames:
+    """Return the names of the selection, with those of `known`, the data set's own, that have no
+    label left out. They are logged in one line."""
+    names = selection.names(bundle)
+    unknown = [name for name in known if names.find(name) is None]
+    if unknown:
+        log.warning(
+            "%s: examples of %s are left out: the bundle has the labels %s",
+            selection.root,
+            ", ".join(unknown),
+            ", ".join(names.labels),
+        )
+    return LabelNames(names.labels, {**names.map, **dict.fromkeys(unknown, "")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +79,8 @@ class ExampleSet:
     """What is needed to repeat the measurement, and what it does not show."""
     skipped: int = 0
     """Number of examples left out before any was loaded."""
+    origin: str = ""
+    """Beginning of messages, such as the folder and a colon."""
 
 
 def choose_modality(selection: Selection, bundle: Bundle, examples: Mapping[str, Sized]) -> str:

@@ -159,7 +159,7 @@ def _describe_networks(manifest: Manifest) -> Iterator[str]:
             rows.append((title, entry.file, *_describe_shared(manifest, name), *cells))
     head = ("network", "file", "input", "output", "parameters", "bytes")
     yield from render_table(head, rows)
-    yield f"Labels: {', '.join(manifest.labels)}."
+    yield f"Labels: {', '.join(map(escape, manifest.labels))}."
     rule = manifest.provenance.get("abstain_below")
     reason = f" ({escape(rule)})" if isinstance(rule, str) else ""
     yield f"Below a confidence of {manifest.abstain_below:g} there is no label{reason}."

@@ -180,3 +180,22 @@ def test_report_that_cannot_be_written(
     assert run(*faces, "--report", str(tmp_path / "train.csv")) == 2
     assert "--report" in capsys.readouterr().err
     assert (tmp_path / "metrics.json").exists()
+
+
+def test_map_of_a_recipe(run: Run, faces: list[str], tmp_path: Path) -> None:
+    """It is that of the data set in the same folder, else of the only one of its kind."""
+    (tmp_path / "other").mkdir()
+    recipe = tmp_path / "recipe.yaml"
+    here, other = (
+        f"{{kind: ferplus, root: {root}, map: {{fear: {label}}}}}"
+        for root, label in ((".", "angry"), ("other", "''"))
+    )
+    for data, expected in ((f"[{other}, {here}]", {"angry": 8}), (f"[{other}]", {"angry": 4})):
+        recipe.write_text(f"data: {data}")
+        assert run(*faces, "--recipe", str(recipe)) == 0
+        per_class = json.loads((tmp_path / "metrics.json").read_text())["per_class"]
+        assert {name: one["support"] for name, one in per_class.items() if one["support"]} == (
+            expected
+        )
+    recipe.write_text(f"data: [{other.replace('ferplus', 'ravdess')}]")
+    assert run(*faces, "--recipe", str(recipe)) == 2
