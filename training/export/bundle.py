@@ -81,7 +81,6 @@ def write_bundle(
     folder = folder.resolve()
     check_replaceable(folder)
     real = real_inputs or {}
-    names = [*models, *([FUSION] if fusion else [])]
     draft = Manifest(
         format=1,
         name=folder.name,
@@ -93,7 +92,7 @@ def write_bundle(
         abstain_below=abstain_below,
         files={},
         metrics=dict(metrics),
-        provenance=describe_origin(provenance, names),
+        provenance=describe_origin(provenance),
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:

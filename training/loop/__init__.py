@@ -1,6 +1,6 @@
 """The training loop of every network: resumable to the bit, on one process or many."""
 
-from .checkpoint import load_weights, read_curves, save_weights
+from .checkpoint import load_weights, read_curves, read_description, save_weights
 from .distributed import read_process_group
 from .schedule import FitRecipe
 from .trainer import Batch, RunOptions, add_recipe_identity, fit
@@ -13,6 +13,7 @@ __all__ = [
     "fit",
     "load_weights",
     "read_curves",
+    "read_description",
     "read_process_group",
     "save_weights",
 ]

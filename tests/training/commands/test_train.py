@@ -15,6 +15,7 @@ from emotion_edge.training.__main__ import main
 from emotion_edge.training.commands.train import read_config
 from emotion_edge.training.config import load_config
 from emotion_edge.training.launch import VoiceData, make_network, prepare_data
+from emotion_edge.training.stored_network import load_network
 
 from ..wav_files import write_noise
 
@@ -30,7 +31,10 @@ def test_voice(ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     model, _ = make_network(load_config("toy-voice"))
     num = sum(parameter.numel() for parameter in model.parameters())
     assert f"toy-voice: {num:,} parameters, " in first
-    model.load_state_dict(torch.load(out / "voice.pt", weights_only=True))
+    stored, description = load_network(out / "voice.pt", "voice")
+    model.load_state_dict(stored.state_dict())
+    assert len(description.outputs) == 8
+    assert description.labels == LABELS
     origin = json.loads((out / "voice.json").read_text())
     assert origin["config"]["fold"] == 1
     assert origin["config"]["num_epochs"] == origin["num_epochs"] == 3
@@ -38,11 +42,10 @@ def test_voice(ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert last == f"{out}/voice.pt: validation {origin['validation']:.4f}, 3 epochs"
     assert 0 <= origin["validation"] <= 1
     assert list((tmp_path / "logs").iterdir())
-    before = torch.load(out / "voice.pt", weights_only=True)
+    before = (out / "voice.pt").read_bytes()
     assert main(args) == 0
     assert capsys.readouterr().out.splitlines()[1] == last
-    after = torch.load(out / "voice.pt", weights_only=True)
-    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert (out / "voice.pt").read_bytes() == before
 
 
 def test_voice_without_a_fold(ravdess_root: Path, tmp_path: Path) -> None:
@@ -72,12 +75,13 @@ def test_face(ferplus_root: Path, tmp_path: Path) -> None:
     args = ["train", "--preset", "toy-face", "--root", str(ferplus_root), "--out", str(out)]
     args += ["--set", "rounds=[{stages: [{num_epochs: 1, sizes_px: [32]}]}]"]
     assert main(args) == 0
-    given = torch.load(out / "face.pt", weights_only=True)
+    given, description = load_network(out / "face.pt", "face")
+    assert description.sizes_px == (32,)
     args[args.index(str(out))] = str(tmp_path / "again")
     args += ["--init-from", str(out / "face.pt"), "--set", "learning.peak_lr=1e-12"]
     assert main(args) == 0
-    again = torch.load(tmp_path / "again" / "face.pt", weights_only=True)
-    torch.testing.assert_close(again["embedding.weight"], given["embedding.weight"])
+    again, _ = load_network(tmp_path / "again" / "face.pt", "face")
+    torch.testing.assert_close(again.embedding.weight, given.embedding.weight)
 
 
 def test_fusion(tmp_path: Path) -> None:
