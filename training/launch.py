@@ -148,10 +148,9 @@ def _shared(config: AnyConfig) -> dict[str, Any]:
 def describe_network(config: AnyConfig) -> NetworkDescription:
     """Return what rebuilds the network of a configuration."""
     if isinstance(config, FaceConfig):
-        stages = [stage for section in config.rounds for stage in section.stages]
-        sizes_px = sorted({size for stage in stages for size in stage.sizes_px})
         settings = msgspec.structs.asdict(config.network)
-        return NetworkDescription("face", LABELS, settings=settings, sizes_px=tuple(sizes_px))
+        sizes_px = face_recipe(config).trained_px
+        return NetworkDescription("face", LABELS, settings=settings, sizes_px=sizes_px)
     if isinstance(config, VoiceConfig):
         settings = msgspec.structs.asdict(config.network)
         return NetworkDescription("voice", LABELS, EMOTIONS8, EMOTION_GROUPS, settings)

@@ -83,6 +83,12 @@ class FaceRecipe(FitRecipe):
     rare_label_share: float = RARE_LABEL_SHARE
     compile_model: bool = True
 
+    @property
+    def trained_px(self) -> tuple[int, ...]:
+        """Image sizes of all epochs, ascending."""
+        sizes = {px for stage in self.rounds for epoch in stage.sizes_px for px in epoch}
+        return tuple(sorted(sizes))
+
 
 def sampling_weights(votes: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return sampling weights of faces: one over the square root of their label's frequency."""

@@ -20,7 +20,7 @@ from .people import EXPRESSIONS
 
 LEVELS = (
     Level("high", face_px=48, voice_hop_ms=200, face_find_hz=8),
-    Level("low", face_px=32, voice_hop_ms=800, face_find_hz=2, faces=1, camera_fps=15),
+    Level("low", face_px=48, voice_hop_ms=800, face_find_hz=2, faces=1, camera_fps=15),
 )
 
 
