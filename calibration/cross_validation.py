@@ -21,6 +21,7 @@ from ..engines.bundles import Manifest
 from ..engines.golden import golden_input
 from ..engines.probabilities import calibrate as calibrate_logits
 from ..training.data import (
+    EMOTION_GROUPS,
     EMOTIONS8,
     TEST_FOLDS,
     FeatureCache,
@@ -34,7 +35,7 @@ from ..training.data import (
 )
 from ..training.export import export_onnx
 from ..training.loop import load_weights
-from ..training.models import SevenLabelVoice
+from ..training.models import MergedLabels
 from ..training.recipes import VoiceRecipe, build_voice
 from .accuracy_gate import Row, make_row
 from .divergence import compute_logits
@@ -126,7 +127,7 @@ def _evaluate_fold(
     load_weights(checkpoint, network)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{checkpoint.stem}.onnx"
-        export_onnx(SevenLabelVoice(network), golden_input(manifest, "voice"), file)
+        export_onnx(MergedLabels(network, EMOTION_GROUPS), golden_input(manifest, "voice"), file)
         fp32 = file.read_bytes()
     int8, _ = calibrate(fp32, checkpoint.stem, samples, temperature, options)
     feeds, recording_index = _list_windows(speakers, manifest)

@@ -11,7 +11,6 @@ from ..engines.bundles import BundleError
 from ..engines.config_file import ConfigError
 from .command_line import run_command_line
 from .commands import (
-    default,
     evaluate,
     export,
     face_detector,
@@ -29,7 +28,6 @@ COMMANDS = (
     tune,
     models,
     evaluate,
-    default,
     export,
     face_detector,
     voice_activity,

@@ -29,7 +29,6 @@ from .data import (
     EMOTIONS8,
     FaceSet,
     FeatureCache,
-    VoiceSet,
     find_voice_clips,
     load_ferplus,
     load_noises,
@@ -51,12 +50,14 @@ from .recipes import (
     PAIRS,
     FaceRecipe,
     FusionRecipe,
+    HeldOutSpeech,
     Pairs,
     Round,
     Speech,
     VoiceRecipe,
     held_out_accuracy,
     prepare_speech,
+    split_held_out,
     train_face,
     train_fusion,
     train_voice,
@@ -68,7 +69,7 @@ class VoiceData:
     """Recordings for training and validation of a voice network."""
 
     training: Speech
-    validation: VoiceSet | None
+    validation: HeldOutSpeech | None
     """The validation actors of the fold; None when all actors are for training."""
 
 
@@ -208,8 +209,13 @@ def _read_voice_data(config: VoiceConfig) -> VoiceData:
     noise = Path(config.noise)
     noises = load_noises(noise, True, spec.sample_rate_hz) if config.noise else ()
     voices = load_voices(chosen, spec, _open_cache(config))
-    speech = prepare_speech(voices.select(training), noises, spec, voice_recipe(config))
-    return VoiceData(speech, voices.select(validation) if validation else None)
+    own = voices.select(training)
+    speech = prepare_speech(
+        own.audio_clips, own.emotions, len(EMOTIONS8), noises, spec, voice_recipe(config)
+    )
+    others = voices.select(validation)
+    held_out = HeldOutSpeech(others.audio_clips, others.emotions) if validation else None
+    return VoiceData(speech, held_out)
 
 
 def join_numbers(numbers: Iterable[int]) -> str:
@@ -256,9 +262,10 @@ def train_network(
     model: nn.Module
     if isinstance(config, FaceConfig) and isinstance(data, FaceSet):
         recipe = face_recipe(config)
-        model = train_face(data, out, recipe, ImageSpec(), options)
+        parts = split_held_out(len(data.labels), recipe.seed)
+        model = train_face(data, parts, out, recipe, ImageSpec(), options)
         # The weights have changed since the last epoch's score: see `train_face`.
-        scores = [held_out_accuracy(model, data, recipe, ImageSpec())]
+        scores = [held_out_accuracy(model, data, parts[1], recipe, ImageSpec())]
     elif isinstance(config, VoiceConfig) and isinstance(data, VoiceData):
         checkpoint = out / "voice.ckpt"
         model = train_voice(

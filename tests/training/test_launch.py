@@ -175,8 +175,8 @@ def test_face_score_is_that_of_the_weights(tmp_path: Path) -> None:
     trained = train_network(config, faces)
     recipe = face_recipe(config)
     assert isinstance(trained.model, FaceNet)
-    assert trained.score == held_out_accuracy(trained.model, faces, recipe, ImageSpec())
-    _, held_out = split_held_out(faces, recipe.seed)
+    _, held_out = split_held_out(len(faces.labels), recipe.seed)
+    assert trained.score == held_out_accuracy(trained.model, faces, held_out, recipe, ImageSpec())
     logits = face_logits(trained.model, images[held_out], 32, ImageSpec())
     assert trained.score == (logits.argmax(axis=1) == labels[held_out]).mean()
 

@@ -17,6 +17,8 @@ ModelT = TypeVar("ModelT", bound="nn.Module")
 
 NETWORKS = (*MODALITIES, FUSION)
 FUSIONS = ("attention", "channel")
+ABSTAIN_BELOW = 0.3
+"""Twice the confidence of chance, with seven labels."""
 
 
 def named_temperature(text: str) -> tuple[str, float]:
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         raise CheckpointError("--fusion needs two networks: give --face and --voice as well")
     from ...kernels.spec import ImageSpec, MelSpec
     from ..export.bundle import FusionNetwork, write_bundle
-    from ..recipes.default import ABSTAIN_BELOW, LEVELS
+    from ..recipe_file import LEVELS
 
     temperatures = {**dict.fromkeys(given, 1.0), **dict(args.temperature)}
     models: dict[str, nn.Module] = {}
@@ -106,27 +108,34 @@ def _load_face(path: Path) -> nn.Module:
 
 
 def _load_voice(path: Path) -> nn.Module:
-    from ..models.fusion import NUM_EMOTIONS
-    from ..models.voice import SevenLabelVoice, VoiceNet
+    from ..data.ravdess import EMOTION_GROUPS
+    from ..models.merged_labels import MergedLabels
+    from ..models.voice import VoiceNet
 
-    voice = _load_first(path, [VoiceNet(), VoiceNet(num_labels=NUM_EMOTIONS)])
-    return SevenLabelVoice(voice)  # no effect on seven labels
+    voice = _load_first(path, [VoiceNet(), VoiceNet(num_labels=len(EMOTION_GROUPS))])
+    merges = voice.classifier.out_features == len(EMOTION_GROUPS)
+    return MergedLabels(voice, EMOTION_GROUPS if merges else range(len(LABELS)))
 
 
 def _load_fusion(
     path: Path, preset: str, models: dict[str, nn.Module], temperatures: dict[str, float]
 ) -> nn.Module:
     """Load the fusion network; attention gets the heads of the face and the voice network."""
-    from ..models.face import EMBEDDING_SIZE
     from ..models.fusion import AttentionFusion
     from ..recipes.fusion import attach_heads, build_fusion
 
-    size = len(LABELS) if preset == "attention" else EMBEDDING_SIZE
-    model = _load_first(path, [build_fusion(preset, len(LABELS), size)])
+    model = _load_first(path, [build_fusion(preset, len(LABELS))])
     if not isinstance(model, AttentionFusion):
         return model
     face, voice = (models[name].get_submodule("model.classifier") for name in MODALITIES)
-    return attach_heads(model, face, voice, temperatures["face"], temperatures["voice"])  # type: ignore[arg-type]
+    return attach_heads(
+        model,
+        face,  # type: ignore[arg-type]
+        voice,  # type: ignore[arg-type]
+        temperatures["face"],
+        temperatures["voice"],
+        voice_groups=models["voice"].groups,  # type: ignore[arg-type]
+    )
 
 
 def _load_first(path: Path, candidates: Sequence[ModelT]) -> ModelT:

@@ -24,6 +24,7 @@ from .images import read_image
 from .media import decode_audio, decode_frames
 from .noise import SUFFIXES, TRAINING_SOUND_FOLDS, esc_fold, is_for_training, load_noises
 from .ravdess import (
+    EMOTION_GROUPS,
     EMOTIONS8,
     TEST_FOLDS,
     Clip,
@@ -39,6 +40,7 @@ from .windows import WINDOW_EVERY_S, mel_columns, mel_windows, open_mel, window_
 
 __all__ = [
     "EMOTIONS8",
+    "EMOTION_GROUPS",
     "HELD_OUT_LANGUAGES",
     "LABEL_SIZE",
     "LANGUAGES",

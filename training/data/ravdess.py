@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from ...engines.bundles import LABELS
 from ..errors import DatasetError
 
 EMOTIONS8 = ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise")
 """The published emotions, in the order of their codes 01 to 08."""
+EMOTION_GROUPS = tuple(LABELS.index("neutral" if e == "calm" else e) for e in EMOTIONS8)
+"""Index in `LABELS` of each of them; calm counts as neutral."""
 VOICE_SUFFIXES = (".wav", ".flac")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov")
 Modality = Literal["both", "video", "voice"]
@@ -49,7 +52,7 @@ class Clip:
     @property
     def label(self) -> str:
         """One of the product's seven labels; calm counts as neutral."""
-        return "neutral" if self.emotion == "calm" else self.emotion
+        return LABELS[EMOTION_GROUPS[EMOTIONS8.index(self.emotion)]]
 
     @property
     def recording_id(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,15 +67,16 @@ def write_bundle(
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
     *,
+    labels: Sequence[str] = LABELS,
     fusion: FusionNetwork | None = None,
     real_inputs: Mapping[str, Iterable[Arrays]] | None = None,
 ) -> Bundle:
     """Export every network, write card and manifest, verify the bundle, and replace `folder` by it.
 
-    `models`, `temperatures` and `fusion_weights` are by modality. `real_inputs` are by network
-    ("fusion" as well), for the comparison with torch. `provenance` is completed by
-    `describe_origin`, `metrics` by "export", see `Exported`. Raises ExportError, BundleError or
-    EngineError; `folder` is then unchanged.
+    `models`, `temperatures` and `fusion_weights` are by modality, `labels` those of their logits.
+    `real_inputs` are by network ("fusion" as well), for the comparison with torch. `provenance` is
+    completed by `describe_origin`, `metrics` by "export", see `Exported`. Raises ExportError,
+    BundleError or EngineError; `folder` is then unchanged.
     """
     folder = folder.resolve()
     check_replaceable(folder)
@@ -84,7 +85,7 @@ def write_bundle(
     draft = Manifest(
         format=1,
         name=folder.name,
-        labels=list(LABELS),
+        labels=list(labels),
         image=image,
         mel=mel,
         levels=levels,

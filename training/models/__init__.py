@@ -5,7 +5,8 @@ from .face import EMBEDDING_SIZE, FaceNet, MirrorAveraged, fold_luma
 from .face_detector import STRIDES, FaceDetectorGraph, FaceDetectorNet, Predictions, cell_centres
 from .fusion import NUM_FACES, AttentionFusion, ChannelFusion
 from .members import member_loss
-from .voice import SevenLabelVoice, VoiceNet, merge_calm
+from .merged_labels import MergedLabels, merge_logits
+from .voice import VoiceNet
 from .voice_activity import NUM_COLUMNS, STRIDE_COLUMNS, LastProbability, VoiceActivityNet
 
 __all__ = [
@@ -20,14 +21,14 @@ __all__ = [
     "FaceDetectorNet",
     "FaceNet",
     "LastProbability",
+    "MergedLabels",
     "MirrorAveraged",
     "Predictions",
-    "SevenLabelVoice",
     "VoiceActivityNet",
     "VoiceNet",
     "cell_centres",
     "count_cost",
     "fold_luma",
     "member_loss",
-    "merge_calm",
+    "merge_logits",
 ]

@@ -7,15 +7,15 @@ reference system: channel attention on either branch, then one classifier on bot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .face import EMBEDDING_SIZE
-from .voice import merge_calm
+from .merged_labels import check_groups, merge_logits
 
-NUM_EMOTIONS = 8
-"""Emotions of RAVDESS, before calm is merged into neutral."""
 NUM_FACES = 8
 """Face embeddings in the memory of the device, spread over the last second."""
 
@@ -46,16 +46,21 @@ class AttentionFusion(nn.Module):
     def __init__(
         self,
         num_labels: int = 7,
-        face_outputs: int = 7,
-        voice_outputs: int = 8,
+        face_groups: Sequence[int] | None = None,
+        voice_groups: Sequence[int] | None = None,
         embedding_size: int = EMBEDDING_SIZE,
         width: int = 16,
         dropout: float = 0.2,
     ) -> None:
+        """The groups hold the label of each value of the modality's own network, see
+        `merge_logits`; None where it has the same labels."""
         super().__init__()
-        self.merges = num_labels < NUM_EMOTIONS
-        self.face_head = nn.Linear(embedding_size, face_outputs)
-        self.voice_head = nn.Linear(embedding_size, voice_outputs)
+        own = range(num_labels)
+        self.num_labels = num_labels
+        self.face_groups = check_groups(face_groups or own, num_labels)
+        self.voice_groups = check_groups(voice_groups or own, num_labels)
+        self.face_head = nn.Linear(embedding_size, len(self.face_groups))
+        self.voice_head = nn.Linear(embedding_size, len(self.voice_groups))
         self.register_buffer("temperatures", torch.ones(2))
         self.register_buffer("face_doubt", torch.ones(()))
         self.read = nn.Linear(2 * num_labels, width)
@@ -90,14 +95,12 @@ class AttentionFusion(nn.Module):
         -> logits (N, num_labels), weights of face and voice (N, 2)."""
         present = torch.cat([face_mask.amax(dim=1, keepdim=True), voice_mask], dim=1)
         doubt = 1.0 + (self.face_doubt - 1.0) * present.prod(dim=1, keepdim=True)
-        face_logits = self._merge(self.face_head(mean_face(faces, face_mask)))
-        voice_logits = self._merge(self.voice_head(voice))
+        face_logits = self.face_head(mean_face(faces, face_mask))
+        face_logits = merge_logits(face_logits, self.face_groups, self.num_labels)
+        voice_logits = merge_logits(self.voice_head(voice), self.voice_groups, self.num_labels)
         scaled = (face_logits / (self.temperatures[0] * doubt), voice_logits / self.temperatures[1])
         log_probabilities = torch.stack([torch.log_softmax(x, dim=1) for x in scaled], 1)
         return self.pool(log_probabilities, present)
-
-    def _merge(self, logits: Tensor) -> Tensor:
-        return merge_calm(logits) if self.merges else logits
 
     def pool(self, log_probabilities: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Pool calibrated log-probabilities of face and voice (N, 2, L) with `present` (N, 2) ->
@@ -116,9 +119,8 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, size: int, reduction: int = 8) -> None:
         super().__init__()
-        self.gate = nn.Sequential(
-            nn.Linear(size, size // reduction), nn.ReLU(), nn.Linear(size // reduction, size)
-        )
+        width = max(1, size // reduction)
+        self.gate = nn.Sequential(nn.Linear(size, width), nn.ReLU(), nn.Linear(width, size))
 
     def forward(self, mean: Tensor, peak: Tensor) -> Tensor:
         return mean * torch.sigmoid(self.gate(mean) + self.gate(peak))

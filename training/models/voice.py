@@ -17,19 +17,6 @@ from .members import MembersClassifier
 
 TIME_STRIDE = 8
 """Log-mel columns per step of the LSTM: 80 ms."""
-EMOTIONS_OF_LABEL = ((4,), (6,), (5,), (2,), (3,), (7,), (0, 1))
-"""Indices of the RAVDESS emotions of each of the product's seven labels; calm is neutral."""
-
-
-def merge_calm(logits: Tensor) -> Tensor:
-    """Merge logits of the eight RAVDESS emotions (..., 8) -> of the product's labels (..., 7).
-
-    The probability of a label is the sum of those of its emotions. Seven logits are unchanged.
-    """
-    if logits.shape[-1] == len(EMOTIONS_OF_LABEL):
-        return logits
-    columns = [torch.logsumexp(logits[..., list(group)], dim=-1) for group in EMOTIONS_OF_LABEL]
-    return torch.stack(columns, dim=-1)
 
 
 class VoiceMember(nn.Module):
@@ -106,16 +93,3 @@ class VoiceNet(nn.Module):
         centered = ((mel - mean) * columns).unsqueeze(1)
         parts = [member(centered, columns) for member in self.members]
         return self.classifier.answer(parts, self.dropout)
-
-
-class SevenLabelVoice(nn.Module):
-    """A network of eight emotions with logits of the product's seven labels."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """As the network inside, logits (N, 7)."""
-        embedding, logits = self.model(mel, mask)
-        return embedding, merge_calm(logits)

@@ -1,15 +1,16 @@
 """The recipe of the face network: FER+ faces, crowd votes as targets, small images first.
 
-In: a `FaceSet`. Out: a `FaceNet`, and its predictions for faces and videos.
+In: faces with votes. Out: a `FaceNet`, and its predictions for faces.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,10 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...engines.probabilities import calibrate
 from ...kernels.spec import ImageSpec
 from ..augment import compress_faces, jitter_faces, scale_pixels
-from ..data import CropSet, FaceSet
 from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
 from ..models import FaceNet, fold_luma
 
@@ -35,6 +34,25 @@ recall are 85.4 and 72.6 % with 0, 84.9 and 75.1 with 0.25, 83.6 and 80.0 with 0
 
 MIN_SHARE = 0.01
 """Lowest label frequency in the correction: rarer labels have too few examples."""
+
+
+Indices = NDArray[np.intp]
+
+
+class Faces(Protocol):
+    """N grey faces."""
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """(N, P, P)."""
+
+    @property
+    def votes(self) -> NDArray[np.float32]:
+        """(N, L), the share of each label."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,), -1 without a majority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +87,11 @@ class FaceRecipe(FitRecipe):
     compile_model: bool = True
 
 
-def split_held_out(faces: FaceSet, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the indices of the training faces and of the held-out faces."""
-    order = np.random.default_rng(seed).permutation(len(faces.labels))
-    num_held_out = min(NUM_HELD_OUT, len(order) // 5)
+def split_held_out(num_faces: int, seed: int) -> tuple[Indices, Indices]:
+    """Return the indices of the training faces and of the held-out faces, where nobody knows who is
+    who."""
+    order = np.random.default_rng(seed).permutation(num_faces)
+    num_held_out = min(NUM_HELD_OUT, num_faces // 5)
     return order[num_held_out:], order[:num_held_out]
 
 
@@ -88,7 +107,7 @@ def adjust_for_label_prior(
     model: FaceNet, share: NDArray[np.float64], part: float = RARE_LABEL_SHARE
 ) -> None:
     """Subtract `part` of the labels' log frequency in training from the logits, in place (Menon et
-    al. 2021, arXiv:2007.07314), so that fear and disgust are predicted at all; `share` (7,)."""
+    al. 2021, arXiv:2007.07314), so that fear and disgust are predicted at all; `share` (L,)."""
     correction = torch.from_numpy(part * np.log(np.maximum(share, MIN_SHARE)))
     model.classifier.bias.sub_(correction.to(model.classifier.bias.dtype))
 
@@ -104,7 +123,7 @@ def prepare_faces(images: NDArray[np.uint8], size_px: int, spec: ImageSpec) -> T
 def face_logits(
     model: nn.Module, images: NDArray[np.uint8], size_px: int, spec: ImageSpec
 ) -> NDArray[np.float32]:
-    """Return the logits (N, 7) of grey faces."""
+    """Return the logits (N, L) of grey faces."""
     model.eval()
     parts = [
         model(prepare_faces(images[start : start + 256], size_px, spec))[1]
@@ -113,65 +132,39 @@ def face_logits(
     return np.asarray(torch.cat(parts).numpy(), np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class VideoPredictions:
-    """Class probabilities of N videos."""
-
-    recording_ids: list[str]
-    """As `Clip.recording_id`."""
-    log_probabilities: NDArray[np.float32]
-    """(N, 7), of the mean over the faces of a video."""
-
-    def select(self, names: Sequence[str]) -> NDArray[np.float32] | None:
-        """Return those of M recordings by file name, (M, 7); None unless each has a video."""
-        row_of = {recording_id: row for row, recording_id in enumerate(self.recording_ids)}
-        # A file name is the modality and the recording's identity: 03-01-...
-        rows = [row_of.get(name[3:], -1) for name in names]
-        return None if min(rows, default=-1) < 0 else self.log_probabilities[rows]
-
-
-def predict_videos(
-    model: nn.Module, videos: CropSet, size_px: int, spec: ImageSpec
-) -> VideoPredictions:
-    """Predict the class probabilities of each video at `size_px`."""
-    num_videos, num_crops = videos.images.shape[:2]
-    logits = face_logits(model, videos.images.reshape(-1, *videos.images.shape[2:]), size_px, spec)
-    faces = calibrate(logits, 1.0).reshape(num_videos, num_crops, -1)
-    recording_ids = [name[3:] for name in videos.names]
-    return VideoPredictions(recording_ids, np.log(faces.mean(axis=1)).astype(np.float32))
-
-
 def train_face(
-    faces: FaceSet,
+    faces: Faces,
+    parts: tuple[Indices, Indices],
     out: Path,
     recipe: FaceRecipe,
     spec: ImageSpec,
     options: RunOptions | None = None,
 ) -> FaceNet:
-    """Train on the split `train` of FER+; `out` gets a checkpoint of each round."""
+    """Train on the first of the `parts` of `faces`, and report the accuracy on the second; `out`
+    gets a checkpoint of each round."""
     torch.manual_seed(recipe.seed)
-    model = FaceNet(dropout=recipe.dropout, max_drop=recipe.max_drop)
+    model = FaceNet(faces.votes.shape[1], recipe.dropout, recipe.max_drop)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for number in range(len(recipe.rounds)):
-        model = _train_round(model, faces, out, recipe, number, spec, options)
-    training, _ = split_held_out(faces, recipe.seed)
-    frequencies = sampling_weights(faces.votes[training]) @ faces.votes[training]
+        model = _train_round(model, faces, parts, out, recipe, number, spec, options)
+    votes = faces.votes[parts[0]]
     fold_luma(model)
-    adjust_for_label_prior(model, frequencies, recipe.rare_label_share)
+    adjust_for_label_prior(model, sampling_weights(votes) @ votes, recipe.rare_label_share)
     return model
 
 
-def held_out_accuracy(model: FaceNet, faces: FaceSet, recipe: FaceRecipe, spec: ImageSpec) -> float:
-    """Return the accuracy of a trained network on the faces that `train_face` held out; NaN without
-    such faces."""
-    _, held_out = split_held_out(faces, recipe.seed)
-    known = held_out[faces.labels[held_out] >= 0]
-    return _score(model, faces, known, recipe.rounds[-1], spec)
-
-
-def _score(
-    model: nn.Module, faces: FaceSet, index: NDArray[np.intp], last: Round, spec: ImageSpec
+def held_out_accuracy(
+    model: nn.Module, faces: Faces, held_out: Indices, recipe: FaceRecipe, spec: ImageSpec
 ) -> float:
+    """Return the accuracy of a trained network on the faces `held_out`; NaN without any."""
+    return _score(model, faces, _known(faces, held_out), recipe.rounds[-1], spec)
+
+
+def _known(faces: Faces, index: Indices) -> Indices:
+    return index[faces.labels[index] >= 0]
+
+
+def _score(model: nn.Module, faces: Faces, index: Indices, last: Round, spec: ImageSpec) -> float:
     if not len(index):
         return math.nan
     logits = face_logits(model, faces.images[index], min(last.sizes_px[-1]), spec)
@@ -180,7 +173,8 @@ def _score(
 
 def _train_round(
     model: FaceNet,
-    faces: FaceSet,
+    faces: Faces,
+    parts: tuple[Indices, Indices],
     out: Path,
     recipe: FaceRecipe,
     number: int,
@@ -188,12 +182,11 @@ def _train_round(
     options: RunOptions | None,
 ) -> FaceNet:
     settings = recipe.rounds[number]
-    training, held_out = split_held_out(faces, recipe.seed)
+    training, known = parts[0], _known(faces, parts[1])
     weights = sampling_weights(faces.votes[training])
     schedule = recipe.make_schedule(
         len(settings.sizes_px), len(training), settings.peak_lr, settings.ema_decay
     )
-    known = held_out[faces.labels[held_out] >= 0]
 
     def batches(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng((recipe.seed, number, epoch))
@@ -217,6 +210,7 @@ def _train_round(
         options = replace(options, init_from=None)
     if options.log_folder is not None:
         options = replace(options, log_folder=options.log_folder / f"round{number + 1}")
+    validate = accuracy if len(known) else None
     return fit(
-        model, batches, schedule, checkpoint, accuracy, recipe.compile_model, options=options
+        model, batches, schedule, checkpoint, validate, recipe.compile_model, options=options
     )

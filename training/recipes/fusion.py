@@ -6,7 +6,7 @@ those of the networks that ship.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..errors import TrainingError
 from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
-from ..models import AttentionFusion, ChannelFusion
+from ..models import EMBEDDING_SIZE, AttentionFusion, ChannelFusion
 
 PRESETS = ("attention", "channel")
 PAIRS = "pairs.npz"
@@ -44,27 +44,32 @@ class FusionRecipe(FitRecipe):
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Faces and voices of N moments."""
+    """Faces and voices of N moments, as the preset reads them.
+
+    "attention" is trained on calibrated log-probabilities, D = the number of labels, which may come
+    from several networks (those of the folds). "channel" is trained on embeddings, D =
+    `EMBEDDING_SIZE`, of the very face and voice network that ship: those of others differ.
+    """
 
     faces: NDArray[np.float32]
-    """Embeddings (N, K, D)."""
+    """(N, K, D)."""
     voices: NDArray[np.float32]
-    """Embeddings (N, D)."""
+    """(N, D)."""
     labels: NDArray[np.int64]
     """(N,)."""
 
 
-def build_fusion(preset: str, num_labels: int, embedding_size: int) -> nn.Module:
+def build_fusion(preset: str, num_labels: int) -> AttentionFusion | ChannelFusion:
     """Build a network of `PRESETS` for `train_fusion`. Raises TrainingError for other names.
 
     "attention" is trained on class probabilities: its heads are identities on log-probabilities,
-    which take the place of embeddings (`embedding_size` is then `num_labels`).
+    which take the place of embeddings.
     """
     if preset not in PRESETS:
         raise TrainingError(f"fusion preset {preset!r}, allowed: {', '.join(PRESETS)}")
     if preset == "channel":
-        return ChannelFusion(num_labels, embedding_size)
-    model = AttentionFusion(num_labels, num_labels, num_labels, num_labels)
+        return ChannelFusion(num_labels)
+    model = AttentionFusion(num_labels, embedding_size=num_labels)
     identity = nn.Linear(num_labels, num_labels)
     identity.load_state_dict({"weight": torch.eye(num_labels), "bias": torch.zeros(num_labels)})
     model.load_heads(identity, identity, 1.0, 1.0)
@@ -79,9 +84,11 @@ def train_fusion(
     options: RunOptions | None = None,
 ) -> nn.Module:
     """Train on pairs of speakers held out from the face and the voice network. On their training
-    speakers those networks are overconfident, and fusion would rely on that."""
+    speakers those networks are overconfident, and fusion would rely on that. Raises TrainingError
+    for pairs of the other preset."""
     torch.manual_seed(recipe.seed)
-    model = build_fusion(recipe.preset, num_labels, pairs.voices.shape[1])
+    _check_pairs(pairs, recipe.preset, num_labels)
+    model = build_fusion(recipe.preset, num_labels)
     schedule = recipe.make_schedule(
         recipe.num_epochs, len(pairs.labels), recipe.peak_lr, recipe.ema_decay
     )
@@ -111,6 +118,23 @@ def train_fusion(
     return fit(model, batches, schedule, checkpoint, loss_fn=loss, options=options)
 
 
+def _check_pairs(pairs: Pairs, preset: str, num_labels: int) -> None:
+    wanted, noun = {
+        "attention": (num_labels, "log-probabilities of the labels"),
+        "channel": (EMBEDDING_SIZE, "embeddings"),
+    }.get(preset, (None, ""))
+    found = {pairs.faces.shape[-1], pairs.voices.shape[-1]}
+    if wanted is not None and found != {wanted}:
+        raise TrainingError(
+            f"pairs of {' and '.join(map(str, sorted(found)))} values: fusion {preset!r} reads"
+            f" {wanted} ({noun})"
+        )
+    if not set(np.unique(pairs.labels)) <= set(range(num_labels)):
+        raise TrainingError(
+            f"pairs: labels {np.unique(pairs.labels)}, allowed: 0 to {num_labels - 1}"
+        )
+
+
 def attach_heads(
     trained: AttentionFusion,
     face: nn.Linear,
@@ -118,14 +142,13 @@ def attach_heads(
     face_temperature: float,
     voice_temperature: float,
     face_doubt: float = 1.0,
+    *,
+    face_groups: Sequence[int] | None = None,
+    voice_groups: Sequence[int] | None = None,
 ) -> AttentionFusion:
-    """Return the `trained` network with the heads of the networks that ship, in eval mode."""
-    model = AttentionFusion(
-        trained.face_head.out_features,
-        face.out_features,
-        voice.out_features,
-        face.in_features,
-    )
+    """Return the `trained` network with the heads of the networks that ship, in eval mode. The
+    groups are those of `AttentionFusion`."""
+    model = AttentionFusion(trained.num_labels, face_groups, voice_groups, face.in_features)
     weights = {k: v for k, v in trained.state_dict().items() if not k.startswith(HEADS)}
     model.load_state_dict({**model.state_dict(), **weights})
     model.load_heads(face, voice, face_temperature, voice_temperature, face_doubt)

@@ -1,11 +1,11 @@
 """The recipe of the voice network: RAVDESS speech and its variants, windows of three seconds.
 
-In: a `VoiceSet`. Out: a `VoiceNet`, and its predictions for windows and recordings.
+In: recordings. Out: a `VoiceNet`, and its predictions for windows and recordings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...engines.bundles import LABELS
 from ...engines.probabilities import calibrate
 from ...kernels.spec import MelSpec
 from ..augment import make_noise_only, make_variants, mask_mel
-from ..data import EMOTIONS8, VoiceSet, mel_windows, open_mel, window_ends
+from ..data import mel_windows, open_mel, window_ends
 from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
 from ..models import VoiceNet, member_loss
 
@@ -70,20 +69,28 @@ class Speech:
         return Speech([self.variants[i] for i in index], self.targets[index], self.noise_only)
 
 
-def make_targets(voices: VoiceSet) -> NDArray[np.float32]:
-    """Return one-hot targets: the eight emotions if all are known, else the product's labels."""
-    eight = bool((voices.emotions >= 0).all())
-    rows = np.eye(len(EMOTIONS8) if eight else len(LABELS), dtype=np.float32)
-    return rows[voices.emotions if eight else voices.labels]
+@dataclass(frozen=True, slots=True)
+class HeldOutSpeech:
+    """Recordings of other speakers."""
+
+    audio_clips: Sequence[NDArray[np.float32]]
+    targets: NDArray[np.int64]
+    """(N,), column of `Speech.targets`."""
 
 
 def prepare_speech(
-    voices: VoiceSet, noises: Sequence[NDArray[np.float32]], spec: MelSpec, recipe: VoiceRecipe
+    audio_clips: Sequence[NDArray[np.float32]],
+    targets: NDArray[np.int64],
+    num_labels: int,
+    noises: Sequence[NDArray[np.float32]],
+    spec: MelSpec,
+    recipe: VoiceRecipe,
 ) -> Speech:
-    """Make the training data. It serves all folds, because recordings are independent."""
+    """Make the training data of recordings with label indices `targets` (N,). It serves all folds,
+    because recordings are independent."""
     return Speech(
-        make_variants(voices.audio_clips, noises, recipe.num_variants, spec, recipe.seed),
-        make_targets(voices),
+        make_variants(audio_clips, noises, recipe.num_variants, spec, recipe.seed),
+        np.eye(num_labels, dtype=np.float32)[targets],
         make_noise_only(noises, NOISE_ONLY_WINDOWS, spec, recipe.seed),
     )
 
@@ -188,11 +195,11 @@ def train_voice(
     spec: MelSpec,
     recipe: VoiceRecipe,
     checkpoint: Path | None = None,
-    validation: VoiceSet | None = None,
+    validation: HeldOutSpeech | None = None,
     options: RunOptions | None = None,
 ) -> VoiceNet:
-    """Train on `speech`. The accuracy on `validation` (other speakers) is reported, and stops the
-    run if the recipe has a patience."""
+    """Train on `speech`. The accuracy on `validation` is reported, and stops the run if the recipe
+    has a patience."""
     torch.manual_seed(recipe.seed)
     model = build_voice(recipe, speech.targets.shape[1], spec)
     schedule = recipe.make_schedule(
@@ -206,24 +213,23 @@ def train_voice(
             index = order[b * recipe.batch_size : (b + 1) * recipe.batch_size]
             yield draw_batch(speech, index, recipe, rng)
 
-    def accuracy(speakers: VoiceSet) -> Callable[[nn.Module], float]:
-        targets = (
-            speakers.emotions if speech.targets.shape[1] == len(EMOTIONS8) else speakers.labels
-        )
-
-        def score(candidate: nn.Module) -> float:
-            windows = predict_windows(candidate, speakers.audio_clips, spec)
-            probabilities = windows.mean(calibrate(windows.logits, 1.0))
-            return float((probabilities.argmax(axis=1) == targets).mean())
-
-        return score
+    def accuracy(candidate: nn.Module) -> float:
+        assert validation is not None
+        return held_out_voice_accuracy(candidate, validation, spec)
 
     return fit(
         model,
         batches,
         schedule,
         checkpoint,
-        accuracy(validation) if validation is not None else None,
+        accuracy if validation is not None else None,
         loss_fn=member_loss(recipe.label_smoothing),
         options=add_recipe_identity(options, recipe),
     )
+
+
+def held_out_voice_accuracy(model: nn.Module, validation: HeldOutSpeech, spec: MelSpec) -> float:
+    """Return the accuracy of a network on recordings."""
+    windows = predict_windows(model, validation.audio_clips, spec)
+    probabilities = windows.mean(calibrate(windows.logits, 1.0))
+    return float((probabilities.argmax(axis=1) == validation.targets).mean())

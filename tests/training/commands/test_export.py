@@ -27,7 +27,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "face": FaceNet(),
         "voice": VoiceNet(),
         "emotions": VoiceNet(num_labels=8),
-        "attention": build_fusion("attention", 7, 7),
+        "attention": build_fusion("attention", 7),
         "channel": ChannelFusion(),
     }
     for name, network in networks.items():

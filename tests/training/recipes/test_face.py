@@ -8,20 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from emotion_edge.kernels import reference
 from emotion_edge.kernels.spec import ImageSpec
-from emotion_edge.training.data.crops import CropSet
-from emotion_edge.training.data.ferplus import FaceSet, load_ferplus
+from emotion_edge.training.data.ferplus import load_ferplus
 from emotion_edge.training.models.face import BT601_LUMA, FaceNet
 from emotion_edge.training.recipes.face import (
     FaceRecipe,
     Round,
-    VideoPredictions,
     adjust_for_label_prior,
     face_logits,
-    predict_videos,
     prepare_faces,
     sampling_weights,
     split_held_out,
@@ -49,17 +45,11 @@ def test_faces_are_prepared_as_on_the_device(size_px: int) -> None:
 
 def test_held_out_faces() -> None:
     """A fifth at most, never in training, equal for equal seeds."""
-    faces = FaceSet(
-        np.zeros((100, 48, 48), np.uint8),
-        np.ones((100, 7), np.float32),
-        np.zeros(100, np.int64),
-        skipped=0,
-    )
-    training, held_out = split_held_out(faces, seed=3)
+    training, held_out = split_held_out(100, seed=3)
     assert len(held_out) == 20
     assert sorted([*training, *held_out]) == list(range(100))
-    np.testing.assert_array_equal(split_held_out(faces, seed=3)[1], held_out)
-    assert not np.array_equal(split_held_out(faces, seed=4)[1], held_out)
+    np.testing.assert_array_equal(split_held_out(100, seed=3)[1], held_out)
+    assert not np.array_equal(split_held_out(100, seed=4)[1], held_out)
 
 
 def test_rare_labels_are_drawn_more_often() -> None:
@@ -90,51 +80,17 @@ def test_train_face(write_ferplus: Callable[..., Path], tmp_path: Path) -> None:
         f"{i}.png": {"happiness": 10} if i % 2 else {"sadness": 6, "neutral": 4} for i in range(12)
     }
     faces = load_ferplus(write_ferplus(rows), "train")
-    first = train_face(faces, tmp_path / "a", TINY_FACE, ImageSpec())
+    parts = split_held_out(len(faces.labels), 0)
+    first = train_face(faces, parts, tmp_path / "a", TINY_FACE, ImageSpec())
     assert (tmp_path / "a" / "face-round2.ckpt").is_file()
     kernel = first.features[0][0].weight  # type: ignore[index]
     shares = torch.tensor(BT601_LUMA) / BT601_LUMA[0]
     torch.testing.assert_close(kernel / kernel[:, :1], shares.view(1, 3, 1, 1).expand_as(kernel))
-    again = train_face(faces, tmp_path / "b", TINY_FACE, ImageSpec())
-    resumed = train_face(faces, tmp_path / "a", TINY_FACE, ImageSpec())
+    again = train_face(faces, parts, tmp_path / "b", TINY_FACE, ImageSpec())
+    resumed = train_face(faces, parts, tmp_path / "a", TINY_FACE, ImageSpec())
     for a, b, c in zip(first.parameters(), again.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
         assert torch.equal(a, c)
     logits = face_logits(first, np.zeros((2, 48, 48), np.uint8), 32, ImageSpec())
     assert logits.shape == (2, 7)
     assert np.isfinite(logits).all()
-
-
-class Brightness(nn.Module):
-    """Predicts "angry" for white images and "disgust" for black ones."""
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        level = image.mean(dim=(1, 2, 3))
-        logits = torch.zeros(len(image), 7)
-        logits[:, 0], logits[:, 1] = level * 10, -level * 10
-        return logits, logits
-
-
-def test_predict_videos() -> None:
-    """The mean over the faces of each video."""
-    images = np.zeros((2, 4, 112, 112), np.uint8)
-    images[0] = 255
-    images[1, :2] = 255  # half of the faces
-    zeros = np.zeros(2, np.int64)
-    videos = CropSet(images, zeros, zeros, zeros, ["01-01-a", "02-01-b"])
-    predictions = predict_videos(Brightness(), videos, 32, ImageSpec())
-    assert predictions.recording_ids == ["01-a", "01-b"]
-    probabilities = np.exp(predictions.log_probabilities)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(probabilities[:, :2], [[1, 0], [0.5, 0.5]], atol=1e-3)
-
-
-def test_videos_of_recordings() -> None:
-    """In the order of the names; None if one is missing."""
-    values = np.arange(14, dtype=np.float32).reshape(2, 7)
-    predictions = VideoPredictions(["01-a", "01-b"], values)
-    selected = predictions.select(["03-01-b", "03-01-a", "03-01-b"])
-    assert selected is not None
-    assert selected[:, 0].tolist() == [7, 0, 7]
-    assert predictions.select(["03-01-a", "03-01-c"]) is None
-    assert predictions.select([]) is None

@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from emotion_edge.training.data.ravdess import EMOTION_GROUPS, EMOTIONS8
 from emotion_edge.training.errors import TrainingError
-from emotion_edge.training.models.fusion import AttentionFusion
-from emotion_edge.training.models.voice import merge_calm
+from emotion_edge.training.models.fusion import AttentionFusion, ChannelAttention
+from emotion_edge.training.models.merged_labels import MergedLabels, merge_logits
 from emotion_edge.training.recipes.fusion import (
     FusionRecipe,
     Pairs,
@@ -81,12 +82,16 @@ def test_attach_heads(trained: nn.Module) -> None:
     assert isinstance(trained, AttentionFusion)
     torch.manual_seed(0)
     face, voice = nn.Linear(256, 7), nn.Linear(256, 8)
-    model = attach_heads(trained, face, voice, 1.5, 2.0, face_doubt=3.0)
+    model = attach_heads(
+        trained, face, voice, 1.5, 2.0, face_doubt=3.0, voice_groups=EMOTION_GROUPS
+    )
     faces, voices = torch.randn(3, 4, 256), torch.randn(3, 256)
     with torch.no_grad():
         logits, weights = model(faces, torch.ones(3, 4), voices, torch.ones(3, 1))
         face_input = torch.log_softmax(face(faces.mean(dim=1)) / 4.5, dim=1).unsqueeze(1)
-        voice_input = torch.log_softmax(merge_calm(voice(voices)) / 2.0, dim=1)
+        voice_input = torch.log_softmax(
+            merge_logits(voice(voices), EMOTION_GROUPS, NUM_LABELS) / 2.0, dim=1
+        )
         want = trained.eval()(face_input, torch.ones(3, 1), voice_input, torch.ones(3, 1))
     torch.testing.assert_close(logits, want[0])
     torch.testing.assert_close(weights, want[1])
@@ -110,4 +115,37 @@ def test_reference_preset_trains(pairs: Pairs) -> None:
 
 def test_unknown_preset() -> None:
     with pytest.raises(TrainingError, match="'sum'"):
-        build_fusion("sum", 7, 256)
+        build_fusion("sum", 7)
+
+
+@pytest.mark.parametrize(("preset", "size"), [("attention", 256), ("channel", 7), ("channel", 256)])
+def test_pairs_of_the_other_preset(pairs: Pairs, preset: str, size: int) -> None:
+    """Refused before training: log-probabilities are no embeddings; nor are labels out of range."""
+    labels = pairs.labels + (size == 256 and preset == "channel")
+    wide = np.zeros((len(labels), size), np.float32)
+    with pytest.raises(TrainingError):
+        train_fusion(Pairs(wide[:, None], wide, labels), NUM_LABELS, FusionRecipe(preset=preset))
+
+
+@pytest.mark.parametrize("size", [1, 7, 256])
+def test_gate_of_channels(size: int) -> None:
+    """The gate of a narrow input has a unit, so that it depends on its input."""
+    torch.manual_seed(0)
+    gate = ChannelAttention(size).gate
+    assert gate[0].out_features >= 1
+    rows = gate(torch.randn(64, size))
+    assert rows.std(dim=0).max() > 0
+
+
+def test_merge_logits() -> None:
+    """The probability of a label is the sum of those of its values; any order and number."""
+    logits = torch.randn(5, 8)
+    merged = torch.softmax(merge_logits(logits, EMOTION_GROUPS, 7), dim=1)
+    emotions = dict(zip(EMOTIONS8, torch.softmax(logits, dim=1).T, strict=True))
+    torch.testing.assert_close(merged[:, 6], emotions["neutral"] + emotions["calm"])
+    torch.testing.assert_close(merged[:, 0], emotions["angry"])
+    assert merge_logits(logits, range(8), 8) is logits
+    three = torch.softmax(merge_logits(logits, (2, 0, 1, 1, 0, 2, 2, 2), 3), dim=1)
+    torch.testing.assert_close(three.sum(dim=1), torch.ones(5))
+    with pytest.raises(ValueError, match="groups"):
+        MergedLabels(nn.Identity(), (0, 2, 2))

@@ -11,6 +11,7 @@ import torch
 from emotion_edge.kernels.spec import MelSpec
 from emotion_edge.training.data.voices import VoiceSet
 from emotion_edge.training.recipes.voice import (
+    HeldOutSpeech,
     VoiceRecipe,
     WindowPredictions,
     draw_batch,
@@ -23,11 +24,11 @@ SPEC = MelSpec()
 TINY = VoiceRecipe(num_epochs=2, batch_size=2, num_members=2, num_variants=2, crop_frames=104)
 
 
-def make_voices(num: int, seconds: float = 1.0, eight: bool = True) -> VoiceSet:
+def make_voices(num: int, seconds: float = 1.0) -> VoiceSet:
     rng = np.random.default_rng(0)
     audio_clips = [(0.1 * rng.standard_normal(round(seconds * 16_000))).astype(np.float32)] * num
     names = [f"{n}" for n in range(num)]
-    emotions = np.arange(num) % 8 if eight else np.full(num, -1)
+    emotions = np.arange(num) % 8
     return VoiceSet(audio_clips, np.arange(num) % 7, emotions, np.arange(num) // 2, names)
 
 
@@ -44,7 +45,7 @@ def test_selects_rows() -> None:
 def test_batches() -> None:
     """Right-aligned windows with the label of each; noise has the uniform distribution."""
     voices = make_voices(4, seconds=2.0)
-    speech = prepare_speech(voices, [], SPEC, TINY)
+    speech = prepare_speech(voices.audio_clips, voices.emotions, 8, [], SPEC, TINY)
     assert [len(variants) for variants in speech.variants] == [2] * 4
     assert speech.targets.shape == (4, 8)
     rng = np.random.default_rng(0)
@@ -66,12 +67,6 @@ def test_batches() -> None:
     assert (target.max(dim=1).values >= 0.5).all()
 
 
-def test_seven_labels() -> None:
-    """Data without calm have the product's seven labels."""
-    speech = prepare_speech(make_voices(3, eight=False), [], SPEC, TINY)
-    assert speech.targets.shape == (3, 7)
-
-
 def test_windows_are_averaged_by_recording() -> None:
     """Recordings may have different numbers of windows."""
     windows = WindowPredictions(np.zeros((3, 2)), np.zeros((3, 2)), np.array([0, 1, 1]))
@@ -82,10 +77,11 @@ def test_windows_are_averaged_by_recording() -> None:
 def test_train_voice(tmp_path: Path) -> None:
     """Equal seeds give equal weights, also when resumed; another seed gives others."""
     voices = make_voices(4)
-    speech = prepare_speech(voices, [], SPEC, TINY)
-    first = train_voice(speech, SPEC, TINY, tmp_path / "voice.ckpt", validation=voices)
+    speech = prepare_speech(voices.audio_clips, voices.emotions, 8, [], SPEC, TINY)
+    held_out = HeldOutSpeech(voices.audio_clips, voices.emotions)
+    first = train_voice(speech, SPEC, TINY, tmp_path / "voice.ckpt", validation=held_out)
     again = train_voice(speech, SPEC, TINY)
-    resumed = train_voice(speech, SPEC, TINY, tmp_path / "voice.ckpt", validation=voices)
+    resumed = train_voice(speech, SPEC, TINY, tmp_path / "voice.ckpt", validation=held_out)
     other = train_voice(speech, SPEC, replace(TINY, seed=1))
     for a, b, c in zip(first.parameters(), again.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
