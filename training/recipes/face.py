@@ -132,6 +132,17 @@ def face_logits(
     return np.asarray(torch.cat(parts).numpy(), np.float32)
 
 
+def draw_face_batch(
+    faces: Faces, index: Indices, size_px: int, spec: ImageSpec, rng: np.random.Generator
+) -> Batch:
+    """Augment the faces of `index`. Draws from torch's random numbers as well."""
+    compressed = torch.from_numpy(compress_faces(faces.images[index], rng))
+    gray = scale_pixels(compressed, spec.mean[0], spec.std[0])
+    image = jitter_faces(gray, size_px).expand(-1, 3, -1, -1)
+    image = image.contiguous(memory_format=torch.channels_last)
+    return (image,), torch.from_numpy(faces.votes[index])
+
+
 def train_face(
     faces: Faces,
     parts: tuple[Indices, Indices],
@@ -192,13 +203,8 @@ def _train_round(
         rng = np.random.default_rng((recipe.seed, number, epoch))
         chosen = rng.choice(training, schedule.batches_per_epoch * recipe.batch_size, p=weights)
         for index in chosen.reshape(-1, recipe.batch_size):
-            size_px = int(rng.choice(settings.sizes_px[epoch]))
-            compressed = torch.from_numpy(compress_faces(faces.images[index], rng))
-            gray = scale_pixels(compressed, spec.mean[0], spec.std[0])
-            image = jitter_faces(gray, size_px).expand(-1, 3, -1, -1)
-            yield (
-                (image.contiguous(memory_format=torch.channels_last),),
-                torch.from_numpy(faces.votes[index]),
+            yield draw_face_batch(
+                faces, index, int(rng.choice(settings.sizes_px[epoch])), spec, rng
             )
 
     def accuracy(candidate: nn.Module) -> float:
