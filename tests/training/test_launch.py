@@ -38,7 +38,7 @@ from emotion_edge.training.launch import (
     train_network,
     voice_recipe,
 )
-from emotion_edge.training.loop.trainer import Schedule
+from emotion_edge.training.loop.schedule import Schedule
 from emotion_edge.training.models.face import FaceNet
 from emotion_edge.training.recipes.face import (
     FaceRecipe,
@@ -49,6 +49,8 @@ from emotion_edge.training.recipes.face import (
 )
 from emotion_edge.training.recipes.fusion import FusionRecipe, Pairs
 from emotion_edge.training.recipes.voice import Speech, VoiceRecipe
+
+from .event_files import read_images
 
 
 def test_default_presets_are_the_recipes() -> None:
@@ -163,7 +165,7 @@ def test_score_is_that_of_the_epoch_kept(
 
 def test_face_score_is_that_of_the_weights(tmp_path: Path) -> None:
     """The label prior changes the logits after the last epoch, so a strong one changes the score
-    too. What is reported is the score of what is returned."""
+    too. What is reported is the score of what is returned. Faces of each round are drawn."""
     rng = np.random.default_rng(1)
     labels = np.repeat([0, 0, 0, 3], 20)
     images = (rng.integers(0, 80, (80, 48, 48)) + 20 * labels[:, None, None]).astype(np.uint8)
@@ -172,7 +174,10 @@ def test_face_score_is_that_of_the_weights(tmp_path: Path) -> None:
     settings.append("rounds=[{stages: [{num_epochs: 1, sizes_px: [32]}]}]")
     config = load_config("toy-face", None, [*settings, f"out={tmp_path}"])
     assert isinstance(config, FaceConfig)
-    trained = train_network(config, faces)
+    trained = train_network(config, faces, tmp_path / "logs", num_samples=4)
+    ((_, drawn),) = read_images(tmp_path / "logs" / "round1").items()
+    assert drawn[0][1].shape == (32, 4 * 32, 3)
+    assert drawn[0][1].std() > 10
     recipe = face_recipe(config)
     assert isinstance(trained.model, FaceNet)
     _, held_out = split_held_out(len(faces.labels), recipe.seed)
