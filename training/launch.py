@@ -297,8 +297,10 @@ def train_network(
     log_folder: Path | None = None,
     init_from: Path | None = None,
     on_epoch: Callable[[int, float | None], None] | None = None,
+    num_samples: int = 0,
 ) -> TrainingResult:
-    """Train the network of `config` on `data` of `prepare_data`; checkpoints go to `config.out`.
+    """Train the network of `config` on `data` of `prepare_data`; checkpoints go to `config.out`,
+    curves and `num_samples` inputs of each epoch to `log_folder`.
 
     Test actors and test images are never used.
     """
@@ -310,7 +312,8 @@ def train_network(
         if on_epoch is not None:
             on_epoch(num_epochs, score)
 
-    options = RunOptions({"labels": list_labels(config)}, init_from, log_folder, record_epoch)
+    identity = {"labels": list_labels(config)}
+    options = RunOptions(identity, init_from, log_folder, record_epoch, num_samples)
     out = Path(config.out)
     model: nn.Module
     people: Mapping[str, Sequence[str]] = {}
