@@ -19,7 +19,8 @@ from emotion_edge.training.stored_network import (
     save_network,
 )
 
-from ..conftest import build_network, write_toy_bundle
+from ..conftest import build_network as build_toy_network
+from ..conftest import write_toy_bundle
 
 COMMANDS = ("samples", "quantize", "sensitivity", "compare", "folds")
 Capture = pytest.CaptureFixture[str]
@@ -277,7 +278,7 @@ def test_compare(
 def test_other_labels(place: Path, ferplus_root: Path, tmp_path: Path, capsys: Capture) -> None:
     """A bundle of three labels is quantized, and compared on the faces that have one of them."""
     labels = ("sad", "bored", "happiness")
-    face = build_network("face", num_labels=len(labels))
+    face = build_toy_network("face", num_labels=len(labels))
     plain = write_toy_bundle(tmp_path / "plain", {"face": face}, labels).path
     out, report = tmp_path / "int8", tmp_path / "report.json"
     quantize = ["quantize", "--bundle", str(plain), "--out", str(out), "--method", "minmax"]
