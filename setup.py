@@ -36,6 +36,7 @@ PACKAGES = (
     "runtime.sinks",
     "runtime.sinks.screen",
     "runtime.telemetry",
+    "runtime.web",
 )
 
 setup(
@@ -51,5 +52,6 @@ setup(
         "emotion_edge.training": ["py.typed", "presets/*"],
         "emotion_edge.training.evaluation": ["report.html"],
         "emotion_edge.runtime.bench": ["report.html"],
+        "emotion_edge.runtime.web": ["page.*"],
     },
 )
