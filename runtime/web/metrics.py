@@ -12,8 +12,7 @@ import msgspec
 from .. import config
 from ..clock import Clock
 from ..messages import Health
-from ..telemetry import LatencyLog
-from ..telemetry.snapshot import take_snapshot
+from ..telemetry import LatencyLog, take_snapshot
 from .listener import open_listener
 from .process import ServerProcess
 from .wire import METRICS, Settings

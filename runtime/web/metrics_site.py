@@ -9,8 +9,7 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from ..telemetry.prometheus import render_metrics
-from ..telemetry.snapshot import Snapshot
+from ..telemetry import Snapshot
 from .connections import Request, make_answer
 from .wire import METRICS
 
@@ -19,6 +18,9 @@ class MetricsSite:
     """For one thread."""
 
     def __init__(self) -> None:
+        from ..telemetry.prometheus import render_metrics
+
+        self._render = render_metrics
         self._decoder = msgspec.msgpack.Decoder(Snapshot)
         self._newest = b""
         self._text = ""
@@ -35,5 +37,5 @@ class MetricsSite:
         if not self._newest:
             return make_answer(503, "there is no result yet", {"Retry-After": "1"})
         if not self._text:
-            self._text = render_metrics(self._decoder.decode(self._newest)).decode()
+            self._text = self._render(self._decoder.decode(self._newest)).decode()
         return make_answer(200, self._text, {"Content-Type": CONTENT_TYPE_LATEST})
