@@ -52,6 +52,6 @@ setup(
         "emotion_edge.training": ["py.typed", "presets/*"],
         "emotion_edge.training.evaluation": ["report.html"],
         "emotion_edge.runtime.bench": ["report.html"],
-        "emotion_edge.runtime.web": ["page.*"],
+        "emotion_edge.runtime.web": ["page.html", "page.css", "page.js"],
     },
 )

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
+from aiohttp import web
 
-from .connections import Connections, Request, web
+from .connections import Connections, Request
 from .hosts import HostCheck
 from .isolation import end_with, forbid_files, step_back
 from .wire import MAX_BYTES, SETTINGS, Settings
