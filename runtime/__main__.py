@@ -27,10 +27,11 @@ examples:
   emotion-edge run --source rtsp://camera/live  a network stream
   ffmpeg ... | emotion-edge run --source -      a pipe
   emotion-edge run --source none                a microphone alone
+  emotion-edge run --output web                 a page at http://127.0.0.1:8080/
   emotion-edge run --set source.microphone=none --set output.smoothing_s=1
 
 An estimate describes the apparent expression, never what a person feels. No image and no audio is
-stored or sent."""
+stored or sent, except that web.picture sends the camera's image to the page."""
 
 
 def build_parser() -> argparse.ArgumentParser:

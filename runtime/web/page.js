@@ -70,6 +70,7 @@ function showEstimate(now) {
   const changed = byId("label").textContent !== headline;
   const numbers = changed || now - numbersAt >= NUMBERS_MS;
   byId("label").textContent = headline;
+  byId("label").style.setProperty("--letters", Math.max(8, headline.length));
   byId("label").classList.toggle("message", !label);
   for (const row of byId("shares").children) {
     const name = row.dataset.name;

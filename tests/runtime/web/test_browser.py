@@ -33,6 +33,7 @@ FACES = (
     FaceEstimate("ghijkl", (960.0, 360.0, 128.0), 0.9, None, 0.3, FUSED),
 )
 TWO = replace(ESTIMATE, index=41, faces=FACES, level="medium")
+ONE_LINE_PX = 100
 Browser = Any
 
 
@@ -94,6 +95,11 @@ def read(browser: Browser) -> dict[str, Any]:
     return shown
 
 
+def measure_label(browser: Browser) -> int:
+    height: int = browser.execute_script("return document.getElementById('label').offsetHeight")
+    return height
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., WebSink]]:
     """A function (settings) -> a sink whose page is served."""
@@ -130,7 +136,7 @@ def percent(share: float) -> str:
     return f"{round(100 * share)} %"
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1920, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1000, "dark"), (1920, "light")])
 def test_the_page_shows_what_the_json_says(
     browser: Browser, serve: Callable[..., WebSink], width: int, scheme: str
 ) -> None:
@@ -158,6 +164,7 @@ def test_the_page_shows_what_the_json_says(
     for (x, y, side), box in zip((face.box for face in FACES), shown["boxes"], strict=True):
         assert box[:3] == pytest.approx([x / 1280, y / 720, side / 1280], abs=0.01)
     assert [box[3] for box in shown["boxes"]] == ["Happy 81 %", "Not sure"]
+    assert measure_label(browser) == ONE_LINE_PX
     widths = "return [document.documentElement.scrollWidth, window.innerWidth]"
     scroll_px, window_px = browser.execute_script(widths)
     assert scroll_px <= window_px == width
@@ -183,6 +190,7 @@ def test_abstention_and_other_labels(browser: Browser, serve: Callable[..., WebS
         browser, replace(ESTIMATE, index=3, label="label <b>7", probabilities=many)
     )
     assert shown["label"] == "Label <b>7"
+    assert measure_label(browser) == ONE_LINE_PX
     assert shown["names"] == list(many)
     assert browser.execute_script("return document.querySelectorAll('b').length") == 0
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
