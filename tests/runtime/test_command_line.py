@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -224,6 +225,18 @@ def test_environment_errors(
     """Code 4, and one line that names the file: it may exist at the next start."""
     options = ["--source", "demo", "--output", "null", *null_engine, *arguments]
     assert names in refuse(capsys, *options, code=4)
+
+
+@pytest.mark.parametrize("pace", ["max", "real"])
+def test_address_of_the_page_is_printed(
+    capsys: pytest.CaptureFixture[str], null_engine: list[str], pace: str
+) -> None:
+    """Once, and nothing else."""
+    options = ["--source", "demo", "--seconds", "0.2", "--pace", pace, "--output", "web:0"]
+    assert main(["run", *options, *null_engine]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(r"the page: http://127\.0\.0\.1:\d+/\n", printed.err)
 
 
 @pytest.mark.parametrize("setting", ["web.port", "metrics.port"])
