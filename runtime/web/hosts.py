@@ -21,7 +21,8 @@ class HostCheck:
         """`configured` is the address of the configuration, which may be a name. `names` are those
         of the machine."""
         own = {socket.gethostname().lower()} if names is None else set(names)
-        self._names = {configured.lower(), *own, *(f"{name}.local" for name in own)}
+        short = {name.partition(".")[0] for name in own}
+        self._names = {configured.lower(), *own, *short, *(f"{name}.local" for name in short)}
 
     def is_own(self, host: str, local_address: str) -> bool:
         """Return whether a Host header names this machine, at whose `local_address` the request
@@ -34,7 +35,7 @@ class HostCheck:
         address = _parse_address(name)
         if address is not None:
             return address == local or (loopback and address.is_loopback)
-        return name in LOOPBACK_NAMES if loopback else name in self._names
+        return name in self._names or (loopback and name in LOOPBACK_NAMES)
 
 
 def find_name(host: str) -> str | None:

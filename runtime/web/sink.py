@@ -7,6 +7,7 @@ most `RATE` estimates a second, and a picture only where `web.picture` is on.
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -66,8 +67,7 @@ class WebSink:
         self._encode = encode
         self._with_picture = settings.picture
         self._realtime = realtime
-        host = f"[{settings.address}]" if ":" in settings.address else settings.address
-        self.url = f"http://{host}:{self._process.port}/"
+        self.url = make_url(settings.address, self._process.port)
         self.failure: Exception | None = None
         """The programming error that ended the thread."""
         self._newest: Estimate | None = None
@@ -110,7 +110,7 @@ class WebSink:
         self._newest_frame = newest
 
     def close(self) -> None:
-        """Send the last estimate and end the process."""
+        """End the page's process."""
         self._stop.set()
         self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
@@ -141,7 +141,6 @@ class WebSink:
             self._turn(self._clock.now_ns())
             due_ns = find_next_tick_ns(due_ns, TICK_NS, self._clock.now_ns())
             stopped = self._clock.sleep_until_ns(due_ns, self._stop)
-        self._send_estimate()
 
     def _turn(self, now_ns: int) -> None:
         """Send what is new."""
@@ -224,6 +223,12 @@ def check_aiohttp(use: str) -> None:
         raise config.ConfigError(
             f"{use}: aiohttp is not installed: pip install 'emotion-edge[web]'"
         ) from error
+
+
+def make_url(address: str, port: int) -> str:
+    """Return the page's URL, by the machine's name if `address` stands for all of its addresses."""
+    host = socket.gethostname() if address in {"0.0.0.0", "::"} else address
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def print_url(url: str) -> None:

@@ -23,7 +23,9 @@ from emotion_edge.runtime.web.hosts import HostCheck, is_foreign
         ("attacker.example", "127.0.0.1", False),
         ("attacker.example:8080", "192.168.1.5", False),
         ("kiosk.attacker.example", "192.168.1.5", False),
-        ("kiosk", "127.0.0.1", False),
+        ("kiosk", "127.0.1.1", True),  # where Debian's /etc/hosts has the name
+        ("kiosk.lan", "192.168.1.5", True),
+        ("lan", "192.168.1.5", False),
         ("localhost.attacker.example", "127.0.0.1", False),
         ("localhost", "192.168.1.5", False),
         ("127.0.0.1.attacker.example", "127.0.0.1", False),
@@ -36,8 +38,8 @@ from emotion_edge.runtime.web.hosts import HostCheck, is_foreign
     ],
 )
 def test_names_of_this_machine(host: str, local: str, own: bool) -> None:
-    """Of the loopback interface its own names, of another one the machine's."""
-    assert HostCheck("page.example", ["kiosk"]).is_own(host, local) is own
+    """Those of the loopback interface only where the request has come through it."""
+    assert HostCheck("page.example", ["kiosk.lan"]).is_own(host, local) is own
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -176,6 +177,19 @@ def test_no_picture_unless_configured(web: Web, clock: FakeClock) -> None:
     sink.show_frames(lambda: FRAME)
     sink._turn(clock.now_ns())
     assert process.take(PICTURE) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80/"),
+        ("::1", "http://[::1]:80/"),
+        ("0.0.0.0", f"http://{socket.gethostname()}:80/"),
+    ],
+)
+def test_url(address: str, url: str) -> None:
+    """One that a browser can open."""
+    assert module.make_url(address, 80) == url
 
 
 def test_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
