@@ -38,6 +38,7 @@ PACKAGES = (
     "runtime.sinks",
     "runtime.sinks.screen",
     "runtime.telemetry",
+    "runtime.web",
 )
 
 setup(
@@ -54,5 +55,6 @@ setup(
         "emotion_edge.training.evaluation": ["report.html"],
         "emotion_edge.training.steps": ["report.html", "default_recipe.yaml"],
         "emotion_edge.runtime.bench": ["report.html"],
+        "emotion_edge.runtime.web": ["page.html", "page.css", "page.js"],
     },
 )

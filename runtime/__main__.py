@@ -27,10 +27,11 @@ examples:
   emotion-edge run --source rtsp://camera/live  a network stream
   ffmpeg ... | emotion-edge run --source -      a pipe
   emotion-edge run --source none                a microphone alone
+  emotion-edge run --output web                 a page at http://127.0.0.1:8080/
   emotion-edge run --set source.microphone=none --set output.smoothing_s=1
 
 An estimate describes the apparent expression, never what a person feels. No image and no audio is
-stored or sent."""
+stored or sent, except that web.picture sends the camera's image to the page."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,7 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SINK",
         nargs="+",
         action="extend",
-        help="any of: console, jsonl:FILE, jsonl:- (standard output), screen, serial:DEVICE, null",
+        help="any of: console, jsonl:FILE, jsonl:- (standard output), screen, serial:DEVICE,"
+        " web (a page, on port 8080 of this machine) or web:PORT, null",
     )
     add_build_arguments(
         commands.add_parser("build", help="prepare the networks for this machine's NVIDIA GPU")
@@ -100,7 +102,13 @@ def run(args: argparse.Namespace) -> int:
                 log.info("the reader of the output has closed it")
                 return 0
         else:
-            live = LiveRun(config, sinks.publishers, workers=sinks.workers, screens=sinks.screens)
+            live = LiveRun(
+                config,
+                sinks.publishers,
+                workers=sinks.workers,
+                screens=sinks.screens,
+                displays=sinks.displays,
+            )
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: live.stop())
             signal.signal(signal.SIGUSR1, lambda *_: live.request_trace())

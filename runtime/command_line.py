@@ -19,15 +19,22 @@ from ..engines.config_file import quote
 from ..engines.plain_text import log_to_stderr, make_plain
 from ..kernels import PreprocessorError
 from .config import Config, ConfigError, load_config
-from .messages import SourceError
+from .messages import ListenError, SourceError
 from .service import IndicatorError, add_set_argument
 
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 4
 EXIT_INTERRUPTED = 130
 """As a shell reports SIGINT."""
-ENVIRONMENT_ERRORS = (BundleError, SourceError, EngineError, PreprocessorError, IndicatorError)
-"""Faults of a file or a device that was given. They may be gone at the next start."""
+ENVIRONMENT_ERRORS = (
+    BundleError,
+    SourceError,
+    EngineError,
+    PreprocessorError,
+    IndicatorError,
+    ListenError,
+)
+"""Faults of a file, a device or a port that was given. They may be gone at the next start."""
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

@@ -98,7 +98,7 @@ class Output(Section, frozen=True):
     """Time constant of the smoothing of probabilities; 0: no smoothing."""
     sinks: tuple[str, ...] = ("console",)
     """Outputs, any of "console", "jsonl:FILE", "jsonl:-", "screen" (or "screen:/dev/dri/cardN"),
-    "serial:DEVICE", "null"."""
+    "serial:DEVICE", "web" (or "web:PORT"), "null"."""
 
 
 class Screen(Section, frozen=True):
@@ -117,6 +117,18 @@ class Serial(Section, frozen=True):
     """"json": a line of JSON; "binary": a frame of bytes, see `runtime/sinks/serial_format.py`."""
     max_hz: Annotated[float, Meta(gt=0, le=240)] = 10.0
     """Most estimates per second; the newest is sent."""
+
+
+class Web(Section, frozen=True):
+    address: str = "127.0.0.1"
+    """Address that the page of the output "web" is served on. The default admits this machine only;
+    there is no password."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    """TCP port of the page; 0: any free one."""
+    picture: bool = False
+    """Send the camera's image to the page too."""
+    max_clients: Annotated[int, Meta(ge=1, le=100)] = 20
+    """Most pages that are open at the same time."""
 
 
 class Indicator(Section, frozen=True):
@@ -164,6 +176,7 @@ class Config(Section, frozen=True):
     trace: Trace = Trace()
     screen: Screen = Screen()
     serial: Serial = Serial()
+    web: Web = Web()
     indicator: Indicator = Indicator()
     profile: Literal["general", "workplace", "school"] = "general"
     """Purpose of the use; "workplace" and "school" are refused."""

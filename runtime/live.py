@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from .capture import Sources, WaitPolicy, open_sources
+from .capture import Sources, WaitPolicy, open_sources, show_source
 from .clock import MonotonicClock
 from .config import Config, ConfigError
 from .health import Components, Monitor, open_monitor
@@ -20,6 +20,7 @@ from .messages import (
     AudioSource,
     BackgroundWorker,
     Health,
+    RunDisplay,
     Screen,
     Sink,
     SinkClosed,
@@ -72,17 +73,19 @@ class LiveRun:
         *,
         workers: Sequence[BackgroundWorker] = (),
         screens: Sequence[Screen] = (),
+        displays: Sequence[RunDisplay] = (),
         given_sources: Sources | None = None,
         on_health: Callable[[Health], None] | None = None,
         on_open: Callable[[Runtime], None] | None = None,
     ) -> None:
-        """`workers` and `screens` are the sinks with these capabilities. `given_sources` replaces
-        the configured sources; the run closes it. `on_open` is called when everything is open,
-        before the first frame is read."""
+        """`workers`, `screens` and `displays` are the sinks with these capabilities.
+        `given_sources` replaces the configured sources; the run closes it. `on_open` is called when
+        everything is open, before the first frame is read."""
         self._config = config
         self._sinks = sinks
         self._workers = workers
         self._screens = screens
+        self._displays = displays
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
@@ -133,6 +136,9 @@ class LiveRun:
             if self._config.screen.picture:
                 for screen in self._screens:
                     screen.show_preview(self._frames.newest)
+            for display in self._displays:
+                display.show_source(show_source(sources.name))
+                display.show_frames(self._frames.newest)
             stack.enter_context(gc_frozen(self._config.realtime.freeze))
             search = FaceSearch(runtime.face_tracker, self._clock)
             threads: list[threading.Thread] = []
@@ -334,6 +340,7 @@ class LiveRun:
             devices=(*sources.devices, runtime.pipeline),
             workers=self._workers,
             displays=self._screens,
+            health_displays=self._displays,
         )
         return open_monitor(
             self._config, runtime, watchdog, self._trace_writer, self._on_health, components

@@ -246,6 +246,20 @@ class FaultDisplay(Protocol):
     def show_faults(self, faults: tuple[str, ...]) -> None: ...
 
 
+class HealthDisplay(Protocol):
+    """A display of the run's health."""
+
+    def show_health(self, health: Health) -> None: ...
+
+
+class RunDisplay(HealthDisplay, Protocol):
+    """A display that also shows where frames come from, and may show the frames."""
+
+    def show_source(self, name: str) -> None: ...
+
+    def show_frames(self, newest: Callable[[], VideoFrame | None]) -> None: ...
+
+
 class Screen(CameraIndicator, FaultDisplay, Protocol):
     """A display that can also show the bundle's labels before the first estimate, and a preview of
     the camera."""
@@ -257,6 +271,10 @@ class Screen(CameraIndicator, FaultDisplay, Protocol):
 
 class SinkClosed(Exception):
     """The reader of a sink closed it (a closed pipe). It ends the run without an error."""
+
+
+class ListenError(OSError):
+    """A port cannot be listened on. The message names the setting and the reason in one line."""
 
 
 class SourceError(OSError):

@@ -1,7 +1,7 @@
-"""Where estimates go: the console, a JSON file, a screen, a serial port.
+"""Where estimates go: the console, a JSON file, a screen, a serial port, a page.
 
 In: the names given to --output, and the configuration. Out: open sinks, which take estimates.
-No sink uses the network.
+No sink uses the network, except that the page's listens on the address it is given.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from ..config import Config, ConfigError
-from ..messages import BackgroundWorker, Estimate, Screen, Sink, SinkClosed
+from msgspec.structs import replace
+
+from ..config import Config, ConfigError, Web
+from ..messages import BackgroundWorker, Estimate, RunDisplay, Screen, Sink, SinkClosed
 
 __all__ = ["NullSink", "SinkClosed", "Sinks", "open_sinks"]
 
-ALLOWED = "console, jsonl:FILE, jsonl:-, screen, screen:/dev/dri/cardN, serial:DEVICE, null"
+ALLOWED = (
+    "console, jsonl:FILE, jsonl:-, screen, screen:/dev/dri/cardN, serial:DEVICE, web, web:PORT,"
+    " null"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +31,14 @@ class Sinks:
     """All of them."""
     workers: tuple[BackgroundWorker, ...] = ()
     screens: tuple[Screen, ...] = ()
+    displays: tuple[RunDisplay, ...] = ()
 
     def __add__(self, other: Sinks) -> Sinks:
         return Sinks(
             self.publishers + other.publishers,
             self.workers + other.workers,
             self.screens + other.screens,
+            self.displays + other.displays,
         )
 
 
@@ -52,7 +59,8 @@ def open_sinks(
 ) -> Iterator[Sinks]:
     """Open the sinks named by `specs`, each one of `ALLOWED`; "jsonl:-" is standard output.
 
-    Raises ConfigError for an unknown name, a file that cannot be written or a missing library.
+    Raises ConfigError for an unknown name, a file that cannot be written or a missing library, and
+    ListenError for a port that is taken.
     """
     with ExitStack() as stack:
         sinks = Sinks()
@@ -86,6 +94,14 @@ def _open(spec: str, config: Config) -> Sinks:
 
         serial = SerialSink(target, config.serial)
         return Sinks((serial,), workers=(serial,))
+    if spec == "web" or (kind == "web" and target):
+        from ..web.sink import WebSink, print_url
+        from .jsonl import encode_estimate
+
+        web = read_port(target, config.web) if target else config.web
+        page = WebSink(web, config.budget_ms, encode_estimate, realtime=config.realtime.priority)
+        print_url(page.url)
+        return Sinks((page,), workers=(page,), displays=(page,))
     if kind == "jsonl" and target:
         from .jsonl import JsonlSink
 
@@ -94,3 +110,10 @@ def _open(spec: str, config: Config) -> Sinks:
         except OSError as error:
             raise ValueError(f"cannot write {target!r}: {error.strerror}") from error
     raise ValueError(f"output {spec!r} is not one of: {ALLOWED}")
+
+
+def read_port(text: str, settings: Web) -> Web:
+    """Return `settings` with the port of "web:PORT". Raises ValueError."""
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise ValueError(f"output 'web:{text}': the port must be a number from 0 to 65535")
+    return replace(settings, port=int(text))

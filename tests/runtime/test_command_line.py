@@ -6,8 +6,10 @@ import argparse
 import json
 import os
 import pty
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import wave
@@ -26,7 +28,7 @@ from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.capture.demo import draw_face
 from emotion_edge.runtime.command_line import run_guarded
 from emotion_edge.runtime.config import ConfigError
-from emotion_edge.runtime.messages import SourceError
+from emotion_edge.runtime.messages import ListenError, SourceError
 from emotion_edge.runtime.service.indicator import IndicatorError
 
 from .. import processes
@@ -192,6 +194,10 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2
         (["--set", "profile=workplace"], "Article 5(1)(f)"),
         (["--output", "jsonl:/none/out"], "/none/out"),
         (["--output", "null", "console", "x"], "'x'"),
+        (["--output", "web:70000"], "65535"),
+        (["--output", "web:0", "--set", "web.address=''"], "web.address is ''"),
+        (["--output", "web", "--set", "web.port=-1"], "web.port is '-1'"),
+        (["--output", "web", "--set", "web.max_clients=0"], "web.max_clients is '0'"),
         (["--source", "none", "--set", "source.microphone=none"], "source.microphone"),
     ],
 )
@@ -223,6 +229,33 @@ def test_environment_errors(
 
 
 @pytest.mark.parametrize("pace", ["max", "real"])
+def test_address_of_the_page_is_printed(
+    capsys: pytest.CaptureFixture[str], null_engine: list[str], pace: str
+) -> None:
+    """Once, and nothing else."""
+    options = ["--source", "demo", "--seconds", "0.2", "--pace", pace, "--output", "web:0"]
+    assert main(["run", *options, *null_engine]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(r"the page: http://127\.0\.0\.1:\d+/\n", printed.err)
+
+
+@pytest.mark.parametrize("setting", ["web.port", "metrics.port"])
+def test_port_that_is_taken(
+    capsys: pytest.CaptureFixture[str], null_engine: list[str], setting: str
+) -> None:
+    """Code 4, and one line that names the setting: it may be free at the next start."""
+    output = "web" if setting == "web.port" else "null"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"{setting}={other.getsockname()[1]}"
+        options = ["--source", "demo", "--output", output, *null_engine, "--set", taken]
+        assert main(["run", "--seconds", "1", *options]) == 4
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"{setting} is ")
+    assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("pace", ["max", "real"])
 def test_file_without_an_estimate_is_an_error(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, null_engine: list[str], pace: str
 ) -> None:
@@ -247,6 +280,7 @@ def test_file_without_an_estimate_is_an_error(
         (EngineError("an error"), 4),
         (PreprocessorError("an error"), 4),
         (IndicatorError("an error"), 4),
+        (ListenError("an error"), 4),
     ],
 )
 def test_exit_code_of_each_error(

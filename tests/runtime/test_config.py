@@ -52,6 +52,7 @@ def test_defaults() -> None:
             "picture": False,
         },
         "serial": {"baud": 115_200, "format": "json", "max_hz": 10.0},
+        "web": {"address": "127.0.0.1", "port": 8080, "picture": False, "max_clients": 20},
         "indicator": {"kind": "none", "file": ""},
         "profile": "general",
         "wait_for_devices": False,
