@@ -11,11 +11,16 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .cli.build import add_build_arguments, run_build
 from .cli.bundle import add_bundle_arguments, run_bundle
 from .command_line import add_common_arguments, add_config_arguments, build_config, run_guarded
-from .config import load_config
+from .config import Config, load_config
+
+if TYPE_CHECKING:
+    from .session import Runtime
+    from .sinks import Sinks
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SINK",
         nargs="+",
         action="extend",
-        help="any of: console, jsonl:FILE, jsonl:- (standard output), screen, serial:DEVICE, null",
+        help="any of: console, jsonl:FILE, csv:FILE, summary:FILE (- as FILE is standard output),"
+        " screen, serial:DEVICE, null, or an installed plug-in",
     )
     add_build_arguments(
         commands.add_parser("build", help="prepare the networks for this machine's NVIDIA GPU")
@@ -84,39 +90,58 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from .capture import show_source
-    from .live import LiveRun, StoppedDuringStart
     from .messages import SourceError
-    from .replay import run_replay
-    from .sinks import SinkClosed, open_sinks
+    from .sinks import open_sinks, raise_losses
 
     config = build_config(args)
     specs = args.output or config.output.sinks
-    with open_sinks(specs, config) as sinks:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it would end a replay
-        if args.pace == "max":
-            try:
-                runtime = run_replay(config, sinks.publishers, args.seconds)
-            except SinkClosed:
-                log.info("the reader of the output has closed it")
-                return 0
-        else:
-            live = LiveRun(config, sinks.publishers, workers=sinks.workers, screens=sinks.screens)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: live.stop())
-            signal.signal(signal.SIGUSR1, lambda *_: live.request_trace())
-            try:
-                runtime = live.run(args.seconds)
-            except StoppedDuringStart as stopped:
-                log.info("%s", stopped)
-                return 0
-            if not live.source_ended:
-                return 0
-    if args.seconds is None and not runtime.latency.count:
+    replay = args.pace == "max"
+    with open_sinks(specs, config, replay=replay) as sinks:
+        runtime = (run_to_end if replay else run_live)(config, sinks, args.seconds)
+    raise_losses(sinks.recorders)
+    if args.seconds is None and runtime is not None and not runtime.latency.count:
         raise SourceError(
             f"source {show_source(config.source.name)} ended before the first estimate, which needs"
             " a frame or a quarter of a second of audio"
         )
     return 0
+
+
+def run_to_end(config: Config, sinks: Sinks, seconds: float | None) -> Runtime | None:
+    """Replay. Return None where a reader ended it."""
+    from .messages import SinkClosed
+    from .replay import run_replay
+
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it would end a replay
+    try:
+        return run_replay(config, sinks.publishers, seconds, observers=sinks.observers)
+    except SinkClosed:
+        log.info("the reader of the output has closed it")
+    return None
+
+
+def run_live(config: Config, sinks: Sinks, seconds: float | None) -> Runtime | None:
+    """Run in real time. Return None where something else than the source ended it."""
+    from .live import LiveRun, StoppedDuringStart
+    from .messages import SinkClosed
+
+    live = LiveRun(
+        config,
+        sinks.publishers,
+        workers=sinks.workers,
+        screens=sinks.screens,
+        observers=sinks.observers,
+        recorders=sinks.recorders,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: live.stop())
+    signal.signal(signal.SIGUSR1, lambda *_: live.request_trace())
+    try:
+        runtime = live.run(seconds)
+    except (StoppedDuringStart, SinkClosed) as stopped:
+        log.info("%s", stopped)
+        return None
+    return runtime if live.source_ended else None
 
 
 def profile(args: argparse.Namespace) -> int:

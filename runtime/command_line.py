@@ -19,14 +19,21 @@ from ..engines.bundles import BundleError
 from ..engines.config_file import quote
 from ..kernels import PreprocessorError
 from .config import Config, ConfigError, load_config
-from .messages import SourceError
+from .messages import OutputError, SourceError
 from .service import IndicatorError, add_set_argument
 
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 4
 EXIT_INTERRUPTED = 130
 """As a shell reports SIGINT."""
-ENVIRONMENT_ERRORS = (BundleError, SourceError, EngineError, PreprocessorError, IndicatorError)
+ENVIRONMENT_ERRORS = (
+    BundleError,
+    SourceError,
+    OutputError,
+    EngineError,
+    PreprocessorError,
+    IndicatorError,
+)
 """Faults of a file or a device that was given. They may be gone at the next start."""
 
 

@@ -20,6 +20,9 @@ from .messages import (
     AudioSource,
     BackgroundWorker,
     Health,
+    Recorder,
+    RunInfo,
+    RunObserver,
     Screen,
     Sink,
     SinkClosed,
@@ -72,17 +75,21 @@ class LiveRun:
         *,
         workers: Sequence[BackgroundWorker] = (),
         screens: Sequence[Screen] = (),
+        observers: Sequence[RunObserver] = (),
+        recorders: Sequence[Recorder] = (),
         given_sources: Sources | None = None,
         on_health: Callable[[Health], None] | None = None,
         on_open: Callable[[Runtime], None] | None = None,
     ) -> None:
-        """`workers` and `screens` are the sinks with these capabilities. `given_sources` replaces
+        """`workers` ... `recorders` are the sinks with these capabilities. `given_sources` replaces
         the configured sources; the run closes it. `on_open` is called when everything is open,
         before the first frame is read."""
         self._config = config
         self._sinks = sinks
         self._workers = workers
         self._screens = screens
+        self._observers = observers
+        self._recorders = recorders
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
@@ -112,8 +119,8 @@ class LiveRun:
     def run(self, seconds: float | None = None) -> Runtime:
         """Run until the source ends, `stop`, or `seconds` after the first frame or sample.
 
-        Raises ConfigError, EngineError, SourceError, IndicatorError, StoppedDuringStart, and any
-        error of a thread."""
+        Raises ConfigError, EngineError, SourceError, OutputError, IndicatorError,
+        StoppedDuringStart, and any error of a thread."""
         folder = self._config.trace.folder
         if folder and not Path(folder).is_dir():
             raise ConfigError(f"trace.folder is {folder!r}: no such folder")
@@ -126,6 +133,9 @@ class LiveRun:
             sources = stack.enter_context(self._open_sources(runtime.on_gpu, indicator))
             monitor = stack.enter_context(self._open_monitor(runtime, watchdog, sources, indicator))
             stack.enter_context(switching_every(SWITCH_INTERVAL_S))
+            info = RunInfo(sources.name, tuple(runtime.bundle.manifest.labels))
+            for observer in self._observers:
+                observer.begin(info)
             if self._on_open is not None:
                 self._on_open(runtime)
             if self._config.screen.picture:
@@ -329,7 +339,7 @@ class LiveRun:
         self._trace_writer = TraceWriter(runtime.trace, Path(folder)) if folder else None
         components = Components(
             pollable=(indicator, StateDisk()),
-            devices=(*sources.devices, runtime.pipeline),
+            devices=(*sources.devices, runtime.pipeline, *self._recorders),
             workers=self._workers,
             displays=self._screens,
         )

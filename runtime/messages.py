@@ -227,6 +227,31 @@ class BackgroundWorker(Faultable, Protocol):
         """The error that ended the thread, which ends the run; None while the thread works."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What is known once everything is open."""
+
+    source: str
+    """The source in use, as it may be shown: "demo", a camera's device, a file."""
+    labels: tuple[str, ...]
+    """Of the bundle, in its order."""
+
+
+class RunObserver(Protocol):
+    """A sink that begins when everything else is open."""
+
+    def begin(self, info: RunInfo) -> None:
+        """Called once, before the first frame is read. Raises ConfigError and OutputError."""
+
+
+class Recorder(Faultable, RunObserver, Protocol):
+    """A sink whose estimates are kept, so that a lost one is an error."""
+
+    @property
+    def loss(self) -> str:
+        """After `close`: what was lost and why, in one line; "" for nothing."""
+
+
 class CameraIndicator(Protocol):
     """A display that shows people whether camera and microphone are read."""
 
@@ -255,3 +280,7 @@ class SinkClosed(Exception):
 
 class SourceError(OSError):
     """A device or file failed. The message names it and the reason in one line."""
+
+
+class OutputError(OSError):
+    """An output cannot be written, or has lost estimates. The message names it in one line."""

@@ -1,7 +1,7 @@
-"""Where estimates go: the console, a JSON file, a screen, a serial port.
+"""Where estimates go: the console, files, a screen, a serial port, plug-ins.
 
 In: the names given to --output, and the configuration. Out: open sinks, which take estimates.
-No sink uses the network.
+No sink of the project uses the network.
 """
 
 from __future__ import annotations
@@ -11,11 +11,24 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from ..config import Config, ConfigError
-from ..messages import BackgroundWorker, Estimate, Screen, Sink, SinkClosed
+from ..messages import (
+    BackgroundWorker,
+    Estimate,
+    OutputError,
+    Recorder,
+    RunObserver,
+    Screen,
+    Sink,
+    SinkClosed,
+)
 
-__all__ = ["NullSink", "SinkClosed", "Sinks", "open_sinks"]
+__all__ = ["NullSink", "SinkClosed", "Sinks", "open_sinks", "raise_losses"]
 
-ALLOWED = "console, jsonl:FILE, jsonl:-, screen, screen:/dev/dri/cardN, serial:DEVICE, null"
+ALLOWED = (
+    "console, jsonl:FILE, csv:FILE, summary:FILE (- as FILE is standard output), screen,"
+    " screen:/dev/dri/cardN, serial:DEVICE, null"
+)
+FILE_KINDS = ("jsonl", "csv", "summary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +39,16 @@ class Sinks:
     """All of them."""
     workers: tuple[BackgroundWorker, ...] = ()
     screens: tuple[Screen, ...] = ()
+    observers: tuple[RunObserver, ...] = ()
+    recorders: tuple[Recorder, ...] = ()
 
     def __add__(self, other: Sinks) -> Sinks:
         return Sinks(
             self.publishers + other.publishers,
             self.workers + other.workers,
             self.screens + other.screens,
+            self.observers + other.observers,
+            self.recorders + other.recorders,
         )
 
 
@@ -49,33 +66,53 @@ class NullSink:
 def open_sinks(
     specs: Sequence[str],
     config: Config = Config(),  # noqa: B008  frozen
+    *,
+    replay: bool = False,
+    others: bool = False,
 ) -> Iterator[Sinks]:
-    """Open the sinks named by `specs`, each one of `ALLOWED`; "jsonl:-" is standard output.
+    """Open the sinks named by `specs`, each one of `ALLOWED` or a plug-in. Files are checked, and
+    opened when they begin.
 
-    Raises ConfigError for an unknown name, a file that cannot be written or a missing library.
+    A `replay` waits for slow readers. With `others`, estimates go somewhere else too, so a reader
+    that closes its pipe does not end the run. Raises ConfigError for an unknown name, a target that
+    cannot be written or must not be, and a missing library; OutputError for a plug-in that fails.
     """
+    ends_run = not others and len([spec for spec in specs if spec != "null"]) == 1
     with ExitStack() as stack:
         sinks = Sinks()
         for spec in specs:
             try:
-                opened = _open(spec, config)
+                opened = _open(spec, config, replay, ends_run)
+            except ConfigError:
+                raise
             except ValueError as error:
                 raise ConfigError(str(error)) from error
             for sink in opened.publishers:
                 stack.callback(sink.close)
             sinks += opened
+        _check_targets(specs, sinks, config)
         yield sinks
 
 
-def _open(spec: str, config: Config) -> Sinks:
-    """Raises ValueError. A sink's module is imported only when it is used."""
+def raise_losses(recorders: Sequence[Recorder]) -> None:
+    """Raise OutputError if any of them, which are closed, has lost estimates."""
+    losses = [recorder.loss for recorder in recorders if recorder.loss]
+    if losses:
+        raise OutputError("; ".join(losses))
+
+
+def _open(spec: str, config: Config, replay: bool, ends_run: bool) -> Sinks:
+    """Raises ValueError and OutputError. A sink's module is imported only when it is used."""
     kind, _, target = spec.partition(":")
     if spec == "null":
         return Sinks((NullSink(),))
     if spec == "console":
-        from .console import ConsoleSink
+        from . import console
 
-        return Sinks((ConsoleSink(budget_ms=config.budget_ms),))
+        if console.is_terminal():
+            terminal = console.ConsoleSink(budget_ms=config.budget_ms)
+            return Sinks((terminal,))
+        kind, target = spec, "-"
     if kind == "screen":
         from .screen.sink import ScreenSink
 
@@ -86,11 +123,36 @@ def _open(spec: str, config: Config) -> Sinks:
 
         serial = SerialSink(target, config.serial)
         return Sinks((serial,), workers=(serial,))
-    if kind == "jsonl" and target:
-        from .jsonl import JsonlSink
+    if kind in (*FILE_KINDS, "console") and target:
+        from .file_sink import open_file_sink
 
-        try:
-            return Sinks((JsonlSink(target),))
-        except OSError as error:
-            raise ValueError(f"cannot write {target!r}: {error.strerror}") from error
-    raise ValueError(f"output {spec!r} is not one of: {ALLOWED}")
+        file = open_file_sink(kind, target, config.output, replay=replay, ends_run=ends_run)
+        return Sinks((file,), observers=(file,), recorders=(file,))
+    from .plug_in import find_plug_in, list_plug_ins, open_plug_in
+
+    plug_in = find_plug_in(kind)
+    if plug_in is not None:
+        guarded = open_plug_in(plug_in, target, replay=replay)
+        return Sinks((guarded,), recorders=(guarded,))
+    allowed = ", ".join([ALLOWED, *list_plug_ins()])
+    raise ValueError(f"output {spec!r} is not one of: {allowed}")
+
+
+def _check_targets(specs: Sequence[str], sinks: Sinks, config: Config) -> None:
+    """Refuse the source and a file of two sinks. Raises ConfigError."""
+    from .file_sink import FileSink
+    from .output_file import find_source, identify_stdout
+
+    source = find_source(config.source.name)
+    taken: dict[object, str] = {}
+    for spec, sink in zip(specs, sinks.publishers, strict=True):
+        if isinstance(sink, FileSink):
+            sink.file.check(source)
+            target = sink.file.identify()
+        elif spec == "console":
+            target = identify_stdout()
+        else:
+            continue
+        if target is not None and target in taken:
+            raise ConfigError(f"outputs {taken[target]!r} and {spec!r} are one file")
+        taken[target] = spec

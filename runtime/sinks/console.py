@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ..messages import Estimate, SinkClosed
+from ..messages import Estimate, RunInfo
 
 NOTICE = "apparent emotion - not what a person feels; nothing is recorded or sent"
 NAME_WIDTH = 10
@@ -24,42 +24,34 @@ FPS_WINDOW = 60
 
 
 class ConsoleSink:
-    """Shows the newest estimate.
+    """Shows the newest estimate on a terminal.
 
     `publish` only stores it. rich's own thread draws it, `REFRESH_HZ` times a second.
     """
 
-    def __init__(
-        self, budget_ms: float = 45.0, file: TextIO | None = None, console: Console | None = None
-    ) -> None:
-        """`file` defaults to stdout; `console` replaces the terminal in tests."""
+    def __init__(self, budget_ms: float = 45.0, console: Console | None = None) -> None:
+        """`console` replaces the terminal in tests."""
         self._budget_ms = budget_ms
-        self._file = file or sys.stdout
         self._newest: Estimate | None = None
-        self._times_ns: deque[int] = deque(maxlen=FPS_WINDOW)
-        self._printed_ns: int | None = None
-        self._live: Live | None = None
+        self._rate = FrameRate()
         self._closed = False
-        if console is not None or self._file.isatty():
-            self._live = Live(
-                console=console or Console(file=self._file),
-                get_renderable=self._draw,
-                refresh_per_second=REFRESH_HZ,
-            )
-            self._live.start()
+        self._live = Live(
+            console=console or Console(file=sys.stdout),
+            get_renderable=self._draw,
+            refresh_per_second=REFRESH_HZ,
+        )
+        self._live.start()
 
     def publish(self, estimate: Estimate) -> None:
-        """Store the estimate for the next drawing. Raises SinkClosed after the end of a pipe."""
-        self._times_ns.append(estimate.t_ns)
+        """Store the estimate for the next drawing."""
+        self._rate.add(estimate.t_ns)
         self._newest = estimate
-        if self._live is None:
-            self._print_each_second(estimate)
 
     def close(self) -> None:
         """Release the terminal, and leave the last table on it."""
-        if self._live is not None and not self._closed:
+        if not self._closed:
+            self._closed = True
             self._live.stop()
-        self._closed = True
 
     def __enter__(self) -> ConsoleSink:
         return self
@@ -70,29 +62,58 @@ class ConsoleSink:
     def _draw(self) -> RenderableType:
         if self._newest is None:
             return Group("waiting for the first frame", Text(NOTICE, style="dim"))
-        return draw_estimate(self._newest, self._fps(), self._budget_ms)
+        return draw_estimate(self._newest, self._rate.fps(), self._budget_ms)
 
-    def _fps(self) -> float:
-        """Return the estimates per second of capture time."""
+
+class PlainLines:
+    """The encoder of the console where there is no terminal: one line a second."""
+
+    def __init__(self) -> None:
+        self._rate = FrameRate()
+        self._printed_ns: int | None = None
+
+    def header(self, info: RunInfo) -> bytes:
+        del info
+        return f"{NOTICE}\n".encode()
+
+    def is_own(self, first_line: bytes) -> bool:
+        """Return True: standard output is never checked."""
+        del first_line
+        return True
+
+    def encode(self, estimate: Estimate) -> bytes:
+        """Return a line, once a second."""
+        self._rate.add(estimate.t_ns)
+        if self._printed_ns is not None and estimate.t_ns - self._printed_ns < 1_000_000_000:
+            return b""
+        self._printed_ns = estimate.t_ns
+        speed = describe_speed(estimate, self._rate.fps(), None)
+        return f"{describe_result(estimate)} | {speed}\n".encode()
+
+    def finish(self) -> bytes:
+        return b""
+
+
+class FrameRate:
+    """Estimates per second of capture time, over the last ones."""
+
+    def __init__(self) -> None:
+        self._times_ns: deque[int] = deque(maxlen=FPS_WINDOW)
+
+    def add(self, t_ns: int) -> None:
+        self._times_ns.append(t_ns)
+
+    def fps(self) -> float:
+        """Return the rate; any thread may call it."""
         times_ns = tuple(self._times_ns)
         if len(times_ns) < 2 or times_ns[-1] <= times_ns[0]:
             return 0.0
         return (len(times_ns) - 1) * 1e9 / (times_ns[-1] - times_ns[0])
 
-    def _print_each_second(self, estimate: Estimate) -> None:
-        if self._printed_ns is not None and estimate.t_ns - self._printed_ns < 1_000_000_000:
-            return
-        line = f"{describe_result(estimate)} | {describe_speed(estimate, self._fps(), None)}\n"
-        try:
-            if self._printed_ns is None:
-                self._file.write(f"{NOTICE}\n")
-            self._file.write(line)
-            self._file.flush()
-        except BrokenPipeError as error:
-            self.close()
-            drop_unwritten(self._file)
-            raise SinkClosed("the console's reader has closed it") from error
-        self._printed_ns = estimate.t_ns
+
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal."""
+    return sys.__stdout__ is not None and sys.stdout.isatty()
 
 
 def drop_unwritten(file: TextIO) -> None:

@@ -34,6 +34,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Config:
         (serial_line, "SerialSink"),
     ):
         monkeypatch.setattr(module, name, RecordingSink)
+    monkeypatch.setattr(console, "is_terminal", lambda: True)
     settings = ["budget_ms=33", "screen.notice=Camera in use", "serial.baud=9600"]
     return load_config(None, [*settings, "serial.format=binary", "serial.max_hz=5"])
 

@@ -1,0 +1,107 @@
+"""A sink that writes what an encoder makes of each estimate: JSON lines, CSV, summaries, text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Protocol
+
+from ..config import Output
+from ..messages import Estimate, RunInfo
+from .output_file import REPLAY_WAIT_MS, OutputFile
+
+TimeFinder = Callable[[int], str | None]
+"""Returns the time of day of a `t_ns`, None if that is unknown."""
+
+
+class Encoder(Protocol):
+    """What the lines of one kind of file are. All return whole lines, or nothing."""
+
+    def header(self, info: RunInfo) -> bytes:
+        """Return the first line of a new file of this run."""
+
+    def is_own(self, first_line: bytes) -> bool:
+        """Return whether a file that begins with this line may be appended to. It is asked before
+        and after `header` is called."""
+
+    def encode(self, estimate: Estimate) -> bytes: ...
+
+    def finish(self) -> bytes:
+        """Return the last line."""
+
+
+class FileSink:
+    """Writes estimates to an `OutputFile`."""
+
+    def __init__(self, file: OutputFile, encoder: Encoder) -> None:
+        self.file = file
+        self._encoder = encoder
+        self._pending = 0
+        """Estimates that no line has reported on yet."""
+        self._begun = False
+
+    @property
+    def fault(self) -> str:
+        return self.file.fault
+
+    @property
+    def loss(self) -> str:
+        return self.file.loss
+
+    def begin(self, info: RunInfo) -> None:
+        """Open the file. Raises ConfigError, OutputError and SinkClosed."""
+        self.file.open(self._encoder.header(info))
+        self._begun = True
+
+    def publish(self, estimate: Estimate) -> None:
+        """Write what there is to write. Raises SinkClosed when the reader has closed the pipe."""
+        line = self._encoder.encode(estimate)
+        self._pending += 1
+        if line:
+            pending, self._pending = self._pending, 0
+            self.file.write(line, pending)
+
+    def close(self) -> None:
+        """Write the last line, where there was a first one, and close. May be called twice."""
+        if not self._begun:
+            return
+        self._begun = False
+        line = self._encoder.finish()
+        if line:
+            self.file.write(line, self._pending)
+        self.file.close()
+
+
+def find_utc(t_ns: int) -> str:
+    """Return the time of day of a moment of CLOCK_MONOTONIC, such as 2026-11-30T18:36:00.123Z."""
+    at_s = (time.time_ns() - time.monotonic_ns() + t_ns) / 1e9
+    text = datetime.fromtimestamp(at_s, timezone.utc).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"
+
+
+def find_no_utc(t_ns: int) -> None:
+    """Return None: the times of a replay are those of the file."""
+
+
+def open_file_sink(
+    kind: str, target: str, settings: Output, *, replay: bool, ends_run: bool
+) -> FileSink:
+    """Return the sink of `kind`, which opens nothing yet."""
+    find_time = None
+    if settings.clock == "utc":
+        find_time = find_no_utc if replay else find_utc
+    encoder = _make_encoder(kind, find_time, settings)
+    wait_ms = REPLAY_WAIT_MS if replay else 0
+    file = OutputFile(target, encoder.is_own, wait_ms=wait_ms, ends_run=ends_run)
+    return FileSink(file, encoder)
+
+
+def _make_encoder(kind: str, find_time: TimeFinder | None, settings: Output) -> Encoder:
+    if kind == "console":
+        from .console import PlainLines
+
+        return PlainLines()
+    from .jsonl import JsonLines
+
+    return JsonLines(find_time)
