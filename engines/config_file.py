@@ -13,12 +13,14 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import yaml
 
+from .. import Error
+
 MAX_CONFIG_BYTES = 1 << 20
 
 Tree = dict[str, Any]
 
 
-class ConfigError(ValueError):
+class ConfigError(Error, ValueError):
     """An invalid setting or input of the user, in one line."""
 
 

@@ -90,7 +90,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     from .capture import show_source
-    from .messages import SourceError
     from .sinks import open_sinks, raise_losses
 
     config = build_config(args)
@@ -99,11 +98,8 @@ def run(args: argparse.Namespace) -> int:
     with open_sinks(specs, config, replay=replay) as sinks:
         runtime = (run_to_end if replay else run_live)(config, sinks, args.seconds)
     raise_losses(sinks.recorders)
-    if args.seconds is None and runtime is not None and not runtime.latency.count:
-        raise SourceError(
-            f"source {show_source(config.source.name)} ended before the first estimate, which needs"
-            " a frame or a quarter of a second of audio"
-        )
+    if args.seconds is None and runtime is not None:
+        runtime.require_estimates(show_source(config.source.name))
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import Error
 from ..engines.face_tracker import FaceBox
 from .board import BoardStatus
 
@@ -278,9 +279,9 @@ class SinkClosed(Exception):
     """The reader of a sink closed it (a closed pipe). It ends the run without an error."""
 
 
-class SourceError(OSError):
+class SourceError(Error, OSError):
     """A device or file failed. The message names it and the reason in one line."""
 
 
-class OutputError(OSError):
+class OutputError(Error, OSError):
     """An output cannot be written, or has lost estimates. The message names it in one line."""

@@ -24,7 +24,7 @@ from ..engines.speech_tracker import open_speech_tracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
-from .messages import CapturePath, Sink, Window
+from .messages import CapturePath, Sink, SourceError, Window
 from .perception import (
     FrameRateLimiter,
     Pipeline,
@@ -152,6 +152,14 @@ class Runtime:
             )
             if switch is not None:
                 self._switch_level(switch, now_ns)
+
+    def require_estimates(self, source: str) -> None:
+        """Raise SourceError where the source of this name, which has ended, had no estimate."""
+        if not self.latency.count:
+            raise SourceError(
+                f"source {source} ended before the first estimate, which needs a frame or a quarter"
+                " of a second of audio"
+            )
 
     def _switch_level(self, switch: LevelSwitch, now_ns: int) -> None:
         before = self.level.name

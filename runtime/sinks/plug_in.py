@@ -49,7 +49,7 @@ class PlugInSink:
         self._busy = True
         """An estimate is being taken, or the sink is being opened."""
         self._cause = ""
-        self._refusal: BaseException | None = None
+        self._refusals: list[BaseException] = []
         self._faults = FaultLog(log, f"output {name} works again")
         self._thread = threading.Thread(
             target=self._run, args=(open_sink,), name=f"sink-{name}"[:15], daemon=True
@@ -59,10 +59,10 @@ class PlugInSink:
             opened = self._changed.wait_for(lambda: not self._busy, OPEN_TIMEOUT_S)
         if not opened:
             self._report("does not open")
-        if self._refusal is not None:
+        for refusal in self._refusals:
             self._thread.join(CLOSE_TIMEOUT_S)
-            kind = ConfigError if isinstance(self._refusal, ValueError) else OutputError
-            raise kind(f"output {name}: {_explain(self._refusal)}") from self._refusal
+            kind = ConfigError if isinstance(refusal, ValueError) else OutputError
+            raise kind(f"output {name}: {_explain(refusal)}") from refusal
 
     @property
     def fault(self) -> str:
@@ -124,7 +124,7 @@ class PlugInSink:
                 raise TypeError(f"{type(sink).__name__} has no publish and close")
         except _ANY_ERROR as error:
             with self._changed:
-                self._refusal = error
+                self._refusals.append(error)
                 self._busy = False
                 self._changed.notify_all()
                 if self.fault:  # too late for the opener to raise it
