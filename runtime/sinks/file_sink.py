@@ -102,6 +102,14 @@ def _make_encoder(kind: str, find_time: TimeFinder | None, settings: Output) -> 
         from .console import PlainLines
 
         return PlainLines()
+    if kind == "csv":
+        from .csv_rows import CsvRows
+
+        return CsvRows(find_time)
+    if kind == "summary":
+        from .summary import SummaryLines
+
+        return SummaryLines(settings.summary_s, find_time)
     from .jsonl import JsonLines
 
     return JsonLines(find_time)

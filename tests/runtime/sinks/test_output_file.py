@@ -52,7 +52,7 @@ def read_indices(lines: str | bytes) -> list[int]:
 # What is refused
 
 
-SPECS = ("jsonl",)
+SPECS = ("jsonl", "csv", "summary")
 
 
 @pytest.fixture
