@@ -51,6 +51,8 @@ setup(
         "emotion_edge.calibration": ["py.typed", "lists/*"],
         "emotion_edge.training": ["py.typed", "presets/*"],
         "emotion_edge.training.evaluation": ["report.html"],
+        "emotion_edge.runtime": ["py.typed", "report.css"],
         "emotion_edge.runtime.bench": ["report.html"],
+        "emotion_edge.runtime.cli": ["clips.html"],
     },
 )

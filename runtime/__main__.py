@@ -37,6 +37,15 @@ examples:
 An estimate describes the apparent expression, never what a person feels. No image and no audio is
 stored or sent."""
 
+ANALYZE_EPILOG = """\
+examples:
+  emotion-edge analyze talk.mp4
+  emotion-edge analyze recordings/ --html report.html
+  emotion-edge analyze one.mp4 two.wav --out results/
+
+Nothing that exists is overwritten but an earlier report. An estimate describes the apparent
+expression, never what a person feels."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -71,6 +80,22 @@ def build_parser() -> argparse.ArgumentParser:
     add_bundle_arguments(
         commands.add_parser("bundle", help="install, list, roll back and sign bundles of models")
     )
+    analyze = commands.add_parser(
+        "analyze",
+        help="read recordings and say what each was like",
+        epilog=ANALYZE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    analyze.add_argument("files", metavar="FILE", nargs="+", type=Path, help="a file or a folder")
+    analyze.add_argument("--html", metavar="OUT", type=Path, help="write a page with plots")
+    analyze.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        help="write NAME.jsonl and NAME.summary.json for each clip",
+    )
+    add_config_arguments(analyze)
+    analyze.set_defaults(source=None)
     profile = commands.add_parser(
         "profile", help="measure and store what each quality level costs on this machine"
     )
@@ -146,6 +171,12 @@ def profile(args: argparse.Namespace) -> int:
     return run_profile(build_config(args, ["level=''"]), args.json)
 
 
+def analyze(args: argparse.Namespace) -> int:
+    from .cli.analyze import run_analyze
+
+    return run_analyze(args)
+
+
 def doctor(args: argparse.Namespace) -> int:
     from .doctor import run_doctor
 
@@ -154,6 +185,7 @@ def doctor(args: argparse.Namespace) -> int:
 
 COMMANDS = {
     "run": run,
+    "analyze": analyze,
     "build": run_build,
     "bundle": run_bundle,
     "profile": profile,

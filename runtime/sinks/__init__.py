@@ -21,8 +21,22 @@ from ..messages import (
     Sink,
     SinkClosed,
 )
+from .jsonl import encode_estimate
+from .summary import describe_summary
+from .tally import Shares, Summary, summarize
 
-__all__ = ["NullSink", "SinkClosed", "Sinks", "open_sinks", "raise_losses"]
+__all__ = [
+    "NullSink",
+    "Shares",
+    "SinkClosed",
+    "Sinks",
+    "Summary",
+    "describe_summary",
+    "encode_estimate",
+    "open_sinks",
+    "raise_losses",
+    "summarize",
+]
 
 ALLOWED = (
     "console, jsonl:FILE, csv:FILE, summary:FILE (- as FILE is standard output), screen,"

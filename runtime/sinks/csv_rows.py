@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from ..messages import Estimate, RunInfo
-from .file_sink import TimeFinder
+from .utc import TimeFinder
 
 FIRST_COLUMN = "t_ns"
 FACTS = ("index", "label", "confidence", "abstained")

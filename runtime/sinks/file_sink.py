@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from datetime import datetime, timezone
 from typing import Protocol
 
 from ..config import Output
 from ..messages import Estimate, RunInfo
 from .output_file import REPLAY_WAIT_MS, OutputFile
-
-TimeFinder = Callable[[int], str | None]
-"""Returns the time of day of a `t_ns`, None if that is unknown."""
+from .utc import TimeFinder, find_no_utc, find_utc
 
 
 class Encoder(Protocol):
@@ -71,17 +66,6 @@ class FileSink:
         if line:
             self.file.write(line, self._pending)
         self.file.close()
-
-
-def find_utc(t_ns: int) -> str:
-    """Return the time of day of a moment of CLOCK_MONOTONIC, such as 2026-11-30T18:36:00.123Z."""
-    at_s = (time.time_ns() - time.monotonic_ns() + t_ns) / 1e9
-    text = datetime.fromtimestamp(at_s, timezone.utc).isoformat(timespec="milliseconds")
-    return text.removesuffix("+00:00") + "Z"
-
-
-def find_no_utc(t_ns: int) -> None:
-    """Return None: the times of a replay are those of the file."""
 
 
 def open_file_sink(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from ..messages import Estimate, FaceEstimate, RunInfo
+from .utc import TimeFinder
 
 OWN_KEYS = {"t_ns", "index", "label", "probabilities"}
 
@@ -15,10 +16,10 @@ OWN_KEYS = {"t_ns", "index", "label", "probabilities"}
 class JsonLines:
     """The encoder of `jsonl:FILE`."""
 
-    def __init__(self, find_utc: Callable[[int], str | None] | None = None) -> None:
-        """`find_utc` returns the time of day of a `t_ns`, None if that is unknown; without it no
+    def __init__(self, find_time: TimeFinder | None = None) -> None:
+        """`find_time` returns the time of day of a `t_ns`, None if that is unknown; without it no
         line has one."""
-        self._find_utc = find_utc
+        self._find_time = find_time
 
     def header(self, info: RunInfo) -> bytes:
         """Return nothing: each line has its own keys."""
@@ -35,9 +36,9 @@ class JsonLines:
 
     def encode(self, estimate: Estimate) -> bytes:
         """Return one line with its line feed."""
-        if self._find_utc is None:
+        if self._find_time is None:
             return encode_estimate(estimate)
-        return encode_estimate(estimate, utc=self._find_utc(estimate.t_ns))
+        return encode_estimate(estimate, utc=self._find_time(estimate.t_ns))
 
     def finish(self) -> bytes:
         """Return nothing: every line is complete."""

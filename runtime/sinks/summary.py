@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from ..messages import Estimate, RunInfo
-from .file_sink import TimeFinder
 from .tally import Shares, Summary, Tally
+from .utc import TimeFinder
 
 OWN_KEYS = {"begin_ns", "end_ns", "labels", "changes", "abstained"}
 

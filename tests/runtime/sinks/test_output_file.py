@@ -19,9 +19,10 @@ import pytest
 from emotion_edge.runtime.config import ConfigError, load_config
 from emotion_edge.runtime.messages import OutputError, RunInfo, SinkClosed
 from emotion_edge.runtime.sinks import open_sinks, raise_losses
-from emotion_edge.runtime.sinks.file_sink import FileSink, find_utc
+from emotion_edge.runtime.sinks.file_sink import FileSink
 from emotion_edge.runtime.sinks.jsonl import JsonLines, encode_estimate
 from emotion_edge.runtime.sinks.output_file import OutputFile
+from emotion_edge.runtime.sinks.utc import find_utc
 
 from ... import processes
 from .estimates import ESTIMATE
