@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 
 from .cli.build import add_build_arguments, run_build
 from .cli.bundle import add_bundle_arguments, run_bundle
-from .command_line import add_common_arguments, add_config_arguments, build_config, run_guarded
+from .command_line import (
+    ShowVersion,
+    add_common_arguments,
+    add_config_arguments,
+    add_verbose_argument,
+    build_config,
+    parse_guarded,
+    run_guarded,
+)
 from .config import Config, load_config
 
 if TYPE_CHECKING:
@@ -27,8 +35,8 @@ log = logging.getLogger(__name__)
 RUN_EPILOG = """\
 examples:
   emotion-edge run                              camera and microphone, else the demo
-  emotion-edge run --source talk.mp4            play a file
-  emotion-edge run --source talk.mp4 --pace max --output jsonl:talk.jsonl
+  emotion-edge run talk.mp4                     play a file
+  emotion-edge run talk.mp4 --pace max --output jsonl:talk.jsonl
   emotion-edge run --source rtsp://camera/live  a network stream
   ffmpeg ... | emotion-edge run --source -      a pipe
   emotion-edge run --source none                a microphone alone
@@ -52,12 +60,19 @@ def build_parser() -> argparse.ArgumentParser:
         prog="emotion-edge",
         description="Reads the apparent emotion of a face and a voice, together, in real time.",
     )
+    parser.add_argument("--version", action=ShowVersion, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser(
         "run",
         help="read a camera and a microphone, or a file, and show estimates",
         epilog=RUN_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument(
+        "clip",
+        metavar="CLIP",
+        nargs="?",
+        help="a file to play, or another source; before --output",
     )
     add_common_arguments(run)
     run.add_argument(
@@ -102,6 +117,20 @@ def build_parser() -> argparse.ArgumentParser:
     add_config_arguments(profile)
     profile.add_argument("--json", metavar="FILE", type=Path, help="write all figures to FILE")
     profile.set_defaults(source=None)
+    settings = commands.add_parser(
+        "config", help="print every setting with its meaning and its value"
+    )
+    add_config_arguments(settings)
+    settings.add_argument(
+        "--init",
+        metavar="FILE",
+        nargs="?",
+        type=Path,
+        const=Path("emotion-edge.yaml"),
+        help="write them to a file instead (default: emotion-edge.yaml)",
+    )
+    settings.set_defaults(source=None)
+    commands.add_parser("devices", help="list cameras and microphones, and how loud it is")
     doctor = commands.add_parser("doctor", help="check what a run needs and name what to do")
     doctor.add_argument("--bundle", metavar="DIR", type=Path, help="check this bundle")
     doctor.add_argument(
@@ -110,6 +139,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         help="check what this configuration asks for (default: the service's, where there is one)",
     )
+    for command in commands.choices.values():
+        add_verbose_argument(command)
     return parser
 
 
@@ -177,6 +208,19 @@ def analyze(args: argparse.Namespace) -> int:
     return run_analyze(args)
 
 
+def config(args: argparse.Namespace) -> int:
+    from .cli.configuration import run_config
+
+    return run_config(build_config(args), args.init)
+
+
+def devices(args: argparse.Namespace) -> int:
+    del args
+    from .cli.devices import run_devices
+
+    return run_devices()
+
+
 def doctor(args: argparse.Namespace) -> int:
     from .doctor import run_doctor
 
@@ -189,12 +233,14 @@ COMMANDS = {
     "build": run_build,
     "bundle": run_bundle,
     "profile": profile,
+    "config": config,
+    "devices": devices,
     "doctor": doctor,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
+    args = parse_guarded(build_parser(), argv)
     return run_guarded(COMMANDS[args.command], args)
 
 

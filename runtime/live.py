@@ -21,7 +21,6 @@ from .messages import (
     BackgroundWorker,
     Health,
     Recorder,
-    RunInfo,
     RunObserver,
     Screen,
     Sink,
@@ -133,7 +132,7 @@ class LiveRun:
             sources = stack.enter_context(self._open_sources(runtime.on_gpu, indicator))
             monitor = stack.enter_context(self._open_monitor(runtime, watchdog, sources, indicator))
             stack.enter_context(switching_every(SWITCH_INTERVAL_S))
-            info = RunInfo(sources.name, tuple(runtime.bundle.manifest.labels))
+            info = runtime.describe(sources.name, has_audio=sources.audio is not None)
             for observer in self._observers:
                 observer.begin(info)
             if self._on_open is not None:

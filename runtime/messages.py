@@ -236,6 +236,14 @@ class RunInfo:
     """The source in use, as it may be shown: "demo", a camera's device, a file."""
     labels: tuple[str, ...]
     """Of the bundle, in its order."""
+    has_audio: bool = True
+    """There is a microphone or an audio track."""
+    levels_without_voice: tuple[str, ...] = ()
+    """Names of the quality levels at which the voice is not read."""
+
+    @property
+    def is_demo(self) -> bool:
+        return self.source == "demo"
 
 
 class RunObserver(Protocol):

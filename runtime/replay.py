@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from .capture import Media, merge_events, open_media, show_source
 from .clock import MonotonicClock
 from .config import Config
-from .messages import AudioChunk, RunInfo, RunObserver, Sink, VideoFrame
+from .messages import AudioChunk, RunObserver, Sink, VideoFrame
 from .perception import EstimateTimer, find_shown
 from .session import Runtime, open_runtime, report_build_progress
 
@@ -29,7 +29,7 @@ def run_replay(
     clock = MonotonicClock()
     media = open_media(config.source)
     with open_runtime(config, clock, report_build_progress) as runtime:
-        info = RunInfo(show_source(config.source.name), tuple(runtime.bundle.manifest.labels))
+        info = runtime.describe(show_source(config.source.name), has_audio=media.has_audio)
         for observer in observers:
             observer.begin(info)
         end_ns = None if seconds is None else round(seconds * 1e9)

@@ -24,7 +24,7 @@ from ..engines.speech_tracker import open_speech_tracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
-from .messages import CapturePath, Sink, SourceError, Window
+from .messages import CapturePath, RunInfo, Sink, SourceError, Window
 from .perception import (
     FrameRateLimiter,
     Pipeline,
@@ -152,6 +152,15 @@ class Runtime:
             )
             if switch is not None:
                 self._switch_level(switch, now_ns)
+
+    def describe(self, source: str, *, has_audio: bool) -> RunInfo:
+        """Return what sinks are told when everything is open."""
+        return RunInfo(
+            source,
+            tuple(self.bundle.manifest.labels),
+            has_audio,
+            tuple(level.level.name for level in self.levels if not level.level.voice),
+        )
 
     def require_estimates(self, source: str) -> None:
         """Raise SourceError where the source of this name, which has ended, had no estimate."""

@@ -42,6 +42,7 @@ ALLOWED = (
     "console, jsonl:FILE, csv:FILE, summary:FILE (- as FILE is standard output), screen,"
     " screen:/dev/dri/cardN, serial:DEVICE, null"
 )
+NOWHERE = "nothing is recorded or sent"
 FILE_KINDS = ("jsonl", "csv", "summary")
 
 
@@ -94,9 +95,10 @@ def open_sinks(
     ends_run = not others and len([spec for spec in specs if spec != "null"]) == 1
     with ExitStack() as stack:
         sinks = Sinks()
-        for spec in specs:
+        for number, spec in enumerate(specs):
             try:
-                opened = _open(spec, config, replay, ends_run)
+                notice = describe_destinations([*specs[:number], *specs[number + 1 :]], config)
+                opened = _open(spec, config, notice, replay=replay, ends_run=ends_run)
             except ConfigError:
                 raise
             except ValueError as error:
@@ -115,8 +117,23 @@ def raise_losses(recorders: Sequence[Recorder]) -> None:
         raise OutputError("; ".join(losses))
 
 
-def _open(spec: str, config: Config, replay: bool, ends_run: bool) -> Sinks:
-    """Raises ValueError and OutputError. A sink's module is imported only when it is used."""
+def describe_destinations(specs: Sequence[str], config: Config) -> str:
+    """Return in a few words what goes where, for the sinks that show it."""
+    shown_only = {"console", "screen", "null"}
+    places = [spec for spec in specs if spec.partition(":")[0] not in shown_only]
+    parts = [f"estimates go to {', '.join(places)}"] if places else []
+    if config.metrics.port:
+        parts.append(f"metrics are served at {config.metrics.address}:{config.metrics.port}")
+    if config.trace.folder:
+        parts.append(f"traces go to {config.trace.folder}")
+    if not parts:
+        return NOWHERE
+    return f"{', '.join(parts)}; no image or audio is recorded or sent"
+
+
+def _open(spec: str, config: Config, notice: str, *, replay: bool, ends_run: bool) -> Sinks:
+    """`notice` says where estimates go besides. A sink's module is imported only when it is used.
+    Raises ValueError and OutputError."""
     kind, _, target = spec.partition(":")
     if spec == "null":
         return Sinks((NullSink(),))
@@ -124,13 +141,16 @@ def _open(spec: str, config: Config, replay: bool, ends_run: bool) -> Sinks:
         from . import console
 
         if console.is_terminal():
-            terminal = console.ConsoleSink(budget_ms=config.budget_ms)
-            return Sinks((terminal,))
+            terminal = console.ConsoleSink(config.budget_ms, notice)
+            return Sinks((terminal,), observers=(terminal,))
         kind, target = spec, "-"
     if kind == "screen":
         from .screen.sink import ScreenSink
 
-        screen = ScreenSink(target, config.screen.notice, config.budget_ms)
+        text = config.screen.notice
+        if notice != NOWHERE:
+            text = f"{text} {notice[0].upper()}{notice[1:]}."
+        screen = ScreenSink(target, text, config.budget_ms)
         return Sinks((screen,), workers=(screen,), screens=(screen,))
     if kind == "serial" and target:
         from .serial_line import SerialSink
@@ -140,7 +160,7 @@ def _open(spec: str, config: Config, replay: bool, ends_run: bool) -> Sinks:
     if kind in (*FILE_KINDS, "console") and target:
         from .file_sink import open_file_sink
 
-        file = open_file_sink(kind, target, config.output, replay=replay, ends_run=ends_run)
+        file = open_file_sink(kind, target, config.output, notice, replay=replay, ends_run=ends_run)
         return Sinks((file,), observers=(file,), recorders=(file,))
     from .plug_in import find_plug_in, list_plug_ins, open_plug_in
 

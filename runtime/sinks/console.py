@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -14,13 +15,22 @@ from rich.text import Text
 
 from ..messages import Estimate, RunInfo
 
-NOTICE = "apparent emotion - not what a person feels; nothing is recorded or sent"
+PURPOSE = "apparent emotion - not what a person feels"
 NAME_WIDTH = 10
 BAR_WIDTH = 16
-COLUMN_WIDTH = BAR_WIDTH + 7
+NUMBER_WIDTH = 7
+MIN_BAR_WIDTH = 4
+"""Of the three columns. A narrower terminal shows the first alone."""
 REFRESH_HZ = 8
 FPS_WINDOW = 60
 """Number of estimates over which the rate is measured."""
+DEMO = (
+    "█▀▄ █▀▀ █▀▄▀█ █▀█",
+    "█ █ █▀▀ █ ▀ █ █ █",
+    "▀▀  ▀▀▀ ▀   ▀ ▀▀▀",
+)
+DEMO_TEXT = "a drawn face and a synthetic voice, not a camera"
+UNKNOWN = RunInfo("", ())
 
 
 class ConsoleSink:
@@ -29,18 +39,34 @@ class ConsoleSink:
     `publish` only stores it. rich's own thread draws it, `REFRESH_HZ` times a second.
     """
 
-    def __init__(self, budget_ms: float = 45.0, console: Console | None = None) -> None:
-        """`console` replaces the terminal in tests."""
+    def __init__(
+        self,
+        budget_ms: float = 45.0,
+        destinations: str = "nothing is recorded or sent",
+        console: Console | None = None,
+    ) -> None:
+        """`destinations` says where estimates go besides. `console` replaces the terminal in
+        tests."""
         self._budget_ms = budget_ms
+        self._notice = f"{PURPOSE}; {destinations}"
+        self._info = UNKNOWN
         self._newest: Estimate | None = None
         self._rate = FrameRate()
         self._closed = False
+        self._console = console or Console(file=sys.stdout)
         self._live = Live(
-            console=console or Console(file=sys.stdout),
+            console=self._console,
             get_renderable=self._draw,
             refresh_per_second=REFRESH_HZ,
+            # Into a file they go as they are.
+            redirect_stderr=sys.stderr is not None and sys.stderr.isatty(),
         )
         self._live.start()
+        self._handlers = _redirect_logging()
+
+    def begin(self, info: RunInfo) -> None:
+        """Show the source."""
+        self._info = info
 
     def publish(self, estimate: Estimate) -> None:
         """Store the estimate for the next drawing."""
@@ -52,6 +78,8 @@ class ConsoleSink:
         if not self._closed:
             self._closed = True
             self._live.stop()
+            for handler, stream in self._handlers:
+                handler.setStream(stream)
 
     def __enter__(self) -> ConsoleSink:
         return self
@@ -60,21 +88,51 @@ class ConsoleSink:
         self.close()
 
     def _draw(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        if self._info.is_demo:
+            parts += [Text("\n".join(DEMO), "bold yellow", no_wrap=True), Text(DEMO_TEXT, "yellow")]
+        elif self._info.source:
+            parts.append(Text(f"source: {self._info.source}", "dim"))
         if self._newest is None:
-            return Group("waiting for the first frame", Text(NOTICE, style="dim"))
-        return draw_estimate(self._newest, self._rate.fps(), self._budget_ms)
+            parts.append(Text("waiting for the first frame"))
+        else:
+            width = self._console.width
+            parts += draw_estimate(self._newest, self._info, width)
+            speed = describe_speed(self._newest, self._rate.fps(), self._budget_ms)
+            late = self._newest.latency_us / 1e3 > self._budget_ms
+            parts.append(Text(speed, "red" if late else "dim"))
+        return Group(*parts, Text(self._notice, "dim"))
+
+
+def _redirect_logging() -> list[tuple[logging.StreamHandler[TextIO], TextIO]]:
+    """Let log lines go where `sys.stderr` goes now: above the live table. Return the handlers of
+    standard error and what they wrote to."""
+    before = sys.__stderr__
+    handlers = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream is before
+    ]
+    for handler in handlers:
+        handler.setStream(sys.stderr)
+    return [(handler, before) for handler in handlers if before is not None]
 
 
 class PlainLines:
     """The encoder of the console where there is no terminal: one line a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, destinations: str = "nothing is recorded or sent") -> None:
+        """`destinations` says where estimates go besides."""
+        self._notice = f"{PURPOSE}; {destinations}"
+        self._info = UNKNOWN
         self._rate = FrameRate()
         self._printed_ns: int | None = None
 
     def header(self, info: RunInfo) -> bytes:
-        del info
-        return f"{NOTICE}\n".encode()
+        """Return the notice and the source."""
+        self._info = info
+        source = f"DEMO: {DEMO_TEXT}" if info.is_demo else f"source: {info.source}"
+        return f"{self._notice}\n{source}\n".encode()
 
     def is_own(self, first_line: bytes) -> bool:
         """Return True: standard output is never checked."""
@@ -88,7 +146,7 @@ class PlainLines:
             return b""
         self._printed_ns = estimate.t_ns
         speed = describe_speed(estimate, self._rate.fps(), None)
-        return f"{describe_result(estimate)} | {speed}\n".encode()
+        return f"{describe_result(estimate, self._info)} | {speed}\n".encode()
 
     def finish(self) -> bytes:
         return b""
@@ -112,8 +170,10 @@ class FrameRate:
 
 
 def is_terminal() -> bool:
-    """Return whether standard output is a terminal."""
-    return sys.__stdout__ is not None and sys.stdout.isatty()
+    """Return whether standard output is a terminal on which a table can be redrawn."""
+    if sys.__stdout__ is None or not sys.stdout.isatty():
+        return False
+    return os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def drop_unwritten(file: TextIO) -> None:
@@ -124,39 +184,57 @@ def drop_unwritten(file: TextIO) -> None:
     file.flush()
 
 
-def draw_estimate(estimate: Estimate, fps: float, budget_ms: float) -> Text:
-    """Return the live table of one estimate.
+def draw_estimate(estimate: Estimate, info: RunInfo, width: int) -> list[Text]:
+    """Return the result and the table of one estimate, for a terminal of `width` columns.
 
-    It is one text in columns: rich's Table takes several times longer to lay out, and meanwhile
-    holds the interpreter lock that the pipeline needs.
+    The table is one text in columns: rich's Table takes several times longer to lay out, and
+    meanwhile holds the interpreter lock that the pipeline needs.
     """
-    late = estimate.latency_us / 1e3 > budget_ms
+    headline = Text(
+        describe_result(estimate, info), "yellow" if estimate.abstained else "bold green"
+    )
+    names = [len(label) + 1 for label in estimate.probabilities]
+    name_width = min(max([NAME_WIDTH, *names]), max(NAME_WIDTH, width // 3))
+    columns = ("fused", "face", "voice")
+    bar_width = min(BAR_WIDTH, (width - name_width) // len(columns) - NUMBER_WIDTH)
+    if bar_width < MIN_BAR_WIDTH:
+        columns = columns[:1]
+        bar_width = max(0, min(BAR_WIDTH, width - name_width - NUMBER_WIDTH))
     table = Text(no_wrap=True)
-    table.append(f"{describe_result(estimate)}\n", "yellow" if estimate.abstained else "bold green")
-    for heading in ("", "fused", "face", "voice"):
-        table.append(heading.ljust(COLUMN_WIDTH if heading else NAME_WIDTH))
-    table.append("\n")
-    for label, probability in estimate.probabilities.items():
-        table.append(label.ljust(NAME_WIDTH), "bold" if label == estimate.label else "")
-        _append_bar(table, probability, "green")
-        _append_bar(table, (estimate.face or {}).get(label), "cyan")
-        _append_bar(table, (estimate.voice or {}).get(label), "magenta")
-        table.append("\n")
-    table.append(f"{describe_speed(estimate, fps, budget_ms)}\n", "red" if late else "dim")
-    return table.append(NOTICE, "dim")
+    table.append(" " * name_width)
+    for column in columns:
+        table.append(column.ljust(bar_width + NUMBER_WIDTH))
+    shown = (estimate.probabilities, estimate.face or {}, estimate.voice or {})
+    for label in estimate.probabilities:
+        name = label if len(label) < name_width else f"{label[: name_width - 2]}…"
+        table.append(f"\n{name.ljust(name_width)}", "bold" if label == estimate.label else "")
+        for _, values, style in zip(columns, shown, ("green", "cyan", "magenta"), strict=False):
+            _append_bar(table, values.get(label), style, bar_width)
+    return [headline, table]
 
 
-def describe_result(estimate: Estimate) -> str:
+def describe_result(estimate: Estimate, info: RunInfo) -> str:
     """Return the label and the modalities, such as "HAPPY 81 %   face 70 %, voice 30 %"."""
     parts = []
     for name, output in (("face", estimate.face), ("voice", estimate.voice)):
         weight = estimate.modalities.get(name, 0.0)
         parts.append(f"no {name}" if output is None else f"{name} {weight:.0%}")
+    if estimate.voice is None:
+        parts[-1] += f" ({explain_no_voice(estimate, info)})"
     if estimate.abstained or estimate.label is None:
         result = "abstained"
     else:
         result = f"{estimate.label.upper()} {estimate.confidence:.0%}"
     return f"{result}   {', '.join(parts)}"
+
+
+def explain_no_voice(estimate: Estimate, info: RunInfo) -> str:
+    """Return why an estimate has no voice."""
+    if not info.has_audio:
+        return "no audio"
+    if estimate.level in info.levels_without_voice:
+        return f"off at level {estimate.level}"
+    return "no speech"
 
 
 def describe_speed(estimate: Estimate, fps: float, budget_ms: float | None) -> str:
@@ -168,11 +246,11 @@ def describe_speed(estimate: Estimate, fps: float, budget_ms: float | None) -> s
     )
 
 
-def _append_bar(table: Text, probability: float | None, style: str) -> None:
+def _append_bar(table: Text, probability: float | None, style: str, width: int) -> None:
     if probability is None:
-        table.append("-".ljust(COLUMN_WIDTH), "dim")
+        table.append("-".ljust(width + NUMBER_WIDTH), "dim")
         return
     # A faulty network gives NaN: an empty bar with the number "nan".
     share = min(max(probability, 0.0), 1.0) if math.isfinite(probability) else 0.0
-    table.append(("█" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH, "·"), style)
-    table.append(f" {probability:.0%}".ljust(COLUMN_WIDTH - BAR_WIDTH))
+    table.append(("█" * round(share * width)).ljust(width, "·"), style)
+    table.append(f" {probability:.0%}".ljust(NUMBER_WIDTH))

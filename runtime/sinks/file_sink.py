@@ -69,23 +69,25 @@ class FileSink:
 
 
 def open_file_sink(
-    kind: str, target: str, settings: Output, *, replay: bool, ends_run: bool
+    kind: str, target: str, settings: Output, notice: str, *, replay: bool, ends_run: bool
 ) -> FileSink:
-    """Return the sink of `kind`, which opens nothing yet."""
+    """Return the sink of `kind`, which opens nothing yet. The console shows `notice`."""
     find_time = None
     if settings.clock == "utc":
         find_time = find_no_utc if replay else find_utc
-    encoder = _make_encoder(kind, find_time, settings)
+    encoder = _make_encoder(kind, find_time, settings, notice)
     wait_ms = REPLAY_WAIT_MS if replay else 0
     file = OutputFile(target, encoder.is_own, wait_ms=wait_ms, ends_run=ends_run)
     return FileSink(file, encoder)
 
 
-def _make_encoder(kind: str, find_time: TimeFinder | None, settings: Output) -> Encoder:
+def _make_encoder(
+    kind: str, find_time: TimeFinder | None, settings: Output, notice: str
+) -> Encoder:
     if kind == "console":
         from .console import PlainLines
 
-        return PlainLines()
+        return PlainLines(notice)
     if kind == "csv":
         from .csv_rows import CsvRows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import pty
 import shutil
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import emotion_edge
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles.manifest import LABELS, BundleError
 from emotion_edge.kernels import PreprocessorError
@@ -87,7 +89,7 @@ def test_replay_writes_one_object_per_frame(tmp_path: Path, null_engine: list[st
 
 def test_playback_ends_with_the_file(video_file: Path, null_engine: list[str]) -> None:
     """It ends with code 0 after the last frame."""
-    with start("--source", video_file, "--output", "jsonl:-", *null_engine) as process:
+    with start(video_file, "--output", "jsonl:-", *null_engine) as process:
         out, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, errors) == (0, "")
     assert json.loads(out.splitlines()[-1])["index"] == 17
@@ -162,6 +164,74 @@ def test_no_torch_in_the_runtime() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"emotion-edge {emotion_edge.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["config"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_closed_pipe_of_a_short_text(arguments: list[str], unbuffered: str) -> None:
+    """As after `--help | true`: nobody reads it at all. Code 0 and no message."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "emotion_edge.runtime", *arguments],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("numpy", -signal.SIGINT),  # while the program loads
+        ("emotion_edge.runtime.cli.configuration", 130),  # in a command
+        ("atexit", -signal.SIGINT),  # at the end
+    ],
+)
+@pytest.mark.usefixtures("interruptible")
+def test_interrupted_at_any_moment(module: str, code: int) -> None:
+    """Ctrl-C as a module is loaded, or as Python ends: no traceback, and a shell sees SIGINT."""
+    script = (
+        "import atexit, os, signal, sys\n"
+        "from emotion_edge.runtime.entry import main\n"
+        "def interrupt():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            interrupt()\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"if {module!r} == 'atexit':\n"
+        "    atexit.register(interrupt)\n"
+        "sys.argv = ['emotion-edge', 'config']\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=TIMEOUT_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+@pytest.mark.parametrize(
+    ("options", "level"), [([], "WARNING"), (["-v"], "INFO"), (["-vv"], "DEBUG")]
+)
+def test_verbose(options: list[str], level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sets the level of the log."""
+    levels = []
+    monkeypatch.setattr(logging, "basicConfig", lambda **given: levels.append(given["level"]))
+    assert main(["config", *options]) == 0
+    assert levels == [level]
+
+
 # Errors of the user and of the environment, in this process
 
 
@@ -192,6 +262,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2
         (["--output", "jsonl:/none/out"], "/none/out"),
         (["--output", "null", "console", "x"], "'x'"),
         (["--source", "none", "--set", "source.microphone=none"], "source.microphone"),
+        (["talk.mp4"], "talk.mp4"),
     ],
 )
 def test_usage_error_in_a_value(
