@@ -106,8 +106,8 @@ def check_outputs(recordings: Sequence[Recording], html: Path | None, out: Path 
         if not html.resolve().parent.is_dir():
             raise ConfigError(f"--html {html}: there is no such folder")
         try:
-            with html.open("rb") as file:
-                head = file.read(1024).decode(errors="replace")
+            with html.open("rb") as report:
+                head = report.read(1024).decode(errors="replace")
         except FileNotFoundError:
             head = ""
         except OSError as error:

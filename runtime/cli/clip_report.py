@@ -49,7 +49,7 @@ class Clip:
 class Table:
     title: str
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 def require_libraries() -> None:

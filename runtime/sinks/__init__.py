@@ -151,7 +151,7 @@ def _open(spec: str, config: Config, notice: str, *, replay: bool, ends_run: boo
         if notice != NOWHERE:
             text = f"{text} {notice[0].upper()}{notice[1:]}."
         screen = ScreenSink(target, text, config.budget_ms)
-        return Sinks((screen,), workers=(screen,), screens=(screen,))
+        return Sinks((screen,), workers=(screen,), screens=(screen,), observers=(screen,))
     if kind == "serial" and target:
         from .serial_line import SerialSink
 

@@ -195,7 +195,7 @@ def draw_estimate(estimate: Estimate, info: RunInfo, width: int) -> list[Text]:
     )
     names = [len(label) + 1 for label in estimate.probabilities]
     name_width = min(max([NAME_WIDTH, *names]), max(NAME_WIDTH, width // 3))
-    columns = ("fused", "face", "voice")
+    columns: tuple[str, ...] = ("fused", "face", "voice")
     bar_width = min(BAR_WIDTH, (width - name_width) // len(columns) - NUMBER_WIDTH)
     if bar_width < MIN_BAR_WIDTH:
         columns = columns[:1]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...messages import Estimate
+from ...messages import Estimate, RunInfo
 
 TICK_NS = 1_000_000_000 // 15
 """Period of the bars' movement."""
@@ -26,6 +26,7 @@ SETTLED = 0.002
 WAITING, NOTHING, UNSURE = "Waiting", "No face or voice", "Not sure"
 MESSAGES = (WAITING, NOTHING, UNSURE)
 MODALITIES = ("face", "voice")
+DEMO = "DEMO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Scene:
     speed: str = ""
     late: bool = False
     camera_on: bool = False
+    listening: bool = True
+    """The microphone may be read while the camera is."""
     fault: str = ""
 
 
@@ -69,6 +72,11 @@ class SceneBuilder:
         self._late = False
         self._last_count: tuple[int, int] | None = None
         self._fault = ""
+        self._info: RunInfo | None = None
+
+    def set_info(self, info: RunInfo | None) -> None:
+        """Set what is known of the run; None before it is open."""
+        self._info = info
 
     def set_estimate(self, estimate: Estimate, count: int, now_ns: int) -> None:
         """Set the newest estimate, the `count`-th of the run."""
@@ -101,15 +109,19 @@ class SceneBuilder:
         weights = dict(estimate.modalities) if estimate and estimate.probabilities else {}
         self._ease({**shares, **{name: weights.get(name, 0.0) for name in MODALITIES}}, now_ns)
         self._refresh_numbers(headline, estimate, shares, weights, now_ns)
+        confidence = self._confidence if label else ""
+        if self._info is not None and self._info.is_demo:
+            confidence = f"{DEMO}  {confidence}".rstrip()
         return Scene(
             headline=headline,
             label=label,
-            confidence=self._confidence if label else "",
+            confidence=confidence,
             shares=dict(self._eased),
             percents=self._percents,
             speed=self._speed if estimate else "",
             late=self._late,
             camera_on=self._camera_on,
+            listening=self._info is None or self._info.has_audio,
             fault=self._fault,
         )
 

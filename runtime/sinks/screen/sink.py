@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...clock import Clock, MonotonicClock
-from ...messages import Estimate, FaceEstimate, VideoFrame
+from ...messages import Estimate, FaceEstimate, RunInfo, VideoFrame
 from .display import Rect
 from .drm import Handle
 from .hotplug import POLL_NS, HotplugDisplay, OpenHandle
@@ -56,6 +56,7 @@ class ScreenSink:
         self._notice = notice
         self._scene_builder = SceneBuilder(tuple(ACCENTS), budget_ms)
         self._view: ScreenView | None = None
+        self._info: RunInfo | None = None
         self._newest: tuple[int, Estimate] | None = None
         self._drawn_count = 0
         self._count = 0
@@ -92,6 +93,11 @@ class ScreenSink:
             raise self.failure
         self._count += 1
         self._newest = self._count, estimate
+        self._wake.set()
+
+    def begin(self, info: RunInfo) -> None:
+        """Show whether it is the demo, and whether there is a microphone."""
+        self._info = info
         self._wake.set()
 
     def show_faults(self, faults: tuple[str, ...]) -> None:
@@ -148,6 +154,7 @@ class ScreenSink:
             self._drawn_count, estimate = newest
             self._scene_builder.set_estimate(estimate, self._drawn_count, now_ns)
         self._scene_builder.set_faults(self._faults)
+        self._scene_builder.set_info(self._info)
         camera_on = self._camera_on
         self._scene_builder.set_camera_on(camera_on)
         size = self._display.size

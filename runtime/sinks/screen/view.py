@@ -18,7 +18,7 @@ from ....kernels.pixels import image_size
 from ...messages import FaceEstimate, VideoFrame
 from . import layout
 from .display import Pixels, Rect
-from .scene import MESSAGES, MODALITIES, Scene, capitalise
+from .scene import DEMO, MESSAGES, MODALITIES, Scene, capitalise
 from .widgets import (
     ASCII,
     DIGITS,
@@ -95,7 +95,8 @@ class ScreenView:
         changed = self._headline.show(scene.headline, color, message)
         changed += self._confidence.show(scene.confidence, TEXT)
         changed += self._dot.show(scene.camera_on)
-        changed += self._camera.show("Camera on" if scene.camera_on else "", TEXT)
+        reads = "Camera and microphone on" if scene.listening else "Camera on"
+        changed += self._camera.show(reads if scene.camera_on else "", TEXT)
         changed += self._speed.show(scene.speed, AMBER if scene.late else DIM)
         changed += self._fault.show(capitalise(scene.fault), AMBER)
         for name, (label, bar, number) in self._rows.items():
@@ -138,7 +139,7 @@ class ScreenView:
         names = [capitalise(name) for name in self.labels]
         self._large = make_large(layout.HEADLINE, names)
         self._message = make_large(layout.MESSAGE, MESSAGES)
-        self._middle = Typeface(scale(layout.CONFIDENCE), characters=NUMBERS)
+        self._middle = Typeface(scale(layout.CONFIDENCE), characters=NUMBERS + DEMO)
         modalities = [capitalise(name) for name in MODALITIES]
         size_px = scale(layout.NAMES)
         for row, words in ((place.bars[0], names), (place.weights[0], modalities)):
