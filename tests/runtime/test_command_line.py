@@ -108,6 +108,20 @@ def test_signal_is_a_clean_end(null_engine: list[str], number: signal.Signals) -
         assert list(json.loads(line)) == KEYS
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_interrupted_replay(null_engine: list[str]) -> None:
+    """Ctrl-C: code 130, and only whole lines."""
+    options = ["--source", "demo", "--pace", "max", "--output", "jsonl:-", *null_engine]
+    with start(*options) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (130, "")
+    for line in [first, *rest.splitlines()]:
+        assert list(json.loads(line)) == KEYS
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
     ("pace", "output"), [("max", "jsonl:-"), ("real", "jsonl:-"), ("max", "console")]

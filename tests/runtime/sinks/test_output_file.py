@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.config import ConfigError, load_config
 from emotion_edge.runtime.messages import OutputError, RunInfo, SinkClosed
 from emotion_edge.runtime.sinks import open_sinks, raise_losses
@@ -202,6 +203,45 @@ def test_full_disk_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
     assert file.lost == 3
     with pytest.raises(OutputError, match=r"/dev/full.* 3 "):
         raise_losses([sink])
+
+
+@pytest.mark.parametrize("pace", ["max", "real"])
+@pytest.mark.parametrize("kind", SPECS)
+def test_full_disk_ends_with_an_error(
+    null_bundle: Path, capsys: pytest.CaptureFixture[str], kind: str, pace: str
+) -> None:
+    """After all estimates, of which the other output has each."""
+    options = ["--bundle", str(null_bundle), "--set", "engines.name=null", "--seconds", "0.3"]
+    output = ["--output", f"{kind}:/dev/full", "null"]
+    assert main(["run", "--source", "demo", "--pace", pace, *output, *options]) == 4
+    assert "/dev/full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["none.mp4"], 4),
+        (["--source", "demo", "--bundle", "none"], 4),
+        (["--source", "demo", "--set", "level=best"], 2),
+        (["--source", "demo", "--set", "trace.folder=none"], 2),
+        (["--source", "demo", "--set", "face.yunet_file=none"], 4),
+        (["--source", "demo", "--output", "serial:none"], 2),
+    ],
+)
+@pytest.mark.parametrize("kind", SPECS)
+def test_file_is_opened_last(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    null_bundle: Path,
+    kind: str,
+    arguments: list[str],
+    code: int,
+) -> None:
+    """A run that does not start leaves no empty file."""
+    monkeypatch.chdir(tmp_path)
+    options = ["--bundle", str(null_bundle), "--set", "engines.name=null"]
+    assert main(["run", *options, *arguments, "--seconds", "1", "--output", f"{kind}:out"]) == code
+    assert not (tmp_path / "out").exists()
 
 
 def test_full_disk_of_a_run(tmp_path: Path, null_bundle: Path) -> None:
