@@ -12,9 +12,10 @@ is loaded when one is opened.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers know the name; typing takes longer to load than all else
 if TYPE_CHECKING:
+    from typing import Any
+
     from .runtime.config import ConfigError
     from .runtime.interface import Run, analyze, open, stream  # noqa: A004
     from .runtime.messages import (
