@@ -97,8 +97,14 @@ class Output(Section, frozen=True):
     smoothing_s: Annotated[float, Meta(ge=0, le=30)] = 0.5
     """Time constant of the smoothing of probabilities; 0: no smoothing."""
     sinks: tuple[str, ...] = ("console",)
-    """Outputs, any of "console", "jsonl:FILE", "jsonl:-", "screen" (or "screen:/dev/dri/cardN"),
-    "serial:DEVICE", "web" (or "web:PORT"), "null"."""
+    """Outputs, any of "console", "jsonl:FILE", "jsonl:-" (standard output; so for csv and summary),
+    "csv:FILE", "summary:FILE", "screen" (or "screen:/dev/dri/cardN"), "serial:DEVICE", "web" (or
+    "web:PORT"), "null", or the name of an installed plug-in."""
+    clock: Literal["monotonic", "utc"] = "monotonic"
+    """"utc": jsonl, csv and summary have the time of day of the capture too. A replay does not know
+    it and leaves it empty."""
+    summary_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """Length of an interval of "summary:FILE"; 0: one summary of the whole run."""
 
 
 class Screen(Section, frozen=True):

@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "calibration": {"calibration", "training", "engines", "kernels"},
     "runtime": {"runtime", "engines", "kernels"},
 }
+ROOT_NAME = "Error"
+"""The base of all errors lies in the package's own `__init__.py`, which imports nothing at once."""
 FOLDERS = [name for name in MAY_IMPORT if (ROOT / name).is_dir()]
 ONLY_IN = {
     "torch": ("training", "calibration"),
@@ -90,7 +92,7 @@ def test_floor_imports_only_below(folder: str) -> None:
         f"{path.relative_to(ROOT)}: {name}"
         for path in list_modules(folder)
         for name, level in list_imports(path)
-        if level and name.split(".")[0] not in MAY_IMPORT[folder]
+        if level and name != ROOT_NAME and name.split(".")[0] not in MAY_IMPORT[folder]
     ]
     assert wrong == []
 

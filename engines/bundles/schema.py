@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ... import Error
 from ...kernels.spec import ImageSpec, MelSpec
 from ..plain_text import make_plain
 
@@ -40,7 +41,7 @@ SIGNATURE = "bundle.json.sig"
 """The signature of `bundle.json`, which holds the hashes of all other files."""
 
 
-class BundleError(ValueError):
+class BundleError(Error, ValueError):
     """A bundle that must not be used: one line with the file, the field and the fault."""
 
     def __init__(self, text: str) -> None:

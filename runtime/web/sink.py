@@ -20,7 +20,7 @@ from ...kernels.bgr_image import resize_to_bgr
 from ...kernels.pixels import image_size
 from .. import config
 from ..clock import Clock, MonotonicClock, find_next_tick_ns
-from ..messages import Estimate, Health, VideoFrame
+from ..messages import Estimate, Health, RunInfo, VideoFrame
 from ..service import HELPER_PRIORITY, realtime_priority, run_in_background
 from .listener import open_listener
 from .process import ServerProcess
@@ -101,9 +101,9 @@ class WebSink:
         """Show how the run is doing."""
         self._health = health
 
-    def show_source(self, name: str) -> None:
+    def begin(self, info: RunInfo) -> None:
         """Show the source's name."""
-        self._source = name
+        self._source = info.source
 
     def show_frames(self, newest: Callable[[], VideoFrame | None]) -> None:
         """Use the frames that `newest` returns: their size, and their image where it is shown."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import pty
 import re
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import emotion_edge
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles import LABELS
 from emotion_edge.engines.bundles.manifest import BundleError
@@ -90,7 +92,7 @@ def test_replay_writes_one_object_per_frame(tmp_path: Path, null_engine: list[st
 
 def test_playback_ends_with_the_file(video_file: Path, null_engine: list[str]) -> None:
     """It ends with code 0 after the last frame."""
-    with start("--source", video_file, "--output", "jsonl:-", *null_engine) as process:
+    with start(video_file, "--output", "jsonl:-", *null_engine) as process:
         out, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, errors) == (0, "")
     assert json.loads(out.splitlines()[-1])["index"] == 17
@@ -105,6 +107,20 @@ def test_signal_is_a_clean_end(null_engine: list[str], number: signal.Signals) -
         process.send_signal(number)
         rest, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, errors) == (0, "")
+    for line in [first, *rest.splitlines()]:
+        assert list(json.loads(line)) == KEYS
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_interrupted_replay(null_engine: list[str]) -> None:
+    """Ctrl-C: code 130, and only whole lines."""
+    options = ["--source", "demo", "--pace", "max", "--output", "jsonl:-", *null_engine]
+    with start(*options) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (130, "")
     for line in [first, *rest.splitlines()]:
         assert list(json.loads(line)) == KEYS
 
@@ -165,6 +181,74 @@ def test_no_torch_in_the_runtime() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"emotion-edge {emotion_edge.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["config"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_closed_pipe_of_a_short_text(arguments: list[str], unbuffered: str) -> None:
+    """As after `--help | true`: nobody reads it at all. Code 0 and no message."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "emotion_edge.runtime", *arguments],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("numpy", -signal.SIGINT),  # while the program loads
+        ("emotion_edge.runtime.cli.configuration", 130),  # in a command
+        ("atexit", -signal.SIGINT),  # at the end
+    ],
+)
+@pytest.mark.usefixtures("interruptible")
+def test_interrupted_at_any_moment(module: str, code: int) -> None:
+    """Ctrl-C as a module is loaded, or as Python ends: no traceback, and a shell sees SIGINT."""
+    script = (
+        "import atexit, os, signal, sys\n"
+        "from emotion_edge.runtime.entry import main\n"
+        "def interrupt():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            interrupt()\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"if {module!r} == 'atexit':\n"
+        "    atexit.register(interrupt)\n"
+        "sys.argv = ['emotion-edge', 'config']\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=TIMEOUT_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+@pytest.mark.parametrize(
+    ("options", "level"), [([], "WARNING"), (["-v"], "INFO"), (["-vv"], "DEBUG")]
+)
+def test_verbose(options: list[str], level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sets the level of the log."""
+    levels = []
+    monkeypatch.setattr(logging, "basicConfig", lambda **given: levels.append(given["level"]))
+    assert main(["config", *options]) == 0
+    assert levels == [level]
+
+
 # Errors of the user and of the environment, in this process
 
 
@@ -199,6 +283,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2
         (["--output", "web", "--set", "web.port=-1"], "web.port is '-1'"),
         (["--output", "web", "--set", "web.max_clients=0"], "web.max_clients is '0'"),
         (["--source", "none", "--set", "source.microphone=none"], "source.microphone"),
+        (["talk.mp4"], "talk.mp4"),
     ],
 )
 def test_usage_error_in_a_value(

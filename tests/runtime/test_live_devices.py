@@ -480,9 +480,6 @@ class FakeScreen:
 
     def show_camera(self, on: bool) -> None: ...
 
-    def show_labels(self, labels: tuple[str, ...]) -> None:
-        self.labels = labels
-
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None:
         self.newest = newest
 

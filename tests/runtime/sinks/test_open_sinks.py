@@ -40,6 +40,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Config:
         (web, "WebSink"),
     ):
         monkeypatch.setattr(module, name, RecordingSink)
+    monkeypatch.setattr(console, "is_terminal", lambda: True)
     settings = [
         "web.port=8123",
         "web.picture=true",
@@ -57,7 +58,7 @@ SERIAL = config.Serial(baud=9600, format="binary", max_hz=5)
 @pytest.mark.parametrize(
     ("spec", "given", "workers", "screens"),
     [
-        ("console", (33.0,), 0, 0),
+        ("console", (33.0, "nothing is recorded or sent"), 0, 0),
         ("screen", ("", "Camera in use", 33.0), 1, 1),
         ("screen:/dev/dri/card1", ("/dev/dri/card1", "Camera in use", 33.0), 1, 1),
         ("serial:/dev/ttyUSB0", ("/dev/ttyUSB0", SERIAL), 1, 0),
@@ -88,6 +89,10 @@ def test_several_sinks(configured: Config) -> None:
         _, serial, monitor, _ = sinks.publishers
         assert sinks.workers == (serial, monitor)
         assert sinks.screens == (monitor,)
+        assert isinstance(monitor, RecordingSink)
+        assert "estimates go to serial:/dev/ttyUSB0" in str(monitor.given[1]).lower().replace(
+            "ttyusb", "ttyUSB"
+        )
 
 
 def test_a_refused_sink_closes_the_others(

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.runtime import config
-from emotion_edge.runtime.messages import Estimate, FaceEstimate, VideoFrame
+from emotion_edge.runtime.messages import Estimate, FaceEstimate, RunInfo, VideoFrame
 from emotion_edge.runtime.sinks.jsonl import encode_estimate
 from emotion_edge.runtime.web.sink import WebSink
 
@@ -145,7 +146,7 @@ def test_the_page_shows_what_the_json_says(
     sink = serve()
     resize(browser, width, scheme)
     browser.get(sink.url)
-    sink.show_source("/dev/video0")
+    sink.begin(RunInfo("/dev/video0", LABELS))
     sink.show_frames(lambda: VideoFrame(0, 1, BGR))
     sink.show_health(replace(HEALTH, faults=("microphone is missing",)))
     wait_for(browser, "document.querySelector('#faults li')")
@@ -202,7 +203,7 @@ def test_the_picture_of_the_demo(browser: Browser, serve: Callable[..., WebSink]
     resize(browser, 1920)
     browser.get(sink.url)
     clock = sink._clock
-    sink.show_source("demo")
+    sink.begin(RunInfo("demo", LABELS))
     sink.show_frames(lambda: VideoFrame(clock.now_ns(), 1, BGR))
     sink.show_health(HEALTH)
     publisher = Publisher(sink)

@@ -13,10 +13,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from emotion_edge.engines.bundles import LABELS
 from emotion_edge.runtime import config
 from emotion_edge.runtime.clock import FakeClock
 from emotion_edge.runtime.config import ConfigError
-from emotion_edge.runtime.messages import FaceEstimate, Health, VideoFrame
+from emotion_edge.runtime.messages import FaceEstimate, Health, RunInfo, VideoFrame
 from emotion_edge.runtime.sinks.jsonl import encode_estimate
 from emotion_edge.runtime.web import sink as module
 from emotion_edge.runtime.web.sink import BOXES_NS, PICTURE_NS, STALE_NS, WebSink
@@ -97,7 +98,7 @@ def test_the_newest_estimate_is_sent_once(web: Web, clock: FakeClock) -> None:
 
 def test_a_new_process_is_told_everything(web: Web, clock: FakeClock) -> None:
     sink, process = web
-    sink.show_source("camera")
+    sink.begin(RunInfo("camera", LABELS))
     sink.show_health(RUN)
     sink.publish(HAPPY)
     sink._turn(clock.now_ns())
@@ -111,7 +112,7 @@ def test_health(web: Web, clock: FakeClock) -> None:
     """With the source's name and the size that boxes refer to. It is sent again if there was no
     room for it."""
     sink, process = web
-    sink.show_source("/dev/video0")
+    sink.begin(RunInfo("/dev/video0", LABELS))
     sink.show_frames(lambda: FRAME)
     sink.show_health(replace(RUN, faults=("camera is missing",), drops={"frames": 3}))
     process.full = True
