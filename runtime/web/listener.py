@@ -6,6 +6,7 @@ They are opened by the program before anything else is, and outlive the processe
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import socket
 
@@ -15,6 +16,28 @@ from ..messages import ListenError
 BACKLOG = 64
 SEND_BUFFER_BYTES = 64 * 1024
 """Of each connection; a reader that stalls holds no more than this and what its own side takes."""
+
+
+LIBRARIES = {"web": ("aiohttp",), "metrics": ("prometheus-client", "aiohttp")}
+"""What the processes import; this one does not."""
+
+
+def check_libraries(section: str, port: int) -> None:
+    """Raise ConfigError if a library is missing for what `section` of the configuration serves."""
+    for library in LIBRARIES[section]:
+        if not is_installed(library.replace("-", "_")):
+            raise ConfigError(
+                f"{section}.port is {port}, but {library} is not installed:"
+                f" pip install 'emotion-edge[{section}]'"
+            )
+
+
+def is_installed(module: str) -> bool:
+    """Return whether `module` can be imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # Python's answer for one that is blocked
+        return False
 
 
 def open_listener(section: str, address: str, port: int) -> socket.socket:

@@ -22,7 +22,7 @@ from .. import config
 from ..clock import Clock, MonotonicClock, find_next_tick_ns
 from ..messages import Estimate, Health, RunInfo, VideoFrame
 from ..service import HELPER_PRIORITY, realtime_priority, run_in_background
-from .listener import open_listener
+from .listener import check_libraries, open_listener
 from .process import ServerProcess
 from .wire import ESTIMATE, HEALTH, PICTURE, Picture, Settings
 
@@ -56,7 +56,7 @@ class WebSink:
         """`encode` returns the JSON of an estimate. `realtime`: the thread gets a real-time
         priority, where permitted. Raises ConfigError for a wrong address and without aiohttp, and
         ListenError for a port that is taken."""
-        check_aiohttp(f"output web, on web.port {settings.port}")
+        check_libraries("web", settings.port)
         listener = open_listener("web", settings.address, settings.port)
         self._clock = clock or MonotonicClock()
         self._process = ServerProcess(
@@ -159,7 +159,8 @@ class WebSink:
         health = self._health
         if health is not None and health is not self._sent_health:
             fields = list_health(health, self._source, self._find_frame(), self.dropped)
-            if self._process.send(HEALTH + msgspec.json.encode(fields)):
+            # float: a library may have made a number of its own type of it.
+            if self._process.send(HEALTH + msgspec.json.encode(fields, enc_hook=float)):
                 self._sent_health = health
 
     def _send_estimate(self) -> None:
@@ -213,16 +214,6 @@ def list_health(
         "source": source,
         "frame": size,
     }
-
-
-def check_aiohttp(use: str) -> None:
-    """Raise ConfigError, which names `use`, if the server's library is not installed."""
-    try:
-        import aiohttp  # noqa: F401
-    except ImportError as error:
-        raise config.ConfigError(
-            f"{use}: aiohttp is not installed: pip install 'emotion-edge[web]'"
-        ) from error
 
 
 def make_url(address: str, port: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 
 from emotion_edge.runtime import config
@@ -23,7 +24,7 @@ HEALTH = Health(
     latency_p99_ms=11.0,
     latency_max_ms=60.0,
     misses=1,
-    drift_ppm=float("inf"),
+    drift_ppm=np.float64("inf"),
 )
 
 

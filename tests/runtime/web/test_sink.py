@@ -114,7 +114,8 @@ def test_health(web: Web, clock: FakeClock) -> None:
     sink, process = web
     sink.begin(RunInfo("/dev/video0", LABELS))
     sink.show_frames(lambda: FRAME)
-    sink.show_health(replace(RUN, faults=("camera is missing",), drops={"frames": 3}))
+    drops = {"frames": 3}
+    sink.show_health(replace(RUN, faults=("camera is missing",), drops=drops, fps=np.float32(30)))
     process.full = True
     sink._turn(clock.now_ns())
     process.full = False
@@ -125,7 +126,7 @@ def test_health(web: Web, clock: FakeClock) -> None:
     assert health["frame"] == [1280, 720]
     assert health["faults"] == ["camera is missing"]
     assert health["drops"] == {"frames": 3, "page_messages": 2}
-    assert health["latency_p99_ms"] == 11.0
+    assert (health["latency_p99_ms"], health["fps"]) == (11.0, 30.0)
 
 
 @pytest.mark.parametrize("image_format", ["bgr8", "rgb8", "yuyv", "nv12"])
