@@ -21,7 +21,7 @@ from emotion_edge.runtime.capture.reconnect import (
     WaitPolicy,
 )
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
-from emotion_edge.runtime.config import Config, ConfigError, Source
+from emotion_edge.runtime.config import Config, Source
 from emotion_edge.runtime.live import LiveRun
 from emotion_edge.runtime.messages import (
     AudioChunk,
