@@ -16,8 +16,9 @@ TYPE_CHECKING = False  # type checkers know the name; typing takes longer to loa
 if TYPE_CHECKING:
     from typing import Any
 
+    from .runtime.background_run import Run
     from .runtime.config import ConfigError
-    from .runtime.interface import Run, analyze, open, stream  # noqa: A004
+    from .runtime.interface import analyze, open, stream  # noqa: A004
     from .runtime.messages import (
         AudioChunk,
         Estimate,
@@ -48,8 +49,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "runtime.background_run": ("Run",),
     "runtime.config": ("ConfigError",),
-    "runtime.interface": ("Run", "analyze", "open", "stream"),
+    "runtime.interface": ("analyze", "open", "stream"),
     "runtime.messages": (
         "AudioChunk",
         "Estimate",

@@ -144,13 +144,15 @@ class LiveRun:
             stack.enter_context(decide_trial(runtime))
             self._turn_on(indicator)
             sources = stack.enter_context(self._open_sources(runtime.on_gpu, indicator))
-            monitor = stack.enter_context(self._open_monitor(runtime, watchdog, sources, indicator))
+            search = FaceSearch(runtime.face_tracker, self._clock)
+            monitor = stack.enter_context(
+                self._open_monitor(runtime, watchdog, sources, search, indicator)
+            )
             stack.enter_context(switching_every(SWITCH_INTERVAL_S))
             self._begin_sinks(runtime, sources)
             if self._on_open is not None:
                 self._on_open(runtime)
             stack.enter_context(gc_frozen(self._config.realtime.freeze))
-            search = FaceSearch(runtime.face_tracker, self._clock)
             threads: list[threading.Thread] = []
             try:
                 self._start_threads(runtime, search, sources, indicator, monitor, threads)
@@ -341,13 +343,18 @@ class LiveRun:
         )
 
     def _open_monitor(
-        self, runtime: Runtime, watchdog: Watchdog, sources: Sources, indicator: Indicator
+        self,
+        runtime: Runtime,
+        watchdog: Watchdog,
+        sources: Sources,
+        search: FaceSearch,
+        indicator: Indicator,
     ) -> AbstractContextManager[Monitor]:
         folder = self._config.trace.folder
         self._trace_writer = TraceWriter(runtime.trace, Path(folder)) if folder else None
         components = Components(
             pollable=(indicator, StateDisk()),
-            devices=(*sources.devices, runtime.pipeline, *self._recorders),
+            devices=(*sources.devices, search, runtime.pipeline, *self._recorders),
             workers=self._workers,
             displays=self._screens,
             health_displays=self._displays,

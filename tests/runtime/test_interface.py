@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import emotion_edge
@@ -206,11 +207,31 @@ def test_sources_of_ones_own(null: dict[str, Any]) -> None:
     """A camera and a microphone of the caller's."""
     microphone: Any = FakeMicrophone()
     assert isinstance(microphone.read(), AudioChunk)
-    camera: Any = OwnCamera()
+    camera = OwnCamera()
     with emotion_edge.open(video=camera, audio=microphone, seconds=1, **null) as run:
         estimates = list(run)
     assert any(estimate.face for estimate in estimates)
     assert any(estimate.voice for estimate in estimates)
+
+
+class IntegerMicrophone:
+    """Delivers what the driver has."""
+
+    def __init__(self, sample_rate_hz: int = 16_000) -> None:
+        self.sample_rate_hz = sample_rate_hz
+
+    def read(self) -> emotion_edge.AudioChunk | None:
+        return AudioChunk(0, 0, np.zeros(160, np.int16))  # type: ignore[arg-type]
+
+    def close(self) -> None: ...
+
+
+def test_audio_of_another_kind(null: dict[str, Any]) -> None:
+    """Samples and rates that would be heard as something else are refused."""
+    with pytest.raises(emotion_edge.ConfigError, match="int16"):
+        list(emotion_edge.stream(audio=IntegerMicrophone(), **null))
+    with pytest.raises(emotion_edge.ConfigError, match="48000"):
+        emotion_edge.stream(audio=IntegerMicrophone(48_000), **null)
 
 
 class FailingCamera(OwnCamera):
@@ -220,7 +241,7 @@ class FailingCamera(OwnCamera):
 
 def test_error_of_a_source_of_ones_own(null: dict[str, Any]) -> None:
     """It comes out of the iteration."""
-    camera: Any = FailingCamera()
+    camera = FailingCamera()
     with pytest.raises(ZeroDivisionError):
         list(emotion_edge.stream(video=camera, **null))
 
