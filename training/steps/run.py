@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from ...engines.bundles import Bundle, load_bundle
 from ...engines.storage import atomic_write
 from ..errors import TrainingError
@@ -58,21 +60,25 @@ def run_recipe(recipe: Recipe, until: str = STEPS[-1]) -> Outcome:
     EngineError, and leaves what is done in the work folder."""
     work = Path(recipe.work)
     check_writable(work, "work")
-    progress = Progress(1)
+    progress = Progress()
     try:
-        progress.begin("data")
-        material = prepare_material(recipe)
-        divisions = list_divisions(material)
-        outcome = Outcome(material)
-        if until == "prepare":
-            return outcome
-        progress.num_steps = _count_steps(recipe, divisions)
-        networks = {each.name: train_division(material, each, work, progress) for each in divisions}
-        if until == "train":
-            return outcome
-        _finish(outcome, divisions, networks, work, progress, until)
+        with logging_redirect_tqdm():  # lines of the log go above the bar
+            return _run_steps(recipe, work, progress, until)
     finally:
         progress.close()
+
+
+def _run_steps(recipe: Recipe, work: Path, progress: Progress, until: str) -> Outcome:
+    progress.begin("data")
+    material = prepare_material(recipe)
+    divisions = list_divisions(material)
+    outcome = Outcome(material)
+    if until == "prepare":
+        return outcome
+    progress.plan(_count_steps(recipe, divisions))
+    networks = {each.name: train_division(material, each, work, progress) for each in divisions}
+    if until != "train":
+        _finish(outcome, divisions, networks, work, progress, until)
     return outcome
 
 
