@@ -27,7 +27,7 @@ from emotion_edge.training.steps import networks, run
 from emotion_edge.training.toy import FILM, make_toy_recipe, write_ravdess
 
 LABELS = ["angry", "happy", "sad", "surprise"]
-QUICK = (Round((Stage(2, (32,)),)),)
+QUICK = (Round((Stage(2, (48,)),)),)
 
 
 def shrink(recipe: Recipe, **settings: Any) -> Recipe:

@@ -157,4 +157,4 @@ def _describe(examples: list[Example], modality: str) -> ExampleSet:
 
 def _score(bundle: Bundle, chosen: ExampleSet, level: str = "") -> dict[str, Any]:
     figures = score_examples(bundle, chosen, level, "onnx", precision="fp32")
-    return {**figures, "dataset": "recipe"}
+    return {**figures, "dataset": "test people"}
