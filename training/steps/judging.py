@@ -109,11 +109,11 @@ def _judge(
     is_fold = division.fold is not None
     if is_fold:
         facts["test"][LABELS] |= score_fusions(material, division, valid, test, temperatures)
-        finer = refine(material, valid), refine(material, test)
-        if finer[0] is not None and finer[1] is not None:
-            own = {source: each.fit(each.logits.shape[1]) for source, each in finer[0].items()}
-            facts["test"][FINE] = score_all(material, finer[1], own)
-            facts["test"][FINE] |= score_fusions(material, division, *finer, own)
+        fine_valid, fine_test = refine(material, valid), refine(material, test)
+        if fine_valid is not None and fine_test is not None:
+            own = {source: each.fit(each.logits.shape[1]) for source, each in fine_valid.items()}
+            facts["test"][FINE] = score_all(material, fine_test, own)
+            facts["test"][FINE] |= score_fusions(material, division, fine_valid, fine_test, own)
         if material.heldout_noises and VOICE in test:
             model = networks[VOICE].model
             assert isinstance(model, VoiceNet)
@@ -186,10 +186,18 @@ def _list_pairs(
             both = {FACE: temperatures[source], VOICE: temperatures[VOICE]}
             found = pair_recordings(held_out[source], voice, section.kind, both, num_labels)
             if found is not None:
-                own = {"faces": found[0].faces, "voice": found[0].voices, "labels": found[0].labels}
-                return own | {"source": np.array(source)}
+                pairs, _ = found
+                return {
+                    "faces": pairs.faces,
+                    "voice": pairs.voices,
+                    "labels": pairs.labels,
+                    "source": np.array(source),
+                }
     described = describe_voices(voice, section.kind, temperatures[VOICE], num_labels)
-    arrays = {"voice": described, "labels": voice.targets[voice.example_of]}
+    arrays: dict[str, NDArray[Any]] = {
+        "voice": described,
+        "labels": voice.targets[voice.example_of],
+    }
     if FACE in valid:
         face = describe_faces(valid[FACE], section.kind, temperatures[FACE], num_labels)
         arrays |= {"other_faces": face, "other_labels": valid[FACE].targets}
