@@ -18,6 +18,8 @@ BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#
 DPI = 150
 MAX_BARS = 40
 """Of more people than this the 20 worst and the 20 best are plotted."""
+NUM_ROOMY = 7
+"""Labels that fit into the usual width of a plot."""
 MAX_NAME = 18
 """Letters of a person's name on an axis."""
 
@@ -61,7 +63,8 @@ def plot_confusion(metrics: Metrics) -> Figure:
     support = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(support, 1)
     labels = metrics["labels"]
-    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
+    more = max(0, len(confusion) - NUM_ROOMY)
+    figure = Figure(figsize=(6.4 + 0.5 * more, 5.4 + 0.4 * more), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(100 * share, cmap="viridis", vmin=0, vmax=100)
     for row, column in np.argwhere(confusion):
@@ -85,7 +88,8 @@ def plot_confusion(metrics: Metrics) -> Figure:
 def plot_recall(metrics: Metrics) -> Figure:
     """Plot recall and precision of each label."""
     per_class = metrics["per_class"]
-    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    more = max(0, len(per_class) - NUM_ROOMY)
+    figure = Figure(figsize=(7.2 + 0.7 * more, 4.0), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(per_class))
     kinds = (("recall", BLUE, "", -0.2), ("precision", ORANGE, "//", 0.2))
@@ -98,7 +102,7 @@ def plot_recall(metrics: Metrics) -> Figure:
             axes.text(place + shift, height + 1, text, ha="center", va="bottom", fontsize=8)
     axes.axhline(100 * metrics["uar"], color=GREY, ls="--", label="mean recall (UAR)")
     names = [f"{label}\n(n {values['support']})" for label, values in per_class.items()]
-    axes.set_xticks(places, names)
+    axes.set_xticks(places, names, rotation=35 if more else 0)
     axes.set(title="Recall and precision of each label", ylabel="%", ylim=(0, 112))
     axes.set_yticks(range(0, 101, 20))
     _put_legend_below(figure, axes, 3)

@@ -172,7 +172,7 @@ def _render_labels(
                 make_cell(float(correct / support[i])) or "" if support[i] else "–",
                 make_cell(float(correct / predicted[i])) or "" if predicted[i] else "–",
                 f"{support[i]:g}",
-                f"{names[most]} ({confused[most]:g})" if confused[most] else "–",
+                f"{escape(names[most])} ({confused[most]:g})" if confused[most] else "–",
             )
         )
     head = ("label", "recall", "precision", "examples", "most often confused with")

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 FEATURES = "features."
 """Prefix of the weights that networks of the same architecture share, whatever they classify."""
+WEIGHTS, NETWORK = "weights", "network"
+"""Keys of a file of weights with a description."""
 FORMAT_VERSION = 2
 """Version 1 had no description of the run."""
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -54,9 +56,21 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     _save(path, {**state, "format": FORMAT_VERSION})
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the state dictionary of `model` in the same way."""
-    _save(path, model.state_dict())
+def save_weights(
+    path: Path, model: nn.Module, description: Mapping[str, Any] | None = None
+) -> None:
+    """Write the state dictionary of `model` in the same way, and the description of the network
+    (texts, numbers and lists) if there is one."""
+    weights = model.state_dict()
+    _save(path, weights if description is None else {WEIGHTS: weights, NETWORK: description})
+
+
+def read_description(path: Path) -> dict[str, Any] | None:
+    """Return the description that `save_weights` wrote; None if the file has none. Raises
+    CheckpointError."""
+    state = _read(path)
+    description = state.get(NETWORK) if WEIGHTS in state else None
+    return description if isinstance(description, dict) else None
 
 
 def _save(path: Path, content: Mapping[str, Any]) -> None:
@@ -148,6 +162,10 @@ def _load_all(path: Path, weights: dict[str, Any], model: nn.Module) -> None:
 def _read_weights(path: Path) -> dict[str, Any]:
     state = _read(path)
     weights = state["ema"] if "format" in state and "ema" in state else state
+    if WEIGHTS in state and NETWORK in state:
+        weights = state[WEIGHTS]
+    if not isinstance(weights, Mapping):
+        raise CheckpointError(f"{path}: holds no weights")
     return dict(weights)
 
 

@@ -5,7 +5,7 @@ from .face import EMBEDDING_SIZE, FaceNet, MirrorAveraged, fold_luma
 from .face_detector import STRIDES, FaceDetectorGraph, FaceDetectorNet, Predictions, cell_centres
 from .fusion import NUM_FACES, AttentionFusion, ChannelFusion
 from .members import member_loss
-from .merged_labels import MergedLabels, merge_logits
+from .merged_labels import MergedLabels, check_groups, merge_logits
 from .voice import VoiceNet
 from .voice_activity import NUM_COLUMNS, STRIDE_COLUMNS, LastProbability, VoiceActivityNet
 
@@ -27,6 +27,7 @@ __all__ = [
     "VoiceActivityNet",
     "VoiceNet",
     "cell_centres",
+    "check_groups",
     "count_cost",
     "fold_luma",
     "member_loss",

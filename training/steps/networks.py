@@ -15,16 +15,18 @@ from typing import Any
 
 from torch import nn
 
-from ..loop import RunOptions, load_weights, read_curves, save_weights
+from ..loop import RunOptions, read_curves
 from ..models import FaceNet, VoiceNet
 from ..recipes import (
+    FaceRecipe,
     HeldOutSpeech,
-    build_voice,
+    VoiceRecipe,
     held_out_accuracy,
     held_out_voice_accuracy,
     train_face,
     train_voice,
 )
+from ..stored_network import NetworkDescription, load_network, save_network
 from .material import Division, Material
 from .progress import Progress
 from .settings import make_face_recipe, make_voice_recipe
@@ -91,15 +93,21 @@ def get_face_network(material: Material, division: Division, work: Path) -> Trai
         model = train_face(faces, index, folder, settings, recipe.image, options)
         score = held_out_accuracy(model, faces, parts.valid, settings, recipe.image)
         rounds = sorted(folder.glob("face-round*.ckpt"))
-        return _finish(folder, "face", model, score, rounds) | {
+        description = NetworkDescription(
+            "face",
+            recipe.labels,
+            settings={"dropout": settings.dropout, "max_drop": settings.max_drop},
+            sizes_px=settings.trained_px,
+            image=recipe.image,
+        )
+        return _finish(folder, description, model, score, rounds) | {
             "settings": asdict(settings),
             "num_examples": len(parts.train),
             "people": sorted(people),
         }
 
     facts = keep_result(folder, make)
-    model = FaceNet(len(recipe.labels), settings.dropout, settings.max_drop)
-    load_weights(folder / "face.pt", model)
+    model, _ = load_network(folder / "face.pt", "face")
     return TrainedNetwork(model.eval(), folder, facts)
 
 
@@ -136,24 +144,60 @@ def get_voice_network(material: Material, division: Division, work: Path) -> Tra
         score = math.nan
         if held_out is not None:
             score = held_out_voice_accuracy(model, held_out, recipe.mel)
-        return _finish(folder, "voice", model, score, [checkpoint]) | {
+        description = NetworkDescription(
+            "voice",
+            recipe.labels,
+            voices.fine_names,
+            voices.groups,
+            {
+                name: getattr(settings, name)
+                for name in ("num_members", "channels", "lstm_size", "dropout")
+            },
+            mel=recipe.mel,
+        )
+        return _finish(folder, description, model, score, [checkpoint]) | {
             "settings": asdict(settings),
             "num_examples": len(parts.train),
             "people": sorted({voices.people[i] for i in parts.train} - {""}),
         }
 
     facts = keep_result(folder, make)
-    model = build_voice(settings, len(voices.fine_names), recipe.mel)
-    load_weights(folder / "voice.pt", model)
+    model, _ = load_network(folder / "voice.pt", "voice")
     return TrainedNetwork(model.eval(), folder, facts)
 
 
+def _describe_face(material: Material, settings: FaceRecipe) -> NetworkDescription:
+    return NetworkDescription(
+        "face",
+        material.recipe.labels,
+        settings={"dropout": settings.dropout, "max_drop": settings.max_drop},
+        sizes_px=settings.trained_px,
+        image=material.recipe.image,
+    )
+
+
+def _describe_voice(material: Material, settings: VoiceRecipe) -> NetworkDescription:
+    names = ("num_members", "channels", "lstm_size", "dropout")
+    return NetworkDescription(
+        "voice",
+        material.recipe.labels,
+        material.voices.fine_names,
+        material.voices.groups,
+        {name: getattr(settings, name) for name in names},
+        mel=material.recipe.mel,
+    )
+
+
 def _finish(
-    folder: Path, network: str, model: nn.Module, score: float, checkpoints: Sequence[Path]
+    folder: Path,
+    description: NetworkDescription,
+    model: nn.Module,
+    score: float,
+    checkpoints: Sequence[Path],
 ) -> dict[str, Any]:
     """Write the weights, read the curves, and delete the checkpoints, which are many times larger
     than the weights."""
-    save_weights(folder / f"{network}.pt", model)
+    save_network(folder / f"{description.task}.pt", model, description)
     curves: dict[str, list[float | None]] = {name: [] for name in CURVES}
     for checkpoint in checkpoints:
         for name, values in read_curves(checkpoint).items():
@@ -161,7 +205,7 @@ def _finish(
     for checkpoint in checkpoints:
         checkpoint.unlink()
     return {
-        "network": network,
+        "network": description.task,
         "validation": None if math.isnan(score) else round(score, 4),
         "curves": curves,
     }

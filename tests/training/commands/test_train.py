@@ -15,7 +15,9 @@ from emotion_edge.training.__main__ import main
 from emotion_edge.training.commands.train import read_config
 from emotion_edge.training.config import load_config
 from emotion_edge.training.launch import VoiceData, make_network, prepare_data
+from emotion_edge.training.stored_network import load_network
 
+from ..event_files import read_curves, read_images
 from ..wav_files import write_noise
 
 
@@ -25,24 +27,32 @@ def test_voice(ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     out = tmp_path / "out: 1"
     args = ["train", "--preset", "toy-voice", "--root", str(ravdess_root), "--out", str(out)]
     args += ["--fold", "1", "--set", "num_epochs=3", "--log-dir", str(tmp_path / "logs")]
+    args += ["--log-samples", "2"]
     assert main(args) == 0
     first, last = capsys.readouterr().out.splitlines()
     model, _ = make_network(load_config("toy-voice"))
     num = sum(parameter.numel() for parameter in model.parameters())
     assert f"toy-voice: {num:,} parameters, " in first
-    model.load_state_dict(torch.load(out / "voice.pt", weights_only=True))
+    stored, description = load_network(out / "voice.pt", "voice")
+    model.load_state_dict(stored.state_dict())
+    assert len(description.outputs) == 8
+    assert description.labels == LABELS
     origin = json.loads((out / "voice.json").read_text())
     assert origin["config"]["fold"] == 1
     assert origin["config"]["num_epochs"] == origin["num_epochs"] == 3
     assert origin["num_parameters"] == num
     assert last == f"{out}/voice.pt: validation {origin['validation']:.4f}, 3 epochs"
     assert 0 <= origin["validation"] <= 1
-    assert list((tmp_path / "logs").iterdir())
-    before = torch.load(out / "voice.pt", weights_only=True)
+    curves = read_curves(tmp_path / "logs")
+    assert {"recall/happy", "calibration_error", "examples_per_s"} <= set(curves)
+    assert curves["validation"][-1] == (3, round(origin["validation"], 4))
+    ((_, images),) = read_images(tmp_path / "logs").items()
+    assert [epoch for epoch, _ in images] == [1, 2, 3]
+    assert images[0][1].std() > 10
+    before = (out / "voice.pt").read_bytes()
     assert main(args) == 0
     assert capsys.readouterr().out.splitlines()[1] == last
-    after = torch.load(out / "voice.pt", weights_only=True)
-    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert (out / "voice.pt").read_bytes() == before
 
 
 def test_voice_without_a_fold(ravdess_root: Path, tmp_path: Path) -> None:
@@ -72,12 +82,13 @@ def test_face(ferplus_root: Path, tmp_path: Path) -> None:
     args = ["train", "--preset", "toy-face", "--root", str(ferplus_root), "--out", str(out)]
     args += ["--set", "rounds=[{stages: [{num_epochs: 1, sizes_px: [32]}]}]"]
     assert main(args) == 0
-    given = torch.load(out / "face.pt", weights_only=True)
+    given, description = load_network(out / "face.pt", "face")
+    assert description.sizes_px == (32,)
     args[args.index(str(out))] = str(tmp_path / "again")
     args += ["--init-from", str(out / "face.pt"), "--set", "learning.peak_lr=1e-12"]
     assert main(args) == 0
-    again = torch.load(tmp_path / "again" / "face.pt", weights_only=True)
-    torch.testing.assert_close(again["embedding.weight"], given["embedding.weight"])
+    again, _ = load_network(tmp_path / "again" / "face.pt", "face")
+    torch.testing.assert_close(again.embedding.weight, given.embedding.weight)
 
 
 def test_fusion(tmp_path: Path) -> None:
@@ -108,6 +119,7 @@ def test_fusion(tmp_path: Path) -> None:
         (["--preset", "toy-voice", "--out", "x"], "--root"),
         (["--preset", "toy-voice", "--root", "x"], "--out"),
         (["--preset", "toy-face", "--fold", "1"], "--fold 1"),
+        (["--preset", "toy-face", "--log-samples", "4"], "--log-dir"),
         (["--preset", "toy-vice"], "'toy-vice'"),
         (["--config", "none.yaml"], "none.yaml"),
         (["--preset", "fusion-channel", "--root", "x", "--out", "y"], "x/pairs.npz"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from emotion_edge.engines.config_file import ConfigError
+from emotion_edge.training.config import Round, Stage
 from emotion_edge.training.data import Corpus, FaceExamples, VoiceExamples, make_folds
-from emotion_edge.training.recipe_file import DataSection, FusionSection, Recipe
+from emotion_edge.training.recipe_file import DataSection, FaceSection, FusionSection, Recipe
 from emotion_edge.training.steps import material as module
 from emotion_edge.training.steps.material import Material, list_divisions, prepare_material
 
@@ -79,3 +81,14 @@ def test_channel_fusion_needs_the_networks_that_ship(monkeypatch: pytest.MonkeyP
     )
     with pytest.raises(ConfigError, match=r"fusion\.kind"):
         prepare_material(recipe)
+
+
+def test_level_of_a_size_never_trained_on(caplog: pytest.LogCaptureFixture) -> None:
+    """It is named before the training; sizes between those trained on are none."""
+    recipe = Recipe(data=(DataSection(kind="folder", root="."),))
+    module.warn_of_sizes(recipe)
+    assert not caplog.messages
+    large = FaceSection(rounds=(Round((Stage(1, (112,)),)),))
+    module.warn_of_sizes(msgspec.structs.replace(recipe, face=large))
+    assert len(caplog.messages) == len(recipe.levels)
+    assert all("112" in line for line in caplog.messages)
