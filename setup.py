@@ -24,6 +24,8 @@ PACKAGES = (
     "training.models",
     "training.recipes",
     "training.search",
+    "training.steps",
+    "training.toy",
     "runtime",
     "runtime.bench",
     "runtime.board",
@@ -50,6 +52,7 @@ setup(
         "emotion_edge.calibration": ["py.typed", "lists/*"],
         "emotion_edge.training": ["py.typed", "presets/*"],
         "emotion_edge.training.evaluation": ["report.html"],
+        "emotion_edge.training.steps": ["report.html", "default_recipe.yaml"],
         "emotion_edge.runtime.bench": ["report.html"],
     },
 )

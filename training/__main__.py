@@ -26,8 +26,8 @@ from .commands import (
 from .errors import DatasetError, TrainingError
 
 COMMANDS = (
-    new,
     toy,
+    new,
     all_steps,
     prepare,
     train,

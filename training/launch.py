@@ -29,6 +29,7 @@ from .config import AnyConfig, FaceConfig, FusionConfig, VoiceConfig
 from .data import (
     EMOTION_GROUPS,
     EMOTIONS8,
+    MANIFEST,
     FaceSet,
     FeatureCache,
     VoiceSet,
@@ -147,10 +148,9 @@ def _shared(config: AnyConfig) -> dict[str, Any]:
 def describe_network(config: AnyConfig) -> NetworkDescription:
     """Return what rebuilds the network of a configuration."""
     if isinstance(config, FaceConfig):
-        stages = [stage for section in config.rounds for stage in section.stages]
-        sizes_px = sorted({size for stage in stages for size in stage.sizes_px})
         settings = msgspec.structs.asdict(config.network)
-        return NetworkDescription("face", LABELS, settings=settings, sizes_px=tuple(sizes_px))
+        sizes_px = face_recipe(config).trained_px
+        return NetworkDescription("face", LABELS, settings=settings, sizes_px=sizes_px)
     if isinstance(config, VoiceConfig):
         settings = msgspec.structs.asdict(config.network)
         return NetworkDescription("voice", LABELS, EMOTIONS8, EMOTION_GROUPS, settings)
@@ -182,6 +182,11 @@ def prepare_data(config: AnyConfig) -> Data:
     for key in ("root", "out"):
         if not getattr(config, key):
             raise ConfigError(f"{key} is empty: give --{key} DIR")
+    if (Path(config.root) / MANIFEST).is_file():
+        raise ConfigError(
+            f"root is {config.root!r}, a folder with {MANIFEST}: `emotion-train new {config.root}`"
+            " writes its recipe, and `emotion-train all recipe.yaml` trains it"
+        )
     check_writable(Path(config.out))
     if isinstance(config, FaceConfig):
         faces = load_ferplus(Path(config.root), "train", _open_cache(config))
@@ -292,8 +297,10 @@ def train_network(
     log_folder: Path | None = None,
     init_from: Path | None = None,
     on_epoch: Callable[[int, float | None], None] | None = None,
+    num_samples: int = 0,
 ) -> TrainingResult:
-    """Train the network of `config` on `data` of `prepare_data`; checkpoints go to `config.out`.
+    """Train the network of `config` on `data` of `prepare_data`; checkpoints go to `config.out`,
+    curves and `num_samples` inputs of each epoch to `log_folder`.
 
     Test actors and test images are never used.
     """
@@ -305,7 +312,8 @@ def train_network(
         if on_epoch is not None:
             on_epoch(num_epochs, score)
 
-    options = RunOptions({"labels": list_labels(config)}, init_from, log_folder, record_epoch)
+    identity = {"labels": list_labels(config)}
+    options = RunOptions(identity, init_from, log_folder, record_epoch, num_samples)
     out = Path(config.out)
     model: nn.Module
     people: Mapping[str, Sequence[str]] = {}

@@ -135,6 +135,14 @@ class FusionSection(Section, frozen=True):
     are frames of films of talking people."""
 
 
+class Int8Section(Section, frozen=True):
+    """How INT8 networks are made; see `emotion-calibrate quantize`."""
+
+    method: Literal["auto", "mse", "percentile", "entropy", "minmax", "answer"] = "auto"
+    min_agreement: Annotated[float, Meta(ge=0, le=1)] = 0.985
+    """Share of samples with the label of FP32 that calibration works for."""
+
+
 class Recipe(Section, frozen=True, kw_only=True):
     """Everything from the data to the bundle. `load_recipe` has joined its paths with the folder of
     the file."""
@@ -156,6 +164,7 @@ class Recipe(Section, frozen=True, kw_only=True):
     """None for the average of both modalities."""
     precision: tuple[Literal["int8"], ...] = ("int8",)
     """Variants of the networks beside FP32."""
+    int8: Int8Section = Int8Section()
     abstain_below: Annotated[float, Meta(ge=0, lt=1)] | None = None
     """Confidence below which there is no label. None for the one below which 2 % of the right
     answers about the validation people are."""
@@ -189,6 +198,7 @@ COMMENTS = {
     "merge them.",
     "fusion": "attention, channel, or null for the average of face and voice.",
     "precision": "Variants beside FP32: [int8] or [].",
+    "int8": "How INT8 networks are made: see emotion-calibrate quantize --help.",
     "abstain_below": "Confidence below which there is no label; null to choose it on the validation"
     "\npeople.",
     "seeds": "Repetitions of each fold.",

@@ -208,6 +208,13 @@ def _check_voice_activity(file: Path, entry: VoiceActivityEntry, manifest: Manif
     require(entry.file in manifest.files, "file", entry.file, "a name under files")
     most = manifest.mel.num_frames
     require(1 <= entry.columns <= most, "columns", entry.columns, f"1 to {most}")
+    _require(
+        file,
+        not manifest.mel.compression,
+        "mel.compression",
+        manifest.mel.compression,
+        "none beside voice_activity, which reads a log-mel",
+    )
     for field in ("threshold", "golden_speech"):
         value = getattr(entry, field)
         require(0 <= value <= 1, field, value, "0 to 1")

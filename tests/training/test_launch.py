@@ -39,7 +39,7 @@ from emotion_edge.training.launch import (
     voice_recipe,
 )
 from emotion_edge.training.loop import load_weights
-from emotion_edge.training.loop.trainer import Schedule
+from emotion_edge.training.loop.schedule import Schedule
 from emotion_edge.training.recipes.face import (
     FaceRecipe,
     Round,
@@ -54,6 +54,8 @@ from emotion_edge.training.recipes.voice import (
     held_out_voice_accuracy,
 )
 from emotion_edge.training.stored_network import build_network, load_network
+
+from .event_files import read_images
 
 
 def test_default_presets_are_the_recipes() -> None:
@@ -224,6 +226,15 @@ def test_data_that_is_too_little(
     np.savez(root / "pairs.npz", faces=np.zeros((3, 1, 7)), voices=np.zeros((3, 7)), labels=[0] * 3)
     with pytest.raises(DatasetError, match=r" 3 .*batch_size is 64"):
         prepare_data(load_config("fusion-attention", None, settings))
+
+
+def test_faces_of_each_round_are_drawn(tmp_path: Path) -> None:
+    """Beside the curves, as augmentation leaves them."""
+    config = load_config("toy-face", None, ["learning.batch_size=16", ROUND, f"out={tmp_path}"])
+    train_network(config, draw_face_data(), tmp_path / "logs", num_samples=4)
+    ((_, drawn),) = read_images(tmp_path / "logs" / "round1").items()
+    assert drawn[0][1].shape == (32, 4 * 32, 3)
+    assert drawn[0][1].std() > 10
 
 
 def test_data_of_another_network() -> None:

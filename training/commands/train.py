@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..models.count import Cost
 
 PATH_OPTIONS = ("root", "out", "cache")
+MAX_SAMPLES = 64
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -80,11 +81,21 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="weights to start from: a face or voice network, or torchvision's EfficientNet-B0",
     )
     train.add_argument("--log-dir", metavar="DIR", type=Path, help="folder of TensorBoard curves")
+    train.add_argument(
+        "--log-samples",
+        metavar="N",
+        type=int,
+        choices=range(1, MAX_SAMPLES + 1),
+        help=f"write N faces or log-mels of each epoch, as augmented, to --log-dir (1 to"
+        f" {MAX_SAMPLES}); they show the people of the data set",
+    )
     return train
 
 
 def run(args: argparse.Namespace) -> None:
     config = read_config(args)
+    if args.log_samples and args.log_dir is None:
+        raise ConfigError(f"--log-samples {args.log_samples}: only with --log-dir")
 
     from ..launch import make_network, prepare_data, save_result, train_network
     from ..loop.distributed import read_process_group
@@ -93,7 +104,9 @@ def run(args: argparse.Namespace) -> None:
     is_main = read_process_group().is_main
     if is_main:
         print(f"{config.preset or args.config}: {describe_cost(count_cost(*make_network(config)))}")
-    trained = train_network(config, prepare_data(config), args.log_dir, args.init_from)
+    data = prepare_data(config)
+    samples = args.log_samples or 0
+    trained = train_network(config, data, args.log_dir, args.init_from, num_samples=samples)
     if is_main:
         score = "without data" if trained.score is None else f"{trained.score:.4f}"
         path = save_result(config, trained)

@@ -148,14 +148,24 @@ def _round(values: Iterable[float]) -> list[float]:
 
 def add_shared_networks(manifest: Manifest, folder: Path) -> Manifest:
     """Copy the shared networks of the bundle that ships to `folder`, and return `manifest` with
-    their entries. Networks that were made for another log-mel are left out: the device then takes
-    those of the bundle that ships."""
+    their entries.
+
+    A voice-activity network for another log-mel is left out: the device then takes that of the
+    bundle that ships, and computes its log-mel beside this bundle's. Raises ExportError for a
+    sample rate that only this bundle has.
+    """
     if not (DEFAULT_BUNDLE / MANIFEST).is_file():
         return manifest
     shipped = load_bundle(DEFAULT_BUNDLE)
-    if shipped.manifest.mel != manifest.mel:
-        return manifest
     entries = {field: getattr(shipped.manifest, field) for field in SHARED_NETWORKS}
+    if shipped.manifest.mel != manifest.mel:
+        rate_hz, shared_hz = manifest.mel.sample_rate_hz, shipped.manifest.mel.sample_rate_hz
+        if "voice" in manifest.models and rate_hz != shared_hz:
+            raise ExportError(
+                f"{manifest.name}: mel.sample_rate_hz is {rate_hz}, allowed: {shared_hz}, which the"
+                " voice-activity network of the bundle that ships hears"
+            )
+        entries["voice_activity"] = None
     for entry in entries.values():
         if entry is not None:
             shutil.copyfile(shipped.path / entry.file, folder / entry.file)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...engines.bundles import SHARED_NETWORKS, Manifest, ModelEntry
+from ...kernels.spec import MelSpec, Pcen, Root
 from ..data import EMOTIONS8
 from .card_tables import escape, make_cell, render_metrics, render_table
 from .provenance import NOT_CALIBRATED, PEOPLE, ROLES, SALT, count_people
@@ -200,10 +201,18 @@ def _describe_io(manifest: Manifest, name: str) -> tuple[str, str]:
         sides = sorted({level.face_px for level in manifest.levels}, reverse=True)
         return f"a face, {' or '.join(f'{side} × {side}' for side in sides)} px", outputs
     if name == "voice":
-        return f"log-mel of {seconds:g} s, {mel.num_mels} × {mel.num_frames}", outputs
+        return f"{_name_mel(mel)} of {seconds:g} s, {mel.num_mels} × {mel.num_frames}", outputs
     num_faces = manifest.fusion.num_faces if manifest.fusion else 0
     inputs = f"embeddings of {num_faces} faces and of the voice"
     return inputs, f"{len(manifest.labels)} logits, the weight of each modality"
+
+
+def _name_mel(mel: MelSpec) -> str:
+    if isinstance(mel.compression, Pcen):
+        return "mel with per-channel energy normalisation (PCEN)"
+    if isinstance(mel.compression, Root):
+        return f"mel to the power of {mel.compression.exponent:.3g}"
+    return "log-mel"
 
 
 def _describe_shared(manifest: Manifest, name: str) -> tuple[str, str]:

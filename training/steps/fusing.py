@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..loop import RunOptions, load_weights, read_curves, save_weights
+from ..loop import RunOptions, load_weights, read_curves
 from ..models import AttentionFusion
 from ..recipes import Pairs, attach_heads, build_fusion, train_fusion
+from ..stored_network import NetworkDescription, save_network
 from .judging import Judgement
 from .material import Material
 from .networks import TrainedNetwork
@@ -66,7 +67,10 @@ def get_fusion(
         checkpoint = folder / "fusion.ckpt"
         options = RunOptions({"labels": material.recipe.labels})
         model = train_fusion(pairs, num_labels, settings, checkpoint, options)
-        save_weights(folder / "fusion.pt", model)
+        description = NetworkDescription(
+            "fusion", material.recipe.labels, settings={"kind": section.kind}
+        )
+        save_network(folder / "fusion.pt", model, description)
         curves = read_curves(checkpoint)
         checkpoint.unlink()
         return {

@@ -26,7 +26,7 @@ from ..data import (
 )
 from ..recipe_file import Recipe
 from ..recipes import Speech, prepare_speech
-from .settings import make_voice_recipe
+from .settings import make_face_recipe, make_voice_recipe
 from .work_folder import hash_content
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ class Material:
 
 def prepare_material(recipe: Recipe) -> Material:
     """Decode and check all data. Raises DatasetError, ConfigError."""
+    warn_of_sizes(recipe)
     corpus = load_corpus(recipe, FeatureCache(recipe.cache))
     if recipe.fusion is not None and recipe.fusion.kind == "channel" and corpus.folds:
         raise ConfigError(
@@ -123,6 +124,21 @@ def prepare_material(recipe: Recipe) -> Material:
     rate_hz = recipe.mel.sample_rate_hz
     training, heldout = (load_noises(Path(recipe.noise), part, rate_hz) for part in (True, False))
     return Material(recipe, corpus, training, heldout)
+
+
+def warn_of_sizes(recipe: Recipe) -> None:
+    """Log levels whose face image is smaller or larger than all that the network is trained on."""
+    if recipe.face is None:
+        return
+    trained_px = make_face_recipe(recipe.face, 0).trained_px
+    for level in recipe.levels:
+        if not trained_px[0] <= level.face_px <= trained_px[-1]:
+            log.warning(
+                "level %s has faces of %d px: the network is trained at %s px (face.rounds)",
+                level.name,
+                level.face_px,
+                ", ".join(map(str, trained_px)),
+            )
 
 
 def list_divisions(material: Material) -> list[Division]:

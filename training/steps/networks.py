@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from ..loop import RunOptions, load_weights, read_curves, save_weights
+from ..loop import RunOptions, load_weights, read_curves
 from ..models import FaceNet, VoiceNet
 from ..recipes import (
     HeldOutSpeech,
@@ -25,6 +25,7 @@ from ..recipes import (
     train_face,
     train_voice,
 )
+from ..stored_network import NetworkDescription, save_network
 from .material import Division, Material
 from .progress import Progress
 from .settings import make_face_recipe, make_voice_recipe
@@ -91,7 +92,14 @@ def get_face_network(material: Material, division: Division, work: Path) -> Trai
         model = train_face(faces, index, folder, settings, recipe.image, options)
         score = held_out_accuracy(model, faces, parts.valid, settings, recipe.image)
         rounds = sorted(folder.glob("face-round*.ckpt"))
-        return _finish(folder, "face", model, score, rounds) | {
+        description = NetworkDescription(
+            "face",
+            recipe.labels,
+            settings={"dropout": settings.dropout, "max_drop": settings.max_drop},
+            sizes_px=settings.trained_px,
+            image=recipe.image,
+        )
+        return _finish(folder, description, model, score, rounds) | {
             "settings": asdict(settings),
             "num_examples": len(parts.train),
             "people": sorted(people),
@@ -136,7 +144,18 @@ def get_voice_network(material: Material, division: Division, work: Path) -> Tra
         score = math.nan
         if held_out is not None:
             score = held_out_voice_accuracy(model, held_out, recipe.mel)
-        return _finish(folder, "voice", model, score, [checkpoint]) | {
+        description = NetworkDescription(
+            "voice",
+            recipe.labels,
+            voices.fine_names,
+            voices.groups,
+            {
+                name: getattr(settings, name)
+                for name in ("num_members", "channels", "lstm_size", "dropout")
+            },
+            mel=recipe.mel,
+        )
+        return _finish(folder, description, model, score, [checkpoint]) | {
             "settings": asdict(settings),
             "num_examples": len(parts.train),
             "people": sorted({voices.people[i] for i in parts.train} - {""}),
@@ -149,11 +168,15 @@ def get_voice_network(material: Material, division: Division, work: Path) -> Tra
 
 
 def _finish(
-    folder: Path, network: str, model: nn.Module, score: float, checkpoints: Sequence[Path]
+    folder: Path,
+    description: NetworkDescription,
+    model: nn.Module,
+    score: float,
+    checkpoints: Sequence[Path],
 ) -> dict[str, Any]:
     """Write the weights, read the curves, and delete the checkpoints, which are many times larger
     than the weights."""
-    save_weights(folder / f"{network}.pt", model)
+    save_network(folder / f"{description.task}.pt", model, description)
     curves: dict[str, list[float | None]] = {name: [] for name in CURVES}
     for checkpoint in checkpoints:
         for name, values in read_curves(checkpoint).items():
@@ -161,7 +184,7 @@ def _finish(
     for checkpoint in checkpoints:
         checkpoint.unlink()
     return {
-        "network": network,
+        "network": description.task,
         "validation": None if math.isnan(score) else round(score, 4),
         "curves": curves,
     }

@@ -143,7 +143,8 @@ def quantize(
     Return the gate's results too. `emotion-calibrate` does it: calibration is a floor above
     training. Raises TrainingError.
     """
-    folder = name_result(work, "int8", hash_content("int8", bundle.sha256, material.digest))
+    key = hash_content("int8", bundle.sha256, material.digest, recipe.int8)
+    folder = name_result(work, "int8", key)
     target, results = folder / recipe.name, folder / "gate.json"
 
     def make() -> dict[str, Any]:
@@ -152,7 +153,8 @@ def quantize(
         package = (__package__ or "").rpartition(".training")[0]
         command = [sys.executable, "-m", f"{package}.calibration", "recipe", str(file)]
         command += ["--bundle", str(bundle.path), "--out", str(target), "--json", str(results)]
-        command += ["--tables", str(folder / "tables")]
+        command += ["--tables", str(folder / "tables"), "--method", recipe.int8.method]
+        command += ["--min-agreement", str(recipe.int8.min_agreement)]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=INT8_TIMEOUT_S, check=False
         )

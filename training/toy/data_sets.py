@@ -24,9 +24,9 @@ from .people import EXPRESSIONS, RATE_HZ, SIZE_PX, draw_face, make_person, open_
 SPLIT_OF = ("train", "train", "train", "train", "train", "train", "valid", "valid", "test", "test")
 """Split of each person of the folder."""
 FPS = 10
-FILM_S = 1.2
-RECORDING_S = 1.0
-NUM_PICTURES = 4
+FILM_S = 0.8
+RECORDING_S = 0.8
+NUM_PICTURES = 3
 NUM_RECORDINGS = 2
 """Of each person and expression; each also has one film."""
 FILM = "film.mp4"

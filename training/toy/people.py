@@ -38,10 +38,10 @@ class Expression:
 
 
 EXPRESSIONS = {
-    "angry": Expression(-5, 0.55, 0.8, -8, 9, 1.0, 1.0, -0.1, 5.5),
-    "happy": Expression(2, -0.1, 0.8, 13, 7, 1.3, 1.6, 0.25, 4.5),
-    "sad": Expression(2, -0.5, 0.6, -11, 2, 0.85, 0.8, -0.3, 2.5),
-    "surprise": Expression(12, -0.1, 1.6, 0, 24, 0.7, 2.2, 0.6, 3.5),
+    "angry": Expression(-8, 0.9, 0.7, -8, 14, 1.1, 1.0, -0.1, 5.5),
+    "happy": Expression(2, -0.1, 0.8, 26, 14, 1.6, 1.6, 0.25, 4.5),
+    "sad": Expression(4, -0.8, 0.5, -26, 2, 0.9, 0.8, -0.3, 2.5),
+    "surprise": Expression(20, -0.1, 1.9, 0, 44, 0.8, 2.2, 0.6, 3.5),
 }
 
 

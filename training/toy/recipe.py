@@ -5,12 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from ...engines.bundles import Level
-from ..config import OptimizerConfig, Round, Stage, VoiceAugmentation, VoiceNetwork
+from ..config import FaceNetwork, OptimizerConfig, Round, Stage, VoiceAugmentation, VoiceNetwork
 from ..recipe_file import (
     DataSection,
     FaceSection,
     FusionOptimizer,
     FusionSection,
+    Int8Section,
     Recipe,
     VoiceOptimizer,
     VoiceSection,
@@ -19,7 +20,7 @@ from .people import EXPRESSIONS
 
 LEVELS = (
     Level("high", face_px=48, voice_hop_ms=200, face_find_hz=8),
-    Level("low", face_px=32, voice_hop_ms=800, face_find_hz=2, faces=1, camera_fps=15),
+    Level("low", face_px=48, voice_hop_ms=800, face_find_hz=2, faces=1, camera_fps=15),
 )
 
 
@@ -33,6 +34,7 @@ def make_toy_recipe(root: str = ".") -> Recipe:
         face=shrink_face(FaceSection()),
         voice=shrink_voice(VoiceSection()),
         fusion=FusionSection(learning=FusionOptimizer(batch_size=8), num_epochs=20),
+        int8=Int8Section(method="mse", min_agreement=0.0),
     )
 
 
@@ -40,8 +42,11 @@ def shrink_face(section: FaceSection) -> FaceSection:
     """Return settings for few and easy faces."""
     return msgspec.structs.replace(
         section,
-        rounds=(Round((Stage(6, (48,)), Stage(2, (48, 32)))),),
-        learning=OptimizerConfig(batch_size=16, ema_decay=0.9),
+        network=FaceNetwork(dropout=0.0, max_drop=0.0),
+        rounds=(Round((Stage(8, (48,)),)),),
+        learning=OptimizerConfig(
+            batch_size=8, peak_lr=1e-3, weight_decay=0.01, ema_decay=0.9, label_smoothing=0.0
+        ),
         compile_model=False,
     )
 

@@ -324,14 +324,29 @@ def test_ferplus(write_ferplus: Callable[..., Path], load: Load) -> None:
     assert both.splits.count("train") + both.splits.count("valid") == 50  # 40 are in both
 
 
-def test_faces_of_one_size(write_ferplus: Callable[..., Path], ravdess: Path, load: Load) -> None:
-    """FER+ beside films grows to their size."""
+@pytest.mark.parametrize(("actors", "size_px"), [((2, 3, 6, 10, 24), 112), ((2,), 48)])
+def test_faces_of_one_size(
+    write_ferplus: Callable[..., Path],
+    ravdess: Path,
+    load: Load,
+    actors: tuple[int, ...],
+    size_px: int,
+) -> None:
+    """FER+ beside films grows to their size, unless they are of test people only: what a face is
+    trained on does not depend on those."""
+    for path in [path for path in ravdess.rglob("*.*") if int(path.stem[-2:]) not in actors]:
+        path.unlink()
     write_ferplus({f"{i}.png": {("happiness", "sadness")[i % 2]: 9} for i in range(20)})
     section = {"kind": "ferplus", "root": ".", "map": MAP}
-    faces = load(data=[*RAVDESS["data"], section]).faces
+    faces = load(data=[*RAVDESS["data"], section], voice=None).faces
     assert faces is not None
-    assert faces.images.shape[1:] == (112, 112)
+    assert faces.images.shape[1:] == (size_px, size_px)
     assert faces.people.count("") == 20
+    if size_px == 48:
+        alone = load(data=[section], voice=None).faces
+        assert alone is not None
+        nobody = np.array(faces.people) == ""
+        np.testing.assert_array_equal(faces.images[nobody], alone.images)
 
 
 def test_action_units(ravdess: Path, load: Load) -> None:

@@ -17,7 +17,7 @@ from emotion_edge.engines.bundles.manifest import (
     ModelEntry,
     load_bundle,
 )
-from emotion_edge.kernels.spec import ImageSpec, MelSpec
+from emotion_edge.kernels.spec import ImageSpec, MelSpec, Pcen, Root
 from emotion_edge.training.export.model_card import render_model_card
 from emotion_edge.training.export.provenance import (
     ESC,
@@ -99,6 +99,13 @@ def test_what_it_is() -> None:
     assert "| fusion | fusion.onnx | embeddings of 8 faces and of the voice |" in text
     assert ", ".join(LABELS) in text
     assert "fixed weights" not in text
+
+
+def test_compression_is_named() -> None:
+    """In the input of the voice."""
+    for compression, words in ((Pcen(), "PCEN) of 3 s"), (Root(exponent=0.25), "power of 0.25 of")):
+        card = render_model_card(make_manifest(mel=MelSpec(compression=compression)))
+        assert words in section(card, "What it is")
 
 
 def test_without_a_fusion_network() -> None:
