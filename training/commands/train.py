@@ -10,6 +10,7 @@ import msgspec
 
 from ...engines.config_file import ConfigError
 from ..config import AnyConfig, VoiceConfig, load_config
+from .all_steps import run_until
 from .prepare import CACHE
 
 if TYPE_CHECKING:
@@ -69,10 +70,12 @@ def describe_cost(cost: Cost) -> str:
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     train: argparse.ArgumentParser = commands.add_parser(
         "train",
-        help="train one network from a configuration",
-        description="A repeated start resumes from the last checkpoint. Under torchrun it uses"
+        help="train the networks of a recipe, or one network from a configuration",
+        description="With RECIPE: the same as `emotion-train all RECIPE --until train`. Without:"
+        " one network. A repeated start resumes from the last checkpoint. Under torchrun it uses"
         " several GPUs or machines.",
     )
+    train.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help="recipe.yaml")
     add_settings(train)
     train.add_argument(
         "--init-from",
@@ -93,6 +96,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.recipe is not None:
+        names = ("preset", "config", "root", "out", "cache", "fold", "init_from", "log_dir")
+        given = [name for name in names if getattr(args, name) is not None]
+        if given:
+            option = given[0].replace("_", "-")
+            raise ConfigError(f"--{option}: not with a recipe, which says it")
+        run_until(args.recipe, args.set, "train")
+        return
     config = read_config(args)
     if args.log_samples and args.log_dir is None:
         raise ConfigError(f"--log-samples {args.log_samples}: only with --log-dir")

@@ -87,6 +87,7 @@ def list_faces(material: Material, index: Indices) -> list[Example]:
             int(faces.labels[own[0]]),
             faces.people[own[0]],
             partial(_load_faces, material, own),
+            person=faces.people[own[0]],
         )
         for name, own in groups.items()
     ]
@@ -101,6 +102,7 @@ def list_voices(material: Material, index: Indices) -> list[Example]:
             int(voices.labels[i]),
             voices.people[i],
             partial(ExampleMedia, audio=voices.audio_clips[i]),
+            person=voices.people[i],
         )
         for i in index.tolist()
     ]
@@ -119,6 +121,7 @@ def list_films(material: Material, faces: Indices, voices: Indices) -> list[Exam
             int(heard.labels[i]),
             heard.people[i],
             partial(_load_film, material, frames[heard.recordings[i]], i),
+            person=heard.people[i],
         )
         for i in voices.tolist()
         if heard.recordings[i] in frames

@@ -23,7 +23,7 @@ from ..launch import check_writable
 from ..recipe_file import Recipe, dump_recipe
 from .bundling import choose, export_draft, finish_draft, score_draft
 from .fusing import get_fusion
-from .judging import judge_division
+from .judging import Judgement, judge_division
 from .material import SHIPS, Division, Material, list_divisions, prepare_material
 from .networks import TrainedNetwork, train_division
 from .progress import Progress
@@ -37,6 +37,7 @@ STEPS = ("prepare", "train", "evaluate", "export")
 NUM_OTHER_STEPS = 5
 """Data, fusion, export, evaluation, bundle."""
 REPORT = "report.html"
+FOLDS = "folds.json"
 INT8_TIMEOUT_S = 24 * 3600
 EXIT_REFUSED = 1
 
@@ -94,6 +95,7 @@ def _finish(
     for division in divisions:
         progress.begin(f"judge {division.name}")
         judgements.append(judge_division(material, division, networks[division.name], work))
+    _list_folds(work, divisions, networks, judgements)
     progress.begin("fusion network")
     held_out = judgements[:-1] if material.corpus.folds else judgements[-1:]
     choices = choose(material, list(ships), judgements)
@@ -133,6 +135,28 @@ def _finish(
         progress.timings,
     )
     outcome.report = write_report(content, work / REPORT)
+
+
+def _list_folds(
+    work: Path,
+    divisions: Sequence[Division],
+    networks: Mapping[str, Mapping[str, TrainedNetwork]],
+    judgements: Sequence[Judgement],
+) -> None:
+    """Write the networks of the folds and their temperatures, for `emotion-calibrate folds`."""
+    rows = [
+        {
+            "fold": number,
+            "seed": division.seed,
+            "weights": f"{networks[division.name]['voice'].folder.name}/voice.pt",
+            "temperature": judgement.temperatures["voice"],
+        }
+        for division, judgement in zip(divisions, judgements, strict=True)
+        if division.fold is not None and "voice" in networks[division.name]
+        for number in [int(division.name.partition("-")[0].removeprefix("fold"))]
+    ]
+    if rows:
+        atomic_write(work / FOLDS, json.dumps({"voice": rows}, indent=1).encode())
 
 
 def quantize(

@@ -85,12 +85,13 @@ def keep_result(folder: Path, make: Callable[[], dict[str, Any]]) -> dict[str, A
             stored: dict[str, Any] = json.loads(file.read_bytes())
             return stored
         folder.mkdir(parents=True, exist_ok=True)
-        facts = make()
-        atomic_write(file, json.dumps(facts, indent=1).encode())
+        content = json.dumps(make(), indent=1).encode()
+        atomic_write(file, content)
     except ValueError as error:
         if isinstance(error, json.JSONDecodeError):
             raise TrainingError(f"{file}: damaged; delete the folder {folder}") from error
         raise
     except OSError as error:
         raise TrainingError(f"{folder}: {error.strerror or error}") from error
-    return facts
+    made: dict[str, Any] = json.loads(content)  # as a later call reads them: with lists for tuples
+    return made
