@@ -51,7 +51,7 @@ class NetworkDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         return bool(self.groups) and self.groups != tuple(range(len(self.labels)))
 
 
-DEFAULTS: Mapping[Task, tuple[NetworkDescription, ...]] = {
+DEFAULTS: Mapping[str, tuple[NetworkDescription, ...]] = {
     "face": (NetworkDescription("face", LABELS, sizes_px=DEFAULT_SIZES_PX),),
     "voice": (
         NetworkDescription("voice", LABELS),
@@ -82,9 +82,9 @@ def save_network(path: Path, model: nn.Module, description: NetworkDescription) 
     save_weights(path, model, msgspec.to_builtins(description))
 
 
-def load_network(path: Path, task: Task) -> tuple[Any, NetworkDescription]:
-    """Rebuild the network of `path`, on the CPU, and its description. Raises CheckpointError when
-    the file is damaged or holds the weights of another task."""
+def load_network(path: Path, task: str) -> tuple[Any, NetworkDescription]:
+    """Rebuild the network of `path`, on the CPU, and its description. `task` is one of `Task`.
+    Raises CheckpointError when the file is damaged or holds the weights of another task."""
     stored = read_description(path)
     if stored is None:
         return _load_default(path, DEFAULTS[task])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import wave
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,16 @@ def draw_samples(network: str, num: int = 48, seed: int = 0, side: int = 16) -> 
     return Samples(ids, {"image": image.astype(np.float32)})
 
 
-def build_network(network: str = "face", trap: str = "", seed: int = 3) -> bytes:
+def build_network(
+    network: str = "face", trap: str = "", seed: int = 3, num_labels: int = len(LABELS)
+) -> bytes:
     """Build a network of a few convolutions, one with a residual sum, and two linear layers.
 
     Weights are exact in FP16, and each label is predicted for some samples. `trap` makes the input
     of the face network's layer "mix" hard to quantize: "rare" outliers of 1000 that change no
     output, or one channel that is "always" a thousand times the others and equally important.
     """
-    bias = np.zeros(len(LABELS))
+    bias = np.zeros(num_labels)
     model = _assemble(network, trap, seed, bias)
     logits = compute_logits(model, draw_samples(network).batches(16))
     return _assemble(network, trap, seed, -logits.mean(axis=0))
@@ -86,7 +88,7 @@ def _assemble(network: str, trap: str, seed: int, head_bias: Any) -> bytes:
         stem[0], stem_bias[0], mix[:, 0] = 0.0, -2.0, 0.0
         stem[0, 0, 1, 1] = 1.0
     values = {"embed.w": 4 * draw(EMBEDDING_SIZE, 8), "embed.b": draw(EMBEDDING_SIZE, 1)[:, 0]}
-    values |= {"head.w": draw(len(LABELS), EMBEDDING_SIZE).T, "head.b": head_bias}
+    values |= {"head.w": draw(len(head_bias), EMBEDDING_SIZE).T, "head.b": head_bias}
     if network == "face":
         inputs = [_tensor("image", 3, "height", "width")]
         values |= {"stem.w": stem, "stem.b": stem_bias, "mix.w": mix, "stretch": stretch}
@@ -128,7 +130,7 @@ def _assemble(network: str, trap: str, seed: int, head_bias: Any) -> bytes:
     if network == "voice":
         constants.append(onnx.numpy_helper.from_array(np.array([1]), "one"))
         constants.append(onnx.numpy_helper.from_array(np.array([2]), "last"))
-    outputs = [_tensor("embedding", EMBEDDING_SIZE), _tensor("logits", len(LABELS))]
+    outputs = [_tensor("embedding", EMBEDDING_SIZE), _tensor("logits", len(head_bias))]
     graph = onnx.helper.make_graph(nodes, network, inputs, outputs, constants)
     opset = [onnx.helper.make_opsetid("", 17)]
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
@@ -152,11 +154,13 @@ def make_samples() -> Callable[..., Samples]:
     return draw_samples
 
 
-def write_toy_bundle(folder: Path, networks: Mapping[str, bytes]) -> Bundle:
+def write_toy_bundle(
+    folder: Path, networks: Mapping[str, bytes], labels: Sequence[str] = LABELS
+) -> Bundle:
     """Write a bundle of FP32 networks, with earlier metrics and provenance."""
     folder.mkdir()
     image, mel, levels = ImageSpec(), MelSpec(), [Level("full", 48), Level("low", 32)]
-    draft = Manifest(1, "toy", list(LABELS), image, mel, levels, {}, 0.3, {}, {}, {})
+    draft = Manifest(1, "toy", list(labels), image, mel, levels, {}, 0.3, {}, {}, {})
     models = {}
     for name, data in networks.items():
         (folder / f"{name}.onnx").write_bytes(data)

@@ -196,7 +196,7 @@ def _attach(
 
     fusion = loaded[FUSION][0]
     if not isinstance(fusion, AttentionFusion):
-        return fusion  # type: ignore[no-any-return]
+        return fusion
     (face, face_is), (voice, voice_is) = (loaded[name] for name in MODALITIES)
     return attach_heads(
         fusion,

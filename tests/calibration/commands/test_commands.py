@@ -19,6 +19,9 @@ from emotion_edge.training.stored_network import (
     save_network,
 )
 
+from ..conftest import build_network as build_toy_network
+from ..conftest import write_toy_bundle
+
 COMMANDS = ("samples", "quantize", "sensitivity", "compare", "folds")
 Capture = pytest.CaptureFixture[str]
 
@@ -270,6 +273,22 @@ def test_compare(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 6 + 1
     assert lines[-1] == ", ".join(f"{k} networks {v} bytes" for k, v in report["bytes"].items())
+
+
+def test_other_labels(place: Path, ferplus_root: Path, tmp_path: Path, capsys: Capture) -> None:
+    """A bundle of three labels is quantized, and compared on the faces that have one of them."""
+    labels = ("sad", "bored", "happiness")
+    face = build_toy_network("face", num_labels=len(labels))
+    plain = write_toy_bundle(tmp_path / "plain", {"face": face}, labels).path
+    out, report = tmp_path / "int8", tmp_path / "report.json"
+    quantize = ["quantize", "--bundle", str(plain), "--out", str(out), "--method", "minmax"]
+    samples = str(place / "samples.npz")
+    assert main([*quantize, "--samples", samples, "--min-agreement", "0.5"]) == 0
+    assert len(load_bundle(out).manifest.models["face"].variants["int8"].golden_logits) == 3
+    compare = ["compare", "--bundle", str(out), "--ferplus", str(ferplus_root)]
+    easy = ["--min-agreement", "0", "--max-drop", "1", "--max-ece-rise", "1"]
+    assert main([*compare, *easy, "--json", str(report)]) == 0
+    assert {row["n"] for row in json.loads(report.read_text())["rows"]} == {6}
 
 
 def test_compare_records(
