@@ -146,12 +146,13 @@ def mel_kernel(  # type: ignore[no-untyped-def]
         while k < end:
             total += work[there + k] * weights[offset + k]
             k += 1
-        value = np.float32(total)
+        power = np.float32(total)
         if compression == LOG:
-            value = (np.float32(math.log(value)) - mean) * scale
+            columns[m, place] = (np.float32(math.log(power)) - mean) * scale
         elif compression == ROOT:
-            value = (np.float32(math.pow(value, exponent)) - mean) * scale
-        columns[m, place] = value
+            columns[m, place] = (np.float32(math.pow(power, exponent)) - mean) * scale
+        else:
+            columns[m, place] = power
         m += threads
 
 

@@ -17,12 +17,17 @@ from emotion_edge.engines.onnx_runtime import OnnxEngine
 from emotion_edge.runtime.__main__ import main as run_runtime
 from emotion_edge.training.__main__ import main
 from emotion_edge.training.config import Round, Stage
-from emotion_edge.training.recipe_file import Recipe, dump_recipe, load_recipe
+from emotion_edge.training.recipe_file import (
+    PeopleSection,
+    Recipe,
+    dump_recipe,
+    load_recipe,
+)
 from emotion_edge.training.steps import networks, run
 from emotion_edge.training.toy import FILM, make_toy_recipe, write_ravdess
 
 LABELS = ["angry", "happy", "sad", "surprise"]
-QUICK = (Round((Stage(2, (32,)),)),)
+QUICK = (Round((Stage(2, (48,)),)),)
 
 
 def shrink(recipe: Recipe, **settings: Any) -> Recipe:
@@ -205,9 +210,13 @@ def test_ravdess_with_films(tmp_path: Path) -> None:
     """Three commands and no flag but the place of the files, from RAVDESS's layout to the device:
     faces, voices and fusion of the same recordings."""
     write_ravdess(tmp_path / "ravdess", [1, 3, 6, 11, 12, 2])
-    file = write_new_recipe(tmp_path / "ravdess", tmp_path / "recipe.yaml", precision=())
+    settings = {"precision": (), "people": PeopleSection("split", hash=True)}
+    file = write_new_recipe(tmp_path / "ravdess", tmp_path / "recipe.yaml", **settings)
     assert main(["all", str(file)]) == 0
     manifest = load_bundle(tmp_path / "bundle").manifest
     assert manifest.fusion is not None
     assert set(manifest.models) == {"face", "voice"}
     assert any("RAVDESS" in str(row) for row in manifest.provenance["data_sets"])
+    assert len(manifest.provenance["people"]["voice"]["training"]) == 2
+    for name in ("bundle.json", "MODEL_CARD.md"):
+        assert "ravdess:" not in (tmp_path / "bundle" / name).read_text()

@@ -17,11 +17,11 @@ from ..recipe_file import DataSection
 from .action_units import UNITS
 from .ferplus_files import PIXEL_TABLES, SPLITS, VOTE_TABLE, has_split
 from .folder import KINDS, MANIFEST
+from .noise import SUFFIXES as NOISE_SUFFIXES
 from .noise import esc_fold
 from .ravdess import VIDEO_SUFFIXES, VOICE_SUFFIXES, parse_clip
 
-NOISE_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3")
-OTHERS = {**KINDS, "zip archive": (".zip",)}
+OTHERS = {str(kind): ends for kind, ends in KINDS.items()} | {"zip archive": (".zip",)}
 """Files that are counted where they belong to no data set."""
 MAX_HEADER_BYTES = 1 << 16
 

@@ -13,6 +13,7 @@ from .onnx import export_onnx, store_weights_as_fp16, strip_names
 from .provenance import (
     ESC,
     FERPLUS,
+    NOT_CALIBRATED,
     OWN,
     RAVDESS,
     DataSet,
@@ -30,6 +31,7 @@ __all__ = [
     "ESC",
     "FERPLUS",
     "GOLDEN_PLACES",
+    "NOT_CALIBRATED",
     "OWN",
     "RAVDESS",
     "DataSet",

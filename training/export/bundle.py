@@ -37,7 +37,7 @@ from ...kernels.spec import ImageSpec, MelSpec
 from ..models import NUM_FACES
 from .model_card import render_model_card
 from .onnx import Arrays, ExportError, export_onnx
-from .provenance import describe_origin
+from .provenance import add_shared_data, describe_origin
 
 log = logging.getLogger(__name__)
 
@@ -172,8 +172,26 @@ def add_shared_networks(manifest: Manifest, folder: Path) -> Manifest:
     return msgspec.structs.replace(manifest, **entries)
 
 
+def state_shared_data(manifest: Manifest) -> Manifest:
+    """Return `manifest` with what its networks of the bundle that ships were trained on."""
+    if not (DEFAULT_BUNDLE / MANIFEST).is_file():
+        return manifest
+    shipped = load_bundle(DEFAULT_BUNDLE).manifest
+    shared = [
+        name.replace("_", " ")
+        for name in SHARED_NETWORKS
+        if getattr(manifest, name) is not None and getattr(manifest, name) == getattr(shipped, name)
+    ]
+    if not shared:
+        return manifest
+    rows = shipped.provenance.get("data_sets") or ()
+    provenance = add_shared_data(manifest.provenance, list(manifest.networks), shared, rows)
+    return msgspec.structs.replace(manifest, provenance=provenance)
+
+
 def finish_bundle(manifest: Manifest, folder: Path) -> Bundle:
     """Write card and manifest, and verify size and golden output of every network."""
+    manifest = state_shared_data(manifest)
     (folder / MODEL_CARD).write_text(render_model_card(manifest), encoding="utf-8")
     fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
     del fields["format"], fields["files"]

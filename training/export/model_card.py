@@ -103,7 +103,11 @@ def _render(manifest: Manifest) -> Iterator[str]:
     yield from _describe_networks(manifest)
     yield from ("## Intended uses", "", INTENDED)
     yield from ("## Forbidden uses", "", FORBIDDEN)
-    names = [row.get("name") for row in data_sets]
+    names = [
+        row.get("name")
+        for row in data_sets
+        if not set(manifest.networks).isdisjoint(row.get("networks") or ())
+    ]
     yield from _describe_data(data_sets)
     yield from _describe_people(manifest)
     yield from _render_all_metrics(manifest, READING + (CALM if "RAVDESS" in names else ""))
@@ -245,7 +249,7 @@ def _describe_people(manifest: Manifest) -> Iterator[str]:
     if rows:
         yield "People, as far as they are known by name:"
         yield ""
-        yield from render_table(("network", *ROLES), rows)
+        yield from render_table(("network", *ROLES[:-1], "INT8 calibration"), rows)
 
 
 def _render_all_metrics(manifest: Manifest, reading: str) -> Iterator[str]:

@@ -65,6 +65,9 @@ OWN = "not stated: ask whose data it is"
 """Licence of data that is not published."""
 
 
+UNKNOWN = DataSet("unknown data", "unknown", "the weights came without a description")
+
+
 def describe_origin(given: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the entries of a recipe, `given`, by versions and commit.
 
@@ -77,6 +80,33 @@ def describe_origin(given: Mapping[str, Any]) -> dict[str, Any]:
 def describe_data_sets(used: Mapping[DataSet, Sequence[str]]) -> list[dict[str, Any]]:
     """Return the entry "data_sets": each data set with the networks trained on it."""
     return [{**asdict(data_set), "networks": list(names)} for data_set, names in used.items()]
+
+
+def add_shared_data(
+    provenance: Mapping[str, Any],
+    networks: Sequence[str],
+    shared: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Add to the entry "data_sets" what the `shared` networks ("face detector") of the bundle that
+    ships were trained on, of its `rows`, and unknown data for those of `networks` without any."""
+    own = [
+        {**row, "networks": list(row.get("networks") or ())}
+        for row in provenance.get("data_sets") or ()
+        if isinstance(row, Mapping)
+    ]
+    stated = {name for row in own for name in row["networks"]}
+    unstated = [name for name in networks if name not in stated]
+    if unstated:
+        own.append({**asdict(UNKNOWN), "networks": unstated})
+    for row in rows:
+        used = [name for name in row.get("networks") or () if name.startswith(tuple(shared))]
+        same = next((each for each in own if each.get("name") == row.get("name")), None)
+        if same is not None:
+            same["networks"] += [name for name in used if name not in same["networks"]]
+        elif used:
+            own.append({**row, "networks": used})
+    return {**provenance, "data_sets": own}
 
 
 def describe_noise(root: Path) -> DataSet:

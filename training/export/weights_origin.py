@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from .provenance import DataSet, describe_data_sets, describe_people
+from .provenance import UNKNOWN, DataSet, describe_data_sets, describe_people
 
 PATHS = ("root", "out", "cache", "noise")
 """Settings that hold paths, which a bundle does not."""
-UNKNOWN = DataSet("unknown data", "unknown", "the weights came without a description")
-UNKNOWN_ROW = asdict(UNKNOWN)
 
 
 def read_origin(weights: Path) -> dict[str, Any]:
@@ -45,10 +43,9 @@ def describe_training(origins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
             settings[name] = {key: config[key] for key in config if key not in PATHS}
         if isinstance(origin.get("people"), Mapping):
             people[name] = origin["people"]
-        rows = origin.get("data_sets") or [UNKNOWN_ROW]
-        for row in rows:
-            data_set = DataSet(*(str(row.get(key, "unknown")) for key in UNKNOWN_ROW))
-            used.setdefault(data_set, []).append(name)
+        for row in origin.get("data_sets") or [asdict(UNKNOWN)]:
+            stated = (str(row.get(key, "unknown")) for key in ("name", "licence", "source"))
+            used.setdefault(DataSet(*stated), []).append(name)
     known = set(used) != {UNKNOWN}
     return {
         **settings,

@@ -95,9 +95,9 @@ def update_ema(ema: nn.Module, model: nn.Module, step: int, decay: float) -> Non
         *zip(ema.parameters(), model.parameters(), strict=True),
         *zip(ema.buffers(), model.buffers(), strict=True),
     ]
-    averages = [pair for pair in pairs if pair[0].dtype.is_floating_point]
+    floats = [pair for pair in pairs if pair[0].dtype.is_floating_point]
     # One call for all, as in torch.optim.swa_utils.
-    torch._foreach_lerp_(*map(list, zip(*averages, strict=True)), 1 - decay)
+    torch._foreach_lerp_([value for value, _ in floats], [live for _, live in floats], 1 - decay)
     for value, live in pairs:
         if not value.dtype.is_floating_point:
             value.copy_(live)

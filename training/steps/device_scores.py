@@ -146,7 +146,9 @@ def _load_film(material: Material, own: list[int], voice: int) -> ExampleMedia:
 
 def _describe(examples: list[Example], modality: str) -> ExampleSet:
     people = {example.subject for example in examples}
-    who = f"{len(people - {''})} people who are in no training"
+    who = f"{len(people)} people who are in no training"
+    if len(people) == 1:
+        who = "one person who is in no training, which shows only that it works"
     if "" in people:
         who = "faces of people whom nobody knows: not subject-independent"
     protocol = f"test split of the recipe's data, {who}; {PROTOCOLS[modality]}"
@@ -155,4 +157,4 @@ def _describe(examples: list[Example], modality: str) -> ExampleSet:
 
 def _score(bundle: Bundle, chosen: ExampleSet, level: str = "") -> dict[str, Any]:
     figures = score_examples(bundle, chosen, level, "onnx", precision="fp32")
-    return {**figures, "dataset": "recipe"}
+    return {**figures, "dataset": "test people"}

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from ...engines.bundles import Bundle, load_bundle
 from ...engines.storage import atomic_write
 from ..errors import TrainingError
@@ -38,7 +40,6 @@ NUM_OTHER_STEPS = 5
 """Data, fusion, export, evaluation, bundle."""
 REPORT = "report.html"
 FOLDS = "folds.json"
-INT8_TIMEOUT_S = 24 * 3600
 EXIT_REFUSED = 1
 
 
@@ -58,21 +59,25 @@ def run_recipe(recipe: Recipe, until: str = STEPS[-1]) -> Outcome:
     EngineError, and leaves what is done in the work folder."""
     work = Path(recipe.work)
     check_writable(work, "work")
-    progress = Progress(1)
+    progress = Progress()
     try:
-        progress.begin("data")
-        material = prepare_material(recipe)
-        divisions = list_divisions(material)
-        outcome = Outcome(material)
-        if until == "prepare":
-            return outcome
-        progress.num_steps = _count_steps(recipe, divisions)
-        networks = {each.name: train_division(material, each, work, progress) for each in divisions}
-        if until == "train":
-            return outcome
-        _finish(outcome, divisions, networks, work, progress, until)
+        with logging_redirect_tqdm():  # lines of the log go above the bar
+            return _run_steps(recipe, work, progress, until)
     finally:
         progress.close()
+
+
+def _run_steps(recipe: Recipe, work: Path, progress: Progress, until: str) -> Outcome:
+    progress.begin("data")
+    material = prepare_material(recipe)
+    divisions = list_divisions(material)
+    outcome = Outcome(material)
+    if until == "prepare":
+        return outcome
+    progress.plan(_count_steps(recipe, divisions))
+    networks = {each.name: train_division(material, each, work, progress) for each in divisions}
+    if until != "train":
+        _finish(outcome, divisions, networks, work, progress, until)
     return outcome
 
 
@@ -179,9 +184,7 @@ def quantize(
         command += ["--bundle", str(bundle.path), "--out", str(target), "--json", str(results)]
         command += ["--tables", str(folder / "tables"), "--method", recipe.int8.method]
         command += ["--min-agreement", str(recipe.int8.min_agreement)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=INT8_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         problems = done.stderr.strip().splitlines()
         if done.returncode not in (0, EXIT_REFUSED) or not results.is_file():
             raise TrainingError(f"INT8: {problems[-1] if problems else done.returncode}")

@@ -126,7 +126,12 @@ def test_all_three(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         "fusion": 2.0,
     }
     assert bundle.manifest.provenance["not_calibrated"] == ["voice"]
-    assert "data_sets" not in bundle.manifest.provenance
+    rows = {row["name"]: row["networks"] for row in bundle.manifest.provenance["data_sets"]}
+    assert rows.pop("unknown data") == ["face", "voice", "fusion"]
+    assert {name.split(" (")[0] for names in rows.values() for name in names} == {
+        "face detector",
+        "voice activity",
+    }
     assert set(bundle.manifest.metrics) == {"export"}
 
 
@@ -148,7 +153,7 @@ def test_origin_of_the_weights(
     assert manifest.provenance["people"] == {"voice": origin["people"]}
     assert manifest.provenance["voice"] == {"task": "voice", "seed": 3}
     rows = {row["name"]: row for row in manifest.provenance["data_sets"]}
-    assert rows["RAVDESS"]["networks"] == ["voice"]
+    assert rows["RAVDESS"]["networks"][0] == "voice"
     assert rows["unknown data"]["networks"] == ["face"]
     assert find_overlap(manifest, ["ravdess:03"], "voice") == {"validation": ["ravdess:03"]}
     (line,) = [each.getMessage() for each in caplog.records if "calibrated" in each.getMessage()]

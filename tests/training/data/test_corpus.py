@@ -459,7 +459,7 @@ def test_same_content_in_two_splits(mine: Path, tmp_path: Path, load: Load) -> N
     other = tmp_path / "other"
     write_manifest(other, {"1.wav": "sad,dan,train"})
     (other / "1.wav").write_bytes(sound)
-    data = [*FOLDER["data"], {"kind": "folder", "root": "other"}]
+    data = [{"kind": "folder", "root": "other"}, *FOLDER["data"]]
     corpus = load(data=data, face=None)
     assert corpus.voices is not None
     assert len(corpus.voices.recordings) == 6
@@ -486,6 +486,19 @@ def test_people_of_two_folders(mine: Path, tmp_path: Path, load: Load) -> None:
     assert len(corpus.voices.recordings) == 8
     with pytest.raises(DatasetError, match="mine as folder and as ravdess"):
         load(data=[*FOLDER["data"], {"kind": "ravdess", "root": "mine"}])
+
+
+def test_folder_that_is_named_ravdess(tmp_path: Path, load: Load) -> None:
+    """Its people are no actors, who have folds of their own."""
+    rows = {
+        f"{n}{label}.wav": f"{label},0{n},train" for n in range(3) for label in ("happy", "sad")
+    }
+    write_manifest(tmp_path / "ravdess", rows)
+    data = [{"kind": "folder", "root": "ravdess"}]
+    corpus = load(data=data, face=None, people={"protocol": "folds"})
+    assert corpus.voices is not None
+    assert set(corpus.voices.people) == {f"{tmp_path.name}/ravdess:0{n}" for n in range(3)}
+    assert len(corpus.folds) == 3
 
 
 def test_second_call_decodes_nothing(

@@ -18,6 +18,7 @@ from emotion_edge.training.export.provenance import (
     MAX_LISTED_PEOPLE,
     RAVDESS,
     add_people,
+    add_shared_data,
     count_people,
     describe_data_sets,
     describe_origin,
@@ -82,6 +83,25 @@ def test_data_sets_of_a_recipe() -> None:
     ]
     assert all(row["licence"] and row["source"] for row in rows)
     assert "CC BY-NC-SA 4.0" in rows[0]["licence"]
+
+
+def test_data_of_shared_networks() -> None:
+    """What the networks of the bundle that ships were trained on is stated once, in every bundle
+    that holds them, and data that nobody has stated as well."""
+    shipped = [
+        {"name": "FER+", "licence": "x", "networks": ["face", "face detector"]},
+        {"name": "RAVDESS", "licence": "y", "networks": ["voice", "face detector (actor 1)"]},
+        {"name": "ESC", "licence": "z", "networks": ["voice activity"]},
+    ]
+    mine = {"data_sets": describe_data_sets({RAVDESS: ["voice"]})}
+    added = add_shared_data(mine, ["face", "voice"], ["face detector"], shipped)
+    assert {row["name"]: row["networks"] for row in added["data_sets"]} == {
+        "RAVDESS": ["voice", "face detector (actor 1)"],
+        "unknown data": ["face"],
+        "FER+": ["face detector"],
+    }
+    assert add_shared_data(added, ["face", "voice"], ["face detector"], shipped) == added
+    assert mine["data_sets"][0]["networks"] == ["voice"]
 
 
 def test_versions() -> None:
