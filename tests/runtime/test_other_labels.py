@@ -28,7 +28,7 @@ def test_other_labels(
     configure: Callable[..., Config],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     labels: tuple[str, ...],
 ) -> None:
     """Every estimate has the bundle's labels in their order, and every command takes the bundle."""
@@ -44,9 +44,9 @@ def test_other_labels(
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-4)
         assert line["label"] in (None, max(line["probabilities"], key=line["probabilities"].get))
     assert tuple(lines[-1]["voice"]) == labels
-    assert capsys.readouterr().out.startswith(PURPOSE)
+    assert capfd.readouterr().out.startswith(PURPOSE)
     assert run_doctor(bundle, config) in (0, 1)
-    assert f"ok    bundle      {bundle} (tiny)" in capsys.readouterr().out
+    assert f"ok    bundle      {bundle} (tiny)" in capfd.readouterr().out
     monkeypatch.setenv("EMOTION_EDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(micro, "WARM_UP_NS", 0)
     report = tmp_path / "bench.json"
