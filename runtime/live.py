@@ -134,9 +134,7 @@ class LiveRun:
             if self._config.screen.picture:
                 for screen in self._screens:
                     screen.show_preview(self._frames.newest)
-            for display in self._displays:
-                display.show_source(show_source(sources.name))
-                display.show_frames(self._frames.newest)
+            self._begin_displays(sources)
             stack.enter_context(gc_frozen(self._config.realtime.freeze))
             search = FaceSearch(runtime.face_tracker, self._clock)
             threads: list[threading.Thread] = []
@@ -327,6 +325,11 @@ class LiveRun:
                 self._config.wait_for_devices, capture_allowed=lambda: indicator.lit
             ),
         )
+
+    def _begin_displays(self, sources: Sources) -> None:
+        for display in self._displays:
+            display.show_source(show_source(sources.name))
+            display.show_frames(self._frames.newest)
 
     def _open_monitor(
         self, runtime: Runtime, watchdog: Watchdog, sources: Sources, indicator: Indicator

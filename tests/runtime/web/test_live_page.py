@@ -76,4 +76,4 @@ def test_the_run_survives_its_page(
     assert len([record for record in caplog.records if "signal 9" in record.getMessage()]) == 1
     assert "secret" not in told[0]["source"]
     height, width = FACE.shape[:2]
-    assert told[-1]["frame"] == [width, height]
+    assert [width, height] in [health["frame"] for health in told]
