@@ -133,21 +133,20 @@ def _verify_one_level(config: Config, bundle: Bundle) -> None:
 
 
 def _verify(config: Config, bundle: Bundle, num_levels: int) -> None:
-    """Open the levels as a run does: build engines and check the golden output of all networks and
-    of the face detector.
+    """Open all that a run opens: build engines, check golden outputs, and run each network on the
+    preprocessor's output.
 
     Raises EngineError, and ConfigError for a level that the bundle lacks.
     """
     from ...engines.face_detector import open_detector
-    from ..quality import open_levels
-    from ..session import report_build_progress
+    from ..session import open_networks, report_build_progress
 
     with ExitStack() as stack:
-        opened = open_levels(stack, config, bundle, report_build_progress)
+        levels, _, _ = open_networks(stack, config, bundle, report_build_progress, only_one=False)
     open_detector(bundle=bundle)
-    if len(opened) < num_levels:
+    if len(levels) < num_levels:
         raise EngineError(
-            f"{bundle.path}: only {len(opened)} of {num_levels} levels can run on this machine"
+            f"{bundle.path}: only {len(levels)} of {num_levels} levels can run on this machine"
         )
 
 

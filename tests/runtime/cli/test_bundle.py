@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pwd
@@ -14,13 +15,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from emotion_edge.engines import bounded_run
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, MANIFEST, Bundle, load_bundle
 from emotion_edge.engines.bundles.selection import Selection
 from emotion_edge.engines.bundles.startup import choose_bundle
 from emotion_edge.engines.bundles.store import BundleStore
+from emotion_edge.kernels import PreprocessorError
+from emotion_edge.runtime import session
 from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.cli import bundle as bundle_command
 from emotion_edge.runtime.cli.bundle import RESTART
@@ -28,6 +33,7 @@ from emotion_edge.runtime.service import deployment
 
 from ...engines.fake_cuda import FakeGpu
 from ...engines.fake_tensorrt import use_fake_tensorrt
+from ...engines.hostile_networks import IMAGE_INPUTS, VOICE_INPUTS, make_endless, make_greedy
 
 TIMEOUT_S = 500
 NULL = ("--set", "engines.name=null")
@@ -125,6 +131,35 @@ def test_wrong_golden_output(
     assert (code, lines, len(errors.splitlines())) == (4, [], 1)
     assert selection() == Selection()
     assert {path.suffix for path in (state / "bundles").iterdir()} == {".lock"}
+
+
+@pytest.mark.parametrize("part", ["endless", "detector", "speech", "preprocessor"])
+def test_whole_pipeline_is_proved(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    selection: Callable[[], Selection],
+    real: Path,
+    part: str,
+) -> None:
+    """A network that never ends, another network in place of a detector, a preprocessor that does
+    not open: one line, and nothing is selected."""
+    monkeypatch.setattr(bounded_run, "LIMIT_S", 0.5 if part == "endless" else 30.0)
+    if part == "endless":
+        outputs: dict[str, list[int | str]] = {"embedding": ["batch", 256], "logits": ["batch", 7]}
+        network, data = "voice.onnx", make_endless(VOICE_INPUTS, outputs)
+    elif part == "preprocessor":
+        refuse = Mock(side_effect=PreprocessorError("no log-mel like this"))
+        monkeypatch.setattr(session, "open_preprocessor", refuse)
+        network, data = "face.onnx", (real / "face.onnx").read_bytes()
+    else:
+        network = "face_detector.onnx" if part == "detector" else "voice_activity.onnx"
+        data = make_greedy(IMAGE_INPUTS, {"x": [1]}, 1)
+    (real / network).write_bytes(data)
+    entry = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    edit(real, lambda fields: fields["files"].update({network: entry}))
+    code, lines, errors = bundle(capsys, "install", real)
+    assert (code, lines, len(errors.splitlines())) == (4, [], 1)
+    assert selection() == Selection()
 
 
 def test_builds_engines(
