@@ -4,6 +4,7 @@ from .bundle import (
     GOLDEN_PLACES,
     FusionNetwork,
     check_replaceable,
+    find_next_version,
     finish_bundle,
     put_in_place,
     write_bundle,
@@ -21,7 +22,7 @@ from .provenance import (
     describe_people,
     find_overlap,
 )
-from .rewrite import copy_bundle, rewrite_bundle
+from .rewrite import rewrite_bundle
 
 __all__ = [
     "ESC",
@@ -32,12 +33,12 @@ __all__ = [
     "FusionNetwork",
     "add_people",
     "check_replaceable",
-    "copy_bundle",
     "count_people",
     "describe_data_sets",
     "describe_people",
     "export_detector",
     "export_onnx",
+    "find_next_version",
     "find_overlap",
     "finish_bundle",
     "put_in_place",

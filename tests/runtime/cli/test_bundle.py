@@ -287,7 +287,7 @@ def test_list(capsys: pytest.CaptureFixture[str], state: Path, null: Path, tmp_p
     """One line each: current, previous, on trial, failed, damaged. The faults come last."""
     code, lines, errors = bundle(capsys, "list")
     assert (code, errors) == (0, "")
-    assert lines[0].split() == ["bundle", "name", "date", "MB", "signed", "state"]
+    assert lines[0].split() == ["bundle", "name", "version", "date", "MB", "signed", "state"]
     assert lines[1].split()[0:2] == ["-", "default"]
     assert lines[1].split()[-2:] == ["ships", "current"]
     bundle(capsys, "install", null, *NULL)
@@ -295,7 +295,7 @@ def test_list(capsys: pytest.CaptureFixture[str], state: Path, null: Path, tmp_p
     other = rename(shutil.copytree(null, tmp_path / "other"), "\x1b[2Jother")
     bundle(capsys, "install", other, *NULL)
     lines = bundle(capsys, "list")[1]
-    rows = {line.split()[1]: line.split()[4:] for line in lines[1:]}
+    rows = {line.split()[1]: line.split()[5:] for line in lines[1:]}
     assert rows == {
         "default": ["ships", "previous"],
         "null": ["not", "checked"],
@@ -306,7 +306,7 @@ def test_list(capsys: pytest.CaptureFixture[str], state: Path, null: Path, tmp_p
     name = load_bundle(other).sha256[:16]
     (state / "bundles" / name / "face.onnx").unlink()
     lines = bundle(capsys, "list")[1]
-    assert f"{name}  ?        ?" in "\n".join(lines)
+    assert f"{name}  ?        ?        ?" in "\n".join(lines)
     assert any(line.endswith("failed to start, damaged") for line in lines)
     assert lines[-1].endswith("no such file")
     (state / "bundles" / "selection.json").write_text("{")
@@ -349,13 +349,13 @@ def test_signed(capsys: pytest.CaptureFixture[str], null: Path, keys: Any) -> No
     assert (code, len(lines)) == (0, 1)
     assert str(null / "bundle.json.sig") in lines[0]
     assert bundle(capsys, "install", pack(null), *asks)[0] == 0
-    assert bundle(capsys, "list", *asks)[1][-1].split(maxsplit=4)[4].split()[0] == "yes"
+    assert bundle(capsys, "list", *asks)[1][-1].split()[5] == "yes"
     assert choose_bundle("", str(keys.public)).bundle.manifest.name == "null"
     from ...engines.signing import write_keys
 
     others = write_keys(null.parent / "others")
     lines = bundle(capsys, "list", *NULL, "--set", f"public_key={others.public}")[1]
-    assert lines[-1].split(maxsplit=4)[4].split()[0] == "no"
+    assert lines[-1].split()[5] == "no"
 
 
 def test_key_that_others_can_read(
