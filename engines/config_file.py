@@ -6,6 +6,7 @@ that names the key, the value and the allowed values. Runtime and training have 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -18,6 +19,8 @@ from .plain_text import make_plain, show_value
 MAX_CONFIG_BYTES = 1 << 20
 MAX_DEPTH = 20
 """Of values in values, several times what any configuration has."""
+
+_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Tree = dict[str, Any]
 
@@ -113,7 +116,7 @@ def explain_problem(origin: str, tree: Tree, defaults: Section, message: str) ->
         if isinstance(section, msgspec.Struct):
             holder = section
     if "unknown field" in problem:
-        name = problem.split("`")[1]
+        name = _show_key(problem.split("`")[1])
         allowed = ", ".join(section.__struct_fields__)
         return f"{origin}: unknown key {'.'.join(filter(None, [path, name]))}, allowed: {allowed}"
     if "enum value" in problem:
@@ -172,11 +175,16 @@ class _Loader(yaml.BaseLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise ConfigError(f"line {_line(key_node)}: a key is {show_value(key)}, not a text")
+                raise ConfigError(f"line {_line(key_node)}: a key is not a text")
             if key in keys:
-                raise ConfigError(f"line {_line(key_node)}: {key} is set twice")
+                raise ConfigError(f"line {_line(key_node)}: {_show_key(key)} is set twice")
             keys.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _show_key(key: str) -> str:
+    """Return a key, unless it is none of any configuration: the file may be another one."""
+    return key if _KEY.fullmatch(key) else "(no name of a setting)"
 
 
 def _explain_syntax(error: Exception) -> str:

@@ -188,6 +188,11 @@ class BundleStore:
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
 
+    def _make_folder(self) -> None:
+        """Make the folder. A state folder that systemd has not made is the user's own."""
+        make_folder(self.folder.parent, 0o700)
+        make_folder(self.folder)
+
     def _check_free_space(self, num_bytes: int) -> None:
         disk = os.statvfs(self.folder)
         free = disk.f_bavail * disk.f_frsize
@@ -242,7 +247,7 @@ class BundleStore:
         waiting = "waiting for another process that installs a bundle"
         try:
             with suppress(OSError):
-                make_folder(self.folder)
+                self._make_folder()
             with hold_lock(
                 self.folder / "install.lock",
                 INSTALL_WAIT_S,

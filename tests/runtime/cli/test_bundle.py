@@ -328,6 +328,20 @@ def test_list_shows_a_deleted_bundle(
     assert len(lines) == 4
 
 
+def test_file_that_is_no_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Run by root for somebody else, the command shows nothing of a file that it may read."""
+    for text in (
+        "root:$6$secret:1:0:99:7:::\nbin:$6$secret::",
+        "$6$secret::",
+        "secret",
+        "[secret\n: *secret",
+    ):
+        (tmp_path / "shadow").write_text(text)
+        code, lines, errors = bundle(capsys, "list", "--config", tmp_path / "shadow")
+        assert (code, lines, len(errors.splitlines())) == (2, [], 1)
+        assert "secret" not in errors
+
+
 # Signatures
 
 
