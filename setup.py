@@ -38,21 +38,26 @@ PACKAGES = (
     "runtime.sinks",
     "runtime.sinks.screen",
     "runtime.telemetry",
+    "runtime.web",
 )
 
 setup(
     # The folders at the root are imported as emotion_edge.<folder>. As top-level packages they
     # would collide with others: the package index already has a `kernels`.
     package_dir={"emotion_edge": "."},
-    # The root is not listed: its __init__.py is only for type checkers and is not shipped.
-    packages=[f"emotion_edge.{name}" for name in PACKAGES],
+    packages=["emotion_edge", *(f"emotion_edge.{name}" for name in PACKAGES)],
+    include_package_data=False,  # everything in the checkout is below the root package
     package_data={
+        "emotion_edge": ["py.typed"],
         **{f"emotion_edge.{name}": ["py.typed"] for name in PACKAGES if "." not in name},
         "emotion_edge.engines": ["py.typed", "default/*"],
         "emotion_edge.calibration": ["py.typed", "lists/*"],
         "emotion_edge.training": ["py.typed", "presets/*"],
         "emotion_edge.training.evaluation": ["report.html"],
         "emotion_edge.training.steps": ["report.html", "default_recipe.yaml"],
+        "emotion_edge.runtime": ["py.typed", "report.css"],
         "emotion_edge.runtime.bench": ["report.html"],
+        "emotion_edge.runtime.cli": ["clips.html"],
+        "emotion_edge.runtime.web": ["page.html", "page.css", "page.js"],
     },
 )

@@ -151,7 +151,8 @@ def make_row(
 def find_violations(rows: Sequence[Row], limits: Limits) -> Iterator[str]:
     """Yield one line for each limit that a precision violates.
 
-    Among few examples a single one weighs more than a limit: it may change in any case.
+    Among few examples a single one weighs more than a limit: it may change in any case. The
+    calibration error may rise by the standard error of a share of so many examples.
     """
     by_network: dict[str, Row] = {}
     for row in rows:
@@ -162,16 +163,16 @@ def find_violations(rows: Sequence[Row], limits: Limits) -> Iterator[str]:
         if fp32_row.accuracy - row.accuracy > drop + ROUNDING:
             yield (
                 f"{where}: accuracy {row.accuracy:.4f}, {fp32_row.precision} has"
-                f" {fp32_row.accuracy:.4f}: the drop must be at most {drop:g}"
+                f" {fp32_row.accuracy:.4f}: the drop must be at most {drop:.4g}"
             )
         agreement = min(limits.agreement, 1 - one)
         if row.agreement < agreement - ROUNDING:
-            yield f"{where}: agreement {row.agreement:.4f} must be at least {agreement:g}"
-        rise = max(limits.ece_rise, 2 * one)
+            yield f"{where}: agreement {row.agreement:.4f} must be at least {agreement:.4g}"
+        rise = max(limits.ece_rise, 0.5 * one**0.5)
         if row.ece - fp32_row.ece > rise + ROUNDING:
             yield (
                 f"{where}: calibration error {row.ece:.4f}, {fp32_row.precision} has"
-                f" {fp32_row.ece:.4f}: the rise must be at most {rise:g}"
+                f" {fp32_row.ece:.4f}: the rise must be at most {rise:.4g}"
             )
 
 

@@ -58,6 +58,12 @@ def quantize_for_corpus(
     """
     folder = folder.resolve()
     check_replaceable(folder)
+    labels = tuple(bundle.manifest.labels)
+    if labels != tuple(corpus.labels):
+        raise CalibrationError(
+            f"{bundle.path}: its labels are {', '.join(labels)}, those of the data are"
+            f" {', '.join(corpus.labels)}"
+        )
     names = list_quantizable(bundle)
     samples = make_samples(
         corpus.faces if "face" in names else None,

@@ -8,9 +8,8 @@ so it cannot be evaluated on any of them.
 from __future__ import annotations
 
 import json
-import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from ..engines.bundles import Manifest
 from ..engines.golden import golden_input
 from ..engines.probabilities import calibrate as calibrate_logits
 from ..training.data import (
-    EMOTION_GROUPS,
-    EMOTIONS8,
     TEST_FOLDS,
     FeatureCache,
     VoiceSet,
@@ -34,9 +31,8 @@ from ..training.data import (
     window_ends,
 )
 from ..training.export import export_onnx
-from ..training.loop import load_weights
 from ..training.models import MergedLabels
-from ..training.recipes import VoiceRecipe, build_voice
+from ..training.stored_network import load_network
 from .accuracy_gate import Row, make_row
 from .divergence import compute_logits
 from .errors import CalibrationError
@@ -46,7 +42,8 @@ from .sample_lists import name_voice
 from .samples import Samples, check_samples
 
 ALL = "all folds"
-_NAME = re.compile(r"voice-fold(\d+)-seed(\d+)\.ckpt")
+FOLDS = "folds.json"
+"""Where `emotion-train all` lists the networks of its folds."""
 
 
 def compare_folds(
@@ -57,28 +54,22 @@ def compare_folds(
     options: CalibrationOptions,
     cache: Path | None = None,
 ) -> list[Row]:
-    """Evaluate each fold's first seed in `work`/folds at FP32 and INT8.
+    """Evaluate each fold's first seed, which `work`/folds.json names, at FP32 and INT8.
 
     Returns two rows for each fold, then two for all folds together. Raises CalibrationError,
     DatasetError.
     """
-    checkpoints = dict(_find_checkpoints(work / "folds"))
-    if not checkpoints:
-        raise CalibrationError(
-            f"{work / 'folds'}: no voice-foldN-seedN.ckpt, train the folds first"
-        )
+    networks = _list_networks(work / FOLDS)
     decoded = FeatureCache(cache) if cache else None
     predictions = []
-    for fold, checkpoint in checkpoints.items():
+    for fold, network in networks.items():
         training, validation, _ = split_actors(fold)
         speakers = load_voices(find_voice_clips(root, validation), manifest.mel, decoded)
         training_samples = samples.select(
             [*(name_voice(actor, "") for actor in training), "noise/", "silence/"]
         )
-        check_samples(training_samples, "voice", checkpoint.stem)
-        predictions.append(
-            _evaluate_fold(checkpoint, speakers, training_samples, manifest, options)
-        )
+        check_samples(training_samples, "voice", network.name)
+        predictions.append(_evaluate_fold(network, speakers, training_samples, manifest, options))
     rows = [row for fold in predictions for row in _make_rows(fold.name, [fold])]
     return [*rows, *_make_rows(ALL, predictions)]
 
@@ -95,51 +86,62 @@ class _FoldPredictions:
     """Size of the network in bytes."""
 
 
-def _find_checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Yield each fold and the checkpoint of its lowest seed."""
-    seen = set()
-    matches = ((_NAME.fullmatch(path.name), path) for path in folder.glob("voice-fold*.ckpt"))
-    checkpoints = sorted((int(match[1]), int(match[2]), path) for match, path in matches if match)
-    for fold, _, path in checkpoints:
-        if fold not in seen and fold < len(TEST_FOLDS):
-            seen.add(fold)
-            yield fold, path
+@dataclass(frozen=True, slots=True)
+class _FoldNetwork:
+    """The voice network of a fold."""
+
+    name: str
+    weights: Path
+    temperature: float
+    """As fitted on the validation speakers."""
 
 
-def _read_temperature(checkpoint: Path) -> float:
-    """Read the temperature that `emotion-train default` fitted on the validation speakers."""
-    file = checkpoint.with_name(checkpoint.name.removeprefix("voice-")).with_suffix(".json")
+def _list_networks(file: Path) -> dict[int, _FoldNetwork]:
+    """Return the network of each fold's lowest seed. Raises CalibrationError."""
     try:
-        return float(json.loads(file.read_text())["temperature"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CalibrationError(f"{file}: holds no temperature: {error}") from error
+        rows = json.loads(file.read_text())["voice"]
+        found = {
+            int(row["fold"]): _FoldNetwork(
+                f"voice-fold{int(row['fold'])}",
+                file.parent / row["weights"],
+                float(row["temperature"]),
+            )
+            for row in sorted(rows, key=lambda row: -int(row["seed"]))
+        }
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CalibrationError(f"{file}: lists no networks of folds: {error}") from error
+    known = {fold: found[fold] for fold in sorted(found) if fold < len(TEST_FOLDS)}
+    if not known:
+        raise CalibrationError(f"{file}: lists no networks of folds")
+    return known
 
 
 def _evaluate_fold(
-    checkpoint: Path,
+    fold: _FoldNetwork,
     speakers: VoiceSet,
     samples: Samples,
     manifest: Manifest,
     options: CalibrationOptions,
 ) -> _FoldPredictions:
-    temperature = _read_temperature(checkpoint)
-    network = build_voice(VoiceRecipe(), len(EMOTIONS8), manifest.mel)
-    load_weights(checkpoint, network)
+    network, description = load_network(fold.weights, "voice")
+    model = MergedLabels(network, description.groups) if description.merges else network
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"{checkpoint.stem}.onnx"
-        export_onnx(MergedLabels(network, EMOTION_GROUPS), golden_input(manifest, "voice"), file)
+        file = Path(folder) / f"{fold.name}.onnx"
+        export_onnx(model, golden_input(manifest, "voice"), file)
         fp32 = file.read_bytes()
-    int8, _ = calibrate(fp32, checkpoint.stem, samples, temperature, options)
+    int8, _ = calibrate(fp32, fold.name, samples, fold.temperature, options)
     feeds, recording_index = _list_windows(speakers, manifest)
     files = {"fp32": fp32, "int8": int8}
     probabilities = {}
     for precision, data in files.items():
-        of_windows = calibrate_logits(compute_logits(data, feeds).astype(np.float32), temperature)
+        of_windows = calibrate_logits(
+            compute_logits(data, feeds).astype(np.float32), fold.temperature
+        )
         total = np.zeros((len(speakers.labels), of_windows.shape[1]))
         np.add.at(total, recording_index, of_windows)
         probabilities[precision] = total / np.bincount(recording_index)[:, None]
     sizes = {precision: len(data) for precision, data in files.items()}
-    return _FoldPredictions(checkpoint.stem, speakers.labels, probabilities, sizes)
+    return _FoldPredictions(fold.name, speakers.labels, probabilities, sizes)
 
 
 def _make_rows(name: str, folds: Sequence[_FoldPredictions]) -> list[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from ..engines.cpus import count_cpus
 from .errors import CalibrationError
 
 LOGITS = "logits"
@@ -31,7 +31,7 @@ class LogitDifference:
 def open_session(model: bytes, name: str) -> ort.InferenceSession:
     """Open a network on the CPU. Raises CalibrationError when ONNX Runtime refuses it."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = os.cpu_count() or 1
+    options.intra_op_num_threads = count_cpus()
     options.log_severity_level = 4  # it raises what it would print, and quotes the file raw
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .. import Error
 
-class CalibrationError(ValueError):
+
+class CalibrationError(Error, ValueError):
     """Samples, a network or a table cannot be used, or a file cannot be written."""

@@ -78,7 +78,8 @@ def read_list(file: Path) -> list[SampleEntry]:
         parts = line.split(" ")
         if len(parts) != 2 or not all(parts):
             raise CalibrationError(f"{file} line {number}: {line!r} must be: ID CONDITION")
-        entries.append(SampleEntry(*parts, name_person(parts[0])))
+        sample_id, condition = parts
+        entries.append(SampleEntry(sample_id, condition, name_person(sample_id)))
     if not entries:
         raise CalibrationError(f"{file}: is empty")
     return entries

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import Error
 from ..kernels.memory import DeviceArray, Tensor
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -46,7 +47,7 @@ class TensorSpec:
             )
 
 
-class EngineError(RuntimeError):
+class EngineError(Error, RuntimeError):
     """A network that cannot be opened or run: one line with its name and the reason."""
 
 

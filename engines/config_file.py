@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import yaml
 
+from .. import Error
 from .plain_text import make_plain, show_value
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -25,7 +26,7 @@ _KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 Tree = dict[str, Any]
 
 
-class ConfigError(ValueError):
+class ConfigError(Error, ValueError):
     """An invalid setting or input of the user, in one line."""
 
     def __init__(self, text: str) -> None:
@@ -160,11 +161,11 @@ class _Loader(yaml.BaseLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise ConfigError(f"line {_line(event)}: *{event.anchor}: aliases are not allowed")
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            line = _line(self.peek_event())
+            line = _line(self.peek_event())  # type: ignore[no-untyped-call]
             raise ConfigError(f"line {line}: deeper than {MAX_DEPTH} values in each other")
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -199,5 +200,6 @@ def _explain_syntax(error: Exception) -> str:
     return type(error).__name__
 
 
-def _line(place: yaml.Event | yaml.Node) -> int:
+def _line(place: Any) -> int:
+    """Return the line of an event or a node."""
     return int(place.start_mark.line) + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from .base import (
     require_host_array,
 )
 from .bounded_run import run_bounded
+from .cpus import count_cpus
 
 ResultT = TypeVar("ResultT")
 
@@ -47,8 +47,7 @@ class OnnxEngine:
         converts nothing. Raises EngineError.
         """
         self.precision = precision
-        num_threads = num_threads or max(1, (os.cpu_count() or 1) // 2)
-        self._session = open_session(path, model, num_threads)
+        self._session = open_session(path, model, num_threads or max(1, count_cpus() // 2))
         self._file = path.name
         self._inputs = tuple(_tensor_spec(path, value) for value in self._session.get_inputs())
         self._outputs = tuple(_tensor_spec(path, value) for value in self._session.get_outputs())

@@ -66,7 +66,11 @@ class SpeechTracker:
     """
 
     def __init__(self, detector: Detector, spec: MelSpec, rule: GateRule | None = None) -> None:
-        """`spec` is that of the detector's bundle."""
+        """`spec` is that of the detector's bundle. Raises EngineError for one without a logarithm,
+        in which `BandwidthMeter` measures."""
+        if spec.compression:
+            kind = type(spec.compression).__name__.lower()
+            raise EngineError(f"the voice-activity network reads no log-mel: its mel is {kind}")
         self._detector = detector
         self.spec = msgspec.structs.replace(spec, num_frames=detector.num_columns)
         self._mel: LogMel = open_log_mel(self.spec)
@@ -138,10 +142,18 @@ class SpeechTracker:
 def open_speech_tracker(bundle: Bundle) -> SpeechTracker:
     """Open and verify the voice-activity network of `bundle`, else that of the bundle that ships.
 
-    Raises BundleError and EngineError.
+    It reads a log-mel of its own, that of its bundle; both hear the same samples. Raises
+    BundleError and EngineError.
     """
     if bundle.manifest.voice_activity is None:
+        rate_hz, path = bundle.manifest.mel.sample_rate_hz, bundle.path
         bundle = load_bundle(DEFAULT_BUNDLE)
+        if bundle.manifest.mel.sample_rate_hz != rate_hz:
+            raise EngineError(
+                f"{path}: mel.sample_rate_hz is {rate_hz}, allowed without a voice_activity of its"
+                f" own: {bundle.manifest.mel.sample_rate_hz}, which that of the bundle that ships"
+                " hears"
+            )
     entry, mel = bundle.manifest.voice_activity, bundle.manifest.mel
     if entry is None:
         raise EngineError(f"{bundle.path}: no network for speech (voice_activity in bundle.json)")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .pixels import find_format, image_size
-from .spec import ImageSpec, MelSpec
+from .spec import ImageSpec, MelSpec, Pcen, Root
 
 MAX_BILINEAR_STEP = 2.5
 """Source pixels per output pixel from which two neighbours no longer represent the output pixel."""
@@ -67,7 +67,8 @@ def num_columns(num_samples: int, spec: MelSpec) -> int:
 
 
 def log_mel(samples: Float32, spec: MelSpec, previous: float = 0.0) -> Float32:
-    """Compute the normalized log-mel of audio: (n,) -> (num_mels, num_columns(n)).
+    """Compute the normalized log-mel of audio: (n,) -> (num_mels, num_columns(n)), or what the
+    spec has instead of the logarithm, see `compress`.
 
     `previous` is the sample before the first one, for the pre-emphasis `y[n] = x[n] - a x[n-1]`.
     It is 0 at the start of a stream. Samples that are not finite count as 0; all others are clipped
@@ -79,8 +80,25 @@ def log_mel(samples: Float32, spec: MelSpec, previous: float = 0.0) -> Float32:
     starts = np.arange(count) * spec.hop
     frames = emphasised[starts[:, None] + np.arange(spec.window)] * hann_window(spec)
     power = np.abs(np.fft.rfft(frames, spec.fft_size, axis=1)) ** 2
-    mel = mel_filters(spec) @ power.T
-    return ((np.log(mel + spec.floor) - spec.mean) / spec.std).astype(np.float32)
+    return compress(mel_filters(spec) @ power.T, spec).astype(np.float32)
+
+
+def compress(power: Float64, spec: MelSpec) -> Float64:
+    """Compress the dynamic range of mel power (num_mels, T), and standardise it.
+
+    For `Pcen` the first column is the first of the stream.
+    """
+    rule = spec.compression
+    if isinstance(rule, Root):
+        return np.asarray(((power + spec.floor) ** rule.exponent - rule.mean) / rule.std)
+    if isinstance(rule, Pcen):
+        smooth = power.copy()
+        for k in range(1, power.shape[1]):
+            smooth[:, k] = smooth[:, k - 1] + rule.smoothing * (power[:, k] - smooth[:, k - 1])
+        ratio = power / (spec.floor + smooth) ** rule.gain
+        result = (ratio + rule.bias) ** rule.exponent - rule.bias**rule.exponent
+        return np.asarray((result - rule.mean) / rule.std)
+    return np.asarray((np.log(power + spec.floor) - spec.mean) / spec.std)
 
 
 def face_tensor(

@@ -6,12 +6,15 @@ In: parsed arguments. Out: the configuration of a run, and the exit code of a co
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..engines.base import EngineError
 from ..engines.bundles import BundleError
@@ -19,15 +22,23 @@ from ..engines.config_file import quote
 from ..engines.plain_text import log_to_stderr, make_plain
 from ..kernels import PreprocessorError
 from .config import Config, ConfigError, load_config
-from .messages import SourceError
+from .messages import ListenError, OutputError, SourceError
 from .service import IndicatorError, add_set_argument
 
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 4
 EXIT_INTERRUPTED = 130
 """As a shell reports SIGINT."""
-ENVIRONMENT_ERRORS = (BundleError, SourceError, EngineError, PreprocessorError, IndicatorError)
-"""Faults of a file or a device that was given. They may be gone at the next start."""
+ENVIRONMENT_ERRORS = (
+    BundleError,
+    SourceError,
+    OutputError,
+    EngineError,
+    PreprocessorError,
+    IndicatorError,
+    ListenError,
+)
+"""Faults of a file, a device or a port that was given. They may be gone at the next start."""
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +65,42 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     add_set_argument(parser)
 
 
+def add_verbose_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="log what happens; twice: everything (EMOTION_EDGE_LOG has the same levels)",
+    )
+
+
+class ShowVersion(argparse.Action):
+    """Print the version, which is looked up only then."""
+
+    def __init__(self, option_strings: Sequence[str], **options: Any) -> None:
+        super().__init__(option_strings, **{**options, "dest": argparse.SUPPRESS, "nargs": 0})
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.write(f"{parser.prog} {version('emotion-edge')}\n")
+        parser.exit()
+
+
+def parse_guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> Any:
+    """Parse the arguments. Where `--help` or `--version` loses its reader, the exit code is 0."""
+    try:
+        return parser.parse_args(argv)
+    except SystemExit:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _reader_has_gone()
+        raise
+
+
 def positive(text: str) -> float:
     """Parse a positive number of an option. Raises ArgumentTypeError."""
     value = float(text)
@@ -68,7 +115,10 @@ def build_config(
     """Merge the configuration file, `--set`, `fixed` settings and the named options, later ones
     first. Raises ConfigError."""
     settings = [*args.settings, *fixed]
-    source = args.source if args.source is not None else default_source
+    clip = getattr(args, "clip", None)
+    if clip is not None and args.source is not None:
+        raise ConfigError(f"two sources: {clip!r} and --source {args.source!r}")
+    source = args.source if args.source is not None else clip or default_source
     if source is not None:
         settings.append(f"source.name={quote(source)}")
     if args.bundle is not None:
@@ -84,12 +134,18 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
     other exception is a bug and keeps its traceback.
     """
     level = os.environ.get("EMOTION_EDGE_LOG", "WARNING").upper()
+    verbose = getattr(args, "verbose", 0)
+    if verbose:
+        level = "INFO" if verbose == 1 else "DEBUG"
     if not isinstance(logging.getLevelName(level), int):
         text = f"EMOTION_EDGE_LOG is {level}, allowed: DEBUG, INFO, WARNING, ERROR"
         print(make_plain(text), file=sys.stderr)
         return EXIT_USAGE
     log_to_stderr(level, "%(levelname)s %(name)s: %(message)s")
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
+        if interrupt is signal.SIG_DFL:  # see `entry`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = command(args)
         sys.stdout.flush()
         return code
@@ -102,6 +158,8 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ENVIRONMENT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def _reader_has_gone() -> bool:

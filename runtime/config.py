@@ -67,7 +67,7 @@ class Engines(Section, frozen=True):
     dla_core: Annotated[int, Meta(ge=-1, le=7)] = -1
     """TensorRT: the deep-learning accelerator (DLA) to use, if the board has one; -1: the GPU."""
     num_threads: Annotated[int, Meta(ge=0, le=64)] = 0
-    """CPU threads of each network; 0: half of the cores."""
+    """CPU threads of each network; 0: half of the cores that this process may use."""
 
 
 class Face(Section, frozen=True):
@@ -97,8 +97,14 @@ class Output(Section, frozen=True):
     smoothing_s: Annotated[float, Meta(ge=0, le=30)] = 0.5
     """Time constant of the smoothing of probabilities; 0: no smoothing."""
     sinks: tuple[str, ...] = ("console",)
-    """Outputs, any of "console", "jsonl:FILE", "jsonl:-", "screen" (or "screen:/dev/dri/cardN"),
-    "serial:DEVICE", "null"."""
+    """Outputs, any of "console", "jsonl:FILE", "jsonl:-" (standard output; so for csv and summary),
+    "csv:FILE", "summary:FILE", "screen" (or "screen:/dev/dri/cardN"), "serial:DEVICE", "web" (or
+    "web:PORT"), "null", or the name of an installed plug-in."""
+    clock: Literal["monotonic", "utc"] = "monotonic"
+    """"utc": jsonl, csv and summary have the time of day of the capture too. A replay does not know
+    it and leaves it empty."""
+    summary_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """Length of an interval of "summary:FILE"; 0: one summary of the whole run."""
 
 
 class Screen(Section, frozen=True):
@@ -117,6 +123,18 @@ class Serial(Section, frozen=True):
     """"json": a line of JSON; "binary": a frame of bytes, see `runtime/sinks/serial_format.py`."""
     max_hz: Annotated[float, Meta(gt=0, le=240)] = 10.0
     """Most estimates per second; the newest is sent."""
+
+
+class Web(Section, frozen=True):
+    address: str = "127.0.0.1"
+    """Address that the page of the output "web" is served on. The default admits this machine only;
+    there is no password."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    """TCP port of the page; 0: any free one."""
+    picture: bool = False
+    """Send the camera's image to the page too."""
+    max_clients: Annotated[int, Meta(ge=1, le=100)] = 20
+    """Most pages that are open at the same time."""
 
 
 class Indicator(Section, frozen=True):
@@ -164,6 +182,7 @@ class Config(Section, frozen=True):
     trace: Trace = Trace()
     screen: Screen = Screen()
     serial: Serial = Serial()
+    web: Web = Web()
     indicator: Indicator = Indicator()
     profile: Literal["general", "workplace", "school"] = "general"
     """Purpose of the use; "workplace" and "school" are refused."""

@@ -10,13 +10,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
 from .board import Board, BoardStatus, open_board
 from .clock import find_next_tick_ns
-from .config import Config, ConfigError
-from .messages import BackgroundWorker, Faultable, FaultDisplay, Health, Pollable
+from .config import Config
+from .messages import (
+    BackgroundWorker,
+    Faultable,
+    FaultDisplay,
+    Health,
+    HealthDisplay,
+    Pollable,
+)
 from .service import Watchdog
 from .session import Runtime
 from .telemetry import TraceWriter
@@ -37,6 +44,7 @@ class Components:
     devices: Sequence[Faultable] = ()
     workers: Sequence[BackgroundWorker] = ()
     displays: Sequence[FaultDisplay] = ()
+    health_displays: Sequence[HealthDisplay] = ()
 
     @property
     def faultable(self) -> Sequence[Faultable]:
@@ -105,6 +113,8 @@ class Monitor:
         self._watchdog.status("; ".join([*faults, summary]))
         for display in self._components.displays:
             display.show_faults(faults)
+        for health_display in self._components.health_displays:
+            health_display.show_health(health)
         self._warn_of_overload(health.t_ns)
         progressed, self._progressed = self._progressed, False
         self._trial.update(health.t_ns, health.frames, progressed)
@@ -137,27 +147,19 @@ def open_monitor(
     on_health: Callable[[Health], None] | None,
     components: Components,
 ) -> Iterator[Monitor]:
-    """Open the monitor of a live run, and the Prometheus server if `metrics.port` is set. Raises
-    ConfigError."""
-    monitor = Monitor(runtime, open_board(), watchdog, trace_writer, on_health, components)
-    if not config.metrics.port:
-        yield monitor
-        return
-    try:  # imported here: it takes as long as the rest of the runtime
-        from .telemetry.prometheus import start_metrics
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"metrics.port is {config.metrics.port}, but prometheus-client is not installed:"
-            " pip install 'emotion-edge[metrics]'"
-        ) from error
+    """Open the monitor of a live run, and its metrics if `metrics.port` is set. Raises ConfigError
+    and ListenError."""
+    with ExitStack() as stack:
+        if config.metrics.port:
+            from .web.metrics import Metrics
 
-    with start_metrics(
-        config.metrics.address,
-        config.metrics.port,
-        lambda: (runtime.latency, monitor.newest),
-        realtime=config.realtime.priority,
-    ):
-        yield monitor
+            metrics = stack.enter_context(Metrics(config.metrics, runtime.latency))
+            components = replace(
+                components,
+                devices=(*components.devices, metrics),
+                health_displays=(*components.health_displays, metrics),
+            )
+        yield Monitor(runtime, open_board(), watchdog, trace_writer, on_health, components)
 
 
 def list_faults(components: Sequence[Faultable]) -> tuple[str, ...]:

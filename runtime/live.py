@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from .capture import Sources, WaitPolicy, open_sources
+from .capture import Sources, WaitPolicy, open_sources, show_source
 from .clock import MonotonicClock
 from .config import Config, ConfigError
 from .health import Components, Monitor, open_monitor
@@ -20,6 +20,9 @@ from .messages import (
     AudioSource,
     BackgroundWorker,
     Health,
+    Recorder,
+    RunDisplay,
+    RunObserver,
     Screen,
     Sink,
     SinkClosed,
@@ -72,17 +75,23 @@ class LiveRun:
         *,
         workers: Sequence[BackgroundWorker] = (),
         screens: Sequence[Screen] = (),
+        displays: Sequence[RunDisplay] = (),
+        observers: Sequence[RunObserver] = (),
+        recorders: Sequence[Recorder] = (),
         given_sources: Sources | None = None,
         on_health: Callable[[Health], None] | None = None,
         on_open: Callable[[Runtime], None] | None = None,
     ) -> None:
-        """`workers` and `screens` are the sinks with these capabilities. `given_sources` replaces
+        """`workers` ... `recorders` are the sinks with these capabilities. `given_sources` replaces
         the configured sources; the run closes it. `on_open` is called when everything is open,
         before the first frame is read."""
         self._config = config
         self._sinks = sinks
         self._workers = workers
         self._screens = screens
+        self._displays = displays
+        self._observers = observers
+        self._recorders = recorders
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
@@ -104,6 +113,17 @@ class LiveRun:
             self._stop.set()
             self._frames.end()
 
+    def _begin_sinks(self, runtime: Runtime, sources: Sources) -> None:
+        """Tell the sinks what is open, and let displays fetch frames."""
+        info = runtime.describe(show_source(sources.name), has_audio=sources.audio is not None)
+        for observer in self._observers:
+            observer.begin(info)
+        if self._config.screen.picture:
+            for screen in self._screens:
+                screen.show_preview(self._frames.newest)
+        for display in self._displays:
+            display.show_frames(self._frames.newest)
+
     def request_trace(self) -> None:
         """Write a trace soon, if `trace.folder` is configured. Safe in a signal handler."""
         if self._trace_writer is not None:
@@ -112,8 +132,8 @@ class LiveRun:
     def run(self, seconds: float | None = None) -> Runtime:
         """Run until the source ends, `stop`, or `seconds` after the first frame or sample.
 
-        Raises ConfigError, EngineError, SourceError, IndicatorError, StoppedDuringStart, and any
-        error of a thread."""
+        Raises ConfigError, EngineError, SourceError, OutputError, IndicatorError,
+        StoppedDuringStart, and any error of a thread."""
         folder = self._config.trace.folder
         if folder and not Path(folder).is_dir():
             raise ConfigError(f"trace.folder is {folder!r}: no such folder")
@@ -122,19 +142,17 @@ class LiveRun:
             indicator = stack.enter_context(open_indicator(self._config.indicator, self._screens))
             runtime = stack.enter_context(self._open_runtime(watchdog))
             stack.enter_context(decide_trial(runtime))
-            for screen in self._screens:
-                screen.show_labels(tuple(runtime.bundle.manifest.labels))
             self._turn_on(indicator)
             sources = stack.enter_context(self._open_sources(runtime.on_gpu, indicator))
-            monitor = stack.enter_context(self._open_monitor(runtime, watchdog, sources, indicator))
+            search = FaceSearch(runtime.face_tracker, self._clock)
+            monitor = stack.enter_context(
+                self._open_monitor(runtime, watchdog, sources, search, indicator)
+            )
             stack.enter_context(switching_every(SWITCH_INTERVAL_S))
+            self._begin_sinks(runtime, sources)
             if self._on_open is not None:
                 self._on_open(runtime)
-            if self._config.screen.picture:
-                for screen in self._screens:
-                    screen.show_preview(self._frames.newest)
             stack.enter_context(gc_frozen(self._config.realtime.freeze))
-            search = FaceSearch(runtime.face_tracker, self._clock)
             threads: list[threading.Thread] = []
             try:
                 self._start_threads(runtime, search, sources, indicator, monitor, threads)
@@ -325,15 +343,21 @@ class LiveRun:
         )
 
     def _open_monitor(
-        self, runtime: Runtime, watchdog: Watchdog, sources: Sources, indicator: Indicator
+        self,
+        runtime: Runtime,
+        watchdog: Watchdog,
+        sources: Sources,
+        search: FaceSearch,
+        indicator: Indicator,
     ) -> AbstractContextManager[Monitor]:
         folder = self._config.trace.folder
         self._trace_writer = TraceWriter(runtime.trace, Path(folder)) if folder else None
         components = Components(
             pollable=(indicator, StateDisk()),
-            devices=(*sources.devices, runtime.pipeline),
+            devices=(*sources.devices, search, runtime.pipeline, *self._recorders),
             workers=self._workers,
             displays=self._screens,
+            health_displays=self._displays,
         )
         return open_monitor(
             self._config, runtime, watchdog, self._trace_writer, self._on_health, components

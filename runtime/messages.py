@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import Error
 from ..engines.bundles import LABELS
 from ..engines.face_tracker import FaceBox
 from .board import BoardStatus
@@ -230,6 +231,39 @@ class BackgroundWorker(Faultable, Protocol):
         """The error that ended the thread, which ends the run; None while the thread works."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What is known once everything is open."""
+
+    source: str
+    """The source in use, as it may be shown: "demo", a camera's device, a file."""
+    labels: tuple[str, ...]
+    """Of the bundle, in its order."""
+    has_audio: bool = True
+    """There is a microphone or an audio track."""
+    levels_without_voice: tuple[str, ...] = ()
+    """Names of the quality levels at which the voice is not read."""
+
+    @property
+    def is_demo(self) -> bool:
+        return self.source == "demo"
+
+
+class RunObserver(Protocol):
+    """A sink that begins when everything else is open."""
+
+    def begin(self, info: RunInfo) -> None:
+        """Called once, before the first frame is read. Raises ConfigError and OutputError."""
+
+
+class Recorder(Faultable, RunObserver, Protocol):
+    """A sink whose estimates are kept, so that a lost one is an error."""
+
+    @property
+    def loss(self) -> str:
+        """After `close`: what was lost and why, in one line; "" for nothing."""
+
+
 class CameraIndicator(Protocol):
     """A display that shows people whether camera and microphone are read."""
 
@@ -246,11 +280,20 @@ class FaultDisplay(Protocol):
     def show_faults(self, faults: tuple[str, ...]) -> None: ...
 
 
-class Screen(CameraIndicator, FaultDisplay, Protocol):
-    """A display that can also show the bundle's labels before the first estimate, and a preview of
-    the camera."""
+class HealthDisplay(Protocol):
+    """A display of the run's health."""
 
-    def show_labels(self, labels: tuple[str, ...]) -> None: ...
+    def show_health(self, health: Health) -> None: ...
+
+
+class RunDisplay(HealthDisplay, Protocol):
+    """A display of the run that may show the frames too."""
+
+    def show_frames(self, newest: Callable[[], VideoFrame | None]) -> None: ...
+
+
+class Screen(CameraIndicator, FaultDisplay, Protocol):
+    """A display that can also show a preview of the camera."""
 
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None: ...
 
@@ -259,5 +302,13 @@ class SinkClosed(Exception):
     """The reader of a sink closed it (a closed pipe). It ends the run without an error."""
 
 
-class SourceError(OSError):
+class ListenError(Error, OSError):
+    """A port cannot be listened on. The message names the setting and the reason in one line."""
+
+
+class SourceError(Error, OSError):
     """A device or file failed. The message names it and the reason in one line."""
+
+
+class OutputError(Error, OSError):
+    """An output cannot be written, or has lost estimates. The message names it in one line."""

@@ -8,20 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .capture import Media, merge_events, open_media
+from .capture import Media, merge_events, open_media, show_source
 from .clock import MonotonicClock
 from .config import Config
-from .messages import AudioChunk, Sink, VideoFrame
+from .messages import AudioChunk, RunObserver, Sink, VideoFrame
 from .perception import EstimateTimer, find_shown
 from .session import Runtime, open_runtime, report_build_progress
 
 
-def run_replay(config: Config, sinks: Sequence[Sink], seconds: float | None = None) -> Runtime:
-    """Replay until the end of the media or for `seconds` of its time. Raises ConfigError,
-    EngineError and SourceError. The clock only measures how long the work takes."""
+def run_replay(
+    config: Config,
+    sinks: Sequence[Sink],
+    seconds: float | None = None,
+    *,
+    observers: Sequence[RunObserver] = (),
+) -> Runtime:
+    """Replay until the end of the media or for `seconds` of its time. `observers` are the sinks
+    that begin when everything else is open. Raises ConfigError, EngineError, SourceError and
+    OutputError. The clock only measures how long the work takes."""
     clock = MonotonicClock()
     media = open_media(config.source)
     with open_runtime(config, clock, report_build_progress) as runtime:
+        info = runtime.describe(show_source(config.source.name), has_audio=media.has_audio)
+        for observer in observers:
+            observer.begin(info)
         end_ns = None if seconds is None else round(seconds * 1e9)
         track_due_ns = 0
         searched: VideoFrame | None = None

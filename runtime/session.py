@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -25,7 +26,7 @@ from ..engines.speech_tracker import SpeechTracker, open_speech_tracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
-from .messages import CapturePath, Sink, Window
+from .messages import CapturePath, RunInfo, Sink, SourceError, Window
 from .perception import (
     FrameRateLimiter,
     Pipeline,
@@ -53,6 +54,8 @@ EXTEND_TIMEOUT_S = 60
 seconds."""
 
 
+SLOW_START_S = 3.0
+"""Between two reports of a first start."""
 SKEW_LIFE_NS = 2_000_000_000
 """A camera of one frame a second still shows its skew at each poll."""
 
@@ -154,6 +157,23 @@ class Runtime:
             if switch is not None:
                 self._switch_level(switch, now_ns)
 
+    def describe(self, source: str, *, has_audio: bool) -> RunInfo:
+        """Return what sinks are told when everything is open."""
+        return RunInfo(
+            source,
+            tuple(self.bundle.manifest.labels),
+            has_audio,
+            tuple(level.level.name for level in self.levels if not level.level.voice),
+        )
+
+    def require_estimates(self, source: str) -> None:
+        """Raise SourceError where the source of this name, which has ended, had no estimate."""
+        if not self.latency.count:
+            raise SourceError(
+                f"source {source} ended before the first estimate, which needs a frame or a quarter"
+                " of a second of audio"
+            )
+
     def _switch_level(self, switch: LevelSwitch, now_ns: int) -> None:
         before = self.level.name
         self.use_level(switch.level)
@@ -243,18 +263,41 @@ def open_networks(
     """Open, verify and warm up what a bundle brings: the networks of its levels, the preprocessor
     for their input, the speech tracker. All close with `stack`. Raises as `open_levels` does."""
     levels = open_levels(stack, config, bundle, report, only_one=only_one)
-    preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))
     try:
-        for run_level in levels:
-            for network, inputs in warmup_inputs(run_level, preprocessor).items():
-                run_level.engines[network].warm_up(inputs)
-        warm_up_several_faces(levels, preprocessor, config.faces.max)
+        with reporting_slow_start(report):
+            preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))
+            for run_level in levels:
+                for network, inputs in warmup_inputs(run_level, preprocessor).items():
+                    run_level.engines[network].warm_up(inputs)
+            warm_up_several_faces(levels, preprocessor, config.faces.max)
     except ValueError as error:
         raise EngineError(f"{bundle.path}: a network does not fit its level: {error}") from error
     speech = open_speech_tracker(bundle) if config.engines.name != "null" else None
     if speech is not None:
         stack.callback(speech.wipe)
     return levels, preprocessor, speech
+
+
+@contextmanager
+def reporting_slow_start(report: Report) -> Iterator[None]:
+    """Report every `SLOW_START_S` that kernels are being compiled: the first start of an
+    installation takes up to a minute, and later ones are over before."""
+    done = threading.Event()
+
+    def report_until_done() -> None:
+        waited_s = 0.0
+        while not done.wait(SLOW_START_S):
+            waited_s += SLOW_START_S
+            with suppress(Exception):  # a run that is stopped says so elsewhere
+                report(f"compiling kernels for this machine, once: {waited_s:.0f} s")
+
+    thread = threading.Thread(target=report_until_done, name="slow-start", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def is_service(environment: Mapping[str, str]) -> bool:

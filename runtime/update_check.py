@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from ..engines.bundles import BundleChoice
 from .config import ConfigError
 from .faults import FaultLog
-from .messages import SourceError
+from .messages import ListenError, OutputError, SourceError
 from .service import IndicatorError
 from .session import Runtime
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 SETTLED_NS = 25_000_000_000
 """After results for this long, the bundle is good. It is more than twice WatchdogSec in
 emotion-edge.service, so a network that hangs ends the run before."""
-UNRELATED_ERRORS = (SourceError, IndicatorError, ConfigError)
+UNRELATED_ERRORS = (SourceError, IndicatorError, ConfigError, ListenError, OutputError)
 """Errors that the bundle cannot cause once its networks are verified: a device, the indicator, a
 port in use."""
 MIN_FREE_BYTES = 1 << 20

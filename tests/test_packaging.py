@@ -57,7 +57,7 @@ def test_every_package_is_listed() -> None:
     assert sorted(listed) == sorted(found)
 
 
-@pytest.mark.parametrize("folder", [name for name in FOLDERS if (ROOT / name).is_dir()])
+@pytest.mark.parametrize("folder", [".", *(name for name in FOLDERS if (ROOT / name).is_dir())])
 def test_folder_is_typed(folder: str) -> None:
     """Type checkers use annotations of a package only with this marker."""
     assert (ROOT / folder / "py.typed").is_file()

@@ -5,12 +5,14 @@ The module does not import torch, so that the command line can catch them withou
 
 from __future__ import annotations
 
+from .. import Error
 
-class DatasetError(ValueError):
+
+class DatasetError(Error, ValueError):
     """A data set cannot be read; the message names the file."""
 
 
-class TrainingError(RuntimeError):
+class TrainingError(Error, RuntimeError):
     """A run cannot start or continue."""
 
 

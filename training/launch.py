@@ -11,14 +11,15 @@ import logging
 import math
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..engines.bundles import LABELS
@@ -28,16 +29,20 @@ from .config import AnyConfig, FaceConfig, FusionConfig, VoiceConfig
 from .data import (
     EMOTION_GROUPS,
     EMOTIONS8,
+    MANIFEST,
     FaceSet,
     FeatureCache,
+    VoiceSet,
     find_voice_clips,
     hold_out,
     load_ferplus,
     load_noises,
     load_voices,
+    name_actor,
     split_actors,
 )
 from .errors import DatasetError, TrainingError
+from .export import FERPLUS, RAVDESS, describe_noise
 from .loop import RunOptions
 from .models import (
     EMBEDDING_SIZE,
@@ -56,6 +61,7 @@ from .recipes import (
     Speech,
     VoiceRecipe,
     held_out_accuracy,
+    held_out_voice_accuracy,
     prepare_speech,
     train_face,
     train_fusion,
@@ -71,6 +77,8 @@ class VoiceData:
     training: Speech
     validation: HeldOutSpeech | None
     """The validation actors of the fold; None when all actors are for training."""
+    people: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By role of the bundle's provenance."""
 
 
 Data = FaceSet | VoiceData | Pairs
@@ -87,6 +95,8 @@ class TrainingResult:
     """Accuracy on held-out faces or on the validation actors of the fold; None without
     validation."""
     num_epochs: int
+    people: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Whom it was trained and validated on, by role of the bundle's provenance."""
 
 
 def face_recipe(config: FaceConfig) -> FaceRecipe:
@@ -172,12 +182,42 @@ def prepare_data(config: AnyConfig) -> Data:
     for key in ("root", "out"):
         if not getattr(config, key):
             raise ConfigError(f"{key} is empty: give --{key} DIR")
+    if (Path(config.root) / MANIFEST).is_file():
+        raise ConfigError(
+            f"root is {config.root!r}, a folder with {MANIFEST}: `emotion-train new {config.root}`"
+            " writes its recipe, and `emotion-train all recipe.yaml` trains it"
+        )
     check_writable(Path(config.out))
     if isinstance(config, FaceConfig):
-        return load_ferplus(Path(config.root), "train", _open_cache(config))
+        faces = load_ferplus(Path(config.root), "train", _open_cache(config))
+        training, held_out = hold_out(len(faces.labels), config.seed)
+        known = held_out[faces.labels[held_out] >= 0]
+        _check_examples(config, faces.votes[training].argmax(axis=1), faces.labels[known])
+        return faces
     if isinstance(config, VoiceConfig):
         return _read_voice_data(config)
-    return _read_pairs(Path(config.root) / PAIRS)
+    pairs = _read_pairs(Path(config.root) / PAIRS)
+    _check_examples(config, pairs.labels, None)
+    return pairs
+
+
+def _check_examples(
+    config: AnyConfig, training: NDArray[np.int64], validation: NDArray[np.int64] | None
+) -> None:
+    """Check the labels of the examples: raise DatasetError for fewer than a batch, and warn of a
+    label that nobody shows."""
+    size = config.learning.batch_size
+    if len(training) < size:
+        raise DatasetError(
+            f"{config.root}: {len(training)} examples for training, and learning.batch_size is"
+            f" {size}: allowed: at most {len(training)}"
+        )
+    for purpose, found in (("training", training), ("validation", validation)):
+        if found is None:
+            continue
+        absent = [name for i, name in enumerate(list_labels(config)) if i not in found]
+        if absent:
+            log.warning("%s: no example for %s of %s", config.root, purpose, ", ".join(absent))
 
 
 def check_writable(folder: Path, option: str = "--out") -> None:
@@ -221,13 +261,18 @@ def _read_voice_data(config: VoiceConfig) -> VoiceData:
     noise = Path(config.noise)
     noises = load_noises(noise, True, spec.sample_rate_hz) if config.noise else ()
     voices = load_voices(chosen, spec, _open_cache(config))
-    own = voices.select(training)
+    own, others = voices.select(training), voices.select(validation)
+    _check_examples(config, own.emotions, others.emotions if validation else None)
     speech = prepare_speech(
         own.audio_clips, own.emotions, len(EMOTIONS8), noises, spec, voice_recipe(config)
     )
-    others = voices.select(validation)
     held_out = HeldOutSpeech(others.audio_clips, others.emotions) if validation else None
-    return VoiceData(speech, held_out)
+    people = {"training": _name_people(own)}
+    return VoiceData(speech, held_out, people | {"validation": _name_people(others)})
+
+
+def _name_people(voices: VoiceSet) -> list[str]:
+    return [name_actor(actor) for actor in sorted(set(voices.actors.tolist()))]
 
 
 def join_numbers(numbers: Iterable[int]) -> str:
@@ -252,51 +297,64 @@ def train_network(
     log_folder: Path | None = None,
     init_from: Path | None = None,
     on_epoch: Callable[[int, float | None], None] | None = None,
+    num_samples: int = 0,
 ) -> TrainingResult:
-    """Train the network of `config` on `data` of `prepare_data`; checkpoints go to `config.out`.
+    """Train the network of `config` on `data` of `prepare_data`; checkpoints go to `config.out`,
+    curves and `num_samples` inputs of each epoch to `log_folder`.
 
     Test actors and test images are never used.
     """
-    scores: list[float | None] = []
     num_epochs = 0
 
-    def record_epoch(epoch: int, score: float | None) -> None:
+    def record_epoch(_: int, score: float | None) -> None:
         nonlocal num_epochs
-        if epoch == 1:  # a further round starts
-            scores.clear()
-        scores.append(score)
         num_epochs += 1
         if on_epoch is not None:
             on_epoch(num_epochs, score)
 
-    options = RunOptions({"labels": list_labels(config)}, init_from, log_folder, record_epoch)
+    identity = {"labels": list_labels(config)}
+    options = RunOptions(identity, init_from, log_folder, record_epoch, num_samples)
     out = Path(config.out)
     model: nn.Module
+    people: Mapping[str, Sequence[str]] = {}
+    # The score is that of the network as it is returned, whatever was measured after its epochs.
+    score: float | None = None
     if isinstance(config, FaceConfig) and isinstance(data, FaceSet):
         recipe = face_recipe(config)
         parts = hold_out(len(data.labels), recipe.seed)
         model = train_face(data, parts, out, recipe, ImageSpec(), options)
-        # The weights have changed since the last epoch's score: see `train_face`.
-        scores = [held_out_accuracy(model, data, parts[1], recipe, ImageSpec())]
+        score = held_out_accuracy(model, data, parts[1], recipe, ImageSpec())
     elif isinstance(config, VoiceConfig) and isinstance(data, VoiceData):
         checkpoint = out / "voice.ckpt"
         model = train_voice(
             data.training, MelSpec(), voice_recipe(config), checkpoint, data.validation, options
         )
+        people = data.people
+        if data.validation is not None:
+            score = held_out_voice_accuracy(model, data.validation, MelSpec())
     elif isinstance(config, FusionConfig) and isinstance(data, Pairs):
         labels = len(list_labels(config))
         model = train_fusion(data, labels, fusion_recipe(config), out / "fusion.ckpt", options)
     else:
         raise ValueError(f"{type(data).__name__}: not the data of {type(config).__name__}")
-    known = [score for score in scores if score is not None and not math.isnan(score)]
-    final = (max(known) if config.learning.patience else known[-1]) if known else None
-    return TrainingResult(model, final, num_epochs)
+    if score is not None and math.isnan(score):
+        score = None
+    return TrainingResult(model, score, num_epochs, people)
 
 
 def list_labels(config: AnyConfig) -> tuple[str, ...]:
     """Return the label of each output of the network."""
     description = describe_network(config)
     return description.outputs or description.labels
+
+
+def _describe_data(config: AnyConfig) -> list[dict[str, str]]:
+    used = []
+    if isinstance(config, FaceConfig):
+        used = [FERPLUS]
+    if isinstance(config, VoiceConfig):
+        used = [RAVDESS, *([describe_noise(Path(config.noise))] if config.noise else [])]
+    return [asdict(data_set) for data_set in used]
 
 
 def save_result(config: AnyConfig, trained: TrainingResult) -> Path:
@@ -308,6 +366,8 @@ def save_result(config: AnyConfig, trained: TrainingResult) -> Path:
         "config": msgspec.to_builtins(config),
         "labels": list_labels(config),
         "validation": trained.score,
+        "people": {role: list(names) for role, names in trained.people.items()},
+        "data_sets": _describe_data(config),
         "num_epochs": trained.num_epochs,
         "num_parameters": cost.num_parameters,
         "num_flops": cost.num_flops,

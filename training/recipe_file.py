@@ -272,6 +272,12 @@ def check_recipe(recipe: Recipe, origin: str) -> None:
     check_labels(recipe.labels, origin)
     for number, section in enumerate(recipe.data):
         where = f"{origin}: data[{number}]"
+        folded = [name.strip().casefold() for name in section.map]
+        twice = [
+            name for name, key in zip(section.map, folded, strict=True) if folded.count(key) > 1
+        ]
+        if twice:
+            raise ConfigError(f"{where}.map has {' and '.join(twice)}, allowed: each name once")
         for name, label in section.map.items():
             if label and label not in recipe.labels:
                 raise ConfigError(
@@ -285,6 +291,9 @@ def check_recipe(recipe: Recipe, origin: str) -> None:
             raise ConfigError(f"{where}.root is {section.root!r}: a folder is wanted")
     if recipe.noise and not Path(recipe.noise).is_dir():
         raise ConfigError(f"{origin}: noise is {recipe.noise!r}: no such folder")
+    for key, part in (("face", recipe.face), ("voice", recipe.voice)):
+        if part is not None and part.init_from and not Path(part.init_from).is_file():
+            raise ConfigError(f"{origin}: {key}.init_from is {part.init_from!r}: no such file")
     if recipe.face is None and recipe.voice is None:
         raise ConfigError(f"{origin}: face and voice are null, allowed: one of them")
     try:

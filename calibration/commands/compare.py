@@ -115,7 +115,8 @@ def _find_example_sets(args: argparse.Namespace, bundle: Bundle) -> list[Example
     if args.ravdess is not None:
         selections.append(Selection("ravdess", args.ravdess, "valid", args.actors, "voice", ""))
     if args.folder is not None:
-        kinds = {item.kind for item in load_folder(args.folder, args.split)}
+        label_names = Selection("folder", args.folder).names(bundle)
+        kinds = {item.kind for item in load_folder(args.folder, args.split, label_names)}
         selections += [
             Selection("folder", args.folder, args.split, None, name, "")
             for name, other in (("face", "sound"), ("voice", "picture"))

@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "folds",
         help="quantize the fold voice networks and evaluate them on their validation speakers",
-        description="WORK/folds holds the fold networks of `emotion-train default`. Each is"
+        description="WORK/folds.json names the fold networks of `emotion-train all`. Each is"
         " calibrated on samples of its own training speakers only.",
     )
     parser.add_argument("ravdess", metavar="RAVDESS", type=Path, help="folder of RAVDESS")

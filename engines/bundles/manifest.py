@@ -239,6 +239,13 @@ def _check_voice_activity(file: Path, entry: VoiceActivityEntry, manifest: Manif
     require(entry.file in manifest.files, "file", entry.file, "a name under files")
     most = manifest.mel.num_frames
     require(entry.columns <= most, "columns", entry.columns, f"1 to {most}")
+    _require(
+        file,
+        not manifest.mel.compression,
+        "mel.compression",
+        manifest.mel.compression,
+        "none beside voice_activity, which reads a log-mel",
+    )
 
 
 def _check_free_field(file: Path, field: str, value: Any, depth: int = 0) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from ... import Error
 from ...kernels.spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
 from ..plain_text import make_plain
 
@@ -55,7 +56,7 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 Temperature = Annotated[float, Meta(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
 
 
-class BundleError(ValueError):
+class BundleError(Error, ValueError):
     """A bundle that must not be used: one line with the file, the field and the fault."""
 
     def __init__(self, text: str) -> None:

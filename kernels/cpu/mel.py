@@ -17,6 +17,7 @@ from ..mel_grid import MelGrid
 from ..reference import hann_window, mel_filters
 from ..spec import MelSpec
 from .audio import level_db, sanitize_sample
+from .compression import compress_column, pack_compression
 from .fft import complex_fft, twiddles
 from .simd import LANES, load4, splat4, store4, transpose4
 
@@ -40,15 +41,13 @@ def pack_filters(spec: MelSpec) -> tuple[NDArray[np.int64], NDArray[np.float64]]
         offset += padded
     rows += [(0, 0, 0)] * (
         -len(rows) % LANES
-    )  # for `mel_column`, which computes four bands at a time
+    )  # for `mel_power`, which computes four bands at a time
     return np.array(rows, np.int64), np.concatenate(weights)
 
 
 @_compiled
-def mel_column(  # type: ignore[no-untyped-def]
-    audio, preemphasis, floor, mean, std, hann, turns, triangles, weights, work, out
-):
-    """Compute a column, `out` (num_mels,), from `audio` (1 + window,).
+def mel_power(audio, preemphasis, hann, turns, triangles, weights, work):  # type: ignore[no-untyped-def]
+    """Compute the mel power of a column, `work[0]`, from `audio` (1 + window,).
 
     The first sample of `audio` is the one before the window. A real FFT of n points is computed as
     a complex one of n / 2: even samples are its real part, odd samples its imaginary part.
@@ -77,7 +76,7 @@ def mel_column(  # type: ignore[no-untyped-def]
         x = even_re + odd_re * cos[k] - odd_im * sin[k]
         y = even_im + odd_re * sin[k] + odd_im * cos[k]
         power[k] = 0.25 * (x * x + y * y)
-    for m in range(0, len(out), LANES):
+    for m in range(0, len(triangles), LANES):
         a, b, c, d = transpose4(
             _sum_band(power, triangles, weights, m),
             _sum_band(power, triangles, weights, m + 1),
@@ -85,8 +84,6 @@ def mel_column(  # type: ignore[no-untyped-def]
             _sum_band(power, triangles, weights, m + 3),
         )
         store4(work[0], m, (a + b) + (c + d))
-    for m in range(len(out)):
-        out[m] = (np.log(np.float32(work[0, m] + floor)) - mean) / std
 
 
 @_compiled
@@ -105,17 +102,18 @@ def push_samples(  # type: ignore[no-untyped-def]
     audio,
     filled,
     column,
+    first_column,
     hop,
     columns,
     levels,
     preemphasis,
-    floor,
-    mean,
-    std,
     hann,
     turns,
     triangles,
     weights,
+    compression,
+    settings,
+    smooth,
     work,
     newest,
 ):
@@ -135,19 +133,9 @@ def push_samples(  # type: ignore[no-untyped-def]
         filled += count
         done += count
         if filled == window:
-            mel_column(
-                audio,
-                preemphasis,
-                floor,
-                mean,
-                std,
-                hann,
-                turns,
-                triangles,
-                weights,
-                work,
-                newest,
-            )
+            mel_power(audio, preemphasis, hann, turns, triangles, weights, work)
+            is_first = column == first_column
+            compress_column(work[0], compression, settings, is_first, smooth, newest)
             at = column % capacity
             for m in range(len(newest)):
                 columns[m, at] = newest[m]
@@ -173,12 +161,14 @@ class StreamingLogMel(MelGrid):
         half = spec.fft_size // 2
         super().__init__(spec, np.zeros(1 + spec.window))
         self._columns = np.zeros((spec.num_mels, 2 * self._capacity), np.float32)
+        self._smooth = np.zeros(spec.num_mels)
         self._scratch = np.zeros((5, half + 1 + LANES)), np.zeros(spec.num_mels, np.float32)
         self._constants = (
-            *(spec.preemphasis, spec.floor, spec.mean, spec.std),
+            spec.preemphasis,
             hann_window(spec),
             twiddles(half),
             *pack_filters(spec),
+            *pack_compression(spec),
         )
         self._mel = np.zeros((1, spec.num_mels, spec.num_frames), np.float32)
         self._mask = np.zeros((1, spec.num_frames), np.float32)
@@ -191,10 +181,12 @@ class StreamingLogMel(MelGrid):
             self._audio,
             self._filled,
             before,
+            self.first_column,
             self.spec.hop,
             self._columns,
             self._levels,
             *self._constants,
+            self._smooth,
             *self._scratch,
         )
         return int(self._num_columns - before)
@@ -218,7 +210,8 @@ class StreamingLogMel(MelGrid):
         """Overwrite all audio and everything computed from it with zeros."""
         self.restart(0)
         windows = (self._mel, self._mask)
-        for array in (self._audio, self._columns, self._levels, *windows, *self._scratch):
+        kept = (self._audio, self._columns, self._levels, self._smooth)
+        for array in (*kept, *windows, *self._scratch):
             array.fill(0)
 
 
@@ -230,13 +223,16 @@ def compile_push() -> None:
             types.UniTuple(types.int64, 2)(
                 types.Array(types.float32, 1, "C", readonly=True),
                 doubles,
-                *[types.int64] * 3,
+                *[types.int64] * 4,
                 types.float32[:, ::1],
                 floats,
-                *[types.float64] * 4,
+                types.float64,
                 doubles,
                 types.float64[:, ::1],
                 types.int64[:, ::1],
+                doubles,
+                types.int64,
+                doubles,
                 doubles,
                 types.float64[:, ::1],
                 floats,

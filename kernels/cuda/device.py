@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import Error
+
 DEVICE_NODES = ("nvidia[0-9]*", "nvhost-gpu", "nvgpu/igpu*")
 """The GPU's device nodes in /dev: of a PC and JetPack 7, of JetPack 5, of JetPack 6."""
 
 
-class PreprocessorError(RuntimeError):
+class PreprocessorError(Error, RuntimeError):
     """This machine cannot run a preprocessor; the message is one line with the reason."""
 
 

@@ -1,7 +1,8 @@
 """The streaming log-mel on CUDA: audio samples in, a window of log-mel columns in GPU memory out.
 
-One block of threads computes each column once, when its last sample arrives. A second kernel
-gathers a window from the columns. The kernel reads the samples in place from page-locked memory.
+One block of threads computes each column once, when its last sample arrives. PCEN goes from column
+to column and needs a second kernel. Another one gathers a window from the columns. The samples are
+read in place from page-locked memory.
 
 The computation is in float64 up to the power spectrum. In float32 a quiet band beside a loud tone
 is wrong by up to 1.2e-3 of a standard deviation (a 7 kHz tone at full scale beside noise at
@@ -19,6 +20,7 @@ from numba import cuda
 from numpy.typing import NDArray
 
 from ..cpu.audio import compile_staging, stage_samples
+from ..cpu.compression import PCEN, pack_compression
 from ..cpu.fft import twiddles
 from ..cpu.mel import pack_filters
 from ..mel_grid import MelGrid
@@ -33,7 +35,14 @@ from .device import (
     make_staging,
     stream_handle,
 )
-from .mel_kernels import MEL_SIGNATURE, WINDOW_SIGNATURE, mel_kernel, window_kernel
+from .mel_kernels import (
+    MEL_SIGNATURE,
+    PCEN_SIGNATURE,
+    WINDOW_SIGNATURE,
+    mel_kernel,
+    pcen_kernel,
+    window_kernel,
+)
 
 THREADS = 64
 """Threads per block: one for each butterfly of a 512-point real FFT."""
@@ -66,12 +75,16 @@ class CudaStreamingLogMel(MelGrid):
         self._mel_kernel = cuda.jit(MEL_SIGNATURE, cache=True)(mel_kernel)
         self._window_kernel = cuda.jit(WINDOW_SIGNATURE, cache=True)(window_kernel)
         self._stagings = [make_staging(audio_size, "float32") for _ in range(2)]
-        self._scalars = (
-            spec.preemphasis,
-            spec.floor,
-            np.float32(spec.mean),
-            np.float32(1 / spec.std),
-        )
+        kind, settings = pack_compression(spec)
+        floor, mean, std, exponent, smoothing, gain, bias = settings
+        scaling = np.float32(exponent), np.float32(mean), np.float32(1 / std)
+        in_two_steps = kind == PCEN
+        self._scalars = (spec.preemphasis, 0.0 if in_two_steps else floor, kind, *scaling)
+        self._pcen_kernel: Any = None
+        if in_two_steps:
+            self._pcen_kernel = cuda.jit(PCEN_SIGNATURE, cache=True)(pcen_kernel)
+            self._pcen_scalars = floor, smoothing, np.float32(gain), np.float32(bias), *scaling
+            self._smooth = cuda.to_device(np.zeros(spec.num_mels))
         triangles, weights = pack_filters(spec)
         triangles[:, 1] = np.minimum(
             triangles[:, 1], half + 1
@@ -86,6 +99,8 @@ class CudaStreamingLogMel(MelGrid):
             self._window_grid()
             for count in range(1, CHUNK_COLUMNS + 1):
                 self._mel_grid(count)
+            if in_two_steps:
+                self._pcen_grid()
 
     def push(self, samples: NDArray[np.float32]) -> int:
         """Append the next samples (n,) -> the number of columns they completed.
@@ -125,6 +140,11 @@ class CudaStreamingLogMel(MelGrid):
         self._mel_grid(num_columns)(
             staging.device, self.spec.hop, slot, *self._scalars, *self._constants, self._columns
         )
+        if self._pcen_kernel is not None:
+            is_first = self._num_columns == self.first_column
+            self._pcen_grid()(
+                self._columns, slot, num_columns, is_first, *self._pcen_scalars, self._smooth
+            )
 
     def window(self, end_column: int | None = None) -> tuple[Any, Any]:
         """Return the window that ends before `end_column` (default: the newest).
@@ -147,6 +167,9 @@ class CudaStreamingLogMel(MelGrid):
     def _mel_grid(self, num_columns: int) -> Any:
         """Return the configured kernel. Numba caches it for each number of columns."""
         return self._mel_kernel[num_columns, THREADS, self._stream, self._shared_bytes]
+
+    def _pcen_grid(self) -> Any:
+        return self._pcen_kernel[-(-self.spec.num_mels // THREADS), THREADS, self._stream]
 
     def _window_grid(self) -> Any:
         return self._window_kernel[self.spec.num_mels, THREADS, self._stream]

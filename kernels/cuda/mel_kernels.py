@@ -11,9 +11,15 @@ import math
 import numpy as np
 from numba import cuda, float64
 
+from ..cpu.compression import LOG, ROOT
+
 MEL_SIGNATURE = (
-    "void(float32[::1], int64, int64, float64, float64, float32, float32,"
+    "void(float32[::1], int64, int64, float64, float64, int64, float32, float32, float32,"
     " float64[::1], float64[:, ::1], int64[:, ::1], float64[::1], float32[:, ::1])"
+)
+PCEN_SIGNATURE = (
+    "void(float32[:, ::1], int64, int64, boolean, float64, float64, float32, float32, float32,"
+    " float32, float32, float64[::1])"
 )
 WINDOW_SIGNATURE = "void(float32[:, ::1], int64, int64, float32[:, :, ::1], float32[:, ::1])"
 
@@ -73,14 +79,28 @@ def _transform(work, turns):  # type: ignore[no-untyped-def]
 
 
 def mel_kernel(  # type: ignore[no-untyped-def]
-    audio, hop, slot, preemphasis, floor, mean, scale, hann, turns, triangles, weights, columns
+    audio,
+    hop,
+    slot,
+    preemphasis,
+    floor,
+    compression,
+    exponent,
+    mean,
+    scale,
+    hann,
+    turns,
+    triangles,
+    weights,
+    columns,
 ):
     """Compute log-mel columns: block b computes the one of `audio[b hop : b hop + 1 + window]`.
 
     The first sample is the one before the window. The result goes to position `slot` + b of the
-    ring `columns` (num_mels, capacity). `turns` comes from `cpu.fft.twiddles`, `triangles` and
-    `weights` come from `cpu.mel.pack_filters`. Shared memory: 4 `size` float64 with `size` = half
-    the FFT = turns.shape[1], for the real and imaginary parts of two stages.
+    ring `columns` (num_mels, capacity). `compression` is one of `cpu.compression`: for PCEN the
+    result is the power, which `pcen_kernel` compresses. `turns` comes from `cpu.fft.twiddles`,
+    `triangles` and `weights` come from `cpu.mel.pack_filters`. Shared memory: 4 `size` float64 with
+    `size` = half the FFT = turns.shape[1], for the real and imaginary parts of two stages.
     """
     work = cuda.shared.array(0, float64)
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
@@ -126,8 +146,42 @@ def mel_kernel(  # type: ignore[no-untyped-def]
         while k < end:
             total += work[there + k] * weights[offset + k]
             k += 1
-        columns[m, place] = (np.float32(math.log(np.float32(total))) - mean) * scale
+        power = np.float32(total)
+        if compression == LOG:
+            columns[m, place] = (np.float32(math.log(power)) - mean) * scale
+        elif compression == ROOT:
+            columns[m, place] = (np.float32(math.pow(power, exponent)) - mean) * scale
+        else:
+            columns[m, place] = power
         m += threads
+
+
+def pcen_kernel(  # type: ignore[no-untyped-def]
+    columns, slot, count, is_first, floor, smoothing, gain, bias, exponent, mean, scale, smooth
+):
+    """Compress the power of `count` columns from position `slot` of the ring `columns`, in place.
+
+    One thread computes one band, because PCEN goes from column to column. `smooth` (num_mels,) is
+    the mean power before the first column. If it `is_first` of its stream, the mean starts anew.
+    """
+    m = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    if m < columns.shape[0]:
+        average = smooth[m]
+        offset = np.float32(math.pow(bias, exponent)) + mean
+        k, place = 0, slot
+        while k < count:
+            if place >= columns.shape[1]:
+                place -= columns.shape[1]
+            power = columns[m, place]
+            if is_first and k == 0:
+                average = np.float64(power)
+            else:
+                average += smoothing * (np.float64(power) - average)
+            ratio = power / np.float32(math.pow(np.float32(floor + average), gain))
+            columns[m, place] = (np.float32(math.pow(ratio + bias, exponent)) - offset) * scale
+            k += 1
+            place += 1
+        smooth[m] = average
 
 
 def window_kernel(columns, start, count, mel, mask):  # type: ignore[no-untyped-def]

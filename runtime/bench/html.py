@@ -24,6 +24,7 @@ from .report import (
 
 LIBRARIES = ("matplotlib", "jinja2")
 TEMPLATE = Path(__file__).with_name("report.html")
+STYLE_FILE = Path(__file__).parent.with_name("report.css")
 PLOTS = {
     "timeline": "Latency and level over time. Every second phase is grey.",
     "percentiles": "Latency that a share of all results did not exceed. From 90 to 99 % there is"
@@ -69,6 +70,7 @@ def render_page(report: Mapping[str, Any], comparison: Comparison | None = None)
     plots = draw_all(report)
     switches = tabulate_switches(report)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        style=Markup(STYLE_FILE.read_text(encoding="utf-8")),
         title=title_report(report),
         warnings=list_warnings(report),
         cards=_list_cards(report),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from ...engines.cpus import count_cpus
 from ...engines.tensorrt import read_l4t_release
 from .jetson import JetsonBoard, find_gpu_clock, read_power_mode
 from .linux import PcBoard, read_governor
@@ -70,7 +71,7 @@ def describe_machine(sys_root: Path = Path("/")) -> dict[str, object]:
     return {
         "cpu": board or _cpu_model(root),
         "cores": os.cpu_count(),
-        "cores_usable": len(os.sched_getaffinity(0)),
+        "cores_usable": count_cpus(sys_root),
         "memory_mb": round(psutil.virtual_memory().total / MB),
         "architecture": platform.machine(),
         "kernel": f"{platform.system()} {platform.release()}",

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .audio_devices import list_microphones
+from .audio_devices import InputDevice, list_inputs, list_microphones
 from .camera import CameraSettings, list_cameras
 from .camera_opener import CameraOpener
 from .opening import Sources, open_media, open_sources
@@ -16,6 +16,7 @@ from .source_name import find_kind, find_path, is_camera, show_source
 __all__ = [
     "CameraOpener",
     "CameraSettings",
+    "InputDevice",
     "Media",
     "Playback",
     "Sources",
@@ -24,6 +25,7 @@ __all__ = [
     "find_path",
     "is_camera",
     "list_cameras",
+    "list_inputs",
     "list_microphones",
     "merge_events",
     "open_media",

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ..messages import SourceError
@@ -18,15 +19,40 @@ _STDERR_NOISE = re.compile(
 )
 
 
-def list_microphones() -> list[str]:
-    """Return the names of the input devices. Raises SourceError without PyAudio."""
+@dataclass(frozen=True, slots=True)
+class InputDevice:
+    """An input device as PortAudio describes it."""
+
+    index: int
+    """What `source.microphone` may be."""
+    name: str
+    rate_hz: int
+    """The rate that it prefers."""
+    channels: int
+
+
+def list_inputs() -> list[InputDevice]:
+    """Return the input devices. Raises SourceError without PyAudio."""
     pyaudio = import_pyaudio()
     with suppress_stderr():
         pa = pyaudio.PyAudio()
         try:
-            return [str(info["name"]) for info in _inputs(pa)]
+            return [
+                InputDevice(
+                    int(info["index"]),
+                    str(info["name"]),
+                    round(info.get("defaultSampleRate", 0)),
+                    int(info["maxInputChannels"]),
+                )
+                for info in _inputs(pa)
+            ]
         finally:
             pa.terminate()
+
+
+def list_microphones() -> list[str]:
+    """Return the names of the input devices. Raises SourceError without PyAudio."""
+    return [device.name for device in list_inputs()]
 
 
 def find_input(pa: Any, device: str | int | None) -> dict[str, Any]:

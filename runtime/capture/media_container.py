@@ -59,6 +59,15 @@ def open_container(path: Path) -> Any:
     return container
 
 
+def read_duration_s(path: Path) -> float | None:
+    """Return the duration that a file states; None if it states none or cannot be read."""
+    try:
+        with open_container(path) as container:
+            return container.duration / av.time_base if container.duration else None
+    except SourceError:
+        return None
+
+
 def explain_unreadable(path: Path, reason: object) -> SourceError:
     """Return an error that says what is wrong with a file that FFmpeg does not read."""
     name = show_source(str(path))

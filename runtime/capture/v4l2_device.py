@@ -112,6 +112,51 @@ def list_raw_formats(handle: Handle, width: int, height: int) -> list[RawFormat]
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """A format at a size, and its fastest rate."""
+
+    name: str
+    """V4L2's name, such as "MJPG"."""
+    width: int
+    height: int
+    """The largest, where the device offers a range."""
+    fastest_fps: float
+    """Infinite if the device does not state a rate."""
+
+
+def list_modes(handle: Handle) -> list[Mode]:
+    """Return what the device offers, sorted by format, largest first."""
+    modes = []
+    for name in sorted(list_formats(handle)):
+        code = abi.fourcc(name)
+
+        def size(index: int, code: int = code) -> abi.FrameSize:
+            return abi.FrameSize(index=index, pixel_format=code)
+
+        sides = {
+            (entry.sides[0], entry.sides[1])
+            if entry.type == abi.DISCRETE
+            else (entry.sides[1], entry.sides[4])
+            for entry in _enumerate(handle, abi.ENUM_FRAMESIZES, size)
+        }
+        modes += [
+            Mode(name, width, height, _fastest_fps(handle, code, width, height))
+            for width, height in sorted(sides, reverse=True)
+        ]
+    return modes
+
+
+def read_card(handle: Handle) -> str:
+    """Return the name that the driver gives the device; "" if it gives none."""
+    answer = abi.Capability()
+    try:
+        handle.ioctl(abi.QUERYCAP, answer)
+    except OSError:
+        return ""
+    return bytes(answer.card).split(b"\0", 1)[0].decode(errors="replace")
+
+
 def explain_shortfall(formats: list[RawFormat], width: int, height: int, fps: float) -> str:
     """Return why none of `formats` reaches the size and rate, or "" if one does."""
     if any(entry.reaches(fps) for entry in formats):

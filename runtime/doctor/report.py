@@ -39,6 +39,7 @@ from .host import (
     check_priority,
     check_python,
 )
+from .ports import list_port_checks
 from .service import check_config, check_folders, check_service, check_user, is_running
 from .source import check_source
 
@@ -99,6 +100,7 @@ def run_checks(
         "microphone": lambda: check_microphone(sys_root),
         "screen": lambda: check_screen(sys_root),
         **{f"serial {port}": functools.partial(check_serial, port, sys_root) for port in ports},
+        **list_port_checks(config, lambda: is_running(sys_root)),
         "indicator": lambda: check_indicator(config.indicator, sys_root),
         "service": lambda: check_service(sys_root),
         "user": lambda: check_user(sys_root),

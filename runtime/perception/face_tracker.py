@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ import cv2
 from ...engines.base import EngineError
 from ...engines.face_detector import Detector, open_detector
 from ...engines.face_tracker import FaceTracker
+from ...kernels.bgr_image import resize_to_bgr
 from ..clock import Clock
 from ..faults import FaultLog
 from ..messages import SourceError, VideoFrame
@@ -26,6 +28,12 @@ SLOW_NS = 250_000_000
 """Time between frames from which each frame is searched before its estimate."""
 MAX_SEARCH_NS = 20_000_000
 """The longest search that an estimate waits for: with the networks it stays within the budget."""
+
+BLACK_LEVEL = 16
+"""The brightest pixel of a black frame, of 255: sensor noise stays under it."""
+BLACK_NS = 30_000_000_000
+"""Frames that have been black for so long are a fault: the lens is covered, or the light is off."""
+SAMPLE_PX = 32, 18
 
 
 def open_yunet(yunet_file: str) -> Detector | None:
@@ -57,10 +65,18 @@ class FaceSearch:
         self._tracker = tracker
         self._clock = clock
         self._faults = FaultLog(log, clock=clock)
+        self._light = FaultLog(log, "the frames are not black any more", clock)
+        self._black: tuple[int, str] | None = None
+        """Since when the frames have been black: capture time, and time of day."""
         self._lock = threading.Lock()
         self._searched: tuple[int, int] | None = None
         """Time and index of the newest frame searched: the frame itself is not kept."""
         self._took_ns = 0
+
+    @property
+    def fault(self) -> str:
+        """The present fault: the search fails, or the frames are black; "" for none."""
+        return self._faults.fault or self._light.fault
 
     def run(self, newest: Callable[[], VideoFrame | None], stop: threading.Event) -> None:
         """Search the newest frame once every `tracker.period_ns` until `stop`. The body of the
@@ -71,6 +87,7 @@ class FaceSearch:
             if frame is not None:
                 with self._lock:
                     self._search(frame)
+                self._note_light(frame)
             due_ns = max(due_ns + self._tracker.period_ns, self._clock.now_ns())
             if self._clock.sleep_until_ns(due_ns, stop):
                 return
@@ -104,3 +121,20 @@ class FaceSearch:
             self._faults.log_transition(f"face search failed: {reason}")
         self._searched = frame.t_ns, frame.index
         self._took_ns = self._clock.now_ns() - begun_ns
+
+    def _note_light(self, frame: VideoFrame) -> None:
+        """Set or end the fault of a camera that sees nothing."""
+        try:
+            sample = resize_to_bgr(frame.image, frame.format, *SAMPLE_PX, cv2.INTER_NEAREST)
+        except cv2.error:  # the search has reported it
+            return
+        if sample.max() > BLACK_LEVEL:
+            self._black = None
+        elif self._black is None:
+            self._black = frame.t_ns, time.strftime("%H:%M")
+        if self._black is None:
+            self._light.log_transition("")
+        elif frame.t_ns - self._black[0] >= BLACK_NS:
+            self._light.log_transition(
+                f"the frames are black since {self._black[1]}: the lens is covered or it is dark"
+            )

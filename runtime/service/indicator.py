@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from ... import Error
 from .. import config
 from ..board import read_bytes, read_number, read_text
 from ..clock import Clock, MonotonicClock
@@ -34,7 +35,7 @@ SCREEN_START_NS = 3_000_000_000
 SCREEN_POLL_NS = 50_000_000
 
 
-class IndicatorError(OSError):
+class IndicatorError(Error, OSError):
     """The indicator cannot be turned on; the message names it and the reason, in one line."""
 
 

@@ -1,87 +1,53 @@
-"""Writes each estimate as one line of JSON, to a file or stdout. Keys are only ever added."""
+"""Makes each estimate one line of JSON. Keys are only ever added."""
 
 from __future__ import annotations
 
-import errno
-import logging
-import os
-import select
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ..faults import FaultLog
-from ..messages import Estimate, FaceEstimate, SinkClosed
+from ..messages import Estimate, FaceEstimate, RunInfo
+from .utc import TimeFinder
 
-logger = logging.getLogger(__name__)
-
-WRITE_TIMEOUT_MS = 10_000
+OWN_KEYS = {"t_ns", "index", "label", "probabilities"}
 
 
-class JsonlSink:
-    """Writes each line immediately and never a part of one.
+class JsonLines:
+    """The encoder of `jsonl:FILE`."""
 
-    It waits `write_timeout_ms` for a full pipe, once. From then on, and while a disk is full, it
-    drops estimates instead of delaying the pipeline; `index` shows the gap.
-    """
+    def __init__(self, find_time: TimeFinder | None = None) -> None:
+        """`find_time` returns the time of day of a `t_ns`, None if that is unknown; without it no
+        line has one."""
+        self._find_time = find_time
 
-    def __init__(self, target: str | Path, write_timeout_ms: int = WRITE_TIMEOUT_MS) -> None:
-        """`target` is a file, which is overwritten, or "-" for stdout. Raises OSError."""
-        self._name = "stdout" if target == "-" else str(target)
-        if target == "-":
-            # Not through sys.stdout, whose buffer could fail at the interpreter's exit.
-            sys.stdout.flush()
-            self._file = os.dup(1)
-        else:
-            self._file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        self._poll = select.poll()
-        self._poll.register(self._file, select.POLLOUT)
-        self._write_timeout_ms = write_timeout_ms
-        self._buffer = b""
-        """The unwritten rest of a line, which precedes the next one."""
-        self._faults = FaultLog(logger, f"{self._name} can be written again")
+    def header(self, info: RunInfo) -> bytes:
+        """Return nothing: each line has its own keys."""
+        del info
+        return b""
 
-    def publish(self, estimate: Estimate) -> None:
-        """Write one line. Raises SinkClosed when the reader has closed the pipe."""
-        if self._file < 0:
-            return
+    def is_own(self, first_line: bytes) -> bool:
+        """Return whether a file that begins with this line has lines of this kind."""
         try:
-            self._write_buffer()
-            self._buffer = encode_estimate(estimate)
-            self._write_buffer()
-        except BrokenPipeError as error:
-            self.close()
-            raise SinkClosed(f"the reader of {self._name} has closed it") from error
-        except OSError as error:
-            fault = f"cannot write {self._name}: {error.strerror}; estimates are lost"
-            self._faults.log_transition(fault, logging.ERROR)
-            return
-        self._faults.log_transition("", logging.INFO)
+            fields = msgspec.json.decode(first_line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        return isinstance(fields, dict) and fields.keys() >= OWN_KEYS
 
-    def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+    def encode(self, estimate: Estimate) -> bytes:
+        """Return one line with its line feed."""
+        if self._find_time is None:
+            return encode_estimate(estimate)
+        return encode_estimate(estimate, utc=self._find_time(estimate.t_ns))
 
-    def __enter__(self) -> JsonlSink:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _write_buffer(self) -> None:
-        while self._buffer:
-            if not self._poll.poll(0 if self._faults.fault else self._write_timeout_ms):
-                raise TimeoutError(errno.ETIMEDOUT, "its reader is not reading")
-            written = os.write(self._file, self._buffer)
-            self._buffer = self._buffer[written:]
+    def finish(self) -> bytes:
+        """Return nothing: every line is complete."""
+        return b""
 
 
-def encode_estimate(estimate: Estimate) -> bytes:
+def encode_estimate(estimate: Estimate, **more: Any) -> bytes:
     """Return one line of JSON with its line feed: times in ms with 3 digits, probabilities with 6.
+    `more` are keys that come last.
 
     A number that is not finite is null: JSON has no other notation for it.
     """
@@ -101,6 +67,7 @@ def encode_estimate(estimate: Estimate) -> bytes:
         "level": estimate.level,
         "faces": [_list_fields(face) for face in estimate.faces],
         "voice_activity": round(float(estimate.voice_activity), 3),
+        **more,
     }
     return msgspec.json.encode(fields) + b"\n"
 

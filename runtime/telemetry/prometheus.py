@@ -1,22 +1,15 @@
-"""The metrics of a run over HTTP, for Prometheus (https://prometheus.io).
+"""The text of the metrics of a run, for Prometheus (https://prometheus.io).
 
-In: a run's latency log and its newest health, read at each request. Out: their text at any path,
-under Prometheus' conventions (base units, _total, labels): times, counts, sensors and names of
-levels, but no estimate. Needs prometheus-client, which nothing else in the runtime imports.
+In: a snapshot of the run. Out: its text, under Prometheus' conventions (base units, _total,
+labels): times, counts, sensors and names of levels, but no estimate. Needs prometheus-client, which
+only `web.metrics_site` imports too.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from socketserver import TCPServer, ThreadingMixIn
-from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from collections.abc import Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -27,163 +20,56 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from ..board import MB, BoardStatus
-from ..config import ConfigError
 from ..messages import Health
-from ..service import HELPER_PRIORITY, realtime_priority, run_in_background
-from .latency import Histogram, LatencyLog
+from .snapshot import Durations, ProcessStatus, Snapshot
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
-
-log = logging.getLogger(__name__)
-
-Read = Callable[[], tuple[LatencyLog, Health | None]]
-
-CLIENT_TIMEOUT_S = 5.0
-"""The connection of a silent client is closed after this time."""
 PREFIX = "emotion_edge_"
-# fmt: off
-LATENCY_BOUNDS_S = (
-    0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.045, 0.06, 0.1, 0.25, 1.0,
-)
-# fmt: on
-STAGE_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
-def start_metrics(address: str, port: int, read: Read, *, realtime: bool = False) -> MetricsServer:
-    """Start to serve what `read` returns: the latency log, and the health, None before the first.
-
-    `read` is called from the server's threads. With `realtime` they get real-time priority, since
-    they hold the interpreter lock. Port 0 is any free one. Raises ConfigError for an address that
-    cannot be used.
-    """
-    try:
-        server = _Server(address, port, make_app(read), realtime)
-    except (OSError, UnicodeError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(
-            f"metrics.port is {port} on {address!r}, which cannot be listened on: {reason}"
-        ) from error
-    return MetricsServer(server)
-
-
-class MetricsServer:
-    """Answers every client that reaches its address, from its own threads, until it is closed."""
-
-    def __init__(self, server: _Server) -> None:
-        """`server` is bound already. This object owns it."""
-        self.address = server.server_name
-        self.port = server.server_port
-        self._server: _Server | None = server
-        self._thread = threading.Thread(
-            target=_serve, args=(server,), name="metrics-server", daemon=True
-        )
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop listening. Takes half a second at most."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
-            self._thread.join()
-            server.server_close()
-
-    def __enter__(self) -> MetricsServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = CLIENT_TIMEOUT_S
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
-        log.debug(format, *args)
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    """Has a thread for each request: no client delays another, or the end of the run."""
-
-    # prometheus_client's own server lets a silent client hold a thread for ever, and looks its own
-    # host name up, which may take long without a network.
-    daemon_threads = True
-
-    def __init__(self, address: str, port: int, app: WSGIApplication, realtime: bool) -> None:
-        self.realtime = realtime
-        addresses = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
-        self.address_family = addresses[0][0]
-        super().__init__((address, port), _Handler)
-        self.set_app(app)
-
-    def server_bind(self) -> None:
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
-        self.setup_environ()
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        with realtime_priority(self.realtime, HELPER_PRIORITY):
-            super().process_request_thread(request, client_address)
-
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        # Called while the exception is being handled.
-        log.debug("metrics: %s", client_address, exc_info=True)  # noqa: LOG014
-
-
-def _serve(server: _Server) -> None:
-    with realtime_priority(server.realtime, HELPER_PRIORITY) as realtime:
-        if not realtime:
-            run_in_background()
-        server.serve_forever()
-
-
-def make_app(read: Read) -> WSGIApplication:
-    """Return a WSGI application that serves the metrics of the run and of its process."""
+def render_metrics(snapshot: Snapshot) -> bytes:
+    """Return the metrics of the run and of its process in Prometheus' text format."""
     registry = CollectorRegistry()  # not the process-wide one, which other libraries may write to
-    registry.register(RuntimeCollector(read))
-    ProcessCollector(registry=registry)
-    return make_wsgi_app(registry)
+    registry.register(RuntimeCollector(snapshot))
+    return generate_latest(registry)
 
 
 class RuntimeCollector(Collector):
-    """The metrics of the runtime."""
+    """The metrics of one snapshot."""
 
-    def __init__(self, read: Read) -> None:
-        self._read = read
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
-        latency, health = self._read()
-        yield from _describe_latency(latency)
-        if health is not None:
-            yield from _describe_health(health)
-            if health.board is not None:
-                yield from _describe_board(health.board)
+        snapshot = self._snapshot
+        yield from _describe_latency(snapshot)
+        yield from _describe_health(snapshot.health)
+        if snapshot.health.board is not None:
+            yield from _describe_board(snapshot.health.board)
+        yield from _describe_process(snapshot.process)
 
 
-def _describe_latency(log: LatencyLog) -> Iterator[Metric]:
-    budget_s = log.budget_ms / 1e3
+def _describe_latency(snapshot: Snapshot) -> Iterator[Metric]:
     latency = HistogramMetricFamily(
         f"{PREFIX}latency_seconds",
         "Latency from the capture of a frame to its result; bounds are exact to 1/64.",
     )
-    bounds_s = sorted({*LATENCY_BOUNDS_S, budget_s})
-    latency.add_metric([], _buckets(log.total, bounds_s), log.total.sum_us / 1e6)
+    latency.add_metric([], _buckets(snapshot.latency), snapshot.latency.sum_s)
     yield latency
     stages = HistogramMetricFamily(
         f"{PREFIX}stage_seconds",
         "Duration of each stage, over the results in which it did some work.",
         labels=["stage"],
     )
-    for name, histogram in log.stages.items():
-        stages.add_metric([name], _buckets(histogram, STAGE_BOUNDS_S), histogram.sum_us / 1e6)
+    for name, durations in snapshot.stages.items():
+        stages.add_metric([name], _buckets(durations), durations.sum_s)
     yield stages
-    yield _gauge("budget_seconds", "The latency budget of a result.", budget_s)
-    yield _counter("pictures", "Results, of frames or of audio alone.", log.count)
+    yield _gauge("budget_seconds", "The latency budget of a result.", snapshot.budget_s)
+    yield _counter("pictures", "Results, of frames or of audio alone.", snapshot.count)
     yield _count_each(
         "budget_misses",
         "Results over the budget, by the stage that exceeded its usual time most.",
         "cause",
-        log.misses_by_cause,
+        snapshot.misses_by_cause,
     )
 
 
@@ -242,10 +128,24 @@ def _describe_board(board: BoardStatus) -> Iterator[Metric]:
             yield _gauge(name, text, value * factor)
 
 
-def _buckets(histogram: Histogram, bounds_s: Sequence[float]) -> list[tuple[str, float]]:
-    bounds_us = [bound * 1e6 for bound in bounds_s]
-    counts = histogram.counts_up_to([*bounds_us, math.inf])
-    return list(zip([*map(str, bounds_s), "+Inf"], map(float, counts), strict=True))
+def _describe_process(process: ProcessStatus) -> Iterator[Metric]:
+    """Prometheus' own metrics of any process, of the one that makes the results."""
+    for name, text, value in (
+        ("virtual_memory_bytes", "Virtual memory.", process.virtual_bytes),
+        ("resident_memory_bytes", "Resident memory.", process.resident_bytes),
+        ("start_time_seconds", "Start of the process, Unix time.", process.started_s),
+        ("open_fds", "Open file descriptors.", process.open_fds),
+        ("max_fds", "Limit of open file descriptors.", process.max_fds),
+    ):
+        yield GaugeMetricFamily(f"process_{name}", text, value=value)
+    yield CounterMetricFamily(
+        "process_cpu_seconds", "Processor time, of user and system.", value=process.cpu_s
+    )
+
+
+def _buckets(durations: Durations) -> Sequence[tuple[str, float]]:
+    bounds = (*map(str, durations.bounds_s), "+Inf")
+    return list(zip(bounds, map(float, durations.counts), strict=True))
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -73,6 +73,18 @@ def test_each_limit(change: dict[str, float], named: list[str]) -> None:
     assert worst(row, Limits(0.5, 0.1, 0.5)) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "allowed", "violates"),
+    [("accuracy", 0.75, 0.74), ("agreement", 0.95, 0.94), ("ece", 0.16, 0.17)],
+)
+def test_few_examples(name: str, allowed: float, violates: float) -> None:
+    """One of 20 may change, and the calibration error by its standard error."""
+    full = replace(FULL, n=20)
+    for value, num in ((allowed, 0), (violates, 1)):
+        row = replace(full, precision="int8", **{name: value})  # type: ignore[arg-type]
+        assert len(list(find_violations([full, row], LIMITS))) == num
+
+
 def test_all_limits_of_all_networks() -> None:
     """Each network is compared with its own FP32 row."""
     bad = replace(FULL, precision="int8", accuracy=0.1, agreement=0.2, ece=0.9)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,19 @@ from emotion_edge.calibration.options import CalibrationOptions
 from emotion_edge.calibration.recipe import calibrate
 from emotion_edge.calibration.samples import Samples
 from emotion_edge.engines.bundles.manifest import Bundle, Manifest
-from emotion_edge.training.data.ravdess import EMOTIONS8, TEST_FOLDS, split_actors
-from emotion_edge.training.loop.checkpoint import save_weights
-from emotion_edge.training.recipes.voice import VoiceRecipe, build_voice
+from emotion_edge.training.data.ravdess import (
+    EMOTION_GROUPS,
+    EMOTIONS8,
+    TEST_FOLDS,
+    split_actors,
+)
+from emotion_edge.training.stored_network import (
+    NetworkDescription,
+    build_network,
+    save_network,
+)
 
-TINY = partial(VoiceRecipe, num_members=1, channels=(4, 4, 8), lstm_size=8)
+NETWORK = {"num_members": 1, "channels": (4, 4, 8), "lstm_size": 8}
 ACTORS = sorted(actor for fold in TEST_FOLDS for actor in fold)
 OPTIONS = CalibrationOptions("minmax", 0.0)
 
@@ -34,16 +41,20 @@ def manifest(shared_bundle: Bundle) -> Manifest:
 
 
 @pytest.fixture
-def work(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The output of `emotion-train default` for two folds, the first with two seeds."""
-    monkeypatch.setattr(cross_validation, "VoiceRecipe", TINY)
-    folder = tmp_path / "work" / "folds"
-    for name in ("fold0-seed0", "fold0-seed1", "fold2-seed0"):
-        torch.manual_seed(len(name))
-        network = build_voice(TINY(), len(EMOTIONS8), manifest.mel)
-        save_weights(folder / f"voice-{name}.ckpt", network)
-        (folder / f"{name}.json").write_text(json.dumps({"temperature": 1.3}))
-    return folder.parent
+def work(manifest: Manifest, tmp_path: Path) -> Path:
+    """The output of `emotion-train all` for two folds, the first with two seeds."""
+    rows = []
+    for fold, seed in ((0, 0), (0, 1), (2, 0)):
+        torch.manual_seed(10 * fold + seed)
+        description = NetworkDescription(
+            "voice", tuple(manifest.labels), EMOTIONS8, EMOTION_GROUPS, NETWORK, mel=manifest.mel
+        )
+        name = f"voice-{fold}{seed}/voice.pt"
+        save_network(tmp_path / name, build_network(description), description)
+        row = {"fold": fold, "seed": seed, "weights": name, "temperature": 1.3 + seed}
+        rows.append(row)
+    (tmp_path / "folds.json").write_text(json.dumps({"voice": rows}))
+    return tmp_path
 
 
 @pytest.fixture
@@ -79,7 +90,7 @@ def test_rows(
 
     monkeypatch.setattr(cross_validation, "calibrate", record)
     rows = compare_folds(ravdess_root, work, samples, manifest, OPTIONS)
-    names = ["voice-fold0-seed0", "voice-fold2-seed0"]
+    names = ["voice-fold0", "voice-fold2"]
     assert speakers == {name: set(split_actors(int(name[10]))[0]) for name in names}
     assert [(row.network, row.precision) for row in rows] == [
         (name, precision) for name in (*names, ALL) for precision in ("fp32", "int8")
@@ -92,25 +103,17 @@ def test_rows(
     assert [row.accuracy for row in rows[4:]] == pytest.approx(both, abs=1e-6)
 
 
-def test_no_fold(samples: Samples, manifest: Manifest, ravdess_root: Path, tmp_path: Path) -> None:
-    """The missing files and their folder are named."""
-    (tmp_path / "folds").mkdir()
-    (tmp_path / "folds" / "voice-fold0.ckpt").write_bytes(b"another file")
-    with pytest.raises(CalibrationError, match=r"folds: .*voice-foldN-seedN\.ckpt"):
-        compare_folds(ravdess_root, tmp_path, samples, manifest, OPTIONS)
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"temperature": "hot"}', None])
-def test_no_temperature(
-    work: Path, samples: Samples, manifest: Manifest, ravdess_root: Path, text: str | None
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"voice": []}', '{"voice": [{"fold": 0, "seed": 0}]}', None]
+)
+def test_no_fold(
+    samples: Samples, manifest: Manifest, ravdess_root: Path, tmp_path: Path, text: str | None
 ) -> None:
-    """The file that must hold it is named."""
-    file = work / "folds" / "fold0-seed0.json"
-    file.unlink()
+    """The file that must list them is named."""
     if text is not None:
-        file.write_text(text)
-    with pytest.raises(CalibrationError, match=r"fold0-seed0\.json: .*temperature"):
-        compare_folds(ravdess_root, work, samples, manifest, OPTIONS)
+        (tmp_path / "folds.json").write_text(text)
+    with pytest.raises(CalibrationError, match=r"folds\.json"):
+        compare_folds(ravdess_root, tmp_path, samples, manifest, OPTIONS)
 
 
 def test_samples_without_training_speakers(
@@ -118,5 +121,5 @@ def test_samples_without_training_speakers(
 ) -> None:
     """A fold cannot be calibrated on samples of its validation speakers only."""
     others = samples.select([f"ravdess/{actor:02}/" for actor in split_actors(0)[1]])
-    with pytest.raises(CalibrationError, match=r"^voice-fold0-seed0: 0 voice"):
+    with pytest.raises(CalibrationError, match=r"^voice-fold0: 0 voice"):
         compare_folds(ravdess_root, work, others, manifest, OPTIONS)

@@ -19,7 +19,7 @@ from emotion_edge.engines.speech_tracker import (
     SpeechTracker,
     open_speech_tracker,
 )
-from emotion_edge.kernels.spec import MelSpec
+from emotion_edge.kernels.spec import MelSpec, Pcen
 
 from .conftest import write_bundle_folder
 from .speech_network import add_voice_activity, write_speech_network
@@ -162,6 +162,29 @@ def test_bundle_without_one(
         open_speech_tracker(bundle)
     add_voice_activity(default)
     assert open_speech_tracker(bundle).next_sample == 0
+
+
+def test_bundle_with_another_mel(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default bundle's network keeps the log-mel it was made for. It cannot hear another sample
+    rate, and a log-mel is needed to measure the bandwidth."""
+    default = write_bundle_folder(tmp_path / "default")
+    monkeypatch.setattr(speech_tracker, "DEFAULT_BUNDLE", default.path)
+    add_voice_activity(default)
+
+    def use(mel: MelSpec) -> SpeechTracker:
+        manifest = msgspec.structs.replace(bundle.manifest, mel=mel)
+        return open_speech_tracker(Bundle(bundle.path, manifest, ""))
+
+    tracker = use(MelSpec(num_mels=40, hop=200, compression=Pcen()))
+    assert msgspec.structs.replace(tracker.spec, num_frames=300) == default.manifest.mel
+    tracker.push(make_noise(0.5, 1.0))
+    assert tracker.find(1.5 * RATE).is_usable
+    with pytest.raises(EngineError, match=r"mel\.sample_rate_hz is 8000.*16000"):
+        use(MelSpec(sample_rate_hz=8_000, high_hz=4_000.0))
+    with pytest.raises(EngineError, match="pcen"):
+        SpeechTracker(Loudness(), MelSpec(compression=Pcen()))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from emotion_edge.kernels import LogMel, Preprocessor, reference
-from emotion_edge.kernels.spec import ImageSpec, MelSpec
+from emotion_edge.kernels.spec import ImageSpec, MelSpec, Pcen, Root
 
 from .tensors import read_tensor
 
@@ -32,10 +32,22 @@ SPECS = [
     MelSpec(sample_rate_hz=48_000, low_hz=0.0, high_hz=24_000.0, preemphasis=0.0, mean=0.0),
     MelSpec(num_frames=1),
 ]
+COMPRESSED = [
+    MelSpec(compression=Pcen()),
+    MelSpec(
+        num_mels=41,
+        preemphasis=0.0,
+        floor=1e-9,
+        compression=Pcen(smoothing=0.5, gain=0.7, bias=0.0, exponent=0.25, mean=-1.0, std=3.0),
+    ),
+    MelSpec(compression=Root()),
+    MelSpec(num_mels=40, compression=Root(exponent=1 / 3, mean=0.0, std=2.0)),
+]
 
 
 def name_spec(spec: MelSpec) -> str:
-    return f"{spec.fft_size}-{spec.window}-{spec.hop}-{spec.num_mels}"
+    kind = f"-{spec.compression}".split("(")[0] if spec.compression else ""
+    return f"{spec.fft_size}-{spec.window}-{spec.hop}-{spec.num_mels}{kind}"
 
 
 def make_noise(num_samples: int, level: float = 0.2, seed: int = 0) -> Float32:
@@ -157,7 +169,7 @@ def test_push_counts_new_columns(preprocessor: Preprocessor) -> None:
     assert mel.num_columns == 4
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=name_spec)
+@pytest.mark.parametrize("spec", [*SPECS, *COMPRESSED], ids=name_spec)
 def test_other_specs_equal_reference(quick_open_with: OpenWith, spec: MelSpec) -> None:
     """Other FFT sizes, odd windows, odd numbers of bands."""
     mel = quick_open_with(ImageSpec(), spec).mel
@@ -166,13 +178,43 @@ def test_other_specs_equal_reference(quick_open_with: OpenWith, spec: MelSpec) -
     assert_equals_reference(mel, audio)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=name_spec)
+@pytest.mark.parametrize("spec", [*SPECS, *COMPRESSED], ids=name_spec)
 def test_other_specs_equal_reference_in_three_columns(open_with: OpenWith, spec: MelSpec) -> None:
     """The same with little enough audio for the simulator."""
     with open_with(ImageSpec(), spec) as preprocessor:
         audio = make_noise(2 * spec.hop + spec.window, seed=3)
         assert preprocessor.mel.push(audio) == 3
         assert_equals_reference(preprocessor.mel, audio)
+
+
+@pytest.mark.parametrize("spec", COMPRESSED, ids=name_spec)
+def test_any_audio_compressed_equals_reference(quick_open_with: OpenWith, spec: MelSpec) -> None:
+    """Silence before a tone, clicks, broken samples: within 1e-4, finite, and bit for bit the same
+    in any chunks."""
+    mel = quick_open_with(ImageSpec(), spec).mel
+    for audio in make_audio_clips().values():
+        mel.restart(0)
+        push_in_chunks(mel, audio, range(533, len(audio), 533))
+        assert_equals_reference(mel, audio)
+        in_chunks = read_tensor(mel.window()[0])
+        assert np.isfinite(in_chunks).all()
+        mel.restart(0)
+        mel.push(audio)
+        np.testing.assert_array_equal(read_tensor(mel.window()[0]), in_chunks)
+
+
+@pytest.mark.parametrize("spec", COMPRESSED, ids=name_spec)
+def test_compression_starts_anew_after_a_gap(open_with: OpenWith, spec: MelSpec) -> None:
+    """Loud audio before a gap does not count after it: a stream is like a recording that starts
+    there. Two pushes, so that the second has the first one's past."""
+    with open_with(ImageSpec(), spec) as preprocessor:
+        mel = preprocessor.mel
+        mel.push(make_noise(720, level=0.5, seed=1))
+        mel.restart(1_600)
+        audio = make_noise(1_040, level=0.01)
+        push_in_chunks(mel, audio, [720])
+        assert mel.num_columns - mel.first_column == 5
+        assert_equals_reference(mel, audio)
 
 
 def test_windows_that_end_earlier(quick_preprocessor: Preprocessor) -> None:
@@ -283,7 +325,7 @@ def test_buffers_are_reused(preprocessor: Preprocessor) -> None:
 
 def test_no_audio_is_left_in_memory(open_with: OpenWith) -> None:
     """Closing overwrites host memory: audio, spectra, columns, levels."""
-    preprocessor = open_with(ImageSpec(), MelSpec(num_frames=20))
+    preprocessor = open_with(ImageSpec(), MelSpec(num_frames=20, compression=Pcen()))
     preprocessor.mel.push(make_noise(3_000))
     preprocessor.mel.window()
     held = list_host_arrays(preprocessor.mel)
@@ -297,4 +339,5 @@ def list_host_arrays(mel: Any) -> list[NDArray[Any]]:
     if hasattr(mel, "_stagings"):
         used = [staging.host for staging in mel._stagings if np.any(staging.host)]
         return [mel._audio, mel._levels, *used]
-    return [mel._audio, mel._columns, mel._levels, mel._mel, mel._mask, *mel._scratch]
+    own = (mel._columns, mel._smooth, *mel._scratch)
+    return [mel._audio, mel._levels, mel._mel, mel._mask, *own]

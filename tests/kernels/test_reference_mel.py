@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.kernels import reference
-from emotion_edge.kernels.spec import MelSpec
+from emotion_edge.kernels.spec import MelSpec, Pcen, Root
 
 librosa = pytest.importorskip("librosa", reason="librosa is in the test extra")
 SPECS = [
@@ -47,6 +47,30 @@ def test_equals_librosa(spec: MelSpec) -> None:
     assert got.shape == want.shape
     float32_rounding = np.spacing(np.abs(want).max().astype(np.float32))
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-9 + float32_rounding)
+
+
+def test_pcen_equals_librosa() -> None:
+    """librosa starts with a mean of its own choice, here the first column's power."""
+    rule = Pcen(smoothing=0.1, gain=0.8, bias=1.5, exponent=0.3, mean=0.4, std=0.7)
+    spec = MelSpec(num_mels=12, floor=1e-4, compression=rule)
+    power = np.random.default_rng(2).exponential(size=(12, 40)) ** 4
+    pcen, _ = librosa.pcen(
+        power,
+        b=rule.smoothing,
+        gain=rule.gain,
+        bias=rule.bias,
+        power=rule.exponent,
+        eps=spec.floor,
+        zi=(1 - rule.smoothing) * power[:, :1],
+        return_zf=True,
+    )
+    np.testing.assert_allclose(reference.compress(power, spec), (pcen - 0.4) / 0.7, rtol=1e-9)
+
+
+def test_root_is_a_power() -> None:
+    """Of the power and the floor."""
+    spec = MelSpec(num_mels=2, floor=1.0, compression=Root(exponent=0.5, mean=1.0, std=2.0))
+    np.testing.assert_allclose(reference.compress(np.array([[3.0], [8.0]]), spec), [[0.5], [1.0]])
 
 
 def test_tone_lands_in_its_band() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from emotion_edge.kernels import open_preprocessor
-from emotion_edge.kernels.spec import ImageSpec, MelSpec
+from emotion_edge.kernels.spec import ImageSpec, MelSpec, Pcen, Root
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,8 @@ from emotion_edge.kernels.spec import ImageSpec, MelSpec
         ({"low_hz": -1.0}, "low_hz -1.0"),
         ({"low_hz": 8_000.0}, r"band 8000.0"),
         ({"preemphasis": 1.0}, "preemphasis"),
-        ({"floor": 0.0}, "floor"),
+        ({"floor": 0.0}, "floor 0.0"),
+        ({"floor": 1e-40}, "floor 1e-40"),
         ({"std": 0.0}, "std"),
         ({"high_hz": float("nan")}, "high_hz nan"),
         ({"preemphasis": float("nan")}, "preemphasis"),
@@ -58,13 +59,60 @@ def test_image_scaling_is_of_zero_to_one(fields: dict[str, Any], named: str) -> 
         ImageSpec(**fields)
 
 
-@pytest.mark.parametrize("spec", [ImageSpec(mean=(0.1, 0.2, 0.3)), MelSpec(num_mels=40)])
+@pytest.mark.parametrize(
+    ("kind", "fields", "named"),
+    [
+        (Pcen, {"smoothing": 0.0}, "smoothing 0.0"),
+        (Pcen, {"smoothing": 1.5}, "smoothing 1.5"),
+        (Pcen, {"gain": -0.1}, "gain -0.1"),
+        (Pcen, {"bias": -1.0}, "bias -1.0"),
+        (Pcen, {"exponent": 0.0}, "pcen exponent 0.0"),
+        (Pcen, {"std": 0.0}, "std 0.0"),
+        (Root, {"exponent": 1.1}, "root exponent 1.1"),
+        (Root, {"exponent": float("nan")}, "root exponent nan"),
+        (Root, {"mean": float("inf")}, "root mean inf"),
+    ],
+)
+def test_compression_that_cannot_be_computed_is_refused(
+    kind: type[Pcen | Root], fields: dict[str, Any], named: str
+) -> None:
+    """By the name and value of the field."""
+    with pytest.raises(ValueError, match=named):
+        kind(**fields)
+
+
+def test_the_logarithm_is_not_named() -> None:
+    """A bundle without another compression is one that earlier versions read. With one, mean and
+    std of the logarithm have no effect, and are refused."""
+    assert b"compression" not in msgspec.json.encode(MelSpec())
+    with pytest.raises(ValueError, match=r"mean -9\.0.*compression"):
+        MelSpec(mean=-9.0, compression=Root())
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ImageSpec(mean=(0.1, 0.2, 0.3)),
+        MelSpec(num_mels=40),
+        MelSpec(compression=Pcen(gain=0.5)),
+        MelSpec(compression=Root()),
+    ],
+)
 def test_json_round_trip(spec: ImageSpec | MelSpec) -> None:
     """A spec is the same after writing and reading it."""
     assert msgspec.json.decode(msgspec.json.encode(spec), type=type(spec)) == spec
 
 
-@pytest.mark.parametrize("text", ['{"num_mel": 64}', '{"hop": "160"}', '{"hop": 160.5}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"num_mel": 64}',
+        '{"hop": "160"}',
+        '{"hop": 160.5}',
+        '{"compression": {"kind": "a-law"}}',
+        '{"compression": {"kind": "root", "gain": 1}}',
+    ],
+)
 def test_json_is_read_strictly(text: str) -> None:
     """An unknown field or a wrong type is refused."""
     with pytest.raises(msgspec.ValidationError):

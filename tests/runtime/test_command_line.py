@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import pty
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import wave
@@ -18,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import emotion_edge
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles import LABELS
 from emotion_edge.engines.bundles.manifest import BundleError
@@ -26,7 +30,7 @@ from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.capture.demo import draw_face
 from emotion_edge.runtime.command_line import run_guarded
 from emotion_edge.runtime.config import ConfigError
-from emotion_edge.runtime.messages import SourceError
+from emotion_edge.runtime.messages import ListenError, SourceError
 from emotion_edge.runtime.service.indicator import IndicatorError
 
 from .. import processes
@@ -88,7 +92,7 @@ def test_replay_writes_one_object_per_frame(tmp_path: Path, null_engine: list[st
 
 def test_playback_ends_with_the_file(video_file: Path, null_engine: list[str]) -> None:
     """It ends with code 0 after the last frame."""
-    with start("--source", video_file, "--output", "jsonl:-", *null_engine) as process:
+    with start(video_file, "--output", "jsonl:-", *null_engine) as process:
         out, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, errors) == (0, "")
     assert json.loads(out.splitlines()[-1])["index"] == 17
@@ -103,6 +107,20 @@ def test_signal_is_a_clean_end(null_engine: list[str], number: signal.Signals) -
         process.send_signal(number)
         rest, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, errors) == (0, "")
+    for line in [first, *rest.splitlines()]:
+        assert list(json.loads(line)) == KEYS
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_interrupted_replay(null_engine: list[str]) -> None:
+    """Ctrl-C: code 130, and only whole lines."""
+    options = ["--source", "demo", "--pace", "max", "--output", "jsonl:-", *null_engine]
+    with start(*options) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (130, "")
     for line in [first, *rest.splitlines()]:
         assert list(json.loads(line)) == KEYS
 
@@ -163,6 +181,74 @@ def test_no_torch_in_the_runtime() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"emotion-edge {emotion_edge.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["config"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_closed_pipe_of_a_short_text(arguments: list[str], unbuffered: str) -> None:
+    """As after `--help | true`: nobody reads it at all. Code 0 and no message."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "emotion_edge.runtime", *arguments],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("numpy", -signal.SIGINT),  # while the program loads
+        ("emotion_edge.runtime.cli.configuration", 130),  # in a command
+        ("atexit", -signal.SIGINT),  # at the end
+    ],
+)
+@pytest.mark.usefixtures("interruptible")
+def test_interrupted_at_any_moment(module: str, code: int) -> None:
+    """Ctrl-C as a module is loaded, or as Python ends: no traceback, and a shell sees SIGINT."""
+    script = (
+        "import atexit, os, signal, sys\n"
+        "from emotion_edge.runtime.entry import main\n"
+        "def interrupt():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            interrupt()\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"if {module!r} == 'atexit':\n"
+        "    atexit.register(interrupt)\n"
+        "sys.argv = ['emotion-edge', 'config']\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=TIMEOUT_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+@pytest.mark.parametrize(
+    ("options", "level"), [([], "WARNING"), (["-v"], "INFO"), (["-vv"], "DEBUG")]
+)
+def test_verbose(options: list[str], level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sets the level of the log."""
+    levels = []
+    monkeypatch.setattr(logging, "basicConfig", lambda **given: levels.append(given["level"]))
+    assert main(["config", *options]) == 0
+    assert levels == [level]
+
+
 # Errors of the user and of the environment, in this process
 
 
@@ -192,7 +278,12 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2
         (["--set", "profile=workplace"], "Article 5(1)(f)"),
         (["--output", "jsonl:/none/out"], "/none/out"),
         (["--output", "null", "console", "x"], "'x'"),
+        (["--output", "web:70000"], "65535"),
+        (["--output", "web:0", "--set", "web.address=''"], "web.address is ''"),
+        (["--output", "web", "--set", "web.port=-1"], "web.port is '-1'"),
+        (["--output", "web", "--set", "web.max_clients=0"], "web.max_clients is '0'"),
         (["--source", "none", "--set", "source.microphone=none"], "source.microphone"),
+        (["talk.mp4"], "talk.mp4"),
     ],
 )
 def test_usage_error_in_a_value(
@@ -223,6 +314,33 @@ def test_environment_errors(
 
 
 @pytest.mark.parametrize("pace", ["max", "real"])
+def test_address_of_the_page_is_printed(
+    capsys: pytest.CaptureFixture[str], null_engine: list[str], pace: str
+) -> None:
+    """Once, and nothing else."""
+    options = ["--source", "demo", "--seconds", "0.2", "--pace", pace, "--output", "web:0"]
+    assert main(["run", *options, *null_engine]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(r"the page: http://127\.0\.0\.1:\d+/\n", printed.err)
+
+
+@pytest.mark.parametrize("setting", ["web.port", "metrics.port"])
+def test_port_that_is_taken(
+    capsys: pytest.CaptureFixture[str], null_engine: list[str], setting: str
+) -> None:
+    """Code 4, and one line that names the setting: it may be free at the next start."""
+    output = "web" if setting == "web.port" else "null"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"{setting}={other.getsockname()[1]}"
+        options = ["--source", "demo", "--output", output, *null_engine, "--set", taken]
+        assert main(["run", "--seconds", "1", *options]) == 4
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"{setting} is ")
+    assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("pace", ["max", "real"])
 def test_file_without_an_estimate_is_an_error(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, null_engine: list[str], pace: str
 ) -> None:
@@ -247,6 +365,7 @@ def test_file_without_an_estimate_is_an_error(
         (EngineError("an error"), 4),
         (PreprocessorError("an error"), 4),
         (IndicatorError("an error"), 4),
+        (ListenError("an error"), 4),
     ],
 )
 def test_exit_code_of_each_error(

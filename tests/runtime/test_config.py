@@ -42,7 +42,12 @@ def test_defaults() -> None:
         "faces": {"max": 4},
         "voice": {"min_level_db": -100.0},
         "sync": {"max_wait_ms": 5.0},
-        "output": {"smoothing_s": 0.5, "sinks": ("console",)},
+        "output": {
+            "smoothing_s": 0.5,
+            "sinks": ("console",),
+            "clock": "monotonic",
+            "summary_s": 0.0,
+        },
         "realtime": {"priority": True, "freeze": True},
         "metrics": {"port": 0, "address": "127.0.0.1"},
         "trace": {"folder": ""},
@@ -52,6 +57,7 @@ def test_defaults() -> None:
             "picture": False,
         },
         "serial": {"baud": 115_200, "format": "json", "max_hz": 10.0},
+        "web": {"address": "127.0.0.1", "port": 8080, "picture": False, "max_clients": 20},
         "indicator": {"kind": "none", "file": ""},
         "profile": "general",
         "wait_for_devices": False,
@@ -258,7 +264,7 @@ def test_limits_are_finite() -> None:
     """All numbers have limits that exclude infinity and values with too many zeros."""
     for section in ("source", "engines", "face", "voice", "sync", "output", "serial"):
         for field in msgspec.structs.fields(type(getattr(Config(), section))):
-            if field.type in (bool, str) or field.name in ("sinks", "format"):
+            if field.type in (bool, str) or field.name in ("sinks", "format", "clock"):
                 continue
             with pytest.raises(ConfigError):
                 load_config(None, [f"{section}.{field.name}={math.inf}"])

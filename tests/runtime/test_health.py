@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,14 +13,13 @@ import pytest
 from emotion_edge.engines.bundles.startup import BundleChoice
 from emotion_edge.runtime.board.status import BoardStatus
 from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.config import Config, ConfigError, load_config
+from emotion_edge.runtime.config import Config, load_config
 from emotion_edge.runtime.health import (
     PERIOD_NS,
     Components,
     Monitor,
     list_faults,
     measure_health,
-    open_monitor,
 )
 from emotion_edge.runtime.messages import Health, Window
 from emotion_edge.runtime.quality.controller import LevelCost, QualityController
@@ -282,22 +280,3 @@ def test_only_a_progressing_run_is_marked_good(
         clock.advance(PERIOD_NS)
         monitor.poll()
     assert marked_ns == ([first_ns + SETTLED_NS] if kind == "alive" else [])
-
-
-def test_missing_prometheus_client(
-    configure: Callable[..., Config], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error names the setting, its value and the extra to install."""
-    module = "emotion_edge.runtime.telemetry.prometheus"
-    monkeypatch.delitem(sys.modules, module, raising=False)
-    monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    opening = open_monitor(
-        configure("metrics.port=9123"),
-        runtime,
-        Watchdog(runtime.clock, {}),
-        None,
-        None,
-        Components(),
-    )
-    with pytest.raises(ConfigError, match=r"9123.*\[metrics\]"), opening:
-        pass

@@ -21,9 +21,15 @@ from emotion_edge.runtime.capture.reconnect import (
     WaitPolicy,
 )
 from emotion_edge.runtime.clock import FakeClock, MonotonicClock
-from emotion_edge.runtime.config import Config, ConfigError, Source
+from emotion_edge.runtime.config import Config, Source
 from emotion_edge.runtime.live import LiveRun
-from emotion_edge.runtime.messages import AudioChunk, Health, SourceError, VideoFrame
+from emotion_edge.runtime.messages import (
+    AudioChunk,
+    Health,
+    ListenError,
+    SourceError,
+    VideoFrame,
+)
 from emotion_edge.runtime.perception import pacing
 from emotion_edge.runtime.perception.sync import Synchroniser
 from emotion_edge.runtime.service.indicator import Indicator, IndicatorError
@@ -480,9 +486,6 @@ class FakeScreen:
 
     def show_camera(self, on: bool) -> None: ...
 
-    def show_labels(self, labels: tuple[str, ...]) -> None:
-        self.labels = labels
-
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None:
         self.newest = newest
 
@@ -591,7 +594,7 @@ def test_failures_of_devices_are_not_the_bundles(
             LiveRun(configure("camera"), []).run()
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(ConfigError, match=r"metrics\.port"):
+        with pytest.raises(ListenError, match=r"metrics\.port"):
             LiveRun(configure("camera", f"metrics.port={port}"), []).run()
     devices.led.broken = True
     with pytest.raises(IndicatorError):

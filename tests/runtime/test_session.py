@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -215,3 +216,30 @@ def test_every_number_of_faces_is_warm(configure: Callable[..., Config]) -> None
         ]
         warm_up_several_faces(levels, runtime.pipeline._preprocessor, 3)
     assert seen == {(2, 3, 64, 64), (3, 3, 64, 64), (2, 3, 48, 48)}
+
+
+@pytest.mark.usefixtures("no_thread_left")
+def test_slow_start_says_why(
+    configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Again and again, as long as kernels are compiled. A report that fails harms nothing."""
+    monkeypatch.setattr(session, "SLOW_START_S", 0.001)
+    reported = threading.Semaphore(0)
+    real = session.open_preprocessor_for
+    texts: list[str] = []
+
+    def open_slowly(*arguments: Any) -> Any:
+        assert reported.acquire(timeout=500)
+        assert reported.acquire(timeout=500)
+        return real(*arguments)
+
+    def report(text: str) -> None:
+        texts.append(text)
+        reported.release()
+        raise RuntimeError
+
+    monkeypatch.setattr(session, "open_preprocessor_for", open_slowly)
+    with open_runtime(configure("demo"), FakeClock(), report):
+        pass
+    assert len(texts) >= 2
+    assert "compiling" in texts[0]

@@ -23,6 +23,8 @@ def test_it_loads() -> None:
     assert config.profile == "general"
     assert config.wait_for_devices
     assert not config.metrics.port
+    assert not any(sink.startswith("web") for sink in config.output.sinks)
+    assert not config.web.picture
 
 
 def test_notice_is_configured() -> None:

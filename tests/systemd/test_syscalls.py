@@ -77,6 +77,19 @@ def test_program_runs(run_filtered: Run) -> None:
     assert estimates[-1]["label"]
 
 
+def test_page_is_served(run_filtered: Run) -> None:
+    """By a process of its own, which the filter permits to start and to forbid itself files."""
+    code = (
+        "import urllib.request;"
+        " from emotion_edge.runtime.config import Web;"
+        " from emotion_edge.runtime.web.sink import WebSink;"
+        " sink = WebSink(Web(port=0), 45.0, lambda _: b'');"
+        " print(urllib.request.urlopen(sink.url, timeout=500).status); sink.close()"
+    )
+    done = run_filtered("-c", code)
+    assert (done.stdout.strip(), done.stderr) == ("200", "")
+
+
 def test_filter_is_on(run_filtered: Run, tmp_path: Path) -> None:
     """The owner of a file cannot be changed, even by root."""
     file = tmp_path / "file"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from emotion_edge.engines.bundles import LABELS
-from emotion_edge.kernels.spec import ImageSpec
+from emotion_edge.kernels.spec import ImageSpec, MelSpec
 from emotion_edge.training.config import (
     AnyConfig,
     FaceConfig,
@@ -39,8 +38,8 @@ from emotion_edge.training.launch import (
     train_network,
     voice_recipe,
 )
-from emotion_edge.training.loop.trainer import Schedule
-from emotion_edge.training.models.face import FaceNet
+from emotion_edge.training.loop import load_weights
+from emotion_edge.training.loop.schedule import Schedule
 from emotion_edge.training.recipes.face import (
     FaceRecipe,
     Round,
@@ -48,8 +47,15 @@ from emotion_edge.training.recipes.face import (
     held_out_accuracy,
 )
 from emotion_edge.training.recipes.fusion import FusionRecipe, Pairs
-from emotion_edge.training.recipes.voice import Speech, VoiceRecipe
+from emotion_edge.training.recipes.voice import (
+    HeldOutSpeech,
+    Speech,
+    VoiceRecipe,
+    held_out_voice_accuracy,
+)
 from emotion_edge.training.stored_network import build_network, load_network
+
+from .event_files import read_images
 
 
 def test_default_presets_are_the_recipes() -> None:
@@ -135,51 +141,100 @@ def test_labels() -> None:
     assert list_labels(load_config("toy-voice")) == EMOTIONS8
 
 
-@pytest.mark.parametrize(
-    ("patience", "scores", "final"),
-    [(0, [0.2, 0.7, 0.3], 0.3), (5, [0.2, 0.7, 0.3], 0.7), (5, [0.2, math.nan], 0.2), (0, [], 0.9)],
-)
-def test_score_is_that_of_the_epoch_kept(
-    patience: int, scores: list[float], final: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The score of the best epoch with patience, else of the last one, in the last round."""
-    model = nn.Linear(1, 1)
-
-    def train_voice(*args: Any) -> nn.Module:
-        options = args[-1]
-        for number in (1, 2):
-            options.on_epoch(number, 0.9)
-        for epoch, score in enumerate(scores, start=1):
-            options.on_epoch(epoch, score)
-        return model
-
-    monkeypatch.setattr("emotion_edge.training.launch.train_voice", train_voice)
-    config = load_config("toy-voice", None, [f"learning.patience={patience}"])
-    data = VoiceData(cast("Speech", None), None)
-    reported: list[tuple[int, float | None]] = []
-    trained = train_network(config, data, on_epoch=lambda *report: reported.append(report))
-    assert trained == TrainingResult(model, final, 2 + len(scores))
-    assert reported == list(enumerate([0.9, 0.9, *scores], start=1))
-
-
-def test_face_score_is_that_of_the_weights(tmp_path: Path) -> None:
-    """The label prior changes the logits after the last epoch, so a strong one changes the score
-    too. What is reported is the score of what is returned."""
+def draw_face_data() -> FaceSet:
+    """Faces of two labels, one three times as frequent."""
     rng = np.random.default_rng(1)
     labels = np.repeat([0, 0, 0, 3], 20)
     images = (rng.integers(0, 80, (80, 48, 48)) + 20 * labels[:, None, None]).astype(np.uint8)
-    faces = FaceSet(images, np.eye(7, dtype=np.float32)[labels], labels, skipped=0)
-    settings = ["learning.batch_size=16", "rare_label_share=1", "compile_model=false"]
-    settings.append("rounds=[{stages: [{num_epochs: 1, sizes_px: [32]}]}]")
-    config = load_config("toy-face", None, [*settings, f"out={tmp_path}"])
-    assert isinstance(config, FaceConfig)
-    trained = train_network(config, faces)
-    recipe = face_recipe(config)
-    assert isinstance(trained.model, FaceNet)
-    _, held_out = hold_out(len(faces.labels), recipe.seed)
-    assert trained.score == held_out_accuracy(trained.model, faces, held_out, recipe, ImageSpec())
-    logits = face_logits(trained.model, images[held_out], 32, ImageSpec())
-    assert trained.score == (logits.argmax(axis=1) == labels[held_out]).mean()
+    return FaceSet(images, np.eye(7, dtype=np.float32)[labels], labels, skipped=0)
+
+
+def draw_voice_data() -> VoiceData:
+    """Log-mels of two emotions, and recordings of noise for validation."""
+    rng = np.random.default_rng(2)
+    targets = np.arange(16) % 2
+    mels = [rng.normal(target, 1, (64, 120)).astype(np.float16) for target in targets]
+    clips = [rng.normal(0, 0.1 ** (1 + i % 2), 20_000).astype(np.float32) for i in range(10)]
+    return VoiceData(
+        Speech([[mel] for mel in mels], np.eye(8, dtype=np.float32)[targets], []),
+        HeldOutSpeech(clips, np.arange(10) % 2),
+        {"training": ["ravdess:02"], "validation": ["ravdess:03"]},
+    )
+
+
+ROUND = "rounds=[{stages: [{num_epochs: 1, sizes_px: [32]}]}]"
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [
+        # A strong label prior changes the score after the last epoch.
+        ("toy-face", ["learning.batch_size=16", "rare_label_share=1", ROUND]),
+        ("toy-voice", ["num_epochs=2"]),
+        ("toy-voice", ["num_epochs=4", "learning.patience=1", "learning.peak_lr=0.1"]),
+    ],
+    ids=["face", "voice", "voice with patience"],
+)
+def test_score_is_that_of_the_saved_weights(
+    preset: str, settings: list[str], tmp_path: Path
+) -> None:
+    """The weights, loaded again, score what the file beside them says; people stand there too."""
+    config = load_config(preset, None, [*settings, f"out={tmp_path}"])
+    data = draw_face_data() if isinstance(config, FaceConfig) else draw_voice_data()
+    path = save_result(config, train_network(config, data))
+    origin = json.loads(path.with_suffix(".json").read_text())
+    model, _ = make_network(config)
+    load_weights(path, model)
+    if isinstance(data, FaceSet):
+        assert isinstance(config, FaceConfig)
+        _, held_out = hold_out(len(data.labels), config.seed)
+        score = held_out_accuracy(model, data, held_out, face_recipe(config), ImageSpec())
+        logits = face_logits(model, data.images[held_out], 32, ImageSpec())
+        assert score == (logits.argmax(axis=1) == data.labels[held_out]).mean()
+    else:
+        assert data.validation is not None
+        score = held_out_voice_accuracy(model, data.validation, MelSpec())
+    assert origin["validation"] == score
+    assert origin["people"] == ({} if isinstance(data, FaceSet) else dict(data.people))
+    assert [each["name"] for each in origin["data_sets"]] == [
+        "FER+" if isinstance(data, FaceSet) else "RAVDESS"
+    ]
+
+
+def test_no_score_without_validation(tmp_path: Path) -> None:
+    """Voices of all actors, and fusion."""
+    voice = load_config("toy-voice", None, ["num_epochs=1", f"out={tmp_path}"])
+    assert train_network(voice, replace(draw_voice_data(), validation=None)).score is None
+    fusion = load_config("fusion-attention", None, ["num_epochs=1", f"out={tmp_path}"])
+    values = np.zeros((64, 1, 7), np.float32)
+    pairs = Pairs(values, values[:, 0], np.zeros(64, np.int64))
+    assert train_network(fusion, pairs).score is None
+
+
+def test_data_that_is_too_little(
+    write_ferplus: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fewer examples than a batch are refused, a label without an example is named, before anything
+    is trained."""
+    root = write_ferplus({f"{i}.png": {"happiness": 10} for i in range(12)})
+    settings = [f"root={root}", f"out={tmp_path / 'out'}"]
+    with pytest.raises(DatasetError, match=r" 10 .*learning\.batch_size is 11"):
+        prepare_data(load_config("toy-face", None, [*settings, "learning.batch_size=11"]))
+    prepare_data(load_config("toy-face", None, [*settings, "learning.batch_size=10"]))
+    for purpose in ("training", "validation"):
+        assert f"{purpose} of angry, disgust, fear, sad, surprise, neutral" in caplog.text
+    np.savez(root / "pairs.npz", faces=np.zeros((3, 1, 7)), voices=np.zeros((3, 7)), labels=[0] * 3)
+    with pytest.raises(DatasetError, match=r" 3 .*batch_size is 64"):
+        prepare_data(load_config("fusion-attention", None, settings))
+
+
+def test_faces_of_each_round_are_drawn(tmp_path: Path) -> None:
+    """Beside the curves, as augmentation leaves them."""
+    config = load_config("toy-face", None, ["learning.batch_size=16", ROUND, f"out={tmp_path}"])
+    train_network(config, draw_face_data(), tmp_path / "logs", num_samples=4)
+    ((_, drawn),) = read_images(tmp_path / "logs" / "round1").items()
+    assert drawn[0][1].shape == (32, 4 * 32, 3)
+    assert drawn[0][1].std() > 10
 
 
 def test_data_of_another_network() -> None:
@@ -240,7 +295,8 @@ def test_cache_is_used(write_ferplus: Callable[..., Path], tmp_path: Path) -> No
     """Decoded faces are cached, and a changed file is decoded again."""
     root = write_ferplus({f"{i}.png": {"happiness": 10} for i in range(4)})
     cache = tmp_path / "cache"
-    config = load_config("toy-face", None, [f"root={root}", f"out={tmp_path}", f"cache={cache}"])
+    settings = [f"root={root}", f"out={tmp_path}", f"cache={cache}", "learning.batch_size=4"]
+    config = load_config("toy-face", None, settings)
     first = prepare_data(config)
     assert list(cache.rglob("*.npz"))
     (root / "train.zip").touch()  # another modification time

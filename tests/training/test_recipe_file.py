@@ -73,6 +73,7 @@ def test_paths_are_relative_to_the_file(folder: Path) -> None:
         f"data: [{{kind: folder, root: mine}}, {{kind: action_units, root: {folder}/units.csv}}]\n"
         "noise: noise\nout: ../bundle/\nvoice: {init_from: voice.pt}\n"
     )
+    (folder / "voice.pt").touch()
     recipe = load_recipe(write(folder, text))
     assert [Path(section.root) for section in recipe.data] == [
         folder / "mine",
@@ -130,6 +131,15 @@ def test_parts_may_be_null(folder: Path) -> None:
             "data: [{kind: folder, root: mine, map: {bored: dull}}]",
             "data[0].map.bored is 'dull', allowed: angry, disgust",
         ),
+        (
+            "data: [{kind: folder, root: mine, map: {Bored: happy, bored: sad}}]",
+            "data[0].map has Bored and bored, allowed: each name once",
+        ),
+        ("data: [{kind: folder, root: mine, map: {bored: [happy]}}]", "data[0].map"),
+        ("data: {kind: folder, root: mine}", "data is {"),
+        (DATA + "labels: happy", "labels is 'happy'"),
+        (DATA + "voice: {init_from: voice.pt}", "voice.init_from is "),
+        (DATA + "people: {hash: perhaps}", "people.hash is 'perhaps'"),
         (DATA + "lables: [a, b]", "lables, allowed: name, labels, data"),
         (DATA + "labels: [one]", "labels are 1, allowed: 2 to 32"),
         (DATA + f"labels: {[f'l{n}' for n in range(33)]}", "labels are 33, allowed: 2 to 32"),

@@ -45,7 +45,8 @@ def run_until(path: Path, settings: list[str], until: str) -> None:
     from ..recipe_file import load_recipe
     from ..steps import run_recipe
 
-    for line in describe_outcome(run_recipe(load_recipe(path, settings), until)):
+    # Absolute: the recipe is handed on to `emotion-calibrate` in another folder.
+    for line in describe_outcome(run_recipe(load_recipe(path.absolute(), settings), until)):
         print(line)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..stored_network import NetworkDescription
+
+log = logging.getLogger(__name__)
 
 NETWORKS = (*MODALITIES, FUSION)
 MAX_VERSION_DIGITS = 15
@@ -110,7 +113,13 @@ def run(args: argparse.Namespace) -> None:
         raise CheckpointError("nothing to export: give --face or --voice or both")
     if FUSION in given and len(given) < len(NETWORKS):
         raise CheckpointError("--fusion needs two networks: give --face and --voice as well")
-    from ..export.bundle import FusionNetwork, find_next_version, write_bundle
+    from ..export import (
+        FusionNetwork,
+        describe_training,
+        find_next_version,
+        read_origin,
+        write_bundle,
+    )
     from ..stored_network import load_network
 
     loaded = {name: load_network(path, name) for name, path in given.items()}
@@ -126,6 +135,8 @@ def run(args: argparse.Namespace) -> None:
     if FUSION in given:
         network = _attach(loaded, temperatures)
         fusion = FusionNetwork(network, temperatures[FUSION])
+    training = describe_training({name: read_origin(path) for name, path in given.items()})
+    not_calibrated = [name for name in given if name not in dict(args.temperature)]
     bundle = write_bundle(
         args.out,
         models,
@@ -136,15 +147,18 @@ def run(args: argparse.Namespace) -> None:
         voice.mel if voice else MelSpec(),
         choose_threshold(len(labels)),
         {},
-        {
-            "recipe": "emotion-train export",
-            "not_calibrated": [name for name in given if name not in dict(args.temperature)],
-        },
+        {"recipe": "emotion-train export", "not_calibrated": not_calibrated, **training},
         labels=labels,
         fusion=fusion,
         version=find_next_version(args.out) if args.version is None else args.version,
     )
     print(f"{bundle.path}: {bundle.sha256}")
+    if not_calibrated:
+        log.warning(
+            "not calibrated: %s: confidence does not say how often an answer is right; give"
+            " --temperature, or let `emotion-train all` calibrate the bundle of a recipe",
+            ", ".join(not_calibrated),
+        )
 
 
 def choose_levels(trained_px: Sequence[int], wanted_px: Mapping[str, int]) -> list[Level]:

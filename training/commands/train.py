@@ -10,12 +10,14 @@ import msgspec
 
 from ...engines.config_file import ConfigError
 from ..config import AnyConfig, VoiceConfig, load_config
+from .all_steps import run_until
 from .prepare import CACHE
 
 if TYPE_CHECKING:
     from ..models.count import Cost
 
 PATH_OPTIONS = ("root", "out", "cache")
+MAX_SAMPLES = 64
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -68,10 +70,12 @@ def describe_cost(cost: Cost) -> str:
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     train: argparse.ArgumentParser = commands.add_parser(
         "train",
-        help="train one network from a configuration",
-        description="A repeated start resumes from the last checkpoint. Under torchrun it uses"
+        help="train the networks of a recipe, or one network from a configuration",
+        description="With RECIPE: the same as `emotion-train all RECIPE --until train`. Without:"
+        " one network. A repeated start resumes from the last checkpoint. Under torchrun it uses"
         " several GPUs or machines.",
     )
+    train.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help="recipe.yaml")
     add_settings(train)
     train.add_argument(
         "--init-from",
@@ -80,11 +84,29 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="weights to start from: a face or voice network, or torchvision's EfficientNet-B0",
     )
     train.add_argument("--log-dir", metavar="DIR", type=Path, help="folder of TensorBoard curves")
+    train.add_argument(
+        "--log-samples",
+        metavar="N",
+        type=int,
+        choices=range(1, MAX_SAMPLES + 1),
+        help=f"write N faces or log-mels of each epoch, as augmented, to --log-dir (1 to"
+        f" {MAX_SAMPLES}); they show the people of the data set",
+    )
     return train
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.recipe is not None:
+        names = ("preset", "config", "root", "out", "cache", "fold", "init_from", "log_dir")
+        given = [name for name in names if getattr(args, name) is not None]
+        if given:
+            option = given[0].replace("_", "-")
+            raise ConfigError(f"--{option}: not with a recipe, which says it")
+        run_until(args.recipe, args.set, "train")
+        return
     config = read_config(args)
+    if args.log_samples and args.log_dir is None:
+        raise ConfigError(f"--log-samples {args.log_samples}: only with --log-dir")
 
     from ..launch import make_network, prepare_data, save_result, train_network
     from ..loop.distributed import read_process_group
@@ -93,7 +115,9 @@ def run(args: argparse.Namespace) -> None:
     is_main = read_process_group().is_main
     if is_main:
         print(f"{config.preset or args.config}: {describe_cost(count_cost(*make_network(config)))}")
-    trained = train_network(config, prepare_data(config), args.log_dir, args.init_from)
+    data = prepare_data(config)
+    samples = args.log_samples or 0
+    trained = train_network(config, data, args.log_dir, args.init_from, num_samples=samples)
     if is_main:
         score = "without data" if trained.score is None else f"{trained.score:.4f}"
         path = save_result(config, trained)

@@ -21,7 +21,7 @@ from .face_pictures import (
 )
 from .faces import load_face_zip, read_faces
 from .ferplus import OPTIONAL_VOTES, VOTES, FaceSet, hold_out, load_ferplus
-from .folder import FolderItem, load_folder
+from .folder import MANIFEST, FolderItem, load_folder
 from .folds import Fold, make_folds
 from .images import read_image
 from .label_names import LabelNames
@@ -38,7 +38,6 @@ from .ravdess import (
     parse_clip,
     split_actors,
 )
-from .recordings import find_emotion_labels
 from .speech_sources import SpeechClip, list_audio_files, load_audio, mark_speech, remove_speech
 from .speech_teacher import SpeechTeacher
 from .voices import VoiceSet, load_voices
@@ -50,6 +49,7 @@ __all__ = [
     "HELD_OUT_LANGUAGES",
     "LABEL_SIZE",
     "LANGUAGES",
+    "MANIFEST",
     "OPTIONAL_VOTES",
     "SUFFIXES",
     "TEST_FOLDS",
@@ -78,7 +78,6 @@ __all__ = [
     "decode_audio",
     "decode_frames",
     "esc_fold",
-    "find_emotion_labels",
     "find_video_clips",
     "find_voice_clips",
     "hold_out",

@@ -17,10 +17,12 @@ from ..recipe_file import DataSection
 from .action_units import UNITS
 from .ferplus_files import PIXEL_TABLES, SPLITS, VOTE_TABLE, has_split
 from .folder import KINDS, MANIFEST
+from .noise import SUFFIXES as NOISE_SUFFIXES
 from .noise import esc_fold
 from .ravdess import VIDEO_SUFFIXES, VOICE_SUFFIXES, parse_clip
 
-NOISE_SUFFIXES = (".ogg", ".wav", ".flac", ".mp3")
+OTHERS = {str(kind): ends for kind, ends in KINDS.items()} | {"zip archive": (".zip",)}
+"""Files that are counted where they belong to no data set."""
 MAX_HEADER_BYTES = 1 << 16
 
 
@@ -32,7 +34,7 @@ class FoundData:
     noise: str
     """Folder of ESC's recordings; "" for none."""
     others: dict[str, int]
-    """Number of pictures, sounds and videos in no data set, by kind."""
+    """Number of files in no data set, by kind of `OTHERS`."""
 
 
 def find_data(root: Path) -> FoundData:
@@ -63,7 +65,7 @@ def find_data(root: Path) -> FoundData:
             elif suffix == ".csv" and _is_unit_table(path):
                 tables.append(path)
             else:
-                others.update(kind for kind, ends in KINDS.items() if suffix in ends)
+                others.update(kind for kind, ends in OTHERS.items() if suffix in ends)
     if clips:
         sections.append(DataSection(kind="ravdess", root=str(_common_folder(clips))))
     sections += [DataSection(kind="action_units", root=str(path)) for path in tables[:1]]
@@ -102,6 +104,6 @@ def _describe_nothing(root: Path, others: Counter[str]) -> str:
     counts = " and ".join(f"{number} {kind}s" for kind, number in sorted(others.items()))
     return (
         f"{root}: no data set: wanted {MANIFEST} (a table of file, label, subject, split), RAVDESS"
-        f" (03-01-....wav, 01-01-....mp4) or FER+ (train.csv with train.zip, or {VOTE_TABLE});"
-        f" found {counts or 'no picture, sound or video'}"
+        " (unpacked: 03-01-....wav, 01-01-....mp4) or FER+ (train.csv with train.zip, or"
+        f" {VOTE_TABLE}); found {counts or 'no picture, sound or video'}"
     )

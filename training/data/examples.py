@@ -21,7 +21,7 @@ class FaceExamples:
     """N faces."""
 
     images: NDArray[np.uint8]
-    """(N, P, P), grey. P is 48 where FER+ is the only source, else 112."""
+    """(N, P, P), grey. P is 48 where all faces to train and validate on are of FER+, else 112."""
     votes: NDArray[np.float32]
     """(N, L), distribution over the recipe's labels."""
     labels: NDArray[np.int64]

@@ -44,10 +44,12 @@ def make_faces(recipe: Recipe, usable: Sequence[tuple[MediaFile, Pixels]]) -> li
 
 
 def merge_faces(parts: Sequence[FaceExamples]) -> FaceExamples | None:
-    """Join the faces of all data sets; those of FER+ grow to the size of the others, if any."""
+    """Join the faces of all data sets. They get the largest size of those to train or validate on:
+    FER+ grows to the size of films, and stays as it is beside films of test people."""
     if len(parts) < 2:
         return parts[0] if parts else None
-    size_px = max(part.images.shape[1] for part in parts)
+    used = [part for part in parts if set(part.splits) != {"test"}] or parts
+    size_px = max(part.images.shape[1] for part in used)
     return FaceExamples(
         np.concatenate([_resize(part.images, size_px) for part in parts]),
         np.concatenate([part.votes for part in parts]),
@@ -61,9 +63,10 @@ def merge_faces(parts: Sequence[FaceExamples]) -> FaceExamples | None:
 def _resize(images: Pixels, size_px: int) -> Pixels:
     if images.shape[1] == size_px:
         return images
+    method = cv2.INTER_LINEAR if images.shape[1] < size_px else cv2.INTER_AREA
     resized = np.empty((len(images), size_px, size_px), np.uint8)
     for image, target in zip(images, resized, strict=True):
-        cv2.resize(image, (size_px, size_px), dst=target, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(image, (size_px, size_px), dst=target, interpolation=method)
     return resized
 
 

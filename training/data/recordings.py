@@ -34,7 +34,7 @@ def list_ravdess(roots: Sequence[tuple[Path, LabelNames]], by_fold: bool) -> Lis
     voices: dict[str, MediaFile] = {}
     from_films: dict[str, MediaFile] = {}
     for root, names in roots:
-        labels = find_emotion_labels(root, names)
+        labels = _find_labels(root, names)
         recordings = _find(find_voice_clips, root)
         films = _find(find_video_clips, root)
         if not recordings and not films:
@@ -60,9 +60,8 @@ def list_ravdess(roots: Sequence[tuple[Path, LabelNames]], by_fold: bool) -> Lis
     return listing
 
 
-def find_emotion_labels(root: Path, names: LabelNames) -> dict[str, int]:
-    """Return the index of the label of each emotion that is not left out. Raises DatasetError for
-    an emotion without a label; `root` names it there."""
+def _find_labels(root: Path, names: LabelNames) -> dict[str, int]:
+    """Return the index of the label of each emotion that is not left out."""
     found = {emotion: names.find(emotion) for emotion in EMOTIONS8}
     unknown = [emotion for emotion, label in found.items() if label is None]
     if unknown:

@@ -21,7 +21,7 @@ from ..errors import DatasetError
 from ..metrics import bootstrap_accuracy, score, score_groups, score_subjects
 from .acoustics import AcousticConditions, load_acoustic_conditions
 from .examples import find_examples
-from .known_people import note_people
+from .known_people import note_images, note_people
 from .material import Example, ExampleMedia
 from .networks import BATCH_SIZE, Networks, open_networks
 from .robustness import CLEAN, Condition, evaluate_noise, list_conditions
@@ -95,7 +95,8 @@ def evaluate_bundle(
     chosen = find_examples(selection, bundle)
     chosen = replace(chosen, origin=f"{root}: ")
     figures = score_examples(bundle, chosen, level, engine, robustness, precision)
-    return {**figures, "dataset": dataset}
+    notes = note_images(bundle.manifest, dataset, split) + figures["notes"]
+    return {**figures, "dataset": dataset, "notes": notes}
 
 
 def score_examples(

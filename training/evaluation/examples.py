@@ -1,12 +1,13 @@
 """The examples of a data set: faces, recordings and videos, found by their names.
 
 In: a selection and the bundle to score. Out: examples that load themselves one by one, so that a
-bad file costs one example. Those of RAVDESS and FER+ whose label the bundle lacks are left out and
-counted.
+bad file costs one example. Their labels are found by name; those of RAVDESS and FER+ that the
+bundle lacks are left out and counted.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from functools import partial
 
@@ -19,6 +20,7 @@ from ..data import (
     VOTES,
     FaceSet,
     FolderItem,
+    LabelNames,
     load_ferplus,
     load_folder,
     name_subject,
@@ -27,7 +29,9 @@ from ..errors import DatasetError
 from .loading import load_audio, load_image, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face
 from .ravdess_examples import find_recordings
-from .selection import ExampleSet, Selection, choose_modality, leave_out_unknown
+from .selection import ExampleSet, Selection, choose_modality
+
+log = logging.getLogger(__name__)
 
 MODALITIES_OF_KIND = {
     "picture": ("face",),
@@ -56,10 +60,18 @@ def find_examples(selection: Selection, bundle: Bundle) -> ExampleSet:
 def find_faces(selection: Selection, bundle: Bundle) -> ExampleSet:
     """Return the faces of FER+ on whose label most voters agreed. The image is the face, edge to
     edge."""
-    needed = [vote for vote in VOTES if vote not in OPTIONAL_VOTES]
-    names = leave_out_unknown(selection, bundle, needed)
+    names = selection.names(bundle)
+    without = [vote for vote in VOTES if names.find(vote) is None]
+    names = LabelNames(names.labels, {**names.map, **dict.fromkeys(without, "")})
     faces = load_ferplus(selection.root, selection.split, names=names)
     agreed = np.flatnonzero(faces.labels >= 0)
+    if set(without) - set(OPTIONAL_VOTES):
+        log.warning(
+            "%s: faces of %s are left out: the bundle's labels are %s",
+            selection.root,
+            ", ".join(without),
+            ", ".join(names.labels),
+        )
     if not len(agreed):
         raise DatasetError(f"{selection.root}: voters agreed on no face of {selection.split}")
     examples = [

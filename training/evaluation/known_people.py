@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...engines.bundles import Manifest
-from ..export import find_overlap
+from ..export import FERPLUS, find_overlap
 from .material import Example
 
 log = logging.getLogger(__name__)
 
+TRAINING_IMAGES = (
+    "The bundle's face network was trained on the split train of FER+: these metrics do not show"
+    " how it does on other images."
+)
 MAX_NAMED = 24
 """Names in a note."""
 
@@ -23,6 +27,21 @@ NOTES = {
     " here ({names}): these metrics may not show how INT8 does on others.",
 }
 """By the role of `provenance`."""
+
+
+def note_images(manifest: Manifest, dataset: str, split: str) -> list[str]:
+    """Return a note, logged as a warning, when the images of FER+ scored here are those that the
+    bundle's face network was trained on. Nobody knows who is in them."""
+    rows = manifest.provenance.get("data_sets")
+    names = {
+        row.get("name")
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, Mapping) and "face" in (row.get("networks") or ())
+    }
+    if dataset != "ferplus" or split != "train" or FERPLUS.name not in names:
+        return []
+    log.warning("%s", TRAINING_IMAGES)
+    return [TRAINING_IMAGES]
 
 
 def note_people(manifest: Manifest, modality: str, examples: Sequence[Example]) -> list[str]:

@@ -46,7 +46,7 @@ class Example:
 
     name: str
     label: int
-    """Index in the labels of the bundle."""
+    """Index in the bundle's labels."""
     subject: str
     """Name of the person in the data set, "" when unknown."""
     load: Callable[[], ExampleMedia]

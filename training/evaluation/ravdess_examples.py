@@ -5,6 +5,7 @@ In: a selection and the bundle to score. Out: examples.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from ...engines.face_detector import open_detector
 from ..data import (
     EMOTIONS8,
     Clip,
-    find_emotion_labels,
+    LabelNames,
     find_video_clips,
     find_voice_clips,
     load_face_zip,
@@ -24,7 +25,9 @@ from ..data import (
 from ..errors import DatasetError
 from .loading import FACE_EVERY_S, load_audio, load_pair, load_video
 from .material import Example, ExampleMedia, whole_face
-from .selection import ExampleSet, Selection, choose_modality, leave_out_unknown
+from .selection import ExampleSet, Selection, choose_modality
+
+log = logging.getLogger(__name__)
 
 ARCHIVES = "faces_*.zip"
 """Faces cut out of videos: a folder per clip. Read only where there are no videos."""
@@ -41,10 +44,17 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
     root, actors = selection.root, selection.actors
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
-    labels = find_emotion_labels(root, leave_out_unknown(selection, bundle, EMOTIONS8))
-    left_out: set[str] = set()
-    recordings = _find(find_voice_clips, root, actors, labels, left_out)
-    videos = _find(find_video_clips, root, actors, labels, left_out)
+    names = selection.names(bundle)
+    recordings = _find(find_voice_clips, root, actors)
+    videos = _find(find_video_clips, root, actors)
+    unknown = {
+        recording_id: clip.emotion
+        for recording_id, clip in {**recordings, **videos}.items()
+        if not names.find(clip.emotion)
+    }
+    for recording_id in unknown:
+        recordings.pop(recording_id, None)
+        videos.pop(recording_id, None)
     voices = {
         **{recording_id: clip for recording_id, clip in videos.items() if clip.modality == "both"},
         **recordings,
@@ -54,10 +64,19 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
         for recording_id, clip in videos.items()
         if clip.modality == "both" or recording_id in recordings
     }
-    archived = {} if videos else dict(_find_archived(root, actors, labels, left_out))
-    if left_out and not (voices or videos or archived):
-        names = ", ".join(bundle.manifest.labels)
-        raise DatasetError(f"{root}: no recording of the bundle's labels {names}")
+    archived = {} if videos else dict(_find_archived(root, actors, names, unknown))
+    if unknown:
+        log.warning(
+            "%s: %d recordings of %s are left out: the bundle's labels are %s",
+            root,
+            len(unknown),
+            ", ".join(sorted(set(unknown.values()))),
+            ", ".join(names.labels),
+        )
+    if unknown and not (voices or videos or archived):
+        raise DatasetError(
+            f"{root}: no recording with one of the bundle's labels {', '.join(names.labels)}"
+        )
     if not (voices or videos or archived):
         raise DatasetError(
             f"{root}: no RAVDESS speech (03-01-....wav or .flac, 01-01-....mp4, 02-01-....mp4,"
@@ -72,7 +91,7 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
     rate_hz = bundle.manifest.mel.sample_rate_hz
     if modality == "voice":
         examples = [
-            _describe(clip, labels, partial(load_audio, clip.path, rate_hz))
+            _describe(clip, names, partial(load_audio, clip.path, rate_hz))
             for clip in voices.values()
         ]
     elif modality == "face" and archived:
@@ -81,59 +100,50 @@ def find_recordings(selection: Selection, bundle: Bundle) -> ExampleSet:
         detector = open_detector(selection.yunet, bundle)
         if modality == "face":
             examples = [
-                _describe(clip, labels, partial(load_video, clip.path, detector))
+                _describe(clip, names, partial(load_video, clip.path, detector))
                 for clip in videos.values()
             ]
         else:
             examples = [
                 _describe(
-                    video, labels, partial(load_pair, video.path, voice.path, detector, bundle)
+                    video, names, partial(load_pair, video.path, voice.path, detector, bundle)
                 )
                 for video, voice in pairs.values()
             ]
+    others = [f" {name} counts as {label};" for name, label in _list_renamed(names)]
     return ExampleSet(
         examples,
         modality,
         {"actors": "all" if actors is None else list(actors)},
         f"RAVDESS speech, actors {'all' if actors is None else ', '.join(map(str, actors))};"
-        f"{_describe_labels(labels, bundle.manifest.labels)} {PROTOCOLS[modality]}. Acted emotions:"
-        " the label is what the actor was asked to show.",
-        len(left_out),
+        f"{''.join(others)} {PROTOCOLS[modality]}. Acted emotions: the label is what the actor was"
+        " asked to show.",
+        len(unknown),
     )
 
 
-def _describe_labels(found: Mapping[str, int], labels: Sequence[str]) -> str:
-    """Say which emotions count as another one, and which are left out."""
-    parts = [
-        f" {emotion} counts as {labels[found[emotion]]};"
-        for emotion in EMOTIONS8
-        if emotion in found and labels[found[emotion]] != emotion
-    ]
-    parts += [f" {emotion} is left out;" for emotion in EMOTIONS8 if emotion not in found]
-    return "".join(parts)
+def _list_renamed(names: LabelNames) -> list[tuple[str, str]]:
+    """Return the emotions that count as another label."""
+    found = [(emotion, names.find(emotion)) for emotion in EMOTIONS8]
+    return [(emotion, label) for emotion, label in found if label and label != emotion]
 
 
 def _find(
     find: Callable[[Path, Sequence[int] | None], list[Clip]],
     root: Path,
     actors: Sequence[int] | None,
-    labels: Mapping[str, int],
-    left_out: set[str],
 ) -> dict[str, Clip]:
-    """Return the clips that have a label, by recording; none is no error, as there may be files of
-    another kind. The other recordings are added to `left_out`."""
+    """Return clips by recording; none is no error, as there may be files of another kind."""
     try:
-        clips = {clip.recording_id: clip for clip in find(root, actors)}
+        return {clip.recording_id: clip for clip in find(root, actors)}
     except DatasetError:
         return {}
-    left_out |= {name for name, clip in clips.items() if clip.emotion not in labels}
-    return {name: clip for name, clip in clips.items() if name not in left_out}
 
 
-def _describe(clip: Clip, labels: Mapping[str, int], load: Callable[[], ExampleMedia]) -> Example:
+def _describe(clip: Clip, names: LabelNames, load: Callable[[], ExampleMedia]) -> Example:
     return Example(
         str(clip.path),
-        labels[clip.emotion],
+        names.labels.index(names.find(clip.emotion) or ""),
         str(clip.actor),
         load,
         {
@@ -147,15 +157,16 @@ def _describe(clip: Clip, labels: Mapping[str, int], load: Callable[[], ExampleM
 
 
 def _find_archived(
-    root: Path, actors: Sequence[int] | None, labels: Mapping[str, int], left_out: set[str]
+    root: Path, actors: Sequence[int] | None, names: LabelNames, unknown: dict[str, str]
 ) -> Iterator[tuple[str, Example]]:
+    """Yield recordings and their faces. Those whose emotion has no label are added to `unknown`."""
     for archive in sorted(root.rglob(ARCHIVES)):
         for name, images in load_face_zip(archive):
             clip = parse_clip(archive / name)
             if clip is None or (actors is not None and clip.actor not in actors):
                 continue
-            if clip.emotion not in labels:
-                left_out.add(clip.recording_id)
+            if not names.find(clip.emotion):
+                unknown[clip.recording_id] = clip.emotion
                 continue
             faces = tuple(whole_face(i * FACE_EVERY_S, image) for i, image in enumerate(images))
-            yield clip.recording_id, _describe(clip, labels, partial(ExampleMedia, faces))
+            yield clip.recording_id, _describe(clip, names, partial(ExampleMedia, faces))

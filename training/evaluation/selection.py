@@ -5,7 +5,6 @@ In: command-line options, and the examples of a data set by modality. Out: `Exam
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,6 @@ from ...engines.bundles import FUSION, Bundle
 from ..data import LabelNames
 from ..errors import DatasetError
 from .material import Example
-
-log = logging.getLogger(__name__)
 
 MODALITIES = (FUSION, "voice", "face")
 """Of two modalities with equally many examples the first is scored."""
@@ -50,21 +47,6 @@ class Selection:
                     f" {', '.join(labels)}"
                 )
         return LabelNames(labels, self.label_map)
-
-
-def leave_out_unknown(selection: Selection, bundle: Bundle, known: Sequence[str]) -> LabelNames:
-    """Return the names of the selection, with those of `known`, the data set's own, that have no
-    label left out. They are logged in one line."""
-    names = selection.names(bundle)
-    unknown = [name for name in known if names.find(name) is None]
-    if unknown:
-        log.warning(
-            "%s: examples of %s are left out: the bundle has the labels %s",
-            selection.root,
-            ", ".join(unknown),
-            ", ".join(names.labels),
-        )
-    return LabelNames(names.labels, {**names.map, **dict.fromkeys(unknown, "")})
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from ...kernels.spec import ImageSpec, MelSpec
 from ..models import NUM_FACES
 from .model_card import render_model_card
 from .onnx import Arrays, ExportError, export_onnx
-from .provenance import describe_origin
+from .provenance import add_shared_data, describe_origin
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,6 @@ def write_bundle(
     folder = folder.resolve()
     check_replaceable(folder)
     real = real_inputs or {}
-    names = [*models, *([FUSION] if fusion else [])]
     draft = Manifest(
         format=1,
         name=folder.name,
@@ -94,7 +93,7 @@ def write_bundle(
         abstain_below=abstain_below,
         files={},
         metrics=dict(metrics),
-        provenance=describe_origin(provenance, names),
+        provenance=describe_origin(provenance),
         version=version,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -159,22 +158,50 @@ def _round(values: Iterable[float]) -> list[float]:
 
 def add_shared_networks(manifest: Manifest, folder: Path) -> Manifest:
     """Copy the shared networks of the bundle that ships to `folder`, and return `manifest` with
-    their entries. Networks that were made for another log-mel are left out: the device then takes
-    those of the bundle that ships."""
+    their entries.
+
+    A voice-activity network for another log-mel is left out: the device then takes that of the
+    bundle that ships, and computes its log-mel beside this bundle's. Raises ExportError for a
+    sample rate that only this bundle has.
+    """
     if not (DEFAULT_BUNDLE / MANIFEST).is_file():
         return manifest
     shipped = load_bundle(DEFAULT_BUNDLE)
-    if shipped.manifest.mel != manifest.mel:
-        return manifest
     entries = {field: getattr(shipped.manifest, field) for field in SHARED_NETWORKS}
+    if shipped.manifest.mel != manifest.mel:
+        rate_hz, shared_hz = manifest.mel.sample_rate_hz, shipped.manifest.mel.sample_rate_hz
+        if "voice" in manifest.models and rate_hz != shared_hz:
+            raise ExportError(
+                f"{manifest.name}: mel.sample_rate_hz is {rate_hz}, allowed: {shared_hz}, which the"
+                " voice-activity network of the bundle that ships hears"
+            )
+        entries["voice_activity"] = None
     for entry in entries.values():
         if entry is not None:
             shutil.copyfile(shipped.path / entry.file, folder / entry.file)
     return msgspec.structs.replace(manifest, **entries)
 
 
+def state_shared_data(manifest: Manifest) -> Manifest:
+    """Return `manifest` with what its networks of the bundle that ships were trained on."""
+    if not (DEFAULT_BUNDLE / MANIFEST).is_file():
+        return manifest
+    shipped = load_bundle(DEFAULT_BUNDLE).manifest
+    shared = [
+        name.replace("_", " ")
+        for name in SHARED_NETWORKS
+        if getattr(manifest, name) is not None and getattr(manifest, name) == getattr(shipped, name)
+    ]
+    if not shared:
+        return manifest
+    rows = shipped.provenance.get("data_sets") or ()
+    provenance = add_shared_data(manifest.provenance, list(manifest.networks), shared, rows)
+    return msgspec.structs.replace(manifest, provenance=provenance)
+
+
 def finish_bundle(manifest: Manifest, folder: Path) -> Bundle:
     """Write card and manifest, and verify size and golden output of every network."""
+    manifest = state_shared_data(manifest)
     (folder / MODEL_CARD).write_text(render_model_card(manifest), encoding="utf-8")
     fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
     del fields["format"], fields["files"]

@@ -9,8 +9,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...engines.bundles import SHARED_NETWORKS, Manifest, ModelEntry
+from ...kernels.spec import MelSpec, Pcen, Root
 from ..data import EMOTIONS8
 from .card_tables import escape, make_cell, render_metrics, render_table
+from .provenance import NOT_CALIBRATED, PEOPLE, ROLES, SALT, count_people
+
+RESTRICTIONS = ("no commercial", "research use only", "by-nc")
+"""In licences that forbid commercial use."""
+UNSTATED = ("not stated", "unknown")
+"""Begin of the licence of data whose terms nobody has stated."""
 
 INTENDED = """\
 - Research on the recognition of apparent expression from face and voice, and on its failures.
@@ -62,12 +69,26 @@ PRIVACY = """\
 READING = """\
 UAR is the mean recall over the labels, so that rare labels count as much as frequent ones. ECE is
 the difference between confidence and accuracy. A ± is the standard deviation over the runs.
-*Calm* of RAVDESS counts as *neutral* with seven labels.
 """
-TRAIN = """\
-Train: `emotion-train default --ferplus DIR --ravdess DIR --out DIR`. Score a bundle with the code
-that runs on the device: `emotion-train evaluate --help`.
+CALM = """\
+*Calm* of RAVDESS counts as *neutral* where there is no such label.
 """
+NO_METRICS = """\
+No metrics are recorded in this bundle. `emotion-train evaluate` scores it.
+"""
+TRAINED_BY = {
+    "emotion-train all": "Train: `emotion-train all RECIPE.yaml`, on the same data and with the"
+    " settings above.",
+    "emotion-train export": "The networks were trained one by one; what is known of that stands"
+    " above. `emotion-train all` makes a bundle that says everything.",
+}
+"""By the entry "recipe" of the provenance."""
+UNKNOWN_TRAINING = "How it was trained is known as far as it stands above."
+SCORE = """\
+Score a bundle with the code that runs on the device: `emotion-train evaluate --help`.
+"""
+SHOWN_ELSEWHERE = ("data_sets", PEOPLE, SALT, NOT_CALIBRATED, "abstain_below")
+"""Entries of the provenance that have a place of their own in the card."""
 
 
 def render_model_card(manifest: Manifest) -> str:
@@ -82,9 +103,14 @@ def _render(manifest: Manifest) -> Iterator[str]:
     yield from _describe_networks(manifest)
     yield from ("## Intended uses", "", INTENDED)
     yield from ("## Forbidden uses", "", FORBIDDEN)
+    names = [
+        row.get("name")
+        for row in data_sets
+        if not set(manifest.networks).isdisjoint(row.get("networks") or ())
+    ]
     yield from _describe_data(data_sets)
-    yield from _render_all_metrics(manifest)
-    names = [row.get("name") for row in data_sets]
+    yield from _describe_people(manifest)
+    yield from _render_all_metrics(manifest, READING + (CALM if "RAVDESS" in names else ""))
     limits = "".join(text for name, text in LIMITS_OF.items() if name in names)
     yield from ("## Known failures and limits", "", limits + LIMITS)
     yield from ("## Privacy", "", PRIVACY)
@@ -97,10 +123,14 @@ def _state_licences(data_sets: list[Mapping[str, Any]]) -> str:
     trained = " and ".join(
         f"{escape(str(row.get('name')))} ({escape(str(row.get('licence')))})" for row in data_sets
     )
-    return (
-        f"**No commercial use. It was trained on {trained}.** Redistribution is under the same"
-        " terms."
-    )
+    licences = [str(row.get("licence")).lower() for row in data_sets]
+    is_restricted = any(word in licence for licence in licences for word in RESTRICTIONS)
+    is_unstated = any(licence.startswith(UNSTATED) for licence in licences)
+    terms = "No commercial use." if is_restricted else "No licence of its own."
+    after = "Redistribution is under the same terms."
+    if is_unstated:
+        after = "Nobody has stated all of its terms: do not pass it on without asking for them."
+    return f"**{terms} It was trained on {trained}.** {after}"
 
 
 def _describe_networks(manifest: Manifest) -> Iterator[str]:
@@ -135,13 +165,35 @@ def _describe_networks(manifest: Manifest) -> Iterator[str]:
     head = ("network", "file", "input", "output", "parameters", "bytes")
     yield from render_table(head, rows)
     yield f"Labels: {', '.join(map(escape, manifest.labels))}."
-    yield f"Below a confidence of {manifest.abstain_below:g} there is no label."
+    rule = manifest.provenance.get("abstain_below")
+    reason = f" ({escape(rule)})" if isinstance(rule, str) else ""
+    yield f"Below a confidence of {manifest.abstain_below:g} there is no label{reason}."
+    yield from _describe_calibration(manifest)
     if manifest.fusion is None and len(manifest.models) > 1:
         weights = ", ".join(
             f"{name} {model.fusion_weight:g}" for name, model in manifest.models.items()
         )
         yield f"Class probabilities are averaged with fixed weights: {weights}."
     yield ""
+
+
+def _describe_calibration(manifest: Manifest) -> Iterator[str]:
+    """Yield the temperatures, and the networks whose confidence nobody has compared with their
+    accuracy."""
+    raw = manifest.provenance.get(NOT_CALIBRATED)
+    missing = [name for name in manifest.networks if isinstance(raw, list) and name in raw]
+    temperatures = [
+        f"{name} {network.temperature:.3g}"
+        for name, network in manifest.networks.items()
+        if name not in missing
+    ]
+    if temperatures:
+        yield f"Confidence is calibrated by a temperature: {', '.join(temperatures)}."
+    if missing:
+        yield (
+            f"**Not calibrated: {', '.join(missing)}.** Confidence does not say how often an answer"
+            " is right."
+        )
 
 
 def _describe_io(manifest: Manifest, name: str) -> tuple[str, str]:
@@ -153,10 +205,18 @@ def _describe_io(manifest: Manifest, name: str) -> tuple[str, str]:
         sides = sorted({level.face_px for level in manifest.levels}, reverse=True)
         return f"a face, {' or '.join(f'{side} × {side}' for side in sides)} px", outputs
     if name == "voice":
-        return f"log-mel of {seconds:g} s, {mel.num_mels} × {mel.num_frames}", outputs
+        return f"{_name_mel(mel)} of {seconds:g} s, {mel.num_mels} × {mel.num_frames}", outputs
     num_faces = manifest.fusion.num_faces if manifest.fusion else 0
     inputs = f"embeddings of {num_faces} faces and of the voice"
     return inputs, f"{len(manifest.labels)} logits, the weight of each modality"
+
+
+def _name_mel(mel: MelSpec) -> str:
+    if isinstance(mel.compression, Pcen):
+        return "mel with per-channel energy normalisation (PCEN)"
+    if isinstance(mel.compression, Root):
+        return f"mel to the power of {mel.compression.exponent:.3g}"
+    return "log-mel"
 
 
 def _describe_shared(manifest: Manifest, name: str) -> tuple[str, str]:
@@ -178,13 +238,27 @@ def _describe_data(data_sets: list[Mapping[str, Any]]) -> Iterator[str]:
     yield from render_table(columns, rows)
 
 
-def _render_all_metrics(manifest: Manifest) -> Iterator[str]:
+def _describe_people(manifest: Manifest) -> Iterator[str]:
+    """Yield how many people each network has seen, where the provenance names them."""
+    counts = {name: count_people(manifest.provenance, name) for name in manifest.networks}
+    rows = [
+        (name, *(make_cell(own.get(role)) or "" for role in ROLES))
+        for name, own in counts.items()
+        if own
+    ]
+    if rows:
+        yield "People, as far as they are known by name:"
+        yield ""
+        yield from render_table(("network", *ROLES[:-1], "INT8 calibration"), rows)
+
+
+def _render_all_metrics(manifest: Manifest, reading: str) -> Iterator[str]:
     yield from ("## How good it is", "")
     metrics = {name: value for name, value in manifest.metrics.items() if name != "export"}
     if metrics:
-        yield READING
+        yield reading
     else:
-        yield from ("Not measured.", "")
+        yield NO_METRICS
     for name, value in metrics.items():
         yield from render_metrics(name, value, (manifest.labels, EMOTIONS8), depth=3)
     yield from _render_export(manifest.metrics.get("export"))
@@ -216,14 +290,14 @@ def _render_export(export: Any) -> Iterator[str]:
 
 def _render_reproduction(provenance: Mapping[str, Any]) -> Iterator[str]:
     yield from ("## How to reproduce", "")
-    rest = {name: value for name, value in provenance.items() if name != "data_sets"}
+    rest = {name: value for name, value in provenance.items() if name not in SHOWN_ELSEWHERE}
     for name, value in rest.items():
         if isinstance(value, Mapping):
             parts = [f"{key} {escape(_format_value(item))}" for key, item in value.items()]
             yield f"- {escape(str(name))}: {', '.join(parts)}"
         else:
             yield f"- {escape(str(name))}: {escape(_format_value(value))}"
-    yield from ("", TRAIN)
+    yield from ("", TRAINED_BY.get(str(provenance.get("recipe")), UNKNOWN_TRAINING), SCORE)
 
 
 def _format_value(value: Any) -> str:

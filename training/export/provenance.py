@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ...engines.bundles import FUSION, Manifest
-from ..data import list_spellings, name_actor
+from ..data import SUFFIXES, esc_fold, list_spellings, name_actor
 
 CHECKOUT = Path(__file__).parent.parent.parent
 LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxslim", "numpy")
 GIT_TIMEOUT_S = 10
 
-PEOPLE, SALT = "people", "people_salt"
+PEOPLE, SALT, NOT_CALIBRATED = "people", "people_salt", "not_calibrated"
 """Entries of the provenance."""
 ROLES = ("training", "validation", "calibration")
 """What people of a bundle were used for. Validation: early stopping, temperatures, fusion weights;
@@ -61,40 +61,61 @@ ESC = DataSet(
     "ESC-10 CC BY 3.0, the rest of ESC-50 CC BY-NC 3.0",
     "noise: Piczak 2015, doi:10.1145/2733373.2806390",
 )
-DATA_SETS_OF: Mapping[str, tuple[DataSet, ...]] = {
-    "face": (FERPLUS,),
-    "voice": (RAVDESS,),
-    "fusion": (RAVDESS,),
-}
-"""Data sets of each network, unless a recipe gives others."""
+OWN = "not stated: ask whose data it is"
+"""Licence of data that is not published."""
 
 
-def describe_origin(given: Mapping[str, Any], networks: Iterable[str]) -> dict[str, Any]:
-    """Complete the entries of a recipe, `given`, by data sets, versions and commit.
+UNKNOWN = DataSet("unknown data", "unknown", "the weights came without a description")
+
+
+def describe_origin(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the entries of a recipe, `given`, by versions and commit.
 
     Entries of `given` are not overwritten. "commit" is missing outside of a checkout.
     """
     commit = read_commit(CHECKOUT)
-    return {
-        "data_sets": list_data_sets(networks),
-        "versions": list_versions(),
-        **({"commit": commit} if commit else {}),
-        **given,
-    }
-
-
-def list_data_sets(networks: Iterable[str]) -> list[dict[str, Any]]:
-    """Describe the data sets of `networks`, each one once."""
-    used: dict[DataSet, list[str]] = {}
-    for network in networks:
-        for data_set in DATA_SETS_OF[network]:
-            used.setdefault(data_set, []).append(network)
-    return describe_data_sets(used)
+    return {"versions": list_versions(), **({"commit": commit} if commit else {}), **given}
 
 
 def describe_data_sets(used: Mapping[DataSet, Sequence[str]]) -> list[dict[str, Any]]:
     """Return the entry "data_sets": each data set with the networks trained on it."""
     return [{**asdict(data_set), "networks": list(names)} for data_set, names in used.items()]
+
+
+def add_shared_data(
+    provenance: Mapping[str, Any],
+    networks: Sequence[str],
+    shared: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Add to the entry "data_sets" what the `shared` networks ("face detector") of the bundle that
+    ships were trained on, of its `rows`, and unknown data for those of `networks` without any."""
+    own = [
+        {**row, "networks": list(row.get("networks") or ())}
+        for row in provenance.get("data_sets") or ()
+        if isinstance(row, Mapping)
+    ]
+    stated = {name for row in own for name in row["networks"]}
+    unstated = [name for name in networks if name not in stated]
+    if unstated:
+        own.append({**asdict(UNKNOWN), "networks": unstated})
+    for row in rows:
+        used = [name for name in row.get("networks") or () if name.startswith(tuple(shared))]
+        same = next((each for each in own if each.get("name") == row.get("name")), None)
+        if same is not None:
+            same["networks"] += [name for name in used if name not in same["networks"]]
+        elif used:
+            own.append({**row, "networks": used})
+    return {**provenance, "data_sets": own}
+
+
+def describe_noise(root: Path) -> DataSet:
+    """Describe a folder of noise recordings."""
+    files = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    first = next(files, None)
+    if first is not None and esc_fold(first) is not None:
+        return ESC
+    return DataSet(root.name, OWN, "noise: a folder of recordings")
 
 
 def describe_people(people: People, salt: str = "") -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from .checkpoint import load_weights, read_curves, read_description, save_weights
 from .distributed import read_process_group
+from .options import Batch, RunOptions, add_recipe_identity
 from .schedule import FitRecipe
-from .trainer import Batch, RunOptions, add_recipe_identity, fit
+from .trainer import fit
+from .validation import Predictions
 
 __all__ = [
     "Batch",
     "FitRecipe",
+    "Predictions",
     "RunOptions",
     "add_recipe_identity",
     "fit",

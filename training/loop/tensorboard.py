@@ -1,4 +1,4 @@
-"""TensorBoard curves of a run: numbers by epoch in, event files out."""
+"""TensorBoard curves of a run: numbers and images by epoch in, event files out."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from torch import Tensor
+
 from ..errors import TrainingError
 
 
 class TensorBoardLog:
-    """Context manager that writes numbers by epoch for `tensorboard --logdir`.
+    """Context manager that writes numbers and images by epoch for `tensorboard --logdir`.
 
     Epochs count from 1. Without a folder it writes nothing. Raises TrainingError when TensorBoard
     is missing or the folder cannot be written.
@@ -39,6 +41,11 @@ class TensorBoardLog:
         if self._writer is not None:
             for name, value in numbers.items():
                 self._writer.add_scalar(name, value, epoch)
+
+    def write_images(self, epoch: int, name: str, images: Tensor) -> None:
+        """Write images (N, C, H, W), 0..1, as one grid."""
+        if self._writer is not None:
+            self._writer.add_images(name, images, epoch)
 
     def __exit__(
         self,

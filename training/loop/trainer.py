@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -40,39 +41,14 @@ from .distributed import (
     to_device,
     wrap_data_parallel,
 )
-from .schedule import FitRecipe, Schedule, learning_rate, make_optimizer, update_ema
+from .options import Batch, DrawInputs, LossFn, RunOptions, Validate
+from .schedule import Schedule, learning_rate, make_optimizer, update_ema
 from .tensorboard import TensorBoardLog
+from .validation import Predictions
 
 log = logging.getLogger(__name__)
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
-Batch = tuple[tuple[Tensor, ...], Tensor]
-"""Model inputs, and the target distribution (N, num_labels)."""
-LossFn = Callable[[Any, Tensor], Tensor]
-"""(model output, target) -> mean loss over the examples."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What a run needs beside model, data and schedule."""
-
-    identity: Mapping[str, object] = field(default_factory=dict)
-    """Settings that a checkpoint must share, beside schedule and network: recipe and labels."""
-    init_from: Path | None = None
-    """Weights to start from when there is no checkpoint to resume."""
-    log_folder: Path | None = None
-    """Folder of the TensorBoard curves."""
-    on_epoch: Callable[[int, float | None], None] | None = None
-    """Called after each epoch with the epochs done and the validation score. After a resume it is
-    called for the earlier epochs first. An exception that it raises ends the run."""
-
-
-def add_recipe_identity(options: RunOptions | None, recipe: FitRecipe) -> RunOptions:
-    """Return `options` whose identity includes every setting of `recipe`."""
-    options = options or RunOptions()
-    recipe_settings = asdict(recipe)
-    del recipe_settings["checkpoint_every"]
-    return replace(options, identity={**recipe_settings, **options.identity})
 
 
 def fit(
@@ -80,10 +56,11 @@ def fit(
     batches: Callable[[int], Iterable[Batch]],
     schedule: Schedule,
     checkpoint: Path | None = None,
-    validate: Callable[[nn.Module], float] | None = None,
+    validate: Validate | None = None,
     compile_model: bool = False,
     *,
     loss_fn: LossFn | None = None,
+    draw_inputs: DrawInputs | None = None,
     options: RunOptions | None = None,
 ) -> ModelT:
     """Train `model` (its forward returns embedding, logits) and return the averaged copy.
@@ -91,7 +68,8 @@ def fit(
     `batches(epoch)` yields that epoch's batches. They depend on the epoch number and torch's
     random numbers only, so that a resumed run draws the same ones. `validate` scores the averaged
     model, more is better; the score matters only if `schedule.patience` is set. `loss_fn` replaces
-    the cross-entropy of the logits for models with other outputs.
+    the cross-entropy of the logits for models with other outputs. `draw_inputs` makes the images of
+    `RunOptions.num_samples`.
 
     Raises DivergedError when the loss is not finite, CheckpointError for a checkpoint that cannot
     be used or written, TrainingError for settings that exclude each other.
@@ -124,18 +102,20 @@ def fit(
     with TensorBoardLog(
         options.log_folder if process_group.is_main else None, trainer.epoch + 1
     ) as tensorboard:
+        if draw_inputs is not None and options.num_samples > 0:
+            batches = _log_samples(batches, draw_inputs, options.num_samples, tensorboard)
         while not trainer.is_over:
             try:
-                loss, rate = train_epoch(trainer, batches)
+                result = train_epoch(trainer, batches)
             except DivergedError as error:
                 raise DivergedError(f"{error}; {last_good}") from error
             trainer.epoch += 1
-            trainer.losses.append(loss)
-            score = validate_epoch(trainer, validate)
+            trainer.losses.append(result.loss)
+            score, curves = validate_epoch(trainer, validate, _list_labels(options))
             trainer.scores.append(score)
             if not process_group.is_main:
                 continue
-            _report(trainer, loss, rate, score, tensorboard)
+            _report(trainer.epoch, result, score, curves, tensorboard)
             due = trainer.epoch % schedule.checkpoint_every == 0 or trainer.is_over
             if checkpoint is not None and due:
                 save_checkpoint(checkpoint, {**trainer.state_dict(), "run": run})
@@ -160,13 +140,52 @@ def _load_checkpoint(
     return None
 
 
+def _list_labels(options: RunOptions) -> Sequence[str]:
+    labels = options.identity.get("labels", ())
+    return [str(label) for label in labels] if isinstance(labels, (list, tuple)) else ()
+
+
+def _log_samples(
+    batches: Callable[[int], Iterable[Batch]],
+    draw_inputs: DrawInputs,
+    num_samples: int,
+    tensorboard: TensorBoardLog,
+) -> Callable[[int], Iterator[Batch]]:
+    """Write the first inputs of each epoch as images while the batches go by."""
+
+    def logged(epoch: int) -> Iterator[Batch]:
+        for number, (inputs, target) in enumerate(batches(epoch)):
+            if number == 0:
+                first = tuple(tensor[:num_samples] for tensor in inputs)
+                tensorboard.write_images(epoch + 1, "samples", draw_inputs(first))
+            yield inputs, target
+
+    return logged
+
+
 def _report(
-    trainer: Trainer, loss: float, rate: float, score: float | None, tensorboard: TensorBoardLog
+    epoch: int,
+    result: EpochResult,
+    score: float | None,
+    curves: Mapping[str, float],
+    tensorboard: TensorBoardLog,
 ) -> None:
     validation = "" if score is None else f", validation {score:.4f}"
-    log.info("epoch %d: loss %.4f%s", trainer.epoch, loss, validation)
-    curves = {"loss": loss, "learning_rate": rate}
-    tensorboard.write(trainer.epoch, curves if score is None else {**curves, "validation": score})
+    log.info("epoch %d: loss %.4f%s", epoch, result.loss, validation)
+    scores = {} if score is None else {"validation": score}
+    tensorboard.write(epoch, {**asdict(result), **scores, **curves})
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """Curves of one pass over the data."""
+
+    loss: float
+    """Mean over the batches."""
+    learning_rate: float
+    """Of the last step."""
+    examples_per_s: float
+    """Of all processes together."""
 
 
 @dataclass(slots=True)
@@ -278,8 +297,8 @@ def compile_forward(forward: nn.Module) -> Callable[..., Any]:
     return call
 
 
-def train_epoch(trainer: Trainer, batches: Callable[[int], Iterable[Batch]]) -> tuple[float, float]:
-    """Train one pass over the data -> mean loss, last learning rate."""
+def train_epoch(trainer: Trainer, batches: Callable[[int], Iterable[Batch]]) -> EpochResult:
+    """Train one pass over the data."""
     schedule, process_group = trainer.schedule, trainer.process_group
     seed = schedule.seed * 1_000_003 + trainer.epoch
     torch.manual_seed(seed)
@@ -287,7 +306,8 @@ def train_epoch(trainer: Trainer, batches: Callable[[int], Iterable[Batch]]) -> 
         # Every process draws the same batches, on the CPU; dropout differs on each GPU.
         torch.cuda.manual_seed(seed * process_group.size + process_group.rank)
     trainer.model.train()
-    total, count, rate = 0.0, 0, 0.0
+    total, count, rate, num_examples = 0.0, 0, 0.0, 0
+    start_s = time.perf_counter()
     bar = tqdm(
         batches(trainer.epoch),
         total=schedule.batches_per_epoch,
@@ -298,6 +318,7 @@ def train_epoch(trainer: Trainer, batches: Callable[[int], Iterable[Batch]]) -> 
     for batch in bar:
         step = trainer.epoch * schedule.batches_per_epoch + count
         count += 1
+        num_examples += len(batch[1])
         rate = learning_rate(step, schedule)
         position = f"epoch {trainer.epoch + 1}, batch {count} of {schedule.batches_per_epoch}"
         total += train_batch(trainer, batch, rate, position)
@@ -308,7 +329,8 @@ def train_epoch(trainer: Trainer, batches: Callable[[int], Iterable[Batch]]) -> 
             f"epoch {trainer.epoch + 1} had {count} batches, the schedule has"
             f" {schedule.batches_per_epoch}"
         )
-    return total / count, rate
+    took_s = time.perf_counter() - start_s
+    return EpochResult(total / count, rate, num_examples / took_s)
 
 
 def train_batch(trainer: Trainer, batch: Batch, rate: float, position: str) -> float:
@@ -345,16 +367,23 @@ def _has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
 
 
-def validate_epoch(trainer: Trainer, validate: Callable[[nn.Module], float] | None) -> float | None:
-    """Score the averaged weights and remember the best ones. All processes get the same score."""
+def validate_epoch(
+    trainer: Trainer, validate: Validate | None, labels: Sequence[str] = ()
+) -> tuple[float | None, dict[str, float]]:
+    """Score the averaged weights and remember the best ones -> score, curves. All processes get the
+    same score, the first one the curves."""
     if validate is None:
-        return None
-    score = math.nan
+        return None, {}
+    score, curves = math.nan, {}
     if trainer.process_group.is_main:
         with outputs_on_cpu(trainer.ema, trainer.device):
-            score = float(validate(trainer.ema))
+            result = validate(trainer.ema)
+        if isinstance(result, Predictions):
+            score, curves = result.accuracy, result.list_curves(labels)
+        else:
+            score = float(result)
     score = float(broadcast_object(score, trainer.process_group, trainer.device))
     if trainer.schedule.patience > 0 and score > trainer.best_score:
         trainer.best_score, trainer.best_epoch = score, trainer.epoch
         trainer.best = {k: v.detach().cpu().clone() for k, v in trainer.ema.state_dict().items()}
-    return score
+    return score, curves

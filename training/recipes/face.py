@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...engines.probabilities import calibrate
 from ...kernels.spec import ImageSpec
 from ..augment import compress_faces, jitter_faces, scale_pixels
-from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
+from ..loop import Batch, FitRecipe, Predictions, RunOptions, add_recipe_identity, fit
 from ..models import FaceNet, fold_luma
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,17 @@ def face_logits(
     return np.asarray(torch.cat(parts).numpy(), np.float32)
 
 
+def draw_face_batch(
+    faces: Faces, index: Indices, size_px: int, spec: ImageSpec, rng: np.random.Generator
+) -> Batch:
+    """Augment the faces of `index`. Draws from torch's random numbers as well."""
+    compressed = torch.from_numpy(compress_faces(faces.images[index], rng))
+    gray = scale_pixels(compressed, spec.mean[0], spec.std[0])
+    image = jitter_faces(gray, size_px).expand(-1, 3, -1, -1)
+    image = image.contiguous(memory_format=torch.channels_last)
+    return (image,), torch.from_numpy(faces.votes[index])
+
+
 def train_face(
     faces: Faces,
     parts: tuple[Indices, Indices],
@@ -152,18 +164,21 @@ def held_out_accuracy(
     model: nn.Module, faces: Faces, held_out: Indices, recipe: FaceRecipe, spec: ImageSpec
 ) -> float:
     """Return the accuracy of a trained network on the faces `held_out`; NaN without any."""
-    return _score(model, faces, _known(faces, held_out), recipe.rounds[-1], spec)
+    known = _known(faces, held_out)
+    if not len(known):
+        return math.nan
+    return _predict(model, faces, known, recipe.rounds[-1], spec).accuracy
 
 
 def _known(faces: Faces, index: Indices) -> Indices:
     return index[faces.labels[index] >= 0]
 
 
-def _score(model: nn.Module, faces: Faces, index: Indices, last: Round, spec: ImageSpec) -> float:
-    if not len(index):
-        return math.nan
+def _predict(
+    model: nn.Module, faces: Faces, index: Indices, last: Round, spec: ImageSpec
+) -> Predictions:
     logits = face_logits(model, faces.images[index], min(last.sizes_px[-1]), spec)
-    return float((logits.argmax(axis=1) == faces.labels[index]).mean())
+    return Predictions(calibrate(logits, 1.0), faces.labels[index])
 
 
 def _train_round(
@@ -187,17 +202,16 @@ def _train_round(
         rng = np.random.default_rng((recipe.seed, number, epoch))
         chosen = rng.choice(training, schedule.batches_per_epoch * recipe.batch_size, p=weights)
         for index in chosen.reshape(-1, recipe.batch_size):
-            size_px = int(rng.choice(settings.sizes_px[epoch]))
-            compressed = torch.from_numpy(compress_faces(faces.images[index], rng))
-            gray = scale_pixels(compressed, spec.mean[0], spec.std[0])
-            image = jitter_faces(gray, size_px).expand(-1, 3, -1, -1)
-            yield (
-                (image.contiguous(memory_format=torch.channels_last),),
-                torch.from_numpy(faces.votes[index]),
+            yield draw_face_batch(
+                faces, index, int(rng.choice(settings.sizes_px[epoch])), spec, rng
             )
 
-    def accuracy(candidate: nn.Module) -> float:
-        return _score(candidate, faces, known, settings, spec)
+    def predict(candidate: nn.Module) -> Predictions:
+        return _predict(candidate, faces, known, settings, spec)
+
+    def draw(inputs: tuple[Tensor, ...]) -> Tensor:
+        mean, std = (torch.tensor(part).view(-1, 1, 1) for part in (spec.mean, spec.std))
+        return (inputs[0] * std + mean).clamp(0, 1)
 
     checkpoint = out / f"face-round{number + 1}.ckpt"
     options = add_recipe_identity(options, recipe)
@@ -205,7 +219,13 @@ def _train_round(
         options = replace(options, init_from=None)
     if options.log_folder is not None:
         options = replace(options, log_folder=options.log_folder / f"round{number + 1}")
-    validate = accuracy if len(known) else None
     return fit(
-        model, batches, schedule, checkpoint, validate, recipe.compile_model, options=options
+        model,
+        batches,
+        schedule,
+        checkpoint,
+        predict if len(known) else None,
+        recipe.compile_model,
+        draw_inputs=draw,
+        options=options,
     )

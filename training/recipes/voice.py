@@ -18,7 +18,7 @@ from ...engines.probabilities import calibrate
 from ...kernels.spec import MelSpec
 from ..augment import make_noise_only, make_variants, mask_mel
 from ..data import mel_windows, open_mel, window_ends
-from ..loop import Batch, FitRecipe, RunOptions, add_recipe_identity, fit
+from ..loop import Batch, FitRecipe, Predictions, RunOptions, add_recipe_identity, fit
 from ..models import VoiceNet, member_loss
 
 NOISE_ONLY_WINDOWS = 200
@@ -213,23 +213,35 @@ def train_voice(
             index = order[b * recipe.batch_size : (b + 1) * recipe.batch_size]
             yield draw_batch(speech, index, recipe, rng)
 
-    def accuracy(candidate: nn.Module) -> float:
+    def predict(candidate: nn.Module) -> Predictions:
         assert validation is not None
-        return held_out_voice_accuracy(candidate, validation, spec)
+        return _predict_speech(candidate, validation, spec)
 
     return fit(
         model,
         batches,
         schedule,
         checkpoint,
-        accuracy if validation is not None else None,
+        predict if validation is not None else None,
         loss_fn=member_loss(recipe.label_smoothing),
+        draw_inputs=draw_windows,
         options=add_recipe_identity(options, recipe),
     )
 
 
 def held_out_voice_accuracy(model: nn.Module, validation: HeldOutSpeech, spec: MelSpec) -> float:
     """Return the accuracy of a network on recordings."""
+    return _predict_speech(model, validation, spec).accuracy
+
+
+def _predict_speech(model: nn.Module, validation: HeldOutSpeech, spec: MelSpec) -> Predictions:
     windows = predict_windows(model, validation.audio_clips, spec)
-    probabilities = windows.mean(calibrate(windows.logits, 1.0))
-    return float((probabilities.argmax(axis=1) == validation.targets).mean())
+    return Predictions(windows.mean(calibrate(windows.logits, 1.0)), validation.targets)
+
+
+def draw_windows(inputs: tuple[Tensor, ...]) -> Tensor:
+    """Draw log-mel windows (N, num_mels, T) as images (N, 1, num_mels, T), 0..1 from the least to
+    the greatest value of all; low frequencies are at the bottom."""
+    mel = inputs[0].flip(1).unsqueeze(1)
+    low, high = mel.min(), mel.max()
+    return (mel - low) / (high - low).clamp_min(1e-6)

@@ -31,6 +31,8 @@ NUM_STARTUP_TRIALS = 5
 MIN_EPOCHS = 3
 """No trial is pruned before this epoch."""
 OPEN_ATTEMPTS = 5
+POLL_S = 5.0
+"""Time between two looks at the last trials of other processes."""
 
 Report = Callable[[int, float | None], None]
 """Called with the epochs done and the score; raises to prune a poor trial."""
@@ -76,7 +78,8 @@ def search(
     purpose: str,
     seed: int = 0,
 ) -> BestTrial:
-    """Run trials until the study has `num_trials`, those of other processes included.
+    """Run trials until the study has `num_trials`, those of other processes included, and wait for
+    the ends of theirs: every process returns the same trial. One that dies is run again.
 
     The first trial is `start`. Each trial samples with `seed` and its own number, so that no two
     processes sample alike. `purpose` describes the objective: a study of another one is refused.
@@ -120,9 +123,17 @@ def search(
         log.info("trial %d: %.4f with %s", trial.number, score, values)
         return score
 
-    while _count_trials(study) < num_trials:
-        study.optimize(run_trial, n_trials=1, catch=(_TrialsExhausted,))
-    return _read_best(study)
+    is_waiting = False
+    while True:
+        while _count_trials(study) < num_trials:
+            study.optimize(run_trial, n_trials=1, catch=(_TrialsExhausted,))
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if not running:
+            return _read_best(study)
+        if not is_waiting:
+            log.info("waiting for %d trials of other processes", len(running))
+            is_waiting = True
+        time.sleep(POLL_S)
 
 
 def _open_study(

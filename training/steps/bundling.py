@@ -19,7 +19,7 @@ from torch import nn
 
 from ...engines.bundles import Bundle, Manifest, load_bundle
 from ..data import mel_windows, open_mel
-from ..export import FusionNetwork, rewrite_bundle, write_bundle
+from ..export import NOT_CALIBRATED, FusionNetwork, rewrite_bundle, write_bundle
 from ..models import NUM_FACES, FaceNet, MergedLabels, MirrorAveraged, VoiceNet
 from ..recipes import prepare_faces
 from .device_scores import score_bundle, select_metrics
@@ -51,6 +51,8 @@ class Choices:
     abstain_below: float
     rule: str
     """How the threshold was chosen."""
+    not_calibrated: Sequence[str] = ()
+    """Networks without validation people, whose temperature is 1."""
 
 
 def choose(material: Material, names: Sequence[str], judgements: Sequence[Judgement]) -> Choices:
@@ -61,20 +63,23 @@ def choose(material: Material, names: Sequence[str], judgements: Sequence[Judgem
     """
     own = judgements[-1]
     temperatures, gains, confidences = {}, {}, []
+    raw: list[str] = []
     chance = 1 / len(material.recipe.labels)
     for name in names:
         chosen = [own] if name in own.temperatures else judgements[:-1]
         found = [each for each in chosen if name in each.temperatures]
         logs = [np.log(each.temperatures[name]) for each in found]
         temperatures[name] = float(np.exp(np.mean(logs))) if logs else 1.0
+        raw += [] if logs else [name]
         recalls = [each.facts["validation"][name]["uar"] for each in found]
         gains[name] = max(float(np.mean(recalls)) - chance, 0.01) if recalls else 0.01
         confidences += [value for each in found for value in each.facts["confidences"][name]]
     weights = {name: round(gain / sum(gains.values()), 3) for name, gain in gains.items()}
     if material.recipe.abstain_below is not None:
-        return Choices(temperatures, weights, material.recipe.abstain_below, "set in the recipe")
+        threshold = material.recipe.abstain_below
+        return Choices(temperatures, weights, threshold, "set in the recipe", raw)
     rule = f"{LOST_SHARE:.0%} of the right answers about the validation people are below it"
-    return Choices(temperatures, weights, choose_threshold(confidences, chance), rule)
+    return Choices(temperatures, weights, choose_threshold(confidences, chance), rule, raw)
 
 
 def choose_threshold(confidences: Sequence[float], chance: float) -> float:
@@ -165,6 +170,8 @@ def finish_draft(
     metrics = {name: select_metrics(figures) for name, figures in scores.items()}
     metrics |= summarize_divisions(material, judgements)
     provenance = describe_recipe(material, divisions[-1], networks, fusion, choices.rule)
+    if choices.not_calibrated:
+        provenance[NOT_CALIBRATED] = list(choices.not_calibrated)
     key = hash_content("bundle", draft.sha256, metrics, provenance)
     folder = name_result(work, "bundle", key)
 

@@ -87,6 +87,7 @@ def list_faces(material: Material, index: Indices) -> list[Example]:
             int(faces.labels[own[0]]),
             faces.people[own[0]],
             partial(_load_faces, material, own),
+            person=faces.people[own[0]],
         )
         for name, own in groups.items()
     ]
@@ -101,6 +102,7 @@ def list_voices(material: Material, index: Indices) -> list[Example]:
             int(voices.labels[i]),
             voices.people[i],
             partial(ExampleMedia, audio=voices.audio_clips[i]),
+            person=voices.people[i],
         )
         for i in index.tolist()
     ]
@@ -119,6 +121,7 @@ def list_films(material: Material, faces: Indices, voices: Indices) -> list[Exam
             int(heard.labels[i]),
             heard.people[i],
             partial(_load_film, material, frames[heard.recordings[i]], i),
+            person=heard.people[i],
         )
         for i in voices.tolist()
         if heard.recordings[i] in frames
@@ -143,7 +146,9 @@ def _load_film(material: Material, own: list[int], voice: int) -> ExampleMedia:
 
 def _describe(examples: list[Example], modality: str) -> ExampleSet:
     people = {example.subject for example in examples}
-    who = f"{len(people - {''})} people who are in no training"
+    who = f"{len(people)} people who are in no training"
+    if len(people) == 1:
+        who = "one person who is in no training, which shows only that it works"
     if "" in people:
         who = "faces of people whom nobody knows: not subject-independent"
     protocol = f"test split of the recipe's data, {who}; {PROTOCOLS[modality]}"
@@ -152,4 +157,4 @@ def _describe(examples: list[Example], modality: str) -> ExampleSet:
 
 def _score(bundle: Bundle, chosen: ExampleSet, level: str = "") -> dict[str, Any]:
     figures = score_examples(bundle, chosen, level, "onnx", precision="fp32")
-    return {**figures, "dataset": "recipe"}
+    return {**figures, "dataset": "test people"}

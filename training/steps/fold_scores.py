@@ -93,7 +93,6 @@ def score_fusions(
     section = material.recipe.fusion
     if section is None or VOICE not in valid or VOICE not in test:
         return {}
-    settings = make_fusion_recipe(section, division.seed)
     num_labels = _count_labels(material, test[VOICE])
     metrics: dict[str, Any] = {}
     for source in (FACE, UNITS):
@@ -106,6 +105,7 @@ def score_fusions(
         ]
         if paired[0] is None or paired[1] is None:
             continue
+        settings = make_fusion_recipe(section, division.seed, len(paired[0][0].labels))
         model = train_fusion(paired[0][0], num_labels, settings)
         pairs, recording_of = paired[1]
         prefix = "" if source == FACE else f"{source}_"

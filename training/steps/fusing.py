@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ from .opinions import FACE, UNITS, VOICE
 from .settings import make_fusion_recipe
 from .work_folder import hash_content, keep_result, name_result
 
+log = logging.getLogger(__name__)
+
+MIN_PAIRS = 2
+"""Batch normalization needs two."""
 SOURCES = {
     FACE: "faces and voices of the same recordings",
     UNITS: "action units and voices of the same recordings",
@@ -56,10 +61,11 @@ def get_fusion(
     if section is None or {FACE, VOICE} - set(networks):
         return None
     pairs, source = collect_pairs(judgements)
-    if pairs is None:
+    if pairs is None or len(pairs.labels) < MIN_PAIRS:
+        log.warning("no fusion network: no pair of a face and a voice to train it on")
         return None
     num_labels = len(material.recipe.labels)
-    settings = make_fusion_recipe(section, seed=0)
+    settings = make_fusion_recipe(section, 0, len(pairs.labels))
     key = hash_content("fusion", asdict(settings), pairs.faces, pairs.voices, pairs.labels)
     folder = name_result(work, "fusion", key)
 
@@ -106,7 +112,7 @@ def collect_pairs(judgements: Sequence[Judgement]) -> tuple[Pairs | None, str]:
     """Join the pairs of all judgements, and name their source. Those of the same recordings are
     taken alone where every judgement has them."""
     found = [judgement.load_pairs() for judgement in judgements]
-    known = [(pairs, source) for pairs, source in found if pairs is not None]
+    known = [(each, source) for each, source in found if each is not None and len(each.labels)]
     if not known:
         return None, ""
     sources = {source for _, source in known}

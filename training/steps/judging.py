@@ -19,12 +19,13 @@ from ..data import name_actor
 from ..models import FaceNet, VoiceNet
 from ..recipes import Pairs
 from .fold_scores import refine, score_all, score_fusions, score_noise
-from .material import Division, Material
+from .material import Division, Indices, Material
 from .networks import TrainedNetwork
 from .opinions import (
     FACE,
     UNITS,
     VOICE,
+    Opinions,
     Split,
     judge_faces,
     judge_units,
@@ -108,11 +109,11 @@ def _judge(
     is_fold = division.fold is not None
     if is_fold:
         facts["test"][LABELS] |= score_fusions(material, division, valid, test, temperatures)
-        finer = refine(material, valid), refine(material, test)
-        if finer[0] is not None and finer[1] is not None:
-            own = {source: each.fit(each.logits.shape[1]) for source, each in finer[0].items()}
-            facts["test"][FINE] = score_all(material, finer[1], own)
-            facts["test"][FINE] |= score_fusions(material, division, *finer, own)
+        fine_valid, fine_test = refine(material, valid), refine(material, test)
+        if fine_valid is not None and fine_test is not None:
+            own = {source: each.fit(each.logits.shape[1]) for source, each in fine_valid.items()}
+            facts["test"][FINE] = score_all(material, fine_test, own)
+            facts["test"][FINE] |= score_fusions(material, division, fine_valid, fine_test, own)
         if material.heldout_noises and VOICE in test:
             model = networks[VOICE].model
             assert isinstance(model, VoiceNet)
@@ -129,9 +130,11 @@ def _ask(
     """Return the opinions of all sources on the people of a part, without those that have none."""
     split: Split = {}
     if FACE in networks and division.faces is not None:
-        model = networks[FACE].model
-        assert isinstance(model, FaceNet)
-        split[FACE] = judge_faces(model, material, getattr(division.faces, part))
+        index = getattr(division.faces, part)
+        if part == "test" and division.fold is not None:
+            # Faces of nobody known are in no fold: the networks that ship are scored on them.
+            index = np.array([i for i in index if material.faces.people[i]], np.intp)
+        split[FACE] = _ask_about_faces(material, networks[FACE], index)
     if VOICE in networks and division.voices is not None:
         split[VOICE] = judge_voices(networks[VOICE].model, material, getattr(division.voices, part))
     if (
@@ -142,6 +145,16 @@ def _ask(
         people = division.fold.people
         split[UNITS] = judge_units(material, people("train"), people(part), division.seed)
     return {source: each for source, each in split.items() if len(each.targets)}
+
+
+def _ask_about_faces(material: Material, network: TrainedNetwork, index: Indices) -> Opinions:
+    """Return the opinions on faces. Divisions that share a network ask it once."""
+    assert isinstance(network.model, FaceNet)
+    key = hash_content("opinions", network.key, index)
+    if key not in material.memory:
+        material.memory[key] = judge_faces(network.model, material, index)
+    opinions: Opinions = material.memory[key]
+    return opinions
 
 
 def _are_complete(material: Material, division: Division) -> bool:
@@ -173,10 +186,18 @@ def _list_pairs(
             both = {FACE: temperatures[source], VOICE: temperatures[VOICE]}
             found = pair_recordings(held_out[source], voice, section.kind, both, num_labels)
             if found is not None:
-                own = {"faces": found[0].faces, "voice": found[0].voices, "labels": found[0].labels}
-                return own | {"source": np.array(source)}
+                pairs, _ = found
+                return {
+                    "faces": pairs.faces,
+                    "voice": pairs.voices,
+                    "labels": pairs.labels,
+                    "source": np.array(source),
+                }
     described = describe_voices(voice, section.kind, temperatures[VOICE], num_labels)
-    arrays = {"voice": described, "labels": voice.targets[voice.example_of]}
+    arrays: dict[str, NDArray[Any]] = {
+        "voice": described,
+        "labels": voice.targets[voice.example_of],
+    }
     if FACE in valid:
         face = describe_faces(valid[FACE], section.kind, temperatures[FACE], num_labels)
         arrays |= {"other_faces": face, "other_labels": valid[FACE].targets}

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,8 @@ class Material:
     """Empty for synthetic noise."""
     heldout_noises: Sequence[Audio]
     """Other noises, for the folds; empty for no evaluation in noise."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What several divisions share, by a hash of what it depends on."""
 
     @cached_property
     def digest(self) -> str:

@@ -15,17 +15,18 @@ from typing import Any
 
 from torch import nn
 
-from ..loop import RunOptions, load_weights, read_curves
+from ..loop import RunOptions, read_curves
 from ..models import FaceNet, VoiceNet
 from ..recipes import (
+    FaceRecipe,
     HeldOutSpeech,
-    build_voice,
+    VoiceRecipe,
     held_out_accuracy,
     held_out_voice_accuracy,
     train_face,
     train_voice,
 )
-from ..stored_network import NetworkDescription, save_network
+from ..stored_network import NetworkDescription, load_network, save_network
 from .material import Division, Material
 from .progress import Progress
 from .settings import make_face_recipe, make_voice_recipe
@@ -106,8 +107,7 @@ def get_face_network(material: Material, division: Division, work: Path) -> Trai
         }
 
     facts = keep_result(folder, make)
-    model = FaceNet(len(recipe.labels), settings.dropout, settings.max_drop)
-    load_weights(folder / "face.pt", model)
+    model, _ = load_network(folder / "face.pt", "face")
     return TrainedNetwork(model.eval(), folder, facts)
 
 
@@ -162,9 +162,30 @@ def get_voice_network(material: Material, division: Division, work: Path) -> Tra
         }
 
     facts = keep_result(folder, make)
-    model = build_voice(settings, len(voices.fine_names), recipe.mel)
-    load_weights(folder / "voice.pt", model)
+    model, _ = load_network(folder / "voice.pt", "voice")
     return TrainedNetwork(model.eval(), folder, facts)
+
+
+def _describe_face(material: Material, settings: FaceRecipe) -> NetworkDescription:
+    return NetworkDescription(
+        "face",
+        material.recipe.labels,
+        settings={"dropout": settings.dropout, "max_drop": settings.max_drop},
+        sizes_px=settings.trained_px,
+        image=material.recipe.image,
+    )
+
+
+def _describe_voice(material: Material, settings: VoiceRecipe) -> NetworkDescription:
+    names = ("num_members", "channels", "lstm_size", "dropout")
+    return NetworkDescription(
+        "voice",
+        material.recipe.labels,
+        material.voices.fine_names,
+        material.voices.groups,
+        {name: getattr(settings, name) for name in names},
+        mel=material.recipe.mel,
+    )
 
 
 def _finish(

@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data import SUFFIXES, esc_fold
-from ..export import ESC, FERPLUS, RAVDESS, DataSet, describe_data_sets, describe_people
+from ..export import (
+    FERPLUS,
+    OWN,
+    RAVDESS,
+    DataSet,
+    describe_data_sets,
+    describe_noise,
+    describe_people,
+)
 from ..recipe_file import DataSection, Recipe
 from .fusing import TrainedFusion
 from .material import Division, Material, Parts
 from .networks import TrainedNetwork
 from .opinions import FACE, VOICE
 from .work_folder import hash_content
-
-OWN = "not stated: ask whose data it is"
 
 
 def describe_recipe(
@@ -78,7 +83,7 @@ def _list_data_sets(recipe: Recipe, names: list[str]) -> list[dict[str, Any]]:
         if section.kind != "action_units":
             used[_describe_data(section)] = _list_uses(section, names)
     if recipe.noise and VOICE in names:
-        used[_describe_noise(Path(recipe.noise))] = [VOICE]
+        used[describe_noise(Path(recipe.noise))] = [VOICE]
     return describe_data_sets({data: uses for data, uses in used.items() if uses})
 
 
@@ -92,11 +97,3 @@ def _describe_data(section: DataSection) -> DataSet:
     if section.kind == "ravdess":
         return RAVDESS
     return DataSet(Path(section.root).name, OWN, "a folder with a manifest")
-
-
-def _describe_noise(root: Path) -> DataSet:
-    files = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
-    first = next(files, None)
-    if first is not None and esc_fold(first) is not None:
-        return ESC
-    return DataSet(root.name, OWN, "noise: a folder of recordings")

@@ -18,13 +18,21 @@ log = logging.getLogger(__name__)
 class Progress:
     """Counts the steps. `clock` gives seconds."""
 
-    num_steps: int
+    num_steps: int = 1
+    """All of them, as far as is known."""
     clock: Callable[[], float] = time.monotonic
     done: int = 0
     timings: list[tuple[str, float]] = field(default_factory=list)
     """Name and duration in seconds of each finished step."""
     _current: tuple[str, float] | None = None
     _bar: Any = None
+
+    def plan(self, num_steps: int) -> None:
+        """Say how many steps there are."""
+        self.num_steps = num_steps
+        if self._bar is not None:
+            self._bar.total = num_steps
+            self._bar.refresh()
 
     def begin(self, name: str) -> None:
         """End the current step and begin another one."""

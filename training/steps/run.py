@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ...engines.bundles import MANIFEST, Bundle, load_bundle
 from ...engines.storage import atomic_write
@@ -25,7 +26,7 @@ from ..launch import check_writable
 from ..recipe_file import Recipe, dump_recipe
 from .bundling import choose, export_draft, finish_draft, score_draft
 from .fusing import get_fusion
-from .judging import judge_division
+from .judging import Judgement, judge_division
 from .material import SHIPS, Division, Material, list_divisions, prepare_material
 from .networks import TrainedNetwork, train_division
 from .progress import Progress
@@ -39,7 +40,7 @@ STEPS = ("prepare", "train", "evaluate", "export")
 NUM_OTHER_STEPS = 5
 """Data, fusion, export, evaluation, bundle."""
 REPORT = "report.html"
-INT8_TIMEOUT_S = 24 * 3600
+FOLDS = "folds.json"
 EXIT_REFUSED = 1
 
 
@@ -59,21 +60,25 @@ def run_recipe(recipe: Recipe, until: str = STEPS[-1]) -> Outcome:
     EngineError, and leaves what is done in the work folder."""
     work = Path(recipe.work)
     check_writable(work, "work")
-    progress = Progress(1)
+    progress = Progress()
     try:
-        progress.begin("data")
-        material = prepare_material(recipe)
-        divisions = list_divisions(material)
-        outcome = Outcome(material)
-        if until == "prepare":
-            return outcome
-        progress.num_steps = _count_steps(recipe, divisions)
-        networks = {each.name: train_division(material, each, work, progress) for each in divisions}
-        if until == "train":
-            return outcome
-        _finish(outcome, divisions, networks, work, progress, until)
+        with logging_redirect_tqdm():  # lines of the log go above the bar
+            return _run_steps(recipe, work, progress, until)
     finally:
         progress.close()
+
+
+def _run_steps(recipe: Recipe, work: Path, progress: Progress, until: str) -> Outcome:
+    progress.begin("data")
+    material = prepare_material(recipe)
+    divisions = list_divisions(material)
+    outcome = Outcome(material)
+    if until == "prepare":
+        return outcome
+    progress.plan(_count_steps(recipe, divisions))
+    networks = {each.name: train_division(material, each, work, progress) for each in divisions}
+    if until != "train":
+        _finish(outcome, divisions, networks, work, progress, until)
     return outcome
 
 
@@ -96,6 +101,7 @@ def _finish(
     for division in divisions:
         progress.begin(f"judge {division.name}")
         judgements.append(judge_division(material, division, networks[division.name], work))
+    _list_folds(work, divisions, networks, judgements)
     progress.begin("fusion network")
     held_out = judgements[:-1] if material.corpus.folds else judgements[-1:]
     choices = choose(material, list(ships), judgements)
@@ -137,6 +143,28 @@ def _finish(
     outcome.report = write_report(content, work / REPORT)
 
 
+def _list_folds(
+    work: Path,
+    divisions: Sequence[Division],
+    networks: Mapping[str, Mapping[str, TrainedNetwork]],
+    judgements: Sequence[Judgement],
+) -> None:
+    """Write the networks of the folds and their temperatures, for `emotion-calibrate folds`."""
+    rows = [
+        {
+            "fold": number,
+            "seed": division.seed,
+            "weights": f"{networks[division.name]['voice'].folder.name}/voice.pt",
+            "temperature": judgement.temperatures["voice"],
+        }
+        for division, judgement in zip(divisions, judgements, strict=True)
+        if division.fold is not None and "voice" in networks[division.name]
+        for number in [int(division.name.partition("-")[0].removeprefix("fold"))]
+    ]
+    if rows:
+        atomic_write(work / FOLDS, json.dumps({"voice": rows}, indent=1).encode())
+
+
 def quantize(
     bundle: Bundle, recipe: Recipe, material: Material, work: Path
 ) -> tuple[Bundle, Mapping[str, Any]]:
@@ -157,9 +185,7 @@ def quantize(
         command += ["--bundle", str(bundle.path), "--out", str(target), "--json", str(results)]
         command += ["--tables", str(folder / "tables"), "--method", recipe.int8.method]
         command += ["--min-agreement", str(recipe.int8.min_agreement)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=INT8_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         problems = done.stderr.strip().splitlines()
         if done.returncode not in (0, EXIT_REFUSED) or not results.is_file():
             raise TrainingError(f"INT8: {problems[-1] if problems else done.returncode}")

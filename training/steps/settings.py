@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..config import FaceConfig, FusionConfig, VoiceConfig
 from ..launch import face_recipe, fusion_recipe, voice_recipe
 from ..recipe_file import FaceSection, FusionSection, VoiceSection
@@ -35,9 +37,10 @@ def make_voice_recipe(section: VoiceSection, seed: int) -> VoiceRecipe:
     )
 
 
-def make_fusion_recipe(section: FusionSection, seed: int) -> FusionRecipe:
-    """Return the settings of a fusion network."""
-    return fusion_recipe(
+def make_fusion_recipe(section: FusionSection, seed: int, num_pairs: int) -> FusionRecipe:
+    """Return the settings of a fusion network. There are as many pairs as the validation people
+    give, so a batch holds at most all of them."""
+    settings = fusion_recipe(
         FusionConfig(
             seed=seed,
             learning=section.learning,
@@ -46,3 +49,4 @@ def make_fusion_recipe(section: FusionSection, seed: int) -> FusionRecipe:
             modality_dropout=section.modality_dropout,
         )
     )
+    return replace(settings, batch_size=min(settings.batch_size, num_pairs))

@@ -67,30 +67,31 @@ def name_result(work: Path, name: str, key: str) -> Path:
     return work / f"{name}-{key}"
 
 
-def is_done(folder: Path) -> bool:
-    """Whether the result is complete."""
-    return (folder / RESULT).is_file()
-
-
 RESULT = "result.json"
 """Written last: a folder without it is not complete."""
 
 
 def keep_result(folder: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the stored facts of a result, or make them and store them. `make` may leave other
-    files in the folder, which exists. Raises TrainingError."""
+    files in the folder, which exists. Raises TrainingError, and what `make` raises."""
     file = folder / RESULT
+    if file.is_file():
+        return _read(file)
     try:
-        if file.is_file():
-            stored: dict[str, Any] = json.loads(file.read_bytes())
-            return stored
         folder.mkdir(parents=True, exist_ok=True)
-        facts = make()
-        atomic_write(file, json.dumps(facts, indent=1).encode())
-    except ValueError as error:
-        if isinstance(error, json.JSONDecodeError):
-            raise TrainingError(f"{file}: damaged; delete the folder {folder}") from error
-        raise
     except OSError as error:
-        raise TrainingError(f"{folder}: {error.strerror or error}") from error
+        raise TrainingError(f"{folder}: cannot be written: {error.strerror}") from error
+    content = json.dumps(make(), indent=1).encode()
+    try:
+        atomic_write(file, content)
+    except OSError as error:
+        raise TrainingError(f"{file}: cannot be written: {error.strerror}") from error
+    return _read(file)  # as a later call reads it, with lists for tuples
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{file}: damaged; delete the folder {file.parent}") from error
     return facts

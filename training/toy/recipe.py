@@ -34,7 +34,7 @@ def make_toy_recipe(root: str = ".") -> Recipe:
         face=shrink_face(FaceSection()),
         voice=shrink_voice(VoiceSection()),
         fusion=FusionSection(learning=FusionOptimizer(batch_size=8), num_epochs=20),
-        int8=Int8Section(method="minmax", min_agreement=0.0),
+        int8=Int8Section(method="mse", min_agreement=0.0),
     )
 
 
@@ -44,7 +44,9 @@ def shrink_face(section: FaceSection) -> FaceSection:
         section,
         network=FaceNetwork(dropout=0.0, max_drop=0.0),
         rounds=(Round((Stage(8, (48,)),)),),
-        learning=OptimizerConfig(batch_size=8, peak_lr=4e-3, ema_decay=0.9),
+        learning=OptimizerConfig(
+            batch_size=8, peak_lr=1e-3, weight_decay=0.01, ema_decay=0.9, label_smoothing=0.0
+        ),
         compile_model=False,
     )
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...messages import Estimate
+from ...messages import Estimate, RunInfo
 
 TICK_NS = 1_000_000_000 // 15
 """Period of the bars' movement."""
@@ -26,6 +26,7 @@ SETTLED = 0.002
 WAITING, NOTHING, UNSURE = "Waiting", "No face or voice", "Not sure"
 MESSAGES = (WAITING, NOTHING, UNSURE)
 MODALITIES = ("face", "voice")
+DEMO = "DEMO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Scene:
     speed: str = ""
     late: bool = False
     camera_on: bool = False
+    listening: bool = True
+    """The microphone may be read while the camera is."""
     fault: str = ""
 
 
@@ -74,6 +77,11 @@ class SceneBuilder:
         self._late = False
         self._last_count: tuple[int, int] | None = None
         self._fault = ""
+        self._info: RunInfo | None = None
+
+    def set_info(self, info: RunInfo | None) -> None:
+        """Set what is known of the run; None before it is open."""
+        self._info = info
 
     def set_labels(self, labels: tuple[str, ...]) -> None:
         """Set the labels of the bundle, each of which has a bar."""
@@ -110,10 +118,13 @@ class SceneBuilder:
         weights = dict(estimate.modalities) if estimate and estimate.probabilities else {}
         self._ease(shares, weights, now_ns)
         self._refresh_numbers(headline, estimate, shares, weights, now_ns)
+        confidence = self._confidence if label else ""
+        if self._info is not None and self._info.is_demo:
+            confidence = f"{DEMO}  {confidence}".rstrip()
         return Scene(
             headline=headline,
             label=label,
-            confidence=self._confidence if label else "",
+            confidence=confidence,
             shares=dict(self._eased),
             percents=self._percents,
             weights=dict(self._eased_weights),
@@ -121,6 +132,7 @@ class SceneBuilder:
             speed=self._speed if estimate else "",
             late=self._late,
             camera_on=self._camera_on,
+            listening=self._info is None or self._info.has_audio,
             fault=self._fault,
         )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...clock import Clock, MonotonicClock
-from ...messages import Estimate, FaceEstimate, VideoFrame
+from ...messages import Estimate, FaceEstimate, RunInfo, VideoFrame
 from .accents import ACCENTS
 from .display import Rect
 from .drm import Handle
@@ -58,6 +58,7 @@ class ScreenSink:
         self._labels = tuple(ACCENTS)
         self._scene_builder = SceneBuilder(self._labels, budget_ms)
         self._view: ScreenView | None = None
+        self._info: RunInfo | None = None
         self._newest: tuple[int, Estimate] | None = None
         self._drawn_count = 0
         self._count = 0
@@ -96,6 +97,12 @@ class ScreenSink:
         self._newest = self._count, estimate
         self._wake.set()
 
+    def begin(self, info: RunInfo) -> None:
+        """Show a bar for each of the bundle's labels, whether it is the demo, and whether there is
+        a microphone."""
+        self._info, self._labels = info, info.labels
+        self._wake.set()
+
     def show_faults(self, faults: tuple[str, ...]) -> None:
         """Show the faults of the run."""
         if faults != self._faults:
@@ -107,11 +114,6 @@ class ScreenSink:
         if on != self._camera_on:
             self._camera_on = on
             self._wake.set()
-
-    def show_labels(self, labels: tuple[str, ...]) -> None:
-        """Show a bar for each of the bundle's labels, before the first estimate."""
-        self._labels = labels
-        self._wake.set()
 
     def show_preview(self, newest: Callable[[], VideoFrame | None]) -> None:
         """Start to show the camera's frames: the sink's thread calls `newest` for them."""
@@ -157,6 +159,7 @@ class ScreenSink:
         elif newest is None:
             self._scene_builder.set_labels(self._labels)
         self._scene_builder.set_faults(self._faults)
+        self._scene_builder.set_info(self._info)
         camera_on = self._camera_on
         self._scene_builder.set_camera_on(camera_on)
         size = self._display.size

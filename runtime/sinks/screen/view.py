@@ -19,7 +19,7 @@ from ...messages import FaceEstimate, VideoFrame
 from . import layout
 from .accents import ACCENTS, choose_accents
 from .display import Pixels, Rect
-from .scene import MESSAGES, MODALITIES, Scene, capitalise
+from .scene import DEMO, MESSAGES, MODALITIES, Scene, capitalise
 from .widgets import (
     ASCII,
     DIGITS,
@@ -91,7 +91,8 @@ class ScreenView:
         changed = self._headline.show(scene.headline, color, face)
         changed += self._confidence.show(scene.confidence, TEXT)
         changed += self._dot.show(scene.camera_on)
-        changed += self._camera.show("Camera on" if scene.camera_on else "", TEXT)
+        reads = "Camera and microphone on" if scene.listening else "Camera on"
+        changed += self._camera.show(reads if scene.camera_on else "", TEXT)
         changed += self._speed.show(scene.speed, AMBER if scene.late else DIM)
         changed += self._fault.show(capitalise(scene.fault), AMBER)
         for name, row in zip(self.labels, self._rows, strict=True):
@@ -155,7 +156,7 @@ class ScreenView:
         }
         self._large = {name: faces[size] for name, size in sizes.items()}
         self._message = Typeface(fit(layout.MESSAGE, MESSAGES), MESSAGES)
-        self._middle = Typeface(scale(layout.CONFIDENCE), characters=NUMBERS)
+        self._middle = Typeface(scale(layout.CONFIDENCE), characters=NUMBERS + DEMO)
         modalities = [capitalise(name) for name in MODALITIES]
         size_px = scale(layout.NAMES)
         for row, words in ((place.bars[0], names), (place.weights[0], modalities)):

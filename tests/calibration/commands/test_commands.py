@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from emotion_edge.calibration import cross_validation
 from emotion_edge.calibration.__main__ import main
 from emotion_edge.calibration.samples import Samples, load_samples, save_samples
 from emotion_edge.calibration.variants import QuantizedNetwork, write_variants
 from emotion_edge.engines.bundles.manifest import Bundle, load_bundle
-from emotion_edge.training.data.ravdess import EMOTIONS8
-from emotion_edge.training.loop.checkpoint import save_weights
-from emotion_edge.training.recipes.voice import VoiceRecipe, build_voice
+from emotion_edge.training.stored_network import (
+    NetworkDescription,
+    build_network,
+    save_network,
+)
 
-from ..conftest import build_network, write_toy_bundle
+from ..conftest import build_network as build_toy_network
+from ..conftest import write_toy_bundle
 
 COMMANDS = ("samples", "quantize", "sensitivity", "compare", "folds")
-TINY = partial(VoiceRecipe, num_members=1, channels=(4, 4, 8), lstm_size=8)
 Capture = pytest.CaptureFixture[str]
 
 
@@ -278,7 +278,7 @@ def test_compare(
 def test_other_labels(place: Path, ferplus_root: Path, tmp_path: Path, capsys: Capture) -> None:
     """A bundle of three labels is quantized, and compared on the faces that have one of them."""
     labels = ("sad", "bored", "happiness")
-    face = build_network("face", num_labels=len(labels))
+    face = build_toy_network("face", num_labels=len(labels))
     plain = write_toy_bundle(tmp_path / "plain", {"face": face}, labels).path
     out, report = tmp_path / "int8", tmp_path / "report.json"
     quantize = ["quantize", "--bundle", str(plain), "--out", str(out), "--method", "minmax"]
@@ -395,23 +395,27 @@ def test_folds(
     shared_bundle: Bundle,
     ravdess_root: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: Capture,
 ) -> None:
-    """The rows of a fold and of all folds; one line where checkpoints or samples are missing."""
-    monkeypatch.setattr(cross_validation, "VoiceRecipe", TINY)
+    """The rows of a fold and of all folds; one line where networks or samples are missing."""
     work = tmp_path / "work"
     command = ["folds", str(ravdess_root), str(work), "--bundle", str(shared_bundle.path)]
     command += ["--method", "minmax", "--min-agreement", "0", "--samples"]
     assert str(work) in refuse(capsys, *command, str(place / "samples.npz"))
-    network = build_voice(TINY(), len(EMOTIONS8), shared_bundle.manifest.mel)
-    save_weights(work / "folds" / "voice-fold1-seed0.ckpt", network)
-    (work / "folds" / "fold1-seed0.json").write_text('{"temperature": 1.0}')
+    description = NetworkDescription(
+        "voice",
+        tuple(shared_bundle.manifest.labels),
+        settings={"num_members": 1, "channels": (4, 4, 8), "lstm_size": 8},
+        mel=shared_bundle.manifest.mel,
+    )
+    save_network(work / "voice.pt", build_network(description), description)
+    row = {"fold": 1, "seed": 0, "weights": "voice.pt", "temperature": 1.0}
+    (work / "folds.json").write_text(json.dumps({"voice": [row]}))
     assert main([*command, str(place / "samples.npz")]) in (0, 1)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[1:]] == [
         f"{name} {precision}"
-        for name in ("voice-fold1-seed0", "all folds")
+        for name in ("voice-fold1", "all folds")
         for precision in ("fp32", "int8")
     ]
     assert "none.npz" in refuse(capsys, *command, str(tmp_path / "none.npz"))

@@ -14,17 +14,16 @@ import yaml
 
 from emotion_edge.calibration.__main__ import main
 from emotion_edge.calibration.samples import load_samples
-from emotion_edge.engines.bundles import Bundle, load_bundle
+from emotion_edge.engines.bundles import DEFAULT_BUNDLE, LABELS, Bundle, load_bundle
 
 from ...training.wav_files import write_wav
 
 Capture = pytest.CaptureFixture[str]
-LABELS = ("angry", "happy", "neutral")
 PEOPLE = {"ann": "train", "bob": "train", "cid": "valid", "dan": "test"}
 EASY = ("--method", "minmax", "--min-agreement", "0.8")
 
 
-def write_folder(root: Path, kinds: str = "face voice", num: int = 10) -> Path:
+def write_folder(root: Path, kinds: str = "face voice", num: int = 14) -> Path:
     """Write a folder with a manifest: of each person `num` pictures and recordings of noise, whose
     brightness and loudness depend on the label."""
     root.mkdir()
@@ -34,21 +33,22 @@ def write_folder(root: Path, kinds: str = "face voice", num: int = 10) -> Path:
         for i in range(num):
             place, label = i % len(LABELS), LABELS[i % len(LABELS)]
             if "face" in kinds:
-                pixels = np.clip(rng.normal(60 + 60 * place, 20, (112, 112)), 0, 255)
+                pixels = np.clip(rng.normal(30 + 30 * place, 20, (112, 112)), 0, 255)
                 cv2.imwrite(str(root / f"{person}{i}.png"), pixels.astype(np.uint8))
                 lines.append(f"{person}{i}.png,{label},{person},{split}")
             if "voice" in kinds:
-                audio = rng.normal(0, 300 * 4**place, 8_000).astype(np.int16)
+                audio = rng.normal(0, 50 * 3**place, 8_000).clip(-32_768, 32_767).astype(np.int16)
                 write_wav(root / f"{person}{i}.wav", audio)
                 lines.append(f"{person}{i}.wav,{label},{person},{split}")
     (root / "manifest.csv").write_text("\n".join(lines) + "\n")
     return root
 
 
-def write_recipe(root: Path) -> Path:
+def write_recipe(root: Path, kinds: str = "face voice") -> Path:
     """Write a recipe of the folder, with small batches."""
     small = {"learning": {"batch_size": 4}}
-    tree = {"data": [{"kind": "folder", "root": root.name}], "face": small, "voice": small}
+    networks = {name: small if name in kinds else None for name in ("face", "voice")}
+    tree = {"data": [{"kind": "folder", "root": root.name}], **networks}
     path = root.with_name(f"{root.name}.yaml")
     path.write_text(yaml.safe_dump({**tree, "levels": [{"name": "one", "face_px": 48}]}))
     return path
@@ -78,8 +78,8 @@ def test_recipe(recipe: Path, shared_bundle: Bundle, tmp_path: Path, capsys: Cap
     results = json.loads(report.read_text())
     assert code == (1 if results["refused"] else 0)
     assert [(row["network"], row["n"]) for row in results["rows"][::3]] == [
-        ("face", 10),
-        ("voice", 10),
+        ("face", 14),
+        ("voice", 14),
     ]
     assert results["refused"] == []
     manifest = load_bundle(out).manifest
@@ -119,7 +119,7 @@ def test_one_modality(
     tmp_path: Path,
 ) -> None:
     """A bundle of one network, and data for it alone."""
-    recipe = write_recipe(write_folder(tmp_path / "mine", kind))
+    recipe = write_recipe(write_folder(tmp_path / "mine", kind), kind)
     bundle = write_bundle(**{kind: make_network(kind)})
     command = ["recipe", str(recipe), "--bundle", str(bundle.path), "--out", str(tmp_path / "o")]
     assert main([*command, *EASY]) == 0
@@ -179,12 +179,23 @@ def test_usage(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_bundle(recipe: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Labels in another order are those of another bundle."""
+    tree = yaml.safe_load(recipe.read_text())
+    other = recipe.with_name("other.yaml")
+    other.write_text(yaml.safe_dump({**tree, "labels": list(LABELS[::-1])}))
+    command = ["recipe", str(other), "--bundle", str(DEFAULT_BUNDLE)]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert "labels" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_too_few_examples(shared_bundle: Bundle, tmp_path: Path, capsys: Capture) -> None:
     """One line with the network and the number; no bundle is written."""
-    recipe = write_recipe(write_folder(tmp_path / "mine", num=4))
+    recipe = write_recipe(write_folder(tmp_path / "mine", num=7))
     command = ["recipe", str(recipe), "--bundle", str(shared_bundle.path)]
     assert main([*command, "--out", str(tmp_path / "out")]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
-    assert "face: 8" in lines[0]
+    assert "face: 14" in lines[0]
     assert not (tmp_path / "out").exists()

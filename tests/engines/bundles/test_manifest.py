@@ -120,6 +120,12 @@ def test_bundle_may_hold_one_network(bundle: Bundle) -> None:
         (put("image", "std", value=[0, 0, 0]), ["image.std[0] is 0"]),
         (put("mel", "hop", value=1_000), ["hop 1000", "mel"]),
         (put("mel", "num_mels", value="64"), ["mel.num_mels"]),
+        (put("mel", "compression", value="pcen"), ["mel.compression is 'pcen'"]),
+        (put("mel", "compression", value={"kind": "dB"}), ["'dB'", "mel.compression.kind"]),
+        (
+            put("mel", "compression", value={"kind": "pcen", "smoothing": 2}),
+            ["mel.compression.smoothing is 2"],
+        ),
         (put("color", value=1), ["color"]),
         (
             lambda fields: fields["files"].update(
@@ -262,6 +268,7 @@ def test_fusion_network(fused: Bundle) -> None:
         (put("voice_activity", "columns", value=301), ["voice_activity.columns is 301"]),
         (put("voice_activity", "threshold", value=1.5), ["voice_activity.threshold is 1.5"]),
         (put("voice_activity", "golden_speech", value=-0.1), ["voice_activity.golden_speech"]),
+        (put("mel", "compression", value={"kind": "root"}), ["mel.compression", "voice_activity"]),
         (put("voice_activity", "color", value=1), ["color", "voice_activity"]),
         (put("voice_activity", value={}), ["voice_activity", "file"]),
     ],

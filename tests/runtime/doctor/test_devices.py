@@ -69,7 +69,7 @@ def test_microphones_are_listed_quietly(
             return 2
 
         def get_device_info_by_index(self, index: int) -> dict[str, object]:
-            return {"name": f"device {index}", "maxInputChannels": index}
+            return {"index": index, "name": f"device {index}", "maxInputChannels": index}
 
         def terminate(self) -> None:
             pass

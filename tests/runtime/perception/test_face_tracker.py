@@ -185,6 +185,30 @@ def test_searches_that_fail_for_long_do_not_flood(caplog: pytest.LogCaptureFixtu
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
+@pytest.mark.parametrize("pixel_format", ["bgr8", "yuyv"])
+def test_frames_that_stay_black(pixel_format: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault after half a minute, named once, until there is light. A dark room is none."""
+    search = FaceSearch(FaceTracker(Script([]), 0.7), FakeClock())
+
+    def show(brightness: int, seconds: range) -> list[bool]:
+        """Return whether there is a fault at each second."""
+        faults = []
+        for second in seconds:
+            image = np.full((18, 32, 3), brightness, np.uint8)
+            if pixel_format == "yuyv":  # black is 16 in limited range
+                image = np.full((18, 32, 2), 128, np.uint8)
+                image[..., 0] = 16 + brightness
+            frame = VideoFrame(second * 10**9, second, image, pixel_format)
+            search.run(lambda: frame, stopped_after(1))  # noqa: B023 - it is called at once
+            faults.append(search.fault != "")
+        return faults
+
+    assert show(2, range(60)) == [False] * 30 + [True] * 30
+    assert show(40, range(60, 62)) == [False] * 2
+    assert show(2, range(62, 80)) == [False] * 18
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 2
+
+
 # The frames of a slow camera
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles.manifest import Bundle, Level
+from emotion_edge.engines.cpus import count_cpus
 from emotion_edge.engines.tensorrt.cache import find_cache_folder
 from emotion_edge.kernels.cpu.preprocessor import CpuPreprocessor
 from emotion_edge.runtime.clock import FakeClock
@@ -135,7 +136,7 @@ def test_what_is_stored(machine: Machine) -> None:
         "voice_ms": 0,
         "more_face_ms": 0,
     }
-    assert stored["measured_of"]["cores_usable"] == str(len(os.sched_getaffinity(0)))
+    assert stored["measured_of"]["cores_usable"] == str(count_cpus())
     assert "null fp32" in stored["measured_of"]["levels"]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
+import logging
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from emotion_edge.engines.bundles import LABELS
-from emotion_edge.runtime.messages import Estimate, SinkClosed
-from emotion_edge.runtime.sinks.console import NOTICE, ConsoleSink, draw_estimate
+from emotion_edge.runtime.config import load_config
+from emotion_edge.runtime.messages import Estimate, RunInfo
+from emotion_edge.runtime.sinks import describe_destinations
+from emotion_edge.runtime.sinks.console import DEMO, ConsoleSink, PlainLines, is_terminal
 
 from . import estimates
 from .estimates import FRAME_NS, NOTHING
@@ -20,34 +23,127 @@ from .estimates import FRAME_NS, NOTHING
 ESTIMATE = replace(estimates.ESTIMATE, face=dict.fromkeys(LABELS, 0.125), skew_ns=-1_200_000)
 
 
-def draw(estimate: Estimate) -> tuple[str, list[str]]:
-    """Return the table with its styles as escape codes, and its lines without them."""
-    console = Console(file=io.StringIO(), record=True, width=90, force_terminal=True)
-    console.print(draw_estimate(estimate, fps=29.97, budget_ms=45.0))
+INFO = RunInfo("/dev/video0", LABELS, levels_without_voice=("minimal",))
+NOTICE = "apparent emotion - not what a person feels; nothing is recorded or sent"
+
+
+def draw(estimate: Estimate, info: RunInfo = INFO, width: int = 90) -> tuple[str, list[str]]:
+    """Return what the terminal shows, with styles as escape codes, and the lines without them."""
+    console = Console(file=io.StringIO(), record=True, width=width, force_terminal=True)
+    sink = ConsoleSink(console=console)
+    sink.begin(info)
+    for index in (0, 1):
+        sink.publish(replace(estimate, t_ns=index * FRAME_NS))
+    sink.close()
+    console.clear()
+    console = Console(file=io.StringIO(), record=True, width=width, force_terminal=True)
+    console.print(sink._draw())
     styled = console.export_text(styles=True, clear=False)
-    return styled, console.export_text().splitlines()
+    return styled, [line.rstrip() for line in console.export_text().splitlines()]
 
 
 def test_table_shows_everything() -> None:
-    """Label, three columns of bars, weights, latency, budget, rate, skew and the notice."""
+    """Source, label, three columns of bars, weights, latency, budget, rate, skew and the notice."""
     _, lines = draw(ESTIMATE)
-    assert lines[0] == "HAPPY 81%   face 70%, voice 30%"
-    assert lines[1].split() == ["fused", "face", "voice"]
-    assert [line.split()[0] for line in lines[2:9]] == list(LABELS)
-    happy = lines[5].split()
+    assert lines[:2] == ["source: /dev/video0", "HAPPY 81%   face 70%, voice 30%"]
+    assert lines[2].split() == ["fused", "face", "voice"]
+    assert [line.split()[0] for line in lines[3:10]] == list(LABELS)
+    happy = lines[6].split()
     assert happy[2::2] == ["81%", "12%", "81%"]
     assert [bar.count("█") for bar in happy[1::2]] == [13, 2, 13]
-    assert lines[9] == "12.3 of 45 ms, 30.0 fps, skew -1.2 ms, level full"
-    assert lines[10] == NOTICE
-    assert len(lines) == 11
+    assert lines[10:] == ["12.3 of 45 ms, 30.0 fps, skew -1.2 ms, level full", NOTICE]
+
+
+def test_demo_is_written_large() -> None:
+    """Its face reads like a person's otherwise."""
+    _, lines = draw(ESTIMATE, RunInfo("demo", LABELS))
+    assert lines[:3] == list(DEMO)
+    assert not any("DEMO" in line or "█▀▄" in line for line in draw(ESTIMATE)[1])
+
+
+@pytest.mark.parametrize("width", [20, 40, 78, 200])
+def test_width_of_the_terminal(width: int) -> None:
+    """The first column always fits, with its numbers; the others where there is room."""
+    _, lines = draw(ESTIMATE, width=width)
+    assert max(map(len, lines)) <= width
+    happy = next(line.split() for line in lines if line.startswith("happy"))
+    assert [word for word in happy if word.endswith("%")] == (
+        ["81%", "12%", "81%"] if width > 42 else ["81%"]
+    )
+
+
+def test_long_labels() -> None:
+    """They are cut off where the column would take the terminal."""
+    labels = ("a label of many words, no end", "calm")
+    probabilities = dict(zip(labels, (0.75, 0.25), strict=True))
+    _, lines = draw(replace(ESTIMATE, probabilities=probabilities), width=60)
+    assert lines[3].startswith("a label of many wo… ███")
+    assert lines[4].split()[0] == "calm"
+
+
+@pytest.mark.parametrize(
+    ("info", "level", "reason"),
+    [
+        (INFO, "high", "no speech"),
+        (INFO, "minimal", "off at level minimal"),
+        (replace(INFO, has_audio=False), "minimal", "no audio"),
+    ],
+)
+def test_why_there_is_no_voice(info: RunInfo, level: str, reason: str) -> None:
+    _, lines = draw(replace(ESTIMATE, voice=None, level=level), info)
+    assert f"no voice ({reason})" in lines[1]
+
+
+def test_log_lines_are_above_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not through it: the live display prints them, and the log is as it was at the end."""
+    screen, before = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(before, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", before)
+    monkeypatch.setattr(sys, "__stderr__", before)
+    handler = logging.StreamHandler(before)
+    logger = logging.getLogger()
+    logger.addHandler(handler)
+    try:
+        with ConsoleSink(console=Console(file=screen, force_terminal=True, width=90)):
+            logger.warning("a fault")
+            assert "a fault\n" in screen.getvalue()
+        assert before.getvalue() == ""
+        logger.warning("another")
+        assert before.getvalue() == "another\n"
+    finally:
+        logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize(
+    ("specs", "settings", "parts"),
+    [
+        (["console", "screen", "null"], [], ["nothing is recorded or sent"]),
+        (["console", "jsonl:a", "serial:/dev/b"], [], ["estimates go to jsonl:a, serial:/dev/b"]),
+        (["console"], ["metrics.port=99"], ["127.0.0.1:99"]),
+        (["console", "csv:a"], ["trace.folder=/b"], ["csv:a", "/b", "no image or audio"]),
+    ],
+)
+def test_where_estimates_go(specs: list[str], settings: list[str], parts: list[str]) -> None:
+    """That nothing is recorded or sent is said only where it is true."""
+    text = describe_destinations(specs, load_config(None, settings))
+    assert [part for part in parts if part not in text] == []
+    assert ("nothing" in text) == (parts[0].startswith("nothing"))
+
+
+@pytest.mark.parametrize("term", ["dumb", "", "xterm"])
+def test_terminal_that_cannot_redraw(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    """It gets plain lines."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", term)
+    assert is_terminal() == (term == "xterm")
 
 
 @pytest.mark.parametrize("name", ["face", "voice"])
 def test_missing_modality(name: str) -> None:
     """Its column is empty, and the first line names it."""
     _, lines = draw(replace(ESTIMATE, **{name: None}))
-    assert f"no {name}" in lines[0]
-    assert lines[5].split().count("-") == 1
+    assert f"no {name}" in lines[1]
+    assert lines[6].split().count("-") == 1
 
 
 @pytest.mark.parametrize(
@@ -69,14 +165,15 @@ def test_other_labels(labels: tuple[str, ...]) -> None:
     shown = [line for line in lines if "·" in line]
     bars = [min(line.find(sign) % len(line) for sign in "█·") for line in shown]
     starts = {cell_len(line[:bar]) for line, bar in zip(shown, bars, strict=True)}
-    assert starts == {lines[1].index("fused")}
+    heading = next(line for line in lines if "fused" in line)
+    assert starts == {heading.index("fused")}
     wanted = [f" {shares[label]:.0%} " for label in labels[-16:]]
     assert all(number in line for number, line in zip(wanted, shown, strict=True))
 
 
 def test_abstention_shows_no_label() -> None:
     _, lines = draw(NOTHING)
-    assert lines[0] == "abstained   no face, no voice"
+    assert lines[1] == "abstained   no face, no voice (no speech)"
 
 
 def test_late_result_is_red() -> None:
@@ -90,8 +187,8 @@ def test_invalid_numbers_are_drawn() -> None:
     """NaN and out-of-range values do not break the table."""
     odd = dict.fromkeys(LABELS, float("nan")) | {"sad": 1.7, "fear": -0.2}
     _, lines = draw(replace(ESTIMATE, face=odd))
-    assert "nan%" in lines[5]
-    assert lines[6].count("█") == 1 + 16 + 1
+    assert "nan%" in lines[6]
+    assert lines[7].count("█") == 1 + 16 + 1
 
 
 def test_live_table_on_a_terminal() -> None:
@@ -118,25 +215,16 @@ def test_table_before_the_first_frame() -> None:
 
 
 def test_one_plain_line_per_second() -> None:
-    """Without a terminal, 3 s of estimates are the notice and four lines, at 0, 1, 2 and 3 s."""
-    file = io.StringIO()
-    with ConsoleSink(file=file) as sink:
-        for index in range(91):
-            sink.publish(replace(ESTIMATE, index=index, t_ns=index * 1_000_000_000 // 30))
-    lines = file.getvalue().splitlines()
-    assert lines[0] == NOTICE
-    assert len(lines) == 5
-    assert lines[-1] == (
+    """Without a terminal, 3 s of estimates are the notice, the source and lines at 0 to 3 s."""
+    lines = PlainLines()
+    text = lines.header(RunInfo("demo", ()))
+    for index in range(91):
+        text += lines.encode(replace(ESTIMATE, index=index, t_ns=index * 1_000_000_000 // 30))
+    printed = text.decode().splitlines()
+    assert printed[0] == NOTICE
+    assert printed[1].startswith("DEMO")
+    assert len(printed) == 6
+    assert printed[-1] == (
         "HAPPY 81%   face 70%, voice 30% | 12.3 ms, 30.0 fps, skew -1.2 ms, level full"
     )
-    assert "\x1b" not in file.getvalue()
-
-
-def test_closed_pipe_ends_the_run() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    file = os.fdopen(writing, "w")
-    sink = ConsoleSink(file=file)
-    with pytest.raises(SinkClosed):
-        sink.publish(ESTIMATE)
-    file.close()  # as at the interpreter's exit: nothing is left to fail again
+    assert b"\x1b" not in text

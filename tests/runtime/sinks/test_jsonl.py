@@ -1,23 +1,16 @@
-"""JSON lines: the frozen keys, and failures to write them."""
+"""JSON lines: the frozen keys, numbers, times of day, and which files are of this kind."""
 
 from __future__ import annotations
 
-import errno
 import json
-import logging
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from emotion_edge.runtime.messages import FaceEstimate, SinkClosed
-from emotion_edge.runtime.sinks.jsonl import JsonlSink, encode_estimate
+from emotion_edge.runtime.messages import FaceEstimate
+from emotion_edge.runtime.sinks.jsonl import JsonLines, encode_estimate
 
-from ... import processes
 from . import estimates
 
 ESTIMATE = replace(
@@ -31,10 +24,6 @@ ESTIMATE = replace(
     skew_ns=1_234_567,
     stages_us={"wait": 1.0, "face": 8_765.4321},
 )
-
-
-def read_indices(lines: str | bytes) -> list[int]:
-    return [json.loads(line)["index"] for line in lines.splitlines()]
 
 
 def test_line_has_the_frozen_keys() -> None:
@@ -98,110 +87,19 @@ def test_numbers_that_are_not_finite() -> None:
     assert fields["label"] is None
 
 
-def test_each_line_is_written_at_once(tmp_path: Path) -> None:
-    """An old file is overwritten, and each estimate can be read before the next."""
-    path = tmp_path / "out.jsonl"
-    path.write_text("old\n")
-    with JsonlSink(path) as sink:
-        for index in range(3):
-            sink.publish(replace(ESTIMATE, index=index))
-            assert read_indices(path.read_text()) == list(range(index + 1))
-    sink.close()
-    sink.publish(ESTIMATE)
-    assert len(path.read_text().splitlines()) == 3
+@pytest.mark.parametrize("utc", ["2026-11-30T18:36:00.123Z", None])
+def test_time_of_day(utc: str | None) -> None:
+    """It comes last, null where it is unknown. Without `output.clock: utc` there is no key."""
+    line = JsonLines(lambda _: utc).encode(ESTIMATE)
+    assert list(json.loads(line).items())[-1] == ("utc", utc)
+    assert JsonLines().encode(ESTIMATE) == encode_estimate(ESTIMATE)
 
 
-def test_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The run goes on without its file."""
-    with caplog.at_level(logging.ERROR), JsonlSink("/dev/full") as sink:
-        for _ in range(3):
-            sink.publish(ESTIMATE)
-    (message,) = caplog.messages
-    assert "/dev/full" in message
-    assert os.strerror(errno.ENOSPC) in message
-
-
-def test_disk_that_recovers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A line that the full disk cut off is completed first, so every line is whole."""
-    path = tmp_path / "out.jsonl"
-    real_write = os.write
-    room = 500
-
-    def write_until_full(file: int, data: bytes) -> int:
-        nonlocal room
-        if room == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = real_write(file, data[:room])
-        room -= written
-        return written
-
-    monkeypatch.setattr(os, "write", write_until_full)
-    assert 250 < len(encode_estimate(ESTIMATE)) < 500
-    with caplog.at_level(logging.INFO), JsonlSink(path) as sink:
-        for index in range(4):
-            sink.publish(replace(ESTIMATE, index=index))
-        room = 10_000
-        sink.publish(replace(ESTIMATE, index=4))
-        room = 0
-        sink.publish(replace(ESTIMATE, index=5))
-    assert read_indices(path.read_text()) == [0, 1, 4]
-    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO", "ERROR"]
-
-
-def test_closed_pipe_ends_the_run() -> None:
-    """As with `| head -1`. Nothing is written afterwards."""
-    reading, writing = os.pipe()
-    with JsonlSink(f"/proc/self/fd/{writing}") as sink:
-        os.close(writing)
-        sink.publish(ESTIMATE)
-        os.close(reading)
-        with pytest.raises(SinkClosed):
-            sink.publish(ESTIMATE)
-        sink.publish(ESTIMATE)
-
-
-def test_reader_that_sleeps_delays_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """A full pipe loses whole estimates, and recovers when it is read."""
-    reading, writing = os.pipe()
-    with JsonlSink(f"/proc/self/fd/{writing}", write_timeout_ms=0) as sink:
-        for index in range(2000):
-            sink.publish(replace(ESTIMATE, index=index))
-        data = os.read(reading, 1 << 20)
-        sink.publish(replace(ESTIMATE, index=9999))
-        data += os.read(reading, 1 << 20)
-    os.close(reading)
-    os.close(writing)
-    indices = read_indices(data)
-    assert 50 < len(indices) < 1900
-    assert indices == [*range(len(indices) - 1), 9999]
-    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
-
-
-def test_closed_stdout_leaves_no_traceback() -> None:
-    """`jsonl:-` into a closed pipe raises SinkClosed. The exit prints nothing on stderr."""
-    code = (
-        "import sys\n"
-        "from emotion_edge.runtime.messages import Estimate, SinkClosed\n"
-        "from emotion_edge.runtime.sinks.jsonl import JsonlSink\n"
-        "print('first')\n"
-        "sink = JsonlSink('-')\n"
-        "estimate = Estimate(0, 0, None, 0.0, {}, {}, None, None, True, 0, 0.0, {}, '')\n"
-        "sys.stdin.read(1)\n"
-        "try:\n"
-        "    sink.publish(estimate)\n"
-        "except SinkClosed:\n"
-        "    sys.exit(3)\n"
-    )
-    pipe = subprocess.PIPE
-    environment = {name: value for name, value in os.environ.items() if "UNBUFFERED" not in name}
-    with processes.start(
-        [sys.executable, "-c", code], env=environment, stdin=pipe, stdout=pipe, stderr=pipe
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"first\n"
-        process.stdout.close()
-        process.stdout = None
-        _, errors = process.communicate(b"x", timeout=500)
-    assert (process.returncode, errors) == (3, b"")
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"x", b"[1]", b"{}", b"\xff\xfe", b'{"t_ns":0', b'{"t_ns":0,"index":1}', b"\0" * 99],
+)
+def test_lines_of_other_programs(line: bytes) -> None:
+    """They are not of this kind; the encoder's own lines are."""
+    assert not JsonLines().is_own(line)
+    assert JsonLines().is_own(encode_estimate(ESTIMATE).rstrip())

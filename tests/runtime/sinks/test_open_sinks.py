@@ -5,17 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from emotion_edge.runtime import config
 from emotion_edge.runtime.config import Config, ConfigError, load_config
 from emotion_edge.runtime.sinks import NullSink, console, open_sinks, serial_line
+from emotion_edge.runtime.sinks.jsonl import encode_estimate
 from emotion_edge.runtime.sinks.screen import sink as screen
+from emotion_edge.runtime.web import sink as web
 
 from .estimates import ESTIMATE
 
 
 class RecordingSink:
     """Records the arguments of its constructor, and whether it was closed."""
+
+    url = ""
 
     def __init__(self, *given: object, **options: object) -> None:
         self.given = (*given, *options.values())
@@ -32,23 +37,34 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Config:
         (console, "ConsoleSink"),
         (screen, "ScreenSink"),
         (serial_line, "SerialSink"),
+        (web, "WebSink"),
     ):
         monkeypatch.setattr(module, name, RecordingSink)
-    settings = ["budget_ms=33", "screen.notice=Camera in use", "serial.baud=9600"]
+    monkeypatch.setattr(console, "is_terminal", lambda: True)
+    settings = [
+        "web.port=8123",
+        "web.picture=true",
+        "budget_ms=33",
+        "screen.notice=Camera in use",
+        "serial.baud=9600",
+    ]
     return load_config(None, [*settings, "serial.format=binary", "serial.max_hz=5"])
 
 
+WEB = config.Web(port=8123, picture=True)
 SERIAL = config.Serial(baud=9600, format="binary", max_hz=5)
 
 
 @pytest.mark.parametrize(
     ("spec", "given", "workers", "screens"),
     [
-        ("console", (33.0,), 0, 0),
+        ("console", (33.0, "nothing is recorded or sent"), 0, 0),
         ("screen", ("", "Camera in use", 33.0), 1, 1),
         ("screen:/dev/dri/card1", ("/dev/dri/card1", "Camera in use", 33.0), 1, 1),
         ("serial:/dev/ttyUSB0", ("/dev/ttyUSB0", SERIAL), 1, 0),
         ("serial:/dev/serial/by-path/pci:1", ("/dev/serial/by-path/pci:1", SERIAL), 1, 0),
+        ("web", (WEB, 33.0, encode_estimate, True), 1, 0),
+        ("web:0", (replace(WEB, port=0), 33.0, encode_estimate, True), 1, 0),
     ],
 )
 def test_each_sink_gets_its_settings(
@@ -61,6 +77,7 @@ def test_each_sink_gets_its_settings(
         assert sink.given == given
         assert sinks.workers == (sink,) * workers
         assert sinks.screens == (sink,) * screens
+        assert sinks.displays == (sink,) * spec.startswith("web")
         assert not sink.closed
     assert sink.closed
 
@@ -72,6 +89,10 @@ def test_several_sinks(configured: Config) -> None:
         _, serial, monitor, _ = sinks.publishers
         assert sinks.workers == (serial, monitor)
         assert sinks.screens == (monitor,)
+        assert isinstance(monitor, RecordingSink)
+        assert "estimates go to serial:/dev/ttyUSB0" in str(monitor.given[1]).lower().replace(
+            "ttyusb", "ttyUSB"
+        )
 
 
 def test_a_refused_sink_closes_the_others(
@@ -90,6 +111,16 @@ def test_a_refused_sink_closes_the_others(
     assert [sink.closed for sink in sinks] == [True]
 
 
+@pytest.mark.parametrize("port", ["65536", "-1", "x", "80.0", "8080/", "²"])
+def test_wrong_port(port: str) -> None:
+    """A usage error that names the port and what is allowed."""
+    with (
+        pytest.raises(ConfigError, match=f"web:{port}.*65535"),
+        open_sinks([f"web:{port}"]),
+    ):
+        pytest.fail("was opened")
+
+
 def test_null() -> None:
     """It accepts every estimate, and a second close."""
     with open_sinks(["null"]) as sinks:
@@ -101,7 +132,18 @@ def test_null() -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    ["serial", "serial:", "serials:/dev/x", "screens", "console:", "", "jsonl", "jsonl:", "null:x"],
+    [
+        "serial",
+        "serial:",
+        "serials:/dev/x",
+        "screens",
+        "console:",
+        "",
+        "jsonl",
+        "jsonl:",
+        "null:x",
+        "web:",
+    ],
 )
 def test_unknown_names(spec: str) -> None:
     """The error is one line with the name that was given."""

@@ -1,25 +1,19 @@
-"""The metrics for Prometheus, over a real socket."""
+"""The text of the metrics for Prometheus."""
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-import socket
-import urllib.request
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, load_bundle
 from emotion_edge.runtime.board.status import BoardStatus
-from emotion_edge.runtime.config import ConfigError
 from emotion_edge.runtime.messages import Health
-from emotion_edge.runtime.telemetry import prometheus
 from emotion_edge.runtime.telemetry.latency import STAGES, LatencyLog
-from emotion_edge.runtime.telemetry.prometheus import MetricsServer, start_metrics
+from emotion_edge.runtime.telemetry.prometheus import render_metrics
+from emotion_edge.runtime.telemetry.snapshot import Snapshot, take_snapshot
 
 Labels = tuple[tuple[str, str], ...]
 Samples = dict[tuple[str, Labels], float]
@@ -72,44 +66,11 @@ def make_log() -> LatencyLog:
     return log
 
 
-class Run:
-    """The run that is served."""
-
-    def __init__(self) -> None:
-        self.latency = make_log()
-        self.health: Health | None = HEALTH
-        self.reads = 0
-
-    def read(self) -> tuple[LatencyLog, Health | None]:
-        self.reads += 1
-        return self.latency, self.health
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Run, MetricsServer]]:
-    """One server for the tests that only read."""
-    run = Run()
-    with start_metrics("127.0.0.1", 0, run.read) as server:
-        yield run, server
-
-
-@pytest.fixture
-def fetch(served: tuple[Run, MetricsServer]) -> Callable[..., str]:
-    """A function (health) -> the text that is served."""
-    run, server = served
-
-    def fetch(health: Health | None = HEALTH) -> str:
-        run.health = health
-        return get(server)
-
-    return fetch
-
-
-def get(server: MetricsServer) -> str:
-    url = f"http://{server.address}:{server.port}/metrics"
-    with urllib.request.urlopen(url, timeout=500) as answer:
-        assert answer.headers["Content-Type"].startswith("text/plain")
-        return answer.read().decode()
+def render(health: Health = HEALTH) -> str:
+    """The text that is served, as the process that serves it makes it."""
+    snapshot = take_snapshot(make_log(), health)
+    sent = msgspec.msgpack.encode(snapshot)
+    return render_metrics(msgspec.msgpack.decode(sent, type=Snapshot)).decode()
 
 
 def parse(text: str) -> Samples:
@@ -124,9 +85,9 @@ def find(samples: Samples, name: str, **labels: str) -> float:
     return samples[f"emotion_edge_{name}", tuple(sorted(labels.items()))]
 
 
-def test_latency(fetch: Callable[..., str]) -> None:
+def test_latency() -> None:
     """A histogram in seconds, with a bound at any budget, and misses by cause."""
-    samples = parse(fetch())
+    samples = parse(render())
     bounds = {"0.005": 0, "0.015": 1, "0.033": 3, "0.1": 4, "+Inf": 4}
     for bound, count in bounds.items():
         assert find(samples, "latency_seconds_bucket", le=bound) == count
@@ -140,9 +101,9 @@ def test_latency(fetch: Callable[..., str]) -> None:
     assert find(samples, "budget_misses_total", cause="wait") == 0
 
 
-def test_health(fetch: Callable[..., str]) -> None:
+def test_health() -> None:
     """In base units."""
-    samples = parse(fetch())
+    samples = parse(render())
     assert find(samples, "fps") == 29.5
     assert find(samples, "troubles") == 2
     assert find(samples, "drops_total", cause="frames") == 7
@@ -153,9 +114,9 @@ def test_health(fetch: Callable[..., str]) -> None:
     assert find(samples, "audio_drift_ppm") == 12.5
 
 
-def test_board(fetch: Callable[..., str]) -> None:
+def test_board() -> None:
     """In base units, by sensor where there are several."""
-    samples = parse(fetch())
+    samples = parse(render())
     assert find(samples, "temperature_celsius", zone="gpu-thermal") == 59
     assert find(samples, "throttle_events_total", cause="oc1") == 3
     assert find(samples, "rail_power_watts", rail="VDD_CPU_GPU_CV") == 4
@@ -171,30 +132,29 @@ def test_board(fetch: Callable[..., str]) -> None:
     assert find(samples, "nvmap_used_bytes") == 512 * 1024 * 1024
 
 
-def test_unknown_values_are_absent(fetch: Callable[..., str]) -> None:
-    """Not zero: for a board with few sensors, without a board, and before the first health."""
+def test_unknown_values_are_absent() -> None:
+    """Not zero: for a board with few sensors, and without a board."""
     bare = BoardStatus(1.0, 2.0, 3.0, None, None)
-    text = fetch(replace(HEALTH, board=bare))
+    text = render(replace(HEALTH, board=bare))
     assert "emotion_edge_cpu_usage_ratio" in text
     for name in ("temperature", "gpu", "power", "throttle", "cpu_pressure", "nvmap"):
         assert f"emotion_edge_{name}" not in text
-    text = fetch(replace(HEALTH, board=None))
+    text = render(replace(HEALTH, board=None))
     assert "emotion_edge_fps" in text
     assert "emotion_edge_cpu" not in text
-    text = fetch(None)
-    assert "emotion_edge_latency_seconds_count 4.0" in text
-    assert "emotion_edge_fps" not in text
 
 
-def test_process(fetch: Callable[..., str]) -> None:
+def test_process() -> None:
     """Prometheus' own metrics of any process."""
-    samples = parse(fetch())
+    samples = parse(render())
     assert samples["process_resident_memory_bytes", ()] > 1e6
+    assert samples["process_open_fds", ()] > 2
+    assert samples["process_cpu_seconds_total", ()] > 0
 
 
-def test_names_follow_the_conventions(fetch: Callable[..., str]) -> None:
+def test_names_follow_the_conventions() -> None:
     """Each family once, with a help text, in base units; counters end with _total."""
-    families = list(text_string_to_metric_families(fetch()))
+    families = list(text_string_to_metric_families(render()))
     ours = [family for family in families if family.name.startswith("emotion_edge_")]
     assert len(ours) > 20
     assert len({family.name for family in families}) == len(families)
@@ -205,68 +165,7 @@ def test_names_follow_the_conventions(fetch: Callable[..., str]) -> None:
             assert all(sample.name.endswith("_total") for sample in family.samples)
 
 
-def test_no_label_is_served(fetch: Callable[..., str]) -> None:
-    text = fetch()
+def test_no_label_is_served() -> None:
+    text = render()
     labels = load_bundle(DEFAULT_BUNDLE).manifest.labels
     assert [label for label in labels if label in text] == []
-
-
-def test_nothing_is_read_before_a_request() -> None:
-    """And nothing is served after the end: the port is free again."""
-    run = Run()
-    server = start_metrics("127.0.0.1", 0, run.read)
-    assert run.reads == 0
-    get(server)
-    assert run.reads == 1
-    server.close()
-    server.close()
-    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", server.port), 1):
-        pass
-    assert not server._thread.is_alive()
-    with start_metrics("127.0.0.1", server.port, run.read) as again:
-        get(again)
-
-
-def test_listens_on_loopback_only(served: tuple[Run, MetricsServer]) -> None:
-    """By the kernel's own table."""
-    _, server = served
-    assert server.address == "127.0.0.1"
-    with open("/proc/net/tcp") as table:  # noqa: PTH123
-        rows = [line.split() for line in table][1:]
-    listening = [row[1] for row in rows if row[3] == "0A"]
-    ours = [entry for entry in listening if entry.endswith(f":{server.port:04X}")]
-    assert [bytes.fromhex(entry.split(":")[0])[::-1] for entry in ours] in (
-        [bytes([127, 0, 0, 1])],
-        [bytes([127, 0, 0, 1])[::-1]],  # a machine of the other byte order
-    )
-
-
-def test_silent_client_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its connection is closed, and it delays neither other clients nor the end of the run."""
-    assert prometheus._Handler.timeout == prometheus.CLIENT_TIMEOUT_S
-    with start_metrics("127.0.0.1", 0, Run().read) as server, socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        name = silent.getsockname()
-        # The other client never times out, however slow the machine is.
-        timeout = property(lambda handler: 0.1 if handler.client_address == name else None)
-        monkeypatch.setattr(prometheus._Handler, "timeout", timeout)
-        silent.connect(("127.0.0.1", server.port))
-        assert "emotion_edge_fps" in get(server)
-        assert silent.recv(1) == b""
-
-
-def test_port_in_use() -> None:
-    """One line that names the setting and the port."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"^metrics\.port is {port} ") as error:
-            start_metrics("127.0.0.1", port, Run().read)
-    assert os.strerror(errno.EADDRINUSE) in str(error.value)
-
-
-@pytest.mark.parametrize("address", ["", "192.0.2.1", "a" * 70 + ".invalid"])
-def test_foreign_address_is_refused(address: str) -> None:
-    """With one line, and without listening on another address instead."""
-    with pytest.raises(ConfigError, match=re.escape(repr(address))) as error:
-        start_metrics(address, 0, Run().read)
-    assert "\n" not in str(error.value)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from emotion_edge.training.commands.export import (
     named_size,
     named_temperature,
 )
+from emotion_edge.training.export import RAVDESS, find_overlap
 from emotion_edge.training.loop.checkpoint import load_initial_weights, save_weights
 from emotion_edge.training.models.face import FaceNet
 from emotion_edge.training.models.fusion import ChannelFusion
@@ -122,8 +126,45 @@ def test_all_three(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         "fusion": 2.0,
     }
     assert bundle.manifest.provenance["not_calibrated"] == ["voice"]
+    rows = {row["name"]: row["networks"] for row in bundle.manifest.provenance["data_sets"]}
+    assert rows.pop("unknown data") == ["face", "voice", "fusion"]
+    assert {name.split(" (")[0] for names in rows.values() for name in names} == {
+        "face detector",
+        "voice activity",
+    }
     assert set(bundle.manifest.metrics) == {"export"}
     assert bundle.manifest.version == 1
+
+
+def test_origin_of_the_weights(
+    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What training wrote beside the weights goes into the bundle, without paths; what is missing
+    there is not made up. One line names what is not calibrated."""
+    voice, face = (shutil.copy(weights / f"{name}.pt", tmp_path) for name in ("voice", "face"))
+    origin = {
+        "config": {"task": "voice", "seed": 3, "root": "/data/RAVDESS", "out": "runs"},
+        "people": {"training": ["ravdess:02", "ravdess:05"], "validation": ["ravdess:03"]},
+        "data_sets": [asdict(RAVDESS)],
+    }
+    (tmp_path / "voice.json").write_text(json.dumps(origin))
+    command = ["export", "--voice", str(voice), "--face", str(face), "--temperature", "face=1.5"]
+    assert main([*command, "--out", str(tmp_path / "bundle")]) == 0
+    manifest = load_bundle(tmp_path / "bundle").manifest
+    assert manifest.provenance["people"] == {"voice": origin["people"]}
+    assert manifest.provenance["voice"] == {"task": "voice", "seed": 3}
+    rows = {row["name"]: row for row in manifest.provenance["data_sets"]}
+    assert rows["RAVDESS"]["networks"][0] == "voice"
+    assert rows["unknown data"]["networks"] == ["face"]
+    assert find_overlap(manifest, ["ravdess:03"], "voice") == {"validation": ["ravdess:03"]}
+    (line,) = [each.getMessage() for each in caplog.records if "calibrated" in each.getMessage()]
+    assert "voice" in line
+    assert "face" not in line
+    assert "emotion-train all" in line
+    for text in ("no JSON", "[]"):
+        (tmp_path / "voice.json").write_text(text)
+        assert main([*command, "--out", str(tmp_path / "other")]) == 2
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("file", ["voice.pt", "emotions.pt"])

@@ -17,6 +17,7 @@ from emotion_edge.training.config import load_config
 from emotion_edge.training.launch import VoiceData, make_network, prepare_data
 from emotion_edge.training.stored_network import load_network
 
+from ..event_files import read_curves, read_images
 from ..wav_files import write_noise
 
 
@@ -26,6 +27,7 @@ def test_voice(ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     out = tmp_path / "out: 1"
     args = ["train", "--preset", "toy-voice", "--root", str(ravdess_root), "--out", str(out)]
     args += ["--fold", "1", "--set", "num_epochs=3", "--log-dir", str(tmp_path / "logs")]
+    args += ["--log-samples", "2"]
     assert main(args) == 0
     first, last = capsys.readouterr().out.splitlines()
     model, _ = make_network(load_config("toy-voice"))
@@ -41,7 +43,12 @@ def test_voice(ravdess_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert origin["num_parameters"] == num
     assert last == f"{out}/voice.pt: validation {origin['validation']:.4f}, 3 epochs"
     assert 0 <= origin["validation"] <= 1
-    assert list((tmp_path / "logs").iterdir())
+    curves = read_curves(tmp_path / "logs")
+    assert {"recall/happy", "calibration_error", "examples_per_s"} <= set(curves)
+    assert curves["validation"][-1] == (3, round(origin["validation"], 4))
+    ((_, images),) = read_images(tmp_path / "logs").items()
+    assert [epoch for epoch, _ in images] == [1, 2, 3]
+    assert images[0][1].std() > 10
     before = (out / "voice.pt").read_bytes()
     assert main(args) == 0
     assert capsys.readouterr().out.splitlines()[1] == last
@@ -53,6 +60,20 @@ def test_voice_without_a_fold(ravdess_root: Path, tmp_path: Path) -> None:
     args = ["train", "--preset", "toy-voice", "--root", str(ravdess_root), "--out", str(tmp_path)]
     assert main([*args, "--set", "num_epochs=1"]) == 0
     assert json.loads((tmp_path / "voice.json").read_text())["validation"] is None
+
+
+@pytest.mark.parametrize("preset", ["toy-face", "toy-voice"])
+def test_folder_with_a_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], preset: str
+) -> None:
+    """Its people have splits, which only a recipe knows: one line names the commands."""
+    write_noise(tmp_path / "03-01-03-01-01-01-02.wav")
+    (tmp_path / "manifest.csv").write_text("file,label\n03-01-03-01-01-01-02.wav,happy\n")
+    args = ["train", "--preset", preset, "--root", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(args) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"emotion-train new {tmp_path}" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_face(ferplus_root: Path, tmp_path: Path) -> None:
@@ -98,6 +119,7 @@ def test_fusion(tmp_path: Path) -> None:
         (["--preset", "toy-voice", "--out", "x"], "--root"),
         (["--preset", "toy-voice", "--root", "x"], "--out"),
         (["--preset", "toy-face", "--fold", "1"], "--fold 1"),
+        (["--preset", "toy-face", "--log-samples", "4"], "--log-dir"),
         (["--preset", "toy-vice"], "'toy-vice'"),
         (["--config", "none.yaml"], "none.yaml"),
         (["--preset", "fusion-channel", "--root", "x", "--out", "y"], "x/pairs.npz"),

@@ -324,14 +324,29 @@ def test_ferplus(write_ferplus: Callable[..., Path], load: Load) -> None:
     assert both.splits.count("train") + both.splits.count("valid") == 50  # 40 are in both
 
 
-def test_faces_of_one_size(write_ferplus: Callable[..., Path], ravdess: Path, load: Load) -> None:
-    """FER+ beside films grows to their size."""
+@pytest.mark.parametrize(("actors", "size_px"), [((2, 3, 6, 10, 24), 112), ((2,), 48)])
+def test_faces_of_one_size(
+    write_ferplus: Callable[..., Path],
+    ravdess: Path,
+    load: Load,
+    actors: tuple[int, ...],
+    size_px: int,
+) -> None:
+    """FER+ beside films grows to their size, unless they are of test people only: what a face is
+    trained on does not depend on those."""
+    for path in [path for path in ravdess.rglob("*.*") if int(path.stem[-2:]) not in actors]:
+        path.unlink()
     write_ferplus({f"{i}.png": {("happiness", "sadness")[i % 2]: 9} for i in range(20)})
     section = {"kind": "ferplus", "root": ".", "map": MAP}
-    faces = load(data=[*RAVDESS["data"], section]).faces
+    faces = load(data=[*RAVDESS["data"], section], voice=None).faces
     assert faces is not None
-    assert faces.images.shape[1:] == (112, 112)
+    assert faces.images.shape[1:] == (size_px, size_px)
     assert faces.people.count("") == 20
+    if size_px == 48:
+        alone = load(data=[section], voice=None).faces
+        assert alone is not None
+        nobody = np.array(faces.people) == ""
+        np.testing.assert_array_equal(faces.images[nobody], alone.images)
 
 
 def test_action_units(ravdess: Path, load: Load) -> None:
@@ -444,7 +459,7 @@ def test_same_content_in_two_splits(mine: Path, tmp_path: Path, load: Load) -> N
     other = tmp_path / "other"
     write_manifest(other, {"1.wav": "sad,dan,train"})
     (other / "1.wav").write_bytes(sound)
-    data = [*FOLDER["data"], {"kind": "folder", "root": "other"}]
+    data = [{"kind": "folder", "root": "other"}, *FOLDER["data"]]
     corpus = load(data=data, face=None)
     assert corpus.voices is not None
     assert len(corpus.voices.recordings) == 6
@@ -471,6 +486,19 @@ def test_people_of_two_folders(mine: Path, tmp_path: Path, load: Load) -> None:
     assert len(corpus.voices.recordings) == 8
     with pytest.raises(DatasetError, match="mine as folder and as ravdess"):
         load(data=[*FOLDER["data"], {"kind": "ravdess", "root": "mine"}])
+
+
+def test_folder_that_is_named_ravdess(tmp_path: Path, load: Load) -> None:
+    """Its people are no actors, who have folds of their own."""
+    rows = {
+        f"{n}{label}.wav": f"{label},0{n},train" for n in range(3) for label in ("happy", "sad")
+    }
+    write_manifest(tmp_path / "ravdess", rows)
+    data = [{"kind": "folder", "root": "ravdess"}]
+    corpus = load(data=data, face=None, people={"protocol": "folds"})
+    assert corpus.voices is not None
+    assert set(corpus.voices.people) == {f"{tmp_path.name}/ravdess:0{n}" for n in range(3)}
+    assert len(corpus.folds) == 3
 
 
 def test_second_call_decodes_nothing(

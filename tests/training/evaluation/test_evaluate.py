@@ -171,6 +171,29 @@ def test_known_subjects_of_a_folder(tmp_path: Path, bundle: Bundle, recordings: 
     assert "(02)" in note
 
 
+@pytest.mark.parametrize(
+    ("provenance", "num_notes"),
+    [
+        ({"data_sets": [{"name": "FER+", "networks": ["face"]}]}, 1),
+        ({"data_sets": [{"name": "mine", "networks": ["face"]}]}, 0),
+        ({"data_sets": "unusual"}, 0),
+        ({}, 0),
+    ],
+)
+def test_training_images_are_reported(
+    provenance: dict[str, Any],
+    num_notes: int,
+    tmp_path: Path,
+    bundle: Bundle,
+    write_ferplus: Callable[..., Path],
+) -> None:
+    """FER+ train, scored with a bundle that was trained on it."""
+    root = write_ferplus({f"{i}.png": {"happiness": 10} for i in range(3)})
+    trained = retell(tmp_path / "trained", bundle, provenance)
+    figures = evaluate_bundle(trained, "ferplus", root, "train", engine="null")
+    assert len(figures["notes"]) == num_notes
+
+
 def test_robustness_repeats_the_evaluation(bundle: Bundle, recordings: Path) -> None:
     """The clean row is the evaluation itself; corruptions change the probabilities."""
     metrics = evaluate(bundle, recordings, robustness=RobustnessOptions())

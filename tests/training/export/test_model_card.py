@@ -17,9 +17,20 @@ from emotion_edge.engines.bundles.manifest import (
     ModelEntry,
     load_bundle,
 )
-from emotion_edge.kernels.spec import ImageSpec, MelSpec
+from emotion_edge.kernels.spec import ImageSpec, MelSpec, Pcen, Root
 from emotion_edge.training.export.model_card import render_model_card
-from emotion_edge.training.export.provenance import list_data_sets
+from emotion_edge.training.export.provenance import (
+    ESC,
+    FERPLUS,
+    OWN,
+    RAVDESS,
+    DataSet,
+    describe_data_sets,
+    describe_people,
+)
+
+BOTH = describe_data_sets({FERPLUS: ["face"], RAVDESS: ["voice", "fusion"]})
+MINE = DataSet("mine", OWN, "a folder with a manifest")
 
 
 def make_manifest(**changes: Any) -> Manifest:
@@ -38,7 +49,7 @@ def make_manifest(**changes: Any) -> Manifest:
         abstain_below=0.3,
         files={},
         metrics={},
-        provenance={"data_sets": list_data_sets(["face", "voice", "fusion"])},
+        provenance={"data_sets": BOTH},
         fusion=FusionEntry("fusion.onnx", 8, 1.0, [0.0] * 7, [0.5, 0.5]),
     )
     return msgspec.structs.replace(manifest, **changes)
@@ -58,6 +69,19 @@ def test_licences_stand_on_top() -> None:
         assert words in bold
 
 
+@pytest.mark.parametrize(
+    ("data_sets", "forbids", "states_all"),
+    [([MINE], False, False), ([RAVDESS, MINE], True, False), ([RAVDESS, ESC], True, True)],
+)
+def test_terms_of_own_data(data_sets: list[DataSet], forbids: bool, states_all: bool) -> None:
+    """No licence is made up for data whose owner has not stated one."""
+    rows = describe_data_sets({data_set: ["voice"] for data_set in data_sets})
+    line = render_model_card(make_manifest(provenance={"data_sets": rows})).splitlines()[2]
+    assert ("No commercial use" in line) == forbids
+    assert ("under the same terms" in line) == states_all
+    assert (OWN in line) != states_all
+
+
 def test_unknown_data_sets() -> None:
     """Without data sets, no use is allowed."""
     for provenance in ({}, {"data_sets": []}, {"data_sets": None}, {"data_sets": ["RAVDESS"]}):
@@ -75,6 +99,13 @@ def test_what_it_is() -> None:
     assert "| fusion | fusion.onnx | embeddings of 8 faces and of the voice |" in text
     assert ", ".join(LABELS) in text
     assert "fixed weights" not in text
+
+
+def test_compression_is_named() -> None:
+    """In the input of the voice."""
+    for compression, words in ((Pcen(), "PCEN) of 3 s"), (Root(exponent=0.25), "power of 0.25 of")):
+        card = render_model_card(make_manifest(mel=MelSpec(compression=compression)))
+        assert words in section(card, "What it is")
 
 
 def test_without_a_fusion_network() -> None:
@@ -104,7 +135,7 @@ def test_limits_are_those_of_the_data() -> None:
     limits = section(render_model_card(make_manifest()), "Known failures and limits")
     for words in ("acted: 24", "two sentences", "subject-independent", "fear and disgust", "noise"):
         assert words in " ".join(limits.split())
-    voice = {"data_sets": list_data_sets(["voice"])}
+    voice = {"data_sets": describe_data_sets({RAVDESS: ["voice"]})}
     limits = section(
         render_model_card(make_manifest(provenance=voice)), "Known failures and limits"
     )
@@ -140,10 +171,38 @@ def test_metrics_are_shown() -> None:
     assert "| 4337283 | 8754693 |" in section(card, "What it is")
 
 
+def test_people() -> None:
+    """How many each network has seen, by role; no name."""
+    people = {"face": {"training": ["mine:ann", "mine:bob"], "calibration": ["mine:ann"]}}
+    for salt in ("", "salt"):
+        provenance = {"data_sets": BOTH, **describe_people(people, salt)}
+        card = render_model_card(make_manifest(provenance=provenance))
+        assert "| face | 2 | – | 1 |" in section(card, "Training data")
+        assert not any(word in card for word in ("mine:ann", "sha256:", "people_salt"))
+    assert "People" not in section(render_model_card(make_manifest()), "Training data")
+
+
+def test_calibration() -> None:
+    """The temperatures, how the threshold was chosen, and what nobody has calibrated."""
+    text = section(render_model_card(make_manifest()), "What it is")
+    assert "temperature: face 1, voice 1, fusion 1." in text
+    provenance = {"not_calibrated": ["voice"], "abstain_below": "2% of the right answers"}
+    card = render_model_card(make_manifest(provenance=provenance))
+    text = section(card, "What it is")
+    assert "temperature: face 1, fusion 1." in text
+    assert "Not calibrated: voice." in text
+    assert "(2% of the right answers)" in text
+    assert "not_calibrated" not in card
+    provenance = {"not_calibrated": ["face", "voice", "fusion"]}
+    card = render_model_card(make_manifest(provenance=provenance))
+    assert "temperature:" not in card
+
+
 def test_without_metrics() -> None:
-    """The section of the metrics has no number."""
+    """The section of the metrics has no number, and does not say that nobody has measured."""
     text = section(render_model_card(make_manifest()), "How good it is")
-    assert text.strip() == "Not measured."
+    assert "ot measured" not in text
+    assert "emotion-train evaluate" in text
     assert not re.search(r"\d", text)
     assert "4337283" not in render_model_card(make_manifest())
 
@@ -169,8 +228,23 @@ def test_how_to_reproduce() -> None:
     assert "- commit: abc-dirty\n" in text
     assert "- versions: torch 2.13\n" in text
     assert "- voice: seed 3, actors [2, 5], peak_lr 0.003, note a b\n" in text
-    assert "emotion-train default" in text
     assert "emotion-train evaluate" in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "names", "command"),
+    [
+        ("emotion-train all", "emotion-train all RECIPE.yaml", True),
+        ("emotion-train export", "one by one", False),
+        ("training/default.py", "as far as it stands above", False),
+    ],
+)
+def test_only_what_can_be_repeated_has_a_command(recipe: str, names: str, command: bool) -> None:
+    """The bundle of a recipe can be made again; one of single networks cannot."""
+    card = render_model_card(make_manifest(provenance={"recipe": recipe}))
+    text = section(card, "How to reproduce")
+    assert names in text
+    assert ("\nTrain: `" in text) == command
 
 
 def test_card_of_the_shipped_bundle() -> None:

@@ -18,12 +18,12 @@ from emotion_edge.training.export.provenance import (
     MAX_LISTED_PEOPLE,
     RAVDESS,
     add_people,
+    add_shared_data,
     count_people,
     describe_data_sets,
     describe_origin,
     describe_people,
     find_overlap,
-    list_data_sets,
     list_versions,
     read_commit,
 )
@@ -74,19 +74,6 @@ def test_no_commit(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read_commit(checkout) is None
 
 
-def test_data_sets_are_listed_once() -> None:
-    """With every network trained on them."""
-    rows = list_data_sets(["face", "voice", "fusion"])
-    assert [(row["name"], row["networks"]) for row in rows] == [
-        ("FER+", ["face"]),
-        ("RAVDESS", ["voice", "fusion"]),
-    ]
-    assert "CC BY-NC-SA 4.0" in rows[1]["licence"]
-    assert "research use only" in rows[0]["licence"]
-    assert all(row["source"] for row in rows)
-    assert [row["name"] for row in list_data_sets(["voice"])] == ["RAVDESS"]
-
-
 def test_data_sets_of_a_recipe() -> None:
     """With the networks that the recipe names."""
     rows = describe_data_sets({RAVDESS: ["voice", "fusion"], ESC: ["voice"]})
@@ -95,6 +82,26 @@ def test_data_sets_of_a_recipe() -> None:
         ("ESC", ["voice"]),
     ]
     assert all(row["licence"] and row["source"] for row in rows)
+    assert "CC BY-NC-SA 4.0" in rows[0]["licence"]
+
+
+def test_data_of_shared_networks() -> None:
+    """What the networks of the bundle that ships were trained on is stated once, in every bundle
+    that holds them, and data that nobody has stated as well."""
+    shipped = [
+        {"name": "FER+", "licence": "x", "networks": ["face", "face detector"]},
+        {"name": "RAVDESS", "licence": "y", "networks": ["voice", "face detector (actor 1)"]},
+        {"name": "ESC", "licence": "z", "networks": ["voice activity"]},
+    ]
+    mine = {"data_sets": describe_data_sets({RAVDESS: ["voice"]})}
+    added = add_shared_data(mine, ["face", "voice"], ["face detector"], shipped)
+    assert {row["name"]: row["networks"] for row in added["data_sets"]} == {
+        "RAVDESS": ["voice", "face detector (actor 1)"],
+        "unknown data": ["face"],
+        "FER+": ["face detector"],
+    }
+    assert add_shared_data(added, ["face", "voice"], ["face detector"], shipped) == added
+    assert mine["data_sets"][0]["networks"] == ["voice"]
 
 
 def test_versions() -> None:
@@ -105,17 +112,16 @@ def test_versions() -> None:
 
 
 def test_describe_origin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given entries are not overwritten; without a commit there is no entry."""
+    """Given entries are not overwritten, and no data set is made up; no commit, no entry."""
     monkeypatch.setattr(provenance, "read_commit", lambda root: "abc-dirty")
-    origin = describe_origin({"recipe": "mine", "voice": {"seed": 3}}, ["voice"])
+    origin = describe_origin({"recipe": "mine", "voice": {"seed": 3}})
     assert origin["recipe"] == "mine"
     assert origin["voice"] == {"seed": 3}
     assert origin["commit"] == "abc-dirty"
-    assert [row["name"] for row in origin["data_sets"]] == ["RAVDESS"]
+    assert "data_sets" not in origin
     assert "torch" in origin["versions"]
-    assert describe_origin({"data_sets": []}, ["voice"])["data_sets"] == []
     monkeypatch.setattr(provenance, "read_commit", lambda root: None)
-    assert "commit" not in describe_origin({}, ["voice"])
+    assert "commit" not in describe_origin({})
 
 
 PEOPLE = {

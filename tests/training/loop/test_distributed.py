@@ -18,7 +18,8 @@ import pathlib, sys
 import torch
 from torch.nn import functional as F
 from emotion_edge.training.loop.distributed import read_process_group
-from emotion_edge.training.loop.trainer import Schedule, fit
+from emotion_edge.training.loop import fit
+from emotion_edge.training.loop.schedule import Schedule
 from emotion_edge.training.models.face import FaceNet
 from emotion_edge.training.models.voice import VoiceNet
 
@@ -59,7 +60,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from emotion_edge.training.loop.distributed import read_process_group
-from emotion_edge.training.loop.trainer import RunOptions, Schedule, fit
+from emotion_edge.training.loop import RunOptions, fit
+from emotion_edge.training.loop.schedule import Schedule
 
 folder = pathlib.Path(sys.argv[1])
 rank = read_process_group().rank

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emotion_edge.training.errors import CheckpointError, DivergedError, TrainingError
-from emotion_edge.training.loop.schedule import FitRecipe
-from emotion_edge.training.loop.trainer import Batch, RunOptions, Schedule, add_recipe_identity, fit
+from emotion_edge.training.loop import Batch, RunOptions, add_recipe_identity, fit
+from emotion_edge.training.loop.schedule import FitRecipe, Schedule
 
 SCHEDULE = Schedule(num_epochs=3, batches_per_epoch=5, peak_lr=0.02)
 
@@ -110,7 +110,8 @@ import os, pathlib, signal, sys
 import torch
 from torch import nn
 from torch.nn import functional as F
-from emotion_edge.training.loop.trainer import Schedule, fit
+from emotion_edge.training.loop import fit
+from emotion_edge.training.loop.schedule import Schedule
 
 folder, kill_at = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)

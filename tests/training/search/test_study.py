@@ -12,6 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from emotion_edge.training.errors import DivergedError, TrainingError
 from emotion_edge.training.search import study
@@ -88,6 +89,30 @@ def test_killed_process(tmp_path: Path) -> None:
     best = run(tmp_path, objective, 6)
     assert best.num_trials == 6
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize("ends_by", ["score", "death"])
+def test_trials_of_others_are_waited_for(
+    ends_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that another process still runs may be the best one. If it dies, it is run again."""
+    run(tmp_path, rate, 1)
+    other = optuna.load_study(study_name="s", storage=url_of(tmp_path))
+    trial = other.ask()
+    waits: list[float] = []
+
+    def end_other(seconds: float) -> None:
+        waits.append(seconds)
+        if ends_by == "score":
+            other.tell(trial, 1.0)
+        else:
+            other.tell(trial, state=TrialState.FAIL)
+
+    monkeypatch.setattr(study.time, "sleep", end_other)
+    best = run(tmp_path, rate, 4)
+    assert waits == [study.POLL_S]
+    assert best.num_trials == 4
+    assert (best.score == 1.0) == (best.number == trial.number) == (ends_by == "score")
 
 
 def test_interrupted_trial(tmp_path: Path) -> None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from emotion_edge.engines.config_file import ConfigError
 from emotion_edge.training.config import list_presets, load_config
 from emotion_edge.training.errors import TrainingError
-from emotion_edge.training.launch import TrainingResult, make_network
+from emotion_edge.training.launch import (
+    TrainingResult,
+    VoiceData,
+    make_network,
+    train_network,
+)
+from emotion_edge.training.recipes.voice import HeldOutSpeech, Speech
 from emotion_edge.training.search import tune
 from emotion_edge.training.search.study import Report
 from emotion_edge.training.search.tune import REFERENCE_SPACE, choose_space, tune_network
@@ -48,7 +55,7 @@ def test_tune_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config("toy-voice", None, ["root=data", "out=results"])
     trained = []
 
-    def train_network(changed: object, speakers: object, on_epoch: Report) -> TrainingResult:
+    def train_trial(changed: object, speakers: object, on_epoch: Report) -> TrainingResult:
         assert speakers == "the data"
         assert changed.fold == 0  # type: ignore[attr-defined]
         assert Path(changed.out).is_dir()  # type: ignore[attr-defined]
@@ -57,7 +64,7 @@ def test_tune_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return TrainingResult(make_network(config)[0], 1 - changed.network.dropout, 1)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(tune, "prepare_data", lambda config: "the data")
-    monkeypatch.setattr(tune, "train_network", train_network)
+    monkeypatch.setattr(tune, "train_network", train_trial)
     found, best = tune_network(config, 4, f"sqlite:///{tmp_path}/study.db", "s")
     first = msgspec.structs.replace(config, fold=0)
     assert msgspec.structs.replace(trained[0], out="results") == first
@@ -71,6 +78,22 @@ def test_tune_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = msgspec.structs.replace(config, seed=1)
     with pytest.raises(TrainingError, match=r"study 's' .*toy-voice"):
         tune_network(other, 4, f"sqlite:///{tmp_path}/study.db", "s")
+
+
+def test_score_is_that_of_the_best_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training it gives the score that the search has reported."""
+    rng = np.random.default_rng(2)
+    targets = np.arange(16) % 2
+    mels = [[rng.normal(target, 1, (64, 120)).astype(np.float16)] for target in targets]
+    clips = [rng.normal(0, 0.1 ** (1 + i % 2), 20_000).astype(np.float32) for i in range(10)]
+    held_out = HeldOutSpeech(clips, np.arange(10) % 2)
+    data = VoiceData(Speech(mels, np.eye(8, dtype=np.float32)[targets], []), held_out)
+    monkeypatch.setattr(tune, "prepare_data", lambda config: data)
+    config = load_config("toy-voice", None, ["num_epochs=1", "root=r", f"out={tmp_path / 'out'}"])
+    found, best = tune_network(config, 2, f"sqlite:///{tmp_path}/study.db", "s")
+    assert train_network(best, data).score == found.score
 
 
 def test_not_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

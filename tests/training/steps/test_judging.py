@@ -111,7 +111,7 @@ def judged(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Judg
     ]
 
 
-NO_BAR = Progress(1)
+NO_BAR = Progress()
 
 
 def test_metrics_are_of_the_test_people(judged: Judged) -> None:

@@ -41,7 +41,7 @@ def test_results_are_made_once(tmp_path: Path) -> None:
 
     def make() -> dict[str, Any]:
         calls.append(1)
-        return {"calls": len(calls)}
+        return {"calls": len(calls), "sizes": (1, 2)}
 
     def interrupt() -> dict[str, Any]:
         (tmp_path / "a" / "half.pt").write_text("half")
@@ -49,8 +49,9 @@ def test_results_are_made_once(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         keep_result(tmp_path / "a", interrupt)
-    assert keep_result(tmp_path / "a", make) == {"calls": 1}
-    assert keep_result(tmp_path / "a", make) == {"calls": 1}
+    first = keep_result(tmp_path / "a", make)
+    assert first == {"calls": 1, "sizes": [1, 2]}, "as the second call reads it"
+    assert keep_result(tmp_path / "a", make) == first
     (tmp_path / "a" / RESULT).write_text("{")
     with pytest.raises(TrainingError, match="damaged"):
         keep_result(tmp_path / "a", make)

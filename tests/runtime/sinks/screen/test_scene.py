@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from emotion_edge.runtime.messages import Estimate
+from emotion_edge.runtime.messages import Estimate, RunInfo
 from emotion_edge.runtime.sinks.screen.scene import (
     NOTHING,
     NUMBERS_NS,
@@ -47,6 +47,27 @@ def test_before_the_first_estimate() -> None:
     assert (scene.headline, scene.label, scene.confidence) == (WAITING, None, "")
     assert not any(scene.shares.values())
     assert not scene.camera_on
+
+
+@pytest.mark.parametrize(
+    ("estimate", "number"), [(ESTIMATE, "DEMO  81 %"), (estimates.NOTHING, "DEMO")]
+)
+def test_demo_is_named(estimate: Estimate, number: str) -> None:
+    """Beside the number, large, as long as it runs, also where there is no label."""
+    builder = make()
+    builder.set_info(RunInfo("demo", LABELS))
+    assert builder.make(0).confidence == "DEMO"
+    assert run(builder, estimate, 1)[-1].confidence == number
+    builder.set_info(RunInfo("/dev/video0", LABELS))
+    assert "DEMO" not in builder.make(SECOND_NS).confidence
+
+
+def test_microphone_is_named() -> None:
+    """Until it is known that there is none."""
+    builder = make()
+    assert builder.make(0).listening
+    builder.set_info(RunInfo("/dev/video0", LABELS, has_audio=False))
+    assert not builder.make(0).listening
 
 
 def test_camera_state_is_independent_of_estimates() -> None:

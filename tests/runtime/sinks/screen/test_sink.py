@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from emotion_edge.runtime.clock import FakeClock
-from emotion_edge.runtime.messages import VideoFrame
+from emotion_edge.runtime.messages import RunInfo, VideoFrame
 from emotion_edge.runtime.sinks.screen import drm_uapi as abi
 from emotion_edge.runtime.sinks.screen.accents import ACCENTS
 from emotion_edge.runtime.sinks.screen.layout import SMALL, lay_out, measure_names
@@ -187,7 +187,7 @@ def test_other_labels(kiosk: Kiosk, early: bool) -> None:
     )
     assert wait_for(lambda: kiosk.sink.showing)
     if early:
-        kiosk.sink.show_labels(labels)
+        kiosk.sink.begin(RunInfo("camera", labels))
     else:
         kiosk.sink.publish(other)
     view = ScreenView(1280, 720, NOTICE, labels)

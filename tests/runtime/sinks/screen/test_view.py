@@ -212,7 +212,7 @@ def test_camera_mark() -> None:
     view = ScreenView(1280, 720, NOTICE)
     off = view.pixels.copy()
     rects = view.draw(Scene(camera_on=True))
-    assert all(rect.y1 < 90 and rect.x1 < 300 for rect in rects)
+    assert all(rect.y1 < 90 and rect.x1 < 420 for rect in rects)
     assert (view.pixels != off).sum() > 500
     view.draw(Scene())
     np.testing.assert_array_equal(view.pixels, off)
