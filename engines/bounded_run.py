@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import resource
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +25,9 @@ CANCEL_WAIT_S = 5.0
 """Time for a cancelled call to return. One that does not is left to its thread."""
 MEMORY_BYTES = 2 << 30
 """What the work may add to the memory of the process."""
+POLL_S = 0.1
 _lock = threading.Lock()
+_is_stopped: ContextVar[Callable[[], bool]] = ContextVar("is_stopped", default=lambda: False)
 
 
 def run_bounded(title: str, work: Callable[[], ResultT], cancel: Callable[[], None]) -> ResultT:
@@ -47,18 +51,35 @@ def run_bounded(title: str, work: Callable[[], ResultT], cancel: Callable[[], No
     with _lock, _bounded_memory():
         try:
             threading.Thread(target=run, name="first-run", daemon=True).start()
-            in_time = done.wait(LIMIT_S)
+            _wait(title, done)
         except BaseException:
             cancel()
             done.wait(CANCEL_WAIT_S)
             raise
-        if not in_time:
-            cancel()
-            done.wait(CANCEL_WAIT_S)
-            raise EngineError(f"{title}: has not finished in {LIMIT_S:g} s")
     if failures:
         raise failures[0]
     return results[0]
+
+
+@contextmanager
+def stopping_when(is_stopped: Callable[[], bool]) -> Iterator[None]:
+    """Let the work that this thread begins inside end early, with an EngineError, once `is_stopped`
+    returns True."""
+    token = _is_stopped.set(is_stopped)
+    try:
+        yield
+    finally:
+        _is_stopped.reset(token)
+
+
+def _wait(title: str, done: threading.Event) -> None:
+    is_stopped = _is_stopped.get()
+    end_s = time.monotonic() + LIMIT_S
+    while not done.wait(min(POLL_S, LIMIT_S)):
+        if is_stopped():
+            raise EngineError(f"{title}: stopped during its first run")
+        if time.monotonic() >= end_s:
+            raise EngineError(f"{title}: has not finished in {LIMIT_S:g} s")
 
 
 @contextmanager
