@@ -34,6 +34,7 @@ from ...engines.bundles import (
     open_archive,
     open_bundle_source,
 )
+from ...engines.plain_text import escape
 from ...engines.storage import atomic_write
 from ...engines.tensorrt import clean_name
 from ..config import Config, ConfigError, load_config
@@ -240,5 +241,5 @@ def _describe_signature(folder: Path, key: PublicKey | None) -> str:
 
 
 def _print_line(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{escape(text)}\n")
     sys.stdout.flush()

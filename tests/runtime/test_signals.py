@@ -23,7 +23,6 @@ from emotion_edge.runtime.__main__ import handle_signals
 from emotion_edge.runtime.config import Config, Realtime, Source
 from emotion_edge.runtime.live import LiveRun, StoppedDuringStart
 
-from .. import processes
 from ..engines.hostile_networks import VOICE_INPUTS, make_endless
 
 TIMEOUT_S = 500
@@ -34,7 +33,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """The process of the tests keeps its own."""
-    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGUSR1, signal.SIGALRM)}
+    before = {
+        number: signal.getsignal(number) for number in (*ENDING, signal.SIGUSR1, signal.SIGALRM)
+    }
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -59,44 +60,48 @@ def test_run_that_shall_outlive_its_terminal() -> None:
     live.stop.assert_not_called()
 
 
+def stop_with_signals_at(live: LiveRun, at: int) -> bool:
+    """Stop, with two signals at the instruction `at` of it; False where it has fewer."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count
+        if not frame.f_code.co_filename.endswith(TRACED):
+            return None
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        if count == at and event == "opcode":
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGHUP)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        live.stop()
+    finally:
+        sys.settrace(before)
+    return count >= at
+
+
 def test_signals_at_once() -> None:
-    """A second signal at any instruction of `stop` neither waits for itself nor gets lost."""
-    count, at, more = 0, 1, True
+    """More of them at any instruction of `stop` neither wait for themselves nor get lost."""
 
     def give_up(*_: object) -> None:
         raise TimeoutError("a deadlock")
 
     signal.signal(signal.SIGALRM, give_up)
     signal.alarm(60)
-    while more:
+    num_instructions, reached = 0, True
+    while reached:
         live = LiveRun(Config(), ())
         handle_signals(live)
-        count, more = 0, False
-
-        def trace(frame: FrameType, event: str, _: Any) -> Any:
-            nonlocal count, more
-            if not frame.f_code.co_filename.endswith(TRACED):
-                return None
-            frame.f_trace_opcodes = True
-            if event == "opcode":
-                count += 1
-                if count == at:
-                    more = True
-                    signal.raise_signal(signal.SIGTERM)
-                    signal.raise_signal(signal.SIGHUP)
-            return trace
-
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            live.stop()
-        finally:
-            sys.settrace(before)
+        reached = stop_with_signals_at(live, num_instructions + 1)
         assert live._stop.is_set()
         assert live._frames.ended
-        at += 1
+        num_instructions += reached
     signal.alarm(0)
-    assert at > 10
+    assert num_instructions > 10
 
 
 def test_stopped_while_a_network_does_not_end(
