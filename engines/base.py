@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +15,10 @@ from ..kernels.memory import DeviceArray, Tensor
 
 Arrays = Mapping[str, NDArray[np.float32]]
 Feed = Mapping[str, Tensor]
+MAX_ROW_NUMBERS = 1 << 22
+"""Largest size of one row of an input or output, 16 MB: five times that of the largest face."""
+WARM_UP_RUNS = 3
+"""On TensorRT one plain run, one that captures the graph, one of the graph."""
 Report = Callable[[str], None]
 """Receives the progress of long work, one line every few seconds."""
 
@@ -51,6 +56,17 @@ class GpuHangsError(EngineError):
     exit at once."""
 
 
+def check_sizes(title: str, specs: Iterable[TensorSpec]) -> None:
+    """Check the sizes of a network's inputs and outputs before memory is taken for them. `title`
+    names the network. Raises EngineError."""
+    for spec in specs:
+        if math.prod(size or 1 for size in spec.shape[1:]) > MAX_ROW_NUMBERS:
+            raise EngineError(
+                f"{title}: {spec.name} is {list(spec.shape)}, allowed: {MAX_ROW_NUMBERS} numbers in"
+                " a row"
+            )
+
+
 def require_host_array(engine: str, spec: TensorSpec, feed: Feed) -> NDArray[np.float32]:
     """Return the input `spec` from `feed` for an engine that reads host memory. Raises EngineError,
     or ValueError for another shape or type."""
@@ -83,8 +99,9 @@ class Engine(Protocol):
     def infer(self, feed: Feed) -> Arrays:
         """Run once. The next `infer` of the same batch size overwrites the returned arrays."""
 
-    def warm_up(self, feed: Feed) -> None:
-        """Run on inputs of the expected size, so that the first frame is not slow."""
+    def warm_up(self, feed: Feed, num_runs: int = WARM_UP_RUNS) -> None:
+        """Run on inputs of the expected size, so that the first frame is not slow. Raises
+        EngineError also for a network that does not finish, or takes too much memory."""
 
     def close(self) -> None: ...
 

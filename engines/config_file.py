@@ -6,6 +6,8 @@ that names the key, the value and the allowed values. Runtime and training have 
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -19,6 +21,9 @@ from .plain_text import make_plain, show_value
 MAX_CONFIG_BYTES = 1 << 20
 MAX_DEPTH = 20
 """Of values in values, several times what any configuration has."""
+
+NO_TEXT = "no text: a part of it is no character"
+_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Tree = dict[str, Any]
 
@@ -77,6 +82,8 @@ def apply_override(tree: Tree, setting: str, texts: Collection[str] = ()) -> Non
         raise ConfigError(f"--set {setting!r}: wanted a.b=value")
     try:
         value = _unquote(text) if path.strip() in texts else _parse_yaml(text)
+        if isinstance(value, str):
+            _check_text(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
     except ConfigError as error:
@@ -114,7 +121,7 @@ def explain_problem(origin: str, tree: Tree, defaults: Section, message: str) ->
         if isinstance(section, msgspec.Struct):
             holder = section
     if "unknown field" in problem:
-        name = problem.split("`")[1]
+        name = _show_key(problem.split("`")[1])
         allowed = ", ".join(section.__struct_fields__)
         return f"{origin}: unknown key {'.'.join(filter(None, [path, name]))}, allowed: {allowed}"
     if "enum value" in problem:
@@ -168,16 +175,40 @@ class _Loader(yaml.BaseLoader):
         self._depth -= 1
         return node
 
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        try:
+            _check_text(value)
+            value.encode()  # the bytes of another code, which an argument may have, cannot be here
+        except (ConfigError, UnicodeEncodeError) as error:
+            raise ConfigError(f"line {_line(node)}: {show_value(value)}: {NO_TEXT}") from error
+        return value
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise ConfigError(f"line {_line(key_node)}: a key is {show_value(key)}, not a text")
+                raise ConfigError(f"line {_line(key_node)}: a key is not a text")
             if key in keys:
-                raise ConfigError(f"line {_line(key_node)}: {key} is set twice")
+                raise ConfigError(f"line {_line(key_node)}: {_show_key(key)} is set twice")
             keys.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _check_text(text: str) -> None:
+    """Raise ConfigError for a text that cannot be given to the system: nothing has such a name."""
+    try:
+        fits = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # half of a character that is written as two
+        fits = False
+    if not fits:
+        raise ConfigError(f"{show_value(text)}: {NO_TEXT}")
+
+
+def _show_key(key: str) -> str:
+    """Return a key, unless it is none of any configuration: the file may be another one."""
+    return key if _KEY.fullmatch(key) else "(no name of a setting)"
 
 
 def _explain_syntax(error: Exception) -> str:

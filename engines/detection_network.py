@@ -23,6 +23,7 @@ from .base import EngineError
 from .bundles import FaceDetectorEntry
 from .detection import Detection, TrackingScores
 from .golden import check_golden_scores, golden_luma, pick_golden_scores
+from .onnx_runtime import open_session, run_cancellable
 
 MAX_WIDTH_PX, MAX_HEIGHT_PX = 448, 640
 """Images are reduced to fit: a face of a twentieth of a camera's width has 22 pixels then. The
@@ -62,16 +63,13 @@ class DetectionNetwork:
     ) -> None:
         """Open the ONNX file, or the bytes `model`, which `path` then names. Raises EngineError
         when it is none, or another network."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # it raises what it would print, and quotes the file raw
         self._path, self._min_score = path, min_score
         self._min_label_score = min_label_score
         try:
             model = path.read_bytes() if model is None else model
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no common base
-            raise EngineError(f"{path}: ONNX Runtime cannot open it: {error}") from error
+        except OSError as error:
+            raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
+        self._session = open_session(path, model, 1)
         self.sha256 = hashlib.sha256(model).hexdigest()
         """Of the file: caches of what it detects are void when it changes."""
         inputs = [(value.name, value.type) for value in self._session.get_inputs()]
@@ -121,12 +119,21 @@ class DetectionNetwork:
                 break
         return math.remainder(roll, math.tau)
 
-    def run(self, luma: Float32) -> tuple[Float32, Float32, Float32]:
+    def check(self, luma: Float32) -> Float32:
+        """Return the scores (N,) of a first run, which has an end. Raises EngineError."""
+        scores = run_cancellable(str(self._path), lambda options: self.run(luma, options)[0])
+        if not len(scores):
+            raise EngineError(f"{self._path}: gives no scores for the golden input")
+        return scores
+
+    def run(
+        self, luma: Float32, options: ort.RunOptions | None = None
+    ) -> tuple[Float32, Float32, Float32]:
         """Return scores (N,), boxes (N, 3) and landmarks (N, 10), all of them finite. Raises
         EngineError."""
         try:
-            arrays = self._session.run(list(_SIZES), {"image": luma})
-        except Exception as error:  # as above
+            arrays = self._session.run(list(_SIZES), {"image": luma}, options)
+        except Exception as error:  # ONNX Runtime's errors have no common base
             raise EngineError(f"{self._path}: ONNX Runtime failed: {error}") from error
         count = arrays[0].shape[:1]
         for (name, size), array in zip(_SIZES.items(), arrays, strict=True):
@@ -150,14 +157,13 @@ def open_detection_network(
     EngineError."""
     path = folder / entry.file
     network = DetectionNetwork(path, entry.min_score, entry.min_label_score, model)
-    scores, _, _ = network.run(golden_luma())
-    check_golden_scores(scores, entry.golden_scores, path)
+    check_golden_scores(network.check(golden_luma()), entry.golden_scores, path)
     return network
 
 
 def describe_detection_network(path: Path, min_score: float) -> FaceDetectorEntry:
     """Return the bundle's entry for a face detector's ONNX file. Raises EngineError."""
-    scores, _, _ = DetectionNetwork(path, min_score).run(golden_luma())
+    scores = DetectionNetwork(path, min_score).check(golden_luma())
     return FaceDetectorEntry(path.name, min_score, pick_golden_scores(scores))
 
 

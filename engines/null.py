@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Arrays, Feed, TensorSpec, require_host_array
+from .base import WARM_UP_RUNS, Arrays, Feed, TensorSpec, require_host_array
 from .bundles import EMBEDDING_SIZE, FUSION, MODALITIES, Manifest
 
 
@@ -44,8 +44,9 @@ class NullEngine:
         embedding[:, : self._num_labels] = logits
         return {"embedding": embedding, "logits": logits}
 
-    def warm_up(self, feed: Feed) -> None:
-        self.infer(feed)
+    def warm_up(self, feed: Feed, num_runs: int = WARM_UP_RUNS) -> None:
+        for _ in range(num_runs):
+            self.infer(feed)
 
     def close(self) -> None: ...
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from .base import Arrays, EngineError, Feed, TensorSpec, require_host_array
+from .base import (
+    WARM_UP_RUNS,
+    Arrays,
+    EngineError,
+    Feed,
+    TensorSpec,
+    check_sizes,
+    require_host_array,
+)
+from .bounded_run import run_bounded
 from .cpus import count_cpus
 
-WARM_UP_RUNS = 3
+ResultT = TypeVar("ResultT")
+
 _DTYPES = {"tensor(float)": "float32"}
 
 
@@ -36,23 +47,11 @@ class OnnxEngine:
         converts nothing. Raises EngineError.
         """
         self.precision = precision
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = num_threads or max(1, count_cpus() // 2)
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # it raises what it would print, and quotes the file raw
-        # Threads that spin between runs would occupy the cores that capture and decode.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = ort.InferenceSession(
-                path.read_bytes() if model is None else model,
-                options,
-                providers=["CPUExecutionProvider"],
-            )
-        except Exception as error:  # ONNX Runtime's errors have no common base
-            raise EngineError(f"{path}: ONNX Runtime cannot open it: {error}") from error
+        self._session = open_session(path, model, num_threads or max(1, count_cpus() // 2))
         self._file = path.name
         self._inputs = tuple(_tensor_spec(path, value) for value in self._session.get_inputs())
         self._outputs = tuple(_tensor_spec(path, value) for value in self._session.get_outputs())
+        check_sizes(str(path), (*self._inputs, *self._outputs))
         self._binding = self._session.io_binding()
         self._buffers: dict[int, dict[str, NDArray[np.float32]]] = {}
         self._bound_batch = 0
@@ -66,7 +65,7 @@ class OnnxEngine:
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self._outputs
 
-    def infer(self, feed: Feed) -> Arrays:
+    def infer(self, feed: Feed, options: ort.RunOptions | None = None) -> Arrays:
         batch = 0
         for spec in self._inputs:
             bound = self._bound_inputs.get(spec.name)
@@ -81,7 +80,7 @@ class OnnxEngine:
             )
         buffers = self._bind_outputs(batch)
         try:
-            self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(self._binding, options)
         except Exception as error:  # as above
             raise EngineError(f"{self._file}: ONNX Runtime failed: {error}") from error
         return buffers
@@ -101,9 +100,12 @@ class OnnxEngine:
             self._bound_batch = batch
         return buffers
 
-    def warm_up(self, feed: Feed) -> None:
-        for _ in range(WARM_UP_RUNS):
-            self.infer(feed)
+    def warm_up(self, feed: Feed, num_runs: int = WARM_UP_RUNS) -> None:
+        def run(options: ort.RunOptions) -> None:
+            for _ in range(num_runs):
+                self.infer(feed, options)
+
+        run_cancellable(self._file, run)
 
     def close(self) -> None:
         self._buffers.clear()
@@ -114,6 +116,39 @@ class OnnxEngine:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def open_session(path: Path, model: bytes | None, num_threads: int) -> ort.InferenceSession:
+    """Open the network in the file `path`, or the bytes `model`, which `path` then names. Raises
+    EngineError."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # it raises what it would print, and quotes the file raw
+    # Threads that spin between runs would occupy the cores that capture and decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+    def open_it() -> ort.InferenceSession:
+        data = path.read_bytes() if model is None else model
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+    try:
+        # Opening computes what is constant, and cannot be cancelled.
+        return run_bounded(str(path), open_it, lambda: None)
+    except EngineError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        raise EngineError(f"{path}: ONNX Runtime cannot open it: {error}") from error
+
+
+def run_cancellable(title: str, run: Callable[[ort.RunOptions], ResultT]) -> ResultT:
+    """Run a network as `run_bounded` does."""
+    options = ort.RunOptions()
+
+    def cancel() -> None:
+        options.terminate = True
+
+    return run_bounded(title, lambda: run(options), cancel)
 
 
 def _tensor_spec(path: Path, value: Any) -> TensorSpec:

@@ -164,7 +164,9 @@ def open_speech_tracker(bundle: Bundle) -> SpeechTracker:
             f"{path}: reads {detector.num_mels} mels x {detector.num_columns} columns, bundle.json"
             f" says {mel.num_mels} (mel.num_mels) x {entry.columns} (voice_activity.columns)"
         )
-    speech = detector.probability(golden_mel(mel, entry.columns))
+    golden = golden_mel(mel, entry.columns)
+    detector.warm_up(golden)
+    speech = detector.probability(golden)
     check_golden_speech(speech, entry.golden_speech, path)
     rule = GateRule(open_above=entry.threshold, close_below=entry.threshold / 2)
     return SpeechTracker(detector, mel, rule)

@@ -108,19 +108,22 @@ def hold_lock(
     on_wait: Callable[[], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[None]:
-    """Hold a lock between processes on `file`; the kernel releases it when its process dies.
+    """Hold a lock between processes on `file`; the kernel releases it when its process dies. Other
+    users cannot hold it: who can read a file can lock it.
 
     Raises `timeout_error` when another process holds it for longer than `wait_s`, and calls
     `on_wait` every few seconds meanwhile. A file that cannot be opened for writing locks nobody
     out: nothing can be written beside it either.
     """
     try:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         log.debug("%s: no lock: %s", file, error)
         yield
         return
     try:
+        with suppress(OSError):  # root's, or made by an earlier version
+            os.fchmod(handle, 0o600)
         waited_s = 0.0
         while not _try_lock(handle):
             if waited_s >= wait_s:

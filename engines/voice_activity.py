@@ -97,9 +97,9 @@ class VoiceActivityDetector:
         when it is none, or another network."""
         self._engine = OnnxEngine(path, num_threads=1, model=model)
         shapes = {spec.name: spec.shape for spec in self._engine.inputs}
-        outputs = [spec.name for spec in self._engine.outputs]
+        outputs = [(spec.name, len(spec.shape)) for spec in self._engine.outputs]
         shape = shapes.get(MEL, ())
-        if len(shapes) != 1 or len(shape) != 3 or None in shape[1:] or outputs != [SPEECH]:
+        if len(shapes) != 1 or len(shape) != 3 or None in shape[1:] or outputs != [(SPEECH, 1)]:
             raise EngineError(
                 f"{path}: no voice-activity network: inputs {shapes}, outputs {outputs}, wanted:"
                 f" {MEL} (1, num_mels, num_columns) and {SPEECH}"
@@ -115,6 +115,10 @@ class VoiceActivityDetector:
     def num_columns(self) -> int:
         """Number of newest columns that it reads."""
         return int(self._mel.shape[2])
+
+    def warm_up(self, mel: NDArray[np.float32]) -> None:
+        """Run once as `probability` does. Raises EngineError for a network that does not finish."""
+        self._engine.warm_up({MEL: mel}, 1)
 
     def probability(self, mel: NDArray[np.float32]) -> float:
         """Return the probability that speech is in the last 100 ms of `mel` (1, num_mels, T).

@@ -6,30 +6,40 @@ with.
 
 from __future__ import annotations
 
+import functools
+import math
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 MIN_FACE_PX = 32
 MAX_FACE_PX = 512
+SAMPLE_RATE_HZ = 16_000
+"""Of the audio that the device feeds. The kernels compute others too."""
+
 LOG_MEAN, LOG_STD = -10.0, 4.0
 MIN_FLOOR = 1e-30
 """Smallest `MelSpec.floor`: float32 still holds it."""
-MAX_SCALING = 1e3
-"""Limit of the mean and the standard deviation of a compression's result."""
+
+Mean = Annotated[float, Meta(ge=0, le=1)]
+Std = Annotated[float, Meta(gt=0, le=1)]
+Exponent = Annotated[float, Meta(gt=0, le=1)]
+CompressedMean = Annotated[float, Meta(ge=-1e3, le=1e3)]
+"""Of a compression's result."""
+CompressedStd = Annotated[float, Meta(ge=1e-6, le=1e3)]
 
 
 class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A face image: RGB, planar (3, size, size) float32, `(pixel / 255 - mean) / std`."""
 
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    mean: tuple[Mean, Mean, Mean] = (0.5, 0.5, 0.5)
     """Per-channel mean, R G B, on a 0..1 scale."""
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    std: tuple[Std, Std, Std] = (0.25, 0.25, 0.25)
     """Per-channel standard deviation, R G B, on a 0..1 scale."""
 
     def __post_init__(self) -> None:
-        if not all(0.0 <= m <= 1.0 for m in self.mean):
-            raise ValueError(f"image mean {self.mean} must lie in 0..1")
-        if not all(0.0 < s <= 1.0 for s in self.std):
-            raise ValueError(f"image std {self.std} must lie in 0..1 and not be 0")
+        _check_bounds("image", self)
 
 
 class Pcen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="pcen"):
@@ -41,25 +51,19 @@ class Pcen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     the audio. The defaults are those of the paper.
     """
 
-    smoothing: float = 0.025
+    smoothing: Annotated[float, Meta(ge=1e-4, le=1)] = 0.025
     """Weight of a new column in the mean: 40 columns of memory, 0.4 s at 100 columns a second."""
-    gain: float = 0.98
+    gain: Annotated[float, Meta(ge=0, le=1)] = 0.98
     """1 removes a constant gain of the microphone altogether, 0 leaves it."""
-    bias: float = 2.0
-    exponent: float = 0.5
-    mean: float = 0.2
+    bias: Annotated[float, Meta(ge=0, le=100)] = 2.0
+    exponent: Exponent = 0.5
+    mean: CompressedMean = 0.2
     """Standardisation of the result, instead of `MelSpec.mean`."""
-    std: float = 0.5
+    std: CompressedStd = 0.5
     """The same for `MelSpec.std`."""
 
     def __post_init__(self) -> None:
-        _check_compression(self)
-        if not (1e-4 <= self.smoothing <= 1.0 and 0.0 <= self.gain <= 1.0):
-            raise ValueError(
-                f"pcen smoothing {self.smoothing} must lie in 1e-4..1, gain {self.gain} in 0..1"
-            )
-        if not 0.0 <= self.bias <= 100.0:
-            raise ValueError(f"pcen bias {self.bias} must lie in 0..100")
+        _check_bounds("pcen", self)
 
 
 class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="root"):
@@ -69,25 +73,14 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     IEEE/ACM TASLP 24:1315).
     """
 
-    exponent: float = 1 / 15
-    mean: float = 0.55
+    exponent: Exponent = 1 / 15
+    mean: CompressedMean = 0.55
     """Standardisation of the result, instead of `MelSpec.mean`."""
-    std: float = 0.18
+    std: CompressedStd = 0.18
     """The same for `MelSpec.std`."""
 
     def __post_init__(self) -> None:
-        _check_compression(self)
-
-
-def _check_compression(compression: Pcen | Root) -> None:
-    kind = type(compression).__name__.lower()
-    if not 0.0 < compression.exponent <= 1.0:
-        raise ValueError(f"{kind} exponent {compression.exponent} must lie in 0..1 and not be 0")
-    if not (abs(compression.mean) <= MAX_SCALING and 0.0 < compression.std <= MAX_SCALING):
-        raise ValueError(
-            f"{kind} mean {compression.mean} must lie in -{MAX_SCALING:g}..{MAX_SCALING:g}, std"
-            f" {compression.std} in 0..{MAX_SCALING:g} and not be 0"
-        )
+        _check_bounds("root", self)
 
 
 class MelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,50 +91,43 @@ class MelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pre-emphasised, Hann-windowed samples, or has another `compression` than the logarithm.
     """
 
-    sample_rate_hz: int = 16_000
-    window: int = 400
+    sample_rate_hz: Annotated[int, Meta(ge=8_000, le=48_000)] = SAMPLE_RATE_HZ
+    window: Annotated[int, Meta(ge=1, le=4_096)] = 400
     """Samples in one analysis window (25 ms at 16 kHz)."""
-    hop: int = 160
+    hop: Annotated[int, Meta(ge=1, le=4_096)] = 160
     """Samples from one column to the next (10 ms at 16 kHz)."""
-    fft_size: int = 512
-    num_mels: int = 64
-    num_frames: int = 300
+    fft_size: Annotated[int, Meta(ge=32, le=4_096)] = 512
+    num_mels: Annotated[int, Meta(ge=1, le=256)] = 64
+    num_frames: Annotated[int, Meta(ge=1, le=3_000)] = 300
     """Columns in a window (300 = 3 s)."""
-    low_hz: float = 20.0
-    high_hz: float = 8_000.0
-    preemphasis: float = 0.97
-    floor: float = 1e-6
+    low_hz: Annotated[float, Meta(ge=0, lt=24_000)] = 20.0
+    high_hz: Annotated[float, Meta(gt=0, le=24_000)] = 8_000.0
+    preemphasis: Annotated[float, Meta(ge=0, lt=1)] = 0.97
+    floor: Annotated[float, Meta(ge=MIN_FLOOR, le=1)] = 1e-6
     """Added to the mel power before the logarithm or root, to its mean before PCEN divides by it;
     far below the noise of any microphone."""
-    mean: float = LOG_MEAN
+    mean: Annotated[float, Meta(ge=-100, le=100)] = LOG_MEAN
     """Standardisation of the logarithm; another `compression` has its own."""
-    std: float = LOG_STD
+    std: Annotated[float, Meta(ge=1e-3, le=100)] = LOG_STD
     compression: Pcen | Root | msgspec.UnsetType = msgspec.UNSET
     """Of the dynamic range; unset: the natural logarithm. Unset, `bundle.json` does not name it,
     so that earlier versions read the bundle."""
 
     def __post_init__(self) -> None:
-        if self.sample_rate_hz <= 0 or self.hop <= 0 or self.num_frames <= 0 or self.num_mels <= 0:
-            raise ValueError("mel sample_rate_hz, hop, num_frames and num_mels must be positive")
+        _check_bounds("mel", self)
         if not self.hop <= self.window <= self.fft_size or self.fft_size & (self.fft_size - 1):
             raise ValueError(
                 f"mel needs hop {self.hop} <= window {self.window} <= fft_size {self.fft_size},"
                 " and fft_size a power of two"
             )
-        if self.fft_size < 32 or self.num_mels > self.fft_size // 2:
+        if self.num_mels > self.fft_size // 2:
             raise ValueError(
-                f"mel fft_size {self.fft_size} must be at least 32 and num_mels {self.num_mels}"
-                " at most half of it"
+                f"mel num_mels {self.num_mels} must be at most half of fft_size {self.fft_size}"
             )
-        if not 0.0 <= self.low_hz < self.high_hz <= self.sample_rate_hz / 2:
+        if not self.low_hz < self.high_hz <= self.sample_rate_hz / 2:
             raise ValueError(
                 f"mel band {self.low_hz}..{self.high_hz} Hz must lie in"
                 f" 0..{self.sample_rate_hz / 2}"
-            )
-        if not 0.0 <= self.preemphasis < 1.0 or not self.floor >= MIN_FLOOR or self.std <= 0.0:
-            raise ValueError(
-                f"mel preemphasis {self.preemphasis} must lie in 0..1, floor {self.floor} be at"
-                f" least {MIN_FLOOR} and std {self.std} above 0"
             )
         if self.compression and (self.mean, self.std) != (LOG_MEAN, LOG_STD):
             raise ValueError(
@@ -153,3 +139,23 @@ class MelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def window_samples(self) -> int:
         """Number of samples that a window of `num_frames` columns covers."""
         return (self.num_frames - 1) * self.hop + self.window
+
+
+def _check_bounds(title: str, spec: msgspec.Struct) -> None:
+    """Check the bounds of the fields, which decoding does by itself. Raises ValueError."""
+    for name, kind in _list_types(type(spec)).items():
+        value = getattr(spec, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(each, int | float) for each in numbers):
+            continue
+        try:
+            if any(isinstance(each, float) and math.isnan(each) for each in numbers):
+                raise ValueError("a number is wanted")
+            msgspec.convert(value, kind)
+        except ValueError as error:
+            raise ValueError(f"{title} {name} {value}: {error}") from error
+
+
+@functools.cache
+def _list_types(spec: type[msgspec.Struct]) -> dict[str, object]:
+    return {field.name: field.type for field in msgspec.structs.fields(spec)}

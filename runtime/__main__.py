@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,8 +26,10 @@ from .command_line import (
     run_guarded,
 )
 from .config import Config, load_config
+from .service import no_core_dumps
 
 if TYPE_CHECKING:
+    from .live import LiveRun
     from .session import Runtime
     from .sinks import Sinks
 
@@ -150,10 +153,11 @@ def run(args: argparse.Namespace) -> int:
     from .capture import show_source
     from .sinks import open_sinks, raise_losses
 
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it would end a replay, or a run that starts
     config = build_config(args)
     specs = args.output or config.output.sinks
     replay = args.pace == "max"
-    with open_sinks(specs, config, replay=replay) as sinks:
+    with no_core_dumps(os.environ), open_sinks(specs, config, replay=replay) as sinks:
         runtime = (run_to_end if replay else run_live)(config, sinks, args.seconds)
     raise_losses(sinks.recorders)
     if args.seconds is None and runtime is not None:
@@ -166,7 +170,6 @@ def run_to_end(config: Config, sinks: Sinks, seconds: float | None) -> Runtime |
     from .messages import SinkClosed
     from .replay import run_replay
 
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it would end a replay
     try:
         return run_replay(config, sinks.publishers, seconds, observers=sinks.observers)
     except SinkClosed:
@@ -187,15 +190,22 @@ def run_live(config: Config, sinks: Sinks, seconds: float | None) -> Runtime | N
         observers=sinks.observers,
         recorders=sinks.recorders,
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: live.stop())
-    signal.signal(signal.SIGUSR1, lambda *_: live.request_trace())
+    handle_signals(live)
     try:
         runtime = live.run(seconds)
     except (StoppedDuringStart, SinkClosed) as stopped:
         log.info("%s", stopped)
         return None
     return runtime if live.source_ended else None
+
+
+def handle_signals(live: LiveRun) -> None:
+    """End the run at Ctrl-C, systemd's stop and a closed terminal, in order: the indicator off, the
+    buffers wiped. Under nohup it survives the terminal."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: live.stop())
+    signal.signal(signal.SIGUSR1, lambda *_: live.request_trace())
 
 
 def profile(args: argparse.Namespace) -> int:
@@ -207,7 +217,8 @@ def profile(args: argparse.Namespace) -> int:
 def analyze(args: argparse.Namespace) -> int:
     from .cli.analyze import run_analyze
 
-    return run_analyze(args)
+    with no_core_dumps(os.environ):
+        return run_analyze(args)
 
 
 def config(args: argparse.Namespace) -> int:

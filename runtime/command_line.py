@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import io
 import logging
 import os
 import select
@@ -39,6 +41,26 @@ ENVIRONMENT_ERRORS = (
     ListenError,
 )
 """Faults of a file, a device or a port that was given. They may be gone at the next start."""
+
+SYSTEM_FAULTS = frozenset(
+    {
+        errno.EADDRINUSE,
+        errno.EADDRNOTAVAIL,
+        errno.EBUSY,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENODEV,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.ENXIO,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+"""Errors of the system that have nothing to do with what was asked for."""
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,8 +152,10 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
     """Run a command and return its exit code.
 
     A ConfigError becomes `EXIT_USAGE`, one of `ENVIRONMENT_ERRORS` becomes `EXIT_ENVIRONMENT`, each
-    with one line on stderr. A reader that closes standard output ends the command with 0. Every
-    other exception is a bug and keeps its traceback.
+    with one line on stderr. So does a ConfigError, or an OSError, that comes of a fault of the
+    system: a disk that cannot be read is no usage error, after which systemd would not try again. A
+    reader that closes standard output ends the command with 0. Every other exception is a bug and
+    keeps its traceback.
     """
     level = os.environ.get("EMOTION_EDGE_LOG", "WARNING").upper()
     verbose = getattr(args, "verbose", 0)
@@ -143,6 +167,8 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
         return EXIT_USAGE
     log_to_stderr(level, "%(levelname)s %(name)s: %(message)s")
     interrupt = signal.getsignal(signal.SIGINT)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
         if interrupt is signal.SIG_DFL:  # see `entry`
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -155,11 +181,21 @@ def run_guarded(command: Callable[[argparse.Namespace], int], args: argparse.Nam
         return 0
     except (ConfigError, *ENVIRONMENT_ERRORS) as error:
         print(make_plain(str(error)), file=sys.stderr)
-        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ENVIRONMENT
+        is_usage = isinstance(error, ConfigError) and not _is_fault(error.__cause__)
+        return EXIT_USAGE if is_usage else EXIT_ENVIRONMENT
+    except OSError as error:
+        if not _is_fault(error):
+            raise
+        print(make_plain(str(error)), file=sys.stderr)
+        return EXIT_ENVIRONMENT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     finally:
         signal.signal(signal.SIGINT, interrupt)
+
+
+def _is_fault(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in SYSTEM_FAULTS
 
 
 def _reader_has_gone() -> bool:

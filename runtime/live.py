@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from ..engines.base import EngineError
+from ..engines.bounded_run import stopping_when
 from .capture import Sources, WaitPolicy, open_sources, show_source
 from .clock import MonotonicClock
 from .config import Config, ConfigError
@@ -62,7 +64,7 @@ JOIN_TIMEOUT_S = 5.0
 
 
 class StoppedDuringStart(Exception):
-    """`LiveRun.stop` was called while an engine was being built."""
+    """`LiveRun.stop` was called while the networks were opened, or an engine was being built."""
 
 
 class LiveRun:
@@ -306,12 +308,20 @@ class LiveRun:
     @contextmanager
     def _open_runtime(self, watchdog: Watchdog) -> Iterator[Runtime]:
         before = list_threads()
-        with open_runtime(
+        opened = open_runtime(
             self._config,
             self._clock,
             lambda text: self._report_build(text, watchdog),
             controlled=True,
-        ) as runtime:
+        )
+        with ExitStack() as stack:
+            try:
+                with stopping_when(self._stop.is_set):
+                    runtime = stack.enter_context(opened)
+            except EngineError as error:
+                if not self._stop.is_set():
+                    raise
+                raise StoppedDuringStart("stopped while the networks were opened") from error
             if self._config.realtime.priority:
                 raise_thread_priorities(list_threads() - before)
             yield runtime

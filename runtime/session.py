@@ -17,12 +17,12 @@ from typing import NoReturn
 
 import numpy as np
 
-from ..engines.base import Feed, GpuHangsError, Report, null_reporter
+from ..engines.base import EngineError, Feed, GpuHangsError, Report, null_reporter
 from ..engines.bundles import Bundle, BundleChoice, Level, Manifest, choose_bundle
 from ..engines.face_detector import make_face_tracker, open_detector
 from ..engines.face_tracker import FaceTracker
 from ..engines.plain_text import make_plain
-from ..engines.speech_tracker import open_speech_tracker
+from ..engines.speech_tracker import SpeechTracker, open_speech_tracker
 from ..kernels import Preprocessor, open_preprocessor
 from .clock import Clock
 from .config import Config
@@ -209,17 +209,10 @@ def open_runtime(
     with ExitStack() as stack:
         stack.enter_context(one_opencv_thread())
         detector = yunet or open_detector(bundle=bundle)
-        levels = open_levels(stack, config, bundle, report, only_one=not controlled)
-        with reporting_slow_start(report):
-            preprocessor = stack.enter_context(open_preprocessor_for(levels, manifest))
-            for run_level in levels:
-                for network, inputs in warmup_inputs(run_level, preprocessor).items():
-                    run_level.engines[network].warm_up(inputs)
-            warm_up_several_faces(levels, preprocessor, config.faces.max)
+        levels, preprocessor, speech = open_networks(
+            stack, config, bundle, report, only_one=not controlled
+        )
         best = levels[0]
-        speech = open_speech_tracker(bundle) if config.engines.name != "null" else None
-        if speech is not None:
-            stack.callback(speech.wipe)
         pipeline = Pipeline(
             manifest,
             best.engines,
@@ -262,6 +255,27 @@ def open_runtime(
             pipeline.wipe()
             synchroniser.wipe()
             runtime.face_tracker.wipe()
+
+
+def open_networks(
+    stack: ExitStack, config: Config, bundle: Bundle, report: Report, *, only_one: bool
+) -> tuple[Sequence[RunLevel], Preprocessor, SpeechTracker | None]:
+    """Open, verify and warm up what a bundle brings: the networks of its levels, the preprocessor
+    for their input, the speech tracker. All close with `stack`. Raises as `open_levels` does."""
+    levels = open_levels(stack, config, bundle, report, only_one=only_one)
+    try:
+        with reporting_slow_start(report):
+            preprocessor = stack.enter_context(open_preprocessor_for(levels, bundle.manifest))
+            for run_level in levels:
+                for network, inputs in warmup_inputs(run_level, preprocessor).items():
+                    run_level.engines[network].warm_up(inputs)
+            warm_up_several_faces(levels, preprocessor, config.faces.max)
+    except ValueError as error:
+        raise EngineError(f"{bundle.path}: a network does not fit its level: {error}") from error
+    speech = open_speech_tracker(bundle) if config.engines.name != "null" else None
+    if speech is not None:
+        stack.callback(speech.wipe)
+    return levels, preprocessor, speech
 
 
 @contextmanager
@@ -333,8 +347,7 @@ def warm_up_several_faces(
             blank = np.zeros((side, side, 3), np.uint8)
             feed = {"image": preprocessor.faces(blank, [(0.0, 0.0, side, 0.0)] * count, side)}
             # The second run captures the graph.
-            for _ in range(2 if engine.name == "tensorrt" else 1):
-                engine.infer(feed)
+            engine.warm_up(feed, 2 if engine.name == "tensorrt" else 1)
 
 
 def report_build_progress(text: str, watchdog: Watchdog | None = None) -> None:

@@ -16,7 +16,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from ..engines.bundles import LABELS, BundleError, Level, check_levels
+from ..engines.bundles import LABELS, BundleError, Level, Version, check_levels
 from ..engines.config_file import (
     ConfigError,
     Section,
@@ -170,6 +170,8 @@ class Recipe(Section, frozen=True, kw_only=True):
     answers about the validation people are."""
     seeds: Seeds = 1
     """Repetitions of each fold."""
+    version: Version | None = None
+    """Version of the bundle. None for one more than that of the bundle in `out`."""
     out: Text = "bundle"
     """Folder of the bundle."""
     work: Text = "work"
@@ -202,6 +204,8 @@ COMMENTS = {
     "abstain_below": "Confidence below which there is no label; null to choose it on the validation"
     "\npeople.",
     "seeds": "Repetitions of each fold.",
+    "version": "A device that asks for signatures takes no bundle below a version it has had; null"
+    "\nfor one more than that of the bundle in out.",
     "out": "The bundle. Relative paths are relative to this file.",
     "work": "What the steps leave for each other; may be deleted at any time.",
 }

@@ -31,6 +31,7 @@ from .schema import (
     Manifest,
     ModelEntry,
     Variant,
+    Version,
     VoiceActivityEntry,
     are_labels,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "PublicKey",
     "Selection",
     "Variant",
+    "Version",
     "VoiceActivityEntry",
     "are_labels",
     "check_levels",

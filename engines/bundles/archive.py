@@ -22,8 +22,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .manifest import MAX_FILE_BYTES, MAX_MANIFEST_BYTES, parse_manifest
-from .schema import MANIFEST, SIGNATURE, BundleError, Manifest
+from .manifest import MAX_MANIFEST_BYTES, parse_manifest
+from .schema import MANIFEST, MAX_FILE_BYTES, SIGNATURE, BundleError, Manifest
 from .signature import SIGNATURE_BYTES
 
 BLOCK = tarfile.BLOCKSIZE

@@ -16,15 +16,15 @@ from typing import Any
 
 import msgspec
 
-from ...kernels.spec import MAX_FACE_PX, MIN_FACE_PX
+from ...kernels.spec import SAMPLE_RATE_HZ
+from ..config_file import MAX_DEPTH
+from ..plain_text import show_value
 from .schema import (
     ALLOWED_LABELS,
     FUSION,
     MANIFEST,
-    MAX_FACES,
-    MAX_FUSION_FACES,
-    MAX_TEMPERATURE,
-    MIN_TEMPERATURE,
+    MAX_FILE_BYTES,
+    MAX_FILES,
     MODALITIES,
     NUM_GOLDEN_SCORES,
     PRECISIONS,
@@ -47,8 +47,6 @@ DEFAULT_BUNDLE = Path(__file__).parent.parent / "default"
 """The bundle that ships with the program."""
 FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20
-MAX_FILE_BYTES = 256 << 20
-MAX_FILES = 64
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]{0,99}")
 """Letters that every file system and archive can write, and no hidden file."""
 
@@ -112,11 +110,43 @@ def parse_manifest(data: bytes, file: Path) -> Manifest:
         _require(file, version == FORMAT, "format", version, str(FORMAT))
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.ValidationError as error:
-        raise BundleError(f"{file}: {error}") from error
+        raise BundleError(f"{file}: {_explain(str(error), data)}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{file}: not JSON: {error}") from error
     _check_manifest(file, manifest)
     return manifest
+
+
+def _explain(message: str, data: bytes) -> str:
+    """Put the path of the field, and its value, in front of msgspec's message."""
+    problem, _, path = message.removesuffix("`").partition(" - at `$")
+    problem = problem[:1].lower() + problem[1:]
+    try:
+        tree = value = msgspec.json.decode(data)
+        names = []
+        for step in re.findall(r"[^.\[]+|\[.*?\]", path):
+            key = _find_key(message, tree, value) if step == "[...]" else step
+            value = value[int(key[1:-1]) if key[0] == "[" else key]
+            names.append(key if key[0] == "[" else f".{key}")
+    # A number that nothing can hold, a key that is there twice, too many keys.
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError):
+        return f"{path.lstrip('.')}: {problem}"
+    shown = "" if isinstance(value, dict | list) else f" is {show_value(value)}"
+    return f"{''.join(names).lstrip('.')}{shown}: {problem}"
+
+
+def _find_key(message: str, tree: Any, entries: dict[str, Any]) -> str:
+    """Find the key of `entries`, which is a part of `tree`, whose value msgspec has refused. Raises
+    KeyError."""
+    for key, entry in list(entries.items())[:MAX_FILES]:
+        entries.clear()
+        entries[key] = entry
+        try:
+            msgspec.convert(tree, Manifest)
+        except msgspec.ValidationError as error:
+            if str(error) == message:
+                return key
+    raise KeyError(message)
 
 
 def check_signature(folder: Path, manifest: bytes, public_key: PublicKey) -> None:
@@ -149,6 +179,9 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
 
     require(are_labels(manifest.labels), "labels", manifest.labels, ALLOWED_LABELS)
     check_levels(file, manifest.levels)
+    rate = manifest.mel.sample_rate_hz
+    only = f"{SAMPLE_RATE_HZ}, the rate of the audio that a device feeds"
+    require(rate == SAMPLE_RATE_HZ, "mel.sample_rate_hz", rate, only)
     known = set(manifest.models) <= set(MODALITIES) and bool(manifest.models)
     require(known, "models", sorted(manifest.models), " and/or ".join(MODALITIES))
     for name, network in manifest.networks.items():
@@ -160,10 +193,8 @@ def _check_manifest(file: Path, manifest: Manifest) -> None:
         _check_face_detector(file, manifest.face_detector, manifest)
     if manifest.voice_activity is not None:
         _check_voice_activity(file, manifest.voice_activity, manifest)
-    threshold = manifest.abstain_below
-    require(0 <= threshold < 1, "abstain_below", threshold, "0 up to, not including, 1")
-    count = len(manifest.files)
-    require(count <= MAX_FILES, "files", f"{count} files", f"at most {MAX_FILES}")
+    for field in ("metrics", "provenance"):
+        _check_free_field(file, field, getattr(manifest, field))
     for name in manifest.files:
         plain = _FILE_NAME.fullmatch(name) is not None and name not in (MANIFEST, SIGNATURE)
         require(plain, "files", name, "plain file names, inside the bundle folder")
@@ -179,17 +210,10 @@ def _check_network(
         require(len(values) == count, field, values, f"{count} numbers")
 
     require(network.file in manifest.files, "file", network.file, "a name under files")
-    temperature = network.temperature
-    in_range = MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE
-    require(in_range, "temperature", temperature, f"{MIN_TEMPERATURE} to {MAX_TEMPERATURE}")
     require_golden("golden_logits", network.golden_logits, len(manifest.labels))
     if isinstance(network, FusionEntry):
-        count = network.num_faces
-        require(1 <= count <= MAX_FUSION_FACES, "num_faces", count, f"1 to {MAX_FUSION_FACES}")
         require_golden("golden_weights", network.golden_weights, len(MODALITIES))
         return
-    weight = network.fusion_weight
-    require(0 < weight <= 1, "fusion_weight", weight, "above 0, at most 1")
     for precision, variant in network.variants.items():
         require(precision in VARIANTS, "variants", precision, ", ".join(VARIANTS))
         field = f"variants.{precision}"
@@ -203,12 +227,9 @@ def _check_face_detector(file: Path, entry: FaceDetectorEntry, manifest: Manifes
         _require(file, holds, f"face_detector.{field}", value, allowed)
 
     require(entry.file in manifest.files, "file", entry.file, "a name under files")
-    require(0 <= entry.min_score <= 1, "min_score", entry.min_score, "0 to 1")
-    threshold = entry.min_label_score
-    require(0 <= threshold <= 1, "min_label_score", threshold, "0 to 1")
     golden = entry.golden_scores
-    good = len(golden) == NUM_GOLDEN_SCORES and all(0 <= score <= 1 for score in golden)
-    require(good, "golden_scores", golden, f"{NUM_GOLDEN_SCORES} numbers, each 0 to 1")
+    good = len(golden) == NUM_GOLDEN_SCORES
+    require(good, "golden_scores", golden, f"{NUM_GOLDEN_SCORES} numbers")
 
 
 def _check_voice_activity(file: Path, entry: VoiceActivityEntry, manifest: Manifest) -> None:
@@ -217,7 +238,7 @@ def _check_voice_activity(file: Path, entry: VoiceActivityEntry, manifest: Manif
 
     require(entry.file in manifest.files, "file", entry.file, "a name under files")
     most = manifest.mel.num_frames
-    require(1 <= entry.columns <= most, "columns", entry.columns, f"1 to {most}")
+    require(entry.columns <= most, "columns", entry.columns, f"1 to {most}")
     _require(
         file,
         not manifest.mel.compression,
@@ -225,22 +246,29 @@ def _check_voice_activity(file: Path, entry: VoiceActivityEntry, manifest: Manif
         manifest.mel.compression,
         "none beside voice_activity, which reads a log-mel",
     )
-    for field in ("threshold", "golden_speech"):
-        value = getattr(entry, field)
-        require(0 <= value <= 1, field, value, "0 to 1")
+
+
+def _check_free_field(file: Path, field: str, value: Any, depth: int = 0) -> None:
+    """Check numbers and depth of a field that may hold anything."""
+    _require(file, depth <= MAX_DEPTH, field, value, f"at most {MAX_DEPTH} values in each other")
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_free_field(file, field, item, depth + 1)
+    elif isinstance(value, int):
+        fits = -(2**63) <= value < 2**63
+        _require(file, fits, field, value, "numbers of at most 64 bits")
 
 
 def _require(file: Path, holds: bool, field: str, value: object, allowed: str) -> None:
     if not holds:
-        raise BundleError(f"{file}: {field} is {value!r}, allowed: {allowed}")
+        raise BundleError(f"{file}: {field} is {show_value(value)}, allowed: {allowed}")
 
 
 def check_levels(file: Path, levels: Sequence[Level]) -> None:
     """Check the quality levels of a bundle; `file` names it in a BundleError."""
-    _require(file, bool(levels), "levels", list(levels), "at least one level")
     names = [level.name for level in levels]
     _require(file, len(set(names)) == len(names), "levels", names, "each name once")
-    printable = all(name and name.isprintable() for name in names)
+    printable = all(name.isprintable() for name in names)
     _require(file, printable, "levels", names, "printable names")
     for level in levels:
         _check_level(file, level)
@@ -250,17 +278,8 @@ def _check_level(file: Path, level: Level) -> None:
     def require(holds: bool, field: str, value: object, allowed: str) -> None:
         _require(file, holds, f"levels[{level.name}].{field}", value, allowed)
 
-    sized = MIN_FACE_PX <= level.face_px <= MAX_FACE_PX and level.face_px % 4 == 0
-    sizes = f"a multiple of 4 from {MIN_FACE_PX} to {MAX_FACE_PX}"
-    require(sized, "face_px", level.face_px, sizes)
-    hop = level.voice_hop_ms
-    require(10 <= hop <= 5_000, "voice_hop_ms", hop, "10 to 5000")
-    rate = level.face_find_hz
-    require(0.1 <= rate <= 120, "face_find_hz", rate, "0.1 to 120")
-    faces = level.faces
-    require(1 <= faces <= MAX_FACES, "faces", faces, f"1 to {MAX_FACES}")
     fps = level.camera_fps
-    require(fps == 0 or 1 <= fps <= 240, "camera_fps", fps, "0 (all), 1 to 240")
+    require(fps == 0 or fps >= 1, "camera_fps", fps, "0 (all), 1 to 240")
     known = level.precision in PRECISIONS
     require(known, "precision", level.precision, ", ".join(PRECISIONS))
 

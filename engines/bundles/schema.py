@@ -1,18 +1,20 @@
 """The fields of `bundle.json`, which describes a bundle to both sides: training writes it, the
 runtime reads it.
 
-Out: immutable structs without a file behind them. Values are checked by `manifest`.
+Out: immutable structs without a file behind them. Every number and every length has its bounds in
+its type; what else a value must be is checked by `manifest`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from ... import Error
-from ...kernels.spec import ImageSpec, MelSpec
+from ...kernels.spec import MAX_FACE_PX, MIN_FACE_PX, ImageSpec, MelSpec
 from ..plain_text import make_plain
 
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -39,6 +41,19 @@ SHARED_NETWORKS = ("face_detector", "voice_activity")
 MANIFEST = "bundle.json"
 SIGNATURE = "bundle.json.sig"
 """The signature of `bundle.json`, which holds the hashes of all other files."""
+MAX_FILE_BYTES = 256 << 20
+MAX_FILES = 64
+MAX_LEVELS = 16
+MAX_NAME_LETTERS = 100
+
+Name = Annotated[str, Meta(max_length=MAX_NAME_LETTERS)]
+Output = Annotated[float, Meta(ge=-1e6, le=1e6)]
+"""A number that a network gives."""
+Logits = Annotated[list[Output], Meta(max_length=MAX_LABELS)]
+Version = Annotated[int, Meta(ge=0, le=2**53)]
+"""Up to here a number is the same in every reader of JSON."""
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Temperature = Annotated[float, Meta(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
 
 
 class BundleError(Error, ValueError):
@@ -60,34 +75,34 @@ def are_labels(names: Sequence[str]) -> bool:
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Hash and size of one file."""
 
-    sha256: str
-    bytes: int
+    sha256: Annotated[str, Meta(max_length=64)]
+    bytes: Annotated[int, Meta(ge=0, le=MAX_FILE_BYTES)]
 
 
 class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One quality level; the list has the best first. Lower levels cost less."""
 
-    name: str
-    face_px: int
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LETTERS)]
+    face_px: Annotated[int, Meta(ge=MIN_FACE_PX, le=MAX_FACE_PX, multiple_of=4)]
     """Side of the face image, a multiple of 4."""
     voice: bool = True
-    voice_hop_ms: int = 200
+    voice_hop_ms: Annotated[int, Meta(ge=10, le=5_000)] = 200
     """Time from one run of the voice network to the next."""
-    face_find_hz: float = 8.0
+    face_find_hz: Annotated[float, Meta(ge=0.1, le=120)] = 8.0
     """Rate of face detection."""
-    faces: int = 4
+    faces: Annotated[int, Meta(ge=1, le=MAX_FACES)] = 4
     """Most faces in one frame that the face network runs on."""
-    camera_fps: float = 0.0
-    """Frames processed per second, the others are skipped; 0: all."""
-    precision: str = "auto"
+    camera_fps: Annotated[float, Meta(ge=0, le=240)] = 0.0
+    """Frames processed per second, 1 or more, the others are skipped; 0: all."""
+    precision: Name = "auto"
     """Of the networks, one of `PRECISIONS`, unless the configuration sets it."""
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The same network at another precision, with the temperature and weight of the model."""
 
-    file: str
-    golden_logits: list[float]
+    file: Name
+    golden_logits: Logits
     """Its logits for `golden_input`, on the machine that quantized it."""
 
 
@@ -95,14 +110,14 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """The network of one modality: inputs "image", or "mel" and "mask"; outputs "embedding" and
     "logits"."""
 
-    file: str
-    temperature: float
+    file: Name
+    temperature: Temperature
     """Divides the logits, so that a confidence of 0.7 is right 7 times in 10 (Guo et al. 2017)."""
-    fusion_weight: float
+    fusion_weight: Annotated[float, Meta(gt=0, le=1)]
     """Weight of its class probabilities in the average of both modalities."""
-    golden_logits: list[float]
+    golden_logits: Logits
     """Its logits for `golden_input`, on the machine that exported it."""
-    variants: dict[str, Variant] = {}
+    variants: Annotated[dict[Name, Variant], Meta(max_length=len(VARIANTS))] = {}
     """By precision: "int8", with QuantizeLinear and DequantizeLinear operators in the ONNX file."""
 
     def at(self, precision: str) -> ModelEntry | Variant:
@@ -119,13 +134,13 @@ class FusionEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels and "weights" (N, 2) of face and voice.
     """
 
-    file: str
-    num_faces: int
+    file: Name
+    num_faces: Annotated[int, Meta(ge=1, le=MAX_FUSION_FACES)]
     """Number of face embeddings in its input."""
-    temperature: float
+    temperature: Temperature
     """Divides the logits, as in `ModelEntry`."""
-    golden_logits: list[float]
-    golden_weights: list[float]
+    golden_logits: Logits
+    golden_weights: Annotated[list[Output], Meta(max_length=len(MODALITIES))]
     """Its outputs for `golden_input`, on the machine that exported it."""
 
 
@@ -133,24 +148,24 @@ class FaceDetectorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """The network that detects faces; `engines/detection_network.py` describes its inputs and
     outputs."""
 
-    file: str
-    min_score: float
+    file: Name
+    min_score: Probability
     """Probability from which on a detection is a face."""
-    golden_scores: list[float]
+    golden_scores: Annotated[list[Probability], Meta(max_length=NUM_GOLDEN_SCORES)]
     """`NUM_GOLDEN_SCORES` of its scores for `golden_luma`, on the machine that exported it."""
-    min_label_score: float = 0.0
+    min_label_score: Probability = 0.0
     """A face that has not yet reached this score has a box and no label."""
 
 
 class VoiceActivityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The network that detects speech: input "mel" (1, num_mels, columns), output "speech" (1,)."""
 
-    file: str
-    columns: int
+    file: Name
+    columns: Annotated[int, Meta(ge=1)]
     """Number of newest log-mel columns in its input."""
-    threshold: float
+    threshold: Probability
     """Mean probability of speech from which the voice network may run."""
-    golden_speech: float
+    golden_speech: Probability
     """Its output for `golden_mel`, on the machine that exported it."""
 
 
@@ -158,16 +173,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """`bundle.json`."""
 
     format: int
-    name: str
-    labels: list[str]
+    name: Name
+    labels: Annotated[list[Name], Meta(max_length=MAX_LABELS)]
     """In the order of the logits, see `are_labels`."""
     image: ImageSpec
     mel: MelSpec
-    levels: list[Level]
-    models: dict[str, ModelEntry]
-    abstain_below: float
+    levels: Annotated[list[Level], Meta(min_length=1, max_length=MAX_LEVELS)]
+    models: Annotated[dict[Name, ModelEntry], Meta(max_length=len(MODALITIES))]
+    abstain_below: Annotated[float, Meta(ge=0, lt=1)]
     """Confidence under which the estimate abstains."""
-    files: dict[str, FileEntry]
+    files: Annotated[dict[Name, FileEntry], Meta(max_length=MAX_FILES)]
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     fusion: FusionEntry | None = None
@@ -176,6 +191,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Without it that of the bundle that ships is used."""
     voice_activity: VoiceActivityEntry | None = None
     """Without it that of the bundle that ships is used."""
+    version: Version = 0
+    """Grows with each bundle that replaces another: a device refuses a signed one of a lower
+    version than it has had."""
 
     @property
     def networks(self) -> dict[str, ModelEntry | FusionEntry]:

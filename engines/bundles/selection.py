@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from .schema import BundleError
+from .schema import BundleError, Version
 
 FORMAT = 1
 SHIPPED = ""
@@ -40,21 +40,25 @@ class Selection(msgspec.Struct, frozen=True):
     """Starts on trial that were neither marked good nor discounted."""
     failed: Name = SHIPPED
     """The last bundle that was rolled back automatically; for people to read."""
+    version: Version = 0
+    """The highest version of a signed bundle that was installed: a later one has at least this.
+    A rollback keeps it."""
 
     @property
     def in_use(self) -> set[str]:
         """Bundles that a running process may have loaded."""
         return {self.current, self.previous}
 
-    def switch(self, name: str) -> Selection:
+    def switch(self, name: str, version: int | None = None) -> Selection:
         """Select an installed bundle, on trial. The rollback target is the last bundle marked
-        good, never one on trial."""
+        good, never one on trial. `version` replaces that of the selection."""
         good = self.previous if self.on_trial or name == self.current else self.current
         return Selection(
             current=name,
             previous=SHIPPED if good == name else good,
             on_trial=True,
             failed=SHIPPED if name == self.failed else self.failed,
+            version=self.version if version is None else version,
         )
 
     def step_back(self) -> Selection:
@@ -70,7 +74,7 @@ class Selection(msgspec.Struct, frozen=True):
         shipped one is."""
         if not self.on_trial or self.failed_starts < MAX_FAILED_STARTS:
             return self
-        return Selection(current=self.previous, failed=self.current)
+        return Selection(current=self.previous, failed=self.current, version=self.version)
 
     def count_start(self) -> Selection:
         """Count a start on trial as failed until it is marked good or discounted."""

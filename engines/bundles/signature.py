@@ -8,11 +8,15 @@ configured.
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config_file import ConfigError
+from ..plain_text import show_value
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -43,10 +47,11 @@ class PublicKey:
 
 
 def load_public_key(file: Path) -> PublicKey:
-    """Read an Ed25519 public key from a PEM file. Raises ConfigError."""
+    """Read an Ed25519 public key from a PEM file that nobody else can change. Raises
+    ConfigError."""
     serialization, ed25519 = _load_library()
     wanted = "the PEM file of an Ed25519 public key is wanted"
-    key = _parse(file, serialization.load_pem_public_key, wanted)
+    key = _parse(file, serialization.load_pem_public_key, wanted, check=_check_owner)
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise ConfigError(f"{file}: another kind of key: {wanted}")
     return PublicKey(file, key)
@@ -73,15 +78,41 @@ def _load_library() -> tuple[Any, Any]:
     return serialization, ed25519
 
 
-def _parse(file: Path, parse: Any, wanted: str) -> object:
+def _check_owner(file: Path, handle: int) -> None:
+    """Raise ConfigError where another user could put a key of theirs in the place of this one."""
+    status, folder = os.fstat(handle), file.resolve().parent.stat()
+    trusted = {0, os.geteuid()}
+    if status.st_uid not in trusted:
+        raise ConfigError(f"{file}: belongs to the user {status.st_uid}, not to root or to you")
+    if status.st_mode & stat.S_IWOTH:
+        raise ConfigError(f"{file}: everybody can change this key: chmod o-w {file}")
+    open_to_all = folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX
+    if open_to_all or folder.st_uid not in trusted:
+        raise ConfigError(f"{file}: others can replace this key: its folder is theirs to write")
+
+
+def _parse(
+    file: Path,
+    parse: Any,
+    wanted: str,
+    check: Callable[[Path, int], None] = lambda *_: None,
+) -> object:
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        if not file.is_file() or file.stat().st_size > MAX_KEY_BYTES:
+        if not file.is_file():
             raise ConfigError(f"{file}: no key file: {wanted}")
-        data = file.read_bytes()
+        with file.open("rb") as stream:
+            check(file, stream.fileno())
+            data = stream.read(MAX_KEY_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    except ConfigError:
+        raise
+    except ValueError as error:  # a name that no file can have
+        raise ConfigError(f"{show_value(str(file))}: {error}") from error
+    if len(data) > MAX_KEY_BYTES:
+        raise ConfigError(f"{file}: no key file: {wanted}")
     try:
         return parse(data)
     # TypeError: it has a password. These errors have messages of several lines.

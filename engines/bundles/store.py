@@ -104,33 +104,54 @@ class BundleStore:
         )
 
     def install(
-        self, archive: BundleArchive, public_key: PublicKey | None, verify: Verify, report: Report
+        self,
+        archive: BundleArchive,
+        public_key: PublicKey | None,
+        verify: Verify,
+        report: Report,
+        *,
+        allow_downgrade: bool = False,
     ) -> bool:
         """Install and select the bundle in `archive`; False when it is the current one already.
 
-        Raises BundleError and what `verify` raises; then the selection is unchanged.
+        With a key, a bundle of a lower version than one that was installed before needs
+        `allow_downgrade`: somebody may offer an old one, whose signature is as good as ever. Raises
+        BundleError and what `verify` raises; then the selection is unchanged.
         """
         name = archive.sha256[:16]
+        version: int | None = None
+
+        def verify_newer(bundle: Bundle) -> None:
+            nonlocal version
+            if public_key is not None:
+                version = bundle.manifest.version
+                if version < selection.version and not allow_downgrade:
+                    raise BundleError(
+                        f"{bundle.path}: version is {version}, and version {selection.version} was"
+                        " installed before: not installed without --allow-downgrade"
+                    )
+            verify(bundle)
+
         with self._hold_install_lock(report):
-            make_folder(self.folder)
+            self._make_folder()
             self._remove_leftovers()
-            selection = self._read_or_reset(report).abandon_failed()
+            selection = self._read_or_reset(report, public_key).abandon_failed()
             if selection.current == SHIPPED and archive.sha256 == _hash_shipped():
                 return False
             try:
                 installed = self.load(name, public_key)
             except BundleError:
-                self._copy_in(archive, name, public_key, verify)
+                self._copy_in(archive, name, public_key, verify_newer)
             else:
                 if selection.current == name:
                     return False
-                verify(installed)
-            self._select(lambda before: before.switch(name))
+                verify_newer(installed)
+            self._select(lambda before: before.switch(name, version), public_key)
         return True
 
     def roll_back(self, public_key: PublicKey | None, verify: Verify, report: Report) -> str:
-        """Select the previous bundle, which makes this one the previous, and return its name.
-        Raises as `install` does."""
+        """Select the previous bundle, which makes this one the previous, and return its name. Its
+        version may be lower: this is the way back. Raises as `install` does."""
         with self._hold_install_lock(report):
             selection = self.read_selection()
             target = selection.previous
@@ -142,7 +163,7 @@ class BundleStore:
                 """A start may have rolled back to it meanwhile."""
                 return before.step_back() if before.previous == target else before
 
-            return self._select(choose).current
+            return self._select(choose, public_key).current
 
     def _copy_in(
         self, archive: BundleArchive, name: str, public_key: PublicKey | None, verify: Verify
@@ -167,6 +188,11 @@ class BundleStore:
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
 
+    def _make_folder(self) -> None:
+        """Make the folder. A state folder that systemd has not made is the user's own."""
+        make_folder(self.folder.parent, 0o700)
+        make_folder(self.folder)
+
     def _check_free_space(self, num_bytes: int) -> None:
         disk = os.statvfs(self.folder)
         free = disk.f_bavail * disk.f_frsize
@@ -176,11 +202,13 @@ class BundleStore:
                 f" {(num_bytes + RESERVED_BYTES) / 1e6:.0f} MB wanted"
             )
 
-    def _select(self, choose: Callable[[Selection], Selection]) -> Selection:
+    def _select(
+        self, choose: Callable[[Selection], Selection], public_key: PublicKey | None
+    ) -> Selection:
         """Store a new selection and delete every bundle that neither the old nor the new one names:
         a running process may use one of the old."""
         with self.lock_selection():
-            before = self._read_or_reset(null_reporter)
+            before = self._read_or_reset(null_reporter, public_key)
             after = choose(before)
             self.write_selection(after)
         for other in self.list_names():
@@ -189,12 +217,17 @@ class BundleStore:
                     self._remove(other)
         return after
 
-    def _read_or_reset(self, report: Report) -> Selection:
+    def _read_or_reset(self, report: Report, public_key: PublicKey | None) -> Selection:
+        """Return the selection; of a damaged one only the version, as far as bundles tell it."""
         try:
             return self.read_selection()
         except BundleError as error:
             report(f"{error}; it is reset")
-            return Selection()
+        versions = [0]
+        for name in self.list_names() if public_key is not None else ():
+            with suppress(BundleError):
+                versions.append(self.load(name, public_key).manifest.version)
+        return Selection(version=max(versions))
 
     def _remove(self, name: str) -> None:
         remove_folder(self.find_folder(name), self.folder / f".removed-{name}")
@@ -214,7 +247,7 @@ class BundleStore:
         waiting = "waiting for another process that installs a bundle"
         try:
             with suppress(OSError):
-                make_folder(self.folder)
+                self._make_folder()
             with hold_lock(
                 self.folder / "install.lock",
                 INSTALL_WAIT_S,

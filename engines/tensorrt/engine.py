@@ -17,7 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...kernels.memory import DeviceArray
-from ..base import Arrays, EngineError, Feed, GpuHangsError, Report, TensorSpec, null_reporter
+from ..base import (
+    WARM_UP_RUNS,
+    Arrays,
+    EngineError,
+    Feed,
+    GpuHangsError,
+    Report,
+    TensorSpec,
+    check_sizes,
+    null_reporter,
+)
 from ..bundles import Bundle
 from .builder import BuiltEngine, find_cached_engine, load_or_build_engine
 from .cache import EngineCache, find_cache_folder
@@ -32,8 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WARM_UP_RUNS = 3
-"""One plain run, one that captures the graph, one of the graph."""
 TIMEOUT_S = 5.0
 """A network takes milliseconds; a GPU that takes this long hangs."""
 NON_BLOCKING = 1
@@ -118,6 +126,7 @@ class TensorRTEngine:
         self._cuda_errors = (gpu.driver.Error, CudaError)
         self._engine: tuple[trt.Runtime, trt.ICudaEngine] | None = engine
         self._inputs, self._outputs = _list_tensors(engine[1], plan)
+        check_sizes(plan.title, (*self._inputs, *self._outputs))
         self._by_shape: dict[tuple[int, ...], FixedShapeContext] = {}
         self._rows: dict[int, dict[str, NDArray[np.float32]]] = {}
         self._event = 0
@@ -163,8 +172,8 @@ class TensorRTEngine:
             return self._infer_rows(feed, num_rows)
         return self._infer_batch(feed)
 
-    def warm_up(self, feed: Feed) -> None:
-        for _ in range(WARM_UP_RUNS):
+    def warm_up(self, feed: Feed, num_runs: int = WARM_UP_RUNS) -> None:
+        for _ in range(num_runs):
             self.infer(feed)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from ...engines.base import Arrays, Engine, Feed
+from ...engines.base import WARM_UP_RUNS, Arrays, Engine, Feed
 from ..session import Runtime
 from .scenarios import Disturbance
 
@@ -196,8 +196,8 @@ class _DelayedEngine:
             time.sleep((time.perf_counter() - begun) * (self._share.factor - 1))
         return outputs
 
-    def warm_up(self, feed: Feed) -> None:
-        self._engine.warm_up(feed)
+    def warm_up(self, feed: Feed, num_runs: int = WARM_UP_RUNS) -> None:
+        self._engine.warm_up(feed, num_runs)
 
     def close(self) -> None:
         self._engine.close()

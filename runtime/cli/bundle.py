@@ -34,6 +34,7 @@ from ...engines.bundles import (
     open_archive,
     open_bundle_source,
 )
+from ...engines.plain_text import escape
 from ...engines.storage import atomic_write
 from ...engines.tensorrt import clean_name
 from ..config import Config, ConfigError, load_config
@@ -58,7 +59,9 @@ A key pair, with the private key for the maker of bundles and the public key for
   openssl genpkey -algorithm ed25519 -out private.pem && chmod 600 private.pem
   openssl pkey -in private.pem -pubout -out public.pem
 With `public_key: /etc/emotion-edge/public.pem` in the configuration only bundles signed with that
-key, and the shipped one, are installed and run."""
+key, and the shipped one, are installed and run. A signed bundle whose version, a number in
+bundle.json that its maker counts up, is lower than that of one installed before is refused without
+--allow-downgrade. A rollback goes to the bundle that is kept for it, whatever its version."""
 
 
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +72,11 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
         "install", help="check a bundle, verify it on this machine, and select it"
     )
     install.add_argument("source", metavar="FILE|DIR", type=Path, help="what to install")
+    install.add_argument(
+        "--allow-downgrade",
+        action="store_true",
+        help="install a signed bundle although one of a higher version was installed before",
+    )
     rollback = actions.add_parser(
         "rollback", help="select the previous bundle; again: back to the other one"
     )
@@ -109,7 +117,11 @@ def run_bundle(args: argparse.Namespace) -> int:
         else:
             archive = stack.enter_context(open_archive(source, args.source))
             if not store.install(
-                archive, key, lambda bundle: _verify_all_levels(config, bundle), _print_line
+                archive,
+                key,
+                lambda bundle: _verify_all_levels(config, bundle),
+                _print_line,
+                allow_downgrade=args.allow_downgrade,
             ):
                 _print_line(f"{args.source}: is already the current bundle")
                 return 0
@@ -133,21 +145,20 @@ def _verify_one_level(config: Config, bundle: Bundle) -> None:
 
 
 def _verify(config: Config, bundle: Bundle, num_levels: int) -> None:
-    """Open the levels as a run does: build engines and check the golden output of all networks and
-    of the face detector.
+    """Open all that a run opens: build engines, check golden outputs, and run each network on the
+    preprocessor's output.
 
     Raises EngineError, and ConfigError for a level that the bundle lacks.
     """
     from ...engines.face_detector import open_detector
-    from ..quality import open_levels
-    from ..session import report_build_progress
+    from ..session import open_networks, report_build_progress
 
     with ExitStack() as stack:
-        opened = open_levels(stack, config, bundle, report_build_progress)
+        levels, _, _ = open_networks(stack, config, bundle, report_build_progress, only_one=False)
     open_detector(bundle=bundle)
-    if len(opened) < num_levels:
+    if len(levels) < num_levels:
         raise EngineError(
-            f"{bundle.path}: only {len(opened)} of {num_levels} levels can run on this machine"
+            f"{bundle.path}: only {len(levels)} of {num_levels} levels can run on this machine"
         )
 
 
@@ -180,7 +191,7 @@ def _list(store: BundleStore, key: PublicKey | None) -> int:
     except BundleError as error:
         selection = Selection()
         remarks.append(f"{error}; the shipped bundle is in use")
-    rows = [("bundle", "name", "date", "MB", "signed", "state")]
+    rows = [("bundle", "name", "version", "date", "MB", "signed", "state")]
     for name in sorted({SHIPPED, *installed} | selection.in_use):
         folder = store.find_folder(name)
         states = _list_states(selection, name)
@@ -190,12 +201,12 @@ def _list(store: BundleStore, key: PublicKey | None) -> int:
         except (BundleError, OSError) as error:
             remarks.append(str(error))
             states.append("damaged" if folder.is_dir() else "missing")
-            title, date, size = "?", "?", "?"
+            title, version, date, size = "?", "?", "?", "?"
         else:
-            title = clean_name(manifest.name)
+            title, version = clean_name(manifest.name), str(manifest.version)
             size = f"{sum(entry.bytes for entry in manifest.files.values()) / 1e6:.1f}"
         signed = _describe_signature(folder, key) if name else "ships"
-        rows.append((name or "-", title, date, size, signed, ", ".join(states)))
+        rows.append((name or "-", title, version, date, size, signed, ", ".join(states)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
@@ -230,5 +241,5 @@ def _describe_signature(folder: Path, key: PublicKey | None) -> str:
 
 
 def _print_line(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{escape(text)}\n")
     sys.stdout.flush()

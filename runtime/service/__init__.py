@@ -1,9 +1,10 @@
 """The program as a service on a device.
 
-Deployment (configuration file, privileges), the capture indicator, real-time scheduling, and the
-notify protocol of systemd.
+Deployment (configuration file, privileges), the capture indicator, core dumps, real-time
+scheduling, and the notify protocol of systemd.
 """
 
+from .core_dumps import no_core_dumps
 from .deployment import (
     SERVICE_CONFIG,
     add_config_argument,
@@ -42,6 +43,7 @@ __all__ = [
     "find_service_config",
     "gc_frozen",
     "list_threads",
+    "no_core_dumps",
     "open_indicator",
     "raise_thread_priorities",
     "realtime_permitted",

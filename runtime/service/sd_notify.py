@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Mapping
 
+from ...engines.plain_text import make_plain
 from ..clock import Clock
 from ..faults import FaultLog
 
@@ -93,7 +94,7 @@ class Watchdog:
         # A leading @ is the null byte of Linux' abstract names.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         # One variable per line: a line feed inside a value would start another.
-        message = "\n".join(line.replace("\n", " ") for line in lines)
+        message = "\n".join(map(make_plain, lines))
         try:
             self._socket.sendto(message.encode(), address)
         except OSError as error:

@@ -132,3 +132,12 @@ def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with expected, hold_lock(tmp_path / "lock", 0.0, TimeoutError(), lambda: None):
             pass
     assert codes == []
+
+
+def test_lock_of_the_user_alone(tmp_path: Path) -> None:
+    """Others cannot open it, so they cannot hold it; one that an earlier version made is mended."""
+    old = tmp_path / "old"
+    old.touch(0o644)
+    for file in (tmp_path / "new", old):
+        with hold_lock(file, 0.0, TimeoutError(), lambda: None):
+            assert file.stat().st_mode & 0o777 == 0o600

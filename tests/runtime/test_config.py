@@ -292,3 +292,21 @@ def test_refused_profile_of_the_command_line(tmp_path: Path) -> None:
     file = write(tmp_path, "profile: school\n")
     assert load_config(file, ["profile=general"]).profile == "general"
     assert "workplace" in refuse(write(tmp_path, "profile: general\n"), "profile=workplace")
+
+
+@pytest.mark.parametrize("text", ["\\0", "\\ud800", "a\\0b", "\\udfff/x"])
+@pytest.mark.parametrize("setting", ["bundle", "profile", "source.name", "output.sinks"])
+def test_text_that_no_name_can_be(tmp_path: Path, setting: str, text: str) -> None:
+    """One line, in a file as in an option: the system would refuse it later, in a traceback."""
+    with pytest.raises(ConfigError, match="no text"):
+        load_config(None, [f'{setting}="{text}"'])
+    section, _, key = setting.rpartition(".")
+    inner = f'{key}: ["{text}"]' if key == "sinks" else f'{key}: "{text}"'
+    (tmp_path / "c.yaml").write_text(f"{section}: {{{inner}}}" if section else inner)
+    with pytest.raises(ConfigError, match=r"c\.yaml: line 1: .*no text"):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_name_of_another_code() -> None:
+    """A file's name may have any bytes, as they come in an argument."""
+    assert load_config(None, ["bundle=/a/\udcff"]).bundle == "/a/\udcff"

@@ -150,7 +150,7 @@ def test_parts_may_be_null(folder: Path) -> None:
         (DATA + "noise: silence", "noise is "),
         (DATA + "people: {protocol: random}", "people.protocol is 'random', allowed: split, folds"),
         (DATA + "levels: []", "levels is []"),
-        (DATA + "levels: [{name: a, face_px: 63}]", "levels[a].face_px is 63"),
+        (DATA + "levels: [{name: a, face_px: 63}]", "levels[0].face_px is '63'"),
         (
             DATA + "levels: [{name: a, face_px: 64, fps: 2}]",
             "levels[0].fps, allowed: name, face_px",

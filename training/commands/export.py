@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NETWORKS = (*MODALITIES, FUSION)
+MAX_VERSION_DIGITS = 15
 SURER_THAN_CHANCE = 11 / 60
 """From chance (0) to certainty (1): confidence under which there is no label, 0.3 of seven."""
 
@@ -52,6 +53,15 @@ def named_size(text: str) -> tuple[str, int]:
             f" {MAX_FACE_PX}"
         )
     return name, size_px
+
+
+def version_number(text: str) -> int:
+    """Parse the version of a bundle."""
+    if not text.isdecimal() or len(text) > MAX_VERSION_DIGITS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a number of at most {MAX_VERSION_DIGITS} digits"
+        )
+    return int(text)
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -86,6 +96,13 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         f" smaller or larger than all those trained on is refused (default: {sizes}, or the"
         " nearest size trained on)",
     )
+    parser.add_argument(
+        "--version",
+        metavar="N",
+        type=version_number,
+        help="version of the bundle: a device that asks for signatures takes none below one it has"
+        " had (default: one more than that of the bundle in DIR, 1 without one)",
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True)
     return parser
 
@@ -96,7 +113,13 @@ def run(args: argparse.Namespace) -> None:
         raise CheckpointError("nothing to export: give --face or --voice or both")
     if FUSION in given and len(given) < len(NETWORKS):
         raise CheckpointError("--fusion needs two networks: give --face and --voice as well")
-    from ..export import FusionNetwork, describe_training, read_origin, write_bundle
+    from ..export import (
+        FusionNetwork,
+        describe_training,
+        find_next_version,
+        read_origin,
+        write_bundle,
+    )
     from ..stored_network import load_network
 
     loaded = {name: load_network(path, name) for name, path in given.items()}
@@ -127,6 +150,7 @@ def run(args: argparse.Namespace) -> None:
         {"recipe": "emotion-train export", "not_calibrated": not_calibrated, **training},
         labels=labels,
         fusion=fusion,
+        version=find_next_version(args.out) if args.version is None else args.version,
     )
     print(f"{bundle.path}: {bundle.sha256}")
     if not_calibrated:

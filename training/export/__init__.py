@@ -4,6 +4,7 @@ from .bundle import (
     GOLDEN_PLACES,
     FusionNetwork,
     check_replaceable,
+    find_next_version,
     finish_bundle,
     put_in_place,
     write_bundle,
@@ -24,7 +25,7 @@ from .provenance import (
     describe_people,
     find_overlap,
 )
-from .rewrite import copy_bundle, rewrite_bundle
+from .rewrite import rewrite_bundle
 from .weights_origin import describe_training, read_origin
 
 __all__ = [
@@ -38,7 +39,6 @@ __all__ = [
     "FusionNetwork",
     "add_people",
     "check_replaceable",
-    "copy_bundle",
     "count_people",
     "describe_data_sets",
     "describe_noise",
@@ -46,6 +46,7 @@ __all__ = [
     "describe_training",
     "export_detector",
     "export_onnx",
+    "find_next_version",
     "find_overlap",
     "finish_bundle",
     "put_in_place",

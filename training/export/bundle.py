@@ -70,6 +70,7 @@ def write_bundle(
     labels: Sequence[str] = LABELS,
     fusion: FusionNetwork | None = None,
     real_inputs: Mapping[str, Iterable[Arrays]] | None = None,
+    version: int = 0,
 ) -> Bundle:
     """Export every network, write card and manifest, verify the bundle, and replace `folder` by it.
 
@@ -93,6 +94,7 @@ def write_bundle(
         files={},
         metrics=dict(metrics),
         provenance=describe_origin(provenance),
+        version=version,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
@@ -118,6 +120,14 @@ def write_bundle(
         put_in_place(new, folder, Path(work) / "old")
     log.info("%s: %d bytes", folder, sum(entry.bytes for entry in bundle.manifest.files.values()))
     return replace(bundle, path=folder)
+
+
+def find_next_version(folder: Path) -> int:
+    """Return the version of the bundle that replaces the one in `folder`: one more, 1 without one.
+    Raises BundleError for a bundle that cannot be read."""
+    if not (folder / MANIFEST).is_file():
+        return 1
+    return load_bundle(folder).manifest.version + 1
 
 
 def check_replaceable(folder: Path) -> None:

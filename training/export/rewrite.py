@@ -36,18 +36,3 @@ def rewrite_bundle(
     except OSError as error:
         raise ExportError(f"{folder}: cannot be written: {error.strerror}") from error
     return replace(written, path=folder)
-
-
-def copy_bundle(bundle: Bundle, folder: Path) -> Bundle:
-    """Put an exact copy of `bundle` in place of `folder`. Raises ExportError."""
-    folder = folder.resolve()
-    check_replaceable(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
-            new = Path(work) / "new" / folder.name
-            shutil.copytree(bundle.path, new)
-            put_in_place(new, folder, Path(work) / "old")
-    except OSError as error:
-        raise ExportError(f"{folder}: cannot be written: {error.strerror}") from error
-    return replace(bundle, path=folder)

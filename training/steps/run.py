@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ...engines.bundles import Bundle, load_bundle
+from ...engines.bundles import MANIFEST, Bundle, load_bundle
 from ...engines.storage import atomic_write
 from ..errors import TrainingError
-from ..export import copy_bundle
+from ..export import find_next_version, rewrite_bundle
 from ..launch import check_writable
 from ..recipe_file import Recipe, dump_recipe
 from .bundling import choose, export_draft, finish_draft, score_draft
@@ -122,7 +123,7 @@ def _finish(
         progress.begin("INT8 and its accuracy gate")
         finished, outcome.int8 = quantize(finished, recipe, material, work)
     if until == STEPS[-1]:
-        outcome.bundle = _deliver(finished, Path(recipe.out))
+        outcome.bundle = _deliver(finished, Path(recipe.out), recipe.version)
     progress.end()
     trained = [network for own in networks.values() for network in own.values()]
     content = ReportContent(
@@ -192,10 +193,15 @@ def quantize(
     return (bundle if facts["refused"] else load_bundle(target)), facts
 
 
-def _deliver(bundle: Bundle, out: Path) -> Bundle:
-    """Put the bundle in its place, unless it is there."""
-    if (out / "bundle.json").is_file():
+def _deliver(bundle: Bundle, out: Path, version: int | None) -> Bundle:
+    """Put the bundle in its place with its version, unless it is there."""
+    number = find_next_version(out) if version is None else version
+    if (out / MANIFEST).is_file():
         current = load_bundle(out)
-        if current.sha256 == bundle.sha256:
+        its = current.manifest.version
+        same = msgspec.structs.replace(current.manifest, version=bundle.manifest.version)
+        if same == bundle.manifest and version in (None, its):
             return current
-    return copy_bundle(bundle, out)
+    return rewrite_bundle(
+        bundle, out, lambda manifest, _: msgspec.structs.replace(manifest, version=number)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,32 @@ def test_library_is_loaded_only_for_a_key() -> None:
         "sys.exit('cryptography' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=500, check=False).returncode == 0
+
+
+def test_key_that_others_can_change(keys: KeyPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever can write the key, or put another one in its place, decides what is signed."""
+    keys.public.chmod(0o646)
+    with pytest.raises(ConfigError, match=r"public\.pem: .*chmod o-w"):
+        load_public_key(keys.public)
+    keys.public.chmod(0o644)
+    keys.public.parent.chmod(0o777)
+    with pytest.raises(ConfigError, match=r"public\.pem: "):
+        load_public_key(keys.public)
+    keys.public.parent.chmod(0o1777)  # as /tmp: only the owner replaces a file there
+    assert load_public_key(keys.public).file == keys.public
+    keys.public.parent.chmod(0o755)
+    own = keys.public.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    if own == 0:
+        assert load_public_key(keys.public).file == keys.public
+    else:
+        with pytest.raises(ConfigError, match=f"belongs to the user {own}"):
+            load_public_key(keys.public)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_key_of_another_user(keys: KeyPair) -> None:
+    """Not even where nobody else may write it."""
+    os.chown(keys.public, 4711, 4711)
+    with pytest.raises(ConfigError, match="belongs to the user 4711"):
+        load_public_key(keys.public)

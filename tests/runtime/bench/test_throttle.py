@@ -200,7 +200,7 @@ class Engine:
         self.clock.now_s += 0.01
         return {"logits": np.zeros((1, 7), np.float32)}
 
-    def warm_up(self, feed: Any) -> None:
+    def warm_up(self, feed: Any, num_runs: int = 3) -> None:
         self.infer(feed)
 
     def close(self) -> None:

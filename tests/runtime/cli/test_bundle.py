@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pwd
@@ -14,13 +15,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from emotion_edge.engines import bounded_run
 from emotion_edge.engines.bundles.manifest import DEFAULT_BUNDLE, MANIFEST, Bundle, load_bundle
 from emotion_edge.engines.bundles.selection import Selection
 from emotion_edge.engines.bundles.startup import choose_bundle
 from emotion_edge.engines.bundles.store import BundleStore
+from emotion_edge.kernels import PreprocessorError
+from emotion_edge.runtime import session
 from emotion_edge.runtime.__main__ import main
 from emotion_edge.runtime.cli import bundle as bundle_command
 from emotion_edge.runtime.cli.bundle import RESTART
@@ -28,6 +33,7 @@ from emotion_edge.runtime.service import deployment
 
 from ...engines.fake_cuda import FakeGpu
 from ...engines.fake_tensorrt import use_fake_tensorrt
+from ...engines.hostile_networks import IMAGE_INPUTS, VOICE_INPUTS, make_endless, make_greedy
 
 TIMEOUT_S = 500
 NULL = ("--set", "engines.name=null")
@@ -125,6 +131,35 @@ def test_wrong_golden_output(
     assert (code, lines, len(errors.splitlines())) == (4, [], 1)
     assert selection() == Selection()
     assert {path.suffix for path in (state / "bundles").iterdir()} == {".lock"}
+
+
+@pytest.mark.parametrize("part", ["endless", "detector", "speech", "preprocessor"])
+def test_whole_pipeline_is_proved(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    selection: Callable[[], Selection],
+    real: Path,
+    part: str,
+) -> None:
+    """A network that never ends, another network in place of a detector, a preprocessor that does
+    not open: one line, and nothing is selected."""
+    monkeypatch.setattr(bounded_run, "LIMIT_S", 0.5 if part == "endless" else 30.0)
+    if part == "endless":
+        outputs: dict[str, list[int | str]] = {"embedding": ["batch", 256], "logits": ["batch", 7]}
+        network, data = "voice.onnx", make_endless(VOICE_INPUTS, outputs)
+    elif part == "preprocessor":
+        refuse = Mock(side_effect=PreprocessorError("no log-mel like this"))
+        monkeypatch.setattr(session, "open_preprocessor", refuse)
+        network, data = "face.onnx", (real / "face.onnx").read_bytes()
+    else:
+        network = "face_detector.onnx" if part == "detector" else "voice_activity.onnx"
+        data = make_greedy(IMAGE_INPUTS, {"x": [1]}, 1)
+    (real / network).write_bytes(data)
+    entry = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    edit(real, lambda fields: fields["files"].update({network: entry}))
+    code, lines, errors = bundle(capsys, "install", real)
+    assert (code, lines, len(errors.splitlines())) == (4, [], 1)
+    assert selection() == Selection()
 
 
 def test_builds_engines(
@@ -252,7 +287,7 @@ def test_list(capsys: pytest.CaptureFixture[str], state: Path, null: Path, tmp_p
     """One line each: current, previous, on trial, failed, damaged. The faults come last."""
     code, lines, errors = bundle(capsys, "list")
     assert (code, errors) == (0, "")
-    assert lines[0].split() == ["bundle", "name", "date", "MB", "signed", "state"]
+    assert lines[0].split() == ["bundle", "name", "version", "date", "MB", "signed", "state"]
     assert lines[1].split()[0:2] == ["-", "default"]
     assert lines[1].split()[-2:] == ["ships", "current"]
     bundle(capsys, "install", null, *NULL)
@@ -260,7 +295,7 @@ def test_list(capsys: pytest.CaptureFixture[str], state: Path, null: Path, tmp_p
     other = rename(shutil.copytree(null, tmp_path / "other"), "\x1b[2Jother")
     bundle(capsys, "install", other, *NULL)
     lines = bundle(capsys, "list")[1]
-    rows = {line.split()[1]: line.split()[4:] for line in lines[1:]}
+    rows = {line.split()[1]: line.split()[5:] for line in lines[1:]}
     assert rows == {
         "default": ["ships", "previous"],
         "null": ["not", "checked"],
@@ -271,7 +306,7 @@ def test_list(capsys: pytest.CaptureFixture[str], state: Path, null: Path, tmp_p
     name = load_bundle(other).sha256[:16]
     (state / "bundles" / name / "face.onnx").unlink()
     lines = bundle(capsys, "list")[1]
-    assert f"{name}  ?        ?" in "\n".join(lines)
+    assert f"{name}  ?        ?        ?" in "\n".join(lines)
     assert any(line.endswith("failed to start, damaged") for line in lines)
     assert lines[-1].endswith("no such file")
     (state / "bundles" / "selection.json").write_text("{")
@@ -291,6 +326,20 @@ def test_list_shows_a_deleted_bundle(
     assert lines[2].startswith(f"{name}  ?")
     assert lines[2].endswith("current, on trial, missing")
     assert len(lines) == 4
+
+
+def test_file_that_is_no_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Run by root for somebody else, the command shows nothing of a file that it may read."""
+    for text in (
+        "root:$6$secret:1:0:99:7:::\nbin:$6$secret::",
+        "$6$secret::",
+        "secret",
+        "[secret\n: *secret",
+    ):
+        (tmp_path / "shadow").write_text(text)
+        code, lines, errors = bundle(capsys, "list", "--config", tmp_path / "shadow")
+        assert (code, lines, len(errors.splitlines())) == (2, [], 1)
+        assert "secret" not in errors
 
 
 # Signatures
@@ -314,13 +363,13 @@ def test_signed(capsys: pytest.CaptureFixture[str], null: Path, keys: Any) -> No
     assert (code, len(lines)) == (0, 1)
     assert str(null / "bundle.json.sig") in lines[0]
     assert bundle(capsys, "install", pack(null), *asks)[0] == 0
-    assert bundle(capsys, "list", *asks)[1][-1].split(maxsplit=4)[4].split()[0] == "yes"
+    assert bundle(capsys, "list", *asks)[1][-1].split()[5] == "yes"
     assert choose_bundle("", str(keys.public)).bundle.manifest.name == "null"
     from ...engines.signing import write_keys
 
     others = write_keys(null.parent / "others")
     lines = bundle(capsys, "list", *NULL, "--set", f"public_key={others.public}")[1]
-    assert lines[-1].split(maxsplit=4)[4].split()[0] == "no"
+    assert lines[-1].split()[5] == "no"
 
 
 def test_key_that_others_can_read(

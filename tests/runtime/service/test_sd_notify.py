@@ -158,3 +158,12 @@ def test_close_twice(systemd: socket.socket, caplog: pytest.LogCaptureFixture) -
     watchdog.ready()
     assert receive_all(systemd) == []
     assert caplog.records == []
+
+
+def test_text_that_is_no_text(systemd: socket.socket) -> None:
+    """A name with bytes of another code, in the fault of a port, does not end the run."""
+    with Watchdog(FakeClock(), make_environment(systemd)) as watchdog:
+        watchdog.status("/dev/\udcff\ud800: no such device\nREADY=1\x1b[2J")
+    (message,) = receive_all(systemd)
+    assert message.startswith("STATUS=/dev/")
+    assert message.isprintable()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tty
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -321,3 +322,46 @@ def test_reader_on_a_line(name: str, encode: Callable[[Estimate], bytes], noise:
     os.close(theirs)
     assert (fields["t_ms"], fields["label"], fields["latency_ms"]) == (1234, "happy", 12.3)
     assert fields["probabilities"] == list(FUSED.values())
+
+
+@needs_reader
+@pytest.mark.parametrize(
+    "line", [b"[" * 200_000, b"9" * 10_000, b'{"a":' * 50_000, b"\xff", b"", b"null"]
+)
+def test_reader_skips_nonsense(line: bytes) -> None:
+    """Whatever noise makes a line of, it is no estimate."""
+    assert runpy.run_path(str(READER))["decode_line"](line) is None
+
+
+@needs_reader
+@pytest.mark.parametrize("arguments", [["/dev/nonesuch"], ["/dev/null"], ["/tmp", "--baud", "-4"]])
+def test_reader_without_a_port(arguments: list[str]) -> None:
+    """One line names it."""
+    command = [sys.executable, str(READER), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert arguments[0] in done.stderr
+
+
+@needs_reader
+def test_reader_without_a_reader() -> None:
+    """As after `| head -1`: no message."""
+    ours, theirs = os.openpty()
+    tty.setraw(theirs)
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, str(READER), os.ttyname(theirs)]
+    with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE) as process:
+        os.close(writing)
+        try:
+            ended = None
+            while ended is None:
+                os.write(ours, encode_line(ESTIMATE))
+                with suppress(subprocess.TimeoutExpired):
+                    ended = process.wait(0.05)
+            assert process.stderr is not None
+            assert (ended, process.stderr.read()) == (0, b"")
+        finally:
+            process.kill()
+    os.close(ours)
+    os.close(theirs)

@@ -133,6 +133,7 @@ def test_all_three(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         "voice activity",
     }
     assert set(bundle.manifest.metrics) == {"export"}
+    assert bundle.manifest.version == 1
 
 
 def test_origin_of_the_weights(
@@ -174,6 +175,10 @@ def test_voice_alone(weights: Path, tmp_path: Path, file: str) -> None:
     manifest = load_bundle(out).manifest
     assert set(manifest.networks) == {"voice"}
     assert len(manifest.models["voice"].golden_logits) == 7
+    for options, version in (([], 2), (["--version", "40"], 40), ([], 41)):
+        command = ["export", "--voice", str(weights / file), "--out", str(out), *options]
+        assert main(command) == 0
+        assert load_bundle(out).manifest.version == version
 
 
 @pytest.mark.parametrize("voice", ["voice.pt", "emotions.pt"])
