@@ -176,7 +176,7 @@ class _Loader(yaml.BaseLoader):
         return node
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-        value = super().construct_scalar(node)
+        value = super().construct_scalar(node)  # type: ignore[arg-type]
         try:
             _check_text(value)
             value.encode()  # the bytes of another code, which an argument may have, cannot be here
