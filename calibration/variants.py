@@ -6,10 +6,8 @@ complete and its golden outputs are verified.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,8 @@ import msgspec
 from ..engines.bundles import Bundle, Manifest, ModelEntry, Variant
 from ..engines.golden import golden_input
 from ..engines.onnx_runtime import OnnxEngine
-from ..training.export import (
-    GOLDEN_PLACES,
-    add_people,
-    check_replaceable,
-    finish_bundle,
-    put_in_place,
-)
+from ..training.export import GOLDEN_PLACES, add_people, rewrite_bundle
 from .accuracy_gate import Row
-from .errors import CalibrationError
 
 INT8 = "int8"
 
@@ -50,7 +41,7 @@ def write_variants(
 ) -> Bundle:
     """Write `bundle` with INT8 variants to `folder`, which may be the bundle's own.
 
-    Raises CalibrationError, ExportError, BundleError or EngineError; `folder` is then unchanged.
+    Raises ExportError, BundleError or EngineError; `folder` is then unchanged.
     """
 
     def add(manifest: Manifest, new: Path) -> Manifest:
@@ -76,7 +67,7 @@ def write_variants(
             metrics={**manifest.metrics, INT8: {**manifest.metrics.get(INT8, {}), **metrics}},
         )
 
-    return _rewrite(bundle, folder, add)
+    return rewrite_bundle(bundle, folder, add)
 
 
 def record_precisions(
@@ -105,28 +96,7 @@ def record_precisions(
             manifest, metrics={**manifest.metrics, "precisions": precisions}
         )
 
-    return _rewrite(bundle, folder or bundle.path, add)
-
-
-def _rewrite(bundle: Bundle, folder: Path, change: Callable[[Manifest, Path], Manifest]) -> Bundle:
-    """Copy `bundle`, apply `change`, verify the result and put it in place of `folder`.
-
-    `change` gets the manifest and the new folder, to which it may add files.
-    """
-    folder = folder.resolve()
-    check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
-            new = Path(work) / "new" / folder.name
-            new.mkdir(parents=True)
-            for name in bundle.manifest.files:
-                shutil.copy(bundle.path / name, new)
-            written = finish_bundle(change(bundle.manifest, new), new)
-            put_in_place(new, folder, Path(work) / "old")
-    except OSError as error:
-        raise CalibrationError(f"{folder}: cannot be written: {error.strerror}") from error
-    return replace(written, path=folder)
+    return rewrite_bundle(bundle, folder or bundle.path, add)
 
 
 def _add_variant(entry: ModelEntry, bundle: Bundle, name: str, file: Path) -> ModelEntry:

@@ -11,7 +11,6 @@ import pytest
 
 from emotion_edge.calibration import variants
 from emotion_edge.calibration.accuracy_gate import Row
-from emotion_edge.calibration.errors import CalibrationError
 from emotion_edge.calibration.options import CalibrationOptions
 from emotion_edge.calibration.recipe import calibrate
 from emotion_edge.calibration.samples import Samples
@@ -20,6 +19,7 @@ from emotion_edge.engines import open_engine
 from emotion_edge.engines.base import EngineError
 from emotion_edge.engines.bundles import Bundle, load_bundle
 from emotion_edge.engines.golden import check_golden_output, golden_input
+from emotion_edge.training.export.onnx import ExportError
 
 MakeSamples = Callable[..., Samples]
 Quantize = Callable[..., dict[str, QuantizedNetwork]]
@@ -168,7 +168,7 @@ def test_move_that_fails(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail_in_place)
-    with pytest.raises(CalibrationError, match=r"int8: .*no space left"):
+    with pytest.raises(ExportError, match=r"int8: .*no space left"):
         write_variants(bundle, old.path, networks)
     assert list_files(old.path) == before
 

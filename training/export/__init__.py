@@ -5,8 +5,6 @@ from .bundle import (
     FusionNetwork,
     check_replaceable,
     find_next_version,
-    finish_bundle,
-    put_in_place,
     write_bundle,
 )
 from .face_detector import export_detector
@@ -48,8 +46,6 @@ __all__ = [
     "export_onnx",
     "find_next_version",
     "find_overlap",
-    "finish_bundle",
-    "put_in_place",
     "read_origin",
     "rewrite_bundle",
     "store_weights_as_fp16",
