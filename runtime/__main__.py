@@ -57,7 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SINK",
         nargs="+",
         action="extend",
-        help="any of: console, jsonl:FILE, jsonl:- (standard output), screen, serial:DEVICE, null",
+        help="any of: console, jsonl:FILE, jsonl:- (standard output), screen, serial:DEVICE,"
+        " mqtt://HOST[:PORT][/TOPIC], mqtts://HOST[:PORT][/TOPIC], null",
     )
     add_build_arguments(
         commands.add_parser("build", help="prepare the networks for this machine's NVIDIA GPU")
@@ -100,7 +101,13 @@ def run(args: argparse.Namespace) -> int:
                 log.info("the reader of the output has closed it")
                 return 0
         else:
-            live = LiveRun(config, sinks.publishers, workers=sinks.workers, screens=sinks.screens)
+            live = LiveRun(
+                config,
+                sinks.publishers,
+                workers=sinks.workers,
+                screens=sinks.screens,
+                senders=sinks.senders,
+            )
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: live.stop())
             signal.signal(signal.SIGUSR1, lambda *_: live.request_trace())

@@ -98,7 +98,7 @@ class Output(Section, frozen=True):
     """Time constant of the smoothing of probabilities; 0: no smoothing."""
     sinks: tuple[str, ...] = ("console",)
     """Outputs, any of "console", "jsonl:FILE", "jsonl:-", "screen" (or "screen:/dev/dri/cardN"),
-    "serial:DEVICE", "null"."""
+    "serial:DEVICE", "mqtt://HOST[:PORT][/TOPIC]" (or "mqtts://…"), "null"."""
 
 
 class Screen(Section, frozen=True):
@@ -117,6 +117,37 @@ class Serial(Section, frozen=True):
     """"json": a line of JSON; "binary": a frame of bytes, see `runtime/sinks/serial_format.py`."""
     max_hz: Annotated[float, Meta(gt=0, le=240)] = 10.0
     """Most estimates per second; the newest is sent."""
+
+
+class Mqtt(Section, frozen=True):
+    device: str = ""
+    """Name of this device at the broker, and the last level of its topic, which no other device may
+    have: letters, digits, "_", "-"; empty: made from the machine-id."""
+    state_interval_s: Annotated[float, Meta(ge=0, le=3600)] = 1.0
+    """Least time between two messages with the newest estimate; 0: none are sent."""
+    records: Literal["summaries", "estimates", "none"] = "summaries"
+    """What is kept until the broker has it: a summary of each interval, one estimate of each, or
+    nothing."""
+    record_interval_s: Annotated[float, Meta(ge=0.05, le=86_400)] = 60.0
+    """Length of such an interval."""
+    health_interval_s: Annotated[float, Meta(ge=1, le=86_400)] = 30.0
+    """Time between two messages with the health of the run."""
+    credentials_file: str = ""
+    """File with the user in its first line and the password in its second. Here and below, a name
+    without a slash may be that of a systemd credential."""
+    ca_file: str = ""
+    """PEM file of the authority that signed the broker's certificate; empty: the system's."""
+    cert_file: str = ""
+    """PEM file of this device's certificate."""
+    key_file: str = ""
+    """PEM file of its key, not encrypted; empty: in `cert_file`."""
+    spool_records: Annotated[int, Meta(ge=0, le=10_000_000)] = 20_000
+    """Most records that wait in the state folder while there is no broker; then the oldest are
+    dropped. 0: none are stored."""
+    spool_days: Annotated[float, Meta(gt=0, le=3650)] = 7.0
+    """Older ones are dropped."""
+    discovery: str = ""
+    """Topic of Home Assistant's discovery, usually "homeassistant"; empty: no discovery."""
 
 
 class Indicator(Section, frozen=True):
@@ -164,6 +195,7 @@ class Config(Section, frozen=True):
     trace: Trace = Trace()
     screen: Screen = Screen()
     serial: Serial = Serial()
+    mqtt: Mqtt = Mqtt()
     indicator: Indicator = Indicator()
     profile: Literal["general", "workplace", "school"] = "general"
     """Purpose of the use; "workplace" and "school" are refused."""

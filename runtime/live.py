@@ -21,6 +21,7 @@ from .messages import (
     BackgroundWorker,
     Health,
     Screen,
+    Sender,
     Sink,
     SinkClosed,
     VideoSource,
@@ -72,17 +73,19 @@ class LiveRun:
         *,
         workers: Sequence[BackgroundWorker] = (),
         screens: Sequence[Screen] = (),
+        senders: Sequence[Sender] = (),
         given_sources: Sources | None = None,
         on_health: Callable[[Health], None] | None = None,
         on_open: Callable[[Runtime], None] | None = None,
     ) -> None:
-        """`workers` and `screens` are the sinks with these capabilities. `given_sources` replaces
-        the configured sources; the run closes it. `on_open` is called when everything is open,
-        before the first frame is read."""
+        """`workers`, `screens` and `senders` are the sinks with these capabilities. `given_sources`
+        replaces the configured sources; the run closes it. `on_open` is called when everything is
+        open, before the first frame is read."""
         self._config = config
         self._sinks = sinks
         self._workers = workers
         self._screens = screens
+        self._senders = senders
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
@@ -332,6 +335,7 @@ class LiveRun:
             devices=(*sources.devices, runtime.pipeline),
             workers=self._workers,
             displays=self._screens,
+            senders=self._senders,
         )
         return open_monitor(
             self._config, runtime, watchdog, self._trace_writer, self._on_health, components

@@ -227,6 +227,16 @@ class BackgroundWorker(Faultable, Protocol):
         """The error that ended the thread, which ends the run; None while the thread works."""
 
 
+class Sender(Protocol):
+    """A sink that tells other machines how the run is doing, and counts what it could not send."""
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """What was lost so far, by cause; part of the run's health."""
+
+    def show_health(self, health: Health) -> None: ...
+
+
 class CameraIndicator(Protocol):
     """A display that shows people whether camera and microphone are read."""
 

@@ -1,7 +1,7 @@
-"""Where estimates go: the console, a JSON file, a screen, a serial port.
+"""Where estimates go: the console, a JSON file, a screen, a serial port, an MQTT broker.
 
 In: the names given to --output, and the configuration. Out: open sinks, which take estimates.
-No sink uses the network.
+Only the sink for a broker uses the network.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from ..config import Config, ConfigError
-from ..messages import BackgroundWorker, Estimate, Screen, Sink, SinkClosed
+from ..messages import BackgroundWorker, Estimate, Screen, Sender, Sink, SinkClosed
 
 __all__ = ["NullSink", "SinkClosed", "Sinks", "open_sinks"]
 
-ALLOWED = "console, jsonl:FILE, jsonl:-, screen, screen:/dev/dri/cardN, serial:DEVICE, null"
+ALLOWED = (
+    "console, jsonl:FILE, jsonl:-, screen, screen:/dev/dri/cardN, serial:DEVICE,"
+    " mqtt://HOST[:PORT][/TOPIC], mqtts://HOST[:PORT][/TOPIC], null"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,14 @@ class Sinks:
     """All of them."""
     workers: tuple[BackgroundWorker, ...] = ()
     screens: tuple[Screen, ...] = ()
+    senders: tuple[Sender, ...] = ()
 
     def __add__(self, other: Sinks) -> Sinks:
         return Sinks(
             self.publishers + other.publishers,
             self.workers + other.workers,
             self.screens + other.screens,
+            self.senders + other.senders,
         )
 
 
@@ -86,6 +91,11 @@ def _open(spec: str, config: Config) -> Sinks:
 
         serial = SerialSink(target, config.serial)
         return Sinks((serial,), workers=(serial,))
+    if kind in ("mqtt", "mqtts"):
+        from .mqtt import MqttSink, parse_address
+
+        broker = MqttSink(parse_address(spec), config.mqtt, realtime=config.realtime.priority)
+        return Sinks((broker,), workers=(broker,), senders=(broker,))
     if kind == "jsonl" and target:
         from .jsonl import JsonlSink
 
@@ -93,4 +103,6 @@ def _open(spec: str, config: Config) -> Sinks:
             return Sinks((JsonlSink(target),))
         except OSError as error:
             raise ValueError(f"cannot write {target!r}: {error.strerror}") from error
-    raise ValueError(f"output {spec!r} is not one of: {ALLOWED}")
+    # What may be a password is not repeated.
+    shown = f"{kind}:…" if "://" in spec and "@" in spec else spec
+    raise ValueError(f"output {shown!r} is not one of: {ALLOWED}")

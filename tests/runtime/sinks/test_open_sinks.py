@@ -8,7 +8,7 @@ import pytest
 
 from emotion_edge.runtime import config
 from emotion_edge.runtime.config import Config, ConfigError, load_config
-from emotion_edge.runtime.sinks import NullSink, console, open_sinks, serial_line
+from emotion_edge.runtime.sinks import NullSink, console, mqtt, open_sinks, serial_line
 from emotion_edge.runtime.sinks.screen import sink as screen
 
 from .estimates import ESTIMATE
@@ -32,10 +32,13 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Config:
         (console, "ConsoleSink"),
         (screen, "ScreenSink"),
         (serial_line, "SerialSink"),
+        (mqtt, "MqttSink"),
     ):
         monkeypatch.setattr(module, name, RecordingSink)
     settings = ["budget_ms=33", "screen.notice=Camera in use", "serial.baud=9600"]
-    return load_config(None, [*settings, "serial.format=binary", "serial.max_hz=5"])
+    return load_config(
+        None, [*settings, "serial.format=binary", "serial.max_hz=5", "mqtt.device=hall"]
+    )
 
 
 SERIAL = config.Serial(baud=9600, format="binary", max_hz=5)
@@ -63,6 +66,16 @@ def test_each_sink_gets_its_settings(
         assert sinks.screens == (sink,) * screens
         assert not sink.closed
     assert sink.closed
+
+
+def test_a_broker_gets_its_settings(configured: Config) -> None:
+    """The address comes from the name, the rest from `mqtt`. It is told the run's health."""
+    with open_sinks(["mqtts://broker/shop"], configured) as sinks:
+        (sink,) = sinks.publishers
+        assert isinstance(sink, RecordingSink)
+        address = mqtt.Address("broker", 8883, True, "shop")
+        assert sink.given == (address, config.Mqtt(device="hall"), True)
+        assert sinks.workers == sinks.senders == (sink,)
 
 
 def test_several_sinks(configured: Config) -> None:
