@@ -67,7 +67,12 @@ def test_service_reads_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "block", re.findall(r"```yaml\n(.*?)```", (SHIPPED / "README.md").read_text(), re.DOTALL)
+    "block",
+    [
+        block
+        for name in ("README.md", "FLEET.md")
+        for block in re.findall(r"```yaml\n(.*?)```", (SHIPPED / name).read_text(), re.DOTALL)
+    ],
 )
 def test_examples_of_the_readme(tmp_path: Path, block: str) -> None:
     """Each loads."""

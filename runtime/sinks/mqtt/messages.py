@@ -46,7 +46,7 @@ class Sampler:
         """Take an estimate that was made at `time_ns` of the wall clock. Return the record that is
         due, without its id."""
         t_ns = estimate.t_ns
-        if estimate.probabilities and len(estimate.probabilities) != len(self.labels):
+        if estimate.probabilities and estimate.probabilities.keys() != set(self.labels):
             self.labels = tuple(estimate.probabilities)
         if self._state_ns and t_ns >= self._state_due_ns:
             self._state_due_ns = find_next_tick_ns(self._state_due_ns, self._state_ns, t_ns + 1)
@@ -111,10 +111,8 @@ def describe_summary(time_ns: int, summary: Summary, labels: tuple[str, ...]) ->
     }
 
 
-def encode_health(
-    time_ns: int, health: Health, stored: int, dropped: Mapping[str, int], version: str
-) -> bytes:
-    """`stored`: records that wait for the broker. `dropped`: those that were lost, by cause."""
+def encode_health(time_ns: int, health: Health, stored: int, version: str) -> bytes:
+    """`stored`: records that wait for the broker. Those that were lost are in `drops`."""
     return encoder.encode(
         {
             "time": format_time(time_ns),
@@ -131,7 +129,7 @@ def encode_health(
             "temperature_c": None
             if health.temperature_c is None
             else round_to(health.temperature_c, 1),
-            "records": {"stored": stored, "dropped": dict(dropped)},
+            "records_stored": stored,
         }
     )
 

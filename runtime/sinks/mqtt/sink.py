@@ -46,6 +46,7 @@ SILENCE_S = 10.0
 """A broker that has not acknowledged a record for so long is a fault."""
 CLOSE_TIMEOUT_S = 3.0
 """At the end: how long what waits may still be sent."""
+LOCAL = ("localhost", "127.0.0.1", "::1")
 DAY_NS = 86_400_000_000_000
 
 
@@ -72,6 +73,8 @@ class MqttSink:
         self._base = f"{address.topic}/{self._device}"
         self._access = make_access(settings, address.tls)
         check_access(self._device, self._access)
+        if self._access.credentials is not None and not address.tls and address.host not in LOCAL:
+            log.warning("mqtt %s: user and password go unencrypted; mqtts:// encrypts", address)
         self._version = importlib.metadata.version("emotion-edge")
         self._spool = Spool(
             find_spool(address, state_folder),
@@ -265,7 +268,7 @@ class MqttSink:
         if (health := self._health) is not None and now_s >= self._health_due_s:
             self._health_due_s = now_s + self._settings.health_interval_s
             stored = self._spool.stored
-            payload = encode_health(time.time_ns(), health, stored, self.drops, self._version)
+            payload = encode_health(time.time_ns(), health, stored, self._version)
             connection.send(Message(f"{self._base}/health", payload, retain=True))
 
     def _send_records(self) -> None:
