@@ -35,6 +35,7 @@ KEEPALIVE_S = 30
 """A broker that has been silent for this long is asked; after the same time again it is gone."""
 GOODBYE_TIMEOUT_S = 1.0
 TICK_MS = 1000
+LOST = "connection lost"
 QUOTA_EXCEEDED = 0x97
 MESSAGE_FAULTS = {0x81, 0x82, 0x90, 0x95, 0x99}
 """Reasons of an end that a single message caused: malformed packet, protocol error, topic name
@@ -100,7 +101,7 @@ class Connection:
         """The broker does not take what it has been sent."""
         self._outgoing: deque[Message] = deque()
         self._ids: dict[int, str] = {}
-        self._reason = "lost"
+        self._reason = LOST
         self._refused = ""
         self._is_connected = False
         self._closing_s: float | None = None
@@ -218,8 +219,8 @@ class Connection:
             self._reason = self._refused = str(code).lower()
         elif flags.is_disconnect_packet_from_server:
             self._reason = str(code).lower()
-        elif not self._is_connected and self._reason == "lost":
-            self._reason = "closed before an answer"
+        elif not self._is_connected and self._reason == LOST:
+            self._reason = "connection closed before an answer"
 
 
 def make_client(device: str, access: Access) -> Client:

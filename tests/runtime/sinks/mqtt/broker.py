@@ -210,8 +210,11 @@ class Authority:
         self.cert = folder / "ca.pem"
         self._write(self.cert, self._sign("authority", self._key, "authority", 1, None))
 
-    def issue(self, name: str, host: str = "127.0.0.1", days: int = 1) -> Certificate:
-        """Issue a certificate for `host`, an address; negative `days`: it has expired."""
+    def issue(
+        self, name: str, host: str = "127.0.0.1", days: int = 1, password: bytes = b""
+    ) -> Certificate:
+        """Issue a certificate for `host`, an address; negative `days`: it has expired. With a
+        `password` its key is encrypted."""
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -222,7 +225,9 @@ class Authority:
             key.private_bytes(
                 serialization.Encoding.PEM,
                 serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
+                serialization.BestAvailableEncryption(password)
+                if password
+                else serialization.NoEncryption(),
             )
         )
         return issued

@@ -196,6 +196,17 @@ def test_usage_errors(spec: str, settings: list[str], named: str) -> None:
     assert SECRET not in str(error.value)
 
 
+def test_encrypted_key(tmp_path: Path) -> None:
+    """It is a usage error, and no question on the terminal."""
+    issued = Authority(tmp_path).issue("client", password=b"secret")
+    settings = [f"mqtt.cert_file={issued.cert}", f"mqtt.key_file={issued.key}"]
+    with (
+        pytest.raises(ConfigError, match="key_file"),
+        open_sinks(["mqtts://broker"], load_config(None, settings)),
+    ):
+        pytest.fail("was opened")
+
+
 def test_the_name_of_a_device_stays(tmp_path: Path) -> None:
     """It is made from the machine-id, which it does not show."""
     file = tmp_path / "machine-id"

@@ -231,9 +231,10 @@ def test_killed_in_mid_send(
     broker: Broker, open_sink: OpenSink, subscribe: Subscribe, tmp_path: Path
 ) -> None:
     """After `kill -9` while records are in flight, none is missing, and those that come twice have
-    the same id."""
+    the same id. The broker says that the device is gone."""
     broker.start()
     subscriber = subscribe(broker.port)
+    watcher = subscribe(broker.port, "shop/kiosk-1/status")
     broker.pause()
     command = [sys.executable, "-c", SENDER, "", str(broker.port), str(tmp_path / "state")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -242,6 +243,7 @@ def test_killed_in_mid_send(
         broker.resume()
         records = subscriber.wait_for_records(50)
         process.send_signal(signal.SIGKILL)
+    watcher.wait_for(lambda _, status: status == b"offline")
     sink = open_sink(broker.port)
     while len({record["id"] for record in records}) < 400:
         records.append(subscriber.wait_for_record())
