@@ -149,7 +149,7 @@ ENTRY_POINTS = ("runtime.cli", "runtime.doctor", "runtime.bench")
 
 @pytest.mark.parametrize("folder", MUST_NOT_IMPORT)
 def test_forbidden_imports(folder: str) -> None:
-    """Perception has no device, capture and sinks have no network connection."""
+    """Perception has no device, capture and sinks open no network connection of their own."""
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in list_modules(folder)

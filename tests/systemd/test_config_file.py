@@ -23,6 +23,7 @@ def test_it_loads() -> None:
     assert config.profile == "general"
     assert config.wait_for_devices
     assert not config.metrics.port
+    assert not any("://" in sink for sink in config.output.sinks)
 
 
 def test_notice_is_configured() -> None:

@@ -1,8 +1,8 @@
 """The sink: takes estimates and health, and has them sent.
 
 `publish` only stores the estimate. A thread of the sink's own makes messages of them and keeps
-records in the spool; another one has the connection. A broker that is missing, refuses or stalls
-is a fault, which is tried again after 1 s, then 2, 4 … 60.
+records in the spool; another one has the connection (link.py). A broker that is missing, refuses or
+stalls is a fault.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import logging
-import queue
-import random
 import secrets
 import threading
 import time
@@ -21,14 +19,14 @@ from pathlib import Path
 
 from ....engines.bundles import BundleError, find_state_folder
 from ... import config
-from ...faults import FaultLog
 from ...messages import Estimate, Health
 from ...service import HELPER_PRIORITY, realtime_priority, run_in_background
 from .access import Access, make_access
 from .address import Address, find_device
-from .connection import Acknowledged, Closed, Connected, Connection, Event, Message, make_client
+from .connection import Acknowledged, Closed, Connected, Message, make_client
 from .delivery import Delivery
 from .discovery import make_discovery
+from .link import Link
 from .messages import OFFLINE, ONLINE, Sampler, encode_health, encode_record
 from .spool import Limits, Record, Spool
 
@@ -38,10 +36,6 @@ MAX_PENDING = 1000
 """Estimates that wait for the sink's thread, half a minute of them."""
 MAX_TICK_S = 0.25
 MIN_TICK_S = 0.02
-FIRST_DELAY_S = 1.0
-MAX_DELAY_S = 60.0
-SETTLE_S = 10.0
-"""A connection that lasts for so long makes the next delay the first one again."""
 SILENCE_S = 10.0
 """A broker that has not acknowledged a record for so long is a fault."""
 CLOSE_TIMEOUT_S = 3.0
@@ -66,14 +60,13 @@ class MqttSink:
         check_paho()
         self.failure: Exception | None = None
         """The programming error that ended the thread."""
-        self._address = address
         self._settings = settings
         self._realtime = realtime
         self._device = find_device(settings.device)
         self._base = f"{address.topic}/{self._device}"
-        self._access = make_access(settings, address.tls)
-        check_access(self._device, self._access)
-        if self._access.credentials is not None and not address.tls and address.host not in LOCAL:
+        access = make_access(settings, address.tls)
+        check_access(self._device, access)
+        if access.credentials is not None and not address.tls and address.host not in LOCAL:
             log.warning("mqtt %s: user and password go unencrypted; mqtts:// encrypts", address)
         self._version = importlib.metadata.version("emotion-edge")
         self._spool = Spool(
@@ -81,22 +74,15 @@ class MqttSink:
             Limits(settings.spool_records, round(settings.spool_days * DAY_NS)),
         )
         self._delivery = Delivery(self._spool)
+        self._link = Link(address, self._device, f"{self._base}/status", access, realtime=realtime)
         self._sampler = Sampler(settings)
         self._run_id = f"{self._device}-{secrets.token_hex(4)}"
         self._num_records = 0
-        self._faults = FaultLog(log, f"mqtt {address} is back")
         self._pending: deque[tuple[int, Estimate]] = deque()
         self._overflowed = 0
         self._health: Health | None = None
         self._health_due_s = 0.0
         self._announced: tuple[str, ...] | None = None
-        self._events: queue.SimpleQueue[tuple[Connection | None, Event | None]] = (
-            queue.SimpleQueue()
-        )
-        self._connection: Connection | None = None
-        self._connected_s: float | None = None
-        self._retry_s = 0.0
-        self._delay_s = FIRST_DELAY_S
         self._tick_s = choose_tick(settings)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -105,7 +91,7 @@ class MqttSink:
     @property
     def fault(self) -> str:
         """What is wrong with the broker or the spool, in one line; "" for nothing."""
-        return "; ".join(filter(None, (self._faults.fault, self._spool.fault)))
+        return "; ".join(filter(None, (self._link.fault, self._spool.fault)))
 
     @property
     def drops(self) -> Mapping[str, int]:
@@ -136,10 +122,10 @@ class MqttSink:
         """Send what waits, for `CLOSE_TIMEOUT_S` at most; the rest stays in the spool."""
         if not self._stop.is_set():
             self._stop.set()
-            self._events.put((None, None))
+            self._link.wake()
             self._thread.join(2 * CLOSE_TIMEOUT_S)
             if self._thread.is_alive():
-                log.warning("mqtt %s: its thread does not end", self._address)
+                log.warning("the thread of mqtt does not end")
 
     def __enter__(self) -> MqttSink:
         return self
@@ -159,85 +145,49 @@ class MqttSink:
                 self.failure = error
 
     def _turn(self) -> None:
-        """Do what is due, and wait for an event or the next tick."""
-        now_s = time.monotonic()
-        if self._connection is None and now_s >= self._retry_s:
-            self._connect()
+        """Do what is due, and wait for the next tick. Events are handled meanwhile."""
+        end_s = time.monotonic() + self._tick_s
+        self._link.poll()
         self._collect()
         self._spool.flush()
-        if self._connected_s is not None:
-            self._send_newest(now_s)
+        if self._link.is_connected:
+            self._send_newest()
             self._send_records()
-            self._watch()
-        end_s = now_s + self._tick_s
+            self._link.note_fault("acknowledges nothing" if self._is_silent() else "")
         while (rest_s := end_s - time.monotonic()) > 0 and not self._stop.is_set():
             self._take_event(rest_s)
 
     def _finish(self) -> None:
-        """Send the rest while there is a connection or the first attempt goes on."""
+        """Send the rest while there is a connection or an attempt goes on."""
         end_s = time.monotonic() + CLOSE_TIMEOUT_S
         self._collect()
         if record := self._sampler.finish():
             self._add_record(record)
         self._spool.flush()
-        if self._connected_s is not None:
-            self._send_newest(time.monotonic())
         while (
-            self._connection is not None
-            and (self._connected_s is None or self._spool.stored)
+            self._link.is_trying
+            and (not self._link.is_connected or self._spool.stored)
             and (rest_s := end_s - time.monotonic()) > 0
         ):
-            if self._connected_s is not None:
-                self._send_records()
+            self._send_records()
             self._take_event(rest_s)
-        if (connection := self._connection) is not None:
-            if self._connected_s is not None:
-                self._send_newest(time.monotonic())
-                connection.send(make_status(self._base, OFFLINE))
-            connection.close()
+        self._send_newest()
+        self._link.send(make_status(self._base, OFFLINE))
+        self._link.close()
         self._spool.close()
 
-    def _connect(self) -> None:
-        self._connection = Connection(
-            self._address,
-            self._device,
-            f"{self._base}/status",
-            self._access,
-            lambda connection, event: self._events.put((connection, event)),
-            realtime=self._realtime,
-        )
-
     def _take_event(self, timeout_s: float) -> None:
-        try:
-            connection, event = self._events.get(timeout=timeout_s)
-        except queue.Empty:
-            return
-        if connection is not self._connection or connection is None:
-            return
-        now_s = time.monotonic()
+        event = self._link.take_event(timeout_s)
         if isinstance(event, Connected):
-            self._connected_s = now_s
-            log.info("mqtt %s: connected as %s", self._address, self._device)
-            self._faults.log_transition("")
             self._delivery.begin(event.receive_max, event.max_bytes)
-            connection.send(make_status(self._base, ONLINE))
+            self._link.send(make_status(self._base, ONLINE))
             self._announced = None
             self._health_due_s = 0.0
         elif isinstance(event, Acknowledged):
             self._delivery.acknowledge(event.id, event.refused)
             self._send_records()
         elif isinstance(event, Closed):
-            self._note_end(event, now_s)
-
-    def _note_end(self, event: Closed, now_s: float) -> None:
-        if self._connected_s is not None and now_s - self._connected_s >= SETTLE_S:
-            self._delay_s = FIRST_DELAY_S
-        # Thousands of devices do not come back in the same moment.
-        self._retry_s = now_s + self._delay_s * random.uniform(0.5, 1.0)
-        self._delay_s = min(2 * self._delay_s, MAX_DELAY_S)
-        self._connection = self._connected_s = None
-        self._delivery.end(event.refused)
-        self._faults.log_transition(f"mqtt {self._address}: {event.reason}")
+            self._delivery.end(event.refused)
 
     def _collect(self) -> None:
         while self._pending:
@@ -250,43 +200,37 @@ class MqttSink:
         id_ = f"{self._run_id}-{self._num_records}"
         self._spool.add(Record(id_, encode_record(id_, record)))
 
-    def _send_newest(self, now_s: float) -> None:
+    def _send_newest(self) -> None:
         """Send what is not kept: state, health, discovery."""
-        connection = self._connection
-        assert connection is not None
+        link, now_s = self._link, time.monotonic()
+        if not link.is_connected or link.is_congested:
+            return
         if self._settings.discovery and self._announced != self._sampler.labels:
             self._announced = self._sampler.labels
             topic, payload = make_discovery(
                 self._settings.discovery, self._base, self._device, self._announced, self._version
             )
-            connection.send(Message(topic, payload, qos=1, retain=True))
-        if connection.is_congested:
-            return
+            link.send(Message(topic, payload, qos=1, retain=True))
         if (state := self._sampler.state) is not None:
             self._sampler.state = None
-            connection.send(Message(f"{self._base}/state", state, retain=True))
+            link.send(Message(f"{self._base}/state", state, retain=True))
         if (health := self._health) is not None and now_s >= self._health_due_s:
             self._health_due_s = now_s + self._settings.health_interval_s
-            stored = self._spool.stored
-            payload = encode_health(time.time_ns(), health, stored, self._version)
-            connection.send(Message(f"{self._base}/health", payload, retain=True))
+            payload = encode_health(time.time_ns(), health, self._spool.stored, self._version)
+            link.send(Message(f"{self._base}/health", payload, retain=True))
 
     def _send_records(self) -> None:
-        connection = self._connection
-        if connection is None or self._connected_s is None:
-            return
         topic = f"{self._base}/records"
         self._delivery.fill(
-            lambda record: connection.send(Message(topic, record.payload, qos=1, id=record.id)),
+            lambda record: self._link.send(Message(topic, record.payload, qos=1, id=record.id)),
             time.monotonic_ns(),
             overhead=len(topic) + 16,
         )
 
-    def _watch(self) -> None:
+    def _is_silent(self) -> bool:
+        """Whether the broker has not acknowledged a record for long."""
         sent_ns = self._delivery.find_oldest_ns()
-        silent = sent_ns is not None and time.monotonic_ns() - sent_ns > SILENCE_S * 1e9
-        fault = f"mqtt {self._address}: acknowledges nothing" if silent else ""
-        self._faults.log_transition(fault)
+        return sent_ns is not None and time.monotonic_ns() - sent_ns > SILENCE_S * 1e9
 
 
 def make_status(base: str, status: bytes) -> Message:

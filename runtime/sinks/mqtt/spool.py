@@ -12,7 +12,6 @@ While the file cannot be written, at most `MAX_UNSAVED` records wait in memory.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 import zlib
@@ -22,8 +21,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ....engines.storage import make_folder
 from ...faults import FaultLog
+from .spool_file import (
+    DAMAGE,
+    close_database,
+    count_records,
+    open_database,
+    salvage_database,
+    sync,
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +40,8 @@ TRIM_NS = 60_000_000_000
 """Between two looks for records that are too old."""
 RETRY_NS = 5_000_000_000
 """A file that failed is tried again after this time, so that a fault costs no time."""
-DAMAGE = (sqlite3.DatabaseError, sqlite3.InternalError)
-"""What is raised for a damaged file; the first is the base of others too."""
 MISTAKES = (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS records (
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    time_ns INTEGER NOT NULL,
-    boot TEXT NOT NULL,
-    uptime_ns INTEGER NOT NULL,
-    crc INTEGER NOT NULL,
-    payload BLOB NOT NULL
-)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +126,7 @@ class Spool:
         if not self._limits.records or now_ns < self._retry_ns:
             return
         with self._guarded():
-            if self._database is None:
-                self._open()
+            self._require()
             if self._unsaved or self._removed:
                 self._write()
             if now_ns - self._trimmed_ns >= TRIM_NS or self._saved > self._limits.records:
@@ -146,7 +138,7 @@ class Spool:
     def sync(self) -> None:
         """Wait until everything is on the disk. Raises sqlite3.Error."""
         if self._database is not None and not self._is_synced:
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            sync(self._database)
             self._is_synced = True
         self._synced_ns = self._now_ns()
 
@@ -160,19 +152,6 @@ class Spool:
         with self._guarded():
             self.sync()
         self._close_database()
-
-    def _open(self) -> None:
-        make_folder(self._file.parent, 0o700)
-        # The lock of the file keeps a second run out, and needs no shared memory.
-        database = sqlite3.connect(
-            self._file, timeout=0, isolation_level=None, check_same_thread=False
-        )
-        self._database = database
-        database.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
-        database.execute("PRAGMA journal_mode=WAL").fetchall()
-        database.execute("PRAGMA synchronous=NORMAL").fetchall()
-        database.execute(SCHEMA)
-        self._saved = database.execute("SELECT count(*) FROM records").fetchone()[0]
 
     def _write(self) -> None:
         """Write removals and additions in one transaction."""
@@ -264,50 +243,33 @@ class Spool:
                 self._salvage()
 
     def _salvage(self) -> None:
-        """Set the damaged file aside and keep its readable records. Raises sqlite3.Error and
-        OSError."""
-        damaged = self._file.with_suffix(".damaged")
-        for suffix in ("-wal", ""):
-            with suppress(FileNotFoundError):
-                os.replace(f"{self._file}{suffix}", f"{damaged}{suffix}")  # noqa: PTH105  texts
+        """Replace the file by what can be read of it. Raises sqlite3.Error and OSError."""
         expected, self._saved = max(1, self._saved), 0
-        self._open()
-        database = self._require()
-        with suppress(sqlite3.DatabaseError):
-            source = sqlite3.connect(damaged, timeout=0)
-            try:
-                for row in read_both_ways(source):
-                    database.execute("INSERT OR IGNORE INTO records VALUES (?,?,?,?,?,?,?)", row)
-            finally:
-                source.close()
-        self._saved = database.execute("SELECT count(*) FROM records").fetchone()[0]
-        self._is_synced = False
-        lost = max(1, expected - self._saved)
-        self.dropped["damaged"] += lost
-        log.warning("mqtt spool: at least %d records were lost; %s is kept", lost, damaged)
+        damaged = self._file.with_suffix(".damaged")
+        try:
+            self._database = salvage_database(self._file, damaged)
+            self._saved = count_records(self._database)
+            self._is_synced = False
+        finally:
+            lost = max(1, expected - self._saved)
+            self.dropped["damaged"] += lost
+            log.warning("mqtt spool: at least %d records were lost; %s is kept", lost, damaged)
 
     def _close_database(self) -> None:
         database, self._database = self._database, None
         if database is not None:
-            with suppress(sqlite3.Error):
-                database.close()
+            close_database(database)
 
     def _require(self) -> sqlite3.Connection:
+        """Return the database, opened if it is not. Raises sqlite3.Error and OSError."""
         if self._database is None:
-            self._open()
-        assert self._database is not None
+            self._database = open_database(self._file)
+            self._saved = count_records(self._database)
         return self._database
 
     @staticmethod
     def _now_ns() -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
-def read_both_ways(database: sqlite3.Connection) -> Iterator[tuple[object, ...]]:
-    """Yield the readable rows: those before the first damaged page, and those after the last."""
-    for order in ("ASC", "DESC"):
-        with suppress(sqlite3.DatabaseError):
-            yield from database.execute(f"SELECT * FROM records ORDER BY seq {order}")
 
 
 def read_boot_id() -> str:

@@ -12,8 +12,7 @@ import pytest
 
 from emotion_edge.runtime import config
 from emotion_edge.runtime.messages import Estimate
-from emotion_edge.runtime.sinks.mqtt import Address, MqttSink
-from emotion_edge.runtime.sinks.mqtt import sink as sink_module
+from emotion_edge.runtime.sinks.mqtt import Address, MqttSink, link
 
 from ..estimates import ESTIMATE
 from .broker import TIMEOUT_S, Broker, Gate, Subscriber
@@ -29,8 +28,8 @@ def make_estimate(number: int) -> Estimate:
 
 @pytest.fixture(autouse=True)
 def _fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink_module, "FIRST_DELAY_S", 0.02)
-    monkeypatch.setattr(sink_module, "MAX_DELAY_S", 0.1)
+    monkeypatch.setattr(link, "FIRST_DELAY_S", 0.02)
+    monkeypatch.setattr(link, "MAX_DELAY_S", 0.1)
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def test_two_runs_on_one_file(open_spool: OpenSpool) -> None:
     first.close()
     second.flush()
     assert second.fault == ""
-    assert list_numbers(second) == list(range(5))
+    assert (second.stored, list_numbers(second)) == (5, list(range(5)))
 
 
 def damage_text(file: Path) -> None:
