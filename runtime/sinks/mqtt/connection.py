@@ -1,7 +1,7 @@
-"""One connection to the broker, from the attempt to its end, in a thread of its own.
+"""One connection to the broker, from the attempt to its end.
 
-In: messages. Out: the events `Connected`, `Acknowledged` and `Closed`. Only this thread waits for
-the network. It speaks MQTT 5, whose answers say why something is refused.
+In: messages. Out: the events `Connected`, `Acknowledged` and `Closed`. It speaks MQTT 5, whose
+answers say why something is refused.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import select
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...service import HELPER_PRIORITY, realtime_priority, run_in_background
 from .access import Access
 from .address import Address
 from .messages import OFFLINE
@@ -74,11 +72,45 @@ class Closed:
 
 
 Event = Connected | Acknowledged | Closed
-Notify = Callable[["Connection", Event], None]
+Notify = Callable[[Event], None]
+
+
+class Mailbox:
+    """Messages for the thread of the connection. Its owner bounds how many wait."""
+
+    def __init__(self) -> None:
+        self.outgoing: deque[Message] = deque()
+        self.closing_s: float | None = None
+        """When the end was asked for, by the monotonic clock."""
+        self.is_congested = False
+        """The broker does not take what it has been sent."""
+        self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def send(self, message: Message) -> None:
+        self.outgoing.append(message)
+        os.eventfd_write(self.wake, 1)
+
+    def end(self) -> None:
+        """Ask for the end: what waits is sent before."""
+        self.closing_s = time.monotonic()
+        os.eventfd_write(self.wake, 1)
+
+    def close(self) -> None:
+        """Called by the thread, when nobody sends any more."""
+        os.close(self.wake)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the time, or for the end."""
+        until_s = time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self.wake, select.POLLIN)
+        while self.closing_s is None and (rest_s := until_s - time.monotonic()) > 0:
+            if poll.poll(rest_s * 1e3):
+                os.eventfd_read(self.wake)
 
 
 class Connection:
-    """Starts at once. After `Closed` it is over; a new attempt is a new object."""
+    """`run` is the body of a thread, from the attempt to `Closed`."""
 
     def __init__(
         self,
@@ -86,88 +118,57 @@ class Connection:
         device: str,
         status_topic: str,
         access: Access,
+        mailbox: Mailbox,
         notify: Notify,
-        *,
-        realtime: bool = False,
     ) -> None:
         """`status_topic` gets the last will."""
         self._address = address
         self._device = device
         self._status_topic = status_topic
         self._access = access
+        self._mailbox = mailbox
         self._notify = notify
-        self._realtime = realtime
-        self.is_congested = False
-        """The broker does not take what it has been sent."""
-        self._outgoing: deque[Message] = deque()
         self._ids: dict[int, str] = {}
         self._reason = LOST
         self._refused = ""
-        self._is_connected = False
-        self._closing_s: float | None = None
-        self._lock = threading.Lock()
-        """Of `_wake`, whose number another file gets once it is closed."""
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread = threading.Thread(target=self._run, name="mqtt-connection", daemon=True)
-        self._thread.start()
+        self.connected_s: float | None = None
+        """When the broker let it in, by the monotonic clock."""
 
-    def send(self, message: Message) -> None:
-        """Send soon. The owner bounds how many wait."""
-        self._outgoing.append(message)
-        self._wake_up()
-
-    def close(self, timeout_s: float = 2 * GOODBYE_TIMEOUT_S) -> bool:
-        """Send what waits, say goodbye and end. Return whether the thread has ended in time; while
-        it waits for a name server or a handshake, it ends with that."""
-        self._closing_s = time.monotonic()
-        self._wake_up()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def _wake_up(self) -> None:
-        with self._lock:
-            if self._wake >= 0:
-                os.eventfd_write(self._wake, 1)
-
-    def _run(self) -> None:
-        with realtime_priority(self._realtime, HELPER_PRIORITY) as realtime:
-            if not realtime:
-                run_in_background()
-            try:
-                client = make_client(self._device, self._access)
-                client.on_connect = self._on_connect
-                client.on_publish = self._on_publish
-                client.on_disconnect = self._on_disconnect
-                client.will_set(self._status_topic, OFFLINE, qos=1, retain=True)
-                client.connect_timeout = CONNECT_TIMEOUT_S
-                client.connect(self._address.host, self._address.port, KEEPALIVE_S)
-                self._loop(client)
-            except Exception as error:  # noqa: BLE001  the run goes on, whatever a broker sends
-                self._reason = explain_error(error)
-                log.debug("mqtt: %s: %s", type(error).__name__, self._reason)
-        with self._lock:
-            os.close(self._wake)
-            self._wake = -1
-        self._notify(
-            self, Closed("" if self._closing_s is not None else self._reason, self._refused)
-        )
+    def run(self) -> None:
+        """Connect, send and receive until the end. Raises nothing."""
+        try:
+            client = make_client(self._device, self._access)
+            client.on_connect = self._on_connect
+            client.on_publish = self._on_publish
+            client.on_disconnect = self._on_disconnect
+            client.will_set(self._status_topic, OFFLINE, qos=1, retain=True)
+            client.connect_timeout = CONNECT_TIMEOUT_S
+            client.connect(self._address.host, self._address.port, KEEPALIVE_S)
+            self._loop(client)
+        except Exception as error:  # noqa: BLE001  the run goes on, whatever a broker sends
+            self._reason = explain_error(error)
+            log.debug("mqtt: %s: %s", type(error).__name__, self._reason)
+        self._mailbox.is_congested = False
+        asked_for = self._mailbox.closing_s is not None
+        self._notify(Closed("" if asked_for else self._reason, self._refused))
 
     def _loop(self, client: Client) -> None:
+        mailbox, wake = self._mailbox, self._mailbox.wake
         began_s = time.monotonic()
         said_goodbye = False
         while (sock := client.socket()) is not None:
             descriptor = sock.fileno()
-            self.is_congested = client.want_write()
+            mailbox.is_congested = client.want_write()
             poll = select.poll()
-            poll.register(descriptor, select.POLLIN | (select.POLLOUT * self.is_congested))
-            poll.register(self._wake, select.POLLIN)
+            poll.register(descriptor, select.POLLIN | (select.POLLOUT * mailbox.is_congested))
+            poll.register(wake, select.POLLIN)
             ready = dict(poll.poll(TICK_MS if not said_goodbye else TICK_MS / 10))
-            if self._wake in ready:
-                os.eventfd_read(self._wake)
-            if self._is_connected:
+            if wake in ready:
+                os.eventfd_read(wake)
+            if self.connected_s is not None:
                 self._publish(client)
-            if self._closing_s is not None:
-                if time.monotonic() - self._closing_s > GOODBYE_TIMEOUT_S:
+            if mailbox.closing_s is not None:
+                if time.monotonic() - mailbox.closing_s > GOODBYE_TIMEOUT_S:
                     return
                 if not said_goodbye:
                     said_goodbye = True
@@ -183,13 +184,14 @@ class Connection:
             if events & select.POLLOUT:
                 client.loop_write()
             client.loop_misc()
-            if not self._is_connected and time.monotonic() - began_s > ANSWER_TIMEOUT_S:
+            if self.connected_s is None and time.monotonic() - began_s > ANSWER_TIMEOUT_S:
                 self._reason = "no answer"
                 return
 
     def _publish(self, client: Client) -> None:
-        while self._outgoing:
-            message = self._outgoing.popleft()
+        outgoing = self._mailbox.outgoing
+        while outgoing:
+            message = outgoing.popleft()
             info = client.publish(message.topic, message.payload, message.qos, message.retain)
             if message.id is not None:
                 self._ids[info.mid] = message.id
@@ -198,9 +200,10 @@ class Connection:
         if code.is_failure:
             self._reason = str(code).lower()
             return
-        self._is_connected = True
+        self.connected_s = time.monotonic()
+        self._mailbox.outgoing.clear()  # it was for the connection before
         receive_max = getattr(properties, "ReceiveMaximum", 65535)
-        self._notify(self, Connected(receive_max, getattr(properties, "MaximumPacketSize", None)))
+        self._notify(Connected(receive_max, getattr(properties, "MaximumPacketSize", None)))
 
     def _on_publish(self, client: Client, _: object, mid: int, code: Any, __: object) -> None:
         id_ = self._ids.pop(mid, None)
@@ -210,16 +213,16 @@ class Connection:
             self._reason = str(code).lower()
             client.disconnect()
             return
-        self._notify(self, Acknowledged(id_, str(code).lower() if code.is_failure else ""))
+        self._notify(Acknowledged(id_, str(code).lower() if code.is_failure else ""))
 
     def _on_disconnect(self, _: Client, __: object, flags: Any, code: Any, ___: object) -> None:
-        if self._is_connected and code.value in MESSAGE_FAULTS:
+        if self.connected_s is not None and code.value in MESSAGE_FAULTS:
             # Or our own side ended it, over an answer that MQTT does not know: Mosquitto 2.0 gives
             # one to a message over its message_size_limit.
             self._reason = self._refused = str(code).lower()
         elif flags.is_disconnect_packet_from_server:
             self._reason = str(code).lower()
-        elif not self._is_connected and self._reason == LOST:
+        elif self.connected_s is None and self._reason == LOST:
             self._reason = "connection closed before an answer"
 
 

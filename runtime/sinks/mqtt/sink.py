@@ -147,7 +147,6 @@ class MqttSink:
     def _turn(self) -> None:
         """Do what is due, and wait for the next tick. Events are handled meanwhile."""
         end_s = time.monotonic() + self._tick_s
-        self._link.poll()
         self._collect()
         self._spool.flush()
         if self._link.is_connected:
