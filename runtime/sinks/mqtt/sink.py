@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 MAX_PENDING = 1000
 """Estimates that wait for the sink's thread, half a minute of them."""
+WAKE_AT = 100
+"""With so many the thread is woken: a replay makes more estimates in a tick than can wait."""
 MAX_TICK_S = 0.25
 MIN_TICK_S = 0.02
 SILENCE_S = 10.0
@@ -111,6 +113,8 @@ class MqttSink:
             raise self.failure
         if len(self._pending) < MAX_PENDING:
             self._pending.append((time.time_ns(), estimate))
+            if len(self._pending) == WAKE_AT:
+                self._link.wake()
         else:
             self._overflowed += 1
 
@@ -153,7 +157,11 @@ class MqttSink:
             self._send_newest()
             self._send_records()
             self._link.note_fault("acknowledges nothing" if self._is_silent() else "")
-        while (rest_s := end_s - time.monotonic()) > 0 and not self._stop.is_set():
+        while (
+            (rest_s := end_s - time.monotonic()) > 0
+            and len(self._pending) < WAKE_AT
+            and not self._stop.is_set()
+        ):
             self._take_event(rest_s)
 
     def _finish(self) -> None:
@@ -174,6 +182,8 @@ class MqttSink:
         self._link.send(make_status(self._base, OFFLINE))
         self._link.close()
         self._spool.close()
+        if lost := ", ".join(f"{name} {count}" for name, count in self.drops.items() if count):
+            log.warning("lost in this run: %s", lost)
 
     def _take_event(self, timeout_s: float) -> None:
         event = self._link.take_event(timeout_s)
@@ -237,9 +247,10 @@ def make_status(base: str, status: bytes) -> Message:
 
 
 def choose_tick(settings: config.Mqtt) -> float:
-    """Return how often the thread looks for estimates: often enough for the shortest interval."""
-    intervals_s = [settings.record_interval_s, settings.state_interval_s or MAX_TICK_S]
-    return max(MIN_TICK_S, min(MAX_TICK_S, *(interval_s / 4 for interval_s in intervals_s)))
+    """Return how often the thread looks for estimates: as seldom as the intervals allow, because
+    it takes the interpreter lock from the results."""
+    state_s = settings.state_interval_s or MAX_TICK_S
+    return max(MIN_TICK_S, min(MAX_TICK_S, state_s, settings.record_interval_s))
 
 
 def find_spool(address: Address, state_folder: Path | None) -> Path:

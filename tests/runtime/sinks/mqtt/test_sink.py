@@ -174,7 +174,7 @@ def test_stalled_broker(broker: Broker, open_sink: OpenSink, subscribe: Subscrib
 
 
 def test_estimates_that_come_too_fast_are_counted(
-    broker: Broker, open_sink: OpenSink, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, open_sink: OpenSink, logged: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue between the pipeline and the thread is bounded."""
     monkeypatch.setattr(sink_module, "MAX_PENDING", 0)
@@ -182,6 +182,23 @@ def test_estimates_that_come_too_fast_are_counted(
     for number in range(7):
         sink.publish(make_estimate(number))
     assert sink.drops["mqtt_overflow"] == 7
+    sink.close()
+    assert "mqtt_overflow 7" in logged.wait_for("lost in this run")
+
+
+def test_many_estimates_wake_the_thread(
+    broker: Broker, open_sink: OpenSink, subscribe: Subscribe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay makes more of them than can wait until the thread looks again."""
+    monkeypatch.setattr(sink_module, "MAX_TICK_S", 3600.0)
+    broker.start()
+    subscriber = subscribe(broker.port)
+    settings = config.Mqtt(device="kiosk-1", state_interval_s=3600, record_interval_s=3600)
+    sink = open_sink(broker.port, settings)
+    subscriber.wait_for(lambda level, _: level == "status")
+    for number in range(sink_module.WAKE_AT):
+        sink.publish(make_estimate(number))
+    assert subscriber.wait_for(lambda level, _: level == "state")["index"] == 0
 
 
 def test_full_spool(broker: Broker, gate: Gate, open_sink: OpenSink, subscribe: Subscribe) -> None:
@@ -267,6 +284,7 @@ def test_record_that_the_broker_refuses(
         assert subscriber.wait_for_record()["index"] == 1
         logged.wait_for("refuses")
         assert sink.drops["mqtt_refused"] == 1
+        subscriber.close()
     finally:
         broker.kill()
 
