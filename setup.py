@@ -36,6 +36,7 @@ PACKAGES = (
     "runtime.quality",
     "runtime.service",
     "runtime.sinks",
+    "runtime.sinks.mqtt",
     "runtime.sinks.screen",
     "runtime.telemetry",
     "runtime.web",

@@ -91,8 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         help="any of: console, jsonl:FILE, csv:FILE, summary:FILE (- as FILE is standard output),"
-        " screen, serial:DEVICE, web (a page, on port 8080 of this machine) or web:PORT, null, or"
-        " an installed plug-in",
+        " screen, serial:DEVICE, web (a page, on port 8080 of this machine) or web:PORT,"
+        " mqtt://HOST[:PORT][/TOPIC], mqtts://HOST[:PORT][/TOPIC], null, or an installed plug-in",
     )
     add_build_arguments(
         commands.add_parser("build", help="prepare the networks for this machine's NVIDIA GPU")
@@ -182,14 +182,7 @@ def run_live(config: Config, sinks: Sinks, seconds: float | None) -> Runtime | N
     from .live import LiveRun, StoppedDuringStart
     from .messages import SinkClosed
 
-    live = LiveRun(
-        config,
-        sinks.publishers,
-        workers=sinks.workers,
-        screens=sinks.screens,
-        observers=sinks.observers,
-        recorders=sinks.recorders,
-    )
+    live = LiveRun(config, sinks.publishers, **sinks.capabilities)
     handle_signals(live)
     try:
         runtime = live.run(seconds)

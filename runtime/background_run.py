@@ -164,13 +164,11 @@ class Run:
         )
 
     def _play(self, sinks: Sinks) -> Runtime:
+        sinks += Sinks((self._mailbox,), observers=(self._mailbox,))
         self._live = LiveRun(
             self._request.config,
-            (*sinks.publishers, self._mailbox),
-            workers=sinks.workers,
-            screens=sinks.screens,
-            observers=(*sinks.observers, self._mailbox),
-            recorders=sinks.recorders,
+            sinks.publishers,
+            **sinks.capabilities,
             given_sources=self._request.sources,
             on_health=self._note_health,
         )

@@ -99,7 +99,8 @@ class Output(Section, frozen=True):
     sinks: tuple[str, ...] = ("console",)
     """Outputs, any of "console", "jsonl:FILE", "jsonl:-" (standard output; so for csv and summary),
     "csv:FILE", "summary:FILE", "screen" (or "screen:/dev/dri/cardN"), "serial:DEVICE", "web" (or
-    "web:PORT"), "null", or the name of an installed plug-in."""
+    "web:PORT"), "mqtt://HOST[:PORT][/TOPIC]" (or "mqtts://…"), "null", or the name of an installed
+    plug-in."""
     clock: Literal["monotonic", "utc"] = "monotonic"
     """"utc": jsonl, csv and summary have the time of day of the capture too. A replay does not know
     it and leaves it empty."""
@@ -135,6 +136,37 @@ class Web(Section, frozen=True):
     """Send the camera's image to the page too."""
     max_clients: Annotated[int, Meta(ge=1, le=100)] = 20
     """Most pages that are open at the same time."""
+
+
+class Mqtt(Section, frozen=True):
+    device: str = ""
+    """Name of this device at the broker, and the last level of its topic, which no other device may
+    have: letters, digits, "_", "-"; empty: made from the machine-id."""
+    state_interval_s: Annotated[float, Meta(ge=0, le=3600)] = 1.0
+    """Least time between two messages with the newest estimate; 0: none are sent."""
+    records: Literal["summaries", "estimates", "none"] = "summaries"
+    """What is kept until the broker has it: a summary of each interval, one estimate of each, or
+    nothing."""
+    record_interval_s: Annotated[float, Meta(ge=0.05, le=86_400)] = 60.0
+    """Length of such an interval."""
+    health_interval_s: Annotated[float, Meta(ge=1, le=86_400)] = 30.0
+    """Time between two messages with the health of the run."""
+    credentials_file: str = ""
+    """File with the user in its first line and the password in its second. Here and below, a name
+    without a slash may be that of a systemd credential."""
+    ca_file: str = ""
+    """PEM file of the authority that signed the broker's certificate; empty: the system's."""
+    cert_file: str = ""
+    """PEM file of this device's certificate."""
+    key_file: str = ""
+    """PEM file of its key, not encrypted; empty: in `cert_file`."""
+    spool_records: Annotated[int, Meta(ge=0, le=10_000_000)] = 20_000
+    """Most records that wait in the state folder while there is no broker; then the oldest are
+    dropped. 0: none are stored."""
+    spool_days: Annotated[float, Meta(gt=0, le=3650)] = 7.0
+    """Older ones are dropped."""
+    discovery: str = ""
+    """Topic of Home Assistant's discovery, usually "homeassistant"; empty: no discovery."""
 
 
 class Indicator(Section, frozen=True):
@@ -183,6 +215,7 @@ class Config(Section, frozen=True):
     screen: Screen = Screen()
     serial: Serial = Serial()
     web: Web = Web()
+    mqtt: Mqtt = Mqtt()
     indicator: Indicator = Indicator()
     profile: Literal["general", "workplace", "school"] = "general"
     """Purpose of the use; "workplace" and "school" are refused."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ from .messages import (
     Health,
     HealthDisplay,
     Pollable,
+    Sender,
 )
 from .service import Watchdog
 from .session import Runtime
@@ -45,6 +47,7 @@ class Components:
     workers: Sequence[BackgroundWorker] = ()
     displays: Sequence[FaultDisplay] = ()
     health_displays: Sequence[HealthDisplay] = ()
+    senders: Sequence[Sender] = ()
 
     @property
     def faultable(self) -> Sequence[Faultable]:
@@ -105,7 +108,8 @@ class Monitor:
         if runtime.quality is not None:
             runtime.quality.note_board(board)
         faults = list_faults(self._components.faultable)
-        health = self.newest = measure_health(runtime, fps, board, faults)
+        lost = count_lost(self._components.senders)
+        health = self.newest = measure_health(runtime, fps, board, faults, lost)
         summary = (
             f"{fps:.0f} fps, p99 {health.latency_p99_ms:.1f} ms, {health.misses} misses,"
             f" level {health.level}"
@@ -175,10 +179,22 @@ def raise_failures(workers: Sequence[BackgroundWorker]) -> None:
             raise worker.failure
 
 
+def count_lost(senders: Sequence[Sender]) -> Counter[str]:
+    """Return what all of them have lost, by cause."""
+    lost: Counter[str] = Counter()
+    for sender in senders:
+        lost.update(sender.drops)
+    return lost
+
+
 def measure_health(
-    runtime: Runtime, fps: float, board: BoardStatus, faults: tuple[str, ...] = ()
+    runtime: Runtime,
+    fps: float,
+    board: BoardStatus,
+    faults: tuple[str, ...] = (),
+    lost: Mapping[str, int] | None = None,
 ) -> Health:
-    """Return the health of `runtime` now."""
+    """Return the health of `runtime` now. `lost`: what outputs have lost, by cause."""
     now_ns, latency = runtime.clock.now_ns(), runtime.latency
     p50, p95, p99 = latency.recent_percentiles_ms(now_ns, 50, 95, 99)
     sync = runtime.synchroniser
@@ -198,6 +214,7 @@ def measure_health(
             "audio_gaps": sync.audio_clock.gaps,
             "audio_overrun_samples": sync.overrun_samples,
             **{f"{network}_not_finite": count for network, count in non_finite.items()},
+            **(lost or {}),
         },
         skipped=runtime.rate_limiter.skipped,
         skew_ms=runtime.skew_ns(now_ns) / 1e6,

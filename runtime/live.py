@@ -26,6 +26,7 @@ from .messages import (
     RunDisplay,
     RunObserver,
     Screen,
+    Sender,
     Sink,
     SinkClosed,
     VideoSource,
@@ -80,11 +81,12 @@ class LiveRun:
         displays: Sequence[RunDisplay] = (),
         observers: Sequence[RunObserver] = (),
         recorders: Sequence[Recorder] = (),
+        senders: Sequence[Sender] = (),
         given_sources: Sources | None = None,
         on_health: Callable[[Health], None] | None = None,
         on_open: Callable[[Runtime], None] | None = None,
     ) -> None:
-        """`workers` ... `recorders` are the sinks with these capabilities. `given_sources` replaces
+        """`workers` ... `senders` are the sinks with these capabilities. `given_sources` replaces
         the configured sources; the run closes it. `on_open` is called when everything is open,
         before the first frame is read."""
         self._config = config
@@ -94,6 +96,7 @@ class LiveRun:
         self._displays = displays
         self._observers = observers
         self._recorders = recorders
+        self._senders = senders
         self._given_sources = given_sources
         self._on_health = on_health
         self._on_open = on_open
@@ -367,7 +370,8 @@ class LiveRun:
             devices=(*sources.devices, search, runtime.pipeline, *self._recorders),
             workers=self._workers,
             displays=self._screens,
-            health_displays=self._displays,
+            health_displays=(*self._displays, *self._senders),
+            senders=self._senders,
         )
         return open_monitor(
             self._config, runtime, watchdog, self._trace_writer, self._on_health, components

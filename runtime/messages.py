@@ -286,6 +286,14 @@ class HealthDisplay(Protocol):
     def show_health(self, health: Health) -> None: ...
 
 
+class Sender(HealthDisplay, Protocol):
+    """A sink that tells other machines how the run is doing, and counts what it could not send."""
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """What was lost so far, by cause; part of the run's health."""
+
+
 class RunDisplay(HealthDisplay, Protocol):
     """A display of the run that may show the frames too."""
 

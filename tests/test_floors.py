@@ -41,6 +41,7 @@ ONLY_IN = {
     "pyaudio": ("runtime",),
     "av": ("runtime", "training", "calibration"),
     "serial": ("runtime",),
+    "paho": ("runtime/sinks/mqtt/connection.py", "runtime/sinks/mqtt/sink.py"),
     "PIL": ("runtime",),
     "cryptography": ("engines/bundles/signature.py",),
     "jetson_utils": ("runtime",),

@@ -21,6 +21,7 @@ DISTRIBUTIONS = {
     "prometheus_client": "prometheus-client",
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "paho": "paho-mqtt",
     "serial": "pyserial",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
@@ -95,7 +96,7 @@ def test_named_extras_exist() -> None:
         for names in re.findall(r"emotion-edge\[([\w,]+)\]", path.read_text())
         for name in names.split(",")
     }
-    assert {"screen", "serial", "signed", "metrics"} <= named
+    assert {"screen", "serial", "signed", "metrics", "mqtt"} <= named
     assert named <= extras
 
 

@@ -1,14 +1,15 @@
-"""Where estimates go: the console, files, a screen, a serial port, a page, plug-ins.
+"""Where estimates go: the console, files, a screen, a serial port, a page, a broker, plug-ins.
 
 In: the names given to --output, and the configuration. Out: open sinks, which take estimates.
-No sink of the project uses the network, except that the page's listens on the address it is given.
+Only the sink for a broker connects to the network; the page's listens on the address it is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -21,6 +22,7 @@ from ..messages import (
     RunDisplay,
     RunObserver,
     Screen,
+    Sender,
     Sink,
     SinkClosed,
 )
@@ -43,7 +45,8 @@ __all__ = [
 
 ALLOWED = (
     "console, jsonl:FILE, csv:FILE, summary:FILE (- as FILE is standard output), screen,"
-    " screen:/dev/dri/cardN, serial:DEVICE, web, web:PORT, null"
+    " screen:/dev/dri/cardN, serial:DEVICE, web, web:PORT,"
+    " mqtt://HOST[:PORT][/TOPIC], mqtts://HOST[:PORT][/TOPIC], null"
 )
 NOWHERE = "nothing is recorded or sent"
 FILE_KINDS = ("jsonl", "csv", "summary")
@@ -60,6 +63,13 @@ class Sinks:
     displays: tuple[RunDisplay, ...] = ()
     observers: tuple[RunObserver, ...] = ()
     recorders: tuple[Recorder, ...] = ()
+    senders: tuple[Sender, ...] = ()
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """All fields but the publishers, as `LiveRun` takes them."""
+        names = [field.name for field in fields(self)]
+        return {name: getattr(self, name) for name in names if name != "publishers"}
 
     def __add__(self, other: Sinks) -> Sinks:
         return Sinks(
@@ -69,6 +79,7 @@ class Sinks:
             self.displays + other.displays,
             self.observers + other.observers,
             self.recorders + other.recorders,
+            self.senders + other.senders,
         )
 
 
@@ -126,7 +137,7 @@ def raise_losses(recorders: Sequence[Recorder]) -> None:
 def describe_destinations(specs: Sequence[str], config: Config) -> str:
     """Return in a few words what goes where, for the sinks that show it."""
     shown_only = {"console", "screen", "null"}
-    places = [spec for spec in specs if spec.partition(":")[0] not in shown_only]
+    places = [_show(spec) for spec in specs if spec.partition(":")[0] not in shown_only]
     parts = [f"estimates go to {', '.join(places)}"] if places else []
     if config.metrics.port:
         parts.append(f"metrics are served at {config.metrics.address}:{config.metrics.port}")
@@ -177,6 +188,11 @@ def _open(spec: str, config: Config, notice: str, *, replay: bool, ends_run: boo
 
         file = open_file_sink(kind, target, config.output, notice, replay=replay, ends_run=ends_run)
         return Sinks((file,), observers=(file,), recorders=(file,))
+    if kind in ("mqtt", "mqtts"):
+        from .mqtt import MqttSink, parse_address
+
+        broker = MqttSink(parse_address(spec), config.mqtt, realtime=config.realtime.priority)
+        return Sinks((broker,), workers=(broker,), senders=(broker,))
     from .plug_in import find_plug_in, list_plug_ins, open_plug_in
 
     plug_in = find_plug_in(kind)
@@ -184,7 +200,13 @@ def _open(spec: str, config: Config, notice: str, *, replay: bool, ends_run: boo
         guarded = open_plug_in(plug_in, target, replay=replay)
         return Sinks((guarded,), recorders=(guarded,))
     allowed = ", ".join([ALLOWED, *list_plug_ins()])
-    raise ValueError(f"output {spec!r} is not one of: {allowed}")
+    raise ValueError(f"output {_show(spec)!r} is not one of: {allowed}")
+
+
+def _show(spec: str) -> str:
+    """Return an output as it may be shown: what may be a password is not repeated."""
+    kind, _, target = spec.partition(":")
+    return f"{kind}:…" if target.startswith("//") and "@" in target else spec
 
 
 def _check_targets(specs: Sequence[str], sinks: Sinks, config: Config) -> None:

@@ -242,6 +242,28 @@ def test_faults_are_collected_and_shown(runtime: Runtime) -> None:
     assert watchdog.lines == lines
 
 
+class FakeSender:
+    """Tells nobody."""
+
+    def __init__(self, **drops: int) -> None:
+        self.drops = drops
+        self.told: list[Health] = []
+
+    def show_health(self, health: Health) -> None:
+        self.told.append(health)
+
+
+def test_senders_are_told_the_health(runtime: Runtime) -> None:
+    """Each gets what all of them have lost, by cause, beside what the run has lost."""
+    senders = FakeSender(full=1, old=2), FakeSender(full=3)
+    monitor = make_monitor(runtime, components=Components(senders=senders))
+    monitor.poll()
+    assert monitor.newest is not None
+    assert senders[0].told == senders[1].told == [monitor.newest]
+    drops = monitor.newest.drops
+    assert (drops["full"], drops["old"], drops["frames"]) == (4, 2, 0)
+
+
 class FlickeringFault:
     """A component whose fault ends and returns with each reading."""
 

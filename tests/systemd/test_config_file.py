@@ -25,6 +25,7 @@ def test_it_loads() -> None:
     assert not config.metrics.port
     assert not any(sink.startswith("web") for sink in config.output.sinks)
     assert not config.web.picture
+    assert not any("://" in sink for sink in config.output.sinks)
 
 
 def test_notice_is_configured() -> None:
@@ -69,7 +70,12 @@ def test_service_reads_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "block", re.findall(r"```yaml\n(.*?)```", (SHIPPED / "README.md").read_text(), re.DOTALL)
+    "block",
+    [
+        block
+        for name in ("README.md", "FLEET.md")
+        for block in re.findall(r"```yaml\n(.*?)```", (SHIPPED / name).read_text(), re.DOTALL)
+    ],
 )
 def test_examples_of_the_readme(tmp_path: Path, block: str) -> None:
     """Each loads."""

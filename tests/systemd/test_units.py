@@ -55,7 +55,12 @@ def test_verify_detects_an_error(tmp_path: Path, setting: str, named: str) -> No
 
 
 @pytest.mark.parametrize(
-    "block", re.findall(r"```ini\n(.*?)```", (SHIPPED / "README.md").read_text(), re.DOTALL)
+    "block",
+    [
+        block
+        for name in ("README.md", "FLEET.md")
+        for block in re.findall(r"```ini\n(.*?)```", (SHIPPED / name).read_text(), re.DOTALL)
+    ],
 )
 def test_drop_ins_of_the_readme(tmp_path: Path, block: str) -> None:
     """Each is valid."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from msgspec.structs import replace
 
 from emotion_edge.runtime import config
 from emotion_edge.runtime.config import Config, ConfigError, load_config
-from emotion_edge.runtime.sinks import NullSink, console, open_sinks, serial_line
+from emotion_edge.runtime.live import LiveRun
+from emotion_edge.runtime.sinks import NullSink, Sinks, console, mqtt, open_sinks, serial_line
 from emotion_edge.runtime.sinks.jsonl import encode_estimate
 from emotion_edge.runtime.sinks.screen import sink as screen
 from emotion_edge.runtime.web import sink as web
@@ -38,6 +40,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Config:
         (screen, "ScreenSink"),
         (serial_line, "SerialSink"),
         (web, "WebSink"),
+        (mqtt, "MqttSink"),
     ):
         monkeypatch.setattr(module, name, RecordingSink)
     monkeypatch.setattr(console, "is_terminal", lambda: True)
@@ -47,8 +50,13 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Config:
         "budget_ms=33",
         "screen.notice=Camera in use",
         "serial.baud=9600",
+        "mqtt.device=hall",
     ]
     return load_config(None, [*settings, "serial.format=binary", "serial.max_hz=5"])
+
+
+def test_a_run_takes_all_that_sinks_can() -> None:
+    assert Sinks().capabilities.keys() <= signature(LiveRun).parameters.keys()
 
 
 WEB = config.Web(port=8123, picture=True)
@@ -80,6 +88,16 @@ def test_each_sink_gets_its_settings(
         assert sinks.displays == (sink,) * spec.startswith("web")
         assert not sink.closed
     assert sink.closed
+
+
+def test_a_broker_gets_its_settings(configured: Config) -> None:
+    """The address comes from the name, the rest from `mqtt`. It is told the run's health."""
+    with open_sinks(["mqtts://broker/shop"], configured) as sinks:
+        (sink,) = sinks.publishers
+        assert isinstance(sink, RecordingSink)
+        address = mqtt.Address("broker", 8883, True, "shop")
+        assert sink.given == (address, config.Mqtt(device="hall"), True)
+        assert sinks.workers == sinks.senders == (sink,)
 
 
 def test_several_sinks(configured: Config) -> None:
