@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import msgspec
@@ -18,10 +22,11 @@ pytest.importorskip("paho.mqtt.enums", reason="paho-mqtt 2 is in the mqtt extra"
 from emotion_edge.runtime import config
 from emotion_edge.runtime.messages import Health
 from emotion_edge.runtime.sinks.mqtt import MqttSink
+from emotion_edge.runtime.sinks.mqtt import connection as connection_module
 from emotion_edge.runtime.sinks.mqtt import sink as sink_module
 
 from ..estimates import FUSED
-from .broker import Broker, Gate, Subscriber
+from .broker import TIMEOUT_S, Broker, Gate, Subscriber
 from .conftest import EACH, Logged, make_estimate
 
 OpenSink = Callable[..., MqttSink]
@@ -171,6 +176,52 @@ def test_stalled_broker(broker: Broker, open_sink: OpenSink, subscribe: Subscrib
     records += subscriber.wait_for_records(499)
     assert [record["index"] for record in records] == list(range(500))
     assert not any(sink.drops.values())
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "no answer"),
+        (b"", "closed"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n" * 100, ""),
+        (b"\x20\x03\x00\x84\x00", "unsupported protocol version"),
+        (b"\x20\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff", ""),
+    ],
+)
+def test_server_that_is_no_broker(
+    open_sink: OpenSink,
+    logged: Logged,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bytes | None,
+    said: str,
+) -> None:
+    """Whatever it sends is a fault, and is tried again."""
+    monkeypatch.setattr(connection_module, "ANSWER_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connection_module, "TICK_MS", 20)
+    attempts: Queue[None] = Queue()
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client = clients.enter_context(server.accept()[0])
+                attempts.put(None)
+                client.recv(4096)
+                if answer is not None:
+                    client.sendall(answer)
+                    client.shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as clients:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        port = server.getsockname()[1]
+        sink = open_sink(port)
+        assert said in logged.wait_for_fault(port)
+        for _ in range(3):
+            attempts.get(timeout=TIMEOUT_S)
+        assert sink.failure is None
+        sink.close()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 def test_estimates_that_come_too_fast_are_counted(
