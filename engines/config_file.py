@@ -78,7 +78,7 @@ def apply_override(tree: Tree, setting: str, texts: Collection[str] = ()) -> Non
     """
     path, equals, text = setting.partition("=")
     *parents, key = path.strip().split(".")
-    if not equals or not all([*parents, key]):
+    if not equals or not all(part and part.isprintable() for part in [*parents, key]):
         raise ConfigError(f"--set {setting!r}: wanted a.b=value")
     try:
         value = _unquote(text) if path.strip() in texts else _parse_yaml(text)

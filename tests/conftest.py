@@ -27,6 +27,17 @@ if not has_gpu():
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--many",
+        type=int,
+        nargs="?",
+        const=10_000,
+        default=0,
+        help="cases of each fuzzer in tests/fuzz (default: a few hundred; without N 10000)",
+    )
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep profiles, engines and bundles of the tests apart from those of the user or a device."""
