@@ -76,6 +76,7 @@ def test_health(configure: Callable[..., Config]) -> None:
     assert sum(health.misses_by_cause.values()) == 30
     assert health.drops == {
         "frames": 0,
+        "source_frames": 0,
         "audio_gaps": 0,
         "audio_overrun_samples": 0,
         "face_not_finite": 0,
