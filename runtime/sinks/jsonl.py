@@ -18,7 +18,7 @@ from ..messages import Estimate, FaceEstimate, SinkClosed
 
 logger = logging.getLogger(__name__)
 
-WRITE_TIMEOUT_MS = 10_000
+WRITE_TIMEOUT_MS = 2_000
 
 
 class JsonlSink:
