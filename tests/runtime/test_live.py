@@ -279,6 +279,7 @@ def test_metrics_and_traces_of_a_live_run(
     assert runtime.quality is not None
     assert runtime.quality.overloaded
     assert 'emotion_edge_level_info{level="low"} 1.0' in pages[0]
+    assert "\nemotion_edge_pictures_total " in pages[0]  # scripts/check_health reads it
 
 
 def test_trace_folder_that_is_missing(configure: Callable[..., Config]) -> None:
