@@ -211,6 +211,7 @@ def measure_health(
         misses_by_cause=dict(latency.misses_by_cause),
         drops={
             "frames": runtime.dropped_frames,
+            "source_frames": runtime.missing_frames,
             "audio_gaps": sync.audio_clock.gaps,
             "audio_overrun_samples": sync.overrun_samples,
             **{f"{network}_not_finite": count for network, count in non_finite.items()},

@@ -34,7 +34,6 @@ from .messages import (
 from .perception import (
     EstimateTimer,
     FaceSearch,
-    FrameRateLimiter,
     FrameRing,
     Synchroniser,
     find_shown,
@@ -188,17 +187,19 @@ class LiveRun:
                 raise self._failure
         return runtime
 
-    def _capture_video(
-        self, source: VideoSource, indicator: Indicator, rate_limiter: FrameRateLimiter
-    ) -> None:
+    def _capture_video(self, source: VideoSource, indicator: Indicator, runtime: Runtime) -> None:
         """Body of the thread that reads the camera."""
+        next_index: int | None = None
         with realtime_priority(self._config.realtime.priority):
             while not self._stop.is_set():
                 frame = source.read()
                 if frame is None:
                     break
+                if next_index is not None:
+                    runtime.missing_frames += frame.index - next_index
+                next_index = frame.index + 1
                 # `read` may have waited for hours: the indicator is checked after it.
-                if indicator.lit and rate_limiter.accepts(frame.t_ns):
+                if indicator.lit and runtime.rate_limiter.accepts(frame.t_ns):
                     self._frames.put(frame)
 
     def _capture_audio(
@@ -282,7 +283,7 @@ class LiveRun:
         bodies: dict[str, Callable[[], None]] = {"monitor": lambda: self._run_monitor(monitor)}
         video, audio = sources.video, sources.audio
         if video is not None:
-            bodies["video"] = lambda: self._capture_video(video, indicator, runtime.rate_limiter)
+            bodies["video"] = lambda: self._capture_video(video, indicator, runtime)
             bodies["face-tracker"] = lambda: self._search_faces(search)
         if audio is not None:
             bodies["audio"] = lambda: self._capture_audio(audio, indicator, runtime.synchroniser)

@@ -79,6 +79,9 @@ class Runtime:
     """None when `level` is configured, and in a replay."""
     level_switches: int = 0
     dropped_frames: int = 0
+    """Frames that came and were overwritten unused."""
+    missing_frames: int = 0
+    """Frames that the source lost, or left out because they were late; for the capture thread."""
     on_gpu: bool = False
     """The GPU preprocesses the frames."""
     capture_path: CapturePath | None = None

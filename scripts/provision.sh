@@ -7,7 +7,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/target.sh"
 checkout=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 program=/opt/emotion-edge
 sources=(kernels engines calibration training runtime __init__.py pyproject.toml setup.py README.md
-    LICENSE)
+    LICENSE NOTICE constraints-build.txt constraints-device.txt constraints-jetson.txt)
 packages=(python3 python3-venv libportaudio2 v4l-utils)
 compile_packages=(gcc libc6-dev python3-dev portaudio19-dev)  # PyAudio has no wheel
 
@@ -96,6 +96,18 @@ find_wheels() {
     wheels=$(realpath -- "$1")
 }
 
+# install_requirements FOLDER EXTRAS: installs the pinned versions from the package index. pip refuses
+# a file without the pinned hash. What has no wheel is built by the pinned setuptools, pycuda with the
+# pinned NumPy. The extras of constraints-device.txt are installed whatever EXTRAS names of them.
+install_requirements() {
+    local part parts=(build device)
+    [[ $2 != *jetson* ]] || parts+=(jetson)
+    for part in "${parts[@]}"; do
+        pip_install "$1" --require-hashes --no-deps --no-build-isolation \
+            -r "$program/sources/constraints-$part.txt"
+    done
+}
+
 # install_program FOLDER EXTRAS: installs from the wheels, else from the checkout with the package
 # index. The stamp, written last, marks a complete installation.
 install_program() {
@@ -115,9 +127,9 @@ install_program() {
     if [[ ! $wheels ]]; then
         act rm -rf "$at$what"
         act copy_sources "$at$what"
-        what+="[$extras]"
-    fi
-    if compgen -G "$at$program/venv/lib/python3*/site-packages/emotion_edge-*" >/dev/null; then
+        install_requirements "$target" "$extras"
+        pip_install "$target" --force-reinstall --no-deps --no-build-isolation "$what"
+    elif compgen -G "$at$program/venv/lib/python3*/site-packages/emotion_edge-*" >/dev/null; then
         # First its requirements. Then the program itself, whose version may be unchanged.
         pip_install "$target" "$what"
         pip_install "$target" --force-reinstall --no-deps "$what"

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..capture import Media, merge_events
+from ..capture import DueTime, Media, merge_events
 from ..messages import AudioChunk, Float32, VideoFrame
 from .recorder import WARM_UP_S
 from .scenarios import Phase, find_phase
@@ -62,7 +62,8 @@ class PreloadedMedia:
             first = min(len(self._audio), round(audio_start_ns * self.sample_rate_hz / 1e9))
             self._audio[first : first + len(audio)] = audio[: len(self._audio) - first]
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+    def frames(self, *, loop: bool = False, due_ns: DueTime | None = None) -> Iterator[VideoFrame]:
+        del due_ns  # no frame takes long
         index = shift_ns = 0
         while True:
             for frame in self._frames:
@@ -112,7 +113,8 @@ class StagedMedia:
         blank = self._blank.nbytes if self._blank is not None else 0
         return blank + sum(image.nbytes for image in self._four.values())
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+    def frames(self, *, loop: bool = False, due_ns: DueTime | None = None) -> Iterator[VideoFrame]:
+        del due_ns  # no frame takes long
         index = 0
         for number, frame in enumerate(self._media.frames(loop=loop)):
             t_ns = round(number * 1e9 / self._fps)

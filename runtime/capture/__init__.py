@@ -8,6 +8,7 @@ from __future__ import annotations
 from .audio_devices import InputDevice, list_inputs, list_microphones
 from .camera import CameraSettings, list_cameras
 from .camera_opener import CameraOpener
+from .catching_up import DueTime
 from .opening import Sources, open_media, open_sources
 from .playback import Media, Playback, merge_events
 from .reconnect import WaitPolicy
@@ -16,6 +17,7 @@ from .source_name import find_kind, find_path, is_camera, show_source
 __all__ = [
     "CameraOpener",
     "CameraSettings",
+    "DueTime",
     "InputDevice",
     "Media",
     "Playback",

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import AudioChunk, Float32, VideoFrame
+from .catching_up import DueTime
 
 WIDTH_PX, HEIGHT_PX, FPS = 640, 360, 30
 SAMPLE_RATE_HZ = 16000
@@ -58,10 +59,12 @@ class Demo:
     copies_per_frame = 2
     """Drawing copies the head and moves it."""
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+    def frames(self, *, loop: bool = False, due_ns: DueTime | None = None) -> Iterator[VideoFrame]:
         del loop  # it has no end
         index = 0
         while True:
+            if due_ns is not None:
+                index = max(index, due_ns() * FPS // 1_000_000_000)
             yield VideoFrame(index * 1_000_000_000 // FPS, index, draw_face(index / FPS))
             index += 1
 

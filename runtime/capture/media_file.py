@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import AudioChunk, Float32, SourceError, VideoFrame
+from .catching_up import CatchUp, DueTime
 from .media_container import MAX_PIXELS, check_file, explain_unreadable, open_container
 from .media_image import UPRIGHT, MatrixReader, to_image, turn_upright
 from .media_packets import EncryptedError, PacketFaults, decode_track, duration_ns, time_ns
@@ -83,16 +84,19 @@ class MediaFile:
         self._origin_ns = min(t.start_ns for t in (self._video, self._audio) if t is not None)
         self._period: int | None = None
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
-        """Yield each frame, bgr8, at its own time from the start of the clip."""
+    def frames(self, *, loop: bool = False, due_ns: DueTime | None = None) -> Iterator[VideoFrame]:
+        """Yield each frame, bgr8, at its own time from the start of the clip. `due_ns`: see
+        `Media`."""
         index = 0
         shift_ns = 0
         while True:
             begin = index
-            for t_ns, image, shown_ns in self._decode_frames():
+            catch_up = None if due_ns is None else self._make_catch_up(due_ns, shift_ns)
+            for t_ns, image, shown_ns in self._decode_frames(catch_up):
                 if loop and t_ns >= self._period_ns():
                     break
-                yield VideoFrame(shift_ns + t_ns, index, image, shown_ns=shown_ns)
+                if image is not None:
+                    yield VideoFrame(shift_ns + t_ns, index, image, shown_ns=shown_ns)
                 index += 1
             if not loop or index == begin:
                 return
@@ -109,8 +113,11 @@ class MediaFile:
             t_ns = start_ns + first * 1_000_000_000 // self.sample_rate_hz
             yield AudioChunk(t_ns, first, samples)
 
-    def _decode_frames(self) -> Iterator[tuple[int, NDArray[np.uint8], int]]:
-        """Yield (time since the start, image, how long it is shown)."""
+    def _decode_frames(
+        self, catch_up: CatchUp | None
+    ) -> Iterator[tuple[int, NDArray[np.uint8] | None, int]]:
+        """Yield (time since the start, image, how long it is shown). The image is None where
+        `catch_up` left the frame out."""
         if self._video is None:
             return
         with open_container(self.path) as container:
@@ -118,16 +125,25 @@ class MediaFile:
             is_still = container.format.name.endswith("_pipe") or container.format.name == "image2"
             matrices = MatrixReader(self.path if is_still else None)
             times = FrameTimes(_frame_period_ns(stream))
-            for frame, near in self._decode(container, self._video, times.repairs):
+            for frame, near in self._decode(container, self._video, times.repairs, catch_up):
                 t_ns = times.place(time_ns(frame.pts, frame.time_base), near, duration_ns(frame))
-                matrix = matrices.read(frame)
-                self.copies_per_frame = 2 if matrix == UPRIGHT else 3
-                image = to_image(frame, stream.sample_aspect_ratio)
                 shown_ns = duration_ns(frame) or times.step_ns
                 only = times.repairs.frames == 1 and not near.ahead
                 if only and shown_ns <= _NOMINAL_NS:
                     shown_ns = _STILL_NS
+                if catch_up is not None:
+                    catch_up.shift_ns = times.repairs.shift_ns
+                    for _ in range(catch_up.take_left_out()):
+                        yield t_ns - self._origin_ns, None, 0
+                    if catch_up.is_late(t_ns, shown_ns):
+                        yield t_ns - self._origin_ns, None, 0
+                        continue
+                matrix = matrices.read(frame)
+                self.copies_per_frame = 2 if matrix == UPRIGHT else 3
+                image = to_image(frame, stream.sample_aspect_ratio)
                 yield t_ns - self._origin_ns, turn_upright(image, matrix), shown_ns
+            for _ in range(catch_up.take_left_out() if catch_up is not None else 0):
+                yield 0, None, 0
 
     def _decode_audio(self) -> Iterator[tuple[int, Float32]]:
         """Yield (index of the first sample, samples). A jump of the index is a gap."""
@@ -164,6 +180,9 @@ class MediaFile:
             for at in range(end, period, silence.size):
                 yield base + at, silence[: period - at]
             base += period
+
+    def _make_catch_up(self, due_ns: DueTime, shift_ns: int) -> CatchUp:
+        return CatchUp(lambda: due_ns() - shift_ns + self._origin_ns)
 
     def _period_ns(self) -> int:
         return self._period_samples() * 1_000_000_000 // self.sample_rate_hz
@@ -224,7 +243,7 @@ class MediaFile:
         return None if track is None else getattr(container.streams, track.kind)[track.number]
 
     def _decode(
-        self, container: Any, track: _Track, repairs: Repairs
+        self, container: Any, track: _Track, repairs: Repairs, catch_up: CatchUp | None = None
     ) -> Iterator[tuple[Any, Nearby]]:
         """Yield a track's frames. Corrupt packets are counted, and warned of at the first and at
         the end, as are repaired timestamps."""
@@ -232,7 +251,7 @@ class MediaFile:
         stream = self._stream(container, track)
         other = self._stream(container, self._audio if track.kind == "video" else self._video)
         try:
-            for frame, near in decode_track(container, stream, other, faults):
+            for frame, near in decode_track(container, stream, other, faults, catch_up):
                 self._note_corrupt(track, faults)
                 if track.kind == "video":
                     self._check_size(frame)

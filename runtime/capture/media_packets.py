@@ -15,6 +15,7 @@ from typing import Any
 
 import av
 
+from .catching_up import CatchUp
 from .media_container import MAX_PIXELS
 from .media_joins import JoinFinder
 from .media_timeline import Nearby
@@ -179,10 +180,14 @@ class _Reader:
 
 
 def decode_track(
-    container: Any, track: Any, other: Any | None, faults: PacketFaults
+    container: Any,
+    track: Any,
+    other: Any | None,
+    faults: PacketFaults,
+    catch_up: CatchUp | None = None,
 ) -> Iterator[tuple[Any, Nearby]]:
     """Yield the frames of `track`, each with the timestamps near it. `other`: the other track that
-    is played. Raises EncryptedError."""
+    is played. `catch_up` leaves out what is too late. Raises EncryptedError."""
     tracks = [track] if other is None else [track, other]
     reader = _Reader(container, tracks, track, faults, JoinFinder(len(tracks)))
     inside: deque[tuple[int, int]] = deque()  # numbers and timestamps of packets in the decoder
@@ -197,6 +202,11 @@ def decode_track(
     while (taken := reader.take()) is not None:
         if is_encrypted(taken.packet):
             raise EncryptedError
+        is_last = not taken.packet.size
+        if catch_up and not is_last and catch_up.skips(track, taken.packet, taken.stamp_ns):
+            catch_up.note(1 + len(inside))
+            inside.clear()
+            continue
         if is_video and taken.stamp_ns is not None:
             inside.append((taken.number, taken.stamp_ns))
         while inside and inside[0][0] < taken.number - _MAX_DELAY:
@@ -214,6 +224,12 @@ def decode_track(
                     number = entry[0]
                     inside.remove(entry)
                     break
+            shown_ns = stamps[at]
+            if catch_up is not None and shown_ns is not None:  # the decoder left out earlier ones
+                late = [entry for entry in inside if entry[1] < shown_ns]
+                catch_up.note(len(late))
+                for entry in late:
+                    inside.remove(entry)
             ahead = [(stamps[n], duration_ns(frames[n])) for n in range(at + 1, len(frames))]
             ahead += [(each.stamp_ns, each.duration_ns) for each in reader.waiting]
             known = [(stamp, length_ns) for stamp, length_ns in ahead if stamp is not None]
@@ -224,6 +240,7 @@ def decode_track(
                     durations=[length_ns for _, length_ns in known],
                     delayed=[stamp for _, stamp in inside],
                     other=reader.other_ns(number),
+                    after_skipped=catch_up is not None and catch_up.left_out > 0,
                 ),
             )
 

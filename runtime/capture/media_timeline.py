@@ -41,6 +41,8 @@ class Nearby:
     """Of packets that the decoder holds. Some may never become a frame."""
     other: Sequence[int] = ()
     """Of the other track's packets that follow the frame's own in the file."""
+    after_skipped: bool = False
+    """The frames right before this one were left out on purpose."""
 
 
 @dataclass(slots=True)
@@ -136,6 +138,8 @@ class FrameTimes:
         if stated_ns is None:
             return self._fill(last_ns, ahead, near)
         t_ns = stated_ns + self.repairs.shift_ns
+        if near.after_skipped:
+            return max(t_ns, last_ns + 1)
         before = sum(last_ns < stamp < t_ns for stamp in ahead)
         after = sum(stamp >= t_ns for stamp in ahead)
         if t_ns <= last_ns:

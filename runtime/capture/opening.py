@@ -52,10 +52,12 @@ class Sources:
     """`audio`, likewise."""
     stream: LiveStream | StreamedMedia | None = None
     """The network stream or pipe that both are of, likewise."""
+    playback: Playback | None = None
+    """What plays both, where they are of a file, a pipe or the demo."""
 
     @property
     def devices(self) -> tuple[Faultable, ...]:
-        devices = (self.camera, self.microphone, self.stream)
+        devices = (self.camera, self.microphone, self.stream, self.playback)
         return tuple(device for device in devices if device is not None)
 
     @property
@@ -66,7 +68,7 @@ class Sources:
         return device is not None and device.is_reopening
 
     def close(self) -> None:
-        for source in (self.video, self.audio):
+        for source in (self.video, self.audio, self.playback):
             if source is not None:
                 source.close()
 
@@ -139,8 +141,10 @@ def _play(media: Media, read_once: StreamedMedia | None, source: Source, clock: 
     if source.loop and read_once is not None:
         raise SourceError(f"source {name} can be read only once, and source.loop is true")
     interrupt = None if read_once is None else read_once.interrupt
-    playback = Playback(_turn(media, source), clock, loop=source.loop, interrupt=interrupt)
-    return Sources(playback.video, playback.audio, name, stream=read_once)
+    playback = Playback(
+        _turn(media, source), clock, loop=source.loop, interrupt=interrupt, name=name
+    )
+    return Sources(playback.video, playback.audio, name, stream=read_once, playback=playback)
 
 
 def _turn(media: Media, source: Source) -> Media:

@@ -3,26 +3,38 @@
 In: media whose frames and audio carry media time (nanoseconds from 0).
 Out: `merge_events`: both in time order, as fast as the reader asks. Or a `Playback`: a video and an
 audio source that deliver each item when the clock reaches its time. The schedule is open-loop: the
-start fixes it, and a late reader does not move it.
+start fixes it, and a late reader does not move it. What is too late is left out and counted, as a
+camera's frames are, so that neither track falls behind.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
+from ...engines.estimator import MAX_AUDIO_AGE_NS
 from ..clock import Clock
+from ..faults import FaultLog
 from ..messages import AudioChunk, CapturePath, SourceError, VideoFrame
 from ..service import DEVICE_PRIORITY, realtime_priority, run_in_background
+from .catching_up import DueTime
+
+_LOG = logging.getLogger(__name__)
 
 _FRAMES_AHEAD = 4  # 11 MB at 1280x720; covers a decoder that is late by 100 ms
 _CHUNKS_AHEAD = 20  # 200 ms
 _JOIN_TIMEOUT_S = 2.0
 _LATE_NS = 100_000_000
-"""Data that come later than this were missing."""
+"""Data that come later than this were missing. A frame is left out instead."""
+_LATE_AUDIO_NS = MAX_AUDIO_AGE_NS
+"""Audio that is later is left out. Less late it is still part of the windows to come."""
+_NOTED_NS = 5_000_000_000
+"""How long after it left something out a playback counts as too slow."""
+_NOT_STARTED = -(1 << 62)
 
 MAX_SHOWN_NS = 2_000_000_000
 """A frame is shown until the next one, and at most so long unless the media state more."""
@@ -43,8 +55,9 @@ class Media(Protocol):
     def copies_per_frame(self) -> int:
         """Times the CPU writes a whole frame before it is delivered."""
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
-        """Yield the frames, `t_ns` in media time."""
+    def frames(self, *, loop: bool = False, due_ns: DueTime | None = None) -> Iterator[VideoFrame]:
+        """Yield the frames, `t_ns` in media time. Frames before `due_ns` may be left out; `index`
+        counts them. Without it none is."""
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
         """Yield the audio in chunks of 10 ms, `t_ns` in media time."""
@@ -100,14 +113,17 @@ class Playback:
         loop: bool = False,
         background: bool = True,
         interrupt: Callable[[], None] | None = None,
+        name: str = "playback",
     ) -> None:
-        """`background`: decode at low priority. Without it, at the priority of a device.
+        """`background`: decode at low priority. Without it, at the priority of a device. `name`: of
+        the media, to be shown.
 
         `interrupt` is for media whose data may be missing for a while, such as a pipe's, and ends
         the wait for them. Nothing is decoded here then, either track may be empty, and time stands
         still while data are missing.
         """
-        start = _Start(clock, interrupt is not None)
+        start = _Start(clock, interrupt is not None, name)
+        self._start = start
         self.video: PlayedVideo | None = None
         self.audio: PlayedAudio | None = None
         try:
@@ -124,10 +140,16 @@ class Playback:
             self.close()
             raise
 
+    @property
+    def fault(self) -> str:
+        """Whether this machine decodes the media too slowly now; "" if not."""
+        return self._start.losses.fault
+
     def close(self) -> None:
         for track in (self.video, self.audio):
             if track is not None:
                 track.close()
+        self._start.losses.log_sum()
 
     def __enter__(self) -> Playback:
         return self
@@ -136,12 +158,51 @@ class Playback:
         self.close()
 
 
+class _Losses:
+    """What was left out of one playback because it was too late."""
+
+    def __init__(self, clock: Clock, name: str) -> None:
+        self.frames = 0
+        self.audio_s = 0.0
+        self._clock = clock
+        self._name = name
+        self._lock = threading.Lock()
+        self._newest_ns: int | None = None
+        self._faults = FaultLog(_LOG, f"{name} is played in time again", clock)
+
+    @property
+    def fault(self) -> str:
+        return self._faults.fault
+
+    def note(self, frames: int = 0, audio_s: float = 0.0) -> None:
+        """Record what was left out before an item; nothing, if there was nothing."""
+        with self._lock:
+            now_ns = self._clock.now_ns()
+            if frames or audio_s:
+                self._newest_ns = now_ns
+                self.frames += frames
+                self.audio_s += audio_s
+                fault = f"{self._name}: this machine decodes it too slowly and leaves frames out"
+                self._faults.log_transition(fault)
+            elif self._newest_ns is not None and now_ns - self._newest_ns > _NOTED_NS:
+                self._newest_ns = None
+                self._faults.log_transition("")
+
+    def log_sum(self) -> None:
+        with self._lock:
+            if self.frames or self.audio_s:
+                text = "%s: %d frames and %.1f s of audio came too late and were left out"
+                _LOG.warning(text, self._name, self.frames, self.audio_s)
+                self.frames, self.audio_s = 0, 0.0
+
+
 class _Start:
     """The time from which both tracks count: the first read of either."""
 
-    def __init__(self, clock: Clock, may_stand_still: bool) -> None:
+    def __init__(self, clock: Clock, may_stand_still: bool, name: str) -> None:
         self.clock = clock
-        self._may_stand_still = may_stand_still
+        self.losses = _Losses(clock, name)
+        self.may_stand_still = may_stand_still
         self._lock = threading.Lock()
         self._t_ns: int | None = None
 
@@ -151,9 +212,14 @@ class _Start:
             now_ns = self.clock.now_ns()
             if self._t_ns is None:
                 self._t_ns = now_ns
-            elif self._may_stand_still and now_ns - self._t_ns - due_ns > _LATE_NS:
+            elif self.may_stand_still and now_ns - self._t_ns - due_ns > _LATE_NS:
                 self._t_ns = now_ns - due_ns
             return self._t_ns
+
+    def due_ns(self) -> int:
+        """Return the media time that is due now; before the start, a time before all media."""
+        with self._lock:
+            return _NOT_STARTED if self._t_ns is None else self.clock.now_ns() - self._t_ns
 
 
 class _Track(Generic[Item]):
@@ -191,6 +257,18 @@ class _Track(Generic[Item]):
                 raise self._error
 
     def read(self) -> Item | None:
+        """Wait for the next item that is not too late."""
+        while (item := self._take()) is not None:
+            due_ns = self._due_ns(item)
+            start_ns = self._start.t_ns(due_ns)
+            if not self._start.may_stand_still and self._is_late(item):
+                continue
+            if self._start.clock.sleep_until_ns(start_ns + due_ns, self._stop):
+                return None
+            return replace(self._complete(item), t_ns=start_ns + item.t_ns)
+        return None
+
+    def _take(self) -> Item | None:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._ended or self._stop.is_set())
             if self._stop.is_set():
@@ -201,11 +279,7 @@ class _Track(Generic[Item]):
                 return None
             item = self._queue.popleft()
             self._changed.notify_all()
-        due_ns = self._due_ns(item)
-        start_ns = self._start.t_ns(due_ns)
-        if self._start.clock.sleep_until_ns(start_ns + due_ns, self._stop):
-            return None
-        return replace(self._complete(item), t_ns=start_ns + item.t_ns)
+            return item
 
     def close(self) -> None:
         self._stop.set()
@@ -225,6 +299,10 @@ class _Track(Generic[Item]):
     def _complete(self, item: Item) -> Item:
         """Return `item` with what is known of it once it is due."""
         return item
+
+    def _is_late(self, item: Item) -> bool:
+        """Return whether `item` is to be left out, and record what was left out before it."""
+        raise NotImplementedError
 
     def _decode(self) -> None:
         try:
@@ -261,8 +339,9 @@ class PlayedVideo(_Track[VideoFrame]):
 
     def __init__(self, media: Media, start: _Start, loop: bool, background: bool) -> None:
         self._media = media
+        self._next_index = 0
         super().__init__(
-            media.frames(loop=loop),
+            media.frames(loop=loop, due_ns=None if start.may_stand_still else start.due_ns),
             start,
             _FRAMES_AHEAD,
             lambda frame: frame.t_ns,
@@ -274,6 +353,14 @@ class PlayedVideo(_Track[VideoFrame]):
         with self._changed:
             following = self._queue[0] if self._queue else None
         return _show_until(item, following)
+
+    def _is_late(self, item: VideoFrame) -> bool:
+        """A frame is late while it is no longer shown, and by more than `_LATE_NS`."""
+        late_ns = self._start.due_ns() - item.t_ns
+        is_late = late_ns > _LATE_NS and late_ns > self._complete(item).shown_ns
+        self._start.losses.note(frames=item.index - self._next_index + is_late)
+        self._next_index = item.index + 1
+        return is_late
 
     @property
     def path(self) -> CapturePath:
@@ -294,6 +381,11 @@ class PlayedAudio(_Track[AudioChunk]):
             "decode-audio",
             background,
         )
+
+    def _is_late(self, item: AudioChunk) -> bool:
+        is_late = self._start.due_ns() - self._due_ns(item) > _LATE_AUDIO_NS
+        self._start.losses.note(audio_s=is_late * item.samples.size / self.sample_rate_hz)
+        return is_late
 
 
 def _end_ns(chunk: AudioChunk, sample_rate_hz: int) -> int:

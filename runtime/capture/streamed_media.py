@@ -14,6 +14,7 @@ from typing import Any
 
 from ..clock import Clock
 from ..messages import AudioChunk, SourceError, VideoFrame
+from .catching_up import DueTime
 from .pipe import PipeReader
 from .resampling import split_chunks
 from .stream_decoder import RATE_HZ, StreamDecoder
@@ -65,9 +66,10 @@ class StreamedMedia:
         if self._pipe is not None:
             self._pipe.interrupt()
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
-        """Yield the frames once. Raises SourceError."""
+    def frames(self, *, loop: bool = False, due_ns: DueTime | None = None) -> Iterator[VideoFrame]:
+        """Yield all frames once. Raises SourceError."""
         assert not loop
+        del due_ns  # a pipe's time stands still instead
         return self._read(lambda decoder: decoder.frames())
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:

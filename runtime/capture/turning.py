@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...kernels.pixels import find_format
 from ..messages import AudioChunk, CapturePath, VideoFrame, VideoSource
+from .catching_up import DueTime
 from .playback import Media
 
 Bytes = NDArray[np.uint8]
@@ -104,8 +105,8 @@ class TurnedMedia:
     def copies_per_frame(self) -> int:
         return self._media.copies_per_frame + 1
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
-        return map(self._turn.apply, self._media.frames(loop=loop))
+    def frames(self, *, loop: bool = False, due_ns: DueTime | None = None) -> Iterator[VideoFrame]:
+        return map(self._turn.apply, self._media.frames(loop=loop, due_ns=due_ns))
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
         return self._media.chunks(loop=loop)

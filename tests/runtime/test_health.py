@@ -74,6 +74,7 @@ def test_health(configure: Callable[..., Config]) -> None:
     assert sum(health.misses_by_cause.values()) == 30
     assert health.drops == {
         "frames": 0,
+        "source_frames": 0,
         "audio_gaps": 0,
         "audio_overrun_samples": 0,
         "face_not_finite": 0,
@@ -256,7 +257,7 @@ class FakeSender:
 def test_senders_are_told_the_health(runtime: Runtime) -> None:
     """Each gets what all of them have lost, by cause, beside what the run has lost."""
     senders = FakeSender(full=1, old=2), FakeSender(full=3)
-    monitor = make_monitor(runtime, components=Components(senders=senders))
+    monitor = make_monitor(runtime, components=Components(health_displays=senders, senders=senders))
     monitor.poll()
     assert monitor.newest is not None
     assert senders[0].told == senders[1].told == [monitor.newest]

@@ -13,6 +13,7 @@ import types
 import urllib.request
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import pytest
 
 from emotion_edge.runtime import health
 from emotion_edge.runtime import live as live_module
+from emotion_edge.runtime.board import open_board
 from emotion_edge.runtime.capture import Sources, microphone, pipe
 from emotion_edge.runtime.capture.reconnect import ReconnectingAudio, ReconnectingVideo
 from emotion_edge.runtime.clock import FakeClock
@@ -105,6 +107,22 @@ def test_camera_that_vanishes_and_returns(live: LiveMaker) -> None:
     assert sink.estimates[-1].face is not None
     times = [e.t_ns for e in sink.estimates]
     assert all(b > a for a, b in itertools.pairwise(times))
+
+
+def test_frames_that_the_source_lost_are_counted(live: LiveMaker) -> None:
+    """By a camera's driver, or by a film that is decoded too slowly."""
+
+    class Lossy(FakeCamera):
+        def read(self) -> VideoFrame | None:
+            frame = super().read()
+            if frame is None or frame.index == 4:
+                return None
+            return replace(frame, index=5 + frame.index * 3)
+
+    run, _ = live(Lossy(), None)
+    runtime = run.run()
+    assert runtime.missing_frames == 6
+    assert health.measure_health(runtime, 0.0, open_board().read()).drops["source_frames"] == 6
 
 
 def test_microphone_that_vanishes_and_returns(live: LiveMaker) -> None:
@@ -261,6 +279,7 @@ def test_metrics_and_traces_of_a_live_run(
     assert runtime.quality is not None
     assert runtime.quality.overloaded
     assert 'emotion_edge_level_info{level="low"} 1.0' in pages[0]
+    assert "\nemotion_edge_pictures_total " in pages[0]  # scripts/check_health reads it
 
 
 def test_trace_folder_that_is_missing(configure: Callable[..., Config]) -> None:

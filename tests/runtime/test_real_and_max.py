@@ -49,7 +49,7 @@ class Clip:
         self.times_s, self.audio_s, self.audio_at_s = times_s, audio_s, audio_at_s
         self.stated_ns = round(stated_s * SECOND)
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+    def frames(self, *, loop: bool = False, due_ns: object = None) -> Iterator[VideoFrame]:
         for index, t_s in enumerate(self.times_s):
             image = draw_face(5 * t_s)  # moves far from one frame to the next
             yield VideoFrame(round(t_s * SECOND), index, image, shown_ns=self.stated_ns)

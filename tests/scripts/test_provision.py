@@ -3,6 +3,7 @@ virtual device runs them for real."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -194,6 +195,18 @@ def test_program_from_the_checkout(root: Path) -> None:
     (root.parent / "copied").unlink()
     run(root, steps)
     assert not (root.parent / "copied").exists()
+
+
+@pytest.mark.parametrize(("extras", "pins"), [("mic", "bd"), ("mic,jetson", "bdj")])
+def test_requirements_of_the_checkout_are_pinned(root: Path, extras: str, pins: str) -> None:
+    """pip gets no requirement without a hash: the program itself comes without its requirements."""
+    (root / "opt/emotion-edge").mkdir(parents=True)
+    assert run(root, f'date_kernels() {{ :; }}; install_program "$root" {extras}').returncode == 0
+    pip = [command for command in commands(root) if "pip install" in command]
+    named = [re.findall(r"constraints-(\w)", command) for command in pip]
+    assert ["".join(each) for each in named] == [*pins, ""]
+    assert all("--require-hashes" in command for command in pip[:-1])
+    assert all("--no-deps" in command and "--no-build-isolation" in command for command in pip)
 
 
 def test_wheels_without_the_program(tmp_path: Path, root: Path) -> None:

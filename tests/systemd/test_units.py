@@ -17,6 +17,7 @@ from emotion_edge.runtime.update_check import SETTLED_NS
 
 from .unit_root import SHIPPED, UNITS, make_root, read_setting, read_settings, run_tool
 
+ROOT = Path(__file__).parents[2]
 SERVICE, BUILD = UNITS
 MAX_EXPOSURE = 8
 """In tenths, the unit of systemd-analyze."""
@@ -35,6 +36,20 @@ def test_trial_outlives_the_watchdog() -> None:
     """A network that hangs ends the run before its bundle is marked good."""
     watchdog_s = int(read_setting(SERVICE, "WatchdogSec"))
     assert 2 * watchdog_s * 1_000_000_000 < SETTLED_NS
+
+
+def test_no_output_waits_as_long_as_the_watchdog() -> None:
+    """An output is given up, and says so, well before systemd ends the program. A replay, whose
+    constants begin with REPLAY_, has no watchdog."""
+    units_s = {"S": 1.0, "MS": 1e-3, "NS": 1e-9}
+    waits = re.compile(r"^(?:WRITE|HANG|FLIP|OPEN|CLOSE)_\w+_(S|MS|NS) = ([\d_.]+)$", re.MULTILINE)
+    found_s = [
+        units_s[unit] * float(number)
+        for file in (ROOT / "runtime/sinks").rglob("*.py")
+        for unit, number in waits.findall(file.read_text())
+    ]
+    assert len(found_s) >= 4
+    assert max(found_s) <= int(read_setting(SERVICE, "WatchdogSec")) / 2
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,9 @@ BOXES_NS = 500_000_000
 """Boxes of an estimate this far from the frame are not drawn: the faces may be elsewhere."""
 STALE_NS = 2_000_000_000
 """An older preview is removed from the screen."""
-HANG_TIMEOUT_NS = 10_000_000_000
-"""The thread polls every second; without a poll for this time, the driver hangs."""
+HANG_TIMEOUT_NS = 5_000_000_000
+"""The thread polls every second; without a poll for this time, the driver hangs. Half of the
+service's watchdog, so that the fault is named before that ends the program."""
 CLOSE_TIMEOUT_S = 3.0
 
 

@@ -35,7 +35,7 @@ class Clip:
         rng = np.random.default_rng(0)
         self.images = [rng.integers(0, 256, (6, 8, 3), np.uint8) for _ in range(3)]
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+    def frames(self, *, loop: bool = False, due_ns: object = None) -> Iterator[VideoFrame]:
         for index in range(10_000 if loop else 3):
             yield VideoFrame(index * 40_000_000, index, self.images[index % 3], shown_ns=40_000_000)
 
@@ -119,7 +119,7 @@ class Recorded:
         self._decode_frames, self._chunks = images, chunks
         self.has_video, self.has_audio = images > 0, chunks > 0
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+    def frames(self, *, loop: bool = False, due_ns: object = None) -> Iterator[VideoFrame]:
         for n in range(self._decode_frames):
             yield VideoFrame(n * 100 * MS, n, np.full((4, 4, 3), n, np.uint8))
 

@@ -32,12 +32,14 @@ class FakeMedia:
         has_video: bool = True,
         has_audio: bool = True,
         period_ns: int = 40 * MS,
+        num_chunks: int = 10,
     ) -> None:
         self.fail_at, self.period_ns = fail_at, period_ns
         self.has_video, self.has_audio = has_video, has_audio
+        self.num_chunks = num_chunks
         self.decoded = 0
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+    def frames(self, *, loop: bool = False, due_ns: object = None) -> Iterator[VideoFrame]:
         for index in range(1000 if loop else 4):
             if index == self.fail_at:
                 raise SourceError("clip.mp4: corrupt")
@@ -45,7 +47,7 @@ class FakeMedia:
             yield VideoFrame(index * self.period_ns, index, np.zeros((2, 2, 3), np.uint8))
 
     def chunks(self, *, loop: bool = False) -> Iterator[AudioChunk]:
-        for index in range(10):
+        for index in range(self.num_chunks):
             yield AudioChunk(index * 10 * MS, index * 160, np.zeros(160, np.float32))
 
 
@@ -102,8 +104,38 @@ def test_video_and_audio_share_the_start(clock: FakeClock) -> None:
     with video, audio:
         clock.advance(1000 * MS)  # engines warm up
         chunk = read_next(audio)
-        clock.advance(500 * MS)
+        clock.advance(50 * MS)
         assert chunk.t_ns == read_next(video).t_ns == START_NS + 1000 * MS
+
+
+def test_late_items_are_left_out_like_a_cameras(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After three seconds without a read, frames go on where they are due, and so does the sound;
+    both on the same clock. The fault ends when all comes in time again, and the sum is logged."""
+    media = FakeMedia(num_chunks=1000)
+    with Playback(media, clock, loop=True, name="talk.mp4") as playback:
+        read_next(playback.video)
+        read_next(playback.audio)
+        assert playback.fault == ""
+        clock.advance(2990 * MS)
+        frame, chunk = read_next(playback.video), read_next(playback.audio)
+        assert (frame.index, frame.t_ns) == (73, START_NS + 2920 * MS)
+        assert (chunk.t_ns - START_NS, chunk.first_sample) == (1990 * MS, 199 * 160)
+        assert "talk.mp4" in playback.fault
+        while clock.now_ns() < START_NS + 9_000 * MS:
+            read_next(playback.video)
+        assert playback.fault == ""
+        caplog.clear()
+    assert [record.args for record in caplog.records] == [("talk.mp4", 72, pytest.approx(1.98))]
+
+
+def test_late_frame_that_is_still_shown_comes(clock: FakeClock) -> None:
+    with play_video(Slides(9_000 * MS), clock) as video:
+        read_next(video)
+        video._thread.join()  # all is decoded
+        clock.advance(8_000 * MS)
+        assert read_next(video).t_ns == START_NS + 5_000 * MS
 
 
 def test_decoder_runs_only_a_few_frames_ahead(clock: FakeClock) -> None:
@@ -180,7 +212,7 @@ class Slides(FakeMedia):
         super().__init__(has_audio=False)
         self.stated_ns = stated_ns
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+    def frames(self, *, loop: bool = False, due_ns: object = None) -> Iterator[VideoFrame]:
         for frame, t_ms in zip(super().frames(), (0, 500, 5000), strict=False):
             yield replace(frame, t_ns=t_ms * MS, shown_ns=self.stated_ns)
 
@@ -202,18 +234,17 @@ def test_frame_is_shown_until_the_next(
         assert [frame.shown_ns // MS for frame in read_many(video, 3)] == shown_ms
 
 
-@pytest.mark.parametrize("waits", [False, True])
-def test_time_stands_still_while_data_are_missing(clock: FakeClock, waits: bool) -> None:
+def test_time_stands_still_while_data_are_missing(clock: FakeClock) -> None:
     """Only of media that wait for data; a close ends their wait."""
     ended = threading.Event()
-    interrupt = ended.set if waits else None
-    with Playback(FakeMedia(has_audio=False), clock, interrupt=interrupt) as playback:
+    with Playback(FakeMedia(has_audio=False), clock, interrupt=ended.set) as playback:
         assert read_next(playback.video).t_ns == START_NS
         clock.advance(5_000 * MS)
-        late_ns = 5_000 * MS - 40 * MS if waits else 0
+        late_ns = 5_000 * MS - 40 * MS
         for index in (1, 2, 3):
             assert read_next(playback.video).t_ns == START_NS + late_ns + index * 40 * MS
-    assert ended.is_set() == waits
+        assert playback.fault == ""
+    assert ended.is_set()
 
 
 @pytest.mark.usefixtures("no_thread_left")
@@ -222,7 +253,7 @@ def test_waiting_media_are_not_awaited(clock: FakeClock) -> None:
     ended = threading.Event()
 
     class Pipe(FakeMedia):
-        def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+        def frames(self, *, loop: bool = False, due_ns: object = None) -> Iterator[VideoFrame]:
             ended.wait()
             yield from super().frames(loop=loop)
 

@@ -338,7 +338,7 @@ class ScriptedMedia:
         self._times_ns = times_ns
         self._seconds = seconds
 
-    def frames(self, *, loop: bool = False) -> Iterator[VideoFrame]:
+    def frames(self, *, loop: bool = False, due_ns: object = None) -> Iterator[VideoFrame]:
         for index, t_ns in enumerate(self._times_ns):
             yield make_frame(t_ns, index)
 
