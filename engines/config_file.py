@@ -175,7 +175,7 @@ class _Loader(yaml.BaseLoader):
         self._depth -= 1
         return node
 
-    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
         value = super().construct_scalar(node)
         try:
             _check_text(value)
