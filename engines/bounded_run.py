@@ -10,7 +10,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
@@ -88,11 +88,13 @@ def _bounded_memory() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limits = [MEMORY_BYTES + _count_data_bytes(), soft, hard]
     least = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
-    resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
+    with suppress(OSError):  # a sandbox may forbid it
+        resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        with suppress(OSError):
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _count_data_bytes() -> int:

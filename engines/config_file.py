@@ -21,6 +21,8 @@ from .plain_text import make_plain, show_value
 MAX_CONFIG_BYTES = 1 << 20
 MAX_DEPTH = 20
 """Of values in values, several times what any configuration has."""
+MAX_ALIASED = 10_000
+"""Values that all aliases of a file stand for. Programs write aliases for equal parts."""
 
 NO_TEXT = "no text: a part of it is no character"
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -156,27 +158,35 @@ def _parse_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.BaseLoader):
-    """Refuses what costs more than its text: aliases, which grow to gigabytes, and depth. Of two
-    equal keys YAML would take the last in silence."""
+    """Refuses what costs more than its text: many aliases, which grow to gigabytes, and depth. Of
+    two equal keys YAML would take the last in silence."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
+        self._aliased = 0
+        self._sizes: dict[int, int] = {}
+        """Nodes in each complete node, what its aliases name included, by id."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise ConfigError(f"line {_line(event)}: *{event.anchor}: aliases are not allowed")
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            line = _line(self.peek_event())  # type: ignore[no-untyped-call]
-            raise ConfigError(f"line {line}: deeper than {MAX_DEPTH} values in each other")
+            raise ConfigError(f"line {_line(event)}: deeper than {MAX_DEPTH} values in each other")
         node = super().compose_node(parent, index)
         self._depth -= 1
+        if isinstance(event, yaml.AliasEvent):
+            self._aliased += self._sizes.get(id(node), MAX_ALIASED + 1)  # it names what it is in
+            if self._aliased > MAX_ALIASED:
+                raise ConfigError(
+                    f"line {_line(event)}: *{event.anchor}: aliases of over {MAX_ALIASED} values"
+                )
+        elif node is not None:
+            self._sizes[id(node)] = 1 + sum(self._sizes[id(each)] for each in _list_parts(node))
         return node
 
-    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-        value = super().construct_scalar(node)  # type: ignore[arg-type]
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        value = super().construct_scalar(node)
         try:
             _check_text(value)
             value.encode()  # the bytes of another code, which an argument may have, cannot be here
@@ -209,6 +219,12 @@ def _check_text(text: str) -> None:
 def _show_key(key: str) -> str:
     """Return a key, unless it is none of any configuration: the file may be another one."""
     return key if _KEY.fullmatch(key) else "(no name of a setting)"
+
+
+def _list_parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 def _explain_syntax(error: Exception) -> str:

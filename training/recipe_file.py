@@ -24,7 +24,7 @@ from ..engines.config_file import (
     explain_problem,
     read_config_file,
 )
-from ..kernels.spec import ImageSpec, MelSpec
+from ..kernels.spec import SAMPLE_RATE_HZ, ImageSpec, MelSpec
 from .config import (
     Count,
     FaceNetwork,
@@ -294,6 +294,9 @@ def check_recipe(recipe: Recipe, origin: str) -> None:
     for key, part in (("face", recipe.face), ("voice", recipe.voice)):
         if part is not None and part.init_from and not Path(part.init_from).is_file():
             raise ConfigError(f"{origin}: {key}.init_from is {part.init_from!r}: no such file")
+    rate = recipe.mel.sample_rate_hz
+    if rate != SAMPLE_RATE_HZ:  # a bundle for another rate is refused, after hours
+        raise ConfigError(f"{origin}: mel.sample_rate_hz is {rate}, allowed: {SAMPLE_RATE_HZ}")
     if recipe.face is None and recipe.voice is None:
         raise ConfigError(f"{origin}: face and voice are null, allowed: one of them")
     try:

@@ -41,9 +41,12 @@ def test_every_value_is_a_string(tmp_path: Path) -> None:
     assert read_config_file(file) == {}
 
 
-ALIASES = "a: &a [x, x]\n" + "".join(f"{name}: &{name} [*a, *a]\n" for name in "bcdefgh")
+ALIASES = (
+    f"a: &a [{'x,' * 300}]\n" + "b: &b [*a, *a, *a, *a]\n" + "c: [*b, *b, *b, *b, *b, *b, *b, *b]"
+)
 REFUSED = {
-    "an alias": (ALIASES, "line 2"),
+    "aliases of aliases": (ALIASES, "line 3"),
+    "an alias of what it is in": ("a: &a [*a]\n", "line 1"),
     "depth": ("level: " + "[" * 10_000, "line 1"),
     "a key that is set twice": ("profile: workplace\nb: 1\nprofile: general\n", "line 3"),
     "the same in a section": ("a:\n  b: 1\n  b: 2\n", "line 3"),
@@ -70,9 +73,16 @@ def test_refused(tmp_path: Path, text: str, place: str) -> None:
     assert "secret" not in line
 
 
+def test_aliases(tmp_path: Path) -> None:
+    """Programs write them for equal parts."""
+    file = tmp_path / "a.yaml"
+    file.write_text("a: &part {b: 1}\nc: [*part, *part]\n")
+    assert read_config_file(file) == {"a": {"b": "1"}, "c": [{"b": "1"}, {"b": "1"}]}
+
+
 def test_refused_value_of_an_override() -> None:
     """Values of --set are YAML too."""
-    for text in ("[" * 10_000, "{b: 1, b: 2}", "[&a x, *a]"):
+    for text in ("[" * 10_000, "{b: 1, b: 2}", "&a [*a]"):
         with pytest.raises(ConfigError, match="--set"):
             apply_override({}, f"inner={text}")
 

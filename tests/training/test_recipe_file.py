@@ -156,6 +156,8 @@ def test_parts_may_be_null(folder: Path) -> None:
             "levels[0].fps, allowed: name, face_px",
         ),
         (DATA + "mel: {hop: 0}", "mel"),
+        (DATA + "mel: {sample_rate_hz: 44100}", "mel.sample_rate_hz is 44100, allowed: 16000"),
+        (DATA + "version: -1", "version is '-1'"),
         (DATA + "face: {learning: {peak_lr: 2}}", "face.learning.peak_lr is '2'"),
         (DATA + "voice: {learning: {lr: 2}}", "voice.learning.lr, allowed: batch_size"),
         (DATA + "fusion: {kind: sum}", "fusion.kind is 'sum', allowed: attention, channel"),

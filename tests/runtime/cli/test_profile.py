@@ -129,7 +129,7 @@ def test_folder_that_cannot_be_written(
 def test_full_disk(capsys: pytest.CaptureFixture[str], null_engine: list[str]) -> None:
     """One line names the file."""
     code, _, errors = profile(capsys, *null_engine, "--json", "/dev/full")
-    assert (code, len(errors)) == (2, 1)
+    assert (code, len(errors)) == (4, 1)
     assert "--json /dev/full" in errors[0]
 
 
