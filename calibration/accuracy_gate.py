@@ -73,7 +73,8 @@ def run_gate(
     notes: list[str] = []
     for examples in example_sets:
         rows += compare_examples(bundle, examples, PRECISIONS, level)
-        notes += note_people(bundle.manifest, examples.modality, examples.examples)
+        known = note_people(bundle.manifest, examples.modality, examples.examples)
+        notes += [f"{examples.modality}: {note}" for note in known]
     return GateResult(rows, list(find_violations(rows, limits)), notes)
 
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from markupsafe import escape
 
-from emotion_edge.engines.bundles import load_bundle
+from emotion_edge.engines.bundles import Manifest, load_bundle
 from emotion_edge.engines.golden import check_golden_output
 from emotion_edge.engines.onnx_runtime import OnnxEngine
 from emotion_edge.runtime.__main__ import main as run_runtime
 from emotion_edge.training.__main__ import main
 from emotion_edge.training.config import Round, Stage
+from emotion_edge.training.export import rewrite_bundle
 from emotion_edge.training.recipe_file import (
     PeopleSection,
     Recipe,
@@ -155,27 +157,37 @@ def test_one_modality(
     assert {name.partition("_")[0] for name in manifest.metrics} == {rest, "export"}
 
 
-def test_refused_int8_leaves_fp32(
+@pytest.mark.parametrize("refused", [False, True])
+def test_int8_and_its_gate(
+    refused: bool,
     root: Path,
     tmp_path: Path,
     no_training: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The bundle has FP32 networks alone, the output and the report say why."""
-    line = "face int8: accuracy 0.1"
+    """The bundle with INT8 is delivered if the gate lets it pass; else that with FP32 alone, and
+    output and report say why."""
+    line = f"face int8: accuracy 0.1 <{refused}>"
 
-    def refuse(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        gate = {"rows": [], "refused": [line]}
-        Path(command[command.index("--json") + 1]).write_text(json.dumps(gate))
-        return subprocess.CompletedProcess(command, 1, "", f"refused: {line}")
+    def calibrate(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        given = dict(zip(command[5::2], command[6::2], strict=True))
+        if not refused:
+            bundle = load_bundle(Path(given["--bundle"]))
+            rewrite_bundle(bundle, Path(given["--out"]), mark)
+        gate = {"rows": [], "refused": [line] if refused else []}
+        Path(given["--json"]).write_text(json.dumps(gate))
+        return subprocess.CompletedProcess(command, int(refused), "", "")
 
-    monkeypatch.setattr(run.subprocess, "run", refuse)
-    settings = ["--set", "int8.method=mse", "--set", f"out={tmp_path / 'b'}"]
+    def mark(manifest: Manifest, _: Path) -> Manifest:
+        return msgspec.structs.replace(manifest, provenance={**manifest.provenance, "int8": "made"})
+
+    monkeypatch.setattr(run.subprocess, "run", calibrate)
+    settings = ["--set", f"int8.min_agreement=0.{int(refused)}5", "--set", f"out={tmp_path / 'b'}"]
     assert main(["all", str(root / "recipe.yaml"), *settings]) == 0
-    assert load_bundle(tmp_path / "b").manifest.models["face"].variants == {}
-    assert line in capsys.readouterr().out
-    assert line in (root / "work" / "report.html").read_text()
+    assert ("int8" in load_bundle(tmp_path / "b").manifest.provenance) is not refused
+    assert (line in capsys.readouterr().out) is refused
+    assert (escape(line) in (root / "work" / "report.html").read_text()) is refused
 
 
 def test_interrupted(

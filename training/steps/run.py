@@ -7,7 +7,6 @@ that a second call goes on where the first one ended.
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,8 +31,6 @@ from .networks import TrainedNetwork, train_division
 from .progress import Progress
 from .report import ReportContent, write_report
 from .work_folder import hash_content, keep_result, name_result
-
-log = logging.getLogger(__name__)
 
 STEPS = ("prepare", "train", "evaluate", "export")
 """Where a run may end; the last one writes the bundle."""
@@ -193,11 +190,7 @@ def quantize(
         return {"refused": refused, "gate": json.loads(results.read_bytes())}
 
     facts = keep_result(folder, make)
-    if facts["refused"]:
-        for line in facts["gate"]["refused"]:
-            log.warning("INT8 is left out: %s", line)
-        return bundle, facts
-    return load_bundle(target), facts
+    return (bundle if facts["refused"] else load_bundle(target)), facts
 
 
 def _deliver(bundle: Bundle, out: Path, version: int | None) -> Bundle:
