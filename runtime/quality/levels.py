@@ -72,7 +72,7 @@ def open_levels(
         wanted = [find_level(bundle, config.level)]
     opened: dict[str, Mapping[str, Engine] | EngineError] = {}
     levels: list[RunLevel] = []
-    failure: EngineError | None = None
+    failures: dict[str, EngineError] = {}
     for level in wanted:
         chosen = config.engines.precision
         precision = level.precision if chosen == "auto" else chosen
@@ -83,14 +83,13 @@ def open_levels(
                 opened[precision] = error
         networks = opened[precision]
         if isinstance(networks, EngineError):
-            failure = networks
-            if len(wanted) > 1:
-                log.warning("level %s is left out: %s", level.name, networks)
+            failures[level.name] = networks
         else:
             levels.append(RunLevel(level, networks))
     if not levels:
-        assert failure is not None
-        raise failure
+        raise failures[wanted[-1].name]
+    for name, failure in failures.items():
+        log.warning("level %s is left out: %s", name, failure)
     return tuple(levels)
 
 

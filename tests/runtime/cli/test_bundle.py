@@ -136,6 +136,7 @@ def test_wrong_golden_output(
 @pytest.mark.parametrize("part", ["endless", "detector", "speech", "preprocessor"])
 def test_whole_pipeline_is_proved(
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     selection: Callable[[], Selection],
     real: Path,
@@ -160,6 +161,7 @@ def test_whole_pipeline_is_proved(
     code, lines, errors = bundle(capsys, "install", real)
     assert (code, lines, len(errors.splitlines())) == (4, [], 1)
     assert selection() == Selection()
+    assert caplog.text == ""
 
 
 def test_builds_engines(
