@@ -1,4 +1,4 @@
-"""What a playback left out because it was too late: a fault while it lasts, and the sum at the end."""
+"""What a playback left out because it was too late: a fault while it lasts, the sum at the end."""
 
 from __future__ import annotations
 
