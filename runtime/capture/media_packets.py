@@ -26,6 +26,7 @@ _BYTES_AHEAD = 4_000_000
 _MAX_BYTES_AHEAD = 32_000_000
 """The same where a join of recordings is suspected."""
 _OTHERS = 8
+_PACKETS_FOR_KEYS = 1000
 _MAX_DELAY = 40
 """Packets between a packet and its frame at most; H.264 permits 16 frames of two fields."""
 _ENCRYPTED = ("encryption_info", "encryption_init_info")
@@ -258,6 +259,22 @@ def _remove_left_out(inside: deque[tuple[int, int]], unsure: set[int], stamp_ns:
         inside.remove(each)
     unsure.intersection_update([number for number, _ in inside])
     return len(left_out)
+
+
+def find_key_gap(container: Any, track: Any) -> int:
+    """Return the time between the first two key frames of `track` in nanoseconds, 0 if the second
+    is not among its first packets. Reads ahead without decoding."""
+    first_ns: int | None = None
+    try:
+        for packet in islice(container.demux(track), _PACKETS_FOR_KEYS):
+            stamp_ns = time_ns(packet.pts, packet.time_base)
+            if packet.is_keyframe and stamp_ns is not None:
+                if first_ns is not None:
+                    return max(0, stamp_ns - first_ns)
+                first_ns = stamp_ns
+    except (av.FFmpegError, IndexError):  # whoever decodes it says so
+        pass
+    return 0
 
 
 def is_encrypted(packet: Any) -> bool:
