@@ -21,7 +21,14 @@ from ..messages import AudioChunk, Float32, SourceError, VideoFrame
 from .catching_up import CatchUp, DueTime
 from .media_container import MAX_PIXELS, check_file, explain_unreadable, open_container
 from .media_image import UPRIGHT, MatrixReader, to_image, turn_upright
-from .media_packets import EncryptedError, PacketFaults, decode_track, duration_ns, time_ns
+from .media_packets import (
+    EncryptedError,
+    PacketFaults,
+    decode_track,
+    duration_ns,
+    find_key_gap,
+    time_ns,
+)
 from .media_timeline import AudioTimes, FrameTimes, Nearby, Repairs
 from .media_tracks import AUTO, list_candidates
 from .resampling import Resampler, split_chunks
@@ -83,6 +90,7 @@ class MediaFile:
             _LOG.warning("%s: playing without its %s, which %s", self._name, kind, problem)
         self._origin_ns = min(t.start_ns for t in (self._video, self._audio) if t is not None)
         self._period: int | None = None
+        self._key_gap_ns: int | None = None
 
     def frames(self, *, loop: bool = False, due_ns: DueTime | None = None) -> Iterator[VideoFrame]:
         """Yield each frame, bgr8, at its own time from the start of the clip. `due_ns`: see
@@ -182,7 +190,11 @@ class MediaFile:
             base += period
 
     def _make_catch_up(self, due_ns: DueTime, shift_ns: int) -> CatchUp:
-        return CatchUp(lambda: due_ns() - shift_ns + self._origin_ns)
+        if self._key_gap_ns is None:
+            with open_container(self.path) as container:
+                track = self._stream(container, self._video)
+                self._key_gap_ns = 0 if track is None else find_key_gap(container, track)
+        return CatchUp(lambda: due_ns() - shift_ns + self._origin_ns, self._key_gap_ns)
 
     def _period_ns(self) -> int:
         return self._period_samples() * 1_000_000_000 // self.sample_rate_hz

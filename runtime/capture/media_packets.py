@@ -26,6 +26,7 @@ _BYTES_AHEAD = 4_000_000
 _MAX_BYTES_AHEAD = 32_000_000
 """The same where a join of recordings is suspected."""
 _OTHERS = 8
+_PACKETS_FOR_KEYS = 1000
 _MAX_DELAY = 40
 """Packets between a packet and its frame at most; H.264 permits 16 frames of two fields."""
 _ENCRYPTED = ("encryption_info", "encryption_init_info")
@@ -199,14 +200,17 @@ def decode_track(
         track.thread_type = "NONE"
         track.codec_context.thread_count = 1
         track.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    unsure: set[int] = set()  # packets of which the decoder may leave out the frame
     while (taken := reader.take()) is not None:
         if is_encrypted(taken.packet):
             raise EncryptedError
-        is_last = not taken.packet.size
-        if catch_up and not is_last and catch_up.skips(track, taken.packet, taken.stamp_ns):
-            catch_up.note(1 + len(inside))
-            inside.clear()
-            continue
+        if catch_up is not None and taken.packet.size:  # the last one is empty
+            if catch_up.skips(track, taken.packet, taken.stamp_ns):
+                catch_up.note(1 + len(inside))
+                inside.clear()
+                continue
+            if catch_up.may_lose:
+                unsure.add(taken.number)
         if is_video and taken.stamp_ns is not None:
             inside.append((taken.number, taken.stamp_ns))
         while inside and inside[0][0] < taken.number - _MAX_DELAY:
@@ -218,18 +222,9 @@ def decode_track(
             continue
         stamps = [time_ns(frame.pts, frame.time_base) for frame in frames]
         for at, frame in enumerate(frames):
-            number = taken.number
-            for entry in inside:
-                if entry[1] == stamps[at]:
-                    number = entry[0]
-                    inside.remove(entry)
-                    break
-            shown_ns = stamps[at]
-            if catch_up is not None and shown_ns is not None:  # the decoder left out earlier ones
-                late = [entry for entry in inside if entry[1] < shown_ns]
-                catch_up.note(len(late))
-                for entry in late:
-                    inside.remove(entry)
+            number = _remove_own(inside, stamps[at], taken.number)
+            if catch_up is not None:
+                catch_up.note(_remove_left_out(inside, unsure, stamps[at]))
             ahead = [(stamps[n], duration_ns(frames[n])) for n in range(at + 1, len(frames))]
             ahead += [(each.stamp_ns, each.duration_ns) for each in reader.waiting]
             known = [(stamp, length_ns) for stamp, length_ns in ahead if stamp is not None]
@@ -243,6 +238,43 @@ def decode_track(
                     after_skipped=catch_up is not None and catch_up.left_out > 0,
                 ),
             )
+
+
+def _remove_own(inside: deque[tuple[int, int]], stamp_ns: int | None, newest: int) -> int:
+    """Remove the packet of a frame and return its number, `newest` if that is unknown."""
+    for entry in inside:
+        if entry[1] == stamp_ns:
+            inside.remove(entry)
+            return entry[0]
+    return newest
+
+
+def _remove_left_out(inside: deque[tuple[int, int]], unsure: set[int], stamp_ns: int | None) -> int:
+    """Remove the packets whose frames the decoder left out before the frame of `stamp_ns`, and
+    return how many. Frames come in the order of display."""
+    if stamp_ns is None or not unsure:
+        return 0
+    left_out = [each for each in inside if each[1] < stamp_ns and each[0] in unsure]
+    for each in left_out:
+        inside.remove(each)
+    unsure.intersection_update([number for number, _ in inside])
+    return len(left_out)
+
+
+def find_key_gap(container: Any, track: Any) -> int:
+    """Return the time between the first two key frames of `track` in nanoseconds, 0 if the second
+    is not among its first packets. Reads ahead without decoding."""
+    first_ns: int | None = None
+    try:
+        for packet in islice(container.demux(track), _PACKETS_FOR_KEYS):
+            stamp_ns = time_ns(packet.pts, packet.time_base)
+            if packet.is_keyframe and stamp_ns is not None:
+                if first_ns is not None:
+                    return max(0, stamp_ns - first_ns)
+                first_ns = stamp_ns
+    except (av.FFmpegError, IndexError):  # whoever decodes it says so
+        pass
+    return 0
 
 
 def is_encrypted(packet: Any) -> bool:

@@ -9,7 +9,6 @@ camera's frames are, so that neither track falls behind.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,12 +17,10 @@ from typing import Generic, Protocol, TypeVar
 
 from ...engines.estimator import MAX_AUDIO_AGE_NS
 from ..clock import Clock
-from ..faults import FaultLog
 from ..messages import AudioChunk, CapturePath, SourceError, VideoFrame
 from ..service import DEVICE_PRIORITY, realtime_priority, run_in_background
 from .catching_up import DueTime
-
-_LOG = logging.getLogger(__name__)
+from .losses import Losses
 
 _FRAMES_AHEAD = 4  # 11 MB at 1280x720; covers a decoder that is late by 100 ms
 _CHUNKS_AHEAD = 20  # 200 ms
@@ -32,8 +29,6 @@ _LATE_NS = 100_000_000
 """Data that come later than this were missing. A frame is left out instead."""
 _LATE_AUDIO_NS = MAX_AUDIO_AGE_NS
 """Audio that is later is left out. Less late it is still part of the windows to come."""
-_NOTED_NS = 5_000_000_000
-"""How long after it left something out a playback counts as too slow."""
 _NOT_STARTED = -(1 << 62)
 
 MAX_SHOWN_NS = 2_000_000_000
@@ -115,14 +110,15 @@ class Playback:
         interrupt: Callable[[], None] | None = None,
         name: str = "playback",
     ) -> None:
-        """`background`: decode at low priority. Without it, at the priority of a device. `name`: of
-        the media, to be shown.
+        """`background`: decode at low priority, and leave out what is late. Without it, at the
+        priority of a device, and leave out nothing: the media cost nothing, and whoever measures
+        the run counts what it loses. `name`: of the media, to be shown.
 
         `interrupt` is for media whose data may be missing for a while, such as a pipe's, and ends
         the wait for them. Nothing is decoded here then, either track may be empty, and time stands
         still while data are missing.
         """
-        start = _Start(clock, interrupt is not None, name)
+        start = _Start(clock, interrupt is not None, background, name)
         self._start = start
         self.video: PlayedVideo | None = None
         self.audio: PlayedAudio | None = None
@@ -158,51 +154,14 @@ class Playback:
         self.close()
 
 
-class _Losses:
-    """What was left out of one playback because it was too late."""
-
-    def __init__(self, clock: Clock, name: str) -> None:
-        self.frames = 0
-        self.audio_s = 0.0
-        self._clock = clock
-        self._name = name
-        self._lock = threading.Lock()
-        self._newest_ns: int | None = None
-        self._faults = FaultLog(_LOG, f"{name} is played in time again", clock)
-
-    @property
-    def fault(self) -> str:
-        return self._faults.fault
-
-    def note(self, frames: int = 0, audio_s: float = 0.0) -> None:
-        """Record what was left out before an item; nothing, if there was nothing."""
-        with self._lock:
-            now_ns = self._clock.now_ns()
-            if frames or audio_s:
-                self._newest_ns = now_ns
-                self.frames += frames
-                self.audio_s += audio_s
-                fault = f"{self._name}: this machine decodes it too slowly and leaves frames out"
-                self._faults.log_transition(fault)
-            elif self._newest_ns is not None and now_ns - self._newest_ns > _NOTED_NS:
-                self._newest_ns = None
-                self._faults.log_transition("")
-
-    def log_sum(self) -> None:
-        with self._lock:
-            if self.frames or self.audio_s:
-                text = "%s: %d frames and %.1f s of audio came too late and were left out"
-                _LOG.warning(text, self._name, self.frames, self.audio_s)
-                self.frames, self.audio_s = 0, 0.0
-
-
 class _Start:
     """The time from which both tracks count: the first read of either."""
 
-    def __init__(self, clock: Clock, may_stand_still: bool, name: str) -> None:
+    def __init__(self, clock: Clock, may_stand_still: bool, may_leave_out: bool, name: str) -> None:
         self.clock = clock
-        self.losses = _Losses(clock, name)
-        self.may_stand_still = may_stand_still
+        self.losses = Losses(clock, name)
+        self.leaves_out = may_leave_out and not may_stand_still
+        self._may_stand_still = may_stand_still
         self._lock = threading.Lock()
         self._t_ns: int | None = None
 
@@ -212,7 +171,7 @@ class _Start:
             now_ns = self.clock.now_ns()
             if self._t_ns is None:
                 self._t_ns = now_ns
-            elif self.may_stand_still and now_ns - self._t_ns - due_ns > _LATE_NS:
+            elif self._may_stand_still and now_ns - self._t_ns - due_ns > _LATE_NS:
                 self._t_ns = now_ns - due_ns
             return self._t_ns
 
@@ -261,7 +220,7 @@ class _Track(Generic[Item]):
         while (item := self._take()) is not None:
             due_ns = self._due_ns(item)
             start_ns = self._start.t_ns(due_ns)
-            if not self._start.may_stand_still and self._is_late(item):
+            if self._start.leaves_out and self._is_late(item):
                 continue
             if self._start.clock.sleep_until_ns(start_ns + due_ns, self._stop):
                 return None
@@ -341,7 +300,7 @@ class PlayedVideo(_Track[VideoFrame]):
         self._media = media
         self._next_index = 0
         super().__init__(
-            media.frames(loop=loop, due_ns=None if start.may_stand_still else start.due_ns),
+            media.frames(loop=loop, due_ns=start.due_ns if start.leaves_out else None),
             start,
             _FRAMES_AHEAD,
             lambda frame: frame.t_ns,

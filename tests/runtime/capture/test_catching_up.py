@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from emotion_edge.runtime.capture.catching_up import CatchUp
 from emotion_edge.runtime.capture.demo import Demo
 from emotion_edge.runtime.capture.media_file import MediaFile
 from emotion_edge.runtime.capture.turning import Turn, TurnedMedia
@@ -82,6 +83,28 @@ def test_jumps_over_what_was_missed(films: dict[str, Path]) -> None:
     frame = next(frames)
     assert 0 < frame.t_ns - clock.now_ns <= (200 + 500) * MS
     assert frame.index == round(frame.t_ns * FPS / 1e9)
+
+
+@pytest.mark.parametrize("between_keys", ["nothing", "15 frames"])
+def test_frames_that_take_a_second_each_are_started_early(
+    films: dict[str, Path], between_keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PC that cannot decode a frame in the lead of 200 ms jumps farther ahead, and still shows
+    one every few seconds, even if it never got to the second key frame."""
+    clock, judge, frames = SlowClock(100_000, -200 * MS), CatchUp.is_late, []
+
+    def decode_and_judge(catch_up: CatchUp, t_ns: int, shown_ns: int) -> bool:
+        clock.now_ns += 1_000 * MS
+        assert clock.now_ns < 90_000 * MS
+        return judge(catch_up, t_ns, shown_ns)
+
+    monkeypatch.setattr(CatchUp, "is_late", decode_and_judge)
+    for frame in MediaFile(films[between_keys]).frames(loop=True, due_ns=clock):
+        assert clock.now_ns - frame.t_ns <= 10 * MS
+        frames.append(frame)
+        if clock.now_ns > 60_000 * MS:
+            break
+    assert len(frames) >= 8
 
 
 @pytest.mark.parametrize("between_keys", ["nothing", "15 frames", "everything"])

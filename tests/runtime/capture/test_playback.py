@@ -130,6 +130,14 @@ def test_late_items_are_left_out_like_a_cameras(
     assert [record.args for record in caplog.records] == [("talk.mp4", 72, pytest.approx(1.98))]
 
 
+def test_nothing_is_left_out_where_losses_are_measured(clock: FakeClock) -> None:
+    """The bench plays preloaded media as a device."""
+    with Playback(FakeMedia(), clock, loop=True, background=False) as playback:
+        read_next(playback.video)
+        clock.advance(3_000 * MS)
+        assert [frame.index for frame in read_many(playback.video, 5)] == [1, 2, 3, 4, 5]
+
+
 def test_late_frame_that_is_still_shown_comes(clock: FakeClock) -> None:
     with play_video(Slides(9_000 * MS), clock) as video:
         read_next(video)
