@@ -15,7 +15,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 
 ROOT = Path(__file__).parent.parent
-DEVICE_EXTRAS = ("mic", "screen", "serial", "signed", "metrics")
+DEVICE_EXTRAS = ("mic", "screen", "serial", "signed", "web", "metrics", "mqtt")
 ONLY_SOURCES = {"pyaudio", "pycuda"}
 MACHINES = [
     (python, processor)
