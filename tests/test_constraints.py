@@ -129,6 +129,8 @@ def test_everything_is_pinned_on_each_machine(python: tuple[int, int], processor
                 pins[pin.name] = pin
     assert [name for name, pin in pins.items() if not pin.can_be_installed(python, processor)] == []
     for need in read_needs(extras):
+        if canonicalize_name(need.name) == "emotion-edge":  # an extra of an extra, which is listed
+            continue
         version = str(pins[canonicalize_name(need.name)].requirement.specifier)
         assert need.specifier.contains(version.removeprefix("==")), need
     for name, pin in pins.items():

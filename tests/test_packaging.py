@@ -96,7 +96,7 @@ def test_named_extras_exist() -> None:
         for names in re.findall(r"emotion-edge\[([\w,]+)\]", path.read_text())
         for name in names.split(",")
     }
-    assert {"screen", "serial", "signed", "metrics", "mqtt"} <= named
+    assert {"screen", "serial", "signed", "mqtt"} <= named
     assert named <= extras
 
 

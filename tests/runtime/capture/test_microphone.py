@@ -367,8 +367,9 @@ REAL = textwrap.dedent(
 
     clock = MonotonicClock()
 
-    # A sound card in a pipe: 10 ms of a square wave, every 10 ms, for ever. Opened for reading
-    # too, so that it stays when PortAudio closes its end after trying the device.
+    # A sound card in a pipe: 10 ms of a square wave, every 10 ms, for ever. It says that it has 128
+    # channels, so it is read as stereo. Opened for reading too, so that it stays when PortAudio
+    # closes its end after trying the device.
     pipe = os.open(sys.argv[1], os.O_RDWR)
 
     def feed():
@@ -376,7 +377,7 @@ REAL = textwrap.dedent(
         while True:
             clock.sleep_until_ns(begin_ns + index * 10_000_000, stop)
             wave = (np.arange(index * 160, index * 160 + 160) % 16 < 8) - 0.5
-            os.write(pipe, wave.astype(np.float32).tobytes())
+            os.write(pipe, np.repeat(wave, 2).astype(np.float32).tobytes())
             index += 1
 
     with Microphone(clock, device="piped") as microphone:
