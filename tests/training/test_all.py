@@ -20,6 +20,7 @@ from emotion_edge.training.__main__ import main
 from emotion_edge.training.config import Round, Stage
 from emotion_edge.training.export import rewrite_bundle
 from emotion_edge.training.recipe_file import (
+    Int8Section,
     PeopleSection,
     Recipe,
     dump_recipe,
@@ -30,6 +31,8 @@ from emotion_edge.training.toy import FILM, make_toy_recipe, write_ravdess
 
 LABELS = ["angry", "happy", "sad", "surprise"]
 QUICK = (Round((Stage(2, (48,)),)),)
+QUICK_INT8 = Int8Section(method="mse", min_agreement=0.0)
+"""The accuracy gate refuses it."""
 
 
 def shrink(recipe: Recipe, **settings: Any) -> Recipe:
@@ -41,7 +44,7 @@ def shrink(recipe: Recipe, **settings: Any) -> Recipe:
         face=recipe.face and msgspec.structs.replace(toy.face, rounds=QUICK),
         voice=recipe.voice and toy.voice,
         fusion=recipe.fusion and toy.fusion,
-        int8=toy.int8,
+        int8=QUICK_INT8,
         **settings,
     )
 
