@@ -28,11 +28,7 @@ class JsonLines:
 
     def is_own(self, first_line: bytes) -> bool:
         """Return whether a file that begins with this line has lines of this kind."""
-        try:
-            fields = msgspec.json.decode(first_line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return False
-        return isinstance(fields, dict) and fields.keys() >= OWN_KEYS
+        return has_keys(first_line, OWN_KEYS)
 
     def encode(self, estimate: Estimate) -> bytes:
         """Return one line with its line feed."""
@@ -43,6 +39,15 @@ class JsonLines:
     def finish(self) -> bytes:
         """Return nothing: every line is complete."""
         return b""
+
+
+def has_keys(line: bytes, keys: set[str]) -> bool:
+    """Return whether a line is a JSON object with these keys, or more."""
+    try:
+        fields = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return isinstance(fields, dict) and fields.keys() >= keys
 
 
 def encode_estimate(estimate: Estimate, **more: Any) -> bytes:

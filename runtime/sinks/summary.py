@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ..messages import Estimate, RunInfo
+from .jsonl import has_keys
 from .tally import Shares, Summary, Tally
 from .utc import TimeFinder
 
@@ -32,11 +33,7 @@ class SummaryLines:
 
     def is_own(self, first_line: bytes) -> bool:
         """Return whether a file that begins with this line has summaries."""
-        try:
-            fields = msgspec.json.decode(first_line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return False
-        return isinstance(fields, dict) and fields.keys() >= OWN_KEYS
+        return has_keys(first_line, OWN_KEYS)
 
     def encode(self, estimate: Estimate) -> bytes:
         """Return the line of the interval that has ended, once it has."""
